@@ -1,0 +1,108 @@
+/*
+ * The client core: follows the map, sends each operation to the primary of its placement group,
+ * and sends it again after failovers, in order per object. The caller sees latency, not errors.
+ *
+ * One loop, one thread, over struct env; liblimpet (client/library.c) adds threads, waiting and the
+ * public API. The simulator uses this header directly.
+ */
+#ifndef LIMPET_CLIENT_CORE_CLIENT_H
+#define LIMPET_CLIENT_CORE_CLIENT_H
+
+#include <bsd/sys/queue.h>
+
+#include "common/auth.h"
+#include "common/env.h"
+#include "common/error.h"
+#include "common/wire_layout.h"
+#include "placement/map.h"
+
+struct client;
+
+struct client_options {
+    struct entity_name name;   /* client.admin */
+    struct auth_secret secret; /* The entity's own key. */
+    struct uuid fsid;          /* Zero: take the cluster's. Otherwise another one is refused. */
+    uint32_t n_mons;
+    struct net_address mons[MAP_MONS_MAX];
+    uint64_t connect_timeout_ns;  /* Until the first map; 0: 30 s. */
+    uint64_t op_timeout_ns;       /* An operation fails with -ETIMEDOUT after this; 0: never. */
+    uint64_t max_bytes_in_flight; /* 0: default. More operations wait in line. */
+};
+
+struct client *client_create(struct env *env, const struct client_options *options) MUST_CHECK;
+/* Fails what is under way with -ECANCELED, then frees. */
+void client_destroy(struct client *client);
+
+/* Calls done once: 0 when the first map is there, or -ETIMEDOUT, -EACCES, -EINVAL (wrong fsid). */
+void client_connect(struct client *client, void (*done)(void *ctx, int error), void *ctx);
+/* After a failure: which monitors were tried and what each said; for a person. */
+const char *client_connect_error(const struct client *client);
+
+/* NULL before the first map. Valid until the next event. */
+const struct cluster_map *client_map(const struct client *client);
+
+/* One step of a request. The data of writing steps is given, of reading steps received. */
+struct client_step {
+    uint16_t code; /* enum wire_op_code */
+    uint64_t offset;
+    uint64_t length;
+    struct buf_slice data; /* In: taken over. Out: the result's; the caller drops it. */
+    int32_t result;
+};
+
+enum { CLIENT_STEPS_MAX = 16 };
+
+/* Zero-initialize; belongs to the client from submit until done. */
+struct client_op {
+    struct object_id object; /* hash is filled in by the client; strings valid until done. */
+    uint32_t pg_seed;        /* For WIRE_OP_PG requests: the caller's choice. */
+    bool pg_op;
+    bool write;
+    uint16_t n_steps;
+    struct client_step steps[CLIENT_STEPS_MAX];
+    void (*done)(struct client_op *op);
+    int result; /* 0, or the first failing step's negative errno, -ETIMEDOUT, -ENOENT (no pool). */
+    struct wire_version version;
+    /* Private. */
+    uint64_t tid;
+    uint64_t size_bytes;
+    uint32_t attempt;
+    uint32_t state;
+    struct pg_id target_pg;
+    void *session;
+    struct env_timer timer;
+    TAILQ_ENTRY(client_op) link;
+    TAILQ_ENTRY(client_op) object_link;
+    void *impl[4];
+};
+
+/* Operations on one object are executed in the order of submission. */
+void client_submit(struct client *client, struct client_op *op);
+/* done follows with -ECANCELED; a write may or may not have happened. */
+void client_cancel(struct client *client, struct client_op *op);
+
+/* A command to the monitors. */
+struct client_command {
+    const char *json;       /* Valid until done. */
+    struct buf_slice input; /* Taken over. */
+    uint64_t timeout_ns;    /* 0: the connect timeout */
+    void (*done)(struct client_command *command);
+    int result;
+    char *status; /* One line for a person, or NULL; freed by client_command_fini. */
+    struct buf_slice output;
+    void *impl[16];
+};
+void client_command(struct client *client, struct client_command *command);
+void client_command_fini(struct client_command *command);
+
+/* Calls done when the client's map is at least this epoch. */
+struct client_wait {
+    uint64_t epoch;
+    void (*done)(struct client_wait *wait);
+    TAILQ_ENTRY(client_wait) link;
+};
+void client_wait_map(struct client *client, struct client_wait *wait);
+
+const struct auth_provider *client_auth(struct client *client);
+
+#endif

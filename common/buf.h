@@ -1,0 +1,56 @@
+/*
+ * Reference-counted memory for payloads.
+ *
+ * A payload enters a process once (from a socket or a disk) and leaves it once; on the way only
+ * slices of it are passed on. A buf belongs to one event loop: its count is not atomic, and a
+ * helper thread only borrows the memory while the loop holds a reference.
+ */
+#ifndef LIMPET_COMMON_BUF_H
+#define LIMPET_COMMON_BUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+/* Payload memory is aligned for O_DIRECT, so that it can go to a disk as it is. */
+#define BUF_ALIGNMENT 4096u
+
+struct buf {
+    uint32_t refs;
+    size_t capacity;
+    uint8_t *data;
+    void (*release)(struct buf *buf); /* Frees buf and its memory. */
+};
+
+/* A view of part of a buf. The empty slice is all zero bytes and holds no reference. */
+struct buf_slice {
+    struct buf *buf;
+    uint8_t *data;
+    size_t len;
+};
+
+#define BUF_SLICE_EMPTY ((struct buf_slice){0})
+
+/* Allocates len bytes, aligned to BUF_ALIGNMENT when len reaches it. NULL when memory is short. */
+struct buf *buf_create(size_t len) MUST_CHECK;
+
+/* A slice over a new copy of len bytes. Returns -ENOMEM when memory is short. */
+int buf_slice_copy(const void *data, size_t len, struct buf_slice *out) MUST_CHECK;
+
+/* A slice over a new buf of len bytes, contents undefined. -ENOMEM when memory is short. */
+int buf_slice_alloc(size_t len, struct buf_slice *out) MUST_CHECK;
+
+struct buf *buf_ref(struct buf *buf);
+void buf_unref(struct buf *buf);
+
+/* A further reference to the same bytes. */
+struct buf_slice buf_slice_ref(struct buf_slice slice);
+
+/* A further reference to len bytes at offset; the range must lie inside the slice. */
+struct buf_slice buf_slice_sub(struct buf_slice slice, size_t offset, size_t len);
+
+/* Drops the slice's reference and makes it empty. Harmless on the empty slice. */
+void buf_slice_drop(struct buf_slice *slice);
+
+#endif

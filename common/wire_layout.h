@@ -1,0 +1,165 @@
+/*
+ * Fixed structs of the wire: the frame header and the messages of the data path.
+ *
+ * All integers are little-endian; structs are packed, sized by static assertions and covered by
+ * golden-bytes tests. Everything off the data path is protobuf: common/limpet.proto.
+ */
+#ifndef LIMPET_COMMON_WIRE_LAYOUT_H
+#define LIMPET_COMMON_WIRE_LAYOUT_H
+
+#include <assert.h>
+#include <endian.h>
+#include <stdint.h>
+
+#define WIRE_PACKED __attribute__((packed))
+
+static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "the wire structs are read in place");
+
+/* ---- Frames ---- */
+
+#define WIRE_FRAME_MAGIC UINT32_C(0x3146504c) /* "LPF1" */
+#define WIRE_TAG_BYTES   16
+
+/* Followed by the tag of WIRE_TAG_BYTES, body_len bytes of body and payload_len of payload. */
+struct WIRE_PACKED wire_frame {
+    uint32_t magic;
+    uint16_t type; /* enum message_type, or a control frame of the messenger. */
+    uint16_t flags;
+    uint32_t body_len;
+    uint32_t payload_len;
+    uint64_t sequence;   /* Of the session; 0 for control frames. */
+    uint64_t received;   /* Highest sequence that the sender of this frame has taken in. */
+    uint32_t reserved;   /* Zero. */
+    uint32_t header_crc; /* crc32c of the bytes before it: catches a damaged length early. */
+};
+static_assert(sizeof(struct wire_frame) == 40, "wire_frame");
+
+/* ---- Pings ---- */
+
+struct WIRE_PACKED wire_ping {
+    uint64_t stamp_ns; /* The sender's clock; the reply returns it. */
+    uint64_t epoch;    /* Map epoch of the sender of this message. */
+};
+static_assert(sizeof(struct wire_ping) == 16, "wire_ping");
+
+/* ---- Client operations ---- */
+
+/* Versions only grow: configuration number first, then position in the PG's log. */
+struct WIRE_PACKED wire_version {
+    uint64_t config;
+    uint64_t sequence;
+};
+static_assert(sizeof(struct wire_version) == 16, "wire_version");
+
+enum wire_osd_op_flags {
+    WIRE_OP_WRITE = 1, /* Some operation changes the object (or the PG). */
+    WIRE_OP_PG = 2,    /* Addresses a placement group, not an object: list. */
+};
+
+/*
+ * Followed in the body by the encoded object_id (encode_object_id; for WIRE_OP_PG only the pool and
+ * hash are meaningful), then by n_ops wire_op. The write data of all ops is the payload.
+ */
+struct WIRE_PACKED wire_osd_op {
+    uint64_t client; /* Instance of the client process: with tid it names the request. */
+    uint64_t tid;
+    uint64_t epoch; /* The client's map. */
+    uint64_t pool;
+    uint32_t pg_seed;
+    uint32_t flags;
+    uint32_t attempt; /* 0 first, counts resends. */
+    uint16_t n_ops;
+    uint16_t reserved;
+};
+static_assert(sizeof(struct wire_osd_op) == 48, "wire_osd_op");
+
+enum { WIRE_OPS_MAX = 64 };
+
+enum wire_op_code {
+    WIRE_OP_CODE_READ = 1,       /* offset, length (0: to the end) -> data */
+    WIRE_OP_CODE_STAT = 2,       /* -> wire_stat */
+    WIRE_OP_CODE_WRITE_AT = 3,   /* offset, data */
+    WIRE_OP_CODE_WRITE_FULL = 4, /* data replaces the object */
+    WIRE_OP_CODE_APPEND = 5,     /* data */
+    WIRE_OP_CODE_TRUNCATE = 6,   /* offset: the new size */
+    WIRE_OP_CODE_REMOVE = 7,
+    WIRE_OP_CODE_CREATE = 8, /* length 1: exclusive */
+    WIRE_OP_CODE_LIST = 9,   /* length: entries at most; data: encoded object_id to start after */
+};
+
+/* data_len bytes of the payload belong to this op; ops take theirs in turn. */
+struct WIRE_PACKED wire_op {
+    uint16_t code;
+    uint16_t flags;
+    uint32_t data_len;
+    uint64_t offset;
+    uint64_t length;
+};
+static_assert(sizeof(struct wire_op) == 24, "wire_op");
+
+/*
+ * Followed in the body by n_ops wire_op_result. The read data of all ops is the payload.
+ * result -ELIMPET_NEWER_MAP or -ELIMPET_NOT_PRIMARY: follow the map to `epoch` and send again.
+ */
+struct WIRE_PACKED wire_osd_op_reply {
+    uint64_t tid;
+    uint64_t epoch; /* The OSD's map. */
+    struct wire_version version;
+    int32_t result; /* 0 or the negative errno of the first op that failed. */
+    uint16_t n_ops;
+    uint16_t reserved;
+};
+static_assert(sizeof(struct wire_osd_op_reply) == 40, "wire_osd_op_reply");
+
+struct WIRE_PACKED wire_op_result {
+    int32_t result;
+    uint32_t data_len;
+};
+static_assert(sizeof(struct wire_op_result) == 8, "wire_op_result");
+
+struct WIRE_PACKED wire_stat {
+    uint64_t size;
+    uint64_t mtime_ns; /* Wall clock of the primary at the last change. */
+};
+static_assert(sizeof(struct wire_stat) == 16, "wire_stat");
+
+/*
+ * The data of a LIST result: u32 count, then for each object its encoded object_id; then u8 end: 1
+ * when nothing follows the last one.
+ */
+
+/* ---- Replication ---- */
+
+enum wire_rep_flags {
+    WIRE_REP_LOG_ONLY = 1, /* A learner that has not reached the object yet gets the entry alone. */
+};
+
+/*
+ * Primary to member. Followed in the body by log_len bytes: the log entry (osd/pg), then by txn_len
+ * bytes: the store transaction's operations (osd/store/txn_layout.h), whose data is the payload.
+ */
+struct WIRE_PACKED wire_rep_txn {
+    uint64_t pool;
+    uint32_t pg_seed;
+    uint32_t flags;
+    uint64_t config; /* The configuration number under which the primary acts. */
+    struct wire_version version;
+    uint64_t epoch;     /* The primary's map. */
+    uint64_t committed; /* All entries up to this sequence are durable on every member. */
+    uint32_t log_len;
+    uint32_t txn_len;
+};
+static_assert(sizeof(struct wire_rep_txn) == 64, "wire_rep_txn");
+
+/* Member to primary: everything up to `sequence` is durable here; or a refusal by result. */
+struct WIRE_PACKED wire_rep_ack {
+    uint64_t pool;
+    uint32_t pg_seed;
+    int32_t result; /* 0, -ELIMPET_STALE_CONFIG, ... */
+    uint64_t config;
+    uint64_t sequence;
+    uint64_t epoch; /* The member's map. */
+};
+static_assert(sizeof(struct wire_rep_ack) == 40, "wire_rep_ack");
+
+#endif
