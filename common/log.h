@@ -38,5 +38,11 @@ static inline bool log_enabled(const struct env *env, enum log_level level)
 
 /* Where the real world's lines go: a file that is opened for appending, or NULL for stderr. */
 int log_open(const char *path) MUST_CHECK;
+/* Opens the same file by its name again, after a log rotation; on failure the old one stays. */
+int log_reopen(void) MUST_CHECK;
+/* The daemon's name in each line: "osd.3". */
+void log_set_name(const char *name);
+/* Writes one line with time, name and level: what the real world's env_ops.log is made of. */
+void log_sink_line(int level, const char *line);
 
 #endif
