@@ -1,0 +1,36 @@
+/*
+ * What only the simulator asks of a store in memory: faults, and looking at a disk from outside.
+ */
+#ifndef LIMPET_OSD_STORE_STORE_MEMORY_H
+#define LIMPET_OSD_STORE_STORE_MEMORY_H
+
+#include "osd/store/store.h"
+
+/* From now on commits and reads take this long on average: a disk that becomes slow, or recovers.
+ */
+void store_memory_set_latency(struct store *store, uint64_t latency_ns);
+
+/* Everything below sees what is durable, and works on an open disk as on a closed one. */
+
+struct store_memory_object {
+    const struct object_id *id;
+    uint64_t size;
+    uint16_t info_len;
+    const uint8_t *info;
+    uint32_t data_crc;  /* crc32c of the contents. */
+    uint32_t attrs_crc; /* crc32c over names and values of the attributes, in order. */
+};
+typedef void (*store_memory_object_visit)(void *ctx, const struct store_memory_object *object);
+typedef void (*store_memory_pair_visit)(void *ctx, const uint8_t *key, uint16_t key_len,
+                                        const uint8_t *value, uint32_t len);
+
+/* The objects of a pool whose reversed hash lies in first .. last, in the order of listing. */
+void store_memory_visit_objects(struct store_memory_disk *disk, uint64_t pool, uint32_t first,
+                                uint32_t last, store_memory_object_visit visit, void *ctx);
+/* The pairs of a placement group, by key. */
+void store_memory_visit_pairs(struct store_memory_disk *disk, struct pg_id pg,
+                              store_memory_pair_visit visit, void *ctx);
+void store_memory_visit_pgs(struct store_memory_disk *disk, store_pg_visit visit, void *ctx);
+uint64_t store_memory_bytes_used(const struct store_memory_disk *disk);
+
+#endif
