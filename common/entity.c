@@ -35,14 +35,11 @@ int entity_parse(const char *text, struct entity_name *out)
     }
     const char *id = dot + 1;
     size_t len = strnlen(id, ENTITY_ID_MAX + 1);
-    /* Only "mon." goes without an ID: it is the key that the monitors share. */
-    if (name.type == ENTITY_NONE || len > ENTITY_ID_MAX || (len == 0 && name.type != ENTITY_MON))
+    if (len > ENTITY_ID_MAX)
         return -EINVAL;
-    for (size_t i = 0; i < len; i++) {
-        if (!id_char_ok(id[i]))
-            return -EINVAL;
-    }
     memcpy(name.id, id, len);
+    if (!entity_valid(&name))
+        return -EINVAL;
     *out = name;
     return 0;
 }
@@ -53,6 +50,20 @@ const char *entity_format(const struct entity_name *name, char text[ENTITY_TEXT_
     snprintf(text, ENTITY_TEXT_MAX, "%s.%.*s", known ? type_names[name->type] : "unknown",
              ENTITY_ID_MAX, name->id);
     return text;
+}
+
+bool entity_valid(const struct entity_name *name)
+{
+    size_t len = strnlen(name->id, sizeof name->id);
+    /* Only "mon." goes without an ID: it is the key that the monitors share. */
+    if (name->type < ENTITY_MON || name->type > ENTITY_CLIENT || len > ENTITY_ID_MAX ||
+        (len == 0 && name->type != ENTITY_MON))
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!id_char_ok(name->id[i]))
+            return false;
+    }
+    return true;
 }
 
 bool entity_equal(const struct entity_name *a, const struct entity_name *b)

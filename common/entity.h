@@ -20,10 +20,15 @@ struct entity_name {
     char id[ENTITY_ID_MAX + 1];
 };
 
-/* -EINVAL unless text is TYPE.ID with a known type and an ID of printable, unspaced characters. */
+/*
+ * -EINVAL unless text is TYPE.ID with a known type and an ID of printable, unspaced characters that
+ * have no meaning in configuration files and file names.
+ */
 int entity_parse(const char *text, struct entity_name *out) MUST_CHECK;
 /* Writes at most ENTITY_TEXT_MAX bytes, terminated; returns text. */
 const char *entity_format(const struct entity_name *name, char text[ENTITY_TEXT_MAX]);
+/* Whether it is a name that entity_parse() could have made: for names that came from elsewhere. */
+bool entity_valid(const struct entity_name *name);
 bool entity_equal(const struct entity_name *a, const struct entity_name *b);
 struct entity_name entity_osd(int32_t id);
 /* The OSD number of osd.N, or -EINVAL for any other name. */
@@ -66,8 +71,13 @@ struct caps {
     uint8_t n_grants;
     struct caps_grant grants[CAPS_GRANTS_MAX];
 };
-/* -EINVAL for text outside the syntax. Empty text grants nothing. */
+/*
+ * -EINVAL for text outside the syntax. Empty text grants nothing. The profiles mean what they mean
+ * at OSDs.
+ */
 int caps_parse(const char *text, struct caps *out) MUST_CHECK;
+/* The same at the service that answers: some profiles allow less at a monitor than at an OSD. */
+int caps_parse_at(uint8_t service, const char *text, struct caps *out) MUST_CHECK;
 /* True when all of `want` is allowed on the pool; pool NULL: on everything. */
 bool caps_allow(const struct caps *caps, uint8_t want, const char *pool);
 
