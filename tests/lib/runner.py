@@ -1,0 +1,405 @@
+"""Builds, runs the tests in parallel, keeps their logs, and reports.
+
+A test is a command with a name, a time limit and a weight: how many of the machine's slots it takes
+while it runs. Builds come first; a test whose build failed counts as failed. The last line printed is
+always "N passed, N failed", and the exit status is 1 when something failed.
+"""
+
+import argparse
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LOGS = os.path.join(REPO, "build", "test-logs")
+SIM_SEEDS = 100
+SIM_SEEDS_A_TEST = 10
+FUZZ_SECONDS = 5
+TAIL_LINES = 40
+CLEAN_UP_SECONDS = 40
+
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=99:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
+    "TSAN_OPTIONS": "halt_on_error=1:exitcode=99",
+}
+
+
+class Test:
+    """One command. `needs` names the build that must have worked."""
+
+    def __init__(self, name, argv, timeout=300, weight=1, needs=None, env=None):
+        self.name = name
+        self.argv = argv
+        self.timeout = timeout
+        self.weight = weight
+        self.needs = needs
+        self.env = env or {}
+        self.passed = None
+        self.why = ""
+        self.seconds = 0.0
+        self.process = None
+
+    @property
+    def log(self):
+        return os.path.join(LOGS, self.name.replace("/", "-") + ".log")
+
+    def run(self):
+        """Runs the command in a process group of its own, so that nothing of it survives."""
+        begun = time.monotonic()
+        env = dict(os.environ, **self.env)
+        with open(self.log, "wb") as log:
+            log.write(("$ " + " ".join(self.argv) + "\n").encode())
+            log.flush()
+            try:
+                self.process = subprocess.Popen(
+                    self.argv, cwd=REPO, env=env, stdin=subprocess.DEVNULL, stdout=log,
+                    stderr=subprocess.STDOUT, start_new_session=True)
+            except OSError as error:
+                self.passed, self.why = False, str(error)
+                return
+            try:
+                status = self.process.wait(self.timeout)
+                self.why = "" if status == 0 else describe_status(status)
+            except subprocess.TimeoutExpired:
+                self.why = "took longer than %d s" % self.timeout
+            self.end()
+        self.seconds = time.monotonic() - begun
+        self.passed = self.why == ""
+
+    def end(self):
+        """Lets the test clean up when it still runs (a cluster's daemons are in other groups), then
+        kills what is left of its group."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(CLEAN_UP_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+def describe_status(status):
+    if status < 0:
+        return "killed by " + signal.Signals(-status).name
+    return "exit status %d" % status
+
+
+# ---- Builds ----
+
+
+def build_steps(preset, jobs):
+    """Configures when needed and builds everything of a preset. CMake's cache may be of a tree that
+    has moved, so a failing configuration is tried once more from nothing."""
+    folder = "build" if preset == "release" else "build-" + preset
+    script = (
+        "cmake --preset {p} || {{ rm -rf {f}/CMakeCache.txt {f}/CMakeFiles && cmake --preset {p}; }}"
+        " && ninja -C {f} -j {j}"
+    ).format(p=preset, f=folder, j=jobs)
+    return Test("build/" + preset, ["/bin/sh", "-ec", script], timeout=1800, weight=jobs)
+
+
+def folder_of(preset):
+    return os.path.join(REPO, "build" if preset == "release" else "build-" + preset)
+
+
+# ---- What there is to run ----
+
+
+def sources(pattern):
+    return sorted(glob.glob(os.path.join(REPO, pattern), recursive=True))
+
+
+def unit_tests(preset, prefix=""):
+    """From the sources, so that a program that was not built counts as failed, not as absent."""
+    tests = []
+    env = SANITIZER_ENV if preset != "release" else {}
+    for path in sources("tests/unit/*/test_*.c"):
+        module = os.path.basename(os.path.dirname(path))
+        name = os.path.basename(path)[:-2]
+        program = os.path.join(folder_of(preset), "unit", module + "_" + name)
+        tests.append(Test("%sunit/%s/%s" % (prefix, module, name), [program], timeout=600,
+                          needs=preset, env=env))
+    return tests
+
+
+def sim_tests(preset, seeds, prefix="", first=1, each=SIM_SEEDS_A_TEST):
+    program = os.path.join(folder_of(preset), "bin", "limpet-sim")
+    env = SANITIZER_ENV if preset != "release" else {}
+    tests = []
+    for start in range(first, first + seeds, each):
+        last = min(start + each, first + seeds) - 1
+        script = 'for seed in $(seq %d %d); do "%s" --seed "$seed" || { echo "seed $seed"; exit 1; }; done'
+        tests.append(Test("%ssim/seeds-%d-%d" % (prefix, start, last),
+                          ["/bin/sh", "-c", script % (start, last, program)], timeout=1200,
+                          needs=preset, env=env))
+    return tests
+
+
+def fuzz_tests(seconds):
+    tests = []
+    for path in sources("tests/fuzz/fuzz_*.c"):
+        name = os.path.basename(path)[:-2]
+        program = os.path.join(folder_of("fuzz"), "fuzz", name)
+        corpus = os.path.join(REPO, "tests/fuzz/corpus", name[len("fuzz_"):])
+        found = os.path.join(folder_of("fuzz"), "found", name)
+        script = (
+            'mkdir -p "{found}"; seeds="{corpus}"; [ -d "$seeds" ] || seeds=; '
+            'exec "{program}" -max_total_time={seconds} -timeout=10 -rss_limit_mb=2048 '
+            '-print_final_stats=1 -artifact_prefix="{found}/" "{found}/corpus" $seeds'
+        ).format(found=found, corpus=corpus, program=program, seconds=seconds)
+        script = 'mkdir -p "%s/corpus"; ' % found + script
+        tests.append(Test("fuzz/" + name[len("fuzz_"):], ["/bin/sh", "-c", script],
+                          timeout=seconds + 120, needs="fuzz", env=SANITIZER_ENV))
+    return tests
+
+
+def lint_tests(jobs):
+    tests = []
+    for check, timeout, weight in (("format", 120, 1), ("includes", 60, 1), ("words", 60, 1),
+                                   ("shell", 60, 1), ("python", 60, 1), ("cppcheck", 900, jobs),
+                                   ("tidy", 1800, jobs)):
+        argv = [sys.executable, "-B", os.path.join(REPO, "tests/lint"), check, "-j", str(jobs)]
+        needs = "release" if check in ("cppcheck", "tidy") else None
+        tests.append(Test("lint/" + check, argv, timeout, weight, needs))
+    return tests
+
+
+def cluster_tests(preset, jobs, prefix="", only=None):
+    env = {"LIMPET_BUILD": folder_of(preset)}
+    if preset != "release":
+        env.update(SANITIZER_ENV)
+    tests = []
+    for path in sources("tests/cluster/test_*.py"):
+        name = os.path.basename(path)[len("test_"):-len(".py")]
+        if only and name not in only:
+            continue
+        tests.append(Test("%scluster/%s" % (prefix, name), [sys.executable, "-B", path], timeout=600,
+                          weight=jobs, needs=preset, env=env))
+    return tests
+
+
+def default_plan(jobs):
+    builds = [build_steps("release", jobs), build_steps("fuzz", jobs), build_steps("asan", jobs)]
+    tests = unit_tests("release") + lint_tests(jobs) + sim_tests("release", SIM_SEEDS)
+    tests += fuzz_tests(FUZZ_SECONDS)
+    tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
+    tests += cluster_tests("release", jobs) + cluster_tests("asan", jobs, "asan/", ["files"])
+    return builds, tests
+
+
+def sanitizer_plan(preset, jobs):
+    tests = unit_tests(preset) + sim_tests(preset, SIM_SEEDS) + cluster_tests(preset, jobs)
+    return [build_steps(preset, jobs)], tests
+
+
+CAMPAIGNS = {
+    "sim": ("2,000 further seeds of the simulator",
+            lambda jobs: ([build_steps("release", jobs)],
+                          sim_tests("release", 2000, "long/", first=1001, each=50))),
+    "fuzz": ("every fuzz target for 10 minutes",
+             lambda jobs: ([build_steps("fuzz", jobs)], fuzz_tests(600))),
+    "asan": ("the whole suite under ASan and UBSan", lambda jobs: sanitizer_plan("asan", jobs)),
+    "tsan": ("unit tests and cluster tests under TSan",
+             lambda jobs: ([build_steps("tsan", jobs)],
+                           unit_tests("tsan", "tsan/") + cluster_tests("tsan", jobs, "tsan/"))),
+}
+
+
+# ---- Running ----
+
+
+class Board:
+    """Prints a line for each finished test and, on a terminal, what runs at the moment."""
+
+    def __init__(self, total):
+        self.total = total
+        self.done = 0
+        self.running = []
+        self.terminal = sys.stdout.isatty()
+
+    def clear(self):
+        if self.terminal:
+            sys.stdout.write("\r\033[K")
+
+    def show(self):
+        if self.terminal and self.running:
+            names = ", ".join(test.name for test in self.running)
+            line = "[%d/%d] %s" % (self.done, self.total, names)
+            sys.stdout.write(line[:shutil.get_terminal_size().columns - 1])
+        sys.stdout.flush()
+
+    def started(self, test):
+        self.running.append(test)
+        self.clear()
+        self.show()
+
+    def finished(self, test):
+        if test in self.running:
+            self.running.remove(test)
+        self.done += 1
+        self.clear()
+        verdict = "ok  " if test.passed else "FAIL"
+        why = "" if test.passed else "  (%s)" % test.why
+        print("%s %7.1f s  [%d/%d] %s%s"
+              % (verdict, test.seconds, self.done, self.total, test.name, why))
+        if not test.passed and os.path.exists(test.log) and not test.why.startswith("not run"):
+            self.tail(test)
+        self.show()
+
+    @staticmethod
+    def tail(test):
+        with open(test.log, "rb") as log:
+            lines = log.read().decode(errors="replace").splitlines()
+        for line in lines[-TAIL_LINES:]:
+            print("    | " + line)
+        print("    | (all of it: %s)" % os.path.relpath(test.log, REPO))
+
+
+class Runner:
+    def __init__(self, tests, slots):
+        self.waiting = list(tests)
+        self.slots = slots
+        self.free = slots
+        self.board = Board(len(tests))
+        self.changed = threading.Condition()
+        self.finished = []
+        self.failed_builds = set()
+        self.stopping = False
+
+    def next_test(self):
+        """The first test in order that fits in the free slots and whose build is settled. One that
+        needs more slots than are free blocks those behind it, so that it gets its turn."""
+        for test in self.waiting:
+            if test.needs and not self.build_settled(test.needs):
+                continue
+            if min(test.weight, self.slots) <= self.free:
+                return test
+            return None
+        return None
+
+    def build_settled(self, preset):
+        return not any(test.name == "build/" + preset
+                       for test in self.waiting + self.board.running)
+
+    def take(self, test):
+        self.waiting.remove(test)
+        if test.needs in self.failed_builds:
+            test.passed, test.why = False, "not run: build/%s failed" % test.needs
+            self.finish(test)
+            return
+        self.free -= min(test.weight, self.slots)
+        self.board.started(test)
+        threading.Thread(target=self.work, args=(test,), daemon=True).start()
+
+    def work(self, test):
+        test.run()
+        with self.changed:
+            self.free += min(test.weight, self.slots)
+            self.finish(test)
+            self.changed.notify()
+
+    def finish(self, test):
+        if not test.passed and test.name.startswith("build/"):
+            self.failed_builds.add(test.name[len("build/"):])
+        self.finished.append(test)
+        self.board.finished(test)
+
+    def run(self):
+        with self.changed:
+            while self.waiting or self.board.running:
+                test = self.next_test()
+                if test:
+                    self.take(test)
+                else:
+                    self.changed.wait()
+
+    def interrupt(self):
+        for test in list(self.board.running):
+            if test.process:
+                test.end()
+
+
+def parse(argv):
+    campaigns = "\n".join("  %-6s %s" % (name, CAMPAIGNS[name][0]) for name in sorted(CAMPAIGNS))
+    parser = argparse.ArgumentParser(
+        prog="./tests/run", description="Builds Limpet and runs its tests.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="campaigns of --long (all of them without a name):\n" + campaigns)
+    parser.add_argument("--filter", metavar="REGEX", help="only tests whose name matches")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--asan", action="store_true",
+                        help="unit, simulator and cluster tests, all under ASan and UBSan")
+    parser.add_argument("--long", metavar="NAME", nargs="?", const="all",
+                        choices=sorted(CAMPAIGNS) + ["all"], help="a campaign, see below")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1,
+                        help="tests at a time (default: the number of processors)")
+    return parser.parse_args(argv)
+
+
+def make_plan(options):
+    if options.asan:
+        builds, tests = sanitizer_plan("asan", options.jobs)
+    elif options.long:
+        builds, tests = [], []
+        names = sorted(CAMPAIGNS) if options.long == "all" else [options.long]
+        for name in names:
+            more_builds, more_tests = CAMPAIGNS[name][1](options.jobs)
+            builds += [build for build in more_builds
+                       if build.name not in {other.name for other in builds}]
+            tests += more_tests
+    else:
+        builds, tests = default_plan(options.jobs)
+    if options.filter:
+        wanted = re.compile(options.filter)
+        tests = [test for test in tests if wanted.search(test.name)]
+        needed = {"build/" + test.needs for test in tests if test.needs}
+        builds = [test for test in builds if test.name in needed or wanted.search(test.name)]
+    return builds + tests
+
+
+def main(argv):
+    options = parse(argv)
+    options.jobs = max(1, options.jobs)
+    plan = make_plan(options)
+    if options.list:
+        for test in plan:
+            print(test.name)
+        return 0
+    if not plan:
+        print("no test matches %s" % options.filter, file=sys.stderr)
+        return 1
+    shutil.rmtree(LOGS, ignore_errors=True)
+    os.makedirs(LOGS)
+    runner = Runner(plan, options.jobs)
+
+    def stop(number, _frame):
+        runner.interrupt()
+        sys.exit(128 + number)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+    begun = time.monotonic()
+    runner.run()
+    failed = [test for test in runner.finished if not test.passed]
+    passed = len(runner.finished) - len(failed)
+    print("\n%d tests in %.0f s; logs in %s" % (len(runner.finished), time.monotonic() - begun,
+                                                 os.path.relpath(LOGS, REPO)))
+    for test in failed:
+        print("FAIL %s  (%s)" % (test.name, test.why))
+    print("%d passed, %d failed" % (passed, len(failed)))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
