@@ -57,7 +57,9 @@ void keyring_fini(struct keyring *keyring); /* Wipes the secrets. */
 int keyring_parse(struct keyring *keyring, const char *text, size_t len, char why[256]) MUST_CHECK;
 /* Reads the first of a comma-separated list of files that exists. -ENOENT: none does. */
 int keyring_load(struct keyring *keyring, const char *paths, char why[256]) MUST_CHECK;
-/* malloc'd text in the file format; NULL when memory is short. */
+/* Whether all capabilities are in our syntax: -EINVAL and the first that is not, in `why`. */
+int keyring_check_caps(const struct keyring *keyring, char why[256]) MUST_CHECK;
+/* malloc'd text in the file format, to be wiped and freed; NULL when memory is short. */
 char *keyring_format(const struct keyring *keyring) MUST_CHECK;
 const struct keyring_entry *keyring_find(const struct keyring *keyring,
                                          const struct entity_name *name);

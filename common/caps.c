@@ -2,7 +2,7 @@
  * Capabilities in Ceph's syntax.
  *
  *     caps  = [ grant { ("," | ";") grant } ]
- *     grant = ("allow" ("*" | letters of "rwx") | "profile" name) [ "pool=" name ]
+ *     grant = ("allow" ("*" | letters of "rwx") | ["allow"] "profile" name) [ "pool=" name ]
  *
  * Anything else is refused rather than skipped: a restriction that is not understood must not turn
  * into a grant without it.
@@ -116,13 +116,14 @@ static int parse_grant(struct scanner *s, uint8_t service, struct caps_grant *gr
 {
     *grant = (struct caps_grant){0};
     struct word word = next_word(s);
-    int rc;
-    if (word_is(word, "allow"))
-        rc = parse_letters(next_word(s), &grant->allow);
-    else if (word_is(word, "profile"))
+    bool allow = word_is(word, "allow");
+    if (allow)
+        word = next_word(s);
+    int rc = -EINVAL;
+    if (word_is(word, "profile"))
         rc = parse_profile(service, next_word(s), &grant->allow);
-    else
-        return -EINVAL;
+    else if (allow)
+        rc = parse_letters(word, &grant->allow);
     if (rc != 0)
         return rc;
     word = next_word(s);
