@@ -9,6 +9,7 @@
 #define LIMPET_CLIENT_CORE_CLIENT_H
 
 #include <bsd/sys/queue.h>
+#include <uthash.h>
 
 #include "common/auth.h"
 #include "common/env.h"
@@ -29,11 +30,19 @@ struct client_options {
     uint64_t max_bytes_in_flight; /* 0: default. More operations wait in line. */
 };
 
+/* Takes the env's message handlers. NULL when memory is short. */
 struct client *client_create(struct env *env, const struct client_options *options) MUST_CHECK;
-/* Fails what is under way with -ECANCELED, then frees. */
+/*
+ * Fails what is under way with -ECANCELED, then frees. Not to be called from a callback of the
+ * client; callbacks made from inside it must not submit anything.
+ */
 void client_destroy(struct client *client);
 
-/* Calls done once: 0 when the first map is there, or -ETIMEDOUT, -EACCES, -EINVAL (wrong fsid). */
+/*
+ * Calls done once: 0 when the first map is there, or -ETIMEDOUT, -EACCES, -EINVAL (wrong fsid).
+ * From then on the client keeps a session with some monitor for ever, whatever happens to it. After
+ * a failure it may be called again.
+ */
 void client_connect(struct client *client, void (*done)(void *ctx, int error), void *ctx);
 /* After a failure: which monitors were tried and what each said; for a person. */
 const char *client_connect_error(const struct client *client);
@@ -48,9 +57,20 @@ struct client_step {
     uint64_t length;
     struct buf_slice data; /* In: taken over. Out: the result's; the caller drops it. */
     int32_t result;
+    uint32_t input_len; /* Private: bytes of the payload that belong to this step. */
 };
 
 enum { CLIENT_STEPS_MAX = 16 };
+
+struct client_pg;
+
+enum client_op_state {
+    CLIENT_OP_IDLE = 0, /* The caller's. */
+    CLIENT_OP_WAITING,  /* In line for the budget, or for the first map. */
+    CLIENT_OP_UNSENT,   /* In its placement group's list, to be sent (again). */
+    CLIENT_OP_SENT,     /* The primary has it, as far as we know. */
+    CLIENT_OP_FINISHED, /* Its result stands; done() is about to be called. */
+};
 
 /* Zero-initialize; belongs to the client from submit until done. */
 struct client_op {
@@ -61,27 +81,33 @@ struct client_op {
     uint16_t n_steps;
     struct client_step steps[CLIENT_STEPS_MAX];
     void (*done)(struct client_op *op);
-    int result; /* 0, or the first failing step's negative errno, -ETIMEDOUT, -ENOENT (no pool). */
+    /*
+     * 0, or the first failing step's negative errno, -ETIMEDOUT, -ECANCELED, -ENOENT (no pool),
+     * -EFBIG (data beyond MESSAGE_PAYLOAD_MAX), -ENOMEM, -EACCES (no ticket for this entity).
+     */
+    int result;
     struct wire_version version;
     /* Private. */
+    struct client *client;
     uint64_t tid;
-    uint64_t size_bytes;
+    uint64_t size_bytes; /* Its share of the budget. */
+    uint64_t submitted_ns;
     uint32_t attempt;
-    uint32_t state;
-    struct pg_id target_pg;
-    void *session;
+    enum client_op_state state;
+    struct client_pg *pg;
+    struct buf_slice payload;
     struct env_timer timer;
     TAILQ_ENTRY(client_op) link;
-    TAILQ_ENTRY(client_op) object_link;
-    void *impl[4];
+    UT_hash_handle hh; /* By tid. */
 };
+TAILQ_HEAD(client_op_list, client_op);
 
-/* Operations on one object are executed in the order of submission. */
+/* Operations on one object are executed in the order of submission. done is never called here. */
 void client_submit(struct client *client, struct client_op *op);
 /* done follows with -ECANCELED; a write may or may not have happened. */
 void client_cancel(struct client *client, struct client_op *op);
 
-/* A command to the monitors. */
+/* A command to the monitors. Zero-initialize. */
 struct client_command {
     const char *json;       /* Valid until done. */
     struct buf_slice input; /* Taken over. */
@@ -90,8 +116,22 @@ struct client_command {
     int result;
     char *status; /* One line for a person, or NULL; freed by client_command_fini. */
     struct buf_slice output;
-    void *impl[16];
+    /* Private. */
+    struct client *client;
+    uint64_t tid;
+    uint64_t epoch; /* Answered; done waits for the map that shows the effect. */
+    uint32_t attempt;
+    uint8_t state;
+    struct env_timer timer;
+    struct env_timer retry;
+    TAILQ_ENTRY(client_command) link;
 };
+TAILQ_HEAD(client_command_list, client_command);
+
+/*
+ * Sends the command until a monitor answers it, to another one when a session breaks: it may be
+ * executed twice. done is called when this client's map shows the effect.
+ */
 void client_command(struct client *client, struct client_command *command);
 void client_command_fini(struct client_command *command);
 
@@ -101,8 +141,20 @@ struct client_wait {
     void (*done)(struct client_wait *wait);
     TAILQ_ENTRY(client_wait) link;
 };
+TAILQ_HEAD(client_wait_list, client_wait);
 void client_wait_map(struct client *client, struct client_wait *wait);
 
+/* For the env: how this client proves who it is. Valid as long as the client. */
 const struct auth_provider *client_auth(struct client *client);
+
+/* Counters since the start, for tests and the curious. */
+struct client_counters {
+    uint64_t ops_done;
+    uint64_t ops_resent;
+    uint64_t map_changes;
+    uint64_t mon_sessions;
+    uint64_t osd_sessions;
+};
+const struct client_counters *client_counters(const struct client *client);
 
 #endif

@@ -1,0 +1,297 @@
+/*
+ * Operations: admission within the budget, encoding, time-outs, completion.
+ *
+ *   IDLE --submit--> WAITING --budget, first map--> UNSENT --> SENT --reply--> FINISHED --> IDLE
+ *   SENT --new membership, session lost, refused--> UNSENT
+ *   any of WAITING, UNSENT, SENT --time-out, cancel, pool gone--> FINISHED
+ */
+#include "client/core/private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "placement/hash.h"
+
+/* ---- Completion ---- */
+
+static void detach(struct client *c, struct client_op *op)
+{
+    switch (op->state) {
+    case CLIENT_OP_WAITING:
+        TAILQ_REMOVE(&c->waiting, op, link);
+        break;
+    case CLIENT_OP_UNSENT:
+    case CLIENT_OP_SENT:
+        target_remove(c, op);
+        HASH_DELETE(hh, c->by_tid, op);
+        assert(c->ops_in_flight > 0 && c->bytes_in_flight >= op->size_bytes);
+        c->ops_in_flight--;
+        c->bytes_in_flight -= op->size_bytes;
+        break;
+    case CLIENT_OP_IDLE:
+    case CLIENT_OP_FINISHED:
+        /* An operation that is not under way cannot end. */
+        assert(op->state == CLIENT_OP_WAITING);
+    }
+    env_timer_stop(c->env, &op->timer);
+    buf_slice_drop(&op->payload);
+    c->counters.ops_done++;
+}
+
+static void drop_results(struct client_op *op)
+{
+    for (uint16_t i = 0; i < op->n_steps; i++)
+        buf_slice_drop(&op->steps[i].data);
+}
+
+void op_finish_later(struct client *c, struct client_op *op, int result)
+{
+    detach(c, op);
+    op->result = result;
+    op->state = CLIENT_OP_FINISHED;
+    TAILQ_INSERT_TAIL(&c->finished, op, link);
+    client_schedule(c, false);
+}
+
+void op_finish_now(struct client *c, struct client_op *op, int result)
+{
+    detach(c, op);
+    op->result = result;
+    op->state = CLIENT_OP_IDLE;
+    op_admit(c);
+    op->done(op);
+}
+
+void op_run_finished(struct client *c)
+{
+    struct client_op_list due = TAILQ_HEAD_INITIALIZER(due);
+    TAILQ_CONCAT(&due, &c->finished, link);
+    for (struct client_op *op; (op = TAILQ_FIRST(&due)) != NULL;) {
+        TAILQ_REMOVE(&due, op, link);
+        op->state = CLIENT_OP_IDLE;
+        op->done(op);
+    }
+}
+
+void op_fail_all(struct client *c, int error)
+{
+    struct client_op *op, *next;
+    for (op = TAILQ_FIRST(&c->waiting); op != NULL; op = next) {
+        next = TAILQ_NEXT(op, link);
+        op_finish_later(c, op, error);
+    }
+    struct client_op *tmp;
+    HASH_ITER(hh, c->by_tid, op, tmp)
+    {
+        op_finish_later(c, op, error);
+    }
+    op_run_finished(c);
+}
+
+static void timed_out(struct env_timer *timer)
+{
+    struct client_op *op = container_of(timer, struct client_op, timer);
+    op_finish_now(op->client, op, -ETIMEDOUT);
+}
+
+void client_cancel(struct client *c, struct client_op *op)
+{
+    if (op->state != CLIENT_OP_IDLE && op->state != CLIENT_OP_FINISHED)
+        op_finish_later(c, op, -ECANCELED);
+}
+
+/* ---- Admission ---- */
+
+static bool within_budget(const struct client *c, const struct client_op *op)
+{
+    /* One that is larger than the whole budget goes alone. */
+    if (c->ops_in_flight == 0)
+        return true;
+    return c->ops_in_flight < CLIENT_OPS_IN_FLIGHT_MAX &&
+           c->bytes_in_flight + op->size_bytes <= c->options.max_bytes_in_flight;
+}
+
+static void start(struct client *c, struct client_op *op)
+{
+    c->ops_in_flight++;
+    c->bytes_in_flight += op->size_bytes;
+    op->state = CLIENT_OP_UNSENT;
+    HASH_ADD(hh, c->by_tid, tid, sizeof op->tid, op);
+    int rc = target_add(c, op);
+    if (rc != 0)
+        op_finish_later(c, op, rc);
+}
+
+void op_admit(struct client *c)
+{
+    struct client_op *op;
+    while (c->map != NULL && (op = TAILQ_FIRST(&c->waiting)) != NULL && within_budget(c, op)) {
+        TAILQ_REMOVE(&c->waiting, op, link);
+        start(c, op);
+    }
+}
+
+/*
+ * Moves the data of all steps into one payload. The usual operation has one step with data, whose
+ * slice becomes the payload as it is.
+ */
+static int gather_payload(struct client_op *op)
+{
+    uint64_t total = 0;
+    uint16_t n_data = 0;
+    struct client_step *last = NULL;
+    for (uint16_t i = 0; i < op->n_steps; i++) {
+        struct client_step *step = &op->steps[i];
+        if (step->data.len > MESSAGE_PAYLOAD_MAX)
+            return -EFBIG;
+        step->input_len = (uint32_t)step->data.len;
+        step->result = 0;
+        total += step->data.len;
+        if (step->data.len > 0) {
+            n_data++;
+            last = step;
+        }
+    }
+    if (total > MESSAGE_PAYLOAD_MAX)
+        return -EFBIG;
+    if (n_data == 1) {
+        op->payload = last->data;
+        last->data = BUF_SLICE_EMPTY;
+        return 0;
+    }
+    if (n_data > 0 && buf_slice_alloc(total, &op->payload) != 0)
+        return -ENOMEM;
+    size_t at = 0;
+    for (uint16_t i = 0; i < op->n_steps; i++) {
+        struct client_step *step = &op->steps[i];
+        if (step->data.len > 0)
+            memcpy(op->payload.data + at, step->data.data, step->data.len);
+        at += step->data.len;
+        buf_slice_drop(&step->data);
+    }
+    return 0;
+}
+
+static uint64_t op_cost(const struct client_op *op)
+{
+    uint64_t cost = op->payload.len;
+    for (uint16_t i = 0; i < op->n_steps; i++) {
+        const struct client_step *step = &op->steps[i];
+        if (step->code != WIRE_OP_CODE_READ)
+            continue;
+        uint64_t length = step->length != 0 ? step->length : CLIENT_READ_SIZE_GUESS;
+        cost += length < OBJECT_SIZE_MAX ? length : OBJECT_SIZE_MAX;
+    }
+    return cost;
+}
+
+void client_submit(struct client *c, struct client_op *op)
+{
+    assert(op->state == CLIENT_OP_IDLE && op->done != NULL);
+    assert(op->n_steps > 0 && op->n_steps <= CLIENT_STEPS_MAX);
+    assert(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX);
+    op->client = c;
+    op->tid = ++c->next_tid;
+    op->submitted_ns = env_now(c->env);
+    op->attempt = 0;
+    op->result = 0;
+    op->pg = NULL;
+    op->version = (struct wire_version){0};
+    op->timer.fire = timed_out;
+    op->state = CLIENT_OP_WAITING;
+    TAILQ_INSERT_TAIL(&c->waiting, op, link);
+    int rc = gather_payload(op);
+    if (rc != 0) {
+        op_finish_later(c, op, rc);
+        drop_results(op);
+        return;
+    }
+    if (!op->pg_op)
+        op->object.hash = hash_object(op->object.space, op->object.space_len, op->object.name,
+                                      op->object.name_len);
+    op->size_bytes = op_cost(op);
+    if (c->options.op_timeout_ns != 0)
+        env_timer_after(c->env, &op->timer, c->options.op_timeout_ns);
+    op_admit(c);
+}
+
+/* ---- Encoding ---- */
+
+enum {
+    OBJECT_ID_ENCODED_MAX = 8 + 4 + 8 + 2 + OBJECT_NAMESPACE_MAX + 2 + OBJECT_NAME_MAX,
+    OP_BODY_MAX = sizeof(struct wire_osd_op) + OBJECT_ID_ENCODED_MAX +
+                  CLIENT_STEPS_MAX * sizeof(struct wire_op),
+};
+
+struct message *op_message(struct client *c, struct client_op *op)
+{
+    uint8_t memory[OP_BODY_MAX];
+    struct encoder e;
+    encoder_init_fixed(&e, memory, sizeof memory);
+    struct wire_osd_op head = {
+        .client = c->env->instance,
+        .tid = op->tid,
+        .epoch = c->map->epoch,
+        .pool = op->object.pool,
+        .pg_seed = (uint32_t)op->pg->key.seed,
+        .flags = (op->write ? WIRE_OP_WRITE : 0u) | (op->pg_op ? WIRE_OP_PG : 0u),
+        .attempt = op->attempt,
+        .n_ops = op->n_steps,
+    };
+    encode_bytes(&e, &head, sizeof head);
+    encode_object_id(&e, &op->object);
+    for (uint16_t i = 0; i < op->n_steps; i++) {
+        const struct client_step *step = &op->steps[i];
+        struct wire_op wire = {
+            .code = step->code,
+            .data_len = step->input_len,
+            .offset = step->offset,
+            .length = step->length,
+        };
+        encode_bytes(&e, &wire, sizeof wire);
+    }
+    assert(!e.failed);
+    struct message *m = message_create(MSG_OSD_OP, e.len);
+    if (m == NULL)
+        return NULL;
+    memcpy(m->body, memory, e.len);
+    m->payload = buf_slice_ref(op->payload);
+    return m;
+}
+
+/* ---- Replies ---- */
+
+static bool is_refusal(int result)
+{
+    return result == -ELIMPET_NEWER_MAP || result == -ELIMPET_NOT_PRIMARY ||
+           result == -ELIMPET_STALE_CONFIG || result == -EAGAIN;
+}
+
+void op_reply(struct client *c, struct osd_link *osd, struct message *message)
+{
+    struct op_reply reply;
+    if (reply_decode(message, &reply) != 0) {
+        log_warn(c->env, "malformed reply", "osd=%d", osd->id);
+        return;
+    }
+    struct client_op *op;
+    HASH_FIND(hh, c->by_tid, &reply.tid, sizeof reply.tid, op);
+    /* Nobody waits any more, or another OSD has been asked in the meantime (C2). */
+    if (op == NULL || op->state != CLIENT_OP_SENT || op->pg->osd != osd)
+        return;
+    if (is_refusal(reply.result)) {
+        target_refused(c, op, reply.epoch);
+        return;
+    }
+    target_answered(op->pg);
+    int rc = reply_take_results(message, &reply, op);
+    if (rc != 0) {
+        log_warn(c->env, "reply does not fit its request", "osd=%d", osd->id);
+        op_finish_now(c, op, rc);
+        return;
+    }
+    op->version = reply.version;
+    op_finish_now(c, op, reply.result);
+}

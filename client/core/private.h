@@ -1,0 +1,254 @@
+/*
+ * The inside of the client core. Its parts, each in a file of its own:
+ *
+ *   client.c    creation, the env's callbacks, waiting for maps, the end
+ *   mon_link.c  the session with one monitor: hunting, subscription, signs of life
+ *   map.c       taking in maps, and what follows from a new one
+ *   ticket.c    credentials: the entity's key for monitors, tickets for OSDs
+ *   command.c   commands to the monitors
+ *   op.c        operations: budget, encoding, time-outs, completion
+ *   reply.c     decoding of replies
+ *   target.c    placement groups and sessions with OSDs: where operations go, and go again
+ *
+ * Invariants:
+ *
+ *  C1  Operations of one placement group are sent in the order of submission. Those sent form a
+ *      prefix of the group's list; when one must be sent again, all of the group are, in order.
+ *      (An OSD refuses requests made under a map older than the present membership of the group,
+ *      so that a late one of an earlier attempt cannot overtake.)
+ *  C2  An operation is completed only by a reply on the session over which it was last sent, by
+ *      its time-out, by cancellation, or because its pool is gone.
+ *  C3  Nothing is sent to an OSD whose address or instance differs from the map's.
+ *  C4  done callbacks are made with no list of ours half changed, and never from inside a call of
+ *      the API except client_destroy().
+ */
+#ifndef LIMPET_CLIENT_CORE_PRIVATE_H
+#define LIMPET_CLIENT_CORE_PRIVATE_H
+
+#include "client/core/client.h"
+
+enum {
+    CLIENT_OPS_IN_FLIGHT_MAX = 1024,
+    CLIENT_PGS_CACHED_MAX = 65536,
+    CLIENT_MONS_MAX = 2 * MAP_MONS_MAX, /* Configured ones, and those of the map. */
+    CLIENT_CONNECT_ERROR_MAX = 2048,
+};
+#define CLIENT_BYTES_IN_FLIGHT (64u * 1024 * 1024)
+#define CLIENT_CONNECT_TIMEOUT (30 * SEC_NS)
+#define CLIENT_READ_SIZE_GUESS (1024u * 1024) /* Budget of a read of unknown length. */
+#define MON_ATTEMPT_NS         (3 * SEC_NS)   /* For a monitor to authenticate and send a map. */
+#define MON_ROUND_DELAY_MIN_NS (100 * MSEC_NS)
+#define MON_ROUND_DELAY_MAX_NS (2 * SEC_NS)
+#define MON_PING_BUSY_NS       (2 * SEC_NS) /* Something waits for the monitors. */
+#define MON_PING_IDLE_NS       (10 * SEC_NS)
+#define MON_PING_ANSWER_NS     (4 * SEC_NS)
+#define COMMAND_RETRY_MIN_NS   (50 * MSEC_NS)
+#define COMMAND_RETRY_MAX_NS   (1 * SEC_NS)
+#define TICKET_RETRY_NS        (1 * SEC_NS)
+#define OSD_RETRY_MIN_NS       (250 * MSEC_NS)
+#define OSD_RETRY_MAX_NS       (1 * SEC_NS)
+#define PG_RETRY_MIN_NS        (10 * MSEC_NS)
+#define PG_RETRY_MAX_NS        (1 * SEC_NS)
+
+/* ---- Monitors ---- */
+
+struct mon_candidate {
+    struct entity_name name; /* Empty ID: not known yet. */
+    struct net_address address;
+    int error; /* Of the last attempt; 0: none yet. */
+};
+
+/*
+ *   IDLE --client_connect()--> TRYING --opened, map--> LIVE
+ *   TRYING --failed--> TRYING (the next one), or after the last one PAUSED --timer--> TRYING
+ *   LIVE --closed or silent--> TRYING;   first connect given up: any --> IDLE
+ */
+enum mon_link_state { MON_LINK_IDLE, MON_LINK_TRYING, MON_LINK_PAUSED, MON_LINK_LIVE };
+
+struct mon_link {
+    enum mon_link_state state;
+    struct net_session *session;
+    uint32_t n;
+    struct mon_candidate candidates[CLIENT_MONS_MAX];
+    uint32_t current;
+    uint32_t tried;         /* In this round. */
+    uint32_t rounds;        /* Without success. */
+    struct env_timer timer; /* TRYING: gives up this one; PAUSED: ends the pause; LIVE: pings. */
+    uint64_t heard_ns;      /* Last sign of life. */
+    bool ping_out;
+    uint64_t stalled_since_ns; /* Operations take strangely long; 0: none do. */
+    uint32_t stalls;           /* Monitors left for that reason, in a row. */
+};
+
+/* ---- Tickets ---- */
+
+struct client_ticket {
+    struct auth_ticket ticket; /* len 0: none. */
+    bool wanted;
+    uint64_t tid; /* Of the request under way; 0: none. */
+    uint64_t asked_ns;
+    struct env_timer timer; /* Renewal, or the next attempt. */
+};
+
+/* ---- OSDs and placement groups ---- */
+
+struct osd_link {
+    struct client *client;
+    int32_t id;
+    struct net_session *session;
+    uint64_t instance;
+    struct net_address address;
+    uint64_t opened_ns;
+    uint32_t failures;      /* In a row: attempts, and sessions that ended as soon as they began. */
+    struct env_timer retry; /* Armed: no session before it fires. */
+    UT_hash_handle hh;
+};
+
+/* A padded pg_id would make a bad hash key. */
+struct pg_key {
+    uint64_t pool;
+    uint64_t seed;
+};
+
+struct client_pg {
+    struct client *client;
+    struct pg_key key;
+    uint64_t epoch;       /* Of the map that the next two follow; 0: of none. */
+    int32_t primary;      /* Whom the map lets serve now, or -1. */
+    uint64_t interval;    /* A number for the present membership and its members' processes. */
+    struct osd_link *osd; /* Where the sent ones are. */
+    struct client_op_list ops;
+    struct client_op *unsent; /* The first that is not sent; all after it are not either. */
+    uint64_t wait_epoch;      /* The primary refused and told us to have this map first. */
+    uint32_t refusals;        /* In a row. */
+    struct env_timer retry;   /* Armed: nothing is sent before it fires. */
+    bool active;              /* In client->active, because ops is not empty. */
+    TAILQ_ENTRY(client_pg) link;
+    UT_hash_handle hh;
+};
+TAILQ_HEAD(client_pg_list, client_pg);
+
+struct client {
+    struct env *env;
+    struct client_options options;
+    struct auth_provider auth;
+    struct client_counters counters;
+    struct cluster_map *map; /* NULL before the first. */
+    struct uuid fsid;        /* auth.fsid points here once it is known. */
+    struct mon_link mon;
+    void (*connect_done)(void *ctx, int error);
+    void *connect_ctx;
+    struct env_timer connect_timer;
+    char connect_error[CLIENT_CONNECT_ERROR_MAX];
+
+    struct client_ticket ticket;
+
+    uint64_t next_tid;
+    struct client_command_list commands;
+    struct client_command_list commands_finished;
+    struct client_wait_list waits;
+
+    struct client_op *by_tid;       /* Operations in a placement group's list. */
+    struct client_op_list waiting;  /* Not admitted yet. */
+    struct client_op_list finished; /* done() is called by the task. */
+    uint64_t bytes_in_flight;
+    uint32_t ops_in_flight;
+
+    struct client_pg *pgs;
+    struct client_pg_list active;
+    struct osd_link *osds;
+    /*
+     * Armed for at once: calls done of what is finished, and with `kick` sends what can be sent.
+     * A timer rather than an env_task, because only a timer can be taken back at the end.
+     */
+    struct env_timer task;
+    bool kick;
+};
+
+/* client.c */
+/* Completions and sending follow in this turn, outside of any handler. */
+void client_schedule(struct client *client, bool kick);
+void client_connected(struct client *client, int error);
+
+/* mon_link.c */
+void mon_link_init(struct client *client);
+void mon_link_start(struct client *client);
+void mon_link_stop(struct client *client);
+void mon_link_opened(struct client *client);
+void mon_link_closed(struct client *client, int error);
+void mon_link_received(struct client *client, struct message *message);
+/* What each candidate said, for a person, into connect_error. */
+void mon_link_describe(struct client *client);
+/* This monitor is of no use: go to the next. */
+void mon_link_next(struct client *client, int error);
+/* The first map came by this session. */
+void mon_link_live(struct client *client);
+/* Sends, or drops the message when there is no live session: whoever needs it sends it again. */
+void mon_link_send(struct client *client, uint16_t type, const ProtobufCMessage *proto,
+                   struct buf_slice payload);
+void mon_link_subscribe(struct client *client);
+/* Somebody waits for the monitors: look after their health more often. */
+void mon_link_busy(struct client *client);
+
+/* map.c */
+/* -EBADMSG when it is no valid answer, -EXDEV when it is of another cluster. */
+int client_map_received(struct client *client, struct message *message) MUST_CHECK;
+
+/* ticket.c */
+void ticket_init(struct client *client);
+void ticket_fini(struct client *client);
+/* True when there is a ticket; otherwise one is asked for, and client_schedule() follows. */
+bool ticket_ready(struct client *client);
+void ticket_mon_live(struct client *client);
+void ticket_received(struct client *client, struct message *message);
+/* An OSD did not accept it. */
+void ticket_drop(struct client *client);
+
+/* command.c */
+void command_mon_live(struct client *client);
+void command_map_changed(struct client *client);
+void command_received(struct client *client, struct message *message);
+void command_run_finished(struct client *client);
+void command_fail_all(struct client *client, int error);
+bool command_pending(const struct client *client);
+
+/* op.c */
+/* Puts the op's result on record; done() follows by the task. */
+void op_finish_later(struct client *client, struct client_op *op, int result);
+/* Calls done(); the last thing that a handler does. */
+void op_finish_now(struct client *client, struct client_op *op, int result);
+void op_run_finished(struct client *client);
+void op_fail_all(struct client *client, int error);
+void op_admit(struct client *client);
+struct message *op_message(struct client *client, struct client_op *op) MUST_CHECK;
+void op_reply(struct client *client, struct osd_link *osd, struct message *message);
+
+/* reply.c */
+struct op_reply {
+    uint64_t tid;
+    uint64_t epoch;
+    struct wire_version version;
+    int32_t result;
+    uint16_t n_ops;
+};
+int reply_decode(const struct message *message, struct op_reply *out) MUST_CHECK;
+/* Gives every step its result and a slice of the payload. */
+int reply_take_results(const struct message *message, const struct op_reply *reply,
+                       struct client_op *op) MUST_CHECK;
+
+/* target.c */
+/* Appends the op to its group's list and sends it if possible. -ENOENT: no such pool or group. */
+int target_add(struct client *client, struct client_op *op) MUST_CHECK;
+void target_remove(struct client *client, struct client_op *op);
+void target_refused(struct client *client, struct client_op *op, uint64_t epoch);
+void target_answered(struct client_pg *pg);
+void target_kick(struct client *client);
+void target_map_changed(struct client *client);
+bool target_stalled(const struct client *client);
+/* Fails what waits for a ticket that the monitors do not grant. */
+void target_no_ticket(struct client *client, int error);
+void target_fini(struct client *client);
+void osd_link_opened(struct osd_link *osd);
+void osd_link_closed(struct osd_link *osd, int error);
+
+#endif
