@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Daemons that must refuse to start, or to be believed: foreign data, taken ports, wrong keys."""
+
+import errno
+import os
+import re
+import shutil
+import socket
+
+from lib.cluster import (Cluster, case, check, fails, folder, read_file, run, succeeds, wait_until,
+                         write_file)
+
+cluster = Cluster(mons=1, osds=3)
+other = Cluster(mons=1, osds=1)
+scratch = folder()
+
+
+def edited(name, *changes, base=None):
+    text = read_file((base or cluster).conf).decode()
+    for pattern, replacement in changes:
+        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+        check(count > 0, "%s is not in limpet.conf" % pattern)
+    # Refused daemons must not write to the logs of those that run.
+    text = re.sub(r"^(log|pid) file = .*\n", "", text, flags=re.MULTILINE)
+    return write_file(os.path.join(scratch, name), text.encode())
+
+
+def refused(name, error, *words, conf=None, options=()):
+    """The daemon ends by itself soon, with one line."""
+    result = cluster.daemon(name, *options, conf=conf, timeout=30)
+    return fails(result, error, *words)
+
+
+@case
+def two_clusters_start():
+    cluster.start()
+    other.start()
+    cluster.pool("data")
+    cluster.put("data", "there", b"something")
+
+
+@case
+def port_in_use():
+    host, port = re.search(r"^mon host = ([0-9.]+):(\d+)$", read_file(cluster.conf).decode(),
+                           re.MULTILINE).groups()
+    cluster.kill("mon.a")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, int(port)))
+        taken.listen()
+        refused("mon.a", errno.EADDRINUSE, port, conf=edited("port.conf"))
+        result = cluster.dev("start")
+        check(result.code != 0 and "mon.a" in result.err and port in result.err,
+              "deploy/dev does not say which port is taken: %s" % result)
+    cluster.start()
+    cluster.wait_healthy()
+
+
+@case
+def a_daemon_that_runs_already():
+    result = cluster.daemon("mon.a", conf=edited("again.conf"), timeout=30)
+    check(result.code != 0, "a second mon.a on the same data started: %s" % result)
+    result = cluster.daemon("osd.0", conf=edited("again.conf"), timeout=30)
+    check(result.code != 0, "a second osd.0 on the same data started: %s" % result)
+    cluster.wait_healthy()
+
+
+@case
+def data_of_another_cluster():
+    other.kill("osd.0")
+    foreign = edited("foreign.conf", (r"^osd data = .*$", "osd data = %s/osd.0" % other.path))
+    refused("osd.0", (errno.EINVAL, errno.EEXIST), "osd.0", conf=foreign)
+    other.kill("mon.a")
+    foreign = edited("foreign-mon.conf", (r"^mon data = .*$", "mon data = %s/mon.a" % other.path))
+    refused("mon.a", (errno.EINVAL, errno.EEXIST), "mon.a", conf=foreign)
+    other.start()
+
+
+@case
+def data_of_another_osd():
+    cluster.kill("osd.1")
+    wrong = edited("wrong-id.conf", (r"^osd data = .*$", "osd data = %s/osd.1" % cluster.path))
+    refused("osd.2", (errno.EINVAL, errno.EEXIST), "osd.1", conf=wrong)
+    cluster.start_daemon("osd.1")
+    cluster.wait_healthy()
+
+
+@case
+def no_data_at_all():
+    empty = os.path.join(scratch, "empty")
+    os.mkdir(empty)
+    conf = edited("empty.conf", (r"^osd data = .*$", "osd data = " + empty),
+                  (r"^mon data = .*$", "mon data = " + empty))
+    refused("osd.0", (errno.ENOENT, errno.EINVAL), "mkfs", conf=conf)
+    refused("mon.a", (errno.ENOENT, errno.EINVAL), "mkfs", conf=conf)
+    absent = edited("absent.conf", (r"^osd data = .*$", "osd data = %s/absent" % scratch),
+                    (r"^mon data = .*$", "mon data = %s/absent" % scratch))
+    refused("osd.0", errno.ENOENT, "absent", conf=absent)
+    refused("mon.a", errno.ENOENT, "absent", conf=absent)
+
+
+@case
+def mkfs_does_not_overwrite():
+    refused("mon.a", errno.EEXIST, "mon.a", options=("--mkfs",), conf=edited("mkfs.conf"))
+    cluster.kill("osd.0")
+    refused("osd.0", errno.EEXIST, "osd.0", options=("--mkfs",), conf=edited("mkfs.conf"))
+    cluster.start_daemon("osd.0")
+    cluster.wait_healthy()
+    check(cluster.get("data", "there") == b"something", "data were lost to mkfs")
+
+
+@case
+def unknown_options():
+    refused("mon.a", errno.EINVAL, "frobnicate", options=("--frobnicate",))
+    refused("osd.0", errno.EINVAL, "frobnicate", options=("--frobnicate",))
+    result = cluster.daemon("osd.0", conf=os.path.join(scratch, "no-such.conf"))
+    fails(result, errno.ENOENT, "no-such.conf")
+
+
+@case
+def an_osd_with_a_wrong_key():
+    """It cannot take part: it says why, and the cluster does not believe it."""
+    keyring = os.path.join(scratch, "keyring")
+    shutil.copy(cluster.keyring, keyring)
+    succeeds(cluster.limpet("keyring", "create", "--gen-key", "-n", "osd.1", "--cap", "mon",
+                            "profile osd", "--cap", "osd", "allow *", keyring))
+    cluster.kill("osd.1")
+    wait_until("osd.1 down", lambda: cluster.status()["osdmap"]["num_up_osds"] == 2, 30)
+    conf = edited("wrong-key.conf", (r"^keyring = .*$", "keyring = " + keyring))
+    refused("osd.1", errno.EACCES, "osd.1", conf=conf)
+    check(cluster.status()["osdmap"]["num_up_osds"] == 2, "an OSD with a wrong key came up")
+    no_key = edited("no-key.conf", (r"^keyring = .*$", "keyring = " + os.path.join(scratch, "none")))
+    refused("osd.1", errno.ENOENT, "keyring", conf=no_key)
+    cluster.start_daemon("osd.1")
+    cluster.wait_healthy()
+
+
+@case
+def both_clusters_are_unharmed():
+    cluster.wait_healthy()
+    other.wait_healthy()
+    check(cluster.get("data", "there") == b"something", "an object changed")
+
+
+if __name__ == "__main__":
+    run()

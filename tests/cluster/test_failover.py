@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Monitors and OSDs are killed while files go in and out: no command fails, nothing is lost."""
+
+import signal
+import threading
+
+from lib.cluster import (CaseFailed, Cluster, case, check, process_alive, random_bytes, run,
+                         wait_until)
+
+cluster = Cluster()
+
+
+class Workload:
+    """Puts and gets in a loop, each its own command, until stopped. Remembers the first failure and
+    how long the slowest command took."""
+
+    def __init__(self, prefix):
+        self.prefix = prefix
+        self.written = {}
+        self.rounds = 0
+        self.slowest = 0.0
+        self.problem = None
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.loop)
+        self.thread.start()
+
+    def loop(self):
+        try:
+            while not self.stopping.is_set():
+                self.round()
+        except CaseFailed as problem:
+            self.problem = str(problem)
+
+    def round(self):
+        name = "%s-%d" % (self.prefix, self.rounds % 40)
+        data = random_bytes(1000 + self.rounds * 977 % 100000, "%s %d" % (name, self.rounds))
+        took = cluster.put("data", name, data).seconds
+        self.written[name] = data
+        back = cluster.get("data", name)
+        check(back == data, "%s: read %d bytes that are not the last ones written" % (name, len(back)))
+        self.slowest = max(self.slowest, took)
+        self.rounds += 1
+
+    def proceed(self, rounds):
+        """Waits until so many further rounds are done."""
+        goal = self.rounds + rounds
+        wait_until("%d rounds of put and get" % rounds,
+                   lambda: self.problem or self.rounds >= goal, 60)
+        check(not self.problem, self.problem)
+
+    def end(self):
+        self.stopping.set()
+        self.thread.join()
+        check(not self.problem, self.problem)
+        print("     %d rounds, slowest put %.2f s" % (self.rounds, self.slowest))
+
+    def verify(self):
+        for name, data in self.written.items():
+            check(cluster.get("data", name) == data, "%s differs" % name)
+
+
+def under_load(prefix, *actions):
+    load = Workload(prefix)
+    try:
+        load.proceed(5)
+        for action in actions:
+            action()
+            load.proceed(10)
+    finally:
+        load.end()
+    cluster.wait_healthy()
+    load.verify()
+
+
+@case
+def starts_healthy():
+    cluster.start()
+    cluster.pool("data")
+
+
+@case
+def survives_kill_of_a_following_monitor():
+    leader = cluster.leader()
+    victim = next(name for name in cluster.names() if name.startswith("mon.") and name != leader)
+    under_load("follower", lambda: cluster.kill(victim), lambda: cluster.start_daemon(victim))
+
+
+@case
+def survives_kill_of_the_leading_monitor():
+    victim = cluster.leader()
+    under_load("leader", lambda: cluster.kill(victim), lambda: cluster.start_daemon(victim))
+
+
+@case
+def survives_kill_of_an_osd():
+    under_load("osd", lambda: cluster.kill("osd.1"), lambda: cluster.start_daemon("osd.1"))
+
+
+@case
+def survives_kill_of_leader_and_osd_together():
+    victim = cluster.leader()
+
+    def kill_both():
+        cluster.kill(victim)
+        cluster.kill("osd.2")
+
+    def start_both():
+        cluster.start_daemon(victim)
+        cluster.start_daemon("osd.2")
+    under_load("both", kill_both, start_both)
+
+
+@case
+def survives_a_hung_osd():
+    pid = cluster.pid("osd.0")
+    under_load("hung", lambda: cluster.kill("osd.0", signal.SIGSTOP),
+               lambda: cluster.kill("osd.0", signal.SIGCONT))
+    check(cluster.pid("osd.0") == pid and process_alive(pid), "osd.0 did not survive being stopped")
+
+
+@case
+def an_osd_that_was_away_copies_what_it_missed():
+    cluster.kill("osd.0")
+    wait_until("osd.0 down in the map",
+               lambda: (cluster.status_or_none() or {"osdmap": {}})["osdmap"].get("num_up_osds") == 2, 30)
+    data = {"away-%d" % number: random_bytes(20000, number) for number in range(50)}
+    for name, content in data.items():
+        cluster.put("data", name, content)
+    cluster.start_daemon("osd.0")
+    cluster.wait_healthy()
+    # Reads now come from the one that was away wherever it is primary again.
+    for name in ("osd.1",):
+        cluster.kill(name)
+    for name, content in data.items():
+        check(cluster.get("data", name) == content, "%s differs" % name)
+    cluster.start_daemon("osd.1")
+    cluster.wait_healthy()
+
+
+@case
+def everything_can_be_killed_at_once():
+    cluster.put("data", "last", b"the last words")
+    for name in cluster.names():
+        cluster.kill(name)
+    cluster.start()
+    cluster.wait_healthy()
+    check(cluster.get("data", "last") == b"the last words", "an acknowledged object is lost")
+
+
+if __name__ == "__main__":
+    run()
