@@ -268,7 +268,7 @@ class Cluster:
         states = pgmap["pgs_by_state"]
         clean = sum(state["count"] for state in states if state["state_name"] == "active+clean")
         return (osdmap["num_up_osds"] == self.osds and osdmap["num_in_osds"] == self.osds
-                and clean == pgmap["num_pgs"] and len(status["quorum_names"]) == self.mons)
+                and clean == pgmap["num_pgs"] and len(status["quorum"]["names"]) == self.mons)
 
     def wait_healthy(self, timeout=60):
         wait_until("HEALTH_OK, everything up and clean", self.is_healthy, timeout)
@@ -314,7 +314,7 @@ class Cluster:
     def leader(self):
         """The leading monitor's name, mon.a ..."""
         status = wait_until("a quorum", self.status_or_none, 30)
-        return "mon." + status["quorum_leader_name"]
+        return "mon." + status["quorum"]["leader"]
 
     def check_same_processes(self, before):
         for name, pid in before.items():
