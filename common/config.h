@@ -32,7 +32,10 @@ int config_load(struct config *config, const char *path, char why[256]) MUST_CHE
 /* The file that was read, or NULL. */
 const char *config_path(const struct config *config);
 
-/* Overrides, as from the command line. */
+/*
+ * Overrides, as from the command line. -EINVAL: the name is none. Whether an option of that name
+ * exists is the caller's to ask: option_find() in common/options.h.
+ */
 int config_set(struct config *config, const char *name, const char *value) MUST_CHECK;
 
 /* The value with variables expanded, else the option's default, else NULL. Valid until changed. */
@@ -44,10 +47,20 @@ int config_get_bool(struct config *config, const char *name, bool *out, char why
 /* Seconds, or with ms, s, m, h, d; in nanoseconds. */
 int config_get_duration(struct config *config, const char *name, uint64_t *out,
                         char why[256]) MUST_CHECK;
+/* From 0 to 1. */
+int config_get_ratio(struct config *config, const char *name, double *out,
+                     char why[256]) MUST_CHECK;
+/* -ENOENT when it is not set. */
+int config_get_uuid(struct config *config, const char *name, struct uuid *out,
+                    char why[256]) MUST_CHECK;
+
+/* Checks every known option's value as this entity sees it, so that a daemon can refuse to start.
+ */
+int config_check(struct config *config, char why[256]) MUST_CHECK;
 
 /*
  * `mon host`: addresses separated by commas, spaces or semicolons, with Ceph's [v2:..,v1:..] groups
- * (the v2 address counts); names are resolved. Port default 3300.
+ * (the v2 address counts); names are resolved. Port default 3300. -ENOENT: it is not set.
  */
 int config_mon_host(struct config *config, struct net_address *out, uint32_t max, uint32_t *n,
                     char why[256]) MUST_CHECK;

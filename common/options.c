@@ -1,0 +1,224 @@
+#include "common/options.h"
+
+#include <string.h>
+
+#include "common/ini_text.h"
+
+#define MS  UINT64_C(1000000)
+#define SEC UINT64_C(1000000000)
+#define KIB UINT64_C(1024)
+#define MIB (KIB * 1024)
+
+static const struct option_info options[] = {
+    {.name = "fsid",
+     .type = OPTION_UUID,
+     .description = "The cluster's UUID; daemons and clients refuse to talk to another cluster."},
+    {.name = "mon_host",
+     .type = OPTION_TEXT,
+     .description = "Addresses of the monitors, separated by commas or spaces; port 3300 if none."},
+    {.name = "mon_initial_members",
+     .type = OPTION_TEXT,
+     .description = "Names of the monitors of a new cluster, in the order of mon_host."},
+    {.name = "keyring",
+     .type = OPTION_TEXT,
+     .default_value = "/etc/limpet/$cluster.$name.keyring,/etc/limpet/keyring",
+     .description = "Files that may hold the key, separated by commas; the first that exists."},
+    {.name = "log_file",
+     .type = OPTION_TEXT,
+     .description = "Where log lines go, opened again on SIGHUP; standard error if empty."},
+    {.name = "pid_file",
+     .type = OPTION_TEXT,
+     .description = "A file to keep the process number of the running daemon in."},
+    {.name = "ms_mode",
+     .type = OPTION_CHOICE,
+     .default_value = "integrity",
+     .choices = "integrity|encrypted",
+     .description = "Protection of connections; they are encrypted if either side asks for it."},
+    {.name = "ms_receive_limit",
+     .type = OPTION_SIZE,
+     .default_value = "256M",
+     .min = 16 * MIB,
+     .description = "Bytes of received messages in use before a daemon stops to read more."},
+    {.name = "public_addr",
+     .type = OPTION_TEXT,
+     .description = "The address where an OSD listens, with or without a port; if empty, the one "
+                    "from which it reaches the monitors."},
+    {.name = "host",
+     .type = OPTION_TEXT,
+     .default_value = "$host",
+     .description = "Name of the host under which an OSD appears in the CRUSH hierarchy."},
+
+    {.name = "mon_data",
+     .type = OPTION_TEXT,
+     .default_value = "/var/lib/limpet/mon/$cluster-$id",
+     .description = "The folder of a monitor's data."},
+    {.name = "mon_election_timeout",
+     .type = OPTION_DURATION,
+     .default_value = "1s",
+     .min = 50 * MS,
+     .max = 60 * SEC,
+     .description = "A monitor that hears nothing from the leader for this long stands itself."},
+    {.name = "mon_heartbeat_interval",
+     .type = OPTION_DURATION,
+     .default_value = "200ms",
+     .min = 10 * MS,
+     .max = 20 * SEC,
+     .description = "How often the leading monitor reminds the others that it lives."},
+    {.name = "mon_snapshot_entries",
+     .type = OPTION_NUMBER,
+     .default_value = "1000",
+     .min = 16,
+     .max = 1000000,
+     .description = "Entries in a monitor's log after which it writes a snapshot."},
+    {.name = "mon_osd_down_out_interval",
+     .type = OPTION_DURATION,
+     .default_value = "600s",
+     .description = "An OSD that is down for this long is marked out, so that its data is copied "
+                    "elsewhere; 0: never."},
+    {.name = "mon_osd_report_timeout",
+     .type = OPTION_DURATION,
+     .default_value = "20s",
+     .min = 2 * SEC,
+     .description = "An OSD that sends the monitors nothing for this long is marked down."},
+    {.name = "mon_osd_nearfull_ratio",
+     .type = OPTION_RATIO,
+     .default_value = "0.85",
+     .description = "Used share of an OSD from which the health report warns."},
+    {.name = "mon_osd_full_ratio",
+     .type = OPTION_RATIO,
+     .default_value = "0.95",
+     .description = "Used share of an OSD from which writes that need space are refused."},
+    {.name = "osd_pool_default_size",
+     .type = OPTION_NUMBER,
+     .default_value = "3",
+     .min = 1,
+     .max = 16,
+     .description = "Replicas of a new pool."},
+    {.name = "osd_pool_default_min_size",
+     .type = OPTION_NUMBER,
+     .default_value = "2",
+     .min = 1,
+     .max = 16,
+     .description = "Replicas that a new pool needs to accept writes."},
+    {.name = "osd_crush_chooseleaf_type",
+     .type = OPTION_NUMBER,
+     .default_value = "1",
+     .max = 255,
+     .description = "What replicas of a new cluster's pools are spread over: 0 OSDs, 1 hosts."},
+
+    {.name = "osd_data",
+     .type = OPTION_TEXT,
+     .default_value = "/var/lib/limpet/osd/$cluster-$id",
+     .description = "The folder of an OSD's data."},
+    {.name = "osd_size",
+     .type = OPTION_SIZE,
+     .default_value = "0",
+     .description = "What a new OSD may store; 0: the size of the file system."},
+    {.name = "osd_memory_target",
+     .type = OPTION_SIZE,
+     .default_value = "256M",
+     .min = 64 * MIB,
+     .description = "The memory budget of an OSD, for all its caches, logs and queues."},
+    {.name = "osd_heartbeat_interval",
+     .type = OPTION_DURATION,
+     .default_value = "500ms",
+     .min = 50 * MS,
+     .max = 60 * SEC,
+     .description = "How often OSDs that share placement groups ping each other."},
+    {.name = "osd_heartbeat_grace",
+     .type = OPTION_DURATION,
+     .default_value = "2s",
+     .min = 200 * MS,
+     .max = 3600 * SEC,
+     .description = "An OSD that does not answer for this long is reported to the monitors."},
+    {.name = "osd_stats_interval",
+     .type = OPTION_DURATION,
+     .default_value = "5s",
+     .min = 100 * MS,
+     .max = 10 * SEC,
+     .description = "How often an idle OSD sends its statistics, which also say that it lives."},
+
+    {.name = "connect_timeout",
+     .type = OPTION_DURATION,
+     .default_value = "30s",
+     .description = "How long a client looks for a monitor that answers; 0: for ever."},
+    {.name = "rados_osd_op_timeout",
+     .type = OPTION_DURATION,
+     .default_value = "0",
+     .description = "How long a client waits for an operation on an object; 0: for ever."},
+    {.name = "rados_mon_op_timeout",
+     .type = OPTION_DURATION,
+     .default_value = "0",
+     .description = "How long a client waits for a command to the monitors; 0: for ever."},
+    {.name = "client_max_bytes_in_flight",
+     .type = OPTION_SIZE,
+     .default_value = "256M",
+     .min = MIB,
+     .description = "Data of unfinished operations from which a client makes its caller wait."},
+    {.name = "client_max_ops_in_flight",
+     .type = OPTION_NUMBER,
+     .default_value = "1024",
+     .min = 1,
+     .max = 1000000,
+     .description = "Unfinished operations from which a client makes its caller wait."},
+};
+
+/* Names under which Ceph's configuration files have the same thing. */
+static const struct {
+    const char *alias;
+    const char *name;
+} aliases[] = {
+    {"client_mount_timeout", "connect_timeout"},
+    {"public_address", "public_addr"},
+    {"objecter_inflight_op_bytes", "client_max_bytes_in_flight"},
+    {"objecter_inflight_ops", "client_max_ops_in_flight"},
+};
+
+const struct option_info *option_find(const char *name)
+{
+    char normal[INI_NAME_MAX + 1];
+    if (ini_text_name(name, strlen(name), normal) != 0)
+        return NULL;
+    const char *wanted = normal;
+    for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++) {
+        if (strcmp(normal, aliases[i].alias) == 0)
+            wanted = aliases[i].name;
+    }
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (strcmp(wanted, options[i].name) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
+
+const struct option_info *options_all(size_t *n)
+{
+    *n = sizeof options / sizeof options[0];
+    return options;
+}
+
+const char *option_type_name(enum option_type type)
+{
+    static const char *const names[] = {
+        [OPTION_TEXT] = "text",         [OPTION_UUID] = "UUID",         [OPTION_NUMBER] = "number",
+        [OPTION_SIZE] = "size",         [OPTION_DURATION] = "duration", [OPTION_BOOL] = "yes/no",
+        [OPTION_RATIO] = "share (0-1)", [OPTION_CHOICE] = "choice",
+    };
+    return names[type];
+}
+
+void options_print(FILE *out)
+{
+    fprintf(out, "| option | type | default | meaning |\n| --- | --- | --- | --- |\n");
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        const struct option_info *option = &options[i];
+        fprintf(out, "| `%s` | %s", option->name, option_type_name(option->type));
+        if (option->choices != NULL)
+            fprintf(out, ": `%s`", option->choices);
+        if (option->default_value != NULL)
+            fprintf(out, " | `%s`", option->default_value);
+        else
+            fprintf(out, " | none");
+        fprintf(out, " | %s |\n", option->description);
+    }
+}
