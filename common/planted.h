@@ -1,0 +1,50 @@
+/*
+ * Planted bugs: what the simulator must be able to find.
+ *
+ * Each names a mistake that the protocols must not make. The simulator is linked with its own build
+ * of the cores, in which one of them can be chosen at run time (limpet-sim --planted NAME); in
+ * every other build planted() is false at compile time. See tests/sim/README.md.
+ */
+#ifndef LIMPET_COMMON_PLANTED_H
+#define LIMPET_COMMON_PLANTED_H
+
+#include <stdbool.h>
+
+enum planted_bug {
+    PLANTED_NONE = 0,
+    /* OSD: the primary answers the client before the other members have committed. */
+    PLANTED_ACK_BEFORE_MEMBERS,
+    /* OSD: a member takes part in a configuration older than the one it knows. */
+    PLANTED_ACCEPT_OLD_CONFIG,
+    /* OSD: a new primary serves without making the members equal to itself. */
+    PLANTED_SKIP_RECONCILE,
+    /* OSD: a learner is added to the set before it was filled. */
+    PLANTED_ADD_UNFILLED,
+    /* OSD: a repeated request is executed again. */
+    PLANTED_RUN_DUPLICATE,
+    /* OSD: a member acknowledges what is not durable yet. */
+    PLANTED_MEMBER_ACK_EARLY,
+    /* Monitor: a vote is given before it is durable, and then never is. */
+    PLANTED_VOTE_NOT_DURABLE,
+    /* Monitor: log entries are acknowledged without flushing them. */
+    PLANTED_APPEND_NOT_DURABLE,
+    /* Client: operations under way are forgotten when their session closes. */
+    PLANTED_CLIENT_NO_RESEND,
+    PLANTED_END
+};
+
+#ifdef LIMPET_PLANTED
+extern enum planted_bug planted_bug;
+static inline bool planted(enum planted_bug which)
+{
+    return planted_bug == which;
+}
+#else
+static inline bool planted(enum planted_bug which)
+{
+    (void)which;
+    return false;
+}
+#endif
+
+#endif
