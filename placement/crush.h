@@ -23,6 +23,10 @@ enum {
     CRUSH_STEPS_MAX = 32,
     CRUSH_TYPES_MAX = 32,
     CRUSH_DEPTH_MAX = 16,
+    CRUSH_DEVICES_MAX = 1 << 20,
+    CRUSH_TRIES_MAX = 1000,  /* Of the tunable and of rules. */
+    CRUSH_CHOOSE_MAX = 1024, /* Items that one step may ask for. */
+    CRUSH_VARY_R_MAX = 31,
     CRUSH_ITEM_NONE = 0x7fffffff, /* A hole in the result of an indep rule. */
 };
 
@@ -92,9 +96,20 @@ struct crush_map *crush_clone(const struct crush_map *map) MUST_CHECK;
 /* Adds an empty bucket; `id` gets its number. -EEXIST for a name in use, -EINVAL, -ENOMEM. */
 int crush_add_bucket(struct crush_map *map, uint16_t type, const char *name,
                      int32_t *id) MUST_CHECK;
-/* Puts an item (device or bucket) into a bucket, and adds its weight to all buckets above. */
+/*
+ * Puts an item (device or bucket) into a bucket, and adds its weight to all buckets above. A bucket
+ * that is not empty is inserted with its own weight, as a rule. A device may be in several buckets,
+ * a bucket in one. -ENOENT: no such bucket; -EEXIST: it is in there already, or has a parent;
+ * -ELOOP: the bucket would be below itself or too deep; -ERANGE: too many, too heavy; -ENOMEM.
+ */
 int crush_insert(struct crush_map *map, int32_t bucket, int32_t item, uint32_t weight) MUST_CHECK;
+/*
+ * Takes an item out of all buckets it is in; a bucket must be empty and is then gone. -ENOENT when
+ * it is nowhere, -ENOTEMPTY, -EBUSY when a rule takes it.
+ */
 int crush_remove(struct crush_map *map, int32_t item) MUST_CHECK;
+/* A new weight for an item wherever it is; buckets above change by the difference. -ENOENT, -ERANGE
+ */
 int crush_reweight(struct crush_map *map, int32_t item, uint32_t weight) MUST_CHECK;
 const struct crush_bucket *crush_bucket(const struct crush_map *map, int32_t id);
 const struct crush_bucket *crush_bucket_by_name(const struct crush_map *map, const char *name);
@@ -103,12 +118,19 @@ const struct crush_bucket *crush_parent(const struct crush_map *map, int32_t ite
 const char *crush_type_name(const struct crush_map *map, uint16_t type);
 int crush_type_by_name(const struct crush_map *map, const char *name) MUST_CHECK;
 
-/* take ROOT, chooseleaf firstn|indep 0 type TYPE (choose when TYPE is osd), emit. */
+/*
+ * take ROOT, chooseleaf firstn|indep 0 type TYPE (choose when TYPE is osd), emit; for indep with
+ * more tries (5 for the leaf, 100 in all), since its failures leave holes. -ENOENT for an unknown
+ * root or type, -EEXIST, -EINVAL for a name, -ENOSPC, -ENOMEM.
+ */
 int crush_add_simple_rule(struct crush_map *map, const char *name, const char *root,
                           const char *type, bool indep, uint32_t *id) MUST_CHECK;
 const struct crush_rule *crush_rule(const struct crush_map *map, uint32_t id);
 
-/* Checks that a decoded map is well-formed (no loops, known items); -EBADMSG otherwise. */
+/*
+ * Checks that a map is well-formed: no loops, known items, sums of weights, bounded rules and
+ * tunables, names valid and unique. -EBADMSG otherwise; -ENOMEM.
+ */
 int crush_check(const struct crush_map *map) MUST_CHECK;
 
 /* Memory that crush_map_input() needs for `size` results; take it once and reuse it. */

@@ -24,6 +24,11 @@ uint32_t hash32_3(uint32_t a, uint32_t b, uint32_t c);
 uint32_t hash32_4(uint32_t a, uint32_t b, uint32_t c, uint32_t d);
 uint32_t hash32_5(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e);
 
+/* hash32_3(a, b[i], c) for each item at once; equal to it, several times as fast. */
+enum { HASH32_ITEMS = 4 };
+void hash32_3_items(uint32_t a, const int32_t b[HASH32_ITEMS], uint32_t c,
+                    uint32_t out[HASH32_ITEMS]);
+
 /* x folded into 0 .. n-1 so that growing n splits one value at a time (Ceph's ceph_stable_mod). */
 uint32_t stable_mod(uint32_t x, uint32_t n);
 
