@@ -77,6 +77,16 @@ struct crush_bucket *crush_bucket_create(uint32_t n)
     return bucket;
 }
 
+struct crush_bucket **crush_bucket_slots_create(uint32_t n)
+{
+    return calloc(capacity_for(n), sizeof(struct crush_bucket *));
+}
+
+struct crush_rule *crush_rules_create(uint32_t n)
+{
+    return calloc(capacity_for(n), sizeof(struct crush_rule));
+}
+
 static struct crush_bucket *bucket_clone(const struct crush_bucket *from)
 {
     struct crush_bucket *bucket = crush_bucket_create(from->n_items);
@@ -98,8 +108,8 @@ struct crush_map *crush_clone(const struct crush_map *from)
         return NULL;
     }
     *map = *from;
-    map->buckets = calloc(capacity_for(from->n_buckets), sizeof *map->buckets);
-    map->rules = calloc(capacity_for(from->n_rules), sizeof *map->rules);
+    map->buckets = crush_bucket_slots_create(from->n_buckets);
+    map->rules = crush_rules_create(from->n_rules);
     if (map->buckets == NULL || map->rules == NULL) {
         map->n_buckets = 0;
         crush_destroy(map);

@@ -13,6 +13,10 @@ uint64_t crush_ln(uint32_t x);
 struct crush_bucket *crush_bucket_create(uint32_t n) MUST_CHECK;
 void crush_bucket_destroy(struct crush_bucket *bucket);
 
+/* Arrays with room for n empty elements, which later insertions may grow. */
+struct crush_bucket **crush_bucket_slots_create(uint32_t n) MUST_CHECK;
+struct crush_rule *crush_rules_create(uint32_t n) MUST_CHECK;
+
 /* Letters, digits and "-_.~", at least one and at most CRUSH_NAME_MAX of them. */
 bool crush_name_valid(const char *name);
 

@@ -26,7 +26,8 @@ enum {
     MAP_MONS_MAX = 31,
     MAP_HOST_MAX = 63,
     PG_SIZE_MAX = 16,
-    MAP_WEIGHT_ONE = 0x10000, /* 16.16 fixed point, as in CRUSH. */
+    MAP_WEIGHT_ONE = 0x10000,   /* 16.16 fixed point, as in CRUSH. */
+    MAP_ENCODED_MAX = 32 << 20, /* Bytes of a full map or an increment. */
 };
 
 struct map_mon {
@@ -83,7 +84,8 @@ struct cluster_map {
     struct map_mon mons[MAP_MONS_MAX];
     int32_t max_osd; /* OSD numbers are 0 .. max_osd - 1. */
     struct map_osd *osds;
-    struct crush_map *crush;
+    uint32_t *osd_weights;   /* Of each OSD, 0 for those that do not exist: as CRUSH wants them. */
+    struct crush_map *crush; /* Never NULL. */
     uint32_t n_pools;
     struct map_pool *pools; /* By id. */
     uint64_t next_pool_id;
@@ -127,7 +129,10 @@ void map_increment_set_time(struct map_increment *inc, uint64_t wall_ns);
 
 /*
  * Applies an increment for map->epoch + 1 (-ESTALE for another epoch). -EBADMSG when it contradicts
- * the map; the map is then unchanged.
+ * the map: a second fsid, a value out of its limits, a pool number that was used before, a
+ * smaller pg_num, another type of a pool, a name in use, a rule that does not exist, an entry of an
+ * unknown PG. -EBADMSG and -ENOMEM leave the map unchanged. Removing a pool removes its entries;
+ * removing an entry that is not there is no error.
  */
 int map_apply(struct cluster_map *map, const struct map_increment *inc) MUST_CHECK;
 
@@ -169,7 +174,12 @@ struct pg_view {
 /* -ENOENT when the pool does not exist or seed is out of its range. */
 int map_pg_view(const struct cluster_map *map, struct pg_id pg, struct pg_view *out) MUST_CHECK;
 
-/* What CRUSH says: writes at most size OSD numbers, returns how many. */
+/*
+ * What CRUSH says: writes at most size OSD numbers, returns how many. OSDs that are down but not
+ * out are among them. Positions of an erasure-coded pool may hold CRUSH_ITEM_NONE. Like all
+ * look-ups it allocates nothing and keeps nothing, so any number of threads may ask a map that
+ * nobody changes.
+ */
 uint8_t map_pg_crush(const struct cluster_map *map, struct pg_id pg, int32_t wanted[PG_SIZE_MAX]);
 
 #endif
