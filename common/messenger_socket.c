@@ -1,0 +1,91 @@
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/messenger_private.h"
+
+/*
+ * A peer whose machine vanished is noticed by the kernel: by keepalive probes when nothing is under
+ * way, else by the limit on unacknowledged data. The latter also ends a connection whose receiver
+ * takes nothing for so long; the session survives that, so it costs only a new connection.
+ */
+enum { KEEPALIVE_IDLE_S = 5, KEEPALIVE_INTERVAL_S = 2, KEEPALIVE_PROBES = 3 };
+enum { USER_TIMEOUT_MS = 20000 };
+
+socklen_t socket_address(const struct net_address *address, struct sockaddr_storage *out)
+{
+    memset(out, 0, sizeof *out);
+    if (address->family == 4) {
+        struct sockaddr_in *in = (struct sockaddr_in *)out;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(address->port);
+        memcpy(&in->sin_addr, address->ip, 4);
+        return sizeof *in;
+    }
+    assert(address->family == 6);
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(address->port);
+    memcpy(&in6->sin6_addr, address->ip, 16);
+    return sizeof *in6;
+}
+
+void socket_address_read(const struct sockaddr_storage *from, struct net_address *out)
+{
+    memset(out, 0, sizeof *out);
+    if (from->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)from;
+        out->family = 4;
+        out->port = ntohs(in->sin_port);
+        memcpy(out->ip, &in->sin_addr, 4);
+    } else if (from->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)from;
+        out->family = 6;
+        out->port = ntohs(in6->sin6_port);
+        memcpy(out->ip, &in6->sin6_addr, 16);
+    }
+}
+
+int socket_open(const struct net_address *address)
+{
+    int family = address->family == 4 ? AF_INET : AF_INET6;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+/*
+ * Failures are harmless: the connection works without any of these. Buffer sizes are left to the
+ * kernel, which grows them with what the connection carries, further than setsockopt() may.
+ */
+void socket_tune(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
+        {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
+        {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
+bool socket_is_own_peer(int fd)
+{
+    struct sockaddr_storage here, there;
+    socklen_t here_len = sizeof here, there_len = sizeof there;
+    if (getsockname(fd, (struct sockaddr *)&here, &here_len) < 0 ||
+        getpeername(fd, (struct sockaddr *)&there, &there_len) < 0)
+        return false;
+    struct net_address a, b;
+    socket_address_read(&here, &a);
+    socket_address_read(&there, &b);
+    return net_address_equal(&a, &b);
+}
