@@ -162,6 +162,8 @@ struct client *client_create(struct env *env, const struct client_options *optio
         c->options.connect_timeout_ns = CLIENT_CONNECT_TIMEOUT;
     if (c->options.max_bytes_in_flight == 0)
         c->options.max_bytes_in_flight = CLIENT_BYTES_IN_FLIGHT;
+    if (c->options.max_ops_in_flight == 0)
+        c->options.max_ops_in_flight = CLIENT_OPS_IN_FLIGHT_MAX;
     c->fsid = options->fsid;
     TAILQ_INIT(&c->commands);
     TAILQ_INIT(&c->commands_finished);

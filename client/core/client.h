@@ -28,6 +28,7 @@ struct client_options {
     uint64_t connect_timeout_ns;  /* Until the first map; 0: 30 s. */
     uint64_t op_timeout_ns;       /* An operation fails with -ETIMEDOUT after this; 0: never. */
     uint64_t max_bytes_in_flight; /* 0: default. More operations wait in line. */
+    uint32_t max_ops_in_flight;   /* 0: default. */
 };
 
 /* Takes the env's message handlers. NULL when memory is short. */

@@ -109,7 +109,7 @@ static bool within_budget(const struct client *c, const struct client_op *op)
     /* One that is larger than the whole budget goes alone. */
     if (c->ops_in_flight == 0)
         return true;
-    return c->ops_in_flight < CLIENT_OPS_IN_FLIGHT_MAX &&
+    return c->ops_in_flight < c->options.max_ops_in_flight &&
            c->bytes_in_flight + op->size_bytes <= c->options.max_bytes_in_flight;
 }
 
