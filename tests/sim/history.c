@@ -1,0 +1,74 @@
+#include "tests/sim/history.h"
+
+#include <inttypes.h>
+#include <isa-l.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/random.h"
+
+static uint64_t serial_word(uint64_t start, uint64_t i)
+{
+    uint64_t word = (start + i) * UINT64_C(0xd6e8feb86659fd93);
+    return (word ^ (word >> 32)) * UINT64_C(0xd6e8feb86659fd93);
+}
+
+void serial_fill(uint64_t serial, uint64_t at, uint8_t *out, size_t len)
+{
+    if (serial == 0) {
+        memset(out, 0, len);
+        return;
+    }
+    uint64_t start = random_split(&serial);
+    while (len > 0) {
+        uint64_t word = serial_word(start, at / sizeof word);
+        size_t skip = at % sizeof word;
+        size_t part = sizeof word - skip;
+        if (part > len)
+            part = len;
+        memcpy(out, (const uint8_t *)&word + skip, part);
+        at += part;
+        out += part;
+        len -= part;
+    }
+}
+
+uint64_t content_hash(const void *data, size_t len)
+{
+    return len > 0 ? crc64_ecma_refl(len, data, len) : 0;
+}
+
+uint32_t history_call(struct history *history, const struct history_op *op)
+{
+    if (history->n == history->capacity) {
+        history->capacity = history->capacity ? 2 * history->capacity : 1024;
+        history->ops = reallocarray(history->ops, history->capacity, sizeof *history->ops);
+        if (!history->ops)
+            abort();
+    }
+    history->ops[history->n] = *op;
+    history->ops[history->n].returned = HISTORY_NEVER;
+    return history->n++;
+}
+
+void history_fini(struct history *history)
+{
+    free(history->ops);
+    memset(history, 0, sizeof *history);
+}
+
+void history_format(const struct history_op *op, char *text, size_t size)
+{
+    static const char *const names[] = {"read",   "stat",     "write_full", "write_at",
+                                        "append", "truncate", "remove",     "create"};
+    char returned[32] = "never";
+    if (op->returned != HISTORY_NEVER)
+        snprintf(returned, sizeof returned, "%.6f", (double)op->returned / 1e9);
+    snprintf(text, size,
+             "%.6f..%s client=%u %s serial=%" PRIu64 " offset=%" PRIu64 " len=%" PRIu64
+             " result=%d size=%" PRIu64 " hash=%" PRIx64 " version=%" PRIu64 ".%" PRIu64,
+             (double)op->called / 1e9, returned, op->client, names[op->kind], op->serial,
+             op->offset, op->len, op->result, op->size, op->hash, op->version.config,
+             op->version.sequence);
+}

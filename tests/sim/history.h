@@ -1,0 +1,62 @@
+/*
+ * What clients asked and were told, and the contents that they wrote.
+ *
+ * Every write has a serial number, and its bytes follow from that number, so contents are described
+ * by extents of serials and never have to be kept.
+ */
+#ifndef LIMPET_TESTS_SIM_HISTORY_H
+#define LIMPET_TESTS_SIM_HISTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/wire_layout.h"
+
+/* Byte `at` of the data of a serial; serial 0 is all zeroes. */
+void serial_fill(uint64_t serial, uint64_t at, uint8_t *out, size_t len);
+
+/* A number that stands for contents. */
+uint64_t content_hash(const void *data, size_t len);
+
+enum history_kind {
+    HISTORY_READ,
+    HISTORY_STAT,
+    HISTORY_WRITE_FULL,
+    HISTORY_WRITE_AT,
+    HISTORY_APPEND,
+    HISTORY_TRUNCATE,
+    HISTORY_REMOVE,
+    HISTORY_CREATE, /* Exclusively. */
+};
+
+#define HISTORY_NEVER UINT64_MAX
+
+struct history_op {
+    uint32_t object;
+    uint32_t client; /* Operations of one client on one object happen in the order of calls. */
+    enum history_kind kind;
+    uint64_t serial;
+    uint64_t offset; /* HISTORY_TRUNCATE: the new size. */
+    uint64_t len;
+    uint64_t called;
+    uint64_t returned; /* HISTORY_NEVER: nobody knows whether it happened. */
+    int result;
+    uint64_t size; /* Read and stat: what was found. */
+    uint64_t hash; /* Read: of the contents. */
+    struct wire_version version;
+};
+
+struct history {
+    uint32_t n;
+    uint32_t capacity;
+    struct history_op *ops;
+};
+
+/* Appends a call and returns its number. */
+uint32_t history_call(struct history *history, const struct history_op *op);
+void history_fini(struct history *history);
+/* One line for a person. */
+void history_format(const struct history_op *op, char *text, size_t size);
+
+#endif

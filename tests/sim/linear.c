@@ -1,0 +1,509 @@
+/*
+ * The checker. Calls and returns stand in one list, by time. The search takes calls from the front
+ * part of the list, up to the first return, since whatever has not happened before that return
+ * cannot be what the returning operation waited for:
+ *
+ *  L1  An operation may come next when its call is before the first return that is left, when the
+ *      same client's operations on the object that were called before it are done, and when the
+ *      object's state explains its result.
+ *  L2  An operation whose outcome is unknown has no return: it may come at any place, or never.
+ *  L3  All is explained when no operation with a known outcome is left.
+ */
+#include "tests/sim/linear.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/random.h"
+
+/* ---- The object's state ---- */
+
+struct extent {
+    uint64_t at;
+    uint64_t len;
+    uint64_t serial;
+    uint64_t from; /* Position in the serial's data. */
+};
+
+struct state {
+    bool exists;
+    bool hashed;
+    uint64_t size;
+    uint64_t hash; /* Of the contents; valid when hashed. */
+    uint32_t n;
+    struct extent *extents; /* By position; what they leave out is zero. */
+};
+
+static void *must(void *memory)
+{
+    if (!memory)
+        abort();
+    return memory;
+}
+
+static void state_fini(struct state *state)
+{
+    free(state->extents);
+    memset(state, 0, sizeof *state);
+}
+
+/* Appends an extent, joined with the last one if it continues it. */
+static void state_push(struct state *state, struct extent extent)
+{
+    if (extent.len == 0 || extent.serial == 0)
+        return;
+    if (state->n > 0) {
+        struct extent *last = &state->extents[state->n - 1];
+        if (last->serial == extent.serial && last->at + last->len == extent.at &&
+            last->from + last->len == extent.from) {
+            last->len += extent.len;
+            return;
+        }
+    }
+    state->extents[state->n++] = extent;
+}
+
+/* Copies those parts of the extents of `from` that lie in [begin, end). */
+static void state_push_range(struct state *to, const struct state *from, uint64_t begin,
+                             uint64_t end)
+{
+    for (uint32_t i = 0; i < from->n; i++) {
+        struct extent extent = from->extents[i];
+        uint64_t first = extent.at > begin ? extent.at : begin;
+        uint64_t last = extent.at + extent.len < end ? extent.at + extent.len : end;
+        if (first >= last)
+            continue;
+        extent.from += first - extent.at;
+        extent.at = first;
+        extent.len = last - first;
+        state_push(to, extent);
+    }
+}
+
+/* The contents with [offset, offset + len) replaced by a serial's data, cut to a size. */
+static struct state state_change(const struct state *old, uint64_t offset, uint64_t len,
+                                 uint64_t serial, uint64_t size)
+{
+    struct state new = {.exists = true, .size = size};
+    new.extents = must(calloc(old->n + 3, sizeof *new.extents));
+    state_push_range(&new, old, 0, offset < size ? offset : size);
+    state_push(&new, (struct extent){.at = offset, .len = len, .serial = serial});
+    state_push_range(&new, old, offset + len, size);
+    return new;
+}
+
+static struct state state_copy(const struct state *old)
+{
+    struct state new = *old;
+    new.extents = must(calloc(old->n + 1, sizeof *new.extents));
+    if (old->n > 0)
+        memcpy(new.extents, old->extents, old->n * sizeof *new.extents);
+    return new;
+}
+
+static uint64_t state_content_hash(struct state *state)
+{
+    if (!state->hashed) {
+        uint8_t *data = must(calloc(1, state->size + 1));
+        for (uint32_t i = 0; i < state->n; i++) {
+            const struct extent *e = &state->extents[i];
+            serial_fill(e->serial, e->from, data + e->at, e->len);
+        }
+        state->hash = content_hash(data, state->size);
+        state->hashed = true;
+        free(data);
+    }
+    return state->hash;
+}
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    uint64_t z = a ^ b;
+    return random_split(&z);
+}
+
+static uint64_t state_key(const struct state *state)
+{
+    uint64_t key = mix(state->exists, state->size);
+    for (uint32_t i = 0; i < state->n; i++) {
+        const struct extent *e = &state->extents[i];
+        key = mix(mix(mix(mix(key, e->at), e->len), e->serial), e->from);
+    }
+    return key;
+}
+
+/* ---- What an operation does, and what it must have returned ---- */
+
+static uint64_t end_of(const struct state *state, uint64_t offset, uint64_t len)
+{
+    return len > 0 && offset + len > state->size ? offset + len : state->size;
+}
+
+/* The result in this state; the state after it is written to *new. */
+static int run_op(const struct history_op *op, const struct state *old, struct state *new)
+{
+    switch (op->kind) {
+    case HISTORY_WRITE_FULL:
+        *new = state_change(old, 0, op->len, op->serial, op->len);
+        return 0;
+    case HISTORY_WRITE_AT:
+        *new = state_change(old, op->offset, op->len, op->serial, end_of(old, op->offset, op->len));
+        return 0;
+    case HISTORY_APPEND:
+        *new = state_change(old, old->size, op->len, op->serial, old->size + op->len);
+        return 0;
+    case HISTORY_TRUNCATE:
+        *new = old->exists ? state_change(old, op->offset, 0, 0, op->offset) : state_copy(old);
+        return 0;
+    case HISTORY_REMOVE:
+        *new = old->exists ? (struct state){0} : state_copy(old);
+        return old->exists ? 0 : -ENOENT;
+    case HISTORY_CREATE:
+        *new = state_copy(old);
+        new->exists = true;
+        return old->exists ? -EEXIST : 0;
+    case HISTORY_READ:
+    case HISTORY_STAT:
+        *new = state_copy(old);
+        return old->exists ? 0 : -ENOENT;
+    }
+    abort();
+}
+
+/* Whether the operation, run now, returns what it returned. */
+static bool explain(const struct history_op *op, struct state *old, struct state *new)
+{
+    int result = run_op(op, old, new);
+    if (op->returned == HISTORY_NEVER)
+        return true;
+    bool right = result == op->result;
+    if (right && result == 0 && (op->kind == HISTORY_READ || op->kind == HISTORY_STAT)) {
+        right = op->size == old->size;
+        if (right && op->kind == HISTORY_READ)
+            right = op->hash == state_content_hash(old);
+    }
+    if (!right)
+        state_fini(new);
+    return right;
+}
+
+/* ---- The search ---- */
+
+struct event {
+    struct event *prev, *next;
+    struct event *match; /* Of a call: its return, or NULL. Of a return: NULL. */
+    const struct history_op *op;
+    struct event *before; /* The same client's call before this one; NULL: none. */
+    uint64_t time;
+    uint64_t token; /* Stands for the operation in the hash of a set. */
+    bool is_call;
+    bool done;
+};
+
+struct choice {
+    struct event *call;
+    struct state state; /* Before it. */
+    uint64_t set;
+};
+
+/* Configurations that were visited: an open-addressing table of hashes. */
+struct memory {
+    uint64_t *keys;
+    uint64_t n;
+    uint64_t capacity;
+};
+
+struct search {
+    const struct history *history;
+    struct event head; /* Before the first. */
+    struct event *events;
+    uint32_t n_events;
+    uint32_t n_ops;
+    uint32_t n_known_left;
+    struct state state;
+    uint64_t set;
+    struct choice *stack;
+    uint32_t depth;
+    struct memory memory;
+    uint64_t steps;
+    /* The furthest place, for the explanation. */
+    uint32_t deepest;
+    uint32_t fewest_left;
+    char *deepest_text;
+};
+
+static bool memory_insert(struct memory *memory, uint64_t key);
+
+static void memory_grow(struct memory *memory)
+{
+    struct memory old = *memory;
+    memory->capacity = old.capacity ? 2 * old.capacity : 1024;
+    memory->keys = must(calloc(memory->capacity, sizeof *memory->keys));
+    memory->n = 0;
+    for (uint64_t i = 0; i < old.capacity; i++) {
+        if (old.keys[i])
+            (void)memory_insert(memory, old.keys[i]);
+    }
+    free(old.keys);
+}
+
+/* False when it was there. */
+static bool memory_insert(struct memory *memory, uint64_t key)
+{
+    if (2 * memory->n >= memory->capacity)
+        memory_grow(memory);
+    key |= 1;
+    uint64_t i = key >> 8;
+    for (;; i++) {
+        uint64_t *slot = &memory->keys[i & (memory->capacity - 1)];
+        if (*slot == key)
+            return false;
+        if (*slot == 0) {
+            *slot = key;
+            memory->n++;
+            return true;
+        }
+    }
+}
+
+static int event_compare(const void *a, const void *b)
+{
+    const struct event *x = a, *y = b;
+    if (x->time != y->time)
+        return x->time < y->time ? -1 : 1;
+    /* At the same instant, calls first: then the operations overlap. */
+    if (x->is_call != y->is_call)
+        return x->is_call ? -1 : 1;
+    return x->op < y->op ? -1 : x->op > y->op;
+}
+
+static void unlink_event(struct event *event)
+{
+    event->prev->next = event->next;
+    if (event->next)
+        event->next->prev = event->prev;
+}
+
+static void relink_event(struct event *event)
+{
+    event->prev->next = event;
+    if (event->next)
+        event->next->prev = event;
+}
+
+static void search_link(struct search *s)
+{
+    struct event *last = &s->head;
+    for (uint32_t i = 0; i < s->n_events; i++) {
+        struct event *event = &s->events[i];
+        event->prev = last;
+        event->next = NULL;
+        last->next = event;
+        last = event;
+        if (!event->is_call)
+            continue;
+        for (uint32_t j = i + 1; j < s->n_events && !event->match; j++) {
+            if (s->events[j].op == event->op)
+                event->match = &s->events[j];
+        }
+        /* Earlier calls have their matches by now. */
+        for (uint32_t j = i; j > 0 && !event->before; j--) {
+            const struct event *other = &s->events[j - 1];
+            /* One whose outcome is unknown may never happen, and nobody waits for it. */
+            if (other->is_call && other->op->client == event->op->client && other->match)
+                event->before = &s->events[j - 1];
+        }
+    }
+}
+
+static void search_init(struct search *s, const struct history *history, uint32_t object)
+{
+    memset(s, 0, sizeof *s);
+    s->history = history;
+    s->events = must(calloc(2 * (size_t)history->n + 1, sizeof *s->events));
+    s->stack = must(calloc((size_t)history->n + 1, sizeof *s->stack));
+    for (uint32_t i = 0; i < history->n; i++) {
+        const struct history_op *op = &history->ops[i];
+        if (op->object != object)
+            continue;
+        s->n_ops++;
+        s->events[s->n_events++] = (struct event){
+            .op = op, .time = op->called, .is_call = true, .token = mix(i, 0x746f6b656e)};
+        if (op->returned == HISTORY_NEVER)
+            continue;
+        s->n_known_left++;
+        s->events[s->n_events++] = (struct event){.op = op, .time = op->returned};
+    }
+    qsort(s->events, s->n_events, sizeof *s->events, event_compare);
+    search_link(s);
+    s->fewest_left = UINT32_MAX;
+}
+
+static void search_fini(struct search *s)
+{
+    while (s->depth > 0)
+        state_fini(&s->stack[--s->depth].state);
+    state_fini(&s->state);
+    free(s->stack);
+    free(s->events);
+    free(s->memory.keys);
+    free(s->deepest_text);
+}
+
+/* Lets the operation happen now, if L1 allows it and it leads to something new. */
+static bool try_call(struct search *s, struct event *call)
+{
+    struct state new;
+    if (call->before && !call->before->done)
+        return false;
+    s->steps++;
+    if (!explain(call->op, &s->state, &new))
+        return false;
+    uint64_t set = s->set ^ call->token;
+    if (!memory_insert(&s->memory, mix(set, state_key(&new)))) {
+        state_fini(&new);
+        return false;
+    }
+    s->stack[s->depth++] = (struct choice){.call = call, .state = s->state, .set = s->set};
+    s->state = new;
+    s->set = set;
+    call->done = true;
+    unlink_event(call);
+    if (call->match) {
+        unlink_event(call->match);
+        s->n_known_left--;
+    }
+    return true;
+}
+
+/* Takes the last choice back; returns where to go on. */
+static struct event *take_back(struct search *s)
+{
+    struct choice *choice = &s->stack[--s->depth];
+    struct event *call = choice->call;
+    state_fini(&s->state);
+    s->state = choice->state;
+    s->set = choice->set;
+    call->done = false;
+    if (call->match) {
+        relink_event(call->match);
+        s->n_known_left++;
+    }
+    relink_event(call);
+    return call->next;
+}
+
+/* ---- Explanation ---- */
+
+static void describe_state(FILE *out, struct state *state)
+{
+    fprintf(out, "  state: %s size=%" PRIu64 " hash=%" PRIx64, state->exists ? "exists" : "absent",
+            state->size, state_content_hash(state));
+    for (uint32_t i = 0; i < state->n; i++) {
+        const struct extent *e = &state->extents[i];
+        fprintf(out, " [%" PRIu64 "+%" PRIu64 " serial %" PRIu64 "+%" PRIu64 "]", e->at, e->len,
+                e->serial, e->from);
+    }
+    fputc('\n', out);
+}
+
+/* The last operations before the place where the search was stuck, and those that it had left. */
+static void remember_deepest(struct search *s)
+{
+    if (s->n_known_left >= s->fewest_left)
+        return;
+    s->fewest_left = s->n_known_left;
+    free(s->deepest_text);
+    size_t size;
+    FILE *out = must(open_memstream(&s->deepest_text, &size));
+    char line[320];
+    fprintf(out, "explained %u of %u operations; the last ones:\n", s->depth, s->n_ops);
+    for (uint32_t i = s->depth > 12 ? s->depth - 12 : 0; i < s->depth; i++) {
+        history_format(s->stack[i].call->op, line, sizeof line);
+        fprintf(out, "  %s\n", line);
+    }
+    describe_state(out, &s->state);
+    fprintf(out, "none of these can come next:\n");
+    for (struct event *event = s->head.next; event; event = event->next) {
+        if (!event->is_call)
+            break;
+        history_format(event->op, line, sizeof line);
+        fprintf(out, "  %s\n", line);
+    }
+    fclose(out);
+}
+
+static enum linear_verdict search_run(struct search *s, uint64_t max_steps)
+{
+    struct event *event = s->head.next;
+    while (s->n_known_left > 0) {
+        if (s->steps > max_steps)
+            return LINEAR_UNDECIDED;
+        if (event && event->is_call) {
+            event = try_call(s, event) ? s->head.next : event->next;
+            continue;
+        }
+        remember_deepest(s);
+        if (s->depth == 0)
+            return LINEAR_VIOLATED;
+        event = take_back(s);
+    }
+    return LINEAR_OK;
+}
+
+enum linear_verdict linear_check(const struct history *history, uint32_t object, uint64_t max_steps,
+                                 char **why)
+{
+    struct search s;
+    search_init(&s, history, object);
+    enum linear_verdict verdict = search_run(&s, max_steps);
+    if (why) {
+        *why = verdict == LINEAR_OK ? NULL : s.deepest_text;
+        if (*why)
+            s.deepest_text = NULL;
+    }
+    search_fini(&s);
+    return verdict;
+}
+
+/* ---- Versions ---- */
+
+static int version_order(struct wire_version a, struct wire_version b)
+{
+    if (a.config != b.config)
+        return a.config < b.config ? -1 : 1;
+    return (a.sequence > b.sequence) - (a.sequence < b.sequence);
+}
+
+static bool has_version(const struct history_op *op, uint32_t object)
+{
+    return op->object == object && op->returned != HISTORY_NEVER && op->result == 0 &&
+           op->kind != HISTORY_READ && op->kind != HISTORY_STAT;
+}
+
+bool versions_check(const struct history *history, uint32_t object, const struct history_op **a,
+                    const struct history_op **b)
+{
+    const struct history_op **ops = must(calloc((size_t)history->n + 1, sizeof *ops));
+    uint32_t n = 0;
+    bool grow = true;
+    for (uint32_t i = 0; i < history->n; i++) {
+        if (has_version(&history->ops[i], object))
+            ops[n++] = &history->ops[i];
+    }
+    for (uint32_t i = 0; i < n && grow; i++) {
+        for (uint32_t j = 0; j < i && grow; j++) {
+            if (ops[j]->returned >= ops[i]->called)
+                continue;
+            grow = version_order(ops[j]->version, ops[i]->version) < 0;
+            *a = ops[j];
+            *b = ops[i];
+        }
+    }
+    free(ops);
+    return grow;
+}
