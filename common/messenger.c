@@ -9,6 +9,14 @@
 #include "common/log.h"
 #include "common/messenger_private.h"
 
+static void trim_fire(struct env_timer *timer)
+{
+    struct messenger *m = container_of(timer, struct messenger, trim_timer);
+    if (!m->memory->cache_used)
+        receive_memory_trim(m->memory);
+    m->memory->cache_used = false;
+}
+
 int messenger_create(struct env *env, uv_loop_t *loop, const struct messenger_options *options,
                      struct messenger **out)
 {
@@ -26,6 +34,7 @@ int messenger_create(struct env *env, uv_loop_t *loop, const struct messenger_op
     m->loop = loop;
     m->mode = options->mode;
     m->owing_timer.fire = session_owing_fire;
+    m->trim_timer.fire = trim_fire;
     TAILQ_INIT(&m->sessions);
     TAILQ_INIT(&m->due);
     TAILQ_INIT(&m->owing);
@@ -196,6 +205,8 @@ void messenger_turn(struct messenger *m)
     if (!TAILQ_EMPTY(&m->due))
         attend_due(m);
     flush_dirty(m);
+    if (m->memory->cached_bytes > 0 && !m->trim_timer.armed)
+        env_timer_after(m->env, &m->trim_timer, MESSENGER_TRIM_NS);
 }
 
 uint64_t messenger_calls(const struct messenger *m)
@@ -246,6 +257,7 @@ void messenger_drop(struct messenger *m)
     TAILQ_FOREACH(c, &m->connections, link)
     connection_broken(c, -ECONNRESET);
     env_timer_stop(m->env, &m->owing_timer);
+    env_timer_stop(m->env, &m->trim_timer);
     attend_due(m);
     assert(TAILQ_EMPTY(&m->sessions));
 }

@@ -88,10 +88,9 @@ void connection_close(struct connection *c)
     connection_reader_release(c);
     frame_key_fini(&c->send_key);
     frame_key_fini(&c->receive_key);
-    uv_poll_stop(&c->poll);
+    uv_close((uv_handle_t *)&c->poll, on_closed);
     close(c->fd);
     c->fd = -1;
-    uv_close((uv_handle_t *)&c->poll, on_closed);
 }
 
 void connection_broken(struct connection *c, int error)

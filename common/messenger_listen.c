@@ -128,8 +128,7 @@ void listener_close_all(struct messenger *m)
         struct listener *l = SLIST_FIRST(&m->listeners);
         SLIST_REMOVE_HEAD(&m->listeners, link);
         env_timer_stop(m->env, &l->timer);
-        uv_poll_stop(&l->poll);
-        close(l->fd);
         uv_close((uv_handle_t *)&l->poll, on_closed);
+        close(l->fd);
     }
 }

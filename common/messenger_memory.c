@@ -1,8 +1,9 @@
 /*
  * Invariants:
- *  1. memory->live is the sum of `counted` over all payload buffers in existence; lane->live is
- *     that over the buffers of one session.
- *  2. A lane lives as long as its session or one of its buffers; the memory as long as the
+ *  1. memory->live is the sum of the capacities of all payload buffers in use; lane->live is that
+ *     of one session.
+ *  2. Every block of the cache has its class's size, and cached_bytes is their sum.
+ *  3. A lane lives as long as its session or one of its buffers; the memory as long as the
  *     messenger or one of its lanes.
  */
 #include <assert.h>
@@ -14,8 +15,31 @@
 struct receive_buf {
     struct buf base; /* First. */
     struct receive_lane *lane;
-    size_t counted;
+    unsigned class; /* Of the cache; RECEIVE_CLASSES: none. */
+    SLIST_ENTRY(receive_buf) link;
 };
+
+/*
+ * Fresh memory from the kernel costs a page fault for every 4 KiB, more than all else that is done
+ * to a payload. So blocks are kept for reuse, in classes whose sizes are at most a quarter apart.
+ */
+static unsigned class_of(size_t len, size_t *rounded)
+{
+    size_t pages = (len + BUF_ALIGNMENT - 1) / BUF_ALIGNMENT;
+    *rounded = pages * BUF_ALIGNMENT;
+    if (pages > RECEIVE_CACHED_PAGES)
+        return RECEIVE_CLASSES;
+    if (pages < 8)
+        return (unsigned)pages;
+    unsigned power = 63 - (unsigned)__builtin_clzll(pages);
+    size_t step = (size_t)1 << (power - 2);
+    pages = (pages + step - 1) & ~(step - 1);
+    power = 63 - (unsigned)__builtin_clzll(pages);
+    *rounded = pages * BUF_ALIGNMENT;
+    unsigned class = 8 + (power - 3) * 4 + (unsigned)(pages >> (power - 2)) - 4;
+    assert(class < RECEIVE_CLASSES);
+    return class;
+}
 
 struct receive_memory *receive_memory_create(uint64_t limit)
 {
@@ -27,11 +51,32 @@ struct receive_memory *receive_memory_create(uint64_t limit)
     return memory;
 }
 
+static void free_block(struct receive_buf *r)
+{
+    if (r->base.data != (uint8_t *)(r + 1))
+        free(r->base.data);
+    free(r);
+}
+
+void receive_memory_trim(struct receive_memory *memory)
+{
+    for (unsigned i = 0; i < RECEIVE_CLASSES; i++) {
+        struct receive_buf *r;
+        while ((r = SLIST_FIRST(&memory->cache[i])) != NULL) {
+            SLIST_REMOVE_HEAD(&memory->cache[i], link);
+            memory->cached_bytes -= r->base.capacity;
+            free_block(r);
+        }
+    }
+    assert(memory->cached_bytes == 0);
+}
+
 void receive_memory_unref(struct receive_memory *memory)
 {
     assert(memory->refs > 0);
     if (--memory->refs == 0) {
         assert(memory->live == 0);
+        receive_memory_trim(memory);
         free(memory);
     }
 }
@@ -62,15 +107,57 @@ static void release(struct buf *buf)
     struct receive_buf *r = (struct receive_buf *)buf;
     struct receive_lane *lane = r->lane;
     struct receive_memory *memory = lane->memory;
-    assert(lane->live >= r->counted && memory->live >= r->counted);
-    lane->live -= r->counted;
-    memory->live -= r->counted;
+    assert(lane->live >= buf->capacity && memory->live >= buf->capacity);
+    lane->live -= buf->capacity;
+    memory->live -= buf->capacity;
     if (memory->wanted)
         memory->freed = true;
-    if (buf->data != (uint8_t *)(r + 1))
-        free(buf->data);
-    free(r);
+    if (r->class < RECEIVE_CLASSES && memory->cached_bytes + buf->capacity <= RECEIVE_CACHE_BYTES) {
+        SLIST_INSERT_HEAD(&memory->cache[r->class], r, link);
+        memory->cached_bytes += buf->capacity;
+    } else {
+        free_block(r);
+    }
     receive_lane_unref(lane);
+}
+
+/* A small payload and its struct are one block; larger ones are aligned for direct I/O. */
+static struct receive_buf *new_block(size_t len)
+{
+    bool large = len >= BUF_ALIGNMENT;
+    struct receive_buf *r = malloc(sizeof *r + (large ? 0 : len));
+    if (r == NULL)
+        return NULL;
+    void *data = r + 1;
+    if (large && posix_memalign(&data, BUF_ALIGNMENT, len) != 0) {
+        free(r);
+        return NULL;
+    }
+    r->base = (struct buf){.capacity = len, .data = data, .release = release};
+    return r;
+}
+
+static struct receive_buf *take_block(struct receive_memory *memory, size_t len)
+{
+    if (len < BUF_ALIGNMENT) {
+        struct receive_buf *r = new_block(len);
+        if (r != NULL)
+            r->class = RECEIVE_CLASSES;
+        return r;
+    }
+    size_t rounded;
+    unsigned class = class_of(len, &rounded);
+    struct receive_buf *r = class < RECEIVE_CLASSES ? SLIST_FIRST(&memory->cache[class]) : NULL;
+    if (r != NULL) {
+        SLIST_REMOVE_HEAD(&memory->cache[class], link);
+        memory->cached_bytes -= r->base.capacity;
+        memory->cache_used = true;
+        return r;
+    }
+    r = new_block(rounded);
+    if (r != NULL)
+        r->class = class;
+    return r;
 }
 
 static bool may_receive(const struct receive_lane *lane, bool essential)
@@ -78,26 +165,18 @@ static bool may_receive(const struct receive_lane *lane, bool essential)
     return lane->memory->live < lane->memory->limit || (essential && lane->live == 0);
 }
 
-/* As buf_create() does it: small payloads in one block, larger ones aligned for direct I/O. */
 int receive_lane_alloc(struct receive_lane *lane, size_t len, bool essential, struct buf_slice *out)
 {
     if (!may_receive(lane, essential))
         return -EAGAIN;
-    bool large = len >= BUF_ALIGNMENT;
-    struct receive_buf *r = malloc(sizeof *r + (large ? 0 : len));
+    struct receive_buf *r = take_block(lane->memory, len);
     if (r == NULL)
         return -ENOMEM;
-    void *data = r + 1;
-    if (large && posix_memalign(&data, BUF_ALIGNMENT, len) != 0) {
-        free(r);
-        return -ENOMEM;
-    }
-    r->base = (struct buf){.refs = 1, .capacity = len, .data = data, .release = release};
+    r->base.refs = 1;
     r->lane = lane;
-    r->counted = len;
     lane->refs++;
-    lane->live += len;
-    lane->memory->live += len;
-    *out = (struct buf_slice){.buf = &r->base, .data = data, .len = len};
+    lane->live += r->base.capacity;
+    lane->memory->live += r->base.capacity;
+    *out = (struct buf_slice){.buf = &r->base, .data = r->base.data, .len = len};
     return 0;
 }

@@ -46,6 +46,7 @@ enum {
 #define MESSENGER_LINGER_NS    (2 * SEC_NS)    /* For the peer to close after our good-bye. */
 #define MESSENGER_STALL_NS     (10 * SEC_NS)   /* A payload begun must go on. */
 #define MESSENGER_ACK_NS       SEC_NS          /* Received messages are acknowledged by then. */
+#define MESSENGER_TRIM_NS      (5 * SEC_NS)    /* Memory not used again for so long is freed. */
 #define MESSENGER_LISTEN_NS    (100 * MSEC_NS) /* Pause of a listener that got no descriptor. */
 
 struct connection;
@@ -53,13 +54,24 @@ struct session;
 
 /* ---- Memory of received payloads (messenger_memory.c) ---- */
 
+enum {
+    RECEIVE_CLASSES = 40,
+    RECEIVE_CACHED_PAGES = 1280, /* The largest block that is kept for reuse. */
+    RECEIVE_CACHE_BYTES = 16 * 1024 * 1024,
+};
+
+struct receive_buf;
+
 /* Shared by the messenger and the payloads that it handed out, which may outlive it. */
 struct receive_memory {
     uint32_t refs;
     uint64_t live; /* Bytes handed out or being received. */
     uint64_t limit;
-    bool wanted; /* A connection waits for memory. */
-    bool freed;  /* Some was released since. */
+    bool wanted;     /* A connection waits for memory. */
+    bool freed;      /* Some was released since. */
+    bool cache_used; /* Since the timer looked. */
+    size_t cached_bytes;
+    SLIST_HEAD(, receive_buf) cache[RECEIVE_CLASSES];
 };
 
 /* The same of one session. */
@@ -71,6 +83,8 @@ struct receive_lane {
 
 struct receive_memory *receive_memory_create(uint64_t limit) MUST_CHECK;
 void receive_memory_unref(struct receive_memory *memory);
+/* Frees what is kept for reuse. */
+void receive_memory_trim(struct receive_memory *memory);
 struct receive_lane *receive_lane_create(struct receive_memory *memory) MUST_CHECK;
 void receive_lane_unref(struct receive_lane *lane);
 /*
@@ -232,6 +246,7 @@ struct messenger {
     struct connection_list starved;
     SLIST_HEAD(, listener) listeners;
     struct receive_memory *memory;
+    struct env_timer trim_timer; /* Armed while the memory keeps something for reuse. */
     uint8_t *spare_buffers[MESSENGER_SPARE_MAX]; /* Of FRAME_READER_BUFFER bytes. */
     struct batch *spare_batches[MESSENGER_SPARE_MAX];
     uint32_t n_spare_buffers;
