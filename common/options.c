@@ -207,6 +207,18 @@ const char *option_type_name(enum option_type type)
     return names[type];
 }
 
+/* A bare '|' would end the cell of the table. */
+static void print_choices(FILE *out, const char *choices)
+{
+    const char *before = ": ";
+    while (*choices != '\0') {
+        size_t len = strcspn(choices, "|");
+        fprintf(out, "%s`%.*s`", before, (int)len, choices);
+        before = ", ";
+        choices += len + (choices[len] == '|' ? 1 : 0);
+    }
+}
+
 void options_print(FILE *out)
 {
     fprintf(out, "| option | type | default | meaning |\n| --- | --- | --- | --- |\n");
@@ -214,7 +226,7 @@ void options_print(FILE *out)
         const struct option_info *option = &options[i];
         fprintf(out, "| `%s` | %s", option->name, option_type_name(option->type));
         if (option->choices != NULL)
-            fprintf(out, ": `%s`", option->choices);
+            print_choices(out, option->choices);
         if (option->default_value != NULL)
             fprintf(out, " | `%s`", option->default_value);
         else
