@@ -1,0 +1,256 @@
+/*
+ * Which thread turns the event loop, and how others wait.
+ *
+ * A turn never blocks: a thread takes it with the lock held, at once after submitting a request,
+ * so that the request leaves without waiting for another thread. Blocking is the poller's part
+ * (L2): it waits on the loop's file descriptor without the lock, and takes a turn when something
+ * is there. At depth 1 the waiting thread is the poller itself, and no other thread is involved.
+ *
+ * The driver thread exists once there was an asynchronous request. It is the poller while such
+ * requests are under way and nobody waits, and also when the cluster has been left alone for a
+ * while, so that monitors hear from us. It leaves polling to threads that wait one after the other:
+ * handing them their results would cost a wake-up each.
+ */
+#include "client/library_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <time.h>
+
+#define DRIVER_REST_MS 1000
+
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- Polling ---- */
+
+static bool poller_should_return(const struct limpet_cluster *c)
+{
+    if (c->poller_waits_for != NULL)
+        return atomic_load_explicit(&c->poller_waits_for->done, memory_order_relaxed);
+    return !TAILQ_EMPTY(&c->finished) || c->stopping;
+}
+
+/* One turn; then, unless what we wait for has happened, blocks until there is something to do. */
+static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
+{
+    assert(!c->polling);
+    c->polling = true;
+    c->poller_waits_for = waiter;
+    env_real_turn(c->env, false);
+    if (!poller_should_return(c)) {
+        uv_loop_t *loop = env_real_loop(c->env);
+        int timeout_ms = uv_backend_timeout(loop);
+        struct pollfd fd = {.fd = uv_backend_fd(loop), .events = POLLIN};
+        c->poll_deadline_ms = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
+        pthread_mutex_unlock(&c->lock);
+        poll(&fd, 1, timeout_ms);
+        pthread_mutex_lock(&c->lock);
+    }
+    c->polling = false;
+}
+
+static void wake_driver(struct limpet_cluster *c)
+{
+    if (c->driver == DRIVER_SLEEPING)
+        pthread_cond_signal(&c->driver_wake);
+}
+
+/* Callbacks that came up in a turn of another thread are the driver's to make. */
+static void hand_on_callbacks(struct limpet_cluster *c)
+{
+    if (!TAILQ_EMPTY(&c->finished))
+        wake_driver(c);
+}
+
+void loop_flush(struct limpet_cluster *c)
+{
+    env_real_turn(c->env, false);
+    hand_on_callbacks(c);
+    if (!c->polling) {
+        if (c->async_pending > 0)
+            wake_driver(c);
+        return;
+    }
+    /* The poller sleeps: it must learn of what our turn has done, or of a timer before its own. */
+    int timeout_ms = uv_backend_timeout(env_real_loop(c->env));
+    bool earlier = timeout_ms >= 0 && now_ms() + timeout_ms < c->poll_deadline_ms;
+    if (earlier || poller_should_return(c))
+        env_real_wake(c->env);
+}
+
+/* The poller's place is free: somebody who waits takes it, else the driver if it has work there. */
+static void pass_on_polling(struct limpet_cluster *c)
+{
+    struct blocked_thread *next = TAILQ_FIRST(&c->blocked);
+    if (next != NULL)
+        pthread_cond_signal(&next->wake);
+    else if (c->async_pending > 0)
+        wake_driver(c);
+}
+
+static void block(struct limpet_cluster *c, struct waiter *waiter)
+{
+    struct blocked_thread me = {.waiter = waiter, .wake = PTHREAD_COND_INITIALIZER};
+    TAILQ_INSERT_TAIL(&c->blocked, &me, link);
+    pthread_cond_wait(&me.wake, &c->lock);
+    TAILQ_REMOVE(&c->blocked, &me, link);
+    pthread_cond_destroy(&me.wake);
+}
+
+void loop_wait(struct limpet_cluster *c, struct waiter *waiter)
+{
+    bool polled = false;
+    c->last_sync_ms = now_ms();
+    if (c->polling)
+        loop_flush(c);
+    while (!atomic_load_explicit(&waiter->done, memory_order_relaxed)) {
+        if (c->polling) {
+            block(c, waiter);
+        } else {
+            polled = true;
+            turn_and_poll(c, waiter);
+            hand_on_callbacks(c);
+        }
+    }
+    c->last_sync_ms = now_ms();
+    /* Even one who never polled may have been woken for the place and not need it any more. */
+    if (!c->polling && (polled || !TAILQ_EMPTY(&c->blocked) || c->async_pending > 0))
+        pass_on_polling(c);
+}
+
+void loop_done(struct limpet_cluster *c, struct waiter *waiter)
+{
+    atomic_store_explicit(&waiter->done, true, memory_order_release);
+    struct blocked_thread *thread;
+    TAILQ_FOREACH(thread, &c->blocked, link)
+    {
+        if (thread->waiter == waiter)
+            pthread_cond_signal(&thread->wake);
+    }
+}
+
+/* ---- The driver ---- */
+
+static void make_callback(struct limpet_cluster *c)
+{
+    struct limpet_completion *completion = TAILQ_FIRST(&c->finished);
+    TAILQ_REMOVE(&c->finished, completion, link);
+    pthread_mutex_unlock(&c->lock);
+    completion->callback(completion, completion->arg);
+    completion_unref(completion);
+    pthread_mutex_lock(&c->lock);
+}
+
+/* Until woken; at the latest after a while, to see whether the cluster is left alone. */
+static void driver_sleep(struct limpet_cluster *c)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += DRIVER_REST_MS / 1000;
+    c->driver = DRIVER_SLEEPING;
+    pthread_cond_timedwait(&c->driver_wake, &c->lock, &until);
+    c->driver = DRIVER_BUSY;
+}
+
+static bool driver_should_rest(const struct limpet_cluster *c)
+{
+    if (c->polling)
+        return true;
+    return c->async_pending == 0 && now_ms() - c->last_sync_ms < DRIVER_REST_MS;
+}
+
+static void *drive(void *arg)
+{
+    struct limpet_cluster *c = arg;
+    pthread_mutex_lock(&c->lock);
+    while (!c->stopping || !TAILQ_EMPTY(&c->finished)) {
+        if (!TAILQ_EMPTY(&c->finished)) {
+            make_callback(c);
+        } else if (driver_should_rest(c)) {
+            driver_sleep(c);
+        } else {
+            c->driver = DRIVER_POLLING;
+            turn_and_poll(c, NULL);
+            c->driver = DRIVER_BUSY;
+            if (!TAILQ_EMPTY(&c->blocked) && (driver_should_rest(c) || !TAILQ_EMPTY(&c->finished)))
+                pass_on_polling(c);
+        }
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+int loop_start_driver(struct limpet_cluster *c)
+{
+    if (c->driver != DRIVER_NONE)
+        return 0;
+    /* Signals are the program's business. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    c->driver = DRIVER_BUSY;
+    int error = pthread_create(&c->driver_thread, NULL, drive, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        c->driver = DRIVER_NONE;
+        return -error;
+    }
+    pthread_setname_np(c->driver_thread, "limpet");
+    return 0;
+}
+
+void loop_stop_driver(struct limpet_cluster *c)
+{
+    if (c->driver == DRIVER_NONE)
+        return;
+    c->stopping = true;
+    wake_driver(c);
+    env_real_wake(c->env);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->driver_thread, NULL);
+    pthread_mutex_lock(&c->lock);
+    c->driver = DRIVER_NONE;
+    c->stopping = false;
+}
+
+bool loop_on_driver(const struct limpet_cluster *c)
+{
+    return c->driver != DRIVER_NONE && pthread_equal(c->driver_thread, pthread_self());
+}
+
+int loop_init(struct limpet_cluster *c)
+{
+    pthread_condattr_t attr;
+    int error = pthread_condattr_init(&attr);
+    if (error != 0)
+        return -error;
+    error = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    if (error == 0)
+        error = pthread_cond_init(&c->driver_wake, &attr);
+    pthread_condattr_destroy(&attr);
+    if (error != 0)
+        return -error;
+    error = pthread_mutex_init(&c->lock, NULL);
+    if (error != 0) {
+        pthread_cond_destroy(&c->driver_wake);
+        return -error;
+    }
+    TAILQ_INIT(&c->blocked);
+    TAILQ_INIT(&c->finished);
+    TAILQ_INIT(&c->budget_waiters);
+    return 0;
+}
+
+void loop_fini(struct limpet_cluster *c)
+{
+    assert(TAILQ_EMPTY(&c->blocked) && TAILQ_EMPTY(&c->finished));
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->driver_wake);
+}

@@ -1,0 +1,680 @@
+/*
+ * Operations on objects. Every call, of one step or of several, waiting or not, becomes a struct
+ * request: on the caller's stack, in a limpet_op, or in a completion.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/library_private.h"
+
+static_assert((int)LIMPET_OP_STEPS_MAX == (int)CLIENT_STEPS_MAX, "one limit");
+static_assert(LIMPET_OBJECT_SIZE_MAX == OBJECT_SIZE_MAX, "one limit");
+static_assert((int)LIMPET_OBJECT_NAME_MAX == (int)OBJECT_NAME_MAX, "one limit");
+static_assert((int)LIMPET_OBJECT_SPACE_MAX == (int)OBJECT_NAMESPACE_MAX, "one limit");
+static_assert((int)LIMPET_POOL_NAME_MAX == (int)MAP_POOL_NAME_MAX, "one limit");
+
+/* ---- Steps ---- */
+
+void request_init(struct request *r)
+{
+    memset(r, 0, sizeof *r);
+}
+
+struct client_step *request_add(struct request *r, uint16_t code, uint64_t offset, uint64_t length)
+{
+    if (r->op.n_steps == LIMPET_OP_STEPS_MAX)
+        return NULL;
+    struct client_step *step = &r->op.steps[r->op.n_steps++];
+    *step = (struct client_step){.code = code, .offset = offset, .length = length};
+    if (code != WIRE_OP_CODE_READ && code != WIRE_OP_CODE_STAT && code != WIRE_OP_CODE_LIST)
+        r->op.write = true;
+    return step;
+}
+
+static bool too_large(uint64_t offset, uint64_t len)
+{
+    return len > OBJECT_SIZE_MAX || offset > OBJECT_SIZE_MAX - len;
+}
+
+static int add_slice(struct request *r, uint16_t code, uint64_t offset, struct buf_slice slice)
+{
+    int rc = too_large(offset, slice.len) ? -EFBIG : 0;
+    struct client_step *step = rc == 0 ? request_add(r, code, offset, slice.len) : NULL;
+    if (step == NULL) {
+        buf_slice_drop(&slice);
+        return rc == 0 ? -E2BIG : rc;
+    }
+    step->data = slice;
+    return 0;
+}
+
+int request_add_data(struct request *r, uint16_t code, uint64_t offset, const void *data,
+                     size_t len)
+{
+    struct buf_slice slice = BUF_SLICE_EMPTY;
+    if (too_large(offset, len))
+        return -EFBIG;
+    if (len > 0 && buf_slice_copy(data, len, &slice) != 0)
+        return -ENOMEM;
+    return add_slice(r, code, offset, slice);
+}
+
+static int add_read(struct request *r, void *data, size_t len, uint64_t offset, size_t *got,
+                    int *result)
+{
+    uint64_t length = len < OBJECT_SIZE_MAX ? len : OBJECT_SIZE_MAX;
+    /* On the wire a length of 0 means all; whoever reads nothing still learns whether it exists. */
+    uint16_t code = length > 0 ? WIRE_OP_CODE_READ : WIRE_OP_CODE_STAT;
+    if (request_add(r, code, length > 0 ? offset : 0, length) == NULL)
+        return -E2BIG;
+    r->outs[r->op.n_steps - 1] =
+        (struct step_out){.data = data, .len = length, .got = got, .result = result};
+    return 0;
+}
+
+static int add_stat(struct request *r, struct limpet_stat *out, int *result)
+{
+    if (request_add(r, WIRE_OP_CODE_STAT, 0, 0) == NULL)
+        return -E2BIG;
+    r->outs[r->op.n_steps - 1] = (struct step_out){.stat = out, .result = result};
+    return 0;
+}
+
+static void drop_data(struct request *r)
+{
+    for (uint16_t i = 0; i < r->op.n_steps; i++)
+        buf_slice_drop(&r->op.steps[i].data);
+}
+
+/* ---- The end of a request ---- */
+
+/* Returns the bytes that the step has given, or -EPROTO when they are not what was asked for. */
+static ssize_t take_step(struct client_step *step, struct step_out *out)
+{
+    ssize_t got = 0;
+    if (step->result == 0 && step->code == WIRE_OP_CODE_READ) {
+        if (step->data.len > out->len)
+            return -EPROTO;
+        if (step->data.len > 0)
+            memcpy(out->data, step->data.data, step->data.len);
+        got = (ssize_t)step->data.len;
+    }
+    if (step->result == 0 && out->stat != NULL) {
+        struct wire_stat stat;
+        if (step->data.len != sizeof stat)
+            return -EPROTO;
+        memcpy(&stat, step->data.data, sizeof stat);
+        *out->stat = (struct limpet_stat){.size = stat.size, .mtime_ns = stat.mtime_ns};
+    }
+    if (out->got != NULL)
+        *out->got = (size_t)got;
+    if (out->result != NULL)
+        *out->result = public_error(step->result);
+    return got;
+}
+
+static void take_results(struct request *r)
+{
+    r->result = public_error(r->op.result);
+    for (uint16_t i = 0; i < r->op.n_steps; i++) {
+        struct client_step *step = &r->op.steps[i];
+        /* A step that was never executed shares the fate of the whole. */
+        if (r->op.result != 0 && step->result == 0)
+            step->result = r->op.result;
+        ssize_t got = take_step(step, &r->outs[i]);
+        if (r->result == 0 && got < 0)
+            r->result = got;
+        if (r->result == 0 && r->returns_bytes && i == 0)
+            r->result = got;
+    }
+    /* Of a listing, the data are looked at by whoever waits. */
+    if (!r->op.pg_op)
+        drop_data(r);
+}
+
+static void free_names(struct request *r)
+{
+    if (r->names != r->names_inline)
+        free(r->names);
+    r->names = NULL;
+}
+
+static void release_budget(struct limpet_cluster *c, uint64_t cost)
+{
+    assert(c->ops_pending > 0 && c->bytes_pending >= cost);
+    c->ops_pending--;
+    c->bytes_pending -= cost;
+    struct budget_waiter *waiter = TAILQ_FIRST(&c->budget_waiters);
+    if (waiter != NULL) {
+        TAILQ_REMOVE(&c->budget_waiters, waiter, link);
+        loop_done(c, &waiter->waiter);
+    }
+}
+
+static void completion_finish(struct request *r)
+{
+    struct limpet_cluster *c = r->cluster;
+    struct limpet_completion *completion = r->completion;
+    completion->result = r->result;
+    completion->version = r->op.version;
+    completion->request = NULL;
+    free_names(r);
+    assert(c->async_pending > 0);
+    c->async_pending--;
+    atomic_store_explicit(&completion->done, true, memory_order_release);
+    loop_done(c, &r->waiter);
+    if (completion->callback != NULL)
+        TAILQ_INSERT_TAIL(&c->finished, completion, link);
+    else
+        completion_unref(completion);
+}
+
+static void request_done(struct client_op *op)
+{
+    struct request *r = container_of(op, struct request, op);
+    take_results(r);
+    release_budget(r->cluster, r->cost);
+    if (r->completion != NULL)
+        completion_finish(r);
+    else
+        loop_done(r->cluster, &r->waiter);
+}
+
+/* ---- Submission ---- */
+
+/*
+ * Callers wait here while too much is under way, but not the driver thread: what it submits in
+ * callbacks is followed by their return, and only then can anything end.
+ */
+static void wait_for_budget(struct limpet_cluster *c, uint64_t cost)
+{
+    while (c->ops_pending > 0 && c->client != NULL && !loop_on_driver(c) &&
+           (c->ops_pending >= c->ops_max || c->bytes_pending + cost > c->bytes_max)) {
+        struct budget_waiter me = {0};
+        TAILQ_INSERT_TAIL(&c->budget_waiters, &me, link);
+        loop_wait(c, &me.waiter);
+    }
+}
+
+static uint64_t request_cost(const struct request *r)
+{
+    uint64_t cost = 0;
+    for (uint16_t i = 0; i < r->op.n_steps; i++)
+        cost += r->op.steps[i].data.len + r->outs[i].len;
+    return cost;
+}
+
+/* With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted. */
+static int submit(struct request *r, struct limpet_cluster *c)
+{
+    r->cluster = c;
+    r->op.done = request_done;
+    r->cost = request_cost(r);
+    if (c->client != NULL)
+        wait_for_budget(c, r->cost);
+    if (c->client == NULL)
+        return -ENOTCONN;
+    c->ops_pending++;
+    c->bytes_pending += r->cost;
+    client_submit(c->client, &r->op);
+    return 0;
+}
+
+ssize_t request_run(struct request *r, struct limpet_cluster *c)
+{
+    pthread_mutex_lock(&c->lock);
+    int rc = submit(r, c);
+    if (rc == 0)
+        loop_wait(c, &r->waiter);
+    pthread_mutex_unlock(&c->lock);
+    if (rc != 0)
+        drop_data(r);
+    return rc == 0 ? r->result : rc;
+}
+
+static int check_name(const char *name)
+{
+    size_t len = strnlen(name, OBJECT_NAME_MAX + 1);
+    return len == 0 ? -EINVAL : len > OBJECT_NAME_MAX ? -ENAMETOOLONG : 0;
+}
+
+static void set_object(struct request *r, const struct limpet_pool *pool, const char *name,
+                       const char *space)
+{
+    r->op.object = (struct object_id){
+        .pool = pool->id,
+        .snap = OBJECT_HEAD,
+        .name = (const uint8_t *)name,
+        .name_len = (uint16_t)strlen(name),
+        .space = (const uint8_t *)space,
+        .space_len = (uint16_t)strlen(space),
+    };
+}
+
+/* Takes over the data of the steps. */
+static ssize_t run_on(struct limpet_pool *pool, const char *name, struct request *r)
+{
+    int rc = check_name(name);
+    if (rc != 0) {
+        drop_data(r);
+        return rc;
+    }
+    set_object(r, pool, name, pool->space);
+    return request_run(r, pool->cluster);
+}
+
+/* The caller may reuse its strings: the request keeps copies. */
+static int copy_names(struct request *r, const struct limpet_pool *pool, const char *name)
+{
+    size_t name_len = strlen(name) + 1, space_len = strlen(pool->space) + 1;
+    r->names = r->names_inline;
+    if (name_len + space_len > sizeof r->names_inline)
+        r->names = malloc(name_len + space_len);
+    if (r->names == NULL)
+        return -ENOMEM;
+    memcpy(r->names, name, name_len);
+    memcpy(r->names + name_len, pool->space, space_len);
+    set_object(r, pool, r->names, r->names + name_len);
+    return 0;
+}
+
+/* Takes over the data of the steps in any case. */
+static int run_async(struct limpet_pool *pool, const char *name,
+                     struct limpet_completion *completion, struct request *r)
+{
+    struct limpet_cluster *c = pool->cluster;
+    int rc = completion->used ? -EINVAL : check_name(name);
+    if (rc == 0)
+        rc = copy_names(r, pool, name);
+    if (rc != 0) {
+        drop_data(r);
+        return rc;
+    }
+    pthread_mutex_lock(&c->lock);
+    rc = loop_start_driver(c);
+    if (rc == 0) {
+        r->completion = completion;
+        rc = submit(r, c);
+    }
+    if (rc == 0) {
+        completion->used = true;
+        completion->cluster = c;
+        completion->request = r;
+        atomic_fetch_add(&completion->refs, 1);
+        c->async_pending++;
+        loop_flush(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (rc != 0) {
+        r->completion = NULL;
+        free_names(r);
+        drop_data(r);
+    }
+    return rc;
+}
+
+/* ---- Waiting calls ---- */
+
+static int run_data(struct limpet_pool *pool, const char *name, uint16_t code, const void *data,
+                    size_t len, uint64_t offset)
+{
+    struct request r;
+    request_init(&r);
+    int rc = request_add_data(&r, code, offset, data, len);
+    return rc == 0 ? (int)run_on(pool, name, &r) : rc;
+}
+
+static int run_plain(struct limpet_pool *pool, const char *name, uint16_t code, uint64_t offset,
+                     uint64_t length)
+{
+    struct request r;
+    request_init(&r);
+    request_add(&r, code, offset, length);
+    return (int)run_on(pool, name, &r);
+}
+
+int limpet_write(struct limpet_pool *pool, const char *name, const void *data, size_t len,
+                 uint64_t offset)
+{
+    return run_data(pool, name, WIRE_OP_CODE_WRITE_AT, data, len, offset);
+}
+
+int limpet_write_full(struct limpet_pool *pool, const char *name, const void *data, size_t len)
+{
+    return run_data(pool, name, WIRE_OP_CODE_WRITE_FULL, data, len, 0);
+}
+
+int limpet_append(struct limpet_pool *pool, const char *name, const void *data, size_t len)
+{
+    return run_data(pool, name, WIRE_OP_CODE_APPEND, data, len, 0);
+}
+
+ssize_t limpet_read(struct limpet_pool *pool, const char *name, void *data, size_t len,
+                    uint64_t offset)
+{
+    struct request r;
+    request_init(&r);
+    r.returns_bytes = true;
+    int rc = add_read(&r, data, len, offset, NULL, NULL);
+    return rc == 0 ? run_on(pool, name, &r) : rc;
+}
+
+int limpet_stat(struct limpet_pool *pool, const char *name, struct limpet_stat *out)
+{
+    struct request r;
+    request_init(&r);
+    int rc = add_stat(&r, out, NULL);
+    return rc == 0 ? (int)run_on(pool, name, &r) : rc;
+}
+
+int limpet_truncate(struct limpet_pool *pool, const char *name, uint64_t size)
+{
+    if (size > OBJECT_SIZE_MAX)
+        return -EFBIG;
+    return run_plain(pool, name, WIRE_OP_CODE_TRUNCATE, size, 0);
+}
+
+int limpet_remove(struct limpet_pool *pool, const char *name)
+{
+    return run_plain(pool, name, WIRE_OP_CODE_REMOVE, 0, 0);
+}
+
+int limpet_create(struct limpet_pool *pool, const char *name, bool exclusive)
+{
+    return run_plain(pool, name, WIRE_OP_CODE_CREATE, 0, exclusive ? 1 : 0);
+}
+
+/* ---- Buffers ---- */
+
+struct limpet_buffer {
+    struct buf_slice slice;
+};
+
+struct limpet_buffer *limpet_buffer_create(size_t len)
+{
+    struct limpet_buffer *buffer = calloc(1, sizeof *buffer);
+    if (buffer == NULL || buf_slice_alloc(len, &buffer->slice) != 0) {
+        free(buffer);
+        return NULL;
+    }
+    return buffer;
+}
+
+void *limpet_buffer_data(struct limpet_buffer *buffer)
+{
+    return buffer->slice.data;
+}
+
+size_t limpet_buffer_len(const struct limpet_buffer *buffer)
+{
+    return buffer->slice.len;
+}
+
+void limpet_buffer_trim(struct limpet_buffer *buffer, size_t len)
+{
+    assert(len <= buffer->slice.len);
+    buffer->slice.len = len;
+}
+
+void limpet_buffer_destroy(struct limpet_buffer *buffer)
+{
+    if (buffer != NULL)
+        buf_slice_drop(&buffer->slice);
+    free(buffer);
+}
+
+/* ---- Operations of several steps ---- */
+
+struct limpet_op *limpet_op_create(void)
+{
+    return calloc(1, sizeof(struct limpet_op));
+}
+
+void limpet_op_destroy(struct limpet_op *op)
+{
+    if (op != NULL && !op->used)
+        drop_data(&op->request);
+    free(op);
+}
+
+int limpet_op_write(struct limpet_op *op, const void *data, size_t len, uint64_t offset)
+{
+    return request_add_data(&op->request, WIRE_OP_CODE_WRITE_AT, offset, data, len);
+}
+
+int limpet_op_write_full(struct limpet_op *op, const void *data, size_t len)
+{
+    return request_add_data(&op->request, WIRE_OP_CODE_WRITE_FULL, 0, data, len);
+}
+
+int limpet_op_append(struct limpet_op *op, const void *data, size_t len)
+{
+    return request_add_data(&op->request, WIRE_OP_CODE_APPEND, 0, data, len);
+}
+
+static int add_buffer(struct limpet_op *op, uint16_t code, uint64_t offset,
+                      struct limpet_buffer *buffer)
+{
+    struct buf_slice slice = buffer->slice;
+    free(buffer);
+    if (slice.len == 0)
+        buf_slice_drop(&slice);
+    return add_slice(&op->request, code, offset, slice);
+}
+
+int limpet_op_write_buffer(struct limpet_op *op, struct limpet_buffer *buffer, uint64_t offset)
+{
+    return add_buffer(op, WIRE_OP_CODE_WRITE_AT, offset, buffer);
+}
+
+int limpet_op_write_full_buffer(struct limpet_op *op, struct limpet_buffer *buffer)
+{
+    return add_buffer(op, WIRE_OP_CODE_WRITE_FULL, 0, buffer);
+}
+
+int limpet_op_append_buffer(struct limpet_op *op, struct limpet_buffer *buffer)
+{
+    return add_buffer(op, WIRE_OP_CODE_APPEND, 0, buffer);
+}
+
+static int add_plain(struct limpet_op *op, uint16_t code, uint64_t offset, uint64_t length)
+{
+    return request_add(&op->request, code, offset, length) != NULL ? 0 : -E2BIG;
+}
+
+int limpet_op_truncate(struct limpet_op *op, uint64_t size)
+{
+    if (size > OBJECT_SIZE_MAX)
+        return -EFBIG;
+    return add_plain(op, WIRE_OP_CODE_TRUNCATE, size, 0);
+}
+
+int limpet_op_remove(struct limpet_op *op)
+{
+    return add_plain(op, WIRE_OP_CODE_REMOVE, 0, 0);
+}
+
+int limpet_op_create_object(struct limpet_op *op, bool exclusive)
+{
+    return add_plain(op, WIRE_OP_CODE_CREATE, 0, exclusive ? 1 : 0);
+}
+
+int limpet_op_read(struct limpet_op *op, void *data, size_t len, uint64_t offset, size_t *got,
+                   int *result)
+{
+    return add_read(&op->request, data, len, offset, got, result);
+}
+
+int limpet_op_stat(struct limpet_op *op, struct limpet_stat *out, int *result)
+{
+    return add_stat(&op->request, out, result);
+}
+
+static int use_op(struct limpet_op *op)
+{
+    if (op->used || op->request.op.n_steps == 0)
+        return -EINVAL;
+    op->used = true;
+    return 0;
+}
+
+int limpet_operate(struct limpet_pool *pool, const char *name, struct limpet_op *op,
+                   struct limpet_object_version *version)
+{
+    int rc = use_op(op);
+    if (rc != 0)
+        return rc;
+    rc = (int)run_on(pool, name, &op->request);
+    if (version != NULL)
+        *version = (struct limpet_object_version){.config = op->request.op.version.config,
+                                                  .sequence = op->request.op.version.sequence};
+    return rc;
+}
+
+int limpet_aio_operate(struct limpet_pool *pool, const char *name,
+                       struct limpet_completion *completion, struct limpet_op *op)
+{
+    int rc = use_op(op);
+    return rc == 0 ? run_async(pool, name, completion, &op->request) : rc;
+}
+
+/* ---- Completions ---- */
+
+int limpet_completion_create(limpet_callback callback, void *arg, struct limpet_completion **out)
+{
+    struct limpet_completion *completion = calloc(1, sizeof *completion);
+    if (completion == NULL)
+        return -ENOMEM;
+    atomic_init(&completion->refs, 1);
+    completion->callback = callback;
+    completion->arg = arg;
+    *out = completion;
+    return 0;
+}
+
+void completion_unref(struct limpet_completion *completion)
+{
+    if (atomic_fetch_sub(&completion->refs, 1) == 1)
+        free(completion);
+}
+
+void limpet_completion_release(struct limpet_completion *completion)
+{
+    if (completion != NULL)
+        completion_unref(completion);
+}
+
+bool limpet_completion_is_done(const struct limpet_completion *completion)
+{
+    return atomic_load_explicit(&completion->done, memory_order_acquire);
+}
+
+ssize_t limpet_completion_result(const struct limpet_completion *completion)
+{
+    return limpet_completion_is_done(completion) ? completion->result : -EINPROGRESS;
+}
+
+struct limpet_object_version limpet_completion_version(const struct limpet_completion *completion)
+{
+    struct limpet_object_version version = {0};
+    if (limpet_completion_is_done(completion)) {
+        version.config = completion->version.config;
+        version.sequence = completion->version.sequence;
+    }
+    return version;
+}
+
+ssize_t limpet_completion_wait(struct limpet_completion *completion)
+{
+    if (!completion->used)
+        return -EINVAL;
+    if (!limpet_completion_is_done(completion)) {
+        struct limpet_cluster *c = completion->cluster;
+        pthread_mutex_lock(&c->lock);
+        if (completion->request != NULL)
+            loop_wait(c, &completion->request->waiter);
+        pthread_mutex_unlock(&c->lock);
+    }
+    return completion->result;
+}
+
+void limpet_completion_cancel(struct limpet_completion *completion)
+{
+    if (!completion->used || limpet_completion_is_done(completion))
+        return;
+    struct limpet_cluster *c = completion->cluster;
+    pthread_mutex_lock(&c->lock);
+    if (completion->request != NULL && c->client != NULL) {
+        client_cancel(c->client, &completion->request->op);
+        loop_flush(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- Asynchronous calls ---- */
+
+static int async_data(struct limpet_pool *pool, const char *name,
+                      struct limpet_completion *completion, uint16_t code, const void *data,
+                      size_t len, uint64_t offset)
+{
+    int rc = request_add_data(&completion->own, code, offset, data, len);
+    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
+}
+
+static int async_plain(struct limpet_pool *pool, const char *name,
+                       struct limpet_completion *completion, uint16_t code, uint64_t offset)
+{
+    if (request_add(&completion->own, code, offset, 0) == NULL)
+        return -EINVAL;
+    return run_async(pool, name, completion, &completion->own);
+}
+
+int limpet_aio_write(struct limpet_pool *pool, const char *name,
+                     struct limpet_completion *completion, const void *data, size_t len,
+                     uint64_t offset)
+{
+    return async_data(pool, name, completion, WIRE_OP_CODE_WRITE_AT, data, len, offset);
+}
+
+int limpet_aio_write_full(struct limpet_pool *pool, const char *name,
+                          struct limpet_completion *completion, const void *data, size_t len)
+{
+    return async_data(pool, name, completion, WIRE_OP_CODE_WRITE_FULL, data, len, 0);
+}
+
+int limpet_aio_append(struct limpet_pool *pool, const char *name,
+                      struct limpet_completion *completion, const void *data, size_t len)
+{
+    return async_data(pool, name, completion, WIRE_OP_CODE_APPEND, data, len, 0);
+}
+
+int limpet_aio_read(struct limpet_pool *pool, const char *name,
+                    struct limpet_completion *completion, void *data, size_t len, uint64_t offset)
+{
+    completion->own.returns_bytes = true;
+    int rc = add_read(&completion->own, data, len, offset, NULL, NULL);
+    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
+}
+
+int limpet_aio_stat(struct limpet_pool *pool, const char *name,
+                    struct limpet_completion *completion, struct limpet_stat *out)
+{
+    int rc = add_stat(&completion->own, out, NULL);
+    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
+}
+
+int limpet_aio_truncate(struct limpet_pool *pool, const char *name,
+                        struct limpet_completion *completion, uint64_t size)
+{
+    if (size > OBJECT_SIZE_MAX)
+        return -EFBIG;
+    return async_plain(pool, name, completion, WIRE_OP_CODE_TRUNCATE, size);
+}
+
+int limpet_aio_remove(struct limpet_pool *pool, const char *name,
+                      struct limpet_completion *completion)
+{
+    return async_plain(pool, name, completion, WIRE_OP_CODE_REMOVE, 0);
+}

@@ -1,0 +1,170 @@
+/*
+ * The inside of liblimpet: the client core, and the threads around it.
+ *
+ *   library.c         clusters: configuration, connecting, commands, the end
+ *   library_loop.c    which thread turns the event loop, and how others wait
+ *   library_pool.c    pools
+ *   library_object.c  operations on objects
+ *   library_list.c    walks over the objects of a pool
+ *
+ * Invariants:
+ *
+ *  L1  cluster->lock protects everything in struct limpet_cluster, the env, the client core and all
+ *      that hangs on them. Whoever holds it may call the core and take a non-blocking turn of the
+ *      loop. Nobody blocks while holding it, except on a condition variable.
+ *  L2  At most one thread at a time is the poller: it waits, without the lock, until the loop's
+ *      file descriptor has something to do. Every thread that waits for a request is the poller or
+ *      stands in `blocked`; when the poller leaves, it wakes one of these, or the driver thread.
+ *  L3  Callbacks of users are made by the driver thread alone, without the lock, and without it
+ *      being the poller.
+ */
+#ifndef LIMPET_CLIENT_LIBRARY_PRIVATE_H
+#define LIMPET_CLIENT_LIBRARY_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "client/core/client.h"
+#include "client/limpet.h"
+#include "common/config.h"
+#include "common/env_real.h"
+
+enum { CLUSTER_ERROR_MAX = 2560, REQUEST_NAME_INLINE = 128 };
+
+/* Something that a thread waits for. */
+struct waiter {
+    atomic_bool done;
+};
+
+/* A thread that waits while another one polls. */
+struct blocked_thread {
+    struct waiter *waiter;
+    pthread_cond_t wake;
+    TAILQ_ENTRY(blocked_thread) link;
+};
+TAILQ_HEAD(blocked_list, blocked_thread);
+
+/* Where the results of a step go. */
+struct step_out {
+    void *data;
+    size_t len;
+    size_t *got;
+    struct limpet_stat *stat;
+    int *result;
+};
+
+struct request {
+    struct client_op op;
+    struct step_out outs[LIMPET_OP_STEPS_MAX];
+    struct limpet_cluster *cluster;
+    struct limpet_completion *completion; /* NULL: a thread waits for it. */
+    struct waiter waiter;
+    bool returns_bytes; /* Its result is what its first step has read. */
+    ssize_t result;
+    uint64_t cost; /* Bytes in the budget. */
+    char *names;   /* Copies of the object's name and namespace; of an asynchronous request. */
+    char names_inline[REQUEST_NAME_INLINE];
+};
+
+struct limpet_op {
+    struct request request;
+    bool used;
+};
+
+struct limpet_completion {
+    atomic_uint refs; /* The user's, and the request's until its callback has returned. */
+    limpet_callback callback;
+    void *arg;
+    bool used;
+    atomic_bool done;
+    struct request *request; /* While it is under way. */
+    struct limpet_cluster *cluster;
+    ssize_t result;
+    struct wire_version version;
+    TAILQ_ENTRY(limpet_completion) link;
+    struct request own; /* For calls without a limpet_op. */
+};
+TAILQ_HEAD(completion_list, limpet_completion);
+
+struct budget_waiter {
+    struct waiter waiter;
+    TAILQ_ENTRY(budget_waiter) link;
+};
+TAILQ_HEAD(budget_list, budget_waiter);
+
+struct limpet_pool {
+    struct limpet_cluster *cluster;
+    uint64_t id;
+    char name[LIMPET_POOL_NAME_MAX + 1];
+    char space[LIMPET_OBJECT_SPACE_MAX + 1];
+};
+
+enum driver_state { DRIVER_NONE, DRIVER_BUSY, DRIVER_POLLING, DRIVER_SLEEPING };
+
+struct limpet_cluster {
+    struct entity_name name;
+    struct config *config;
+    char error[CLUSTER_ERROR_MAX];
+
+    pthread_mutex_t lock;
+    struct env *env;
+    struct client *client; /* NULL while it is not connected. */
+
+    /* The loop (L2). */
+    bool polling;
+    struct waiter *poller_waits_for; /* NULL: the driver polls. */
+    int64_t poll_deadline_ms;        /* When the poller wakes by itself. */
+    struct blocked_list blocked;
+    int64_t last_sync_ms; /* A thread waited for something then. */
+
+    /* The driver (L3). */
+    enum driver_state driver;
+    pthread_t driver_thread;
+    pthread_cond_t driver_wake;
+    bool stopping;
+    struct completion_list finished; /* Callbacks that are due. */
+
+    /* The budget. */
+    uint64_t bytes_max;
+    uint64_t ops_max;
+    uint64_t bytes_pending;
+    uint64_t ops_pending;
+    uint64_t async_pending;
+    struct budget_list budget_waiters;
+};
+
+/* What callers see of an error. */
+int public_error(int error) MUST_CHECK;
+
+/* library_loop.c. All but loop_init and loop_fini are called with the lock held. */
+int loop_init(struct limpet_cluster *cluster) MUST_CHECK;
+void loop_fini(struct limpet_cluster *cluster);
+/* Sends what was submitted, and tells the poller and the driver what they must know. */
+void loop_flush(struct limpet_cluster *cluster);
+/* Until waiter->done; lets go of the lock meanwhile. */
+void loop_wait(struct limpet_cluster *cluster, struct waiter *waiter);
+/* From a callback of the core. */
+void loop_done(struct limpet_cluster *cluster, struct waiter *waiter);
+int loop_start_driver(struct limpet_cluster *cluster) MUST_CHECK;
+/* Makes the callbacks that are due, ends the driver. */
+void loop_stop_driver(struct limpet_cluster *cluster);
+bool loop_on_driver(const struct limpet_cluster *cluster);
+
+/* library.c */
+int cluster_fail(struct limpet_cluster *cluster, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Follows the map to what the leading monitor knows now. */
+int cluster_latest_map(struct limpet_cluster *cluster) MUST_CHECK;
+
+/* library_object.c */
+void request_init(struct request *request);
+struct client_step *request_add(struct request *request, uint16_t code, uint64_t offset,
+                                uint64_t length);
+int request_add_data(struct request *request, uint16_t code, uint64_t offset, const void *data,
+                     size_t len) MUST_CHECK;
+/* Takes lock and budget, submits, waits. Returns its result. */
+ssize_t request_run(struct request *request, struct limpet_cluster *cluster) MUST_CHECK;
+/* The last reference to a completion frees it. */
+void completion_unref(struct limpet_completion *completion);
+
+#endif
