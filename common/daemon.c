@@ -161,14 +161,16 @@ static void find_self(struct daemon *daemon, const struct arguments *args)
     const char *id = argument_value(args, "id");
     const char *name = argument_value(args, "name");
     if (id == NULL && name == NULL)
-        die_because(EINVAL, "--id is missing: say which %s this is", type);
+        die_because(EINVAL, "--id is missing: say which one this is, such as --id %s",
+                    program->type == ENTITY_MON ? "a" : "0");
     if (id != NULL) {
         int n = snprintf(text, sizeof text, "%s.%s", type, id);
         name = n > 0 && (size_t)n < sizeof text ? text : "";
     }
     if (entity_parse(name, &daemon->self) != 0 || daemon->self.type != program->type ||
         daemon->self.id[0] == '\0')
-        die_because(EINVAL, "\"%s\" is not the name of a %s", id != NULL ? id : name, type);
+        die_because(EINVAL, "\"%s\" does not name %s", id != NULL ? id : name,
+                    program->type == ENTITY_MON ? "a monitor" : "an OSD");
     if (program->type == ENTITY_OSD && entity_osd_id(&daemon->self) < 0)
         die_because(EINVAL, "the ID of an OSD is a number, not \"%s\"", daemon->self.id);
 }
