@@ -4,7 +4,7 @@
  *  2. While a payload is incomplete, no byte stands behind the frame's body: end is where the body
  *     ends. Bytes that are received behind a payload's end follow the body directly.
  *  3. A payload that was complete when its memory came stays in the buffer, and is passed over at
- * the frame's end (payload_passed); so many small frames in the buffer cost no moves.
+ *     the frame's end (payload_passed): many small frames in the buffer cost no moves.
  *  4. payload_have <= payload.len; payload.buf is set only between frame_reader_payload() and the
  *     frame's end.
  *  5. Lengths of a header are used only after frame_header_parse() accepted it.
