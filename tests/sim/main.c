@@ -1,0 +1,332 @@
+/*
+ * limpet-sim: a whole cluster in one process, in virtual time, with faults that a seed decides.
+ *
+ * One seed runs in this process, where a debugger finds it. Several run in processes of their own,
+ * so that a seed that crashes is a seed that failed.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/sim/planted.h"
+#include "tests/sim/run.h"
+
+enum { JOBS_MAX = 256 };
+
+struct program {
+    struct run_options run;
+    uint64_t first, last;
+    uint32_t jobs;
+    bool twice;
+    bool keep_going;
+    enum planted_bug planted;
+};
+
+static const char usage[] =
+    "usage: limpet-sim [--seed N | --seeds A-B] [options]\n"
+    "  --seed N         run one seed (default 1)\n"
+    "  --seeds A-B      run many; stops at the first that fails\n"
+    "  --keep-going     ... or runs them all\n"
+    "  --jobs J         so many at the same time\n"
+    "  --seconds S      virtual time of work with faults (default 60)\n"
+    "  --twice          run each seed twice and compare\n"
+    "  --trace          print log lines and messages as they happen\n"
+    "  --debug          debug lines as well\n"
+    "  --no-faults      nothing goes wrong\n"
+    "  --isolate-osds   also partition and pause OSDs\n"
+    "  --mons N, --osds N, --clients N\n"
+    "  --planted NAME   with a planted bug, which must be found: 0 when it is\n"
+    "  --list-planted\n";
+
+static _Noreturn void bad_usage(const char *what)
+{
+    fprintf(stderr, "limpet-sim: %s\n%s", what, usage);
+    exit(EINVAL);
+}
+
+static uint64_t number(const char *text, const char *option)
+{
+    char *end;
+    errno = 0;
+    uint64_t value = strtoull(text, &end, 10);
+    if (errno || end == text || *end != '\0') {
+        fprintf(stderr, "limpet-sim: %s wants a number, not '%s'\n", option, text);
+        exit(EINVAL);
+    }
+    return value;
+}
+
+static void parse_range(struct program *p, char *text)
+{
+    char *dash = strchr(text, '-');
+    if (!dash)
+        bad_usage("--seeds wants A-B");
+    *dash = '\0';
+    p->first = number(text, "--seeds");
+    p->last = number(dash + 1, "--seeds");
+    if (p->last < p->first)
+        bad_usage("--seeds wants A-B with A not above B");
+}
+
+static void list_planted(void)
+{
+    for (int bug = PLANTED_NONE + 1; bug < PLANTED_END; bug++)
+        printf("%-20s %s\n", planted_name((enum planted_bug)bug),
+               planted_meaning((enum planted_bug)bug));
+    exit(0);
+}
+
+enum option_number {
+    OPTION_SEED = 256,
+    OPTION_SEEDS,
+    OPTION_KEEP_GOING,
+    OPTION_JOBS,
+    OPTION_SECONDS,
+    OPTION_TWICE,
+    OPTION_TRACE,
+    OPTION_DEBUG,
+    OPTION_NO_FAULTS,
+    OPTION_ISOLATE_OSDS,
+    OPTION_MONS,
+    OPTION_OSDS,
+    OPTION_CLIENTS,
+    OPTION_PLANTED,
+    OPTION_LIST_PLANTED,
+    OPTION_HELP,
+};
+
+static void apply_option(struct program *p, int option)
+{
+    switch (option) {
+    case OPTION_SEED:
+        p->first = p->last = number(optarg, "--seed");
+        break;
+    case OPTION_SEEDS:
+        parse_range(p, optarg);
+        break;
+    case OPTION_KEEP_GOING:
+        p->keep_going = true;
+        break;
+    case OPTION_JOBS:
+        p->jobs = (uint32_t)number(optarg, "--jobs");
+        if (p->jobs < 1 || p->jobs > JOBS_MAX)
+            bad_usage("--jobs is out of range");
+        break;
+    case OPTION_SECONDS:
+        p->run.seconds = number(optarg, "--seconds");
+        break;
+    case OPTION_TWICE:
+        p->twice = true;
+        break;
+    case OPTION_TRACE:
+        p->run.trace = true;
+        break;
+    case OPTION_DEBUG:
+        p->run.debug = true;
+        break;
+    case OPTION_NO_FAULTS:
+        p->run.no_faults = true;
+        break;
+    case OPTION_ISOLATE_OSDS:
+        p->run.isolate_osds = true;
+        break;
+    case OPTION_MONS:
+        p->run.n_mons = (uint32_t)number(optarg, "--mons");
+        break;
+    case OPTION_OSDS:
+        p->run.n_osds = (uint32_t)number(optarg, "--osds");
+        break;
+    case OPTION_CLIENTS:
+        p->run.n_clients = (uint32_t)number(optarg, "--clients");
+        break;
+    case OPTION_PLANTED:
+        p->planted = planted_by_name(optarg);
+        if (p->planted == PLANTED_END)
+            bad_usage("no such planted bug; see --list-planted");
+        break;
+    case OPTION_LIST_PLANTED:
+        list_planted();
+        break;
+    case OPTION_HELP:
+        fputs(usage, stdout);
+        exit(0);
+    default:
+        bad_usage("unknown option");
+    }
+}
+
+static void parse(struct program *p, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"seed", required_argument, NULL, OPTION_SEED},
+        {"seeds", required_argument, NULL, OPTION_SEEDS},
+        {"keep-going", no_argument, NULL, OPTION_KEEP_GOING},
+        {"jobs", required_argument, NULL, OPTION_JOBS},
+        {"seconds", required_argument, NULL, OPTION_SECONDS},
+        {"twice", no_argument, NULL, OPTION_TWICE},
+        {"trace", no_argument, NULL, OPTION_TRACE},
+        {"debug", no_argument, NULL, OPTION_DEBUG},
+        {"no-faults", no_argument, NULL, OPTION_NO_FAULTS},
+        {"isolate-osds", no_argument, NULL, OPTION_ISOLATE_OSDS},
+        {"mons", required_argument, NULL, OPTION_MONS},
+        {"osds", required_argument, NULL, OPTION_OSDS},
+        {"clients", required_argument, NULL, OPTION_CLIENTS},
+        {"planted", required_argument, NULL, OPTION_PLANTED},
+        {"list-planted", no_argument, NULL, OPTION_LIST_PLANTED},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {0},
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        apply_option(p, option);
+    if (optind != argc)
+        bad_usage("there is something after the options");
+}
+
+/* ---- Running ---- */
+
+static double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* What to type to see it again. */
+static void print_repeat(const struct program *p, uint64_t seed)
+{
+    printf("  repeat: build/bin/limpet-sim --seed %" PRIu64 " --seconds %" PRIu64, seed,
+           p->run.seconds);
+    if (p->run.no_faults)
+        printf(" --no-faults");
+    if (p->run.isolate_osds)
+        printf(" --isolate-osds");
+    if (p->run.n_mons)
+        printf(" --mons %u", p->run.n_mons);
+    if (p->run.n_osds)
+        printf(" --osds %u", p->run.n_osds);
+    if (p->run.n_clients)
+        printf(" --clients %u", p->run.n_clients);
+    if (p->planted)
+        printf(" --planted %s", planted_name(p->planted));
+    printf(" --trace\n");
+}
+
+/* Runs a seed and prints its line. */
+static bool run_one(const struct program *p, uint64_t seed)
+{
+    struct run_options options = p->run;
+    struct run_result result;
+    options.seed = seed;
+    planted_bug = p->planted;
+    double before = seconds_now();
+    run_seed(&options, &result);
+    double took = seconds_now() - before;
+    if (p->twice && !result.failed) {
+        struct run_result again;
+        run_seed(&options, &again);
+        if (again.failed || again.hash != result.hash || again.events != result.events) {
+            result.failed = true;
+            snprintf(result.why, sizeof result.why,
+                     "the second run is another: hash %016" PRIx64 " after %" PRIu64 " events",
+                     again.hash, again.events);
+        }
+    }
+    double virtual = (double)result.virtual_ns / 1e9;
+    printf("seed %" PRIu64 " %s ops=%u unknown=%u faults=%u epoch=%" PRIu64
+           " longest=%.1fs events=%" PRIu64 " hash=%016" PRIx64
+           " virtual=%.0fs real=%.2fs (%.0fx)\n",
+           seed, result.failed ? "FAILED" : "ok", result.operations, result.unknown, result.faults,
+           result.epoch, (double)result.longest_ns / 1e9, result.events, result.hash, virtual, took,
+           virtual / took);
+    if (result.failed) {
+        printf("  %s\n", result.why);
+        print_repeat(p, seed);
+    }
+    fflush(stdout);
+    return !result.failed;
+}
+
+struct job {
+    pid_t pid;
+    uint64_t seed;
+};
+
+static void start_job(const struct program *p, struct job *job, uint64_t seed)
+{
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid < 0) {
+        perror("limpet-sim: fork");
+        exit(EAGAIN);
+    }
+    if (pid == 0)
+        exit(run_one(p, seed) ? 0 : 1);
+    *job = (struct job){.pid = pid, .seed = seed};
+}
+
+/* Waits for one of the jobs; returns whether its seed passed. */
+static bool end_job(const struct program *p, struct job *jobs)
+{
+    int status;
+    pid_t pid = wait(&status);
+    for (uint32_t i = 0; i < p->jobs; i++) {
+        if (jobs[i].pid != pid)
+            continue;
+        jobs[i].pid = 0;
+        if (WIFSIGNALED(status)) {
+            printf("seed %" PRIu64 " FAILED: the process died of signal %d (%s)\n", jobs[i].seed,
+                   WTERMSIG(status), strsignal(WTERMSIG(status)));
+            print_repeat(p, jobs[i].seed);
+            fflush(stdout);
+        }
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    }
+    return true;
+}
+
+/* Returns the number of seeds that failed. */
+static uint64_t run_many(const struct program *p)
+{
+    struct job jobs[JOBS_MAX] = {{0}};
+    uint64_t next = p->first, failed = 0, passed = 0;
+    uint32_t running = 0;
+    double before = seconds_now();
+    while (running > 0 || (next <= p->last && (failed == 0 || p->keep_going))) {
+        bool more = next <= p->last && (failed == 0 || p->keep_going);
+        if (more && running < p->jobs) {
+            uint32_t i = 0;
+            while (jobs[i].pid != 0)
+                i++;
+            start_job(p, &jobs[i], next++);
+            running++;
+            continue;
+        }
+        if (end_job(p, jobs))
+            passed++;
+        else
+            failed++;
+        running--;
+    }
+    printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", passed, failed,
+           seconds_now() - before);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {.run.seconds = 60, .first = 1, .last = 1, .jobs = 1};
+    parse(&p, argc, argv);
+    bool ok = p.first == p.last && !p.planted ? run_one(&p, p.first) : run_many(&p) == 0;
+    if (p.planted) {
+        printf("planted bug %s: %s\n", planted_name(p.planted), ok ? "NOT FOUND" : "found");
+        return ok ? 1 : 0;
+    }
+    return ok ? 0 : 1;
+}

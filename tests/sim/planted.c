@@ -1,0 +1,46 @@
+#include "tests/sim/planted.h"
+
+#include <string.h>
+
+enum planted_bug planted_bug = PLANTED_NONE;
+
+static const struct {
+    const char *name;
+    const char *meaning;
+} bugs[PLANTED_END] = {
+    [PLANTED_NONE] = {"none", "no planted bug"},
+    [PLANTED_ACK_BEFORE_MEMBERS] = {"ack-before-members",
+                                    "the primary answers before the other members committed"},
+    [PLANTED_ACCEPT_OLD_CONFIG] = {"accept-old-config",
+                                   "a member takes part in a configuration that is over"},
+    [PLANTED_SKIP_RECONCILE] = {"skip-reconcile",
+                                "a new primary does not make the members equal to itself"},
+    [PLANTED_ADD_UNFILLED] = {"add-unfilled", "a learner is added before it was filled"},
+    [PLANTED_RUN_DUPLICATE] = {"run-duplicate", "a repeated request is executed again"},
+    [PLANTED_MEMBER_ACK_EARLY] = {"member-ack-early",
+                                  "a member acknowledges what is not durable yet"},
+    [PLANTED_VOTE_NOT_DURABLE] = {"vote-not-durable", "a monitor's vote is not written"},
+    [PLANTED_APPEND_NOT_DURABLE] = {"append-not-durable",
+                                    "a monitor acknowledges log entries that are not flushed"},
+    [PLANTED_CLIENT_NO_RESEND] = {"client-no-resend",
+                                  "a client forgets what was under way when a session closes"},
+};
+
+const char *planted_name(enum planted_bug bug)
+{
+    return bugs[bug].name;
+}
+
+const char *planted_meaning(enum planted_bug bug)
+{
+    return bugs[bug].meaning;
+}
+
+enum planted_bug planted_by_name(const char *name)
+{
+    for (int bug = PLANTED_NONE; bug < PLANTED_END; bug++) {
+        if (strcmp(bugs[bug].name, name) == 0)
+            return (enum planted_bug)bug;
+    }
+    return PLANTED_END;
+}

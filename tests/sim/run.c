@@ -1,0 +1,292 @@
+/*
+ * The phases of a run. Each ends when its condition holds; when it does not in time, the run has
+ * failed: nothing may hang once faults have stopped.
+ *
+ *   start     monitors, OSDs and clients start; pools are created and become active
+ *   work      clients work, faults happen
+ *   heal      faults stop, what is down starts; clients work on for a moment
+ *   finish    clients stop; every operation must be answered
+ *   settle    every group becomes clean, every copy equal
+ *   read      every object is read; then the history must be linearizable
+ *   stop      everything stops in order
+ */
+#include "tests/sim/run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "tests/sim/cluster.h"
+#include "tests/sim/compare.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/linear.h"
+#include "tests/sim/workload.h"
+
+#define START_NS  (60 * SEC_NS)
+#define FINISH_NS (120 * SEC_NS)
+#define SETTLE_NS (300 * SEC_NS)
+#define STOP_NS   (60 * SEC_NS)
+
+enum { LINEAR_STEPS = 20 * 1000 * 1000 };
+
+struct run {
+    const struct run_options *options;
+    struct run_result *result;
+    struct sim *sim;
+    struct cluster *cluster;
+    struct workload *workload;
+    struct faults *faults;
+    uint32_t n_pools;
+    char why[CLUSTER_WHY_MAX]; /* What it is waiting for. */
+};
+
+static uint64_t in(const struct run *run, uint64_t ns)
+{
+    return sim_now(run->sim) + ns;
+}
+
+/* ---- Start ---- */
+
+static void create_world(struct run *run)
+{
+    const struct run_options *options = run->options;
+    struct sim_options world = {
+        .seed = options->seed,
+        .trace = options->trace,
+        .log_mask = LOG_MASK_DEFAULT | (options->debug ? 1u << LOG_LEVEL_DEBUG : 0),
+        .drift_ppm = 500,
+        .breaks_per_h = options->no_faults ? 0 : 60,
+        .ends_per_h = options->no_faults ? 0 : 20,
+    };
+    run->sim = sim_create(&world);
+    if (!run->sim)
+        abort();
+    struct cluster_options cluster = {
+        .n_mons = options->n_mons ? options->n_mons : 3,
+        .n_osds = options->n_osds ? options->n_osds : 3 + (uint32_t)sim_below(run->sim, 3),
+        .n_clients = options->n_clients ? options->n_clients : 3,
+        .store_latency_ns = 100 * 1000 + sim_below(run->sim, 400 * 1000),
+        .sync_ns = 100 * 1000 + sim_below(run->sim, 400 * 1000),
+    };
+    run->cluster = cluster_create(run->sim, &cluster);
+}
+
+static bool admin_connected(void *ctx)
+{
+    return ((struct run *)ctx)->cluster->clients[0].connected;
+}
+
+static bool osds_up(void *ctx)
+{
+    const struct run *run = ctx;
+    const struct cluster_map *map = cluster_map_newest(run->cluster);
+    for (uint32_t i = 0; map && i < run->cluster->options.n_osds; i++) {
+        if (!map_osd_up(map, (int32_t)i))
+            return false;
+    }
+    return map != NULL;
+}
+
+static bool clean(void *ctx)
+{
+    struct run *run = ctx;
+    return compare_clean(run->cluster, run->why);
+}
+
+static bool create_pools(struct run *run)
+{
+    run->n_pools = 1 + (uint32_t)sim_below(run->sim, 2);
+    for (uint32_t i = 0; i < run->n_pools; i++) {
+        char json[256];
+        uint64_t size = i == 0 ? 3 : 2 + sim_below(run->sim, 2);
+        snprintf(json, sizeof json,
+                 "{\"prefix\": \"osd pool create\", \"pool\": \"pool%u\", \"pg_num\": %" PRIu64
+                 ", \"size\": %" PRIu64 "}",
+                 i, 1 + sim_below(run->sim, 12), size);
+        if (!cluster_command(run->cluster, 30 * SEC_NS, json))
+            return false;
+    }
+    return true;
+}
+
+static bool phase_start(struct run *run)
+{
+    struct cluster *cluster = run->cluster;
+    struct member *member;
+    create_world(run);
+    cluster = run->cluster;
+    for (uint32_t i = 0; (member = cluster_member(cluster, i)); i++)
+        member_start_at(member, sim_below(run->sim, SEC_NS / 10));
+    return cluster_run_until(cluster, admin_connected, run, in(run, START_NS), "no monitor") &&
+           cluster_run_until(cluster, osds_up, run, in(run, START_NS), "OSDs do not come up") &&
+           create_pools(run) &&
+           cluster_run_until(cluster, clean, run, in(run, START_NS), "new pools do not get clean");
+}
+
+/* ---- Work ---- */
+
+static void start_workload(struct run *run)
+{
+    const struct cluster_map *map = client_map(run->cluster->clients[0].client);
+    struct workload_options options = {
+        .n_pools = map->n_pools,
+        .n_objects = 8 + (uint32_t)sim_below(run->sim, 24),
+        .think_ns = (5 + sim_below(run->sim, 200)) * MSEC_NS,
+        .large_in_n = sim_chance(run->sim, 4) ? 100 : 2000,
+    };
+    for (uint32_t i = 0; i < map->n_pools; i++)
+        options.pools[i] = map->pools[i].id;
+    run->workload = workload_create(run->cluster, &options);
+}
+
+static void start_faults(struct run *run)
+{
+    struct faults_options options = {
+        .every_ns = SEC_NS / 4 + sim_below(run->sim, 8 * SEC_NS),
+        .isolate_osds = run->options->isolate_osds,
+    };
+    if (!run->options->no_faults)
+        run->faults = faults_create(run->cluster, &options);
+}
+
+static bool phase_work(struct run *run)
+{
+    start_workload(run);
+    start_faults(run);
+    if (!cluster_run(run->cluster, in(run, run->options->seconds * SEC_NS)))
+        return false;
+    if (run->faults)
+        faults_end(run->faults);
+    return cluster_run(run->cluster, in(run, 5 * SEC_NS));
+}
+
+/* ---- Finish and settle ---- */
+
+static bool quiet(void *ctx)
+{
+    struct run *run = ctx;
+    return workload_quiet(run->workload);
+}
+
+static bool copies_equal(void *ctx)
+{
+    struct run *run = ctx;
+    return compare_copies(run->cluster, run->why);
+}
+
+static bool phase_settle(struct run *run)
+{
+    struct cluster *cluster = run->cluster;
+    workload_stop(run->workload);
+    if (!cluster_run_until(cluster, quiet, run, in(run, FINISH_NS),
+                           "operations are not answered after all faults are over"))
+        return false;
+    return cluster_run_until(cluster, clean, run, in(run, SETTLE_NS), run->why) &&
+           cluster_run_until(cluster, copies_equal, run, in(run, SETTLE_NS), run->why);
+}
+
+/* ---- Read and judge ---- */
+
+static void check_object(struct run *run, uint32_t object)
+{
+    const struct history *history = workload_history(run->workload);
+    const struct history_op *a, *b;
+    char *why = NULL;
+    enum linear_verdict verdict = linear_check(history, object, LINEAR_STEPS, &why);
+    if (verdict == LINEAR_VIOLATED)
+        cluster_fail(run->cluster, "the history of object %u is not linearizable", object);
+    else if (verdict == LINEAR_UNDECIDED)
+        cluster_fail(run->cluster, "the history of object %u is too long to be checked", object);
+    if (why)
+        fprintf(stderr, "seed %" PRIu64 ", object %u: %s", run->options->seed, object, why);
+    free(why);
+    if (verdict == LINEAR_OK && !versions_check(history, object, &a, &b)) {
+        char first[320], second[320];
+        history_format(a, first, sizeof first);
+        history_format(b, second, sizeof second);
+        fprintf(stderr, "seed %" PRIu64 ", object %u:\n  %s\n  %s\n", run->options->seed, object,
+                first, second);
+        cluster_fail(run->cluster, "the version of object %u does not grow", object);
+    }
+}
+
+static bool phase_read(struct run *run)
+{
+    workload_read_all(run->workload);
+    if (!cluster_run_until(run->cluster, quiet, run, in(run, FINISH_NS),
+                           "the last reads are not answered"))
+        return false;
+    for (uint32_t i = 0; i < workload_n_objects(run->workload); i++)
+        check_object(run, i);
+    return !run->cluster->failed;
+}
+
+/* ---- Stop ---- */
+
+static bool all_down(void *ctx)
+{
+    const struct run *run = ctx;
+    struct member *member;
+    for (uint32_t i = 0; (member = cluster_member(run->cluster, i)); i++) {
+        if (member->stop && member->state != MEMBER_DOWN)
+            return false;
+    }
+    return true;
+}
+
+static bool phase_stop(struct run *run)
+{
+    struct member *member;
+    for (uint32_t i = 0; (member = cluster_member(run->cluster, i)); i++)
+        member_stop(member, UINT64_MAX);
+    return cluster_run_until(run->cluster, all_down, run, in(run, STOP_NS), "daemons do not stop");
+}
+
+/* ---- All of it ---- */
+
+static void count_unknown(struct run *run)
+{
+    const struct history *history = workload_history(run->workload);
+    for (uint32_t i = 0; i < history->n; i++)
+        run->result->unknown += history->ops[i].returned == HISTORY_NEVER;
+}
+
+static void fill_result(struct run *run)
+{
+    struct run_result *result = run->result;
+    result->failed = run->cluster->failed;
+    result->hash = sim_hash(run->sim);
+    result->events = sim_events(run->sim);
+    result->virtual_ns = sim_now(run->sim);
+    snprintf(result->why, sizeof result->why, "%s", run->cluster->why);
+    for (uint64_t epoch = 0; epoch < CLUSTER_EPOCHS_MAX; epoch++) {
+        if (run->cluster->map_hashes[epoch])
+            result->epoch = epoch;
+    }
+    if (run->faults)
+        result->faults = faults_count(run->faults);
+    if (run->workload) {
+        result->operations = workload_n_answered(run->workload);
+        result->longest_ns = workload_longest(run->workload);
+        count_unknown(run);
+    }
+}
+
+void run_seed(const struct run_options *options, struct run_result *result)
+{
+    struct run run = {.options = options, .result = result};
+    memset(result, 0, sizeof *result);
+    if (phase_start(&run) && phase_work(&run) && phase_settle(&run) && phase_read(&run))
+        (void)phase_stop(&run);
+    fill_result(&run);
+    if (result->failed)
+        sim_log_dump(run.sim);
+    if (run.faults)
+        faults_destroy(run.faults);
+    if (run.workload)
+        workload_destroy(run.workload);
+    cluster_destroy(run.cluster);
+    sim_destroy(run.sim);
+}

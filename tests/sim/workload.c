@@ -1,0 +1,370 @@
+#include "tests/sim/workload.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LARGE_OBJECTS = 2, OBJECT_NAME_BYTES = 24 };
+#define SMALL_MAX  (UINT64_C(100) * 1024)
+#define LARGE_MAX  (UINT64_C(6) * 1024 * 1024)
+#define GROW_UNTIL (2 * SMALL_MAX)
+
+/* One operation at a time. */
+struct slot {
+    struct workload *workload;
+    struct cluster_client *client;
+    struct client_op op;
+    bool busy;
+    uint32_t call; /* In the history. */
+    struct env_timer next;
+};
+
+struct object {
+    char name[OBJECT_NAME_BYTES];
+    uint64_t pool;
+    uint64_t size_seen; /* What the last answer suggests; a hint for choosing offsets. */
+};
+
+struct workload {
+    struct cluster *cluster;
+    struct workload_options options;
+    struct history history;
+    struct object objects[WORKLOAD_OBJECTS_MAX];
+    struct slot slots[CLUSTER_CLIENTS_MAX + 1][WORKLOAD_SLOTS];
+    uint64_t next_serial;
+    uint32_t n_answered;
+    uint64_t longest;
+    bool stopped;
+    uint32_t final_next; /* workload_read_all(): the next object. */
+    bool final;
+};
+
+/* ---- Choosing ---- */
+
+static uint64_t below(struct workload *w, uint64_t n)
+{
+    return sim_below(w->cluster->sim, n);
+}
+
+/* Mostly small; all orders of magnitude, and the edges. */
+static uint64_t choose_len(struct workload *w, bool large)
+{
+    if (large)
+        return below(w, LARGE_MAX);
+    switch (below(w, 8)) {
+    case 0:
+        return below(w, 3);
+    case 1:
+        return below(w, SMALL_MAX);
+    case 2:
+        return 4096 * below(w, 5);
+    default:
+        return below(w, 5000);
+    }
+}
+
+static enum history_kind choose_kind(struct workload *w, uint64_t size)
+{
+    uint64_t dice = below(w, 100);
+    if (dice < 38)
+        return HISTORY_READ;
+    if (dice < 44)
+        return HISTORY_STAT;
+    if (dice < 62)
+        return HISTORY_WRITE_FULL;
+    if (dice < 74)
+        return HISTORY_WRITE_AT;
+    if (dice < 88)
+        return size < GROW_UNTIL ? HISTORY_APPEND : HISTORY_WRITE_FULL;
+    if (dice < 92)
+        return HISTORY_TRUNCATE;
+    return dice < 98 ? HISTORY_REMOVE : HISTORY_CREATE;
+}
+
+static struct history_op choose_op(struct workload *w)
+{
+    const struct workload_options *options = &w->options;
+    bool large = options->large_in_n > 0 && below(w, options->large_in_n) == 0;
+    struct history_op op = {0};
+    op.object = (uint32_t)(large ? below(w, LARGE_OBJECTS)
+                                 : LARGE_OBJECTS + below(w, options->n_objects - LARGE_OBJECTS));
+    uint64_t size = w->objects[op.object].size_seen;
+    op.kind = choose_kind(w, size);
+    switch (op.kind) {
+    case HISTORY_WRITE_AT:
+        op.offset = below(w, size + 5000);
+        op.len = choose_len(w, false);
+        break;
+    case HISTORY_APPEND:
+        op.len = choose_len(w, false);
+        break;
+    case HISTORY_WRITE_FULL:
+        op.len = choose_len(w, large);
+        break;
+    case HISTORY_TRUNCATE:
+        op.offset = below(w, size + 100);
+        break;
+    default:
+        break;
+    }
+    return op;
+}
+
+/* ---- Running one ---- */
+
+static uint16_t wire_code(enum history_kind kind)
+{
+    static const uint16_t codes[] = {
+        [HISTORY_READ] = WIRE_OP_CODE_READ,
+        [HISTORY_STAT] = WIRE_OP_CODE_STAT,
+        [HISTORY_WRITE_FULL] = WIRE_OP_CODE_WRITE_FULL,
+        [HISTORY_WRITE_AT] = WIRE_OP_CODE_WRITE_AT,
+        [HISTORY_APPEND] = WIRE_OP_CODE_APPEND,
+        [HISTORY_TRUNCATE] = WIRE_OP_CODE_TRUNCATE,
+        [HISTORY_REMOVE] = WIRE_OP_CODE_REMOVE,
+        [HISTORY_CREATE] = WIRE_OP_CODE_CREATE,
+    };
+    return codes[kind];
+}
+
+static bool kind_reads(enum history_kind kind)
+{
+    return kind == HISTORY_READ || kind == HISTORY_STAT;
+}
+
+static bool kind_has_data(enum history_kind kind)
+{
+    return kind == HISTORY_WRITE_FULL || kind == HISTORY_WRITE_AT || kind == HISTORY_APPEND;
+}
+
+static void slot_done(struct client_op *op);
+
+/* Every incarnation of every client counts as a client of its own. */
+static uint32_t client_number(const struct workload *w, const struct cluster_client *client)
+{
+    return (uint32_t)(client - w->cluster->clients) + 100 * client->incarnation;
+}
+
+static void slot_submit(struct slot *slot, struct history_op choice)
+{
+    struct workload *w = slot->workload;
+    const struct object *object = &w->objects[choice.object];
+    choice.client = client_number(w, slot->client);
+    choice.called = sim_now(w->cluster->sim);
+    if (kind_has_data(choice.kind))
+        choice.serial = ++w->next_serial;
+    slot->call = history_call(&w->history, &choice);
+    struct client_op *op = &slot->op;
+    memset(op, 0, sizeof *op);
+    op->object.pool = object->pool;
+    op->object.name = (const uint8_t *)object->name;
+    op->object.name_len = (uint16_t)strlen(object->name);
+    op->object.snap = OBJECT_HEAD;
+    op->write = !kind_reads(choice.kind);
+    op->n_steps = 1;
+    op->steps[0].code = wire_code(choice.kind);
+    op->steps[0].offset = choice.offset;
+    op->steps[0].length = choice.kind == HISTORY_CREATE;
+    if (kind_has_data(choice.kind) && choice.len > 0) {
+        if (buf_slice_alloc(choice.len, &op->steps[0].data) < 0)
+            abort();
+        serial_fill(choice.serial, 0, op->steps[0].data.data, choice.len);
+    }
+    op->done = slot_done;
+    slot->busy = true;
+    client_submit(slot->client->client, op);
+}
+
+static bool result_is_known(const struct history_op *call, int result)
+{
+    switch (result) {
+    case 0:
+        return true;
+    case -ENOENT:
+        return call->kind == HISTORY_REMOVE || kind_reads(call->kind);
+    case -EEXIST:
+        return call->kind == HISTORY_CREATE;
+    default:
+        return false;
+    }
+}
+
+static void note_read(struct history_op *call, const struct client_step *step)
+{
+    if (call->kind == HISTORY_READ) {
+        call->size = step->data.len;
+        call->hash = content_hash(step->data.data, step->data.len);
+    } else {
+        struct wire_stat stat = {0};
+        if (step->data.len >= sizeof stat)
+            memcpy(&stat, step->data.data, sizeof stat);
+        call->size = stat.size;
+    }
+}
+
+static void note_answer(struct workload *w, struct history_op *call, struct client_op *op)
+{
+    struct object *object = &w->objects[call->object];
+    call->returned = sim_now(w->cluster->sim);
+    call->result = op->result;
+    call->version = op->version;
+    if (op->result == 0 && kind_reads(call->kind)) {
+        note_read(call, &op->steps[0]);
+        object->size_seen = call->size;
+    } else if (call->kind == HISTORY_APPEND) {
+        object->size_seen += call->len;
+    } else if (!kind_has_data(call->kind)) {
+        object->size_seen = call->kind == HISTORY_TRUNCATE ? call->offset : 0;
+    } else if (call->offset + call->len > object->size_seen || call->kind == HISTORY_WRITE_FULL) {
+        object->size_seen = call->offset + call->len;
+    }
+    w->n_answered++;
+    if (call->returned - call->called > w->longest)
+        w->longest = call->returned - call->called;
+    sim_note(w->cluster->sim, call->hash ^ call->size ^ (uint64_t)call->result);
+}
+
+static void slot_continue(struct slot *slot);
+
+static void slot_done(struct client_op *op)
+{
+    struct slot *slot = container_of(op, struct slot, op);
+    struct workload *w = slot->workload;
+    struct history_op *call = &w->history.ops[slot->call];
+    slot->busy = false;
+    if (result_is_known(call, op->result))
+        note_answer(w, call, op);
+    else if (op->result != -ECANCELED && op->result != -ETIMEDOUT)
+        cluster_fail(w->cluster, "an operation (kind %d) on object %u fails with %d", call->kind,
+                     call->object, op->result);
+    buf_slice_drop(&op->steps[0].data);
+    if (op->result != -ECANCELED)
+        slot_continue(slot);
+}
+
+static void slot_continue(struct slot *slot)
+{
+    struct workload *w = slot->workload;
+    if (w->final && w->final_next < w->options.n_objects) {
+        slot_submit(slot, (struct history_op){.object = w->final_next++, .kind = HISTORY_READ});
+        return;
+    }
+    if (w->stopped)
+        return;
+    struct env *env = sim_process(slot->client->member.node);
+    env_timer_after(env, &slot->next, below(w, 2 * w->options.think_ns));
+}
+
+static void next_fire(struct env_timer *timer)
+{
+    struct slot *slot = container_of(timer, struct slot, next);
+    if (!slot->workload->stopped)
+        slot_submit(slot, choose_op(slot->workload));
+}
+
+static void client_ready(struct cluster_client *client)
+{
+    struct slot *slots = client->user;
+    for (uint32_t i = 0; i < WORKLOAD_SLOTS; i++)
+        slot_continue(&slots[i]);
+}
+
+/* The process is gone. What it had asked for was cancelled, so nobody knows what became of it. */
+static void client_gone(struct cluster_client *client)
+{
+    struct slot *slots = client->user;
+    for (uint32_t i = 0; i < WORKLOAD_SLOTS; i++) {
+        assert(!slots[i].busy);
+        env_timer_stop(sim_process(client->member.node), &slots[i].next);
+    }
+}
+
+/* ---- The workload ---- */
+
+struct workload *workload_create(struct cluster *cluster, const struct workload_options *options)
+{
+    struct workload *w = calloc(1, sizeof *w);
+    if (!w)
+        abort();
+    assert(options->n_objects > LARGE_OBJECTS && options->n_objects <= WORKLOAD_OBJECTS_MAX);
+    w->cluster = cluster;
+    w->options = *options;
+    for (uint32_t i = 0; i < options->n_objects; i++) {
+        snprintf(w->objects[i].name, sizeof w->objects[i].name, "object.%u", i);
+        w->objects[i].pool = options->pools[i % options->n_pools];
+    }
+    for (uint32_t i = 0; i <= cluster->options.n_clients; i++) {
+        struct cluster_client *client = &cluster->clients[i];
+        client->user = w->slots[i];
+        for (uint32_t j = 0; j < WORKLOAD_SLOTS; j++) {
+            w->slots[i][j].workload = w;
+            w->slots[i][j].client = client;
+            w->slots[i][j].next.fire = next_fire;
+        }
+        if (i == 0)
+            continue; /* The administrator only reads at the end. */
+        client->ready = client_ready;
+        client->gone = client_gone;
+        if (client->connected)
+            client_ready(client);
+    }
+    return w;
+}
+
+void workload_destroy(struct workload *w)
+{
+    for (uint32_t i = 0; i <= w->cluster->options.n_clients; i++) {
+        struct cluster_client *client = &w->cluster->clients[i];
+        member_end(&client->member, SIM_CRASH, UINT64_MAX);
+        client->ready = client->gone = NULL;
+        client->user = NULL;
+    }
+    history_fini(&w->history);
+    free(w);
+}
+
+void workload_stop(struct workload *w)
+{
+    w->stopped = true;
+}
+
+bool workload_quiet(const struct workload *w)
+{
+    for (uint32_t i = 0; i <= w->cluster->options.n_clients; i++) {
+        for (uint32_t j = 0; j < WORKLOAD_SLOTS; j++) {
+            if (w->slots[i][j].busy)
+                return false;
+        }
+    }
+    return !w->final || w->final_next == w->options.n_objects;
+}
+
+void workload_read_all(struct workload *w)
+{
+    assert(w->stopped && workload_quiet(w));
+    w->final = true;
+    slot_continue(&w->slots[0][0]);
+}
+
+const struct history *workload_history(const struct workload *w)
+{
+    return &w->history;
+}
+
+uint32_t workload_n_objects(const struct workload *w)
+{
+    return w->options.n_objects;
+}
+
+uint32_t workload_n_answered(const struct workload *w)
+{
+    return w->n_answered;
+}
+
+uint64_t workload_longest(const struct workload *w)
+{
+    return w->longest;
+}
