@@ -1,0 +1,202 @@
+/*
+ * A placement group on this OSD: replication by configuration number and in-sync set.
+ *
+ * A struct pg is a state machine that reacts to maps, messages, client requests and completions of
+ * the store, and reaches everything else through struct pg_world. Its invariants and states stand
+ * at the top of pg.c; the protocol is told in osd/pg/README.md.
+ */
+#ifndef LIMPET_OSD_PG_PG_H
+#define LIMPET_OSD_PG_PG_H
+
+#include <bsd/sys/queue.h>
+
+#include "common/env.h"
+#include "common/limpet.pb-c.h"
+#include "osd/ops/ops.h"
+#include "osd/store/store.h"
+#include "placement/map.h"
+
+struct pg;
+struct pg_object;
+struct pg_request;
+struct pg_write;
+struct pg_fill;
+
+/* What a placement group asks of its OSD. None of these calls back into the pg. */
+struct pg_world_ops {
+    /* To another OSD's process, over our session with it. Takes over the message; drops it when
+     * that OSD cannot be reached now (pg_peer_reset() follows when it can). */
+    void (*send)(void *ctx, int32_t osd, struct message *message);
+    /* On a session that the other side opened. Takes over the message. */
+    void (*answer)(void *ctx, struct net_session *session, struct message *message);
+    /* The request has been answered (reply, taken over) or dropped (NULL): frees it. */
+    void (*request_done)(void *ctx, struct pg_request *request, struct message *reply);
+    /* To the monitors, once; the pg repeats it. */
+    void (*add_member)(void *ctx, struct pg_id pg, uint64_t config, int32_t osd);
+    /* Something that the statistics show is different now. */
+    void (*changed)(void *ctx, struct pg *pg);
+    /* Somebody knows this map. */
+    void (*want_map)(void *ctx, uint64_t epoch);
+    /* The OSD cannot go on. */
+    void (*fatal)(void *ctx, int error, const char *why);
+};
+
+TAILQ_HEAD(pg_object_list, pg_object);
+TAILQ_HEAD(pg_fill_list, pg_fill);
+SLIST_HEAD(pg_write_pool, pg_write);
+
+/* What all placement groups of an OSD share. Set up by pg_world_init(). */
+struct pg_world {
+    struct env *env;
+    struct store *store;
+    const struct cluster_map *map; /* The OSD's; replaced when it changes. */
+    int32_t self;
+    bool full; /* The store is so full that only what frees space is allowed. */
+    const struct pg_world_ops *ops;
+    void *ctx;
+    /* Counters for the statistics. */
+    uint64_t write_ops, read_ops, write_bytes, read_bytes;
+    /* Private to osd/pg. */
+    uint32_t n_objects;
+    struct pg_object_list idle_objects; /* Of all groups: least recently used first. */
+    uint32_t n_fills;
+    struct pg_fill_list waiting_fills;
+    uint32_t n_free_writes;
+    struct pg_write_pool free_writes;
+};
+
+void pg_world_init(struct pg_world *world);
+/* After all placement groups are gone. */
+void pg_world_fini(struct pg_world *world);
+
+/*
+ * Somebody who wants an object. Waiters are served in order. Writers run one after the other
+ * without waiting for commits; a reader runs when all writes before it are committed, and holds
+ * back the writers after it until it has read.
+ */
+struct object_waiter {
+    bool writes;
+    bool queued;
+    void (*ready)(struct object_waiter *waiter, struct pg_object *object, int error);
+    struct pg_object *object;
+    TAILQ_ENTRY(object_waiter) link;
+};
+TAILQ_HEAD(object_waiter_list, object_waiter);
+
+/* A client request. Allocated and zeroed by the OSD core, which fills in the first part. */
+struct pg_request {
+    struct message *message; /* Holds what `ops` points to. */
+    struct ops_request ops;
+    void *owner; /* The core's. */
+    /* Private to osd/pg. */
+    struct pg *pg;
+    uint8_t place;                /* enum request_place */
+    uint32_t window_bytes;        /* Reserved in the window of the log. */
+    void *operation;              /* The read, listing or write that runs for it. */
+    uint64_t wait_sequence;       /* Answered when this is committed, with the outcome: */
+    struct ops_result outcome;
+    struct object_waiter waiter;
+    TAILQ_ENTRY(pg_request) link; /* In the list of its place. */
+};
+
+/* ---- Life ---- */
+
+/*
+ * in_store: the store has pairs of it, so pg_load() must be called before anything else. NULL when
+ * memory is short.
+ */
+struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store) MUST_CHECK;
+/* Reads state and log; then calls loaded. Errors end the OSD by fatal(). */
+void pg_load(struct pg *pg, void (*loaded)(void *ctx, struct pg *pg), void *ctx);
+/* Frees at once; nothing of it may be under way in the store any more, or ever call back. */
+void pg_destroy(struct pg *pg);
+
+struct pg_id pg_id(const struct pg *pg);
+/* The copy is gone from the store, or never was there, and the map gives it nothing to do. */
+bool pg_is_disposable(const struct pg *pg);
+
+/* ---- Events ---- */
+
+/*
+ * The world's map is another one. every_step: it is the successor of the one that the pg saw last;
+ * otherwise changes in between may have gone unseen.
+ */
+void pg_follow_map(struct pg *pg, bool every_step);
+/* Twice a second, for what must be repeated. */
+void pg_tick(struct pg *pg);
+/* A client's request for this pg, valid for the world's map. It is answered by request_done(). */
+void pg_request(struct pg *pg, struct pg_request *request);
+/* The client is gone: nobody waits for the reply. What runs already is finished in silence. */
+void pg_request_orphan(struct pg_request *request);
+
+/* A message about a placement group, decoded. */
+struct pg_incoming {
+    struct message *message; /* Borrowed. */
+    struct pg_id pg;
+    uint64_t config;
+    uint64_t epoch; /* 0: the message does not say. */
+    union {
+        ProtobufCMessage *proto;
+        Limpet__Wire__PgActivate *activate;
+        Limpet__Wire__PgInfo *info;
+        Limpet__Wire__PgScan *scan;
+        Limpet__Wire__PgScanReply *scan_reply;
+        Limpet__Wire__PgPush *push;
+        Limpet__Wire__PgPushReply *push_reply;
+    };
+    struct wire_rep_txn rep;
+    struct wire_rep_ack ack;
+};
+/* -EBADMSG when it is malformed or of another type. */
+int pg_incoming_decode(struct message *message, struct pg_incoming *out) MUST_CHECK;
+void pg_incoming_fini(struct pg_incoming *in);
+
+enum pg_verdict {
+    PG_TAKEN, /* Handled or refused. */
+    PG_HOLD,  /* The sender knows a newer map: offer the message again after the next one. */
+};
+/*
+ * A message from another OSD. Requests (of a primary) come on that OSD's session, and replies go
+ * there; replies (of members) are given only when they came on our current session with it.
+ */
+enum pg_verdict pg_receive(struct pg *pg, struct net_session *session, int32_t from,
+                           const struct pg_incoming *in);
+/* A session is over; the pointer is about to become invalid. */
+void pg_session_closed(struct pg *pg, struct net_session *session);
+/* We have a new session with that OSD's process: whatever the last one did not answer is lost. */
+void pg_peer_reset(struct pg *pg, int32_t osd);
+
+/* ---- Looking ---- */
+
+enum pg_state {
+    PG_STATE_LOADING,
+    PG_STATE_STRAY,
+    PG_STATE_REPLICA_WAITING,
+    PG_STATE_REPLICA_ACTIVE,
+    PG_STATE_LEARNER_WAITING,
+    PG_STATE_FILLING,
+    PG_STATE_FILLED,
+    PG_STATE_PRIMARY_INACTIVE,
+    PG_STATE_PRIMARY_ACTIVATING,
+    PG_STATE_PRIMARY_ACTIVE,
+    PG_STATE_REMOVING,
+    PG_STATE_COUNT
+};
+enum pg_state pg_state(const struct pg *pg);
+const char *pg_state_name(enum pg_state state);
+bool pg_is_primary(const struct pg *pg);
+/* The other OSDs that the map makes this pg work with: writes at most 2 * PG_SIZE_MAX numbers. */
+uint32_t pg_partners(const struct pg *pg, int32_t out[2 * PG_SIZE_MAX]);
+/* Something is going on that will change the statistics soon. */
+bool pg_is_busy(const struct pg *pg);
+/* Writes that are not yet durable here, or not yet acknowledged. */
+bool pg_has_writes(const struct pg *pg);
+/* For a primary. `waiting` points to static memory. */
+void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out);
+
+/* For tests. */
+struct wire_version pg_head(const struct pg *pg);
+uint64_t pg_committed(const struct pg *pg);
+bool pg_complete(const struct pg *pg);
+
+#endif

@@ -1,0 +1,394 @@
+/*
+ * Activation, seen by the primary: making every member equal before serving.
+ *
+ * Our log is the authority (I6 of the design; G7). Each member tells the newest part of its own; where
+ * it parts from ours, the objects that entries on either side name are pushed to it, and it keeps
+ * them aside. Then it is told to change over: in one transaction it forgets its differing entries,
+ * takes ours and the objects. Members are dealt with side by side, each in the phases of enum
+ * peer_phase; when all are equal we serve.
+ *
+ * Everything that was ever acknowledged is in every member's log, so only operations that were
+ * under way when the configuration changed are involved. Two things cannot be, and are checked,
+ * because serving would lose data: a member that knows something to be committed that we do not
+ * have (then nobody serves, and the statistics say why), and a member whose log has nothing in
+ * common with ours (it is filled like a learner first).
+ */
+#include "osd/pg/pg_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/planted.h"
+
+static void forget_names(struct pg_peer *peer)
+{
+    struct pg_name *name;
+    while ((name = TAILQ_FIRST(&peer->to_push))) {
+        TAILQ_REMOVE(&peer->to_push, name, link);
+        free(name);
+    }
+}
+
+void pg_activate_stop(struct pg *pg)
+{
+    pg->activation_due = false;
+    for (uint8_t i = 0; i < pg->n_peers; i++) {
+        forget_names(&pg->peers[i]);
+        pg->peers[i].phase = PEER_IDLE;
+    }
+    pg->n_peers = 0;
+}
+
+static void list_peers(struct pg *pg)
+{
+    assert(pg->n_peers == 0);
+    for (uint8_t i = 0; i < pg->view.n_members; i++) {
+        if (pg->view.members[i] == pg->world->self)
+            continue;
+        struct pg_peer *peer = &pg->peers[pg->n_peers++];
+        assert(TAILQ_EMPTY(&peer->to_push));
+        peer->osd = pg->view.members[i];
+        peer->phase = PEER_IDLE;
+        peer->refused = false;
+        peer->acked = 0;
+        peer->pushes = 0;
+    }
+}
+
+/* ---- The end ---- */
+
+/* A group without pairs in the store would look like one that we never had. */
+static void persist_first(struct pg *pg)
+{
+    if (pg->persisted)
+        return;
+    struct pg_step *step = pg_step_create(pg);
+    if (!step)
+        return;
+    pg_put_state(pg, &step->txn);
+    pg_step_submit(step);
+}
+
+static void check_all_equal(struct pg *pg)
+{
+    for (uint8_t i = 0; i < pg->n_peers; i++)
+        if (pg->peers[i].phase != PEER_EQUAL)
+            return;
+    assert(pg->durable == pg_log_head(&pg->log).sequence);
+    persist_first(pg);
+    pg->compare_again = false;
+    pg_set_state(pg, PG_STATE_PRIMARY_ACTIVE);
+    pg->serving = true;
+    log_debug(pg->world->env, "pg active", "pg=%s config=%" PRIu64 " head=%" PRIu64, pg_text(pg),
+              pg->view.config, pg->durable);
+    pg_advance(pg);
+    pg_requests_answer_waiting(pg);
+    pg_fills_follow_map(pg);
+    pg_requests_admit(pg);
+}
+
+/* ---- The beginning ---- */
+
+void pg_activate_ask(struct pg *pg, struct pg_peer *peer)
+{
+    Limpet__Wire__PgActivate activate = LIMPET__WIRE__PG_ACTIVATE__INIT;
+    forget_names(peer);
+    peer->phase = PEER_ASKED;
+    peer->refused = false;
+    peer->pushes = 0;
+    activate.pool = pg->id.pool;
+    activate.seed = pg->id.seed;
+    activate.config = pg->view.config;
+    activate.epoch = pg_epoch(pg);
+    activate.has_attempt = true;
+    activate.attempt = pg->attempt;
+    pg_send_proto(pg, peer->osd, MSG_PG_ACTIVATE, &activate.base);
+}
+
+void pg_activate_start(struct pg *pg)
+{
+    assert(pg->state == PG_STATE_PRIMARY_ACTIVATING);
+    pg->silent_ticks = 0;
+    /* Comparing and pushing read what the store has. */
+    pg->activation_due = pg->durable < pg_log_head(&pg->log).sequence;
+    if (pg->activation_due)
+        return;
+    pg->attempt++;
+    pg->n_peers = 0;
+    list_peers(pg);
+    for (uint8_t i = 0; i < pg->n_peers; i++)
+        pg_activate_ask(pg, &pg->peers[i]);
+    if (pg->n_peers == 0)
+        check_all_equal(pg);
+}
+
+void pg_activate_again(struct pg *pg, const char *why)
+{
+    if (pg->state != PG_STATE_PRIMARY_ACTIVE && pg->state != PG_STATE_PRIMARY_ACTIVATING)
+        return;
+    log_info(pg->world->env, "pg activates again", "pg=%s config=%" PRIu64 " why=\"%s\"",
+             pg_text(pg), pg->view.config, why);
+    pg->compare_again = false;
+    pg_requests_withdraw(pg);
+    pg_fills_stop(pg, true);
+    pg_pushes_cancel(pg, -1);
+    pg_activate_stop(pg);
+    pg_set_state(pg, PG_STATE_PRIMARY_ACTIVATING);
+    pg_activate_start(pg);
+}
+
+void pg_activate_tick(struct pg *pg)
+{
+    if (!pg->activation_due && ++pg->silent_ticks >= PG_PATIENCE_TICKS)
+        pg_activate_again(pg, "no progress");
+}
+
+/* ---- Comparing ---- */
+
+static bool is_listed(const struct pg_peer *peer, const uint8_t *bytes, size_t len)
+{
+    const struct pg_name *name;
+    TAILQ_FOREACH(name, &peer->to_push, link)
+    {
+        if (name->len == len && memcmp(name->bytes, bytes, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int list_object(struct pg_peer *peer, const uint8_t *bytes, size_t len)
+{
+    if (is_listed(peer, bytes, len))
+        return 0;
+    struct pg_name *name = malloc(sizeof *name + len);
+    if (!name)
+        return -ENOMEM;
+    name->len = (uint16_t)len;
+    memcpy(name->bytes, bytes, len);
+    TAILQ_INSERT_TAIL(&peer->to_push, name, link);
+    return 0;
+}
+
+/* The objects that differing entries name, on its side and on ours. */
+static int list_differing(struct pg *pg, struct pg_peer *peer, const Limpet__Wire__PgInfo *info)
+{
+    if (planted(PLANTED_SKIP_RECONCILE))
+        return 0;
+    for (size_t i = 0; i < info->n_entries; i++) {
+        const ProtobufCBinaryData *data = &info->entries[i];
+        struct pg_entry_layout head;
+        memcpy(&head, data->data, sizeof head);
+        if (head.version.sequence <= peer->common)
+            continue;
+        int error = list_object(peer, data->data + sizeof head, head.object_len);
+        if (error)
+            return error;
+    }
+    uint64_t newest = pg_log_head(&pg->log).sequence;
+    for (uint64_t sequence = peer->common + 1; sequence <= newest; sequence++) {
+        const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
+        int error = list_object(peer, (const uint8_t *)(&entry->head + 1), entry->head.object_len);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+/* Whether the entries after `common` fit a message. */
+static bool fits_message(const struct pg *pg, uint64_t common)
+{
+    uint64_t newest = pg_log_head(&pg->log).sequence;
+    size_t bytes = 0;
+    if (newest - common > PG_ENTRIES_MAX)
+        return false;
+    for (uint64_t sequence = common + 1; sequence <= newest; sequence++)
+        bytes += pg_log_get(&pg->log, sequence)->len + 8;
+    return bytes <= PG_ENTRIES_BYTES;
+}
+
+/* What the member said about its log is well-formed. */
+static int check_info(const struct pg *pg, const Limpet__Wire__PgInfo *info)
+{
+    uint64_t after = info->tail->sequence;
+    if (info->n_entries > 0) {
+        struct pg_entry_layout head;
+        if (info->n_entries > info->head->sequence || info->entries[0].len < sizeof head)
+            return -EBADMSG;
+        after = info->head->sequence - info->n_entries;
+    }
+    if (after < info->tail->sequence || after + info->n_entries != info->head->sequence)
+        return -EBADMSG;
+    return pg_entries_check(pg, info->n_entries, info->entries, after);
+}
+
+static int find_common(const struct pg *pg, const Limpet__Wire__PgInfo *info, uint64_t *common)
+{
+    struct wire_version tail = {.config = info->tail->config, .sequence = info->tail->sequence};
+    struct pg_log_span *spans = calloc(info->n_entries + 1, sizeof *spans);
+    if (!spans)
+        return -ENOMEM;
+    for (size_t i = 0; i < info->n_entries; i++)
+        spans[i] = (struct pg_log_span){info->entries[i].data, info->entries[i].len};
+    int error = pg_log_common(&pg->log, tail, spans, info->n_entries, common);
+    free(spans);
+    return error;
+}
+
+/* ---- Pushing ---- */
+
+static void switch_over(struct pg *pg, struct pg_peer *peer);
+static void push_next(struct pg *pg, struct pg_peer *peer);
+
+static void push_done(struct pg_push *push, int error)
+{
+    struct pg *pg = push->pg;
+    struct pg_peer *peer = pg_peer_find(pg, push->osd);
+    assert(peer && peer->phase == PEER_PUSHING && peer->pushes > 0);
+    peer->pushes--;
+    pg->silent_ticks = 0;
+    if (error) {
+        log_warn(pg->world->env, "push failed", "pg=%s osd=%d error=\"%s\"", pg_text(pg),
+                 peer->osd, error_text(error));
+        pg->compare_again = true;
+        return;
+    }
+    push_next(pg, peer);
+}
+
+static void push_next(struct pg *pg, struct pg_peer *peer)
+{
+    struct pg_name *name;
+    while (peer->pushes < PG_PUSHES_MAX && (name = TAILQ_FIRST(&peer->to_push))) {
+        struct pg_push *push = pg_push_create(pg, peer->osd, name->bytes, name->len);
+        if (!push) {
+            pg->compare_again = true;
+            return;
+        }
+        TAILQ_REMOVE(&peer->to_push, name, link);
+        free(name);
+        push->done = push_done;
+        peer->pushes++;
+        pg_push_start(push, false);
+    }
+    if (peer->pushes == 0 && TAILQ_EMPTY(&peer->to_push))
+        switch_over(pg, peer);
+}
+
+/* ---- Changing over ---- */
+
+static void switch_over(struct pg *pg, struct pg_peer *peer)
+{
+    Limpet__Wire__PgActivate activate = LIMPET__WIRE__PG_ACTIVATE__INIT;
+    Limpet__Wire__Version head = LIMPET__WIRE__VERSION__INIT;
+    Limpet__Wire__Version cut = LIMPET__WIRE__VERSION__INIT;
+    struct wire_version common = {0};
+    struct wire_version newest = pg_log_head(&pg->log);
+    if (!pg_log_version(&pg->log, peer->common, &common))
+        assert(0);
+    size_t n = (size_t)(newest.sequence - peer->common);
+    ProtobufCBinaryData *entries = calloc(n + 1, sizeof *entries);
+    if (!entries) {
+        pg->compare_again = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct pg_entry *entry = pg_log_get(&pg->log, peer->common + 1 + i);
+        entries[i] = (ProtobufCBinaryData){entry->len, (uint8_t *)&entry->head};
+    }
+    head.config = newest.config;
+    head.sequence = newest.sequence;
+    cut.config = common.config;
+    cut.sequence = common.sequence;
+    activate.pool = pg->id.pool;
+    activate.seed = pg->id.seed;
+    activate.config = pg->view.config;
+    activate.epoch = pg_epoch(pg);
+    activate.has_attempt = true;
+    activate.attempt = pg->attempt;
+    activate.has_activated = true;
+    activate.activated = true;
+    activate.head = &head;
+    activate.cut_after = &cut;
+    activate.n_entries = n;
+    activate.entries = entries;
+    peer->phase = PEER_SWITCHING;
+    pg_send_proto(pg, peer->osd, MSG_PG_ACTIVATE, &activate.base);
+    free(entries);
+}
+
+/* ---- Answers ---- */
+
+/* G7: what a member knows to be committed must be ours too. */
+static bool member_knows_more(const struct pg *pg, const Limpet__Wire__PgInfo *info,
+                              uint64_t common)
+{
+    return info->committed > common && info->committed > pg->log.base.sequence;
+}
+
+static void member_answered(struct pg *pg, struct pg_peer *peer, const Limpet__Wire__PgInfo *info)
+{
+    int error = check_info(pg, info);
+    if (error) {
+        log_error(pg->world->env, "member's log is malformed", "pg=%s osd=%d", pg_text(pg),
+                  peer->osd);
+        return;
+    }
+    error = info->complete ? find_common(pg, info, &peer->common) : -ENOENT;
+    if (!error && !fits_message(pg, peer->common))
+        error = -ENOENT;
+    if (!error && member_knows_more(pg, info, peer->common)) {
+        log_error(pg->world->env, "acknowledged writes are missing",
+                  "pg=%s osd=%d committed=%" PRIu64 " common=%" PRIu64 " head=%" PRIu64,
+                  pg_text(pg), peer->osd, info->committed, peer->common,
+                  pg_log_head(&pg->log).sequence);
+        pg->lacks_commits = true;
+        pg->world->ops->changed(pg->world->ctx, pg);
+        return;
+    }
+    if (error == -ENOENT && info->complete && info->tail->sequence > pg_log_head(&pg->log).sequence) {
+        log_error(pg->world->env, "acknowledged writes are missing",
+                  "pg=%s osd=%d tail=%" PRIu64 " head=%" PRIu64, pg_text(pg), peer->osd,
+                  info->tail->sequence, pg_log_head(&pg->log).sequence);
+        pg->lacks_commits = true;
+        pg->world->ops->changed(pg->world->ctx, pg);
+        return;
+    }
+    if (error == -ENOENT) {
+        log_warn(pg->world->env, "member has no part of the log", "pg=%s osd=%d", pg_text(pg),
+                 peer->osd);
+        peer->phase = PEER_FILLING;
+        pg_fill_member(pg, peer);
+        return;
+    }
+    if (!error)
+        error = list_differing(pg, peer, info);
+    if (error) {
+        pg->compare_again = true;
+        return;
+    }
+    peer->phase = PEER_PUSHING;
+    push_next(pg, peer);
+}
+
+void pg_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info)
+{
+    struct pg_peer *peer = pg_peer_find(pg, from);
+    if (!peer || pg->state != PG_STATE_PRIMARY_ACTIVATING || info->attempt != pg->attempt)
+        return;
+    pg->silent_ticks = 0;
+    if (info->result) {
+        log_debug(pg->world->env, "member refused activation", "pg=%s osd=%d error=\"%s\"",
+                  pg_text(pg), from, error_text(info->result));
+        peer->refused = true;
+        pg->compare_again = true;
+        return;
+    }
+    if (info->answers == 1 && peer->phase == PEER_ASKED) {
+        member_answered(pg, peer, info);
+    } else if (info->answers == 2 && peer->phase == PEER_SWITCHING) {
+        peer->phase = PEER_EQUAL;
+        peer->acked = pg_log_head(&pg->log).sequence;
+        check_all_equal(pg);
+    }
+}

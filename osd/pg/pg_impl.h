@@ -1,0 +1,456 @@
+/*
+ * The inside of a placement group: shared by the files of osd/pg, private to them.
+ */
+#ifndef LIMPET_OSD_PG_PG_IMPL_H
+#define LIMPET_OSD_PG_PG_IMPL_H
+
+#include <inttypes.h>
+#include <uthash.h>
+
+#include "common/log.h"
+#include "osd/pg/pg.h"
+#include "osd/pg/pg_log.h"
+
+enum {
+    /*
+     * Encoded log entries of writes that were admitted and are not committed: bounds the window in
+     * which copies can differ, so that it fits a message when copies are compared.
+     */
+    PG_WINDOW_BYTES = 64 * 1024,
+    /* Entries that travel in one PgActivate or PgInfo. */
+    PG_ENTRIES_BYTES = 200 * 1024,
+    PG_ENTRIES_MAX = 4096,
+    /* Objects being received before activation, at most: more than the window can name. */
+    PG_STAGED_MAX = 4096,
+    PG_PUSH_PIECE = 4 * 1024 * 1024,
+    PG_PUSHES_MAX = 4, /* Objects on their way to one copy. */
+    PG_FILLS_MAX = 4,  /* Copies that an OSD fills at the same time. */
+    PG_SCAN_OBJECTS = 256,
+    PG_SCAN_BYTES = 128 * 1024,
+    PG_DIRTY_MAX = 16384, /* Objects written during one comparison; more restart the filling. */
+    PG_LEARNER_LIST = 256,
+    PG_REMOVE_OBJECTS = 64,
+    PG_OBJECTS_CACHED = 4096, /* Idle object contexts of an OSD. */
+    PG_FREE_WRITES = 1024,
+    /* Ticks without progress until activation, or a filling, is tried again. */
+    PG_PATIENCE_TICKS = 6,
+    PG_FILL_PATIENCE_TICKS = 20,
+    PG_ADD_REPEAT_TICKS = 2,
+};
+
+/* ---- What is under way in the store ---- */
+
+/* Anything that the store will call back about; known to the pg so that it can be dropped. */
+struct pg_async {
+    struct pg *pg;
+    void (*drop)(struct pg_async *async); /* Frees it; the store will not call back. */
+    TAILQ_ENTRY(pg_async) link;
+};
+TAILQ_HEAD(pg_async_list, pg_async);
+
+void pg_async_begin(struct pg *pg, struct pg_async *async,
+                    void (*drop)(struct pg_async *async));
+void pg_async_end(struct pg_async *async);
+
+/* A change of state in the store that is no client's write. */
+struct pg_step {
+    struct pg_async async;
+    struct store_txn txn;
+    void (*done)(struct pg_step *step); /* Durable; may be NULL. */
+    uint64_t generation;                /* pg->generation when it was submitted. */
+    uint64_t sequence;                  /* Head of the log with it. */
+    uint64_t attempt;                   /* The primary's, for the answer. */
+    uint32_t answers;
+    uint64_t tid;
+};
+
+/* ---- A write under way ---- */
+
+struct pg_write {
+    struct pg_async async;
+    struct store_txn txn;
+    uint64_t sequence;
+    uint64_t generation;
+    bool durable;
+    /* The rest is for a primary. */
+    bool listed; /* In pg->writes. */
+    struct pg_request *request; /* NULL: nobody waits. */
+    struct pg_object *object;
+    uint32_t window_bytes;
+    struct message *replicate;
+    struct message *log_only; /* Created when a learner needs it. */
+    TAILQ_ENTRY(pg_write) link;
+    SLIST_ENTRY(pg_write) free_link;
+};
+TAILQ_HEAD(pg_write_list, pg_write);
+
+/* ---- An object in use ---- */
+
+struct pg_object {
+    struct pg *pg; /* NULL once the pg has forgotten it. */
+    UT_hash_handle hh;
+    uint32_t refs; /* Readers, writers and a load; waiters do not count. */
+    bool loaded;
+    bool loading;
+    bool idle; /* In world->idle_objects. */
+    int error;
+    struct object_state state;
+    uint32_t readers;
+    uint32_t writers; /* Not yet committed. */
+    struct object_waiter_list waiters;
+    TAILQ_ENTRY(pg_object) idle_link;
+    struct pg_async async; /* Of the load. */
+    struct store_read load;
+    struct object_id id; /* Points into bytes. */
+    uint16_t len;
+    uint8_t bytes[]; /* Encoded. */
+};
+
+/* ---- An object on its way to another copy ---- */
+
+struct pg_push {
+    struct pg_async async; /* Of the read. */
+    struct store_read read;
+    struct object_waiter waiter;
+    bool reading;
+    bool cancelled;
+    struct pg_object *locked; /* Held as a reader until everything was sent. */
+    struct pg *pg;
+    int32_t osd;
+    uint64_t tid;
+    uint64_t offset; /* Of the piece that is being read or acknowledged. */
+    uint64_t size;
+    bool last;
+    /* Called once, with 0 or an error; not after pg_push_cancel(). The push is freed then. */
+    void (*done)(struct pg_push *push, int error);
+    /* All was sent: writes that follow may be sent as they are. Optional. */
+    void (*sent)(struct pg_push *push);
+    TAILQ_ENTRY(pg_push) link;
+    struct object_id id; /* Points into bytes. */
+    uint16_t len;
+    uint8_t bytes[];
+};
+TAILQ_HEAD(pg_push_list, pg_push);
+
+/* ---- A member, seen by the primary ---- */
+
+enum peer_phase {
+    PEER_IDLE,      /* Nothing was asked yet. */
+    PEER_ASKED,     /* PgActivate is out. */
+    PEER_PUSHING,   /* It gets the objects in which it differs. */
+    PEER_SWITCHING, /* It was told to take over our log. */
+    PEER_FILLING,   /* Its log has no place in common with ours: it is filled like a learner. */
+    PEER_EQUAL,
+};
+
+/* Objects that wait to be pushed. */
+struct pg_name {
+    TAILQ_ENTRY(pg_name) link;
+    uint16_t len;
+    uint8_t bytes[];
+};
+TAILQ_HEAD(pg_name_list, pg_name);
+
+struct pg_peer {
+    int32_t osd;
+    enum peer_phase phase;
+    bool refused;          /* It knows another configuration: compare again with the next map. */
+    uint64_t acked;        /* It has everything up to here durable. */
+    uint64_t common;       /* Where its log parted from ours. */
+    uint32_t pushes;       /* Under way. */
+    struct pg_name_list to_push;
+};
+
+/* ---- A copy that is being filled, seen by the primary ---- */
+
+enum fill_phase {
+    FILL_QUEUED,    /* Others are being filled. */
+    FILL_STARTING,  /* It takes over the log. */
+    FILL_LISTING,   /* We list the next objects of ours. */
+    FILL_COMPARING, /* It compares them with its own. */
+    FILL_PUSHING,   /* It gets those that differ. */
+    FILL_FINISHING, /* It was told that it is complete. */
+    FILL_ADDING,    /* The monitors were asked to add it; its commits count already. */
+    FILL_BACKING_OFF, /* Something went wrong; from the beginning at the next tick. */
+};
+
+/* By its encoded id. */
+struct fill_object {
+    UT_hash_handle hh;
+    bool started; /* A push was created for it. */
+    uint16_t len;
+    uint8_t bytes[];
+};
+
+struct fill_listing;
+
+struct pg_fill {
+    struct pg *pg;
+    int32_t osd;
+    uint64_t instance; /* Of its process, and its boot, when the filling began. */
+    uint64_t up_from;
+    bool member;  /* Of the set already: part of activation. */
+    bool queued;  /* In world->waiting_fills. */
+    bool running; /* Counted in world->n_fills. */
+    bool spoiled; /* More was written than we could note: begin again. */
+    bool asked;   /* The monitors, to add it. */
+    bool refused; /* It missed something while being added: send it again. */
+    enum fill_phase phase;
+    uint32_t silent_ticks;
+    uint64_t attempt;
+    bool attached;            /* It gets every new entry. */
+    uint64_t chunk;           /* Last entry of the log that was sent while starting. */
+    uint64_t acked;           /* It has everything up to here durable. */
+    uint64_t finish_sequence; /* Head when it was told that it is complete. */
+    uint64_t tid;             /* Of the comparison. */
+    struct fill_listing *listing;
+    struct object_id *done_upto;  /* Everything up to here is equal; NULL: nothing yet. */
+    struct object_id *batch_upto; /* End of what is compared now. */
+    bool batch_ends;              /* There is nothing of ours after the batch. */
+    uint32_t n_batch;
+    struct pg_name **batch;      /* What it was told of, by index. */
+    struct fill_object *pending; /* To be pushed; while listing and comparing: written since. */
+    uint32_t pushes;             /* Under way. */
+    TAILQ_ENTRY(pg_fill) link;       /* In pg->fills. */
+    TAILQ_ENTRY(pg_fill) world_link; /* In world->waiting_fills. */
+};
+
+/* ---- Received before a switch ---- */
+
+struct pg_staged {
+    TAILQ_ENTRY(pg_staged) link;
+    bool remove;
+    bool whole;
+    uint64_t received; /* Bytes so far. */
+    uint64_t number;   /* Of the temporary object's pair. */
+    struct object_id *id;
+};
+TAILQ_HEAD(pg_staged_list, pg_staged);
+
+/* ---- The group ---- */
+
+TAILQ_HEAD(pg_request_list, pg_request);
+
+enum request_place {
+    REQUEST_NOWHERE,
+    REQUEST_HELD,    /* pg->held: the group does not serve, or its window is full. */
+    REQUEST_QUEUED,  /* Waits for its object. */
+    REQUEST_READING, /* pg->running: the store reads for it; `operation` is where it
+                        points back to the request. */
+    REQUEST_WRITING, /* pg->running: `operation` is the pg_write that will answer it. */
+    REQUEST_WAITING, /* pg->waiting: its outcome is known and waits for a commit. */
+};
+
+struct member_life {
+    uint64_t instance;
+    uint64_t up_from;
+    bool up;
+};
+
+struct pg {
+    struct pg_world *world;
+    struct pg_id id;
+    enum pg_state state;
+
+    /* The map's view. */
+    bool seen; /* A map was followed. */
+    bool gone; /* The pool does not exist any more. */
+    bool self_live;
+    struct pg_view view;
+    uint64_t config_first; /* Oldest configuration number with this set and these processes. */
+    struct member_life lives[PG_SIZE_MAX];
+    bool range_known;
+    uint32_t hash_first, hash_last;
+
+    /* The copy. */
+    struct pg_log log;
+    bool complete;
+    bool persisted;    /* The store has our state. */
+    uint64_t durable;  /* Entries up to here are durable in our store. */
+    uint64_t committed; /* And on all members, as far as we know. */
+    uint64_t generation; /* Counts the times that entries were taken back from the log. */
+    uint64_t temporary_next;
+    struct pg_async_list asyncs;
+    struct pg_write_list writes;
+
+    /* As a primary. */
+    uint64_t attempt; /* Numbers activations; fills have numbers of their own. */
+    uint64_t fill_attempt;
+    uint64_t next_tid;
+    bool activation_due; /* It starts when our own store has caught up. */
+    bool lacks_commits;  /* A member has acknowledged writes that we do not have. */
+    bool compare_again;  /* A member refused: activate anew at the next tick or map. */
+    uint32_t silent_ticks;
+    uint8_t n_peers;
+    struct pg_peer peers[PG_SIZE_MAX];
+    struct pg_fill_list fills;
+    struct pg_push_list pushes;
+    struct pg_object *objects;
+    struct pg_request_list held;
+    struct pg_request_list queued;
+    struct pg_request_list running;
+    struct pg_request_list waiting;
+    uint32_t window_bytes;
+    bool serving;   /* Waiters for objects may go. */
+    bool admitting; /* Guards against recursion. */
+
+    /* As a member or learner. */
+    struct net_session *upstream; /* Where the primary's messages come from. */
+    uint64_t upstream_config;      /* That it named last. */
+    uint64_t upstream_attempt;     /* Of its activation, and of its filling of us. */
+    uint64_t upstream_fill;
+    struct pg_staged_list staged;
+    uint32_t n_staged;
+    struct learn_scan *scan; /* The comparison that runs. */
+
+    uint64_t removal; /* Counts how often removal was begun. */
+
+    void (*loaded)(void *ctx, struct pg *pg);
+    void *loaded_ctx;
+};
+
+/* ---- pg.c ---- */
+
+void pg_set_state(struct pg *pg, enum pg_state state);
+bool pg_is_member(const struct pg *pg, int32_t osd);
+/* What the store must hold so that a restart finds the current state. */
+void pg_put_state(struct pg *pg, struct store_txn *txn);
+struct pg_step *pg_step_create(struct pg *pg) MUST_CHECK;
+void pg_step_submit(struct pg_step *step);
+void pg_fatal(struct pg *pg, int error, const char *why);
+struct pg_peer *pg_peer_find(struct pg *pg, int32_t osd);
+/* Frees a packed-protobuf message's worth: packs and sends to an OSD. */
+void pg_send_proto(struct pg *pg, int32_t osd, uint16_t type, const ProtobufCMessage *proto);
+/* Answers on the session that the primary's messages come from. */
+void pg_answer_proto(struct pg *pg, uint16_t type, const ProtobufCMessage *proto);
+void pg_answer(struct pg *pg, struct message *message);
+void pg_encode_id(const struct object_id *id, struct encoder *e, uint8_t memory[PG_OBJECT_ID_MAX]);
+int pg_decode_id(const struct pg *pg, const void *data, size_t len, struct object_id *out)
+    MUST_CHECK;
+uint64_t pg_epoch(const struct pg *pg);
+const char *pg_text(const struct pg *pg);
+
+/* ---- pg_object.c ---- */
+
+/* Puts the waiter in line for the object, and calls ready() now or later. -ENOMEM. */
+int pg_object_enter(struct pg *pg, const uint8_t *id, uint16_t len,
+                    struct object_waiter *waiter) MUST_CHECK;
+void pg_object_leave(struct object_waiter *waiter);
+void pg_object_hold(struct pg_object *object, bool writes);
+void pg_object_release(struct pg_object *object, bool writes);
+/* Forgets all objects: they may change behind our back. No waiters may be left. */
+void pg_objects_forget(struct pg *pg);
+
+/* ---- pg_request.c ---- */
+
+void pg_requests_admit(struct pg *pg);
+/* Answers a request. */
+void pg_request_finish(struct pg_request *request, const struct ops_result *result,
+                       const uint32_t *lens, struct buf_slice data);
+void pg_request_fail(struct pg_request *request, int error);
+void pg_request_place(struct pg_request *request, enum request_place place);
+/* Takes everything that has not run out of the lines of objects, back to the held ones. */
+void pg_requests_withdraw(struct pg *pg);
+/* Refuses all requests: another OSD is the primary, or the pool is gone. */
+void pg_requests_refuse(struct pg *pg);
+void pg_requests_answer_waiting(struct pg *pg);
+
+/* ---- pg_read.c ---- */
+
+void pg_read_start(struct pg_request *request, struct pg_object *object);
+void pg_list_start(struct pg_request *request);
+/* Nobody waits for the result any more. */
+void pg_read_disown(struct pg_request *request);
+
+/* ---- pg_write.c ---- */
+
+void pg_write_start(struct pg_request *request, struct pg_object *object);
+/* The result is true of the state after the newest entry: it is told when that is committed. */
+void pg_write_wait(struct pg_request *request, uint64_t sequence, const struct ops_result *outcome);
+void pg_write_drop_pool(struct pg_world *world);
+/* Computes what is committed, answers what can be answered. */
+void pg_advance(struct pg *pg);
+/* The writes are no longer ours to answer. */
+void pg_writes_disown(struct pg *pg);
+/* Sends a member everything again that it has not acknowledged. */
+void pg_writes_resend(struct pg *pg, int32_t osd, uint64_t acked);
+void pg_rep_txn(struct pg *pg, const struct pg_incoming *in);
+/* Answers the message that upstream sent. */
+void pg_rep_refuse(struct pg *pg, const struct wire_rep_txn *rep, int error);
+/* Shortens a log that has become too long, as part of a transaction. */
+void pg_log_shorten(struct pg *pg, struct store_txn *txn);
+void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack);
+void pg_log_entry_put(struct pg *pg, struct store_txn *txn, const struct pg_entry *entry);
+/* Our own store has more than before. */
+void pg_durable_advance(struct pg *pg, uint64_t generation, uint64_t sequence);
+
+/* ---- pg_activate.c: the primary ---- */
+
+void pg_activate_start(struct pg *pg);
+void pg_activate_stop(struct pg *pg);
+void pg_activate_ask(struct pg *pg, struct pg_peer *peer);
+void pg_activate_tick(struct pg *pg);
+/* Members refused us: compare with all of them again. */
+void pg_activate_again(struct pg *pg, const char *why);
+void pg_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info);
+
+/* ---- pg_follow.c: the member's side of activation ---- */
+
+void pg_activated_by(struct pg *pg, const Limpet__Wire__PgActivate *activate);
+/* Forgets what was received; with `discard` the store does, too. */
+void pg_staged_clear(struct pg *pg, bool discard);
+struct pg_staged *pg_staged_find(struct pg *pg, const struct object_id *id);
+struct pg_staged *pg_staged_add(struct pg *pg, const struct object_id *id) MUST_CHECK;
+void pg_staged_free(struct pg *pg, struct pg_staged *staged);
+/* The object takes its place, or leaves it. */
+void pg_staged_put(struct pg *pg, struct store_txn *txn, const struct pg_staged *staged);
+void pg_send_info(struct pg *pg, uint64_t attempt, uint32_t answers, int result);
+/* Unpacks repeated entries; -EBADMSG unless they continue `after` without a gap. */
+int pg_entries_check(const struct pg *pg, size_t n, const ProtobufCBinaryData *entries,
+                     uint64_t after) MUST_CHECK;
+
+/* ---- pg_push.c ---- */
+
+/* exclusive: waits for the object's writes, and holds back new ones until it has been sent. */
+struct pg_push *pg_push_create(struct pg *pg, int32_t osd, const uint8_t *id,
+                               uint16_t len) MUST_CHECK;
+void pg_push_start(struct pg_push *push, bool exclusive);
+void pg_push_cancel(struct pg_push *push);
+void pg_pushes_cancel(struct pg *pg, int32_t osd); /* -1: all */
+void pg_push_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgPushReply *reply);
+void pg_push_receive(struct pg *pg, const struct pg_incoming *in);
+
+/* ---- pg_fill.c: the primary ---- */
+
+void pg_fills_follow_map(struct pg *pg);
+/* keep_adding: those that the monitors were asked to add stay, since they may become members. */
+void pg_fills_stop(struct pg *pg, bool keep_adding);
+void pg_fill_peer_reset(struct pg *pg, int32_t osd);
+void pg_fill_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info);
+void pg_fill_scan_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgScanReply *reply);
+void pg_fill_ack(struct pg *pg, struct pg_fill *fill, uint64_t sequence, int result);
+struct pg_fill *pg_fill_find(struct pg *pg, int32_t osd);
+/* Begins to fill a member whose log has nothing in common with ours. */
+void pg_fill_member(struct pg *pg, struct pg_peer *peer);
+void pg_fill_tick(struct pg *pg);
+void pg_fill_check_add(struct pg *pg);
+
+enum fill_write { FILL_WRITE_NONE, FILL_WRITE_LOG_ONLY, FILL_WRITE_WHOLE };
+/* How a write to this object is to be told to the copy; notes that it was written. */
+enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
+                              const uint8_t *bytes, uint16_t len);
+
+/* ---- pg_learn.c: the copy that is being filled ---- */
+
+void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate);
+void pg_learn_filled(struct pg *pg, const Limpet__Wire__PgActivate *activate);
+void pg_learn_scan(struct pg *pg, const struct pg_incoming *in);
+void pg_learn_stop(struct pg *pg);
+
+/* ---- pg_remove.c ---- */
+
+void pg_remove_start(struct pg *pg);
+/* Drops all entries of the log in the store; part of a transaction. */
+void pg_log_remove_all(struct pg *pg, struct store_txn *txn);
+
+#endif

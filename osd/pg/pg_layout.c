@@ -1,0 +1,54 @@
+#include "osd/pg/pg_layout.h"
+
+#include <errno.h>
+#include <string.h>
+
+void pg_numbered_key(char kind, uint64_t number, uint8_t out[PG_NUMBERED_KEY_LEN])
+{
+    out[0] = (uint8_t)kind;
+    number = htobe64(number);
+    memcpy(out + 1, &number, sizeof number);
+}
+
+int pg_numbered_key_parse(char kind, const uint8_t *key, size_t len, uint64_t *number)
+{
+    if (len != PG_NUMBERED_KEY_LEN || key[0] != (uint8_t)kind)
+        return -EBADMSG;
+    memcpy(number, key + 1, sizeof *number);
+    *number = be64toh(*number);
+    return 0;
+}
+
+int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
+                   struct object_id *object)
+{
+    if (len < sizeof *head || len > PG_ENTRY_MAX)
+        return -EBADMSG;
+    memcpy(head, data, sizeof *head);
+    if (head->layout != PG_LAYOUT_VERSION || len != sizeof *head + head->object_len)
+        return -EBADMSG;
+    if (head->kind != PG_ENTRY_MODIFY && head->kind != PG_ENTRY_REMOVE)
+        return -EBADMSG;
+    if (head->version.sequence == 0 || head->committed >= head->version.sequence)
+        return -EBADMSG;
+    struct decoder d;
+    decoder_init(&d, (const uint8_t *)data + sizeof *head, head->object_len);
+    decode_object_id(&d, object);
+    return decoder_end(&d);
+}
+
+int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out)
+{
+    if (len != sizeof *out)
+        return -EBADMSG;
+    memcpy(out, data, sizeof *out);
+    return out->layout == PG_LAYOUT_VERSION && out->complete <= 1 ? 0 : -EBADMSG;
+}
+
+int object_info_parse(const void *data, size_t len, struct object_info_layout *out)
+{
+    if (len != sizeof *out)
+        return -EBADMSG;
+    memcpy(out, data, sizeof *out);
+    return out->layout == PG_LAYOUT_VERSION ? 0 : -EBADMSG;
+}

@@ -1,0 +1,110 @@
+/*
+ * What a placement group keeps in the store: log entries, its state, and the info of each object.
+ *
+ * All integers are little-endian; structs are packed, sized by static assertions and covered by
+ * golden-bytes tests. A log entry travels in this form too, inside MSG_REP_TXN, PgActivate and
+ * PgInfo.
+ *
+ * Keys among the pairs of a placement group:
+ *     "s"                          the state: pg_state_layout
+ *     "l" + sequence, big-endian   a log entry: pg_entry_layout, then the encoded object_id
+ *     "t" + number, big-endian     a temporary object that a restart must remove: encoded object_id
+ */
+#ifndef LIMPET_OSD_PG_PG_LAYOUT_H
+#define LIMPET_OSD_PG_PG_LAYOUT_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/object.h"
+#include "common/wire_layout.h"
+
+#define PG_PACKED __attribute__((packed))
+
+enum { PG_LAYOUT_VERSION = 1 };
+
+/* What happened to the object. */
+enum pg_entry_kind {
+    PG_ENTRY_MODIFY = 1, /* It exists after this. */
+    PG_ENTRY_REMOVE = 2, /* It does not. */
+};
+
+/*
+ * Followed by object_len bytes of encoded object_id. Totals are those of the whole group after this
+ * entry, so that whoever has the log has the statistics.
+ */
+struct PG_PACKED pg_entry_layout {
+    uint8_t layout;
+    uint8_t kind;
+    uint16_t object_len;
+    int32_t result;
+    struct wire_version version;
+    uint64_t client; /* Who asked: with tid it names the request. 0: nobody asks again. */
+    uint64_t tid;
+    uint64_t committed; /* Entries up to this sequence were durable on every member by then. */
+    uint64_t objects;
+    uint64_t bytes;
+};
+static_assert(sizeof(struct pg_entry_layout) == 64, "pg_entry_layout");
+
+struct PG_PACKED pg_state_layout {
+    uint8_t layout;
+    uint8_t complete; /* 0 while the copy is being filled or removed. */
+    uint16_t reserved;
+    uint32_t reserved2;
+    struct wire_version base; /* The entry before the oldest of the log. */
+    uint64_t objects;         /* Totals at `base`, for a log without entries. */
+    uint64_t bytes;
+};
+static_assert(sizeof(struct pg_state_layout) == 40, "pg_state_layout");
+
+/* The OSD's blob in the store for each object. */
+struct PG_PACKED object_info_layout {
+    uint8_t layout;
+    uint8_t reserved[7];
+    struct wire_version version; /* Of the log entry that changed the object last. */
+    uint64_t mtime_ns;
+};
+static_assert(sizeof(struct object_info_layout) == 32, "object_info_layout");
+
+enum {
+    PG_OBJECT_ID_MAX = 8 + 4 + 8 + 2 + OBJECT_NAMESPACE_MAX + 2 + OBJECT_NAME_MAX,
+    PG_ENTRY_MAX = (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX,
+    PG_NUMBERED_KEY_LEN = 9,
+};
+
+/* The snapshot number under which an object is kept while it is being received. */
+#define PG_OBJECT_TEMPORARY (OBJECT_HEAD - 1)
+
+enum { PG_KEY_STATE = 's', PG_KEY_LOG = 'l', PG_KEY_TEMPORARY = 't' };
+
+void pg_numbered_key(char kind, uint64_t number, uint8_t out[PG_NUMBERED_KEY_LEN]);
+/* The number in a key of this kind; -EBADMSG when it is none. */
+int pg_numbered_key_parse(char kind, const uint8_t *key, size_t len, uint64_t *number) MUST_CHECK;
+
+static inline int version_compare(struct wire_version a, struct wire_version b)
+{
+    if (a.config != b.config)
+        return a.config < b.config ? -1 : 1;
+    return (a.sequence > b.sequence) - (a.sequence < b.sequence);
+}
+
+static inline bool version_equal(struct wire_version a, struct wire_version b)
+{
+    return a.config == b.config && a.sequence == b.sequence;
+}
+
+/*
+ * Checks that bytes are exactly one entry of the group and sets head and object, which point into
+ * them. -EBADMSG otherwise.
+ */
+int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
+                   struct object_id *object) MUST_CHECK;
+
+int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out) MUST_CHECK;
+int object_info_parse(const void *data, size_t len, struct object_info_layout *out) MUST_CHECK;
+
+#endif

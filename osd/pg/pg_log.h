@@ -1,0 +1,70 @@
+/*
+ * A placement group's log in memory: the newest writes in order, and who asked for them.
+ *
+ * Sequences have no gaps: the log holds exactly base.sequence + 1 .. head.sequence. Its bytes are
+ * those of the store (osd/pg/pg_layout.h). An index by (client, tid) finds a request that comes a
+ * second time.
+ */
+#ifndef LIMPET_OSD_PG_PG_LOG_H
+#define LIMPET_OSD_PG_PG_LOG_H
+
+#include "osd/pg/pg_layout.h"
+
+/* The log is cut back to PG_LOG_KEEP entries when it exceeds PG_LOG_MAX. */
+enum { PG_LOG_KEEP = 2000, PG_LOG_MAX = 2500 };
+
+struct pg_entry {
+    struct pg_entry *next; /* In its bucket of the index. */
+    uint32_t len;
+    struct pg_entry_layout head; /* The encoded object_id follows: len bytes from here. */
+};
+
+struct pg_log {
+    struct wire_version base; /* The entry before the oldest one; zero for a log from the start. */
+    uint64_t base_objects;    /* Totals at base. */
+    uint64_t base_bytes;
+    uint32_t count;
+    uint32_t first;    /* Where the oldest entry is in the ring. */
+    uint32_t capacity; /* Of the ring and of the index; 0 or a power of two. */
+    struct pg_entry **ring;
+    struct pg_entry **buckets;
+};
+
+void pg_log_init(struct pg_log *log);
+void pg_log_fini(struct pg_log *log);
+
+/* Forgets all entries and starts after base. */
+void pg_log_reset(struct pg_log *log, struct wire_version base, uint64_t objects, uint64_t bytes);
+
+/*
+ * Copies an entry that passed pg_entry_parse() to the end. Its sequence must be the one after the
+ * head. Returns NULL when memory is short.
+ */
+struct pg_entry *pg_log_append(struct pg_log *log, const void *data, size_t len) MUST_CHECK;
+/* Forgets entries after (cut) or up to (trim) this sequence, which lies in the log or is its base.
+ */
+void pg_log_cut(struct pg_log *log, uint64_t sequence);
+void pg_log_trim(struct pg_log *log, uint64_t sequence);
+
+struct wire_version pg_log_head(const struct pg_log *log);
+/* Totals of the group at the head. */
+void pg_log_totals(const struct pg_log *log, uint64_t *objects, uint64_t *bytes);
+/* NULL when the log does not have it. */
+struct pg_entry *pg_log_get(const struct pg_log *log, uint64_t sequence);
+/* The version at a sequence from base.sequence to head.sequence; false outside. */
+bool pg_log_version(const struct pg_log *log, uint64_t sequence, struct wire_version *out);
+struct pg_entry *pg_log_find(const struct pg_log *log, uint64_t client, uint64_t tid);
+
+/*
+ * Where another copy's log parts from this one: the highest sequence at which both have the same
+ * version. `base` is the other's base and `entries` are some of its entries, oldest first, without
+ * gaps, ending at its head. -ENOENT when no common one is known.
+ */
+struct pg_log_span {
+    const uint8_t *data;
+    size_t len;
+};
+int pg_log_common(const struct pg_log *log, struct wire_version base,
+                  const struct pg_log_span *entries, size_t n, uint64_t *sequence) MUST_CHECK;
+
+#endif

@@ -1,0 +1,184 @@
+/*
+ * Client requests on their way: held while the group does not serve, in line for their object,
+ * running, or waiting for a commit that makes their answer true.
+ */
+#include "osd/pg/pg_impl.h"
+
+#include <errno.h>
+
+static struct pg_request_list *list_of(struct pg *pg, enum request_place place)
+{
+    switch (place) {
+    case REQUEST_HELD:
+        return &pg->held;
+    case REQUEST_QUEUED:
+        return &pg->queued;
+    case REQUEST_READING:
+    case REQUEST_WRITING:
+        return &pg->running;
+    case REQUEST_WAITING:
+        return &pg->waiting;
+    case REQUEST_NOWHERE:
+        break;
+    }
+    return NULL;
+}
+
+void pg_request_place(struct pg_request *request, enum request_place place)
+{
+    struct pg *pg = request->pg;
+    struct pg_request_list *from = list_of(pg, (enum request_place)request->place);
+    struct pg_request_list *to = list_of(pg, place);
+    if (from)
+        TAILQ_REMOVE(from, request, link);
+    if (to)
+        TAILQ_INSERT_TAIL(to, request, link);
+    request->place = (uint8_t)place;
+}
+
+static void leave_window(struct pg_request *request)
+{
+    assert(request->pg->window_bytes >= request->window_bytes);
+    request->pg->window_bytes -= request->window_bytes;
+    request->window_bytes = 0;
+}
+
+/* Lets go of whatever the request was waiting for. */
+static void detach(struct pg_request *request)
+{
+    pg_object_leave(&request->waiter);
+    if (request->place == REQUEST_READING)
+        pg_read_disown(request);
+    else if (request->place == REQUEST_WRITING)
+        ((struct pg_write *)request->operation)->request = NULL;
+    request->operation = NULL;
+    leave_window(request);
+    pg_request_place(request, REQUEST_NOWHERE);
+}
+
+void pg_request_finish(struct pg_request *request, const struct ops_result *result,
+                       const uint32_t *lens, struct buf_slice data)
+{
+    struct pg *pg = request->pg;
+    struct ops_result answer = *result;
+    answer.epoch = pg_epoch(pg);
+    detach(request);
+    struct message *reply = ops_reply(&request->ops.head, &answer, lens, data);
+    pg->world->ops->request_done(pg->world->ctx, request, reply);
+}
+
+void pg_request_fail(struct pg_request *request, int error)
+{
+    struct ops_result result = {.result = error};
+    pg_request_finish(request, &result, NULL, BUF_SLICE_EMPTY);
+}
+
+void pg_request_orphan(struct pg_request *request)
+{
+    struct pg *pg = request->pg;
+    detach(request);
+    pg->world->ops->request_done(pg->world->ctx, request, NULL);
+    pg_requests_admit(pg);
+}
+
+/* ---- Admission ---- */
+
+static void object_ready(struct object_waiter *waiter, struct pg_object *object, int error)
+{
+    struct pg_request *request = container_of(waiter, struct pg_request, waiter);
+    if (error) {
+        log_error(request->pg->world->env, "object unreadable", "pg=%s name=%.*s error=\"%s\"",
+                  pg_text(request->pg), (int)object->id.name_len, (const char *)object->id.name,
+                  error_text(error));
+        pg_request_fail(request, -EIO);
+    } else if (request->ops.write) {
+        pg_write_start(request, object);
+    } else {
+        pg_read_start(request, object);
+    }
+}
+
+static void start(struct pg_request *request)
+{
+    if (request->ops.list) {
+        pg_list_start(request);
+        return;
+    }
+    pg_request_place(request, REQUEST_QUEUED);
+    request->waiter.writes = request->ops.write;
+    request->waiter.ready = object_ready;
+    if (pg_object_enter(request->pg, request->ops.id, request->ops.id_len, &request->waiter))
+        pg_request_fail(request, -ENOMEM);
+}
+
+/* The window bounds by how much copies can differ when a primary fails. */
+static bool fits_window(const struct pg *pg, const struct pg_request *request, uint32_t *bytes)
+{
+    *bytes = 0;
+    if (!request->ops.write)
+        return true;
+    *bytes = (uint32_t)sizeof(struct pg_entry_layout) + request->ops.id_len;
+    return pg->window_bytes + *bytes <= PG_WINDOW_BYTES;
+}
+
+void pg_requests_admit(struct pg *pg)
+{
+    if (pg->admitting)
+        return;
+    pg->admitting = true;
+    struct pg_request *request;
+    uint32_t bytes;
+    while (pg->serving && (request = TAILQ_FIRST(&pg->held)) && fits_window(pg, request, &bytes)) {
+        request->window_bytes = bytes;
+        pg->window_bytes += bytes;
+        start(request);
+    }
+    pg->admitting = false;
+}
+
+void pg_request(struct pg *pg, struct pg_request *request)
+{
+    assert(request->place == REQUEST_NOWHERE);
+    request->pg = pg;
+    if (!pg_is_primary(pg)) {
+        pg_request_fail(request, -ELIMPET_NOT_PRIMARY);
+        return;
+    }
+    pg_request_place(request, REQUEST_HELD);
+    pg_requests_admit(pg);
+}
+
+/* ---- When the group stops serving ---- */
+
+void pg_requests_withdraw(struct pg *pg)
+{
+    pg->serving = false;
+    /* Backwards, each to the front: the order in which they came stays. */
+    struct pg_request *request;
+    while ((request = TAILQ_LAST(&pg->queued, pg_request_list))) {
+        detach(request);
+        TAILQ_INSERT_HEAD(&pg->held, request, link);
+        request->place = REQUEST_HELD;
+    }
+}
+
+void pg_requests_refuse(struct pg *pg)
+{
+    assert(!pg->serving);
+    struct pg_request_list *lists[] = {&pg->running, &pg->waiting, &pg->queued, &pg->held};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        struct pg_request *request;
+        while ((request = TAILQ_FIRST(lists[i])))
+            pg_request_fail(request, -ELIMPET_NOT_PRIMARY);
+    }
+}
+
+void pg_requests_answer_waiting(struct pg *pg)
+{
+    struct pg_request *request, *next;
+    for (request = TAILQ_FIRST(&pg->waiting); request; request = next) {
+        next = TAILQ_NEXT(request, link);
+        if (request->wait_sequence <= pg->committed)
+            pg_request_finish(request, &request->outcome, NULL, BUF_SLICE_EMPTY);
+    }
+}

@@ -1,0 +1,605 @@
+/*
+ * Writes: executed and replicated by the primary, applied by members and learners, committed when
+ * all that count have them durable.
+ */
+#include "osd/pg/pg_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/planted.h"
+
+/* ---- Writes and their memory ---- */
+
+static void write_done(struct store_txn *txn, int error);
+
+/* From the pool, with the memory for operations that it had. */
+static struct pg_write *write_alloc(struct pg_world *world)
+{
+    struct pg_write *write = SLIST_FIRST(&world->free_writes);
+    if (write) {
+        SLIST_REMOVE_HEAD(&world->free_writes, free_link);
+        world->n_free_writes--;
+        return write;
+    }
+    write = calloc(1, sizeof *write);
+    if (!write)
+        return NULL;
+    txn_init(&write->txn);
+    write->txn.done = write_done;
+    return write;
+}
+
+static void write_free(struct pg_world *world, struct pg_write *write)
+{
+    assert(!write->listed && !write->request && !write->object);
+    buf_slice_drop(&write->txn.data);
+    if (world->n_free_writes >= PG_FREE_WRITES || write->txn.ops.failed) {
+        txn_fini(&write->txn);
+        free(write);
+        return;
+    }
+    encoder_reset(&write->txn.ops);
+    struct encoder ops = write->txn.ops;
+    memset(write, 0, sizeof *write);
+    write->txn.ops = ops;
+    write->txn.done = write_done;
+    SLIST_INSERT_HEAD(&world->free_writes, write, free_link);
+    world->n_free_writes++;
+}
+
+void pg_write_drop_pool(struct pg_world *world)
+{
+    struct pg_write *write;
+    while ((write = SLIST_FIRST(&world->free_writes))) {
+        SLIST_REMOVE_HEAD(&world->free_writes, free_link);
+        txn_fini(&write->txn);
+        free(write);
+    }
+    world->n_free_writes = 0;
+}
+
+static void write_drop(struct pg_async *async)
+{
+    struct pg_write *write = container_of(async, struct pg_write, async);
+    write_free(async->pg->world, write);
+}
+
+/* ---- The log in the store ---- */
+
+void pg_log_entry_put(struct pg *pg, struct store_txn *txn, const struct pg_entry *entry)
+{
+    uint8_t key[PG_NUMBERED_KEY_LEN];
+    pg_numbered_key(PG_KEY_LOG, entry->head.version.sequence, key);
+    txn_pg_set(txn, pg->id, key, sizeof key, &entry->head, entry->len);
+}
+
+void pg_log_shorten(struct pg *pg, struct store_txn *txn)
+{
+    if (pg->log.count <= PG_LOG_MAX)
+        return;
+    uint64_t upto = pg_log_head(&pg->log).sequence - PG_LOG_KEEP;
+    if (upto > pg->committed)
+        upto = pg->committed;
+    if (upto <= pg->log.base.sequence)
+        return;
+    uint8_t from[PG_NUMBERED_KEY_LEN], to[PG_NUMBERED_KEY_LEN];
+    pg_numbered_key(PG_KEY_LOG, 0, from);
+    pg_numbered_key(PG_KEY_LOG, upto + 1, to);
+    txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
+    pg_log_trim(&pg->log, upto);
+    pg_put_state(pg, txn);
+}
+
+static void send_ack(struct pg *pg, uint64_t sequence, int result)
+{
+    struct message *message = message_create(MSG_REP_ACK, sizeof(struct wire_rep_ack));
+    if (!message)
+        return;
+    struct wire_rep_ack ack = {
+        .pool = pg->id.pool,
+        .pg_seed = pg->id.seed,
+        .result = result,
+        .config = pg->upstream_config,
+        .sequence = sequence,
+        .epoch = pg_epoch(pg),
+    };
+    memcpy(message->body, &ack, sizeof ack);
+    pg_answer(pg, message);
+}
+
+static bool follows_primary(const struct pg *pg)
+{
+    return pg->state == PG_STATE_REPLICA_ACTIVE || pg->state == PG_STATE_FILLING ||
+           pg->state == PG_STATE_FILLED;
+}
+
+void pg_durable_advance(struct pg *pg, uint64_t generation, uint64_t sequence)
+{
+    if (generation != pg->generation || sequence <= pg->durable)
+        return;
+    pg->durable = sequence;
+    if (pg->state == PG_STATE_PRIMARY_ACTIVE)
+        pg_advance(pg);
+    else if (pg->activation_due && pg->durable == pg_log_head(&pg->log).sequence)
+        pg_activate_start(pg);
+}
+
+static void write_done(struct store_txn *txn, int error)
+{
+    struct pg_write *write = container_of(txn, struct pg_write, txn);
+    struct pg *pg = write->async.pg;
+    uint64_t sequence = write->sequence, generation = write->generation;
+    pg_async_end(&write->async);
+    write->durable = true;
+    if (!write->listed)
+        write_free(pg->world, write);
+    if (error) {
+        pg_fatal(pg, error, "the store could not commit");
+        return;
+    }
+    pg_durable_advance(pg, generation, sequence);
+    if (follows_primary(pg) && generation == pg->generation)
+        send_ack(pg, pg->durable, 0);
+}
+
+static void write_submit(struct pg *pg, struct pg_write *write)
+{
+    write->generation = pg->generation;
+    pg_async_begin(pg, &write->async, write_drop);
+    store_submit(pg->world->store, &write->txn);
+}
+
+/* ---- The primary ---- */
+
+void pg_write_wait(struct pg_request *request, uint64_t sequence, const struct ops_result *outcome)
+{
+    struct pg *pg = request->pg;
+    if (sequence <= pg->committed) {
+        pg_request_finish(request, outcome, NULL, BUF_SLICE_EMPTY);
+        return;
+    }
+    request->outcome = *outcome;
+    request->wait_sequence = sequence;
+    pg_request_place(request, REQUEST_WAITING);
+}
+
+/* The request was executed before: its answer is in the log. */
+static bool answer_repeated(struct pg_request *request)
+{
+    const struct wire_osd_op *head = &request->ops.head;
+    const struct pg_entry *entry = pg_log_find(&request->pg->log, head->client, head->tid);
+    if (!entry || planted(PLANTED_RUN_DUPLICATE))
+        return false;
+    struct ops_result outcome = {.result = entry->head.result, .version = entry->head.version};
+    pg_write_wait(request, entry->head.version.sequence, &outcome);
+    return true;
+}
+
+/*
+ * Nothing was changed, so nothing is logged. But what made the request fail may not be committed
+ * yet, and the client must not learn of it before it is.
+ */
+static void answer_failed(struct pg_request *request, int error, uint16_t failed_step)
+{
+    struct ops_result outcome = {.result = error, .failed_step = failed_step};
+    pg_write_wait(request, pg_log_head(&request->pg->log).sequence, &outcome);
+}
+
+static size_t encode_entry(const struct pg_request *request, const struct object_state *before,
+                           const struct object_state *after, uint8_t out[PG_ENTRY_MAX])
+{
+    const struct pg *pg = request->pg;
+    struct pg_entry_layout head = {
+        .layout = PG_LAYOUT_VERSION,
+        .kind = after->exists ? PG_ENTRY_MODIFY : PG_ENTRY_REMOVE,
+        .object_len = request->ops.id_len,
+        .version = after->version,
+        .client = request->ops.head.client,
+        .tid = request->ops.head.tid,
+        .committed = pg->committed,
+    };
+    uint64_t objects, bytes;
+    pg_log_totals(&pg->log, &objects, &bytes);
+    head.objects = objects + after->exists - before->exists;
+    head.bytes = bytes + after->size - before->size;
+    memcpy(out, &head, sizeof head);
+    memcpy(out + sizeof head, request->ops.id, request->ops.id_len);
+    return sizeof head + request->ops.id_len;
+}
+
+static struct message *replicate_message(struct pg *pg, const struct pg_entry_layout *entry,
+                                         size_t entry_len, const void *ops, size_t ops_len,
+                                         uint32_t flags)
+{
+    struct wire_rep_txn head = {
+        .pool = pg->id.pool,
+        .pg_seed = pg->id.seed,
+        .flags = flags,
+        .config = pg->view.config,
+        .version = entry->version,
+        .epoch = pg_epoch(pg),
+        .committed = pg->committed,
+        .log_len = (uint32_t)entry_len,
+        .txn_len = (uint32_t)ops_len,
+    };
+    struct message *message =
+        message_create(MSG_REP_TXN, sizeof head + entry_len + ops_len);
+    if (!message)
+        return NULL;
+    memcpy(message->body, &head, sizeof head);
+    memcpy(message->body + sizeof head, entry, entry_len);
+    if (ops_len > 0)
+        memcpy(message->body + sizeof head + entry_len, ops, ops_len);
+    return message;
+}
+
+static void put_info(struct store_txn *txn, const struct object_state *state)
+{
+    struct object_info_layout info = {
+        .layout = PG_LAYOUT_VERSION,
+        .version = state->version,
+        .mtime_ns = state->mtime_ns,
+    };
+    txn_set_info(txn, &info, sizeof info);
+}
+
+/* To a copy that is being filled, in the form that it needs. */
+static void send_to_fill(struct pg *pg, struct pg_fill *fill, struct pg_write *write,
+                         const struct pg_entry *entry, const struct pg_object *object)
+{
+    struct message *message = NULL;
+    switch (pg_fill_write(fill, &object->id, object->bytes, object->len)) {
+    case FILL_WRITE_NONE:
+        return;
+    case FILL_WRITE_WHOLE:
+        message = write->replicate;
+        break;
+    case FILL_WRITE_LOG_ONLY:
+        if (!write->log_only)
+            write->log_only = replicate_message(pg, &entry->head, entry->len, NULL, 0,
+                                                WIRE_REP_LOG_ONLY);
+        message = write->log_only;
+        break;
+    }
+    /* Without memory it meets a gap, refuses, and is filled again. */
+    if (message)
+        pg->world->ops->send(pg->world->ctx, fill->osd, message_ref(message));
+}
+
+static void replicate(struct pg *pg, struct pg_write *write, const struct pg_entry *entry,
+                      const struct pg_object *object)
+{
+    for (uint8_t i = 0; i < pg->n_peers; i++)
+        pg->world->ops->send(pg->world->ctx, pg->peers[i].osd, message_ref(write->replicate));
+    struct pg_fill *fill;
+    TAILQ_FOREACH(fill, &pg->fills, link)
+    send_to_fill(pg, fill, write, entry, object);
+}
+
+/* Everything that can fail for want of memory, before anything is changed. */
+static int prepare(struct pg_request *request, struct pg_write *write,
+                   const struct object_state *before, struct object_state *after,
+                   struct pg_entry **entry)
+{
+    struct pg *pg = request->pg;
+    uint8_t bytes[PG_ENTRY_MAX];
+    struct pg_entry_layout head;
+    after->version.config = pg->view.config;
+    after->version.sequence = pg_log_head(&pg->log).sequence + 1;
+    after->mtime_ns = env_wall(pg->world->env);
+    if (after->exists)
+        put_info(&write->txn, after);
+    if (write->txn.ops.failed)
+        return -ENOMEM;
+    size_t len = encode_entry(request, before, after, bytes);
+    memcpy(&head, bytes, sizeof head);
+    size_t ops_len = write->txn.ops.len;
+    write->replicate = replicate_message(pg, (const struct pg_entry_layout *)(void *)bytes, len,
+                                         write->txn.ops.data, ops_len, 0);
+    if (!write->replicate)
+        return -ENOMEM;
+    *entry = pg_log_append(&pg->log, bytes, len);
+    return *entry ? 0 : -ENOMEM;
+}
+
+/* The write is part of the log now: to everybody, in one turn of the loop. */
+static void commit_begin(struct pg_request *request, struct pg_write *write,
+                         struct pg_object *object, const struct pg_entry *entry)
+{
+    struct pg *pg = request->pg;
+    struct pg_world *world = pg->world;
+    struct buf_slice data = request->message->payload;
+    write->sequence = entry->head.version.sequence;
+    write->replicate->payload = buf_slice_ref(data);
+    write->txn.data = buf_slice_ref(data);
+    write->window_bytes = request->window_bytes;
+    request->window_bytes = 0;
+    write->request = request;
+    write->object = object;
+    request->operation = write;
+    pg_request_place(request, REQUEST_WRITING);
+    pg_object_hold(object, true);
+    TAILQ_INSERT_TAIL(&pg->writes, write, link);
+    write->listed = true;
+    replicate(pg, write, entry, object);
+    pg_log_entry_put(pg, &write->txn, entry);
+    pg_log_shorten(pg, &write->txn);
+    if (write->txn.ops.failed) {
+        pg_fatal(pg, -ENOMEM, "no memory for a transaction");
+        return;
+    }
+    world->write_ops++;
+    world->write_bytes += data.len;
+    write_submit(pg, write);
+}
+
+static void write_abort(struct pg_world *world, struct pg_write *write)
+{
+    message_unref(write->replicate);
+    write->replicate = NULL;
+    write_free(world, write);
+}
+
+void pg_write_start(struct pg_request *request, struct pg_object *object)
+{
+    struct pg *pg = request->pg;
+    assert(pg->state == PG_STATE_PRIMARY_ACTIVE && object->loaded);
+    if (answer_repeated(request))
+        return;
+    struct pg_write *write = write_alloc(pg->world);
+    if (!write) {
+        pg_request_fail(request, -ENOMEM);
+        return;
+    }
+    struct object_state after = object->state;
+    struct pg_entry *entry = NULL;
+    uint16_t failed_step = 0;
+    int error = ops_execute(&request->ops, &after, &write->txn, &failed_step);
+    if (!error && pg->world->full && ops_grows(&object->state, &after))
+        error = -ENOSPC;
+    if (error) {
+        write_abort(pg->world, write);
+        answer_failed(request, error, failed_step);
+        return;
+    }
+    error = prepare(request, write, &object->state, &after, &entry);
+    if (error) {
+        write_abort(pg->world, write);
+        pg_request_fail(request, error);
+        return;
+    }
+    object->state = after;
+    commit_begin(request, write, object, entry);
+}
+
+/* ---- Commit ---- */
+
+/* What every member has durable, and every learner that may become one (G3, G8). */
+static uint64_t durable_everywhere(const struct pg *pg)
+{
+    uint64_t sequence = pg->durable;
+    if (planted(PLANTED_ACK_BEFORE_MEMBERS))
+        return sequence;
+    for (uint8_t i = 0; i < pg->n_peers; i++)
+        if (pg->peers[i].acked < sequence)
+            sequence = pg->peers[i].acked;
+    const struct pg_fill *fill;
+    TAILQ_FOREACH(fill, &pg->fills, link)
+    {
+        if (fill->phase == FILL_ADDING && fill->acked < sequence)
+            sequence = fill->acked;
+    }
+    return sequence;
+}
+
+/* Takes the write out of the primary's hands; its store transaction may still run. */
+static void write_release(struct pg *pg, struct pg_write *write)
+{
+    assert(write->listed);
+    TAILQ_REMOVE(&pg->writes, write, link);
+    write->listed = false;
+    struct pg_object *object = write->object;
+    write->object = NULL;
+    assert(pg->window_bytes >= write->window_bytes);
+    pg->window_bytes -= write->window_bytes;
+    message_unref(write->replicate);
+    message_unref(write->log_only);
+    write->replicate = write->log_only = NULL;
+    if (write->durable)
+        write_free(pg->world, write);
+    pg_object_release(object, true);
+}
+
+static void write_committed(struct pg *pg, struct pg_write *write)
+{
+    struct pg_request *request = write->request;
+    const struct pg_entry *entry = pg_log_get(&pg->log, write->sequence);
+    assert(entry);
+    if (request) {
+        struct ops_result result = {.result = entry->head.result, .version = entry->head.version};
+        pg_request_finish(request, &result, NULL, BUF_SLICE_EMPTY);
+    }
+    assert(!write->request);
+    write_release(pg, write);
+}
+
+void pg_advance(struct pg *pg)
+{
+    if (pg->state != PG_STATE_PRIMARY_ACTIVE)
+        return;
+    uint64_t sequence = durable_everywhere(pg);
+    if (sequence > pg->committed) {
+        pg->committed = sequence;
+        struct pg_write *write;
+        while ((write = TAILQ_FIRST(&pg->writes)) && write->sequence <= pg->committed)
+            write_committed(pg, write);
+        pg_requests_answer_waiting(pg);
+        pg_requests_admit(pg);
+    }
+    pg_fill_check_add(pg);
+}
+
+void pg_writes_disown(struct pg *pg)
+{
+    struct pg_write *write;
+    while ((write = TAILQ_FIRST(&pg->writes))) {
+        assert(!write->request);
+        write_release(pg, write);
+    }
+    assert(pg->window_bytes == 0);
+}
+
+void pg_writes_resend(struct pg *pg, int32_t osd, uint64_t acked)
+{
+    struct pg_write *write;
+    TAILQ_FOREACH(write, &pg->writes, link)
+    {
+        if (write->sequence > acked)
+            pg->world->ops->send(pg->world->ctx, osd, message_ref(write->replicate));
+    }
+}
+
+void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack)
+{
+    struct pg_fill *fill = pg_fill_find(pg, from);
+    if (fill) {
+        pg_fill_ack(pg, fill, ack->sequence, ack->result);
+        return;
+    }
+    struct pg_peer *peer = pg_peer_find(pg, from);
+    if (!peer || pg->state != PG_STATE_PRIMARY_ACTIVE)
+        return;
+    if (ack->result) {
+        log_info(pg->world->env, "member refused",
+                 "pg=%s osd=%d sequence=%" PRIu64 " error=\"%s\"", pg_text(pg), from,
+                 ack->sequence, error_text(ack->result));
+        pg->compare_again = true;
+        return;
+    }
+    if (ack->sequence > pg_log_head(&pg->log).sequence || ack->sequence <= peer->acked)
+        return;
+    peer->acked = ack->sequence;
+    pg_advance(pg);
+}
+
+/* ---- A member ---- */
+
+void pg_rep_refuse(struct pg *pg, const struct wire_rep_txn *rep, int error)
+{
+    send_ack(pg, rep->version.sequence, error);
+}
+
+/* The parts of a MSG_REP_TXN's body. */
+struct rep_parts {
+    const uint8_t *entry;
+    const uint8_t *ops;
+};
+
+static int rep_check(const struct pg *pg, const struct pg_incoming *in, struct rep_parts *parts)
+{
+    const struct wire_rep_txn *rep = &in->rep;
+    struct pg_entry_layout head;
+    struct object_id id;
+    uint64_t left = in->message->body_len - sizeof *rep;
+    if (rep->log_len > left || rep->txn_len != left - rep->log_len)
+        return -EBADMSG;
+    parts->entry = in->message->body + sizeof *rep;
+    parts->ops = parts->entry + rep->log_len;
+    if (pg_entry_parse(parts->entry, rep->log_len, &head, &id) ||
+        !version_equal(head.version, rep->version) ||
+        pg_decode_id(pg, parts->entry + sizeof head, head.object_len, &id))
+        return -EBADMSG;
+    if (rep->flags & WIRE_REP_LOG_ONLY && (rep->txn_len > 0 || pg->state != PG_STATE_FILLING))
+        return -EBADMSG;
+    return txn_check(parts->ops, rep->txn_len, in->message->payload.len, &pg->id.pool);
+}
+
+/* G1: whether it is the next one; or known already (then acknowledged, if durable). */
+enum rep_place { REP_NEXT, REP_KNOWN, REP_REFUSED };
+
+static enum rep_place rep_place(const struct pg *pg, const struct wire_rep_txn *rep)
+{
+    uint64_t head = pg_log_head(&pg->log).sequence;
+    struct wire_version ours;
+    if (!follows_primary(pg))
+        return REP_REFUSED;
+    if (rep->version.sequence == head + 1)
+        return REP_NEXT;
+    if (rep->version.sequence > head)
+        return REP_REFUSED;
+    if (rep->version.sequence < pg->log.base.sequence)
+        return REP_KNOWN;
+    bool known = pg_log_version(&pg->log, rep->version.sequence, &ours) &&
+                 version_equal(ours, rep->version);
+    return known ? REP_KNOWN : REP_REFUSED;
+}
+
+static void note_committed(struct pg *pg, uint64_t committed)
+{
+    uint64_t head = pg_log_head(&pg->log).sequence;
+    if (committed > head)
+        committed = head;
+    if (committed > pg->committed)
+        pg->committed = committed;
+}
+
+static int rep_apply(struct pg *pg, const struct pg_incoming *in, const struct rep_parts *parts)
+{
+    struct pg_write *write = write_alloc(pg->world);
+    if (!write)
+        return -ENOMEM;
+    encode_bytes(&write->txn.ops, parts->ops, in->rep.txn_len);
+    struct pg_entry *entry = write->txn.ops.failed
+                                 ? NULL
+                                 : pg_log_append(&pg->log, parts->entry, in->rep.log_len);
+    if (!entry) {
+        write_free(pg->world, write);
+        return -ENOMEM;
+    }
+    write->sequence = in->rep.version.sequence;
+    write->txn.data = buf_slice_ref(in->message->payload);
+    note_committed(pg, in->rep.committed);
+    pg_log_entry_put(pg, &write->txn, entry);
+    pg_log_shorten(pg, &write->txn);
+    if (write->txn.ops.failed) {
+        write_free(pg->world, write);
+        pg_fatal(pg, -ENOMEM, "no memory for a transaction");
+        return 0;
+    }
+    write_submit(pg, write);
+    return 0;
+}
+
+void pg_rep_txn(struct pg *pg, const struct pg_incoming *in)
+{
+    struct rep_parts parts;
+    int error;
+    switch (rep_place(pg, &in->rep)) {
+    case REP_REFUSED:
+        log_debug(pg->world->env, "write out of place",
+                  "pg=%s sequence=%" PRIu64 " head=%" PRIu64 " state=%s", pg_text(pg),
+                  in->rep.version.sequence, pg_log_head(&pg->log).sequence,
+                  pg_state_name(pg->state));
+        pg_rep_refuse(pg, &in->rep, -EAGAIN);
+        return;
+    case REP_KNOWN:
+        if (in->rep.version.sequence <= pg->durable)
+            send_ack(pg, pg->durable, 0);
+        return;
+    case REP_NEXT:
+        break;
+    }
+    error = rep_check(pg, in, &parts);
+    if (!error)
+        error = rep_apply(pg, in, &parts);
+    if (error) {
+        log_error(pg->world->env, "write refused", "pg=%s sequence=%" PRIu64 " error=\"%s\"",
+                  pg_text(pg), in->rep.version.sequence, error_text(error));
+        pg_rep_refuse(pg, &in->rep, error);
+        return;
+    }
+    if (planted(PLANTED_MEMBER_ACK_EARLY))
+        send_ack(pg, in->rep.version.sequence, 0);
+}
