@@ -171,6 +171,8 @@ static void mon_start(struct member *member)
     int rc = mon_create(sim_process(member->node), &options, &m->mon, why);
     if (rc < 0)
         cluster_fail(member->cluster, "mon.%s does not start: %s (%d)", m->name, why, rc);
+    else
+        sim_process_auth(member->node, mon_auth(m->mon));
 }
 
 static void mon_member_abandon(struct member *member)
@@ -268,6 +270,8 @@ static void osd_start(struct member *member)
     int rc = osd_create(env, &options, o->store, &o->osd);
     if (rc < 0)
         cluster_fail(cluster, "osd.%d does not start (%d)", o->id, rc);
+    else
+        sim_process_auth(member->node, osd_auth(o->osd));
 }
 
 static void osd_member_abandon(struct member *member)
@@ -352,6 +356,7 @@ static void client_start(struct member *member)
     c->client = client_create(sim_process(member->node), &options);
     if (!c->client)
         abort();
+    sim_process_auth(member->node, client_auth(c->client));
     client_connect(c->client, client_connected, c);
 }
 

@@ -464,6 +464,11 @@ struct env *sim_process(const struct sim_node *node)
     return node->process ? &node->process->env : NULL;
 }
 
+void sim_process_auth(struct sim_node *node, const struct auth_provider *provider)
+{
+    node->process->auth = provider;
+}
+
 void sim_process_freeze(struct sim_node *node)
 {
     struct sim_process *process = node->process;

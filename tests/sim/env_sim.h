@@ -23,6 +23,7 @@
 #ifndef LIMPET_TESTS_SIM_ENV_SIM_H
 #define LIMPET_TESTS_SIM_ENV_SIM_H
 
+#include "common/auth.h"
 #include "common/env.h"
 
 struct sim;
@@ -80,6 +81,9 @@ struct net_address sim_node_address(const struct sim_node *node, uint16_t port);
 struct env *sim_process_start(struct sim_node *node) MUST_CHECK;
 /* NULL when none runs. */
 struct env *sim_process(const struct sim_node *node);
+
+/* Who it is and whom it believes, as for env_real_set_auth(). Without, it believes everybody. */
+void sim_process_auth(struct sim_node *node, const struct auth_provider *provider);
 
 enum sim_end {
     SIM_EXIT,      /* In order. */

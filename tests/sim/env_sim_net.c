@@ -34,7 +34,7 @@
 #include "tests/sim/env_sim_private.h"
 
 /* How long a session outlives its connection; a random part is added. */
-#define CONNECT_PATIENCE_NS (8 * SEC_NS)
+#define CONNECT_PATIENCE_NS (4 * SEC_NS)
 #define RETRY_NS            (200 * MSEC_NS)
 #define HOUR_NS             (3600 * SEC_NS)
 
@@ -414,37 +414,24 @@ static bool process_listens(const struct sim_process *process, const struct net_
     return false;
 }
 
-/* Whether the process is whom the initiator expects: 0, or why not. */
-static int check_identity(const struct sim_link *link, const struct sim_process *process)
-{
-    const struct entity_name *name = &link->expect.name, *entity = &process->node->entity;
-    bool same = name->type == ENTITY_NONE || (name->id[0] == '\0' && name->type == entity->type) ||
-                entity_equal(name, entity);
-    if (!same)
-        return -EACCES;
-    if (link->expect.instance != 0 && link->expect.instance != process->env.instance)
-        return -ELIMPET_RESET;
-    return 0;
-}
-
 static void fill_peer(struct net_peer *peer, const struct sim_process *process,
-                      const struct net_address *address)
+                      const struct net_address *address, const struct caps *caps)
 {
     peer->name = process->node->entity;
     peer->instance = process->env.instance;
     peer->address = *address;
-    peer->caps = (struct caps){.n_grants = 1, .grants = {{.allow = CAP_ALL}}};
+    peer->caps = *caps;
 }
 
-static void accept_link(struct sim_link *link, struct sim_process *process)
+static void accept_link(struct sim_link *link, struct sim_process *process, const struct caps *caps)
 {
     struct sim *sim = link->sim;
     struct sim_endpoint *initiator = link->end[0];
     struct net_address from =
         sim_node_address(link->node[0], (uint16_t)(40000 + chance_below(sim, 20000)));
     struct sim_endpoint *end = endpoint_create(process, link, 1);
-    fill_peer(&end->session.peer, initiator->process, &from);
-    fill_peer(&initiator->session.peer, process, &link->to);
+    fill_peer(&end->session.peer, initiator->process, &from, caps);
+    fill_peer(&initiator->session.peer, process, &link->to, &(struct caps){0});
     link->state = LINK_OPEN;
     push_last(end, flight_create(FLIGHT_OPENED, true), sim->now + latency(sim));
     struct flight *flight;
@@ -472,6 +459,14 @@ static void resume_link(struct sim_link *link)
     }
 }
 
+static void try_again(struct sim_link *link, int error)
+{
+    if (link->sim->now < link->connect_until)
+        try_connection(link, 1 + chance_below(link->sim, 2 * RETRY_NS));
+    else
+        end_link(link, error);
+}
+
 /* The answer of a machine that could be reached. */
 static void connect_reached(struct sim_link *link)
 {
@@ -480,15 +475,17 @@ static void connect_reached(struct sim_link *link)
         end_initiator(link, -ECONNREFUSED);
         return;
     }
-    if (link->state == LINK_CONNECTING) {
-        int error = check_identity(link, process);
-        if (error)
-            end_initiator(link, error);
-        else
-            accept_link(link, process);
+    struct caps caps;
+    int error = sim_authenticate(link->end[0]->process, process, &link->expect, &caps);
+    if (error == -ENOENT || error == -EKEYEXPIRED || (error && link->state == LINK_RESUMING)) {
+        try_again(link, error == -ENOENT ? -ETIMEDOUT : -EACCES);
         return;
     }
-    if (link->end[1])
+    if (error)
+        end_initiator(link, error);
+    else if (link->state == LINK_CONNECTING)
+        accept_link(link, process, &caps);
+    else if (link->end[1])
         resume_link(link);
     else
         end_initiator(link, -ELIMPET_RESET);
@@ -497,17 +494,13 @@ static void connect_reached(struct sim_link *link)
 static void connect_fire(struct env_timer *event)
 {
     struct sim_link *link = container_of(event, struct sim_link, connect);
-    struct sim *sim = link->sim;
     struct sim_endpoint *initiator = link->end[0];
     if (!initiator)
         return; /* Nobody comes again; the acceptor runs out of patience by itself. */
     if (!sim_turn_begin(initiator->process, event))
         return;
     if (link_blocked(link) || (link->node[1] && !link->node[1]->powered)) {
-        if (sim->now < link->connect_until)
-            try_connection(link, 1 + chance_below(sim, 2 * RETRY_NS));
-        else
-            end_link(link, -ETIMEDOUT);
+        try_again(link, -ETIMEDOUT);
         return;
     }
     connect_reached(link);

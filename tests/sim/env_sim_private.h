@@ -104,7 +104,8 @@ struct sim_process {
     STAILQ_HEAD(, env_task) tasks;
     struct env_timer tasks_turn;
     TAILQ_HEAD(, sim_work) works;
-    uint64_t busy_until; /* Events for the process wait until then. */
+    uint64_t busy_until;              /* Events for the process wait until then. */
+    const struct auth_provider *auth; /* NULL: everybody believes it, and it everybody. */
     const struct net_handlers *handlers;
     void *handlers_ctx;
     uint32_t n_listen;
@@ -163,6 +164,15 @@ void sim_net_process_gone(struct sim_process *process, enum sim_end how);
 /* A machine is back after a power cut: its peers' connections are reset. */
 void sim_net_node_back(struct sim_node *node);
 void sim_net_reap(struct sim *sim);
+
+/* ---- env_sim_auth.c ---- */
+
+/*
+ * 0 and what the initiator may do there; -ENOENT: it has no credential yet; -EKEYEXPIRED: another
+ * ticket may do; -EACCES; -ELIMPET_RESET: the acceptor is not whom it expects.
+ */
+int sim_authenticate(struct sim_process *from, struct sim_process *to,
+                     const struct net_expect *expect, struct caps *caps) MUST_CHECK;
 
 /* ---- env_sim_file.c ---- */
 

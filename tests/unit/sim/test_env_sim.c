@@ -371,7 +371,7 @@ static void expects_the_right_entity(void **state)
     struct net_expect expect = {.name = entity_osd(2)};
     assert_int_equal(net_open(a->env, &address, &expect, NULL, &a->out), 0);
     run_for(w, SEC_NS);
-    assert_int_equal(a->error, -EACCES);
+    assert_int_equal(a->error, -ELIMPET_RESET);
     world_destroy(w);
 }
 
