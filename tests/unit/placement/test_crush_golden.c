@@ -1,10 +1,10 @@
 /*
  * CRUSH against Ceph's: every hierarchy of tests/golden/crush, 10,000 inputs for each case.
  */
-#include "tests/unit/placement/crush_text.h"
 #include "placement/hash.h"
 #include "placement/map.h"
 #include "tests/lib/test.h"
+#include "tests/unit/placement/crush_text.h"
 
 #include <dirent.h>
 #include <stdio.h>
