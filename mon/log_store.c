@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/planted.h"
 #include "mon/log_layout.h"
 
 #define META_FILE     "raft.meta"
@@ -105,6 +106,10 @@ static int meta_write(struct log_store *store, uint64_t term, uint64_t vote)
     if (store->failed != 0)
         return store->failed;
     meta_encode(&slot, sequence, term, vote);
+    if (planted(PLANTED_VOTE_NOT_DURABLE) && term == store->term) {
+        store->vote = vote;
+        return 0;
+    }
     int rc = env_file_write(store->env, store->meta, &slot, sizeof slot,
                             (sequence % 2) * LOG_META_SLOT_BYTES);
     if (rc == 0)
@@ -643,7 +648,7 @@ int log_store_flush(struct log_store *store)
     int rc = log_grow(store);
     if (rc == 0)
         rc = env_file_write(store->env, store->log, store->queue, store->queue_len, store->durable);
-    if (rc == 0)
+    if (rc == 0 && !planted(PLANTED_APPEND_NOT_DURABLE))
         rc = env_file_sync(store->env, store->log);
     if (rc != 0)
         return fail(store, rc);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/planted.h"
 
 /* ---- The group's list ---- */
 
@@ -246,7 +247,8 @@ void osd_link_closed(struct osd_link *osd, int error)
                   env_now(c->env) - osd->opened_ns > OSD_RETRY_MIN_NS;
     log_debug(c->env, "session with an OSD lost", "osd=%d error=%d", osd->id, error);
     osd->session = NULL;
-    osd_mark_unsent(osd);
+    if (!planted(PLANTED_CLIENT_NO_RESEND))
+        osd_mark_unsent(osd);
     if (error == -EACCES || error == -EKEYEXPIRED)
         ticket_drop(c);
     if (worked) {
