@@ -137,7 +137,8 @@ static int take_caps(struct parse *parse, const char *service, const char *value
         snprintf(why, INI_WHY_MAX, "capabilities longer than %d bytes", AUTH_CAPS_TEXT_MAX - 1);
         return -EINVAL;
     }
-    snprintf(text, AUTH_CAPS_TEXT_MAX, "%s", value);
+    memset(text, 0, AUTH_CAPS_TEXT_MAX);
+    memcpy(text, value, strlen(value));
     return 0;
 }
 
