@@ -24,7 +24,7 @@ enum planted_bug {
     PLANTED_RUN_DUPLICATE,
     /* OSD: a member acknowledges what is not durable yet. */
     PLANTED_MEMBER_ACK_EARLY,
-    /* Monitor: a vote is given before it is durable, and then never is. */
+    /* Monitor: term and vote are remembered, but not written. */
     PLANTED_VOTE_NOT_DURABLE,
     /* Monitor: log entries are acknowledged without flushing them. */
     PLANTED_APPEND_NOT_DURABLE,

@@ -106,7 +106,8 @@ static int meta_write(struct log_store *store, uint64_t term, uint64_t vote)
     if (store->failed != 0)
         return store->failed;
     meta_encode(&slot, sequence, term, vote);
-    if (planted(PLANTED_VOTE_NOT_DURABLE) && term == store->term) {
+    if (planted(PLANTED_VOTE_NOT_DURABLE)) {
+        store->term = term;
         store->vote = vote;
         return 0;
     }

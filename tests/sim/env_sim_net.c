@@ -140,13 +140,46 @@ static struct sim_endpoint *other_end(const struct sim_endpoint *end)
     return end->link->end[1 - end->side];
 }
 
-static void trace(struct sim_endpoint *end, const char *what, uint64_t a, int64_t b)
+static const char *type_name(uint16_t type)
+{
+    static const char *const names[] = {
+        [MSG_PING] = "ping",
+        [MSG_PING_REPLY] = "ping-reply",
+        [MSG_MON_SUBSCRIBE] = "subscribe",
+        [MSG_MON_MAP] = "map",
+        [MSG_MON_COMMAND] = "command",
+        [MSG_MON_COMMAND_REPLY] = "command-reply",
+        [MSG_MON_GET_TICKET] = "get-ticket",
+        [MSG_MON_TICKET] = "ticket",
+        [MSG_OSD_BOOT] = "boot",
+        [MSG_OSD_FAILURE] = "failure",
+        [MSG_OSD_STATS] = "stats",
+        [MSG_PG_ADD_MEMBER] = "add-member",
+        [MSG_RAFT] = "raft",
+        [MSG_FORWARD] = "forward",
+        [MSG_FORWARD_REPLY] = "forward-reply",
+        [MSG_OSD_OP] = "op",
+        [MSG_OSD_OP_REPLY] = "op-reply",
+        [MSG_REP_TXN] = "rep-txn",
+        [MSG_REP_ACK] = "rep-ack",
+        [MSG_PG_ACTIVATE] = "activate",
+        [MSG_PG_INFO] = "info",
+        [MSG_PG_SCAN] = "scan",
+        [MSG_PG_SCAN_REPLY] = "scan-reply",
+        [MSG_PG_PUSH] = "push",
+        [MSG_PG_PUSH_REPLY] = "push-reply",
+    };
+    const char *name = type < sizeof names / sizeof names[0] ? names[type] : NULL;
+    return name ? name : "message";
+}
+
+static void trace(struct sim_endpoint *end, const char *what, int64_t number)
 {
     struct sim_link *link = end->link;
     struct sim_node *peer = link->node[1 - end->side];
     if (link->sim->options.trace)
-        sim_log(link->sim, "net", "%s <- %s %s %" PRIu64 " %" PRId64, end->process->node->name,
-                peer ? peer->name : "?", what, a, b);
+        sim_log(link->sim, end->process->node->name, "<- %s %s %" PRId64, peer ? peer->name : "?",
+                what, number);
 }
 
 /* ---- Flights ---- */
@@ -383,11 +416,11 @@ static void fault_fire(struct env_timer *timer)
     struct sim_endpoint *a = link->end[0], *b = link->end[1];
     if (link->state == LINK_OPEN && a && b && a->session.open && b->session.open) {
         if (ends) {
-            trace(a, "fault: session ends", 0, 0);
+            trace(a, "fault: session ends", 0);
             end_link(link, -ETIMEDOUT);
             return;
         }
-        trace(a, "fault: connection breaks", 0, 0);
+        trace(a, "fault: connection breaks", 0);
         break_link(link);
     }
     arm_fault(link);
@@ -552,7 +585,7 @@ static void deliver_message(struct sim_endpoint *end, struct flight *flight)
         sim_log_dump(end->link->sim);
         abort();
     }
-    trace(end, "message", m->type, (int64_t)(m->body_len + m->payload.len));
+    trace(end, type_name(m->type), (int64_t)(m->body_len + m->payload.len));
     sim_hash_mix(end->link->sim, ((uint64_t)m->type << 32) | crc);
     take_bytes_off(other_end(end), message_bytes(m));
     end->process->handlers->received(end->process->handlers_ctx, &end->session, m);
@@ -562,7 +595,7 @@ static void deliver_opened(struct sim_endpoint *end)
 {
     struct sim_endpoint *initiator = end->link->end[0];
     end->session.open = true;
-    trace(end, "opened", 0, 0);
+    trace(end, "opened", 0);
     /* The initiator hears of it before anything that the acceptor sends from now on. */
     if (end->side == 1 && initiator)
         push_last(initiator, flight_create(FLIGHT_OPENED, true),
@@ -573,7 +606,7 @@ static void deliver_opened(struct sim_endpoint *end)
 
 static void deliver_closed(struct sim_endpoint *end, int error)
 {
-    trace(end, "closed", 0, error);
+    trace(end, "closed", error);
     /* An acceptor that was never told of the session does not hear of its end. */
     if (end->side == 0 || end->session.open)
         end->process->handlers->closed(end->process->handlers_ctx, &end->session, error);
@@ -592,7 +625,7 @@ static void deliver(struct sim_endpoint *end, struct flight *flight)
         deliver_opened(end);
         break;
     case FLIGHT_DISCONNECTED:
-        trace(end, "disconnected", 0, 0);
+        trace(end, "disconnected", 0);
         if (end->session.open && handlers->disconnected)
             handlers->disconnected(end->process->handlers_ctx, &end->session);
         break;

@@ -13,6 +13,7 @@ struct faults {
     struct env_timer heal_disks;
     struct env_timer heal_weights;
     uint32_t count;
+    uint32_t stress;
     uint32_t out; /* OSDs that were marked out, as bits. */
 };
 
@@ -97,6 +98,13 @@ static void all_osds_lose_power(struct faults *f)
     uint64_t back = now(f) + SEC_NS / 10 + below(f, 3 * SEC_NS);
     for (uint32_t i = 0; i < f->cluster->options.n_osds; i++)
         member_end(&f->cluster->osds[i].member, SIM_POWER_CUT, back + below(f, 2 * SEC_NS));
+}
+
+static void all_mons_lose_power(struct faults *f)
+{
+    uint64_t back = now(f) + below(f, 2 * SEC_NS);
+    for (uint32_t i = 0; i < f->cluster->options.n_mons; i++)
+        member_end(&f->cluster->mons[i].member, SIM_POWER_CUT, back + below(f, SEC_NS));
 }
 
 static void everything_loses_power(struct faults *f)
@@ -210,15 +218,37 @@ static void osd_sleeps(struct faults *f)
     sim_process_pause(member->node, now(f) + below(f, 8 * SEC_NS));
 }
 
+/* Of what the seed may want to see more. */
+enum stress { STRESS_NOTHING, STRESS_OSDS, STRESS_MONS, STRESS_POWER, STRESS_COUNT };
+
 static const struct {
     void (*happen)(struct faults *f);
     uint32_t weight;
+    enum stress stress;
 } kinds[] = {
-    {osd_dies, 30},    {osd_stops, 8},       {two_osds_die, 10},   {all_osds_lose_power, 4},
-    {mon_dies, 12},    {mon_stops, 5},       {leader_dies, 8},     {everything_loses_power, 3},
-    {client_dies, 6},  {mon_is_isolated, 6}, {mon_sleeps, 4},      {network_is_slow, 6},
-    {disk_is_slow, 8}, {osd_goes_out, 10},   {osd_is_isolated, 5}, {osd_sleeps, 5},
+    {osd_dies, 30, STRESS_OSDS},
+    {osd_stops, 8, STRESS_OSDS},
+    {two_osds_die, 10, STRESS_OSDS},
+    {all_osds_lose_power, 4, STRESS_POWER},
+    {mon_dies, 12, STRESS_MONS},
+    {mon_stops, 5, STRESS_MONS},
+    {leader_dies, 8, STRESS_MONS},
+    {all_mons_lose_power, 3, STRESS_MONS},
+    {everything_loses_power, 3, STRESS_POWER},
+    {client_dies, 6, STRESS_NOTHING},
+    {mon_is_isolated, 6, STRESS_MONS},
+    {mon_sleeps, 4, STRESS_MONS},
+    {network_is_slow, 6, STRESS_NOTHING},
+    {disk_is_slow, 8, STRESS_NOTHING},
+    {osd_goes_out, 10, STRESS_OSDS},
+    {osd_is_isolated, 5, STRESS_OSDS},
+    {osd_sleeps, 5, STRESS_OSDS},
 };
+
+static uint32_t weight_of(const struct faults *f, size_t i)
+{
+    return kinds[i].weight * (f->stress && kinds[i].stress == f->stress ? 4 : 1);
+}
 
 /* ---- Time ---- */
 
@@ -232,11 +262,11 @@ static void next_fire(struct env_timer *timer)
     struct faults *f = container_of(timer, struct faults, next);
     uint32_t sum = 0;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        sum += kinds[i].weight;
+        sum += weight_of(f, i);
     uint64_t dice = below(f, sum);
     size_t i = 0;
-    while (dice >= kinds[i].weight)
-        dice -= kinds[i++].weight;
+    while (dice >= weight_of(f, i))
+        dice -= weight_of(f, i++);
     f->count++;
     kinds[i].happen(f);
     arm_next(f);
@@ -279,6 +309,7 @@ struct faults *faults_create(struct cluster *cluster, const struct faults_option
         abort();
     f->cluster = cluster;
     f->options = *options;
+    f->stress = (uint32_t)below(f, STRESS_COUNT);
     f->next.fire = next_fire;
     f->heal_network.fire = heal_network_fire;
     f->heal_disks.fire = heal_disks_fire;

@@ -19,7 +19,7 @@ static const struct {
     [PLANTED_RUN_DUPLICATE] = {"run-duplicate", "a repeated request is executed again"},
     [PLANTED_MEMBER_ACK_EARLY] = {"member-ack-early",
                                   "a member acknowledges what is not durable yet"},
-    [PLANTED_VOTE_NOT_DURABLE] = {"vote-not-durable", "a monitor's vote is not written"},
+    [PLANTED_VOTE_NOT_DURABLE] = {"vote-not-durable", "a monitor's term and vote are not written"},
     [PLANTED_APPEND_NOT_DURABLE] = {"append-not-durable",
                                     "a monitor acknowledges log entries that are not flushed"},
     [PLANTED_CLIENT_NO_RESEND] = {"client-no-resend",
