@@ -207,6 +207,7 @@ struct auth_handshake {
     bool ticket_used;
     bool refuse_quietly; /* Responder: nobody has this name, but the peer shall not learn that. */
     uint8_t blob[AUTH_BLOB_MAX];
+    char caps[AUTH_CAPS_TEXT_MAX]; /* Responder: of the peer, given a meaning once it is proven. */
     struct auth_secret secret;
     uint8_t ephemeral_secret[32];
     uint8_t transcript[32];

@@ -311,24 +311,23 @@ int auth_handshake_respond(struct auth_handshake *h, const struct auth_handshake
 /* ---- Responder ---- */
 
 /* Finds the secret that a hello without a ticket must know. */
-static int lookup_entity(struct auth_handshake *h, char caps[AUTH_CAPS_TEXT_MAX])
+static int lookup_entity(struct auth_handshake *h)
 {
     const struct auth_provider *provider = h->params.provider;
     if (provider->entity_secret == NULL)
         return refuse(h, AUTH_REFUSED_CREDENTIALS, -EACCES);
-    int rc = provider->entity_secret(provider->ctx, &h->peer, &h->secret, caps);
+    int rc = provider->entity_secret(provider->ctx, &h->peer, &h->secret, h->caps);
     if (rc != 0 || h->secret.len < AUTH_SECRET_MIN || h->secret.len > AUTH_SECRET_MAX) {
         /* H5: go on with a secret that nobody knows. */
         h->refuse_quietly = true;
         h->secret.len = AUTH_SECRET_MIN;
         randombytes_buf(h->secret.bytes, h->secret.len);
-        caps[0] = '\0';
+        h->caps[0] = '\0';
     }
     return 0;
 }
 
-static int open_ticket(struct auth_handshake *h, const uint8_t *blob, size_t len,
-                       char caps[AUTH_CAPS_TEXT_MAX])
+static int open_ticket(struct auth_handshake *h, const uint8_t *blob, size_t len)
 {
     const struct auth_provider *provider = h->params.provider;
     uint64_t key_id;
@@ -346,7 +345,7 @@ static int open_ticket(struct auth_handshake *h, const uint8_t *blob, size_t len
         rc = -EACCES;
     if (rc == 0) {
         h->secret = contents.secret;
-        memcpy(caps, contents.caps, AUTH_CAPS_TEXT_MAX);
+        memcpy(h->caps, contents.caps, sizeof h->caps);
     }
     sodium_memzero(&contents, sizeof contents);
     if (rc == -ETIME)
@@ -421,18 +420,14 @@ static int take_hello(struct auth_handshake *h, const uint8_t *message, size_t l
         return rc;
     transcript_begin(h, message, len);
 
-    char caps[AUTH_CAPS_TEXT_MAX] = "";
     if (hello.credential == AUTH_CREDENTIAL_SECRET && hello.ticket_len == 0)
-        rc = lookup_entity(h, caps);
+        rc = lookup_entity(h);
     else if (hello.credential == AUTH_CREDENTIAL_TICKET)
-        rc = open_ticket(h, body + sizeof hello, hello.ticket_len, caps);
+        rc = open_ticket(h, body + sizeof hello, hello.ticket_len);
     else
         rc = refuse(h, AUTH_REFUSED_MALFORMED, -EBADMSG);
     if (rc != 0)
         return rc;
-    /* Capabilities that are not understood grant nothing; the key itself may still be right. */
-    if (caps_parse_at(h->params.provider->self.type, caps, &h->peer_caps) != 0)
-        h->peer_caps = (struct caps){0};
     rc = put_reply(h, &hello);
     if (rc == 0)
         enter(h, AUTH_HANDSHAKE_WAIT_CONFIRM);
@@ -490,6 +485,9 @@ static int take_confirm(struct auth_handshake *h, const uint8_t *message, size_t
         return refuse(h, AUTH_REFUSED_CREDENTIALS, -EACCES);
     }
     memcpy(h->confirm_mac, mac, sizeof mac);
+    /* Capabilities that are not understood grant nothing; the key itself may still be right. */
+    if (caps_parse_at(h->params.provider->self.type, h->caps, &h->peer_caps) != 0)
+        h->peer_caps = (struct caps){0};
     enter(h, AUTH_HANDSHAKE_PROVEN);
     return 0;
 }
