@@ -127,6 +127,8 @@ void messenger_send(struct messenger *m, struct net_session *session, struct mes
         session_end(s, -ETIMEDOUT);
         return;
     }
+    if (message->payload.buf != NULL)
+        receive_lane_returned(s->lane, message->payload.buf);
     session->queued_bytes = s->state.queued_bytes;
     if (session->queued_bytes >= NET_QUEUE_LIMIT / 2)
         s->half_full = true;

@@ -1,7 +1,7 @@
 /*
  * Invariants:
- *  1. memory->live is the sum of the capacities of all payload buffers in use; lane->live is that
- *     of one session.
+ *  1. memory->live is the sum of `counted` over all payload buffers in use; lane->live is that over
+ *     those of one session.
  *  2. Every block of the cache has its class's size, and cached_bytes is their sum.
  *  3. A lane lives as long as its session or one of its buffers; the memory as long as the
  *     messenger or one of its lanes.
@@ -15,6 +15,7 @@
 struct receive_buf {
     struct buf base; /* First. */
     struct receive_lane *lane;
+    size_t counted; /* In live: its capacity, or 0 after receive_lane_returned(). */
     unsigned class; /* Of the cache; RECEIVE_CLASSES: none. */
     SLIST_ENTRY(receive_buf) link;
 };
@@ -102,16 +103,24 @@ void receive_lane_unref(struct receive_lane *lane)
     free(lane);
 }
 
+static void uncount(struct receive_buf *r)
+{
+    struct receive_lane *lane = r->lane;
+    struct receive_memory *memory = lane->memory;
+    assert(lane->live >= r->counted && memory->live >= r->counted);
+    lane->live -= r->counted;
+    memory->live -= r->counted;
+    r->counted = 0;
+    if (memory->wanted)
+        memory->freed = true;
+}
+
 static void release(struct buf *buf)
 {
     struct receive_buf *r = (struct receive_buf *)buf;
     struct receive_lane *lane = r->lane;
     struct receive_memory *memory = lane->memory;
-    assert(lane->live >= buf->capacity && memory->live >= buf->capacity);
-    lane->live -= buf->capacity;
-    memory->live -= buf->capacity;
-    if (memory->wanted)
-        memory->freed = true;
+    uncount(r);
     if (r->class < RECEIVE_CLASSES && memory->cached_bytes + buf->capacity <= RECEIVE_CACHE_BYTES) {
         SLIST_INSERT_HEAD(&memory->cache[r->class], r, link);
         memory->cached_bytes += buf->capacity;
@@ -174,9 +183,19 @@ int receive_lane_alloc(struct receive_lane *lane, size_t len, bool essential, st
         return -ENOMEM;
     r->base.refs = 1;
     r->lane = lane;
+    r->counted = r->base.capacity;
     lane->refs++;
-    lane->live += r->base.capacity;
-    lane->memory->live += r->base.capacity;
+    lane->live += r->counted;
+    lane->memory->live += r->counted;
     *out = (struct buf_slice){.buf = &r->base, .data = r->base.data, .len = len};
     return 0;
+}
+
+void receive_lane_returned(struct receive_lane *lane, struct buf *buf)
+{
+    if (buf->release != release)
+        return;
+    struct receive_buf *r = (struct receive_buf *)buf;
+    if (r->lane == lane)
+        uncount(r);
 }

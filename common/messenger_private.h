@@ -94,6 +94,12 @@ void receive_lane_unref(struct receive_lane *lane);
 int receive_lane_alloc(struct receive_lane *lane, size_t len, bool essential,
                        struct buf_slice *out) MUST_CHECK;
 
+/*
+ * The buf is being sent on the session that received it. It counts as queued from now on: only the
+ * peer's acknowledgement will release it, which stands behind the frame that waits for memory.
+ */
+void receive_lane_returned(struct receive_lane *lane, struct buf *buf);
+
 /* ---- Sessions ---- */
 
 /*
