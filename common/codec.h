@@ -27,7 +27,8 @@ void encoder_init_fixed(struct encoder *e, void *memory, size_t capacity);
 /* Writes into memory of its own that grows; free with encoder_fini or take with encoder_take. */
 void encoder_init(struct encoder *e);
 void encoder_fini(struct encoder *e);
-/* Hands the malloc'd bytes of a growing encoder to the caller and finishes it; NULL if it failed. */
+/* Hands the malloc'd bytes of a growing encoder to the caller and finishes it; NULL if it failed.
+ */
 void *encoder_take(struct encoder *e, size_t *len) MUST_CHECK;
 /* Empties it, keeping its memory. */
 void encoder_reset(struct encoder *e);

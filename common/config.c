@@ -1,20 +1,19 @@
 #include "common/config.h"
 
 #include <assert.h>
+#include <bsd/sys/queue.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <uthash.h>
 
 #include "common/codec.h"
 #include "common/config_private.h"
 #include "common/ini_text.h"
 
 enum {
-    SETTINGS_MAX = 10000,
-    SECTION_KEY_MAX = INI_SECTION_MAX + 1 + INI_NAME_MAX + 1,
+    SETTINGS_MAX = 4096,
     EXPANDED_MAX = 2 * INI_VALUE_MAX,
     CLUSTER_NAME_MAX = 63,
 };
@@ -22,26 +21,24 @@ enum {
 /* A section name that no file can have. */
 #define SECTION_OVERRIDE "]"
 
-/* One assignment. Its key is "SECTION\nNAME". */
+/* One assignment, or (section empty) the last expansion that was handed out for an option. */
 struct setting {
-    UT_hash_handle hh;
+    SLIST_ENTRY(setting) link;
+    char *section;
+    char *name;
     char *value;
-    char key[];
 };
 
-/* The last expansion that was handed out for an option. */
-struct expansion {
-    UT_hash_handle hh;
-    char *value;
-    char name[];
-};
+/* Files have some dozens of settings, so lists are as good as anything. */
+SLIST_HEAD(setting_list, setting);
 
 struct config {
     struct entity_name self;
     char cluster[CLUSTER_NAME_MAX + 1];
     char *path;
-    struct setting *settings;
-    struct expansion *expansions;
+    struct setting_list settings;
+    uint32_t n_settings;
+    struct setting_list expansions;
 };
 
 static const char *const default_paths[] = {"/etc/limpet/limpet.conf", "./limpet.conf"};
@@ -56,31 +53,31 @@ struct config *config_create(const struct entity_name *self)
     return config;
 }
 
-static void free_setting(struct config *config, struct setting *setting)
+static void free_setting(struct setting *setting)
 {
-    HASH_DEL(config->settings, setting);
+    if (setting == NULL)
+        return;
+    free(setting->section);
+    free(setting->name);
     free(setting->value);
     free(setting);
+}
+
+static void free_list(struct setting_list *list)
+{
+    while (!SLIST_EMPTY(list)) {
+        struct setting *setting = SLIST_FIRST(list);
+        SLIST_REMOVE_HEAD(list, link);
+        free_setting(setting);
+    }
 }
 
 void config_destroy(struct config *config)
 {
     if (config == NULL)
         return;
-    struct setting *setting;
-    struct setting *next;
-    HASH_ITER(hh, config->settings, setting, next)
-    {
-        free_setting(config, setting);
-    }
-    struct expansion *expansion;
-    struct expansion *next_expansion;
-    HASH_ITER(hh, config->expansions, expansion, next_expansion)
-    {
-        HASH_DEL(config->expansions, expansion);
-        free(expansion->value);
-        free(expansion);
-    }
+    free_list(&config->settings);
+    free_list(&config->expansions);
     free(config->path);
     free(config);
 }
@@ -92,18 +89,40 @@ const char *config_path(const struct config *config)
 
 /* ---- Settings ---- */
 
-static void make_key(char key[SECTION_KEY_MAX], const char *section, const char *name)
+static struct setting *find(const struct setting_list *list, const char *section, const char *name)
 {
-    int n = snprintf(key, SECTION_KEY_MAX, "%s\n%s", section, name);
-    assert(n > 0 && n < SECTION_KEY_MAX);
+    struct setting *setting;
+    SLIST_FOREACH(setting, list, link)
+    {
+        if (strcmp(setting->name, name) == 0 && strcmp(setting->section, section) == 0)
+            return setting;
+    }
+    return NULL;
+}
+
+/* A new setting, which takes over value; NULL (and value freed) when memory is short. */
+static struct setting *add(struct setting_list *list, const char *section, const char *name,
+                           char *value)
+{
+    struct setting *setting = calloc(1, sizeof *setting);
+    if (setting == NULL) {
+        free(value);
+        return NULL;
+    }
+    setting->value = value;
+    setting->section = strdup(section);
+    setting->name = strdup(name);
+    if (setting->section == NULL || setting->name == NULL) {
+        free_setting(setting);
+        return NULL;
+    }
+    SLIST_INSERT_HEAD(list, setting, link);
+    return setting;
 }
 
 static const char *lookup(const struct config *config, const char *section, const char *name)
 {
-    char key[SECTION_KEY_MAX];
-    struct setting *setting;
-    make_key(key, section, name);
-    HASH_FIND_STR(config->settings, key, setting);
+    const struct setting *setting = find(&config->settings, section, name);
     return setting != NULL ? setting->value : NULL;
 }
 
@@ -111,28 +130,24 @@ static const char *lookup(const struct config *config, const char *section, cons
 static int store(struct config *config, const char *section, const char *name, const char *value)
 {
     const struct option_info *option = option_find(name);
-    char key[SECTION_KEY_MAX];
-    make_key(key, section, option != NULL ? option->name : name);
+    if (option != NULL)
+        name = option->name;
     char *copy = strdup(value);
     if (copy == NULL)
         return -ENOMEM;
-    struct setting *setting;
-    HASH_FIND_STR(config->settings, key, setting);
+    struct setting *setting = find(&config->settings, section, name);
     if (setting != NULL) {
         free(setting->value);
         setting->value = copy;
         return 0;
     }
-    size_t key_size = strlen(key) + 1;
-    setting =
-        HASH_COUNT(config->settings) < SETTINGS_MAX ? malloc(sizeof *setting + key_size) : NULL;
-    if (setting == NULL) {
+    if (config->n_settings == SETTINGS_MAX) {
         free(copy);
-        return -ENOMEM;
+        return -E2BIG;
     }
-    setting->value = copy;
-    memcpy(setting->key, key, key_size);
-    HASH_ADD_STR(config->settings, key, setting);
+    if (add(&config->settings, section, name, copy) == NULL)
+        return -ENOMEM;
+    config->n_settings++;
     return 0;
 }
 
@@ -328,26 +343,17 @@ const char *config_get(struct config *config, const char *name)
     char *value = raw != NULL ? expand(config, raw) : NULL;
     if (value == NULL)
         return NULL;
-    struct expansion *expansion;
-    HASH_FIND_STR(config->expansions, key, expansion);
-    if (expansion == NULL) {
-        size_t key_size = strlen(key) + 1;
-        expansion = malloc(sizeof *expansion + key_size);
-        if (expansion == NULL) {
-            free(value);
-            return NULL;
-        }
-        expansion->value = value;
-        memcpy(expansion->name, key, key_size);
-        HASH_ADD_STR(config->expansions, name, expansion);
-    } else if (strcmp(expansion->value, value) == 0) {
+    struct setting *last = find(&config->expansions, "", key);
+    if (last == NULL) {
+        last = add(&config->expansions, "", key, value);
+    } else if (strcmp(last->value, value) == 0) {
         /* What was handed out before stays valid. */
         free(value);
     } else {
-        free(expansion->value);
-        expansion->value = value;
+        free(last->value);
+        last->value = value;
     }
-    return expansion->value;
+    return last != NULL ? last->value : NULL;
 }
 
 /* The checked text of a known option; -ENOENT when it has none. */

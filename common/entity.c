@@ -29,9 +29,9 @@ int entity_parse(const char *text, struct entity_name *out)
         return -EINVAL;
     struct entity_name name = {0};
     size_t type_len = (size_t)(dot - text);
-    for (uint8_t type = ENTITY_MON; type <= ENTITY_CLIENT; type++) {
+    for (int type = ENTITY_MON; type <= ENTITY_CLIENT; type++) {
         if (strlen(type_names[type]) == type_len && memcmp(text, type_names[type], type_len) == 0)
-            name.type = type;
+            name.type = (uint8_t)type;
     }
     const char *id = dot + 1;
     size_t len = strnlen(id, ENTITY_ID_MAX + 1);

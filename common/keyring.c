@@ -52,10 +52,10 @@ static int grow(struct keyring *keyring)
     struct keyring_entry *entries = calloc(capacity, sizeof *entries);
     if (entries == NULL)
         return -ENOMEM;
-    if (keyring->n > 0)
+    if (keyring->entries != NULL) {
         memcpy(entries, keyring->entries, keyring->n * sizeof *entries);
-    if (keyring->entries != NULL)
         sodium_memzero(keyring->entries, keyring->capacity * sizeof *entries);
+    }
     free(keyring->entries);
     keyring->entries = entries;
     keyring->capacity = capacity;
@@ -73,6 +73,7 @@ static struct keyring_entry *find_or_add(struct keyring *keyring, const struct e
         *rc = grow(keyring);
     if (*rc != 0)
         return NULL;
+    assert(keyring->entries != NULL && keyring->n < keyring->capacity);
     entry = &keyring->entries[keyring->n++];
     entry->name = *name;
     return entry;
@@ -138,7 +139,7 @@ static int take_caps(struct parse *parse, const char *service, const char *value
         return -EINVAL;
     }
     memset(text, 0, AUTH_CAPS_TEXT_MAX);
-    memcpy(text, value, strlen(value));
+    memcpy(text, value, strlen(value) + 1);
     return 0;
 }
 

@@ -28,7 +28,7 @@ struct bounded_queue {
     size_t bytes;
     size_t bytes_limit;
     uint64_t refused; /* Pushes that failed, since the start. */
-    STAILQ_HEAD(, queue_item) items;
+    STAILQ_HEAD(queue_items, queue_item) items;
 };
 
 /* name stays valid as long as the queue. The limits are at least 1. */
