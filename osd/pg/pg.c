@@ -187,12 +187,20 @@ static void stop_working(struct pg *pg, bool discard)
     pg_learn_stop(pg);
 }
 
-void pg_destroy(struct pg *pg)
+void pg_stop(struct pg *pg)
 {
     stop_working(pg, false);
     pg_requests_refuse(pg);
     pg_writes_disown(pg);
     pg_objects_forget(pg);
+    pg->upstream = NULL;
+    if (pg->state != PG_STATE_LOADING)
+        pg->state = PG_STATE_STRAY;
+}
+
+void pg_destroy(struct pg *pg)
+{
+    pg_stop(pg);
     struct pg_async *async;
     while ((async = TAILQ_FIRST(&pg->asyncs))) {
         TAILQ_REMOVE(&pg->asyncs, async, link);

@@ -108,6 +108,8 @@ struct pg_request {
 struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store) MUST_CHECK;
 /* Reads state and log; then calls loaded. Errors end the OSD by fatal(). */
 void pg_load(struct pg *pg, void (*loaded)(void *ctx, struct pg *pg), void *ctx);
+/* Does nothing more by itself, while the store finishes what was submitted. */
+void pg_stop(struct pg *pg);
 /* Frees at once; nothing of it may be under way in the store any more, or ever call back. */
 void pg_destroy(struct pg *pg);
 

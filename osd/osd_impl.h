@@ -1,0 +1,277 @@
+/*
+ * The inside of an OSD process: shared by osd/osd*.c, private to them.
+ */
+#ifndef LIMPET_OSD_OSD_IMPL_H
+#define LIMPET_OSD_OSD_IMPL_H
+
+#include <uthash.h>
+
+#include "common/limpet.pb-c.h"
+#include "common/log.h"
+#include "osd/osd.h"
+#include "osd/pg/pg.h"
+
+enum {
+    OSD_SERVICE_KEYS_MAX = 8,
+    /* Messages of OSDs whose map is newer than ours. */
+    OSD_HELD_MAX = 8192,
+    OSD_HELD_BYTES_MAX = 64 * 1024 * 1024,
+    /* Requests of clients under way: bytes of one session and of all, and what each counts at
+     * least. Reading from clients stops above. */
+    OSD_SESSION_BYTES_MAX = 32 * 1024 * 1024,
+    OSD_CLIENT_BYTES_MAX = 96 * 1024 * 1024,
+    OSD_REQUEST_BYTES_MIN = 1024,
+    OSD_FREE_REQUESTS = 1024,
+    OSD_HEARTBEATS_MIN = 8, /* Peers to watch, when there are as many. */
+    OSD_LOADS_MAX = 8,      /* Placement groups read at the same time at the start. */
+    OSD_STEPS_MAX = 16,     /* Increments that are shown to the groups one by one. */
+    OSD_STATS_PGS_MAX = 2000,
+    OSD_FULL_PERCENT = 95,
+};
+
+#define OSD_HEARTBEAT_NS        (500 * MSEC_NS)
+#define OSD_GRACE_NS            (2 * SEC_NS)
+#define OSD_STATS_NS            (5 * SEC_NS)
+#define OSD_STATS_BUSY_NS       (1 * SEC_NS)
+#define OSD_STATS_SOON_NS       (50 * MSEC_NS)
+#define OSD_REPEAT_NS           (1 * SEC_NS)
+#define OSD_MON_ATTEMPT_NS      (2 * SEC_NS)
+#define OSD_MON_PAUSE_NS        (100 * MSEC_NS)
+#define OSD_MON_PAUSE_MAX_NS    (1 * SEC_NS)
+#define OSD_MON_SILENCE_NS      (4 * SEC_NS)
+#define OSD_MON_PATIENCE_NS     (4 * SEC_NS)
+#define OSD_REFUSED_PATIENCE_NS (15 * SEC_NS)
+#define OSD_PEER_RETRY_NS       (50 * MSEC_NS)
+#define OSD_PEER_RETRY_MAX_NS   (500 * MSEC_NS)
+#define OSD_STOP_NS             (3 * SEC_NS)
+#define OSD_STOP_POLL_NS        (10 * MSEC_NS)
+#define OSD_STOP_GONE_NS        (1 * SEC_NS)
+
+/* The first member of whatever a session's user pointer leads to. */
+enum session_kind { SESSION_OF_MON, SESSION_OF_PEER, SESSION_OF_GUEST };
+
+/* ---- Sessions that others opened ---- */
+
+struct osd_request {
+    struct pg_request pg;
+    struct osd_guest *guest;
+    size_t bytes;
+    bool waits_for_map; /* In osd->waiting. */
+    TAILQ_ENTRY(osd_request) guest_link;
+    TAILQ_ENTRY(osd_request) waiting_link;
+    SLIST_ENTRY(osd_request) free_link;
+};
+TAILQ_HEAD(osd_request_list, osd_request);
+
+struct osd_guest {
+    enum session_kind kind;
+    struct net_session *session;
+    size_t bytes; /* Of requests under way. */
+    bool paused;
+    struct osd_request_list requests;
+    TAILQ_ENTRY(osd_guest) link;
+};
+
+/* ---- Other OSDs ---- */
+
+struct osd_peer {
+    enum session_kind kind;
+    struct osd *osd;
+    UT_hash_handle hh;
+    int32_t id;
+    uint64_t instance; /* The process that the map names. */
+    struct net_address address;
+    struct net_session *session;
+    bool opened;
+    bool lost;   /* The session ended: a new one after a while, and then groups begin again. */
+    bool wanted; /* While the map is followed. */
+    uint32_t failures;
+    uint64_t heard_ns;
+    uint32_t report; /* Limpet__Wire__OsdFailure__Kind; 0: none. */
+    uint64_t reported_ns;
+    struct env_timer retry;
+};
+
+/* ---- Placement groups ---- */
+
+struct osd_pg {
+    UT_hash_handle hh;
+    struct pg_id id; /* The key: no padding, since calloc'd and copied by member. */
+    struct pg *pg;
+    bool stat_due;
+};
+
+/* A message that waits for a map. */
+struct osd_held {
+    struct net_session *session;
+    int32_t from;
+    struct message *message;
+    TAILQ_ENTRY(osd_held) link;
+};
+TAILQ_HEAD(osd_held_list, osd_held);
+
+/* ---- The monitor that we talk to ---- */
+
+struct osd_mon {
+    enum session_kind kind;
+    struct net_session *session;
+    bool live;
+    uint32_t current;
+    uint32_t tried; /* In this round. */
+    uint32_t rounds;
+    uint64_t heard_ns;
+    uint64_t pinged_ns;
+    uint64_t refused_since_ns; /* 0: not refused. */
+    uint64_t booted_ns;        /* When we last said that we are here. */
+    uint64_t boot_since_ns;    /* Since when we have been saying so in vain; 0: not. */
+    uint64_t subscribed_ns;
+    bool want_full;
+    struct env_timer timer; /* An attempt, or a pause between rounds. */
+};
+
+struct osd_service_key {
+    uint64_t id;
+    uint8_t key[32];
+};
+
+struct osd {
+    struct env *env;
+    struct store *store;
+    struct osd_options options;
+    struct net_address address; /* Where we listen. */
+    struct cluster_map *map;
+    struct pg_world world;
+    struct osd_pg *pgs;
+    bool stopping;
+    bool closing; /* The store is: nothing may be sent or submitted any more. */
+    bool failed;
+    bool was_up; /* The map showed this process as up. */
+
+    /* Loading: groups before us have been read. */
+    bool loaded;
+    uint32_t n_load;
+    uint32_t next_load;
+    uint32_t loading;
+    struct pg_id *load;
+
+    struct osd_mon mon;
+    struct auth_provider auth;
+    struct auth_ticket ticket;
+    uint64_t ticket_tid;
+    uint64_t ticket_asked_ns;
+    uint64_t ticket_renew_ns;
+    bool keys_wanted;
+    uint32_t n_keys;
+    struct osd_service_key keys[OSD_SERVICE_KEYS_MAX];
+    uint64_t next_tid;
+
+    uint64_t wanted_epoch; /* Somebody knows this map. */
+    uint64_t wanted_since_ns;
+
+    struct osd_peer *peers;
+    TAILQ_HEAD(, osd_guest) guests;
+    size_t client_bytes;
+    struct osd_request_list waiting; /* For a map. */
+    uint32_t n_free_requests;
+    SLIST_HEAD(, osd_request) free_requests;
+    struct osd_held_list held;
+    uint32_t n_held;
+    size_t held_bytes;
+
+    uint64_t heartbeat_ns, grace_ns, stats_ns;
+    struct env_timer tick;
+    uint64_t tick_due_ns;
+    struct env_timer stats_timer;
+    uint64_t stats_complete_ns; /* When all groups were told last. */
+    bool stats_all; /* All groups are to be told the next time. */
+    bool stats_soon;
+
+    struct env_timer stop_timer;
+    uint64_t stop_ns;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+};
+
+/* ---- osd.c ---- */
+
+void osd_fatal(struct osd *osd, int error, const char *why);
+struct osd_pg *osd_pg_find(const struct osd *osd, struct pg_id id);
+/* The map shows this very process as up. */
+bool osd_is_up(const struct osd *osd);
+
+/* ---- osd_auth.c ---- */
+
+void osd_auth_init(struct osd *osd);
+void osd_auth_fini(struct osd *osd);
+/* Asks for a ticket and keys when they are needed. */
+void osd_auth_refresh(struct osd *osd);
+void osd_auth_answered(struct osd *osd, const struct message *message);
+bool osd_auth_ready(const struct osd *osd);
+
+/* ---- osd_mon.c ---- */
+
+void osd_mon_init(struct osd *osd);
+void osd_mon_fini(struct osd *osd);
+void osd_mon_hunt(struct osd *osd);
+void osd_mon_opened(struct osd *osd);
+void osd_mon_closed(struct osd *osd, int error);
+void osd_mon_received(struct osd *osd, struct message *message);
+void osd_mon_tick(struct osd *osd);
+/* Packs and sends; nothing happens while no monitor is there. */
+void osd_mon_send(struct osd *osd, uint16_t type, const ProtobufCMessage *proto);
+void osd_mon_boot(struct osd *osd);
+void osd_mon_failure(struct osd *osd, int32_t id, uint64_t instance,
+                     Limpet__Wire__OsdFailure__Kind kind, uint64_t silent_ns);
+void osd_want_map(struct osd *osd, uint64_t epoch);
+
+/* ---- osd_map.c ---- */
+
+void osd_map_received(struct osd *osd, const struct message *message);
+/* Shows the map that came while groups were still being loaded. */
+void osd_map_show(struct osd *osd);
+/* Groups that have nothing to do any more are forgotten. */
+void osd_pgs_collect(struct osd *osd);
+int osd_pg_add(struct osd *osd, struct pg_id id, bool in_store) MUST_CHECK;
+
+/* ---- osd_peer.c ---- */
+
+/* Forgets processes that the map does not name any more. */
+void osd_peers_follow_map(struct osd *osd);
+/* Decides whom to watch: partners of placement groups, and a few more. */
+void osd_peers_choose(struct osd *osd);
+void osd_peers_fini(struct osd *osd, bool close);
+void osd_peers_tick(struct osd *osd, bool slept);
+void osd_peer_send(struct osd *osd, int32_t id, struct message *message);
+void osd_peer_opened(struct osd_peer *peer);
+void osd_peer_closed(struct osd_peer *peer, int error);
+void osd_peer_received(struct osd_peer *peer, struct message *message);
+
+/* ---- osd_guest.c ---- */
+
+void osd_guest_opened(struct osd *osd, struct net_session *session);
+void osd_guest_closed(struct osd *osd, struct net_session *session);
+void osd_guest_received(struct osd *osd, struct net_session *session, struct message *message);
+void osd_guest_drained(struct osd *osd, struct net_session *session);
+void osd_guests_close(struct osd *osd, bool close);
+void osd_request_done(void *ctx, struct pg_request *request, struct message *reply);
+/* A message about a placement group, from an OSD. */
+void osd_group_message(struct osd *osd, struct net_session *session, int32_t from,
+                       struct message *message);
+/* The map is newer: what waited for it is looked at again. */
+void osd_requests_retry(struct osd *osd);
+void osd_held_retry(struct osd *osd);
+void osd_held_drop(struct osd *osd, const struct net_session *session); /* NULL: all */
+
+/* ---- osd_stats.c ---- */
+
+void osd_stats_init(struct osd *osd);
+void osd_stats_due(struct osd *osd, struct osd_pg *entry);
+void osd_stats_complete(struct osd *osd);
+void osd_space_check(struct osd *osd);
+
+/* ---- osd_stop.c ---- */
+
+/* Frees everything; the store is closed, or must not be touched. */
+void osd_free(struct osd *osd);
+
+#endif
