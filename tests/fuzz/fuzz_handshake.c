@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/auth.h"
@@ -19,7 +20,7 @@ static int find_entity(void *ctx, const struct entity_name *name, struct auth_se
     (void)ctx;
     (void)name;
     *out = secret;
-    strcpy(caps, "allow r");
+    snprintf(caps, AUTH_CAPS_TEXT_MAX, "allow r");
     return 0;
 }
 

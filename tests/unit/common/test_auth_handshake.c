@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/auth.h"
@@ -38,7 +39,7 @@ static int find_entity(void *ctx, const struct entity_name *name, struct auth_se
     if (name->type != ENTITY_CLIENT || strcmp(name->id, "admin") != 0)
         return -ENOENT;
     *secret = admin_secret;
-    strcpy(caps, "allow rw pool=x");
+    snprintf(caps, AUTH_CAPS_TEXT_MAX, "allow rw pool=x");
     return 0;
 }
 
@@ -557,7 +558,7 @@ static int find_shared_key(void *ctx, const struct entity_name *name, struct aut
 {
     (void)ctx;
     *secret = admin_secret;
-    strcpy(caps, "allow *");
+    snprintf(caps, AUTH_CAPS_TEXT_MAX, "allow *");
     return name->type == ENTITY_MON ? 0 : -ENOENT;
 }
 

@@ -9,9 +9,9 @@ static uint8_t allowed(const char *text, const char *pool)
     struct caps caps;
     assert_int_equal(caps_parse(text, &caps), 0);
     uint8_t mask = 0;
-    for (uint8_t bit = CAP_READ; bit <= CAP_EXECUTE; bit = (uint8_t)(bit << 1)) {
-        if (caps_allow(&caps, bit, pool))
-            mask |= bit;
+    for (unsigned bit = CAP_READ; bit <= CAP_EXECUTE; bit <<= 1) {
+        if (caps_allow(&caps, (uint8_t)bit, pool))
+            mask |= (uint8_t)bit;
     }
     return mask;
 }

@@ -94,7 +94,7 @@ static void variables_are_expanded(void **state)
     assert_string_equal(config_get(config, "a"),
                         "osd.3 osd 3 3x limpet 6ba7b810-9dad-11d1-80b4-00c04fd430c8");
     assert_string_equal(config_get(config, "b"), "$unknown $ $$ ${id $5 100$");
-    assert_int_equal(atol(config_get(config, "c")), getpid());
+    assert_int_equal(strtol(config_get(config, "c"), NULL, 10), getpid());
     const char *host = config_get(config, "host");
     assert_true(host[0] != '\0' && strchr(host, '$') == NULL && strchr(host, '.') == NULL);
     assert_string_equal(config_get(config, "keyring"),

@@ -167,7 +167,7 @@ static char *read_file(const char *name)
 static pid_t pid_in_file(void)
 {
     char *text = read_file("osd.3.pid");
-    pid_t pid = (pid_t)atol(text);
+    pid_t pid = (pid_t)strtol(text, NULL, 10);
     free(text);
     assert_true(pid > 1);
     return pid;
