@@ -304,7 +304,9 @@ static int run_async(struct limpet_pool *pool, const char *name,
         completion->request = r;
         atomic_fetch_add(&completion->refs, 1);
         c->async_pending++;
-        loop_flush(c);
+        /* What callbacks submit leaves together, when the driver takes its next turn. */
+        if (!loop_on_driver(c))
+            loop_flush(c);
     }
     pthread_mutex_unlock(&c->lock);
     if (rc != 0) {

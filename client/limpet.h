@@ -26,8 +26,8 @@
  * functions but the limpet_aio_ ones) drives the network itself when nobody else does. The first
  * asynchronous request starts a thread of the library; callbacks are made on that thread, one
  * after the other, in the order of completion. A callback may call every function but
- * limpet_cluster_destroy(); while it runs, other callbacks wait. The library uses no signals and
- * does not survive fork() in the child.
+ * limpet_cluster_destroy(); while it runs, other callbacks wait, and what it submits leaves when it
+ * returns or waits. The library uses no signals and does not survive fork() in the child.
  *
  * Memory. Names and data passed in may be reused when the function returns; where data is handed
  * over or must stay, the function says so. What the library allocates for the caller is released
@@ -235,7 +235,8 @@ LIMPET_API void limpet_buffer_destroy(struct limpet_buffer *buffer);
 /* ---- Operations of several steps ---- */
 
 /*
- * Steps are executed in order, all or none. An op is used once, by limpet_operate() or
+ * Steps are executed in order, all or none; they either all read or all write (-EINVAL when they
+ * are mixed). An op is used once, by limpet_operate() or
  * limpet_aio_operate(), and destroyed by the caller after the request's end; results are then in
  * the places that the steps named. A step's result, where asked for, is 0 or its negative errno.
  * Adding a step returns -E2BIG beyond LIMPET_OP_STEPS_MAX, -ENOMEM, -EFBIG.

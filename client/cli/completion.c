@@ -1,0 +1,221 @@
+/*
+ * Completions: a small script for each shell, which asks the program itself what may stand in the
+ * place of the word at the cursor (limpet __complete WORD...). So the table is the only place that
+ * knows.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/cli/cli.h"
+
+static const char bash_script[] = "_limpet() {\n"
+                                  "    local line\n"
+                                  "    COMPREPLY=()\n"
+                                  "    while IFS= read -r line; do\n"
+                                  "        case $line in\n"
+                                  "        @file) compopt -o default; COMPREPLY=(); return ;;\n"
+                                  "        *) COMPREPLY+=(\"${line%%$'\\t'*}\") ;;\n"
+                                  "        esac\n"
+                                  "    done < <(\"${COMP_WORDS[0]}\" __complete -- "
+                                  "\"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+                                  "}\n"
+                                  "complete -F _limpet limpet\n";
+
+static const char zsh_script[] =
+    "#compdef limpet\n"
+    "_limpet() {\n"
+    "    local -a choices\n"
+    "    local line\n"
+    "    while IFS= read -r line; do\n"
+    "        if [[ $line == @file ]]; then _files; return; fi\n"
+    "        choices+=(\"${${line%%$'\\t'*}//:/\\\\:}:${line#*$'\\t'}\")\n"
+    "    done < <($words[1] __complete -- \"${(@)words[2,$CURRENT]}\" 2>/dev/null)\n"
+    "    _describe limpet choices\n"
+    "}\n"
+    "compdef _limpet limpet\n";
+
+static const char fish_script[] =
+    "function __limpet_complete\n"
+    "    set -l words (commandline -opc)\n"
+    "    for line in ($words[1] __complete -- $words[2..-1] (commandline -ct) 2>/dev/null)\n"
+    "        if test \"$line\" = @file\n"
+    "            __fish_complete_path (commandline -ct)\n"
+    "        else\n"
+    "            echo $line\n"
+    "        end\n"
+    "    end\n"
+    "end\n"
+    "complete -c limpet -f -a '(__limpet_complete)'\n";
+
+int run_completion(struct cli *cli)
+{
+    const char *shell = cli->words[0];
+    if (strcmp(shell, "bash") == 0)
+        fputs(bash_script, stdout);
+    else if (strcmp(shell, "zsh") == 0)
+        fputs(zsh_script, stdout);
+    else if (strcmp(shell, "fish") == 0)
+        fputs(fish_script, stdout);
+    else
+        fail(22, "'%s' is none of bash, zsh and fish", shell);
+    return 0;
+}
+
+/* ---- What may stand there ---- */
+
+/* A choice with its explanation, if it begins with what was typed. */
+static void offer(const char *typed, const char *choice, const char *explanation)
+{
+    if (strncmp(choice, typed, strlen(typed)) == 0)
+        printf("%s\t%s\n", choice, explanation != NULL ? explanation : "");
+}
+
+static void offer_choices(const char *typed, const char *choices)
+{
+    char text[256];
+    snprintf(text, sizeof text, "%s", choices);
+    char *save = NULL;
+    for (char *one = strtok_r(text, "|", &save); one != NULL; one = strtok_r(NULL, "|", &save))
+        offer(typed, one, "");
+}
+
+static void offer_options(const char *typed, const struct cli_option *options)
+{
+    for (const struct cli_option *o = options; o != NULL && o->name != NULL; o++) {
+        char text[80];
+        snprintf(text, sizeof text, "--%s", o->name);
+        if (!o->hidden)
+            offer(typed, text, o->help);
+    }
+}
+
+/* What comes from the cluster is asked for only when it answers soon. */
+static void offer_pools(struct cli *cli, const char *typed)
+{
+    struct limpet_pool_entry *pools;
+    size_t n;
+    if (limpet_cluster_create(&cli->cluster, NULL) != 0 ||
+        limpet_cluster_config_file(cli->cluster, NULL) != 0 ||
+        limpet_cluster_config_set(cli->cluster, "connect_timeout", "1s") != 0 ||
+        limpet_cluster_connect(cli->cluster) != 0 ||
+        limpet_pool_list(cli->cluster, &pools, &n) != 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        offer(typed, pools[i].name, "pool");
+    limpet_free(pools);
+}
+
+static void offer_value(struct cli *cli, const char *typed, enum cli_complete complete,
+                        const char *choices)
+{
+    if (choices != NULL)
+        offer_choices(typed, choices);
+    else if (complete == CLI_COMPLETE_FILE)
+        printf("@file\n");
+    else if (complete == CLI_COMPLETE_POOL)
+        offer_pools(cli, typed);
+}
+
+static const struct cli_option *find(const struct cli_option *options, const char *word)
+{
+    for (const struct cli_option *o = options; o != NULL && o->name != NULL; o++) {
+        if (strncmp(word, "--", 2) == 0 ? strcmp(word + 2, o->name) == 0
+                                        : word[1] == o->letter && word[2] == 0)
+            return o;
+    }
+    return NULL;
+}
+
+/* The words of a command that stand before the cursor, without options. */
+struct context {
+    char path[128];
+    const struct cli_command *command;
+    int n_arguments;
+    const struct cli_option
+        *awaits; /* An option that the last word was, and whose value is next. */
+};
+
+static void add_word(struct context *context, const char *word)
+{
+    char longer[256];
+    snprintf(longer, sizeof longer, "%s%s%.100s", context->path, context->path[0] ? " " : "", word);
+    const struct cli_command *found = cli_command_find(longer);
+    if (found != NULL && context->n_arguments == 0) {
+        context->command = found;
+        snprintf(context->path, sizeof context->path, "%.127s", longer);
+    } else {
+        context->n_arguments++;
+    }
+}
+
+static void read_context(const struct cli *cli, struct context *context)
+{
+    for (int i = 0; i + 1 < cli->n_words; i++) {
+        const char *word = cli->words[i];
+        if (context->awaits != NULL) {
+            context->awaits = NULL;
+            continue;
+        }
+        if (word[0] != '-' || word[1] == 0) {
+            add_word(context, word);
+            continue;
+        }
+        const struct cli_option *option =
+            find(context->command != NULL ? context->command->options : NULL, word);
+        if (option == NULL)
+            option = find(cli_global_options, word);
+        context->awaits = option != NULL && option->type != CLI_FLAG ? option : NULL;
+    }
+}
+
+static void offer_commands(const char *typed, const char *path)
+{
+    size_t len = strlen(path);
+    const char *last = "";
+    size_t last_len = 0;
+    for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+        bool below = len == 0 || (strncmp(c->path, path, len) == 0 && c->path[len] == ' ');
+        if (c->hidden || !below)
+            continue;
+        const char *word = c->path + len + (len > 0);
+        size_t word_len = strcspn(word, " ");
+        /* Commands of a group stand together; its first word is offered once. */
+        if (word_len == last_len && strncmp(word, last, word_len) == 0)
+            continue;
+        char text[64];
+        snprintf(text, sizeof text, "%.*s", (int)word_len, word);
+        offer(typed, text, c->summary);
+        last = word;
+        last_len = word_len;
+    }
+}
+
+static void offer_argument(struct cli *cli, const char *typed, const struct context *context)
+{
+    int at = 0;
+    for (const struct cli_param *p = context->command->params; p != NULL && p->name != NULL; p++) {
+        if (at++ == context->n_arguments || p->many) {
+            offer_value(cli, typed, p->complete, p->choices);
+            return;
+        }
+    }
+}
+
+int run_complete(struct cli *cli)
+{
+    struct context context = {0};
+    const char *typed = cli->n_words > 0 ? cli->words[cli->n_words - 1] : "";
+    read_context(cli, &context);
+    if (context.awaits != NULL) {
+        offer_value(cli, typed, context.awaits->complete, context.awaits->choices);
+    } else if (typed[0] == '-') {
+        if (context.command != NULL)
+            offer_options(typed, context.command->options);
+        offer_options(typed, cli_global_options);
+    } else if (context.command == NULL || cli_command_is_group(context.command)) {
+        offer_commands(typed, context.path);
+    } else {
+        offer_argument(cli, typed, &context);
+    }
+    return 0;
+}
