@@ -31,6 +31,14 @@ static void on_received(void *ctx, struct net_session *session, struct message *
         op_reply(c, session->user, message);
 }
 
+/* Operations that were held back, because the session had too much to carry, may go now. */
+static void on_drained(void *ctx, struct net_session *session)
+{
+    struct client *c = ctx;
+    if (!is_mon(c, session))
+        client_schedule(c, true);
+}
+
 static void on_closed(void *ctx, struct net_session *session, int error)
 {
     struct client *c = ctx;
@@ -44,6 +52,7 @@ static const struct net_handlers handlers = {
     .opened = on_opened,
     .received = on_received,
     .closed = on_closed,
+    .drained = on_drained,
 };
 
 /* ---- The task ---- */

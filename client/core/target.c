@@ -274,7 +274,7 @@ static void pg_send(struct client_pg *pg)
         return;
     assert(pg->osd == NULL || pg->osd == osd);
     pg->osd = osd;
-    while (pg->unsent != NULL) {
+    while (pg->unsent != NULL && osd->session->queued_bytes <= NET_QUEUE_LIMIT) {
         struct message *m = op_message(c, pg->unsent);
         if (m == NULL) {
             env_timer_after(c->env, &pg->retry, PG_RETRY_MAX_NS);
@@ -304,7 +304,7 @@ int target_add(struct client *c, struct client_op *op)
     if (pg->unsent == NULL)
         pg->unsent = op;
     pg_send(pg);
-    if (op->state == CLIENT_OP_UNSENT)
+    if (pg->osd == NULL)
         mon_link_busy(c);
     return 0;
 }
@@ -427,7 +427,7 @@ bool target_stalled(const struct client *c)
     const struct client_pg *pg;
     TAILQ_FOREACH(pg, &c->active, link)
     {
-        if (pg->unsent != NULL || now - TAILQ_FIRST(&pg->ops)->submitted_ns > MON_PING_BUSY_NS)
+        if (now - TAILQ_FIRST(&pg->ops)->submitted_ns > MON_PING_BUSY_NS)
             return true;
     }
     return false;
