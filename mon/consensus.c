@@ -821,7 +821,8 @@ static bool may_wait(const struct consensus *c, const struct raft_message *messa
 {
     const struct io_request *request;
 
-    STAILQ_FOREACH (request, &c->requests, link) {
+    STAILQ_FOREACH(request, &c->requests, link)
+    {
         if (request->kind != IO_APPEND)
             return false;
     }
@@ -921,9 +922,8 @@ int consensus_mkfs(struct env *env, const struct map_mon *mons, uint32_t n)
     raft_configuration_init(&configuration);
     for (uint32_t i = 0; i < n && rc == 0; i++) {
         char address[NET_ADDRESS_TEXT_MAX];
-        int error = raft_configuration_add(&configuration, mons[i].id,
-                                           net_address_format(&mons[i].address, address),
-                                           RAFT_VOTER);
+        int error = raft_configuration_add(
+            &configuration, mons[i].id, net_address_format(&mons[i].address, address), RAFT_VOTER);
         rc = error == 0 ? 0 : error == RAFT_NOMEM ? -ENOMEM : -EINVAL;
     }
     if (rc == 0 && raft_configuration_encode(&configuration, &buf) != 0)
@@ -1083,11 +1083,12 @@ void consensus_state(const struct consensus *c, struct consensus_state *out)
 {
     static const char *const roles[] = {"stopped", "follower", "candidate", "leader"};
 
-    *out = (struct consensus_state){.role = c->raft.state < 4 ? roles[c->raft.state] : "?",
-                                    .term = c->raft.current_term,
-                                    .leader = c->leader,
-                                    .last_index = raft_last_index((struct raft *)(uintptr_t)&c->raft),
-                                    .applied = c->raft.last_applied};
+    *out =
+        (struct consensus_state){.role = c->raft.state < 4 ? roles[c->raft.state] : "?",
+                                 .term = c->raft.current_term,
+                                 .leader = c->leader,
+                                 .last_index = raft_last_index((struct raft *)(uintptr_t)&c->raft),
+                                 .applied = c->raft.last_applied};
 }
 
 const struct log_store *consensus_log(const struct consensus *c)

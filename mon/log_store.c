@@ -150,8 +150,7 @@ static int meta_load(struct log_store *store, char why[LOG_STORE_WHY_MAX])
         ssize_t got = env_file_read(store->env, store->meta, &slots[i], sizeof slots[i],
                                     (uint64_t)i * LOG_META_SLOT_BYTES);
         if (got < 0) {
-            snprintf(why, LOG_STORE_WHY_MAX, "cannot read %s: %s", META_FILE,
-                     error_text((int)got));
+            snprintf(why, LOG_STORE_WHY_MAX, "cannot read %s: %s", META_FILE, error_text((int)got));
             return (int)got;
         }
         if (meta_valid(&slots[i]) && (best < 0 || slots[i].sequence > slots[best].sequence))
@@ -612,8 +611,7 @@ int log_store_append(struct log_store *store, uint64_t term, uint16_t type, cons
         store->queue = queue;
         store->queue_capacity = capacity;
     }
-    struct log_slot slot = {
-        .term = term, .offset = store->end, .len = (uint32_t)len, .type = type};
+    struct log_slot slot = {.term = term, .offset = store->end, .len = (uint32_t)len, .type = type};
     int rc = slot_add(store, &slot);
     if (rc != 0)
         return rc;

@@ -399,9 +399,8 @@ int evaluate_osd(struct change *change, int32_t osd)
         for (uint32_t seed = 0; seed < pool->pg_num && rc == 0; seed++) {
             struct pg_id id = {.pool = pool->id, .seed = seed};
             const struct map_pg *entry = map_pg_entry(map, id);
-            bool member = entry != NULL
-                              ? list_has(entry->members, entry->n, osd)
-                              : list_has(wanted[seed].osds, wanted[seed].n, osd);
+            bool member = entry != NULL ? list_has(entry->members, entry->n, osd)
+                                        : list_has(wanted[seed].osds, wanted[seed].n, osd);
             if (!member)
                 continue;
             struct pg_event event = {.before = &wanted[seed],
@@ -488,8 +487,11 @@ int evaluate_add(struct change *change, const struct map_pool *pool, uint32_t se
 
     if (wanted == NULL)
         return change_break(change, -ENOMEM);
-    struct pg_event event = {
-        .before = &wanted[seed], .after = &wanted[seed], .touched = -1, .added = osd, .removed = -1};
+    struct pg_event event = {.before = &wanted[seed],
+                             .after = &wanted[seed],
+                             .touched = -1,
+                             .added = osd,
+                             .removed = -1};
     int rc = pg_evaluate(change, pool, seed, &event);
     return rc == 0 ? change_flush(change) : rc;
 }

@@ -115,8 +115,8 @@ int machine_osd_reweight(struct change *change, int32_t id, uint32_t weight) MUS
 int machine_osd_remove(struct change *change, int32_t id, bool force) MUST_CHECK;
 
 /*
- * R3. -ESTALE: config is not the group's; -EPERM: `from` is not its primary; -EINVAL: the OSD is not
- * up, another process, not wanted or a member already; -ENOENT: no such group.
+ * R3. -ESTALE: config is not the group's; -EPERM: `from` is not its primary; -EINVAL: the OSD is
+ * not up, another process, not wanted or a member already; -ENOENT: no such group.
  */
 struct machine_add_member {
     struct pg_id pg;
@@ -129,8 +129,8 @@ int machine_pg_add_member(struct change *change, const struct machine_add_member
 
 struct machine_pool_create {
     const char *name;
-    uint32_t pg_num;  /* 0: the system chooses */
-    uint32_t size;    /* 0: default */
+    uint32_t pg_num; /* 0: the system chooses */
+    uint32_t size;   /* 0: default */
     uint32_t min_size;
     const char *rule; /* NULL: the first replicated one */
 };

@@ -45,7 +45,8 @@ int machine_initial(struct change *change, const struct machine_initial *initial
     return rc == 0 ? change_flush(change) : rc;
 }
 
-static_assert((int)CRUSH_NAME_MAX <= (int)MAP_HOST_MAX, "a host's bucket and its OSDs share the name");
+static_assert((int)CRUSH_NAME_MAX <= (int)MAP_HOST_MAX,
+              "a host's bucket and its OSDs share the name");
 
 /* The name of a host, with what CRUSH and the map do not allow replaced. */
 static void host_clean(const char *host, char out[CRUSH_NAME_MAX + 1])

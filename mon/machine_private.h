@@ -13,7 +13,7 @@ struct wanted {
 struct change {
     struct machine *machine;
     const struct cluster_map *base;
-    struct cluster_map *map;    /* base with all events so far. */
+    struct cluster_map *map; /* base with all events so far. */
     uint64_t base_epoch;
     struct map_increment *all;  /* Of all events. */
     struct map_increment *part; /* Staged, and not yet in `map`. */
@@ -40,8 +40,8 @@ void machine_forget_pool(struct machine *machine, uint64_t pool);
 /* After a change of liveness of an OSD that leaves CRUSH's results as they are: R1. */
 int evaluate_osd(struct change *change, int32_t osd) MUST_CHECK;
 /*
- * After a change that may alter CRUSH's results (and the liveness of `osd`, unless it is -1): R1 and
- * R2 for all groups.
+ * After a change that may alter CRUSH's results (and the liveness of `osd`, unless it is -1): R1
+ * and R2 for all groups.
  */
 int evaluate_all(struct change *change, int32_t osd) MUST_CHECK;
 /* The same after an OSD was removed together with all its data: it leaves every set. */

@@ -30,6 +30,15 @@ struct mon_options {
     uint32_t osd_down_out_seconds;     /* A down OSD is marked out after this; 0: never. */
     uint32_t osd_beacon_grace_seconds; /* No beacon for this long: down; 0: default. */
     uint32_t snapshot_entries;         /* Raft entries between snapshots; 0: default. */
+    /* CRUSH type over which a new cluster spreads replicas: 0 osd, 1 host. */
+    uint16_t crush_chooseleaf_type;
+    uint8_t pool_size;     /* Of new pools; 0: default. */
+    uint8_t pool_min_size; /* 0: from the size. */
+    double nearfull_ratio; /* Used share of an OSD that is warned about; 0: default 0.85. */
+    double full_ratio;     /* 0: default 0.95 */
+    /* The monitor cannot go on (its log failed): the process must end. May be NULL. */
+    void (*fatal)(void *ctx, int error, const char *why);
+    void *fatal_ctx;
 };
 
 /*
@@ -55,6 +64,8 @@ void mon_abandon(struct mon *mon);
 /* The latest committed map that this monitor has applied. Valid until the next event. */
 const struct cluster_map *mon_map(const struct mon *mon);
 bool mon_is_leader(const struct mon *mon);
+/* The cluster that the data directory belongs to. */
+struct uuid mon_fsid(const struct mon *mon);
 
 /*
  * How the world authenticates this monitor's peers: the monitors' shared key, and the database.

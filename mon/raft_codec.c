@@ -276,8 +276,7 @@ static int decode_append_entries(const Limpet__Wire__RaftMessage *wire,
     out->prev_log_term = wire->index_term;
     out->leader_commit = wire->commit;
     /* The term of a position is 0 exactly where there is no entry. */
-    if ((out->prev_log_index == 0) != (out->prev_log_term == 0) ||
-        out->prev_log_term > out->term)
+    if ((out->prev_log_index == 0) != (out->prev_log_term == 0) || out->prev_log_term > out->term)
         return -EBADMSG;
     return decode_entries(wire, payload, out);
 }
@@ -349,9 +348,8 @@ static int decode_body(const Limpet__Wire__RaftMessage *wire, const struct buf_s
     case RAFT_IO_INSTALL_SNAPSHOT:
         return decode_snapshot(wire, payload, &out->install_snapshot);
     case RAFT_IO_TIMEOUT_NOW:
-        out->timeout_now = (struct raft_timeout_now){.term = wire->term,
-                                                     .last_log_index = wire->index,
-                                                     .last_log_term = wire->index_term};
+        out->timeout_now = (struct raft_timeout_now){
+            .term = wire->term, .last_log_index = wire->index, .last_log_term = wire->index_term};
         return 0;
     default:
         return -EBADMSG;

@@ -1,9 +1,10 @@
 /*
- * libraft's messages and configurations as bytes: MSG_RAFT with a RaftMessage (common/limpet.proto).
+ * libraft's messages and configurations as bytes: MSG_RAFT with a RaftMessage
+ * (common/limpet.proto).
  *
  * A decoded message is sound: bounded, its entries in order of term, its configurations readable.
- * Its memory is allocated as libraft wants it: the entries and their data by raft_malloc(), the data
- * of all entries in one batch.
+ * Its memory is allocated as libraft wants it: the entries and their data by raft_malloc(), the
+ * data of all entries in one batch.
  */
 #ifndef LIMPET_MON_RAFT_CODEC_H
 #define LIMPET_MON_RAFT_CODEC_H

@@ -50,8 +50,8 @@ int mon_entry_encode(const struct mon_entry_builder *entry, struct encoder *out)
 
 /*
  * Applies an entry. *increment and *len point at the map's increment inside `data`'s unpacked copy,
- * which *unpacked holds: free it with mon_entry_release(). -EBADMSG: it cannot be applied; the state
- * is then unchanged.
+ * which *unpacked holds: free it with mon_entry_release(). -EBADMSG: it cannot be applied; the
+ * state is then unchanged.
  */
 struct mon_applied {
     const void *increment; /* NULL: the map did not change. */

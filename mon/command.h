@@ -1,0 +1,69 @@
+/*
+ * Commands: JSON objects {"prefix": "osd pool create", ...} with Ceph's names and arguments, and
+ * text or JSON for an answer. The leader runs all of them. A command that changes something is
+ * staged like any other event and answered once it is committed; each may be repeated.
+ */
+#ifndef LIMPET_MON_COMMAND_H
+#define LIMPET_MON_COMMAND_H
+
+#include "mon/leader.h"
+
+struct command_call {
+    struct leader *leader;
+    struct mon *mon;
+    struct request *request;
+    json_t *args;
+    const struct cluster_map *map; /* As it is; or, of a change, with what was staged before. */
+    struct batch *batch;           /* NULL: it only reads. */
+    bool json;
+    bool pretty;
+};
+
+struct command {
+    const char *prefix;
+    uint8_t caps; /* That the sender must have at the monitors. */
+    bool change;
+    int (*run)(struct command_call *call);
+    const char *arguments;
+    const char *help;
+};
+
+/* ---- For implementations ---- */
+
+/* Adds text to the output. */
+void call_print(struct command_call *call, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Makes a JSON value the output; takes over the reference. -ENOMEM */
+int call_json(struct command_call *call, json_t *value) MUST_CHECK;
+/* Sets the line for a person; returns error. */
+int call_say(struct command_call *call, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* A text argument, NULL when there is none. */
+const char *call_text(const struct command_call *call, const char *name);
+/* The same; when it is missing, says so and returns NULL. */
+const char *call_need(struct command_call *call, const char *name);
+/* A number, given as such or as text. -ENOENT: not given; -EINVAL, which it explains. */
+int call_number(struct command_call *call, const char *name, uint64_t *out) MUST_CHECK;
+bool call_flag(const struct command_call *call, const char *name);
+/* An OSD's number from "3" or "osd.3"; -EINVAL, which it explains. */
+int call_osd_id(struct command_call *call, const char *text, int32_t *out) MUST_CHECK;
+/* The pool of argument `name`; NULL when there is none, which it explains by *error. */
+const struct map_pool *call_pool(struct command_call *call, const char *name, int *error);
+
+/* "1.5 GiB", "12 MiB", "0 B" */
+const char *format_bytes(double bytes, char text[32]);
+/* "12s", "5m", "3h", "2d" */
+const char *format_age(uint64_t ns, char text[16]);
+
+/* ---- Tables, one a file ---- */
+
+extern const struct command commands_mon[];
+extern const struct command commands_osd[];
+extern const struct command commands_pool[];
+extern const struct command commands_pg[];
+extern const struct command commands_auth[];
+extern const struct command commands_status[];
+extern const struct command commands_health[];
+
+#endif

@@ -1,0 +1,167 @@
+/* Commands about placement groups. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mon/command.h"
+#include "mon/summary.h"
+
+static json_t *ids_json(const int32_t *ids, uint8_t n)
+{
+    json_t *list = json_array();
+
+    for (uint8_t i = 0; i < n; i++)
+        json_array_append_new(list, json_integer(ids[i]));
+    return list;
+}
+
+static const char *ids_text(const int32_t *ids, uint8_t n, char *out, size_t size)
+{
+    size_t at = (size_t)snprintf(out, size, "[");
+
+    for (uint8_t i = 0; i < n && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s%d", i > 0 ? "," : "", ids[i]);
+    if (at < size)
+        snprintf(out + at, size - at, "]");
+    return out;
+}
+
+static json_t *pg_json(const struct mon *mon, const struct map_pool *pool, uint32_t seed)
+{
+    struct pg_condition pg;
+    struct pg_id id = {.pool = pool->id, .seed = seed};
+    const struct pg_stat *stat = stats_pg(mon->stats, id);
+    char text[PG_ID_TEXT_MAX];
+
+    summary_pg(mon, pool, seed, &pg);
+    json_t *value = json_pack(
+        "{s:s, s:s, s:I, s:o, s:o, s:o, s:i, s:{s:I, s:I}}", "pgid", pg_id_format(id, text),
+        "state", pg.state, "config", (json_int_t)pg.view.config, "up",
+        ids_json(pg.view.wanted, pg.view.n_wanted), "acting",
+        ids_json(pg.view.members, pg.view.n_members), "learners",
+        ids_json(pg.view.learners, pg.view.n_learners), "acting_primary", (int)pg.view.primary,
+        "stat_sum", "num_objects", (json_int_t)(stat != NULL ? stat->objects : 0), "num_bytes",
+        (json_int_t)(stat != NULL ? stat->bytes : 0));
+    if (stat != NULL && stat->waiting != NULL)
+        json_object_set_new(value, "waiting", json_string(stat->waiting));
+    return value;
+}
+
+static void pg_line(struct command_call *call, const struct map_pool *pool, uint32_t seed)
+{
+    struct pg_condition pg;
+    struct pg_id id = {.pool = pool->id, .seed = seed};
+    const struct pg_stat *stat = stats_pg(call->mon->stats, id);
+    char text[PG_ID_TEXT_MAX];
+    char wanted[96];
+    char members[96];
+    char bytes[32];
+
+    summary_pg(call->mon, pool, seed, &pg);
+    call_print(call, "%-10s %-36s %8" PRIu64 " %10s  %-16s %-16s %" PRIu64 "%s%s\n",
+               pg_id_format(id, text), pg.state, stat != NULL ? stat->objects : 0,
+               format_bytes(stat != NULL ? (double)stat->bytes : 0, bytes),
+               ids_text(pg.view.wanted, pg.view.n_wanted, wanted, sizeof wanted),
+               ids_text(pg.view.members, pg.view.n_members, members, sizeof members),
+               pg.view.config, stat != NULL && stat->waiting != NULL ? "  " : "",
+               stat != NULL && stat->waiting != NULL ? stat->waiting : "");
+}
+
+static int run_ls(struct command_call *call)
+{
+    const struct map_pool *only = NULL;
+    json_t *list = json_array();
+    int rc = 0;
+
+    if (call_text(call, "pool") != NULL) {
+        only = call_pool(call, "pool", &rc);
+        if (only == NULL) {
+            json_decref(list);
+            return rc;
+        }
+    }
+    if (!call->json)
+        call_print(call, "%-10s %-36s %8s %10s  %-16s %-16s %s\n", "PG", "STATE", "OBJECTS",
+                   "BYTES", "UP", "ACTING", "CONFIG");
+    for (uint32_t i = 0; i < call->map->n_pools; i++) {
+        const struct map_pool *pool = &call->map->pools[i];
+        if (only != NULL && only != pool)
+            continue;
+        for (uint32_t seed = 0; seed < pool->pg_num; seed++) {
+            if (call->json)
+                json_array_append_new(list, pg_json(call->mon, pool, seed));
+            else
+                pg_line(call, pool, seed);
+        }
+    }
+    if (call->json)
+        return call_json(call, json_pack("{s:o}", "pg_stats", list));
+    json_decref(list);
+    return 0;
+}
+
+static int run_map(struct command_call *call)
+{
+    const char *text = call_need(call, "pgid");
+    char *end = NULL;
+
+    if (text == NULL)
+        return -EINVAL;
+    uint64_t pool_id = strtoull(text, &end, 10);
+    uint64_t seed = 0;
+    bool good = end != text && *end == '.';
+    if (good) {
+        const char *hex = end + 1;
+        seed = strtoull(hex, &end, 16);
+        good = end != hex && *end == '\0';
+    }
+    if (!good)
+        return call_say(call, -EINVAL, "'%.32s' is no placement group: give POOL.SEED, as in 1.2f",
+                        text);
+    const struct map_pool *pool = map_pool(call->map, pool_id);
+    if (pool == NULL || seed >= pool->pg_num)
+        return call_say(call, -ENOENT, "there is no placement group '%.32s'", text);
+    if (call->json) {
+        json_t *value = pg_json(call->mon, pool, (uint32_t)seed);
+        json_object_set_new(value, "epoch", json_integer((json_int_t)call->map->epoch));
+        return call_json(call, value);
+    }
+    struct pg_condition pg;
+    char wanted[96];
+    char members[96];
+    summary_pg(call->mon, pool, (uint32_t)seed, &pg);
+    call_print(call, "osdmap e%" PRIu64 " pg %s -> up %s acting %s\n", call->map->epoch, text,
+               ids_text(pg.view.wanted, pg.view.n_wanted, wanted, sizeof wanted),
+               ids_text(pg.view.members, pg.view.n_members, members, sizeof members));
+    return 0;
+}
+
+static int run_stat(struct command_call *call)
+{
+    struct summary summary;
+
+    summary_make(call->mon, &summary);
+    if (call->json) {
+        json_t *states = json_object();
+        for (uint32_t i = 0; i < summary.n_states; i++)
+            json_object_set_new(states, summary.states[i].text,
+                                json_integer((json_int_t)summary.states[i].count));
+        return call_json(call, json_pack("{s:I, s:o}", "num_pgs", (json_int_t)summary.n_pgs,
+                                         "pgs_by_state", states));
+    }
+    call_print(call, "%" PRIu64 " pgs:", summary.n_pgs);
+    for (uint32_t i = 0; i < summary.n_states; i++)
+        call_print(call, "%s %" PRIu64 " %s", i > 0 ? "," : "", summary.states[i].count,
+                   summary.states[i].text);
+    call_print(call, "\n");
+    return 0;
+}
+
+const struct command commands_pg[] = {
+    {"pg dump", CAP_READ, false, run_ls, "", "all placement groups"},
+    {"pg ls", CAP_READ, false, run_ls, "[pool]", "placement groups, of one pool if given"},
+    {"pg map", CAP_READ, false, run_map, "pgid", "where a placement group is"},
+    {"pg stat", CAP_READ, false, run_stat, "", "the placement groups in one line"},
+    {0},
+};

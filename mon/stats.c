@@ -1,0 +1,297 @@
+#include "mon/stats.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/env.h"
+
+struct pool_stats {
+    uint64_t pool;
+    uint32_t pg_num;
+    struct pg_stat *pgs;
+};
+
+struct stats {
+    int32_t n_osds;
+    struct osd_stat *osds;
+    uint32_t n_pools;
+    struct pool_stats *pools;
+};
+
+struct stats *stats_create(void)
+{
+    return calloc(1, sizeof(struct stats));
+}
+
+static void pool_free(struct pool_stats *pool)
+{
+    for (uint32_t i = 0; i < pool->pg_num; i++)
+        free(pool->pgs[i].waiting);
+    free(pool->pgs);
+}
+
+void stats_clear(struct stats *stats)
+{
+    for (uint32_t i = 0; i < stats->n_pools; i++)
+        pool_free(&stats->pools[i]);
+    free(stats->pools);
+    free(stats->osds);
+    memset(stats, 0, sizeof *stats);
+}
+
+void stats_destroy(struct stats *stats)
+{
+    if (stats == NULL)
+        return;
+    stats_clear(stats);
+    free(stats);
+}
+
+static struct osd_stat *osd_make(struct stats *stats, int32_t id)
+{
+    if (id >= stats->n_osds) {
+        struct osd_stat *osds = realloc(stats->osds, ((size_t)id + 1) * sizeof *osds);
+        if (osds == NULL)
+            return NULL;
+        memset(osds + stats->n_osds, 0, (size_t)(id + 1 - stats->n_osds) * sizeof *osds);
+        stats->osds = osds;
+        stats->n_osds = id + 1;
+    }
+    return &stats->osds[id];
+}
+
+static struct pool_stats *pool_find(const struct stats *stats, uint64_t id)
+{
+    for (uint32_t i = 0; i < stats->n_pools; i++) {
+        if (stats->pools[i].pool == id)
+            return &stats->pools[i];
+    }
+    return NULL;
+}
+
+static struct pool_stats *pool_make(struct stats *stats, const struct map_pool *info)
+{
+    struct pool_stats *pool = pool_find(stats, info->id);
+
+    if (pool == NULL) {
+        struct pool_stats *pools =
+            realloc(stats->pools, (stats->n_pools + 1) * sizeof *stats->pools);
+        if (pools == NULL)
+            return NULL;
+        stats->pools = pools;
+        pool = &pools[stats->n_pools++];
+        *pool = (struct pool_stats){.pool = info->id};
+    }
+    if (pool->pg_num < info->pg_num) {
+        struct pg_stat *pgs = realloc(pool->pgs, info->pg_num * sizeof *pgs);
+        if (pgs == NULL)
+            return NULL;
+        for (uint32_t i = pool->pg_num; i < info->pg_num; i++)
+            pgs[i] = (struct pg_stat){.osd = -1};
+        pool->pgs = pgs;
+        pool->pg_num = info->pg_num;
+    }
+    return pool;
+}
+
+static void osd_report(struct osd_stat *osd, const Limpet__Wire__OsdStats *report, uint64_t now_ns)
+{
+    uint64_t counters[4] = {report->write_ops, report->read_ops, report->write_bytes,
+                            report->read_bytes};
+
+    if (osd->instance == report->instance && now_ns > osd->reported_ns) {
+        double seconds = (double)(now_ns - osd->reported_ns) / (double)SEC_NS;
+        for (int i = 0; i < 4; i++)
+            osd->rates[i] = counters[i] >= osd->counters[i]
+                                ? (double)(counters[i] - osd->counters[i]) / seconds
+                                : 0;
+    } else {
+        memset(osd->rates, 0, sizeof osd->rates);
+    }
+    memcpy(osd->counters, counters, sizeof counters);
+    osd->instance = report->instance;
+    osd->reported_ns = now_ns;
+    osd->epoch = report->epoch;
+    osd->bytes_total = report->bytes_total;
+    osd->bytes_used = report->bytes_used;
+}
+
+static void pg_report(struct pg_stat *pg, const Limpet__Wire__OsdStats *report,
+                      const Limpet__Wire__PgStat *in)
+{
+    /* Only a primary reports; of two, the one under the newer configuration is right. */
+    if (pg->osd >= 0 && pg->config > in->config)
+        return;
+    free(pg->waiting);
+    pg->waiting = NULL;
+    if (in->waiting != NULL && in->waiting[0] != '\0')
+        pg->waiting = strndup(in->waiting, STATS_WAITING_MAX);
+    pg->osd = report->id;
+    pg->instance = report->instance;
+    pg->state = (uint8_t)in->state;
+    pg->config = in->config;
+    pg->objects = in->objects;
+    pg->bytes = in->bytes;
+    pg->learners = in->learners;
+    pg->objects_missing = in->objects_missing;
+}
+
+/* A complete report names all groups of which the OSD is primary: it is not of the others. */
+static void forget_osd(struct stats *stats, int32_t id)
+{
+    for (uint32_t i = 0; i < stats->n_pools; i++) {
+        for (uint32_t seed = 0; seed < stats->pools[i].pg_num; seed++) {
+            struct pg_stat *pg = &stats->pools[i].pgs[seed];
+            if (pg->osd != id)
+                continue;
+            free(pg->waiting);
+            *pg = (struct pg_stat){.osd = -1};
+        }
+    }
+}
+
+void stats_report(struct stats *stats, const struct cluster_map *map,
+                  const Limpet__Wire__OsdStats *report, uint64_t now_ns)
+{
+    const struct map_osd *known = map_osd(map, report->id);
+
+    if (known == NULL || known->instance != report->instance)
+        return;
+    struct osd_stat *osd = osd_make(stats, report->id);
+    if (osd == NULL)
+        return;
+    osd_report(osd, report, now_ns);
+    if (report->complete)
+        forget_osd(stats, report->id);
+    for (size_t i = 0; i < report->n_pgs; i++) {
+        const Limpet__Wire__PgStat *in = report->pgs[i];
+        const struct map_pool *info = map_pool(map, in->pool);
+        if (info == NULL || in->seed >= info->pg_num)
+            continue;
+        struct pool_stats *pool = pool_make(stats, info);
+        if (pool != NULL)
+            pg_report(&pool->pgs[in->seed], report, in);
+    }
+}
+
+void stats_trim(struct stats *stats, const struct cluster_map *map)
+{
+    for (uint32_t i = 0; i < stats->n_pools;) {
+        if (map_pool(map, stats->pools[i].pool) == NULL) {
+            pool_free(&stats->pools[i]);
+            stats->pools[i] = stats->pools[--stats->n_pools];
+        } else {
+            i++;
+        }
+    }
+    for (int32_t id = 0; id < stats->n_osds; id++) {
+        if (map_osd(map, id) == NULL)
+            memset(&stats->osds[id], 0, sizeof stats->osds[id]);
+    }
+}
+
+void stats_compacted(struct stats *stats, uint64_t id, uint64_t config)
+{
+    struct pool_stats *pool = pool_find(stats, id);
+
+    for (uint32_t i = 0; pool != NULL && i < pool->pg_num; i++) {
+        if (pool->pgs[i].osd >= 0 && pool->pgs[i].config < config)
+            pool->pgs[i].config = config;
+    }
+}
+
+const struct osd_stat *stats_osd(const struct stats *stats, const struct cluster_map *map,
+                                 int32_t id)
+{
+    const struct map_osd *known = map_osd(map, id);
+
+    if (known == NULL || id >= stats->n_osds || stats->osds[id].instance == 0 ||
+        stats->osds[id].instance != known->instance)
+        return NULL;
+    return &stats->osds[id];
+}
+
+const struct pg_stat *stats_pg(const struct stats *stats, struct pg_id pg)
+{
+    const struct pool_stats *pool = pool_find(stats, pg.pool);
+
+    if (pool == NULL || pg.seed >= pool->pg_num || pool->pgs[pg.seed].osd < 0)
+        return NULL;
+    return &pool->pgs[pg.seed];
+}
+
+static Limpet__Wire__PgStat *pg_replay(uint64_t pool, uint32_t seed, const struct pg_stat *pg)
+{
+    Limpet__Wire__PgStat *out = malloc(sizeof *out);
+
+    if (out == NULL)
+        return NULL;
+    limpet__wire__pg_stat__init(out);
+    out->pool = pool;
+    out->seed = seed;
+    out->config = pg->config;
+    out->state = (Limpet__Wire__PgState)pg->state;
+    out->objects = pg->objects;
+    out->bytes = pg->bytes;
+    out->has_learners = pg->learners != 0;
+    out->learners = pg->learners;
+    out->has_objects_missing = pg->objects_missing != 0;
+    out->objects_missing = pg->objects_missing;
+    out->waiting = pg->waiting != NULL ? strdup(pg->waiting) : NULL;
+    return out;
+}
+
+Limpet__Wire__OsdStats *stats_replay(const struct stats *stats, const struct cluster_map *map,
+                                     int32_t id)
+{
+    const struct osd_stat *osd = stats_osd(stats, map, id);
+    size_t n = 0;
+
+    if (osd == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < stats->n_pools; i++) {
+        for (uint32_t seed = 0; seed < stats->pools[i].pg_num; seed++)
+            n += stats->pools[i].pgs[seed].osd == id;
+    }
+    Limpet__Wire__OsdStats *out = malloc(sizeof *out);
+    if (out == NULL)
+        return NULL;
+    limpet__wire__osd_stats__init(out);
+    out->pgs = calloc(n + 1, sizeof(Limpet__Wire__PgStat *));
+    for (uint32_t i = 0; out->pgs != NULL && i < stats->n_pools; i++) {
+        const struct pool_stats *pool = &stats->pools[i];
+        for (uint32_t seed = 0; seed < pool->pg_num && out->n_pgs < n; seed++) {
+            if (pool->pgs[seed].osd != id)
+                continue;
+            Limpet__Wire__PgStat *pg = pg_replay(pool->pool, seed, &pool->pgs[seed]);
+            if (pg != NULL)
+                out->pgs[out->n_pgs++] = pg;
+        }
+    }
+    out->id = id;
+    out->instance = osd->instance;
+    out->epoch = osd->epoch;
+    out->bytes_total = osd->bytes_total;
+    out->bytes_used = osd->bytes_used;
+    out->has_complete = true;
+    out->complete = true;
+    out->has_write_ops = out->has_read_ops = out->has_write_bytes = out->has_read_bytes = true;
+    out->write_ops = osd->counters[0];
+    out->read_ops = osd->counters[1];
+    out->write_bytes = osd->counters[2];
+    out->read_bytes = osd->counters[3];
+    return out;
+}
+
+void stats_report_free(Limpet__Wire__OsdStats *report)
+{
+    if (report == NULL)
+        return;
+    for (size_t i = 0; i < report->n_pgs; i++) {
+        free(report->pgs[i]->waiting);
+        free(report->pgs[i]);
+    }
+    free(report->pgs);
+    free(report);
+}

@@ -1,0 +1,67 @@
+/*
+ * What OSDs report about themselves and their placement groups. Soft: it is rebuilt from reports,
+ * which OSDs repeat. Every monitor keeps it for the OSDs that report to it, and the leader for all,
+ * so that after a change of leader each monitor can tell the new one what it knows.
+ */
+#ifndef LIMPET_MON_STATS_H
+#define LIMPET_MON_STATS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/limpet.pb-c.h"
+#include "placement/map.h"
+
+enum { STATS_WAITING_MAX = 120, STATS_PGS_MAX = 1 << 20 };
+
+struct pg_stat {
+    int32_t osd;   /* Who reported it; -1: nobody. */
+    uint8_t state; /* Limpet__Wire__PgState */
+    uint64_t instance;
+    uint64_t config;
+    uint64_t objects;
+    uint64_t bytes;
+    uint32_t learners;
+    uint64_t objects_missing;
+    char *waiting; /* NULL or a line for a person. */
+};
+
+struct osd_stat {
+    uint64_t instance; /* 0: no report. */
+    uint64_t reported_ns;
+    uint64_t epoch;
+    uint64_t bytes_total;
+    uint64_t bytes_used;
+    uint64_t counters[4]; /* write ops, read ops, write bytes, read bytes */
+    double rates[4];      /* The same, per second, over the last two reports. */
+};
+
+struct stats;
+
+struct stats *stats_create(void) MUST_CHECK;
+void stats_destroy(struct stats *stats);
+void stats_clear(struct stats *stats);
+
+/* Takes a report in. Reports of another than the map's process of that OSD are ignored. */
+void stats_report(struct stats *stats, const struct cluster_map *map,
+                  const Limpet__Wire__OsdStats *report, uint64_t now_ns);
+/* Forgets pools and OSDs that the map no longer has. */
+void stats_trim(struct stats *stats, const struct cluster_map *map);
+/* A pool's configuration numbers were all raised to `config`, with no other change. */
+void stats_compacted(struct stats *stats, uint64_t pool, uint64_t config);
+
+/* NULL: nothing is known of the running process. */
+const struct osd_stat *stats_osd(const struct stats *stats, const struct cluster_map *map,
+                                 int32_t id);
+/* NULL: nothing is known. */
+const struct pg_stat *stats_pg(const struct stats *stats, struct pg_id pg);
+
+/*
+ * All that an OSD's reports said, as one complete report, to be freed with stats_report_free().
+ * NULL: nothing is known, or memory is short.
+ */
+Limpet__Wire__OsdStats *stats_replay(const struct stats *stats, const struct cluster_map *map,
+                                     int32_t id);
+void stats_report_free(Limpet__Wire__OsdStats *report);
+
+#endif
