@@ -158,6 +158,13 @@ void command_received(struct client *c, struct message *message)
         mon_link_next(c, -EBADMSG);
         return;
     }
+    if (reply->tid == 0 && reply->result < 0) {
+        /* What it refuses is our subscription. */
+        int error = reply->result;
+        protobuf_c_message_free_unpacked(&reply->base, NULL);
+        mon_link_next(c, error);
+        return;
+    }
     struct client_command *command;
     TAILQ_FOREACH(command, &c->commands, link)
     {

@@ -130,6 +130,22 @@ static void a_wrong_key_fails_at_once(void **state)
     assert_int_equal(connect_result, -EACCES);
 }
 
+/* The key is right, but gives no access to monitors. */
+static void a_refused_subscription_fails_at_once(void **state)
+{
+    (void)state;
+    w.mons_serve = false;
+    struct client_options options = {.n_mons = 1};
+    options.mons[0] = fake_mon_address(0);
+    start(&options);
+    struct fake_session *s = fake_mon(&w);
+    fake_session_open(&w, s);
+    Limpet__Wire__MonCommandReply reply = LIMPET__WIRE__MON_COMMAND_REPLY__INIT;
+    reply.result = -EACCES;
+    fake_deliver(&w, s, message_pack(MSG_MON_COMMAND_REPLY, &reply.base));
+    assert_int_equal(connect_result, -EACCES);
+}
+
 static void another_cluster_is_refused(void **state)
 {
     (void)state;
@@ -488,6 +504,7 @@ int main(void)
         CASE(times_out_and_names_every_monitor),
         CASE(may_be_asked_again_after_a_failure),
         CASE(a_wrong_key_fails_at_once),
+        CASE(a_refused_subscription_fails_at_once),
         CASE(another_cluster_is_refused),
         CASE(follows_increments),
         CASE(asks_for_what_is_missing),

@@ -460,6 +460,24 @@ static void keeps_bytes_in_flight_within_the_budget(void **state)
     assert_int_equal(ops[3].order, 4);
 }
 
+static void holds_back_what_a_session_cannot_carry(void **state)
+{
+    (void)state;
+    static struct fake_op ops[2];
+    uint64_t tids[1];
+    send_writes(ops, 1, tids);
+    struct fake_session *s = fake_osd(&w, 0);
+    s->base.queued_bytes = NET_QUEUE_LIMIT + 1;
+    fake_op_write(&ops[1], 1, "object", "data");
+    client_submit(c, &ops[1].op);
+    fake_settle(&w);
+    assert_true(fake_no_request(&w, 0));
+    s->base.queued_bytes = 0;
+    w.handlers->drained(w.ctx, &s->base);
+    fake_settle(&w);
+    assert_true(fake_request(&w, 0).head.tid > tids[0]);
+}
+
 static void refuses_more_data_than_a_message_holds(void **state)
 {
     (void)state;
@@ -594,6 +612,7 @@ int main(void)
         CASE(waits_for_ever_without_a_time_out),
         CASE(cancels_once),
         CASE(keeps_bytes_in_flight_within_the_budget),
+        CASE(holds_back_what_a_session_cannot_carry),
         CASE(refuses_more_data_than_a_message_holds),
         CASE(fails_on_a_reply_that_does_not_fit),
         CASE(ignores_malformed_replies),
