@@ -1,0 +1,361 @@
+/*
+ * limpet-osd: the real world around an OSD.
+ *
+ *     limpet-osd --mkfs -i N    makes DIR/store, and DIR/identity last: it marks a finished OSD
+ *     limpet-osd -i N           runs it until SIGTERM
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <netinet/in.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/daemon.h"
+#include "common/env_real.h"
+#include "common/log.h"
+#include "osd/osd.h"
+#include "osd/store/store.h"
+
+enum { IDENTITY_MAX = 4096 };
+
+static const struct daemon_program program = {
+    .name = "limpet-osd",
+    .type = ENTITY_OSD,
+    .data_option = "osd_data",
+    .description = "Keeps replicas of objects on one store.",
+};
+
+/* What the data folder says about its OSD. */
+struct identity {
+    bool has_fsid, has_id, has_uuid;
+    struct uuid fsid;
+    struct uuid uuid;
+    int32_t id;
+};
+
+struct process {
+    struct daemon daemon;
+    struct env *env;
+    struct osd *osd;
+    int error; /* Why it ends; 0: it was told to. */
+};
+
+static void data_path(const struct process *process, const char *name,
+                      char path[DAEMON_PATH_MAX + 32])
+{
+    snprintf(path, DAEMON_PATH_MAX + 32, "%s/%s", process->daemon.data_dir, name);
+}
+
+/* ---- What the command line and the configuration say ---- */
+
+static int32_t own_id(const struct process *process)
+{
+    int32_t id = entity_osd_id(&process->daemon.self);
+    if (id < 0 || id >= MAP_OSDS_MAX)
+        die_because(EINVAL, "'%s' is no number of an OSD", process->daemon.self.id);
+    return id;
+}
+
+static struct uuid own_fsid(const struct process *process)
+{
+    struct uuid fsid;
+    const char *text = config_get(process->daemon.config, "fsid");
+    if (!text || uuid_parse(text, &fsid) || uuid_is_zero(&fsid))
+        die_because(EINVAL, "the configuration has no fsid, the UUID of the cluster");
+    return fsid;
+}
+
+static uint64_t own_size(const struct process *process)
+{
+    char why[256];
+    uint64_t size;
+    struct statvfs fs;
+    if (config_get_u64(process->daemon.config, "osd_size", &size, why))
+        die_because(EINVAL, "%s", why);
+    if (size > 0)
+        return size;
+    if (statvfs(process->daemon.data_dir, &fs))
+        die(errno, "%s", process->daemon.data_dir);
+    return (uint64_t)fs.f_blocks * fs.f_frsize;
+}
+
+static uint32_t own_milliseconds(const struct process *process, const char *name)
+{
+    char why[256];
+    uint64_t ns;
+    if (config_get_duration(process->daemon.config, name, &ns, why))
+        die_because(EINVAL, "%s", why);
+    return (uint32_t)(ns / MSEC_NS);
+}
+
+/* ---- The data folder's identity ---- */
+
+static int identity_value(void *ctx, const char *section, const char *name, const char *value)
+{
+    struct identity *identity = ctx;
+    (void)section;
+    if (strcmp(name, "fsid") == 0) {
+        identity->has_fsid = uuid_parse(value, &identity->fsid) == 0;
+    } else if (strcmp(name, "uuid") == 0) {
+        identity->has_uuid = uuid_parse(value, &identity->uuid) == 0;
+    } else if (strcmp(name, "id") == 0) {
+        char *end;
+        long id = strtol(value, &end, 10);
+        identity->has_id = *value && !*end && id >= 0 && id < MAP_OSDS_MAX;
+        identity->id = (int32_t)id;
+    }
+    return 1;
+}
+
+static bool identity_exists(const struct process *process)
+{
+    char path[DAEMON_PATH_MAX + 32];
+    data_path(process, "identity", path);
+    return access(path, F_OK) == 0;
+}
+
+static struct identity identity_read(const struct process *process)
+{
+    struct identity identity = {0};
+    char path[DAEMON_PATH_MAX + 32];
+    data_path(process, "identity", path);
+    if (!identity_exists(process))
+        die_because(ENOENT, "%s holds no OSD; --mkfs makes one", process->daemon.data_dir);
+    if (ini_parse(path, identity_value, &identity) != 0 || !identity.has_fsid ||
+        !identity.has_id || !identity.has_uuid)
+        die_because(EINVAL, "%s is damaged", path);
+    return identity;
+}
+
+static void identity_check(const struct process *process, const struct identity *identity)
+{
+    char ours[UUID_TEXT_MAX], theirs[UUID_TEXT_MAX];
+    struct uuid fsid = own_fsid(process);
+    if (!uuid_equal(&identity->fsid, &fsid))
+        die_because(EXDEV, "%s belongs to another cluster: its fsid is %s, ours is %s",
+                    process->daemon.data_dir, uuid_format(&identity->fsid, theirs),
+                    uuid_format(&fsid, ours));
+    if (identity->id != own_id(process))
+        die_because(EEXIST, "%s belongs to osd.%d, not to osd.%d", process->daemon.data_dir,
+                    identity->id, own_id(process));
+}
+
+/* Written aside, synced and renamed: it is there whole or not at all. */
+static void identity_write(const struct process *process, const struct identity *identity)
+{
+    char text[IDENTITY_MAX], fsid[UUID_TEXT_MAX], uuid[UUID_TEXT_MAX];
+    struct env_file *file = NULL;
+    int len = snprintf(text, sizeof text, "fsid = %s\nid = %d\nuuid = %s\n",
+                       uuid_format(&identity->fsid, fsid), identity->id,
+                       uuid_format(&identity->uuid, uuid));
+    int error = env_file_open(process->env, "identity.new", O_RDWR | O_CREAT | O_TRUNC, &file);
+    if (!error)
+        error = env_file_write(process->env, file, text, (size_t)len, 0);
+    if (!error)
+        error = env_file_sync(process->env, file);
+    if (file)
+        env_file_close(process->env, file);
+    if (!error)
+        error = env_file_rename(process->env, "identity.new", "identity");
+    if (!error)
+        error = env_dir_sync(process->env, ".");
+    if (error)
+        die(error, "%s/identity", process->daemon.data_dir);
+}
+
+/* ---- Making an OSD ---- */
+
+static void mkfs_closed(void *ctx)
+{
+    struct process *process = ctx;
+    env_real_stop(process->env);
+}
+
+static int make(struct process *process)
+{
+    struct identity identity = {.fsid = own_fsid(process), .id = own_id(process)};
+    char path[DAEMON_PATH_MAX + 32];
+    struct store *store;
+    if (identity_exists(process)) {
+        struct identity known = identity_read(process);
+        identity_check(process, &known);
+        die_because(EEXIST, "%s holds osd.%d already", process->daemon.data_dir, known.id);
+    }
+    data_path(process, "store", path);
+    int error = store_rocksdb_open(process->env, path, true, own_size(process), &store);
+    if (error == -EEXIST)
+        die_because(EEXIST, "%s is left from an OSD that was not finished: remove it", path);
+    if (error)
+        die(error, "%s", path);
+    store->ops->close(store, mkfs_closed, process);
+    env_real_run(process->env);
+    randombytes_buf(identity.uuid.bytes, sizeof identity.uuid.bytes);
+    identity_write(process, &identity);
+    env_real_destroy(process->env);
+    daemon_finish(&process->daemon);
+    return 0;
+}
+
+/* ---- Where to listen ---- */
+
+static socklen_t to_sockaddr(const struct net_address *address, struct sockaddr_storage *out)
+{
+    memset(out, 0, sizeof *out);
+    if (address->family == 4) {
+        struct sockaddr_in *in = (struct sockaddr_in *)out;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(address->port);
+        memcpy(&in->sin_addr, address->ip, sizeof in->sin_addr);
+        return sizeof *in;
+    }
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(address->port);
+    memcpy(&in6->sin6_addr, address->ip, sizeof in6->sin6_addr);
+    return sizeof *in6;
+}
+
+/* The address of this host on the way to a monitor: nothing is sent to find it. */
+static int local_address(const struct net_address *towards, struct net_address *out)
+{
+    struct sockaddr_storage remote, local;
+    socklen_t remote_len = to_sockaddr(towards, &remote), len = sizeof local;
+    int fd = socket(remote.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int error = connect(fd, (struct sockaddr *)&remote, remote_len) ||
+                        getsockname(fd, (struct sockaddr *)&local, &len)
+                    ? -errno
+                    : 0;
+    close(fd);
+    if (error)
+        return error;
+    memset(out, 0, sizeof *out);
+    out->family = towards->family;
+    if (towards->family == 4)
+        memcpy(out->ip, &((struct sockaddr_in *)&local)->sin_addr, 4);
+    else
+        memcpy(out->ip, &((struct sockaddr_in6 *)&local)->sin6_addr, 16);
+    return 0;
+}
+
+/* `public_addr`, with or without a port; else the way to the first monitor that can be routed to. */
+static void listen_address(const struct process *process, struct osd_options *options)
+{
+    const char *text = config_get(process->daemon.config, "public_addr");
+    char with_port[NET_ADDRESS_TEXT_MAX + 8];
+    int error = -ENETUNREACH;
+    if (text && *text) {
+        snprintf(with_port, sizeof with_port, strchr(text, ':') && !strchr(text, '.') && *text != '['
+                                                  ? "[%s]:0"
+                                                  : "%s:0",
+                 text);
+        if (net_address_parse(text, &options->listen) &&
+            net_address_parse(with_port, &options->listen))
+            die_because(EINVAL, "public_addr: '%s' is no address", text);
+        return;
+    }
+    for (uint32_t i = 0; i < options->n_mons && error; i++)
+        error = local_address(&options->mons[i], &options->listen);
+    if (error)
+        die(error, "no address of this host leads to the monitors; set public_addr");
+}
+
+/* ---- Running ---- */
+
+static void stopped(void *ctx)
+{
+    struct process *process = ctx;
+    process->osd = NULL;
+    env_real_stop(process->env);
+}
+
+static void stop(void *ctx)
+{
+    struct process *process = ctx;
+    if (process->osd)
+        osd_stop(process->osd, stopped, process);
+    else
+        env_real_stop(process->env);
+}
+
+static void fatal(void *ctx, int error, const char *why)
+{
+    struct process *process = ctx;
+    fprintf(stderr, "limpet-osd: osd.%s ends: %s: %s\n", process->daemon.self.id, why,
+            error_text(error));
+    process->error = error;
+    env_real_stop(process->env);
+}
+
+static void fill_options(struct process *process, const struct identity *identity,
+                         struct osd_options *options)
+{
+    char why[256] = "";
+    struct config *config = process->daemon.config;
+    const struct keyring_entry *key =
+        keyring_find(&process->daemon.keyring, &process->daemon.self);
+    memset(options, 0, sizeof *options);
+    options->id = identity->id;
+    options->uuid = identity->uuid;
+    options->fsid = identity->fsid;
+    if (!key)
+        die_because(ENOENT, "the keyring has no key for osd.%d", identity->id);
+    options->secret = key->secret;
+    if (config_mon_host(config, options->mons, MAP_MONS_MAX, &options->n_mons, why))
+        die_because(EINVAL, "%s", why);
+    listen_address(process, options);
+    const char *host = config_get(config, "host");
+    snprintf(options->host, sizeof options->host, "%s", host ? host : "");
+    options->heartbeat_ms = own_milliseconds(process, "osd_heartbeat_interval");
+    options->heartbeat_grace_ms = own_milliseconds(process, "osd_heartbeat_grace");
+    options->stats_ms = own_milliseconds(process, "osd_stats_interval");
+    options->fatal = fatal;
+    options->fatal_ctx = process;
+}
+
+static int run(struct process *process)
+{
+    struct identity identity = identity_read(process);
+    struct osd_options options;
+    struct store *store;
+    char path[DAEMON_PATH_MAX + 32], address[NET_ADDRESS_TEXT_MAX];
+    identity_check(process, &identity);
+    fill_options(process, &identity, &options);
+    data_path(process, "store", path);
+    int error = store_rocksdb_open(process->env, path, false, own_size(process), &store);
+    if (error)
+        die(error, "%s", path);
+    error = osd_create(process->env, &options, store, &process->osd);
+    if (error)
+        die(error, "cannot start at %s", net_address_format(&options.listen, address));
+    sodium_memzero(&options.secret, sizeof options.secret);
+    env_real_set_auth(process->env, osd_auth(process->osd));
+    daemon_run_signals(&process->daemon, env_real_loop(process->env), stop, process);
+    daemon_ready(&process->daemon);
+    env_real_run(process->env);
+    if (process->error)
+        exit(error_exit_code(process->error)); /* Nothing may be finished that has failed. */
+    daemon_end_signals(&process->daemon);
+    env_real_destroy(process->env);
+    daemon_finish(&process->daemon);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct process process;
+    struct env_real_options options;
+    daemon_start(&process.daemon, &program, argc, argv);
+    daemon_env_options(&process.daemon, &options);
+    int error = env_real_create(&options, &process.env);
+    if (error)
+        die(error, "cannot start");
+    return process.daemon.mkfs ? make(&process) : run(&process);
+}
