@@ -214,6 +214,8 @@ int ini_text_parse(const char *text, size_t len, ini_text_fn each, void *ctx, ch
                  INI_TEXT_MAX);
         return -EINVAL;
     }
+    if (len == 0)
+        return 0;
     struct reader *r = malloc(sizeof *r);
     if (r == NULL)
         return -ENOMEM;

@@ -37,8 +37,8 @@ static void refuses_bodies_that_are_no_such_message(void **state)
 {
     (void)state;
     static const char *const bodies[] = {"", "\x08", "\xff\xff\xff\xff\xff",
-                                         "\x12\x7f"
-                                         "abc"};
+                                         ("\x12\x7f"
+                                          "abc")};
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         struct message *m = message_create(MSG_MON_COMMAND, strlen(bodies[i]));
         assert_non_null(m);
