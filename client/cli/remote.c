@@ -55,6 +55,9 @@ static void add_words(const struct cli *cli, json_t *command)
             const char *word = cli->words[at++];
             if (p->choices != NULL && !is_choice(p->choices, word))
                 fail(EINVAL, "'%s' is none of %s", word, p->choices);
+            /* An OSD is "3" to the monitors, and may be "osd.3" to people. */
+            if (p->complete == CLI_COMPLETE_OSD && strncmp(word, "osd.", 4) == 0)
+                word += 4;
             json_t *value = typed(cli, p->name, p->type, word);
             if (list == NULL) {
                 json_object_set_new(command, p->name, value);
