@@ -60,10 +60,11 @@ static void sodium_start(uint64_t seed)
         .random = sodium_u32,
         .buf = sodium_buf,
     };
-    random_seed(&sodium_stream, ~seed);
     randombytes_set_implementation(&implementation);
     if (sodium_init() < 0)
         abort();
+    /* Afterwards: the first call of sodium_init() in a process takes some for itself. */
+    random_seed(&sodium_stream, ~seed);
 }
 
 /* ---- The world ---- */

@@ -173,13 +173,13 @@ static const char *type_name(uint16_t type)
     return name ? name : "message";
 }
 
-static void trace(struct sim_endpoint *end, const char *what, int64_t number)
+static void trace(struct sim_endpoint *end, const char *what, int64_t number, uint32_t crc)
 {
     struct sim_link *link = end->link;
     struct sim_node *peer = link->node[1 - end->side];
     if (link->sim->options.trace)
-        sim_log(link->sim, end->process->node->name, "<- %s %s %" PRId64, peer ? peer->name : "?",
-                what, number);
+        sim_log(link->sim, end->process->node->name, "<- %s %s %" PRId64 " %08x",
+                peer ? peer->name : "?", what, number, crc);
 }
 
 /* ---- Flights ---- */
@@ -416,11 +416,11 @@ static void fault_fire(struct env_timer *timer)
     struct sim_endpoint *a = link->end[0], *b = link->end[1];
     if (link->state == LINK_OPEN && a && b && a->session.open && b->session.open) {
         if (ends) {
-            trace(a, "fault: session ends", 0);
+            trace(a, "fault: session ends", 0, 0);
             end_link(link, -ETIMEDOUT);
             return;
         }
-        trace(a, "fault: connection breaks", 0);
+        trace(a, "fault: connection breaks", 0, 0);
         break_link(link);
     }
     arm_fault(link);
@@ -585,7 +585,7 @@ static void deliver_message(struct sim_endpoint *end, struct flight *flight)
         sim_log_dump(end->link->sim);
         abort();
     }
-    trace(end, type_name(m->type), (int64_t)(m->body_len + m->payload.len));
+    trace(end, type_name(m->type), (int64_t)(m->body_len + m->payload.len), crc);
     sim_hash_mix(end->link->sim, ((uint64_t)m->type << 32) | crc);
     take_bytes_off(other_end(end), message_bytes(m));
     end->process->handlers->received(end->process->handlers_ctx, &end->session, m);
@@ -595,7 +595,7 @@ static void deliver_opened(struct sim_endpoint *end)
 {
     struct sim_endpoint *initiator = end->link->end[0];
     end->session.open = true;
-    trace(end, "opened", 0);
+    trace(end, "opened", 0, 0);
     /* The initiator hears of it before anything that the acceptor sends from now on. */
     if (end->side == 1 && initiator)
         push_last(initiator, flight_create(FLIGHT_OPENED, true),
@@ -606,7 +606,7 @@ static void deliver_opened(struct sim_endpoint *end)
 
 static void deliver_closed(struct sim_endpoint *end, int error)
 {
-    trace(end, "closed", error);
+    trace(end, "closed", error, 0);
     /* An acceptor that was never told of the session does not hear of its end. */
     if (end->side == 0 || end->session.open)
         end->process->handlers->closed(end->process->handlers_ctx, &end->session, error);
@@ -625,7 +625,7 @@ static void deliver(struct sim_endpoint *end, struct flight *flight)
         deliver_opened(end);
         break;
     case FLIGHT_DISCONNECTED:
-        trace(end, "disconnected", 0);
+        trace(end, "disconnected", 0, 0);
         if (end->session.open && handlers->disconnected)
             handlers->disconnected(end->process->handlers_ctx, &end->session);
         break;
