@@ -318,6 +318,9 @@ static int io_append(struct raft_io *io, struct raft_io_append *req,
     struct consensus *c = from_io(io);
 
     for (unsigned i = 0; i < n; i++) {
+        /* libraft leaves the data of barriers as malloc gave it; others will receive and keep it. */
+        if (entries[i].type == RAFT_BARRIER)
+            memset(entries[i].buf.base, 0, entries[i].buf.len);
         int rc = log_store_append(c->store, entries[i].term, entries[i].type, entries[i].buf.base,
                                   entries[i].buf.len);
         if (rc != 0) {
