@@ -81,8 +81,11 @@ void daemon_end_signals(struct daemon *daemon);
 /* Removes the pid file, frees the configuration, wipes the keyring, lets go of the data folder. */
 void daemon_finish(struct daemon *daemon);
 
+/* Prints "PROGRAM: text" on standard error, and writes it to the log when that is a file. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /*
- * Prints "PROGRAM: text" and, unless error is 0, ": " and what it means; exits with the error's
+ * Complains with the text and, unless error is 0, ": " and what it means; exits with the error's
  * status, or 1.
  */
 _Noreturn void die(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -20,21 +20,38 @@
 
 enum { PID_TEXT_MAX = 24, DIE_TEXT_MAX = 1024, EXIT_SIGNAL_BASE = 128 };
 
-/* Of die(), which has no struct daemon at hand. */
+/* Of die() and of the process's end, which have no struct daemon at hand. */
 static struct {
     const char *program;
     bool log_is_file;
+    pid_t pid_file_of; /* The process that wrote the pid file; 0: none. */
+    char pid_file[DAEMON_PATH_MAX];
 } self;
 
 /* ---- Dying ---- */
 
-static _Noreturn void die_line(int error, const char *text)
+static void complain_line(const char *text)
 {
     const char *program = self.program != NULL ? self.program : program_invocation_short_name;
     fprintf(stderr, "%s: %s\n", program, text);
     fflush(stderr);
     if (self.log_is_file)
         log_sink_line(LOG_LEVEL_ERROR, text);
+}
+
+void complain(const char *format, ...)
+{
+    char text[DIE_TEXT_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    complain_line(text);
+}
+
+static _Noreturn void die_line(int error, const char *text)
+{
+    complain_line(text);
     int status = error_exit_code(error);
     exit(status != 0 ? status : 1);
 }
@@ -183,6 +200,14 @@ void daemon_process_lock_data(struct daemon *daemon)
     daemon->data_lock_fd = fd;
 }
 
+/* However the process ends, short of a crash; but not when a child of it does. */
+static void remove_pid_file(void)
+{
+    if (self.pid_file_of == getpid())
+        unlink(self.pid_file);
+    self.pid_file_of = 0;
+}
+
 void daemon_process_write_pid(struct daemon *daemon)
 {
     if (daemon->pid_file[0] == '\0')
@@ -193,6 +218,10 @@ void daemon_process_write_pid(struct daemon *daemon)
     if (write_pid(fd) != 0)
         die(EIO, "%s", daemon->pid_file);
     close(fd);
+    memcpy(self.pid_file, daemon->pid_file, sizeof self.pid_file);
+    self.pid_file_of = getpid();
+    /* If it cannot be registered, the file stays behind after a failure, and no harm is done. */
+    (void)atexit(remove_pid_file);
 }
 
 void daemon_process_raise_limits(void)
@@ -280,8 +309,7 @@ void daemon_process_open_log(struct daemon *daemon)
 void daemon_finish(struct daemon *daemon)
 {
     assert(daemon->n_signals == 0);
-    if (daemon->pid_file[0] != '\0' && !daemon->mkfs)
-        unlink(daemon->pid_file);
+    remove_pid_file();
     config_destroy(daemon->config);
     daemon->config = NULL;
     keyring_fini(&daemon->keyring);

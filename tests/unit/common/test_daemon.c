@@ -326,6 +326,7 @@ static void failing_in_the_background_is_the_starters_failure(void **state)
     char *log = read_file("osd.3.log");
     assert_non_null(strstr(log, "osd.3 error the store: No space left on device"));
     free(log);
+    assert_false(exists("osd.3.pid"));
     setenv("TEST_CRASH", "1", 1);
     assert_int_equal(RUN("-i", "3", "-c", conf, "--daemonize"), 128 + SIGTERM);
     assert_string_equal(output, "limpet-osd: ended by signal 15 before it was ready\n");
