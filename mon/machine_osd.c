@@ -119,9 +119,16 @@ static int crush_place(struct change *change, const struct machine_boot *boot, b
     return rc;
 }
 
+/*
+ * A report that took so long that it does not tell the present: sent before this process was seen
+ * going down; or before another process booted, which is the later one. A process that lives says
+ * it again with the map in which it is missing.
+ */
 static bool boot_stale(const struct map_osd *osd, const struct machine_boot *boot)
 {
-    return boot->instance == osd->instance && !osd->up && boot->epoch < osd->down_at;
+    if (boot->instance != osd->instance)
+        return boot->epoch < osd->up_from;
+    return !osd->up && boot->epoch < osd->down_at;
 }
 
 int machine_osd_boot(struct change *change, const struct machine_boot *boot)
