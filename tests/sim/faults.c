@@ -331,6 +331,13 @@ void faults_end(struct faults *f)
     heal_disks_fire(&f->heal_disks);
     for (uint32_t i = 0; (member = cluster_member(f->cluster, i)); i++)
         member_start_at(member, now(f) + below(f, SEC_NS));
+    /* All of them: nobody knows what became of earlier commands. */
+    for (uint32_t id = 0; id < f->cluster->options.n_osds; id++) {
+        char json[128];
+        snprintf(json, sizeof json, "{\"prefix\": \"osd in\", \"ids\": [\"%" PRIu32 "\"]}", id);
+        if (!cluster_command(f->cluster, 60 * SEC_NS, json))
+            return;
+    }
 }
 
 void faults_destroy(struct faults *f)
