@@ -45,6 +45,7 @@ static const struct {
     {NULL, "daemonize", false, "", "go to the background; returns when the daemon serves"},
     {"-f", "foreground", false, "", "stay in the foreground (the default)"},
     {"-h", "help", false, "", "this text"},
+    {NULL, "options", false, "", "print all options of the configuration, as a table"},
     {"-V", "version", false, "", "print the version"},
 };
 enum { N_PLAIN_OPTIONS = sizeof plain_options / sizeof plain_options[0] };
@@ -139,6 +140,10 @@ static void parse_arguments(struct arguments *args, const struct daemon_program 
         i += take_argument(args, argv + i, argc - i);
     if (argument_value(args, "help") != NULL)
         print_help(program);
+    if (argument_value(args, "options") != NULL) {
+        options_print(stdout);
+        exit(0);
+    }
     if (argument_value(args, "version") != NULL) {
         printf("%s %s\n", program->name, limpet_version_text());
         exit(0);

@@ -401,6 +401,22 @@ static void the_table_prints_a_row_for_each(void **state)
     free(text);
 }
 
+static void the_documentation_has_the_table(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    assert_non_null(out);
+    options_print(out);
+    fclose(out);
+    char *document = test_file_read(LIMPET_TESTS_DIR "/../docs/options.md", &len);
+    if (strstr(document, text) == NULL)
+        fail_msg("docs/options.md must hold what \"limpet-osd --options\" prints");
+    free(document);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,6 +437,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_no_mon_host),
         cmocka_unit_test(the_table_is_sound),
         cmocka_unit_test(the_table_prints_a_row_for_each),
+        cmocka_unit_test(the_documentation_has_the_table),
     };
     return cmocka_run_group_tests(tests, folder_setup, folder_teardown);
 }

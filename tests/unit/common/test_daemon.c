@@ -20,7 +20,7 @@
 
 static char folder[300];
 static char conf[400];
-static char output[4096]; /* What the last program wrote to standard output and error. */
+static char output[16384]; /* What the last program wrote to standard output and error. */
 
 static const struct daemon_program osd_program = {
     .name = "limpet-osd",
@@ -213,6 +213,8 @@ static void help_and_version_are_successes(void **state)
     assert_int_equal(RUN("--help"), 0);
     assert_non_null(strstr(output, "usage: limpet-osd --id ID"));
     assert_non_null(strstr(output, "--daemonize"));
+    assert_int_equal(RUN("--options"), 0);
+    assert_non_null(strstr(output, "| `osd_data` | text |"));
     assert_int_equal(RUN("-V"), 0);
     assert_memory_equal(output, "limpet-osd ", 11);
 }
