@@ -95,7 +95,9 @@ struct net_handlers {
      * The session is over and the pointer invalid after return. Messages sent may be lost. Errors:
      * -ECONNREFUSED nobody listens at the address; -ELIMPET_RESET the peer is another process, or
      * has forgotten the session; -EACCES authentication failed; -ETIMEDOUT it could not be reached;
-     * -EPROTO the peer broke the protocol; -ECONNRESET the peer closed the session.
+     * -EPROTO the peer broke the protocol; -ECONNRESET the peer closed the session; -EXDEV it is of
+     * another cluster; -EPROTONOSUPPORT it is too old or too new. -ETIMEDOUT also ends a session
+     * whose user has queued four times NET_QUEUE_LIMIT.
      */
     void (*closed)(void *ctx, struct net_session *session, int error);
     /* What was queued for the session has fallen below half of its limit. Optional. */

@@ -21,7 +21,12 @@ struct env_real_options {
     const char *data_dir; /* Relative file names start here; NULL: the current directory. */
     enum net_mode mode;   /* What we ask for; encryption wins when either side asks. */
     uint64_t instance;    /* 0: random */
-    /* Bytes of messages received and not yet released by their users before reading pauses. */
+    /*
+     * Bytes of payloads received and not yet released by their users, beyond which further payloads
+     * are left in the network. A message without payload always gets through; of a peer that is no
+     * client, one with payload as well while nothing else of it is held, so that daemons that wait
+     * for each other do not wait for ever. So payloads must not be kept for long.
+     */
     uint64_t receive_limit; /* 0: default 256 MiB */
 };
 
@@ -31,7 +36,8 @@ int env_real_create(const struct env_real_options *options, struct env **out) MU
  * session. */
 void env_real_set_auth(struct env *env, const struct auth_provider *provider);
 
-/* The loop, for signal handlers and the like of main programs. */
+/* The loop, for signal handlers and the like of main programs. What is left on it when the env is
+ * destroyed is closed then, and must stay valid until that returns. */
 uv_loop_t *env_real_loop(struct env *env);
 
 /* Runs until env_real_stop(). */

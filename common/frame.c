@@ -2,9 +2,9 @@
  * Invariants:
  *  1. No (key, nonce) pair is used for two frames, nor for both steps of one: the counter only
  *     grows, and the step is part of the nonce.
- *  2. Both sides authenticate the same bytes: [0, tag_at) with the payload tag in place, and the
- *     body. In integrity mode the payload tag stands in the place of the tag while this is
- *     computed, so that header, payload tag and body are one run of bytes without copying.
+ *  2. Both sides authenticate the same bytes: the header, the payload's tag and the body. In
+ *     integrity mode the payload's tag stands in the place of the frame's own while that is made,
+ *     so that these are one run of bytes without copying.
  */
 #include "common/frame.h"
 
@@ -29,14 +29,15 @@ static void make_nonce(uint8_t nonce[NONCE_MAX], uint64_t counter, enum step ste
     nonce[sizeof counter] = (uint8_t)step;
 }
 
+/* libsodium wants an address also where no byte is read or written: here any one will do. */
+static uint8_t no_bytes[1];
+
 /* Encrypts len bytes from `plain` to `sealed` (which may be the same) and makes the tag. */
 static void aead_seal(const struct frame_key *key, enum step step, const uint8_t *ad, size_t ad_len,
                       const uint8_t *plain, uint8_t *sealed, size_t len, uint8_t *tag)
 {
-    uint8_t nonce[NONCE_MAX], nothing;
+    uint8_t nonce[NONCE_MAX];
     make_nonce(nonce, key->counter, step);
-    if (sealed == NULL)
-        sealed = &nothing; /* libsodium wants an address even where no byte is written. */
     int rc;
     if (key->cipher == AUTH_CIPHER_AES256_GCM)
         rc = crypto_aead_aes256gcm_encrypt_detached_afternm(sealed, tag, NULL, plain, len, ad,
@@ -51,10 +52,8 @@ static void aead_seal(const struct frame_key *key, enum step step, const uint8_t
 static int aead_open(const struct frame_key *key, enum step step, const uint8_t *ad, size_t ad_len,
                      uint8_t *bytes, size_t len, const uint8_t *tag)
 {
-    uint8_t nonce[NONCE_MAX], nothing;
+    uint8_t nonce[NONCE_MAX];
     make_nonce(nonce, key->counter, step);
-    if (bytes == NULL)
-        bytes = &nothing;
     int rc;
     if (key->cipher == AUTH_CIPHER_AES256_GCM)
         rc = crypto_aead_aes256gcm_decrypt_detached_afternm(bytes, NULL, bytes, len, tag, ad,
@@ -121,12 +120,12 @@ void frame_seal(struct frame_key *key, const struct frame_parts *parts, uint8_t 
                   parts->body_len, tag);
     } else {
         if (parts->payload_len > 0)
-            aead_seal(key, STEP_PAYLOAD, parts->payload, parts->payload_len, NULL, NULL, 0,
+            aead_seal(key, STEP_PAYLOAD, parts->payload, parts->payload_len, NULL, no_bytes, 0,
                       payload_tag);
         if (parts->body_len > 0)
             memcpy(body, parts->body, parts->body_len);
         uint8_t made[WIRE_TAG_BYTES];
-        aead_seal(key, STEP_FRAME, out, prefix_len + parts->body_len, NULL, NULL, 0, made);
+        aead_seal(key, STEP_FRAME, out, prefix_len + parts->body_len, NULL, no_bytes, 0, made);
         memcpy(tag, made, sizeof made);
     }
     key->counter++;
@@ -171,8 +170,8 @@ static int open_integrity(const struct frame_key *key, const struct wire_frame *
     memcpy(tag, tag_place, sizeof tag);
     memset(tag_place, 0, WIRE_TAG_BYTES);
     if (header->payload_len > 0)
-        aead_seal(key, STEP_PAYLOAD, payload, header->payload_len, NULL, NULL, 0, tag_place);
-    return aead_open(key, STEP_FRAME, frame, frame_prefix_len(key) + header->body_len, NULL, 0,
+        aead_seal(key, STEP_PAYLOAD, payload, header->payload_len, NULL, no_bytes, 0, tag_place);
+    return aead_open(key, STEP_FRAME, frame, frame_prefix_len(key) + header->body_len, no_bytes, 0,
                      tag);
 }
 

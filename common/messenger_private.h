@@ -29,7 +29,8 @@ enum {
     MESSENGER_BATCH_PIECES = 256,
     MESSENGER_BATCH_HEADS = 64 * 1024,       /* Bytes of headers and bodies of a batch. */
     MESSENGER_BATCH_BYTES = 4 * 1024 * 1024, /* And of everything, but for the last message. */
-    MESSENGER_READ_BYTES = 4 * 1024 * 1024,  /* From one connection in one turn. */
+    MESSENGER_READ_BYTES = 4 * 1024 * 1024,  /* From one connection in one turn ... */
+    MESSENGER_READ_CALLS = 8,                /* ... and in how many system calls. */
     MESSENGER_SPARE_MAX = 4,                 /* Receive buffers and batches kept for reuse. */
     MESSENGER_ACCEPTS = 64,                  /* In one turn. */
     /* Connections in a row that carried damaged frames and none that was right. */
@@ -61,6 +62,7 @@ enum {
 };
 
 struct receive_buf;
+SLIST_HEAD(receive_cache, receive_buf);
 
 /* Shared by the messenger and the payloads that it handed out, which may outlive it. */
 struct receive_memory {
@@ -71,7 +73,7 @@ struct receive_memory {
     bool freed;      /* Some was released since. */
     bool cache_used; /* Since the timer looked. */
     size_t cached_bytes;
-    SLIST_HEAD(, receive_buf) cache[RECEIVE_CLASSES];
+    struct receive_cache cache[RECEIVE_CLASSES];
 };
 
 /* The same of one session. */
@@ -226,6 +228,7 @@ struct listener {
     bool closed;
     SLIST_ENTRY(listener) link;
 };
+SLIST_HEAD(listener_list, listener);
 
 struct messenger {
     struct env *env;
@@ -250,7 +253,7 @@ struct messenger {
     struct connection_list dirty;    /* They have something to send, or to acknowledge. */
     struct connection_list unproven; /* Oldest first. */
     struct connection_list starved;
-    SLIST_HEAD(, listener) listeners;
+    struct listener_list listeners;
     struct receive_memory *memory;
     struct env_timer trim_timer; /* Armed while the memory keeps something for reuse. */
     uint8_t *spare_buffers[MESSENGER_SPARE_MAX]; /* Of FRAME_READER_BUFFER bytes. */

@@ -199,7 +199,8 @@ void connection_read(struct connection *c)
     if (!may_deliver(c) || c->starved)
         return;
     size_t total = 0;
-    while (read_once(c, &total) && total < MESSENGER_READ_BYTES)
+    int calls = 0;
+    while (read_once(c, &total) && total < MESSENGER_READ_BYTES && ++calls < MESSENGER_READ_CALLS)
         ;
     after_reading(c);
 }

@@ -331,6 +331,13 @@ static int resume_inbound(struct session *s, struct connection *c,
     return 0;
 }
 
+static void remember_inbound(struct session *s)
+{
+    HASH_ADD(hh, s->m->inbound, key, sizeof s->key, s);
+    s->hashed = true;
+    s->m->n_inbound++;
+}
+
 static int create_inbound(struct connection *c, const struct auth_handshake *h,
                           const struct session_key *key, const struct session_offer *offer,
                           struct session_answer *answer)
@@ -353,9 +360,7 @@ static int create_inbound(struct connection *c, const struct auth_handshake *h,
     s->attempt = offer->attempt;
     s->pub.peer = (struct net_peer){
         .name = h->peer, .instance = h->peer_instance, .address = c->remote, .caps = h->peer_caps};
-    HASH_ADD(hh, m->inbound, key, sizeof s->key, s);
-    s->hashed = true;
-    m->n_inbound++;
+    remember_inbound(s);
     s->connection = c;
     c->session = s;
     return 0;

@@ -79,7 +79,7 @@ void socket_tune(int fd)
 
 bool socket_is_own_peer(int fd)
 {
-    struct sockaddr_storage here, there;
+    struct sockaddr_storage here = {0}, there = {0};
     socklen_t here_len = sizeof here, there_len = sizeof there;
     if (getsockname(fd, (struct sockaddr *)&here, &here_len) < 0 ||
         getpeername(fd, (struct sockaddr *)&there, &there_len) < 0)

@@ -20,7 +20,10 @@ static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "the wire structs are read in pla
 #define WIRE_FRAME_MAGIC UINT32_C(0x3146504c) /* "LPF1" */
 #define WIRE_TAG_BYTES   16
 
-/* Followed by the tag of WIRE_TAG_BYTES, body_len bytes of body and payload_len of payload. */
+/*
+ * Followed by the tag of WIRE_TAG_BYTES (encrypted: a second one before it, of the payload),
+ * body_len bytes of body and payload_len of payload. See common/frame.h.
+ */
 struct WIRE_PACKED wire_frame {
     uint32_t magic;
     uint16_t type; /* enum message_type, or a control frame of the messenger. */

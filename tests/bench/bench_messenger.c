@@ -218,7 +218,7 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--encrypted") == 0) {
             mode = NET_MODE_ENCRYPTED;
         } else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
-            seconds = atof(argv[++i]);
+            seconds = strtod(argv[++i], NULL);
         } else if (strcmp(argv[i], "--one-cpu") == 0) {
             cpu_set_t cpus;
             CPU_ZERO(&cpus);
