@@ -121,9 +121,9 @@ static int read_key(struct limpet_cluster *c, struct auth_secret *secret)
     int rc = keyring_load(&keyring, paths != NULL ? paths : "", why);
     if (rc == -ENOENT) {
         rc = cluster_fail(c, rc,
-                          "no keyring found: %s; name the file with --keyring, or with "
-                          "'keyring' in the configuration",
-                          why[0] != 0 ? why : paths);
+                          "%s; name the file with --keyring, or with 'keyring' in the "
+                          "configuration",
+                          why);
     } else if (rc != 0) {
         rc = cluster_fail(c, rc, "%s", why);
     } else {

@@ -22,8 +22,7 @@ static void configure_file(struct cli *cli)
     if (rc == -ENOENT && !named && cli_has(cli, "mon-host"))
         return;
     if (rc != 0)
-        fail(rc, "%s%s", limpet_cluster_error(cli->cluster),
-             rc == -ENOENT && path == NULL ? "; name it with --conf FILE or $LIMPET_CONF" : "");
+        fail(rc, "%s", limpet_cluster_error(cli->cluster));
 }
 
 static void set_option(struct cli *cli, const char *option, const char *config)

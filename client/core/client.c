@@ -179,6 +179,7 @@ struct client *client_create(struct env *env, const struct client_options *optio
     TAILQ_INIT(&c->waits);
     TAILQ_INIT(&c->waiting);
     TAILQ_INIT(&c->finished);
+    TAILQ_INIT(&c->doubt.ops);
     TAILQ_INIT(&c->active);
     c->connect_timer.fire = connect_timed_out;
     c->task.fire = run_task;

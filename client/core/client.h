@@ -68,6 +68,7 @@ struct client_pg;
 enum client_op_state {
     CLIENT_OP_IDLE = 0, /* The caller's. */
     CLIENT_OP_WAITING,  /* In line for the budget, or for the first map. */
+    CLIENT_OP_DOUBTFUL, /* Its pool is not in our map, which may be too old. */
     CLIENT_OP_UNSENT,   /* In its placement group's list, to be sent (again). */
     CLIENT_OP_SENT,     /* The primary has it, as far as we know. */
     CLIENT_OP_FINISHED, /* Its result stands; done() is about to be called. */
@@ -95,6 +96,8 @@ struct client_op {
     uint64_t submitted_ns;
     uint32_t attempt;
     enum client_op_state state;
+    bool pool_asked;   /* The leader is asked whether there is such a pool, */
+    bool pool_checked; /* and our map shows the answer. */
     struct client_pg *pg;
     struct buf_slice payload;
     struct env_timer timer;

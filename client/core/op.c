@@ -3,7 +3,8 @@
  *
  *   IDLE --submit--> WAITING --budget, first map--> UNSENT --> SENT --reply--> FINISHED --> IDLE
  *   SENT --new membership, session lost, refused--> UNSENT
- *   any of WAITING, UNSENT, SENT --time-out, cancel, pool gone--> FINISHED
+ *   WAITING --its pool is newer than our map--> DOUBTFUL --newer map, leader's answer--> WAITING
+ *   any of WAITING, DOUBTFUL, UNSENT, SENT --time-out, cancel, pool gone--> FINISHED
  */
 #include "client/core/private.h"
 
@@ -21,6 +22,9 @@ static void detach(struct client *c, struct client_op *op)
     switch (op->state) {
     case CLIENT_OP_WAITING:
         TAILQ_REMOVE(&c->waiting, op, link);
+        break;
+    case CLIENT_OP_DOUBTFUL:
+        doubt_remove(c, op);
         break;
     case CLIENT_OP_UNSENT:
     case CLIENT_OP_SENT:
@@ -82,6 +86,10 @@ void op_fail_all(struct client *c, int error)
         next = TAILQ_NEXT(op, link);
         op_finish_later(c, op, error);
     }
+    for (op = TAILQ_FIRST(&c->doubt.ops); op != NULL; op = next) {
+        next = TAILQ_NEXT(op, link);
+        op_finish_later(c, op, error);
+    }
     struct client_op *tmp;
     HASH_ITER(hh, c->by_tid, op, tmp)
     {
@@ -129,7 +137,8 @@ void op_admit(struct client *c)
     struct client_op *op;
     while (c->map != NULL && (op = TAILQ_FIRST(&c->waiting)) != NULL && within_budget(c, op)) {
         TAILQ_REMOVE(&c->waiting, op, link);
-        start(c, op);
+        if (!doubt_take(c, op))
+            start(c, op);
     }
 }
 
@@ -198,6 +207,8 @@ void client_submit(struct client *c, struct client_op *op)
     op->attempt = 0;
     op->result = 0;
     op->pg = NULL;
+    op->pool_asked = false;
+    op->pool_checked = false;
     op->version = (struct wire_version){0};
     op->timer.fire = timed_out;
     op->state = CLIENT_OP_WAITING;

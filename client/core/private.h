@@ -6,6 +6,7 @@
  *   map.c       taking in maps, and what follows from a new one
  *   ticket.c    credentials: the entity's key for monitors, tickets for OSDs
  *   command.c   commands to the monitors
+ *   doubt.c     operations on pools that are not in the map
  *   op.c        operations: budget, encoding, time-outs, completion
  *   reply.c     decoding of replies
  *   target.c    placement groups and sessions with OSDs: where operations go, and go again
@@ -128,6 +129,13 @@ struct client_pg {
 };
 TAILQ_HEAD(client_pg_list, client_pg);
 
+struct client_doubt {
+    struct client *client;
+    struct client_op_list ops;
+    struct client_command command;
+    bool asked;
+};
+
 struct client {
     struct env *env;
     struct client_options options;
@@ -151,6 +159,7 @@ struct client {
     struct client_op *by_tid;       /* Operations in a placement group's list. */
     struct client_op_list waiting;  /* Not admitted yet. */
     struct client_op_list finished; /* done() is called by the task. */
+    struct client_doubt doubt;
     uint64_t bytes_in_flight;
     uint32_t ops_in_flight;
 
@@ -211,6 +220,12 @@ void command_received(struct client *client, struct message *message);
 void command_run_finished(struct client *client);
 void command_fail_all(struct client *client, int error);
 bool command_pending(const struct client *client);
+
+/* doubt.c */
+/* Takes an operation out of the line whose pool may be newer than our map. */
+bool doubt_take(struct client *client, struct client_op *op) MUST_CHECK;
+void doubt_remove(struct client *client, struct client_op *op);
+void doubt_map_changed(struct client *client);
 
 /* op.c */
 /* Puts the op's result on record; done() follows by the task. */
