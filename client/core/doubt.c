@@ -35,12 +35,36 @@ void doubt_remove(struct client *c, struct client_op *op)
     TAILQ_REMOVE(&c->doubt.ops, op, link);
 }
 
-static void back_in_line(struct client *c, struct client_op *op)
+/* Back to the line, before those that were submitted later. */
+static void back_in_line(struct client *c,
+                         bool (*chosen)(const struct client *c, const struct client_op *op))
 {
-    TAILQ_REMOVE(&c->doubt.ops, op, link);
-    op->state = CLIENT_OP_WAITING;
-    TAILQ_INSERT_TAIL(&c->waiting, op, link);
+    struct client_op_list back = TAILQ_HEAD_INITIALIZER(back);
+    struct client_op *op, *next;
+    for (op = TAILQ_FIRST(&c->doubt.ops); op != NULL; op = next) {
+        next = TAILQ_NEXT(op, link);
+        if (!chosen(c, op))
+            continue;
+        TAILQ_REMOVE(&c->doubt.ops, op, link);
+        op->state = CLIENT_OP_WAITING;
+        TAILQ_INSERT_TAIL(&back, op, link);
+    }
+    if (TAILQ_EMPTY(&back))
+        return;
+    TAILQ_CONCAT(&back, &c->waiting, link);
+    TAILQ_CONCAT(&c->waiting, &back, link);
     client_schedule(c, false);
+}
+
+static bool is_checked(const struct client *c, const struct client_op *op)
+{
+    (void)c;
+    return op->pool_checked;
+}
+
+static bool is_known(const struct client *c, const struct client_op *op)
+{
+    return !is_unknown(c, op);
 }
 
 /* Operations that came after the question need another one: their pools may be newer still. */
@@ -48,20 +72,19 @@ static void answered(struct client_command *command)
 {
     struct client_doubt *doubt = container_of(command, struct client_doubt, command);
     struct client *c = doubt->client;
-    struct client_op *op, *next;
+    struct client_op *op;
     int result = command->result;
     client_command_fini(command);
     doubt->asked = false;
     if (result == -ECANCELED)
         return; /* The client is going. */
-    for (op = TAILQ_FIRST(&doubt->ops); op != NULL; op = next) {
-        next = TAILQ_NEXT(op, link);
-        /* One who may not ask the monitors has to believe the map. */
-        if (op->pool_asked && (result == 0 || result == -EACCES)) {
-            op->pool_checked = true;
-            back_in_line(c, op);
-        }
+    /* One who may not ask the monitors has to believe the map. */
+    bool sure = result == 0 || result == -EACCES;
+    TAILQ_FOREACH(op, &doubt->ops, link)
+    {
+        op->pool_checked = op->pool_asked && sure;
     }
+    back_in_line(c, is_checked);
     if (!TAILQ_EMPTY(&doubt->ops))
         ask(c);
 }
@@ -84,10 +107,5 @@ static void ask(struct client *c)
 
 void doubt_map_changed(struct client *c)
 {
-    struct client_op *op, *next;
-    for (op = TAILQ_FIRST(&c->doubt.ops); op != NULL; op = next) {
-        next = TAILQ_NEXT(op, link);
-        if (!is_unknown(c, op))
-            back_in_line(c, op);
-    }
+    back_in_line(c, is_known);
 }
