@@ -318,7 +318,8 @@ static int io_append(struct raft_io *io, struct raft_io_append *req,
     struct consensus *c = from_io(io);
 
     for (unsigned i = 0; i < n; i++) {
-        /* libraft leaves the data of barriers as malloc gave it; others will receive and keep it. */
+        /* libraft leaves the data of barriers as malloc gave it; others will receive and keep it.
+         */
         if (entries[i].type == RAFT_BARRIER)
             memset(entries[i].buf.base, 0, entries[i].buf.len);
         int rc = log_store_append(c->store, entries[i].term, entries[i].type, entries[i].buf.base,

@@ -158,7 +158,7 @@ void forward_dispatch(struct mon *mon)
     struct pending *pending;
     struct pending *next;
 
-    if (leader == 0 || (leader == mon->self.id && !consensus_leading(mon->consensus)))
+    if (leader == 0)
         return;
     TAILQ_FOREACH_SAFE(pending, &mon->pendings, link, next)
     {
@@ -289,7 +289,7 @@ void forward_received(struct mon *mon, struct mon_session *via, const struct mes
     if (wrapped == NULL) {
         log_warn(mon->env, "forwarded message refused", "type=%u", forward->type);
     } else {
-        if (!consensus_leading(mon->consensus) || leader_submit(mon->leader, wrapped, &origin) != 0)
+        if (leader_submit(mon->leader, wrapped, &origin) != 0)
             forward_refuse(mon, via, forward->token);
         message_unref(wrapped);
     }

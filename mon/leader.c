@@ -71,10 +71,22 @@ static struct request *waiting_take(struct leader *leader)
     return request;
 }
 
+/* Reports that need no entry. True when it was one. */
+static bool report_take(struct leader *leader, const struct request *request)
+{
+    if (request->message->type == MSG_OSD_STATS)
+        leader_stats(leader, request);
+    else if (request->message->type == MSG_OSD_FAILURE)
+        leader_failure(leader, request);
+    else
+        return false;
+    return true;
+}
+
 int leader_submit(struct leader *leader, struct message *message,
                   const struct request_origin *origin)
 {
-    if (!leader->active)
+    if (consensus_leader(leader->mon->consensus) != leader->mon->self.id)
         return -ELIMPET_NOT_LEADER;
     if (leader->n_waiting >= MON_REQUESTS_MAX)
         return -EBUSY;
@@ -88,19 +100,11 @@ int leader_submit(struct leader *leader, struct message *message,
     request->sender = origin->sender;
     request->instance = origin->instance;
     request->caps = origin->caps;
-    switch (message->type) {
-    case MSG_OSD_STATS:
-        leader_stats(leader, request);
+    if (leader->active && report_take(leader, request))
         request_free(request);
-        return 0;
-    case MSG_OSD_FAILURE:
-        leader_failure(leader, request);
-        request_free(request);
-        return 0;
-    default:
+    else
         waiting_add(leader, request);
-        return 0;
-    }
+    return 0;
 }
 
 static bool list_has(const struct request_list *list, enum request_kind kind, int32_t osd,
@@ -276,6 +280,10 @@ static void batch_fill(struct leader *leader, struct batch *batch)
             request_finish(leader, request);
             continue;
         }
+        if (request->kind == REQUEST_MESSAGE && report_take(leader, request)) {
+            request_free(request);
+            continue;
+        }
         int rc = request_stage(leader, batch, request);
         if (rc == -EINPROGRESS) {
             TAILQ_INSERT_HEAD(&leader->waiting, request, link);
@@ -387,6 +395,7 @@ void leader_begin(struct leader *leader)
     leader_watch_begin(leader);
     if (mon->state.map->epoch == 0)
         leader_request(leader, REQUEST_INITIAL, 0, 0, 0);
+    env_defer(mon->env, &leader->run_task);
     env_timer_after(mon->env, &leader->tick, LEADER_TICK_NS);
 }
 

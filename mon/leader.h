@@ -3,7 +3,8 @@
  *
  * A request is staged on a change of the map (machine.h) and on an entry. All that wait when no
  * entry is in flight are staged together and proposed; those that come meanwhile make the next
- * batch. A request is answered when its entry is committed. When leadership is lost, all requests
+ * batch. A request is answered when its entry is committed. Requests that come between the election
+ * and the moment when all earlier entries are applied wait. When leadership is lost, all requests
  * are forgotten: the monitors that took them from their senders pass them on to the next leader.
  */
 #ifndef LIMPET_MON_LEADER_H
@@ -75,7 +76,7 @@ struct pool_watch {
 
 struct leader {
     struct mon *mon;
-    bool active;
+    bool active; /* All earlier entries are applied: we may propose. */
     uint64_t since_ns;
     uint64_t quorum_ns; /* When the quorum was as it is now for the first time. */
     uint64_t quorum_mask;

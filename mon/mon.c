@@ -233,18 +233,18 @@ static void on_leading(void *ctx, bool leading)
 {
     struct mon *mon = ctx;
 
-    if (leading) {
+    if (leading)
         leader_begin(mon->leader);
-        forward_restart(mon);
-    } else {
+    else
         leader_end(mon->leader);
-    }
 }
 
 static void on_leader_changed(void *ctx, uint64_t leader)
 {
     struct mon *mon = ctx;
 
+    if (leader != mon->self.id)
+        leader_end(mon->leader);
     forward_restart(mon);
     if (leader != 0 && leader != mon->self.id)
         stats_pass_on(mon);

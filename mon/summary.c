@@ -74,7 +74,7 @@ void summary_pg(const struct mon *mon, const struct map_pool *pool, uint32_t see
     if (map_pg_view(mon->state.map, pg, &out->view) != 0)
         return;
     out->stat = current_stat(mon, pg, &out->view);
-    out->available_by_map = out->view.active;
+    out->available_by_map = out->view.active || out->view.n_members == 0;
     if (!out->view.active) {
         describe_inactive(out, pool);
         return;
