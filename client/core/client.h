@@ -106,7 +106,11 @@ struct client_op {
 };
 TAILQ_HEAD(client_op_list, client_op);
 
-/* Operations on one object are executed in the order of submission. done is never called here. */
+/*
+ * Changes of one object are executed in the order of submission, and a read sees all that were
+ * submitted before it; repeated after a failure it may also see later ones. done is never called
+ * here.
+ */
 void client_submit(struct client *client, struct client_op *op);
 /* done follows with -ECANCELED; a write may or may not have happened. */
 void client_cancel(struct client *client, struct client_op *op);
