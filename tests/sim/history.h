@@ -34,7 +34,7 @@ enum history_kind {
 
 struct history_op {
     uint32_t object;
-    uint32_t client; /* Operations of one client on one object happen in the order of calls. */
+    uint32_t client; /* Changes of an object by one client happen in the order of calls. */
     enum history_kind kind;
     uint64_t serial;
     uint64_t offset; /* HISTORY_TRUNCATE: the new size. */

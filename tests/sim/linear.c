@@ -4,8 +4,9 @@
  * cannot be what the returning operation waited for:
  *
  *  L1  An operation may come next when its call is before the first return that is left, when the
- *      same client's operations on the object that were called before it are done, and when the
- *      object's state explains its result.
+ *      same client's changes of the object that were called before it are done, and when the
+ *      object's state explains its result. (A read may be repeated after a failure, and then see
+ *      changes that were called after it.)
  *  L2  An operation whose outcome is unknown has no return: it may come at any place, or never.
  *  L3  All is explained when no operation with a known outcome is left.
  */
@@ -174,6 +175,11 @@ static int run_op(const struct history_op *op, const struct state *old, struct s
     abort();
 }
 
+static bool changes(const struct history_op *op)
+{
+    return op->kind != HISTORY_READ && op->kind != HISTORY_STAT;
+}
+
 /* Whether the operation, run now, returns what it returned. */
 static bool explain(const struct history_op *op, struct state *old, struct state *new)
 {
@@ -314,7 +320,8 @@ static void search_link(struct search *s)
         for (uint32_t j = i; j > 0 && !event->before; j--) {
             const struct event *other = &s->events[j - 1];
             /* One whose outcome is unknown may never happen, and nobody waits for it. */
-            if (other->is_call && other->op->client == event->op->client && other->match)
+            if (other->is_call && other->op->client == event->op->client && other->match &&
+                changes(other->op))
                 event->before = &s->events[j - 1];
         }
     }
@@ -481,8 +488,7 @@ static int version_order(struct wire_version a, struct wire_version b)
 
 static bool has_version(const struct history_op *op, uint32_t object)
 {
-    return op->object == object && op->returned != HISTORY_NEVER && op->result == 0 &&
-           op->kind != HISTORY_READ && op->kind != HISTORY_STAT;
+    return op->object == object && op->returned != HISTORY_NEVER && op->result == 0 && changes(op);
 }
 
 bool versions_check(const struct history *history, uint32_t object, const struct history_op **a,
