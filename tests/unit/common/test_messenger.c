@@ -361,38 +361,49 @@ static void waits_for_a_credential(void **state)
     side_destroy(&server);
 }
 
-/* What takes real time is waited for together: giving up, and the end of an acceptor's grace. */
+/* What takes real time is waited for together: giving up, and the ends of several graces. */
 static void gives_up_after_a_while(void **state)
 {
     (void)state;
-    struct side server, silent, keyless, leaver;
+    struct side server, silent, keyless, leaver, staller;
     struct net_address via, to_silent = {.family = 4, .ip = {127, 0, 0, 1}};
     side_server(&server, "mon.a", NULL);
     side_client(&keyless, "client.keyless", NULL);
     side_client(&leaver, "client.leaver", NULL);
     side_client(&silent, "client.silent", NULL);
+    side_client(&staller, "client.staller", NULL);
     /* A listener that never answers. */
     struct proxy *hole = proxy_create(&server.address, &to_silent);
     struct proxy *proxy = proxy_create(&server.address, &via);
+    side_connect(&staller, &server);
     side_open(&leaver, &via);
     SIDES_UNTIL(leaver.opened == 1, &leaver, &server);
     keyless.no_credential = true;
+    uint64_t begin = uv_hrtime();
     side_open(&keyless, &server.address);
     proxy_target(hole, &(struct net_address){.family = 4, .ip = {127, 0, 0, 1}, .port = 1});
     side_open(&silent, &to_silent);
-    uint64_t begin = uv_hrtime();
+    int stranger = stranger_connect(&server.address);
+    side_send(&staller, NET_TEST_DATA, 1, 10, 64 << 20);
+    sides_turn((struct side *const[]){&staller}, 1);
     proxy_cut(proxy);
     SIDES_UNTIL(server.disconnected == 1, &leaver, &server, &keyless, &silent);
-    /* The leaver is not driven any more: as a process that hangs. */
+    /* Leaver and staller are not driven any more: as processes that hang. */
     SIDES_UNTIL(keyless.closed == 1 && silent.closed == 1, &server, &keyless, &silent);
     assert_int_equal(keyless.error, -ETIMEDOUT);
     assert_int_equal(silent.error, -ETIMEDOUT);
-    assert_true(uv_hrtime() - begin > 4 * SEC_NS && uv_hrtime() - begin < 8 * SEC_NS);
-    SIDES_UNTIL(server.closed == 1, &server);
+    assert_true(uv_hrtime() - begin > 4 * SEC_NS);
+    char byte;
+    SIDES_UNTIL(recv(stranger, &byte, 1, MSG_DONTWAIT) == 0, &server);
+    SIDES_UNTIL(server.closed == 1 && server.disconnected == 2, &server);
     assert_int_equal(server.error, -ETIMEDOUT);
+    /* The process that stalled in the middle of a message goes on, and has lost nothing. */
+    SIDES_UNTIL(server.received == 1, &server, &staller);
+    close(stranger);
     side_destroy(&keyless);
     side_destroy(&silent);
     side_destroy(&leaver);
+    side_destroy(&staller);
     side_destroy(&server);
     proxy_destroy(proxy);
     proxy_destroy(hole);
