@@ -64,6 +64,16 @@ size_t rocks_object_key_first(uint64_t pool, uint32_t reversed_hash,
     return (size_t)(put32(put64(key + 1, pool), reversed_hash) - key);
 }
 
+size_t rocks_object_key_end(uint64_t pool, uint32_t last, uint8_t key[ROCKS_OBJECT_KEY_MAX])
+{
+    if (last < UINT32_MAX)
+        return rocks_object_key_first(pool, last + 1, key);
+    if (pool < UINT64_MAX)
+        return rocks_object_key_first(pool + 1, 0, key);
+    key[0] = ROCKS_KEY_OBJECT + 1;
+    return 1;
+}
+
 size_t rocks_object_key(const struct object_id *id, uint8_t key[ROCKS_OBJECT_KEY_MAX])
 {
     uint8_t *at = key + rocks_object_key_first(id->pool, object_hash_reverse(id->hash), key);

@@ -80,6 +80,8 @@ size_t rocks_object_key(const struct object_id *id, uint8_t key[ROCKS_OBJECT_KEY
 /* The beginning of all keys of objects of a pool from a reversed hash on. */
 size_t rocks_object_key_first(uint64_t pool, uint32_t reversed_hash,
                               uint8_t key[ROCKS_OBJECT_KEY_MAX]);
+/* What lies behind all keys of a pool's objects up to a reversed hash. */
+size_t rocks_object_key_end(uint64_t pool, uint32_t last, uint8_t key[ROCKS_OBJECT_KEY_MAX]);
 size_t rocks_data_key(uint64_t data, uint32_t chunk, uint8_t key[ROCKS_DATA_KEY_BYTES]);
 size_t rocks_attr_key(uint64_t data, const void *name, uint16_t name_len,
                       uint8_t key[ROCKS_ATTR_KEY_MAX]);

@@ -58,6 +58,7 @@ struct rocks_store {
     /* Committing. While `committing`, the helper thread owns `state`, and borrows `running`. */
     struct rocks_txns pending, running;
     bool committing;
+    size_t batch_bytes; /* About what the running batch needs. */
     struct env_work commit;
     struct env_task commit_start;
     struct rocks_state state;

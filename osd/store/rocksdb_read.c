@@ -207,9 +207,7 @@ static int list_objects(struct rocks_store *rs, struct store_list *list)
 {
     uint8_t from[ROCKS_OBJECT_KEY_MAX + 1], to[ROCKS_OBJECT_KEY_MAX];
     size_t from_len = list_start(list, from);
-    size_t to_len = list->last == UINT32_MAX
-                        ? rocks_object_key_first(list->pool + 1, 0, to)
-                        : rocks_object_key_first(list->pool, list->last + 1, to);
+    size_t to_len = rocks_object_key_end(list->pool, list->last, to);
     rocksdb_readoptions_t *options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_iterate_upper_bound(options, (char *)to, to_len);
     rocksdb_iterator_t *it = rocksdb_create_iterator(rs->db, options);
@@ -287,6 +285,8 @@ int rocks_pgs(struct store *store, store_pg_visit visit, void *ctx)
         visit(ctx, pg);
         next.seed++;
         next.pool += next.seed == 0;
+        if (next.pool < pg.pool)
+            break;
         rocksdb_iter_seek(it, (char *)key, rocks_pg_key(next, NULL, 0, key));
     }
     char *message = NULL;

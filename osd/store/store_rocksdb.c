@@ -25,7 +25,7 @@
 /* Memory: a write buffer being filled, one being flushed under load, and the cache. */
 enum {
     WRITE_BUFFER_BYTES = 16 << 20,
-    WRITE_BUFFERS_MAX = 4,
+    WRITE_BUFFERS_MAX = 3,
     CACHE_BYTES = 32 << 20,
     BLOB_BYTES_MIN = 2048, /* Values from this size on stay out of compactions. */
     BLOB_FILE_BYTES = 64 << 20,
@@ -88,6 +88,7 @@ static void take_batch(struct rocks_store *rs)
         if (n > 0 && bytes > ROCKS_COMMIT_BYTES_MAX)
             break;
         STAILQ_REMOVE_HEAD(&rs->pending, link);
+        rs->batch_bytes = bytes;
         if (rs->failed && waiting->error == 0)
             waiting->error = -EIO;
         STAILQ_INSERT_TAIL(&rs->running, waiting, link);
@@ -100,7 +101,7 @@ static void commit_run(struct env_work *work)
     rs->commit_error = 0;
     if (rs->failed)
         return;
-    rocksdb_writebatch_wi_t *batch = rocksdb_writebatch_wi_create(0, 1);
+    rocksdb_writebatch_wi_t *batch = rocksdb_writebatch_wi_create(rs->batch_bytes, 1);
     int rc = rocks_apply(rs, batch, &rs->running, &rs->state);
     if (rc == 0 && rocksdb_writebatch_wi_count(batch) > 0) {
         char *message = NULL;
