@@ -127,8 +127,8 @@ static struct identity identity_read(const struct process *process)
     data_path(process, "identity", path);
     if (!identity_exists(process))
         die_because(ENOENT, "%s holds no OSD; --mkfs makes one", process->daemon.data_dir);
-    if (ini_parse(path, identity_value, &identity) != 0 || !identity.has_fsid ||
-        !identity.has_id || !identity.has_uuid)
+    if (ini_parse(path, identity_value, &identity) != 0 || !identity.has_fsid || !identity.has_id ||
+        !identity.has_uuid)
         die_because(EINVAL, "%s is damaged", path);
     return identity;
 }
@@ -245,17 +245,16 @@ static int local_address(const struct net_address *towards, struct net_address *
     return 0;
 }
 
-/* `public_addr`, with or without a port; else the way to the first monitor that can be routed to. */
+/* `public_addr`, with or without a port; else the way to the first monitor that can be routed to.
+ */
 static void listen_address(const struct process *process, struct osd_options *options)
 {
     const char *text = config_get(process->daemon.config, "public_addr");
     char with_port[NET_ADDRESS_TEXT_MAX + 8];
     int error = -ENETUNREACH;
     if (text && *text) {
-        snprintf(with_port, sizeof with_port, strchr(text, ':') && !strchr(text, '.') && *text != '['
-                                                  ? "[%s]:0"
-                                                  : "%s:0",
-                 text);
+        snprintf(with_port, sizeof with_port,
+                 strchr(text, ':') && !strchr(text, '.') && *text != '[' ? "[%s]:0" : "%s:0", text);
         if (net_address_parse(text, &options->listen) &&
             net_address_parse(with_port, &options->listen))
             die_because(EINVAL, "public_addr: '%s' is no address", text);
@@ -299,8 +298,7 @@ static void fill_options(struct process *process, const struct identity *identit
 {
     char why[256] = "";
     struct config *config = process->daemon.config;
-    const struct keyring_entry *key =
-        keyring_find(&process->daemon.keyring, &process->daemon.self);
+    const struct keyring_entry *key = keyring_find(&process->daemon.keyring, &process->daemon.self);
     memset(options, 0, sizeof *options);
     options->id = identity->id;
     options->uuid = identity->uuid;

@@ -93,9 +93,9 @@ static int take_ticket(struct osd *osd, const Limpet__Wire__MonTicket *answer)
     struct auth_ticket ticket = {0};
     if (answer->ticket.len == 0 || answer->ticket.len > AUTH_TICKET_MAX)
         return -EBADMSG;
-    int len = auth_unseal(&osd->options.secret, answer->sealed_secret.data,
-                          answer->sealed_secret.len, ticket.secret.bytes,
-                          sizeof ticket.secret.bytes);
+    int len =
+        auth_unseal(&osd->options.secret, answer->sealed_secret.data, answer->sealed_secret.len,
+                    ticket.secret.bytes, sizeof ticket.secret.bytes);
     if (len <= 0)
         return -EBADMSG;
     ticket.secret.len = (uint8_t)len;

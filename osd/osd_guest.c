@@ -1,5 +1,6 @@
 /*
- * Sessions that others opened: clients with requests, and OSDs that are primaries of groups of ours.
+ * Sessions that others opened: clients with requests, and OSDs that are primaries of groups of
+ * ours.
  *
  * What clients have under way is bounded: above the limit of a session, or of all together, reading
  * from clients stops, and TCP makes them wait. OSDs are never stopped like that, since others wait
@@ -166,8 +167,7 @@ void osd_request_done(void *ctx, struct pg_request *pg_request, struct message *
 static void answer(struct osd *osd, struct osd_request *request, int error)
 {
     struct ops_result result = {.epoch = osd->map->epoch, .result = error};
-    struct message *reply =
-        ops_reply(&request->pg.ops.head, &result, NULL, BUF_SLICE_EMPTY);
+    struct message *reply = ops_reply(&request->pg.ops.head, &result, NULL, BUF_SLICE_EMPTY);
     osd_request_done(osd, &request->pg, reply);
 }
 
@@ -178,8 +178,7 @@ static void wait_for_map(struct osd *osd, struct osd_request *request)
 }
 
 /* What the map and the client's capabilities say: 0, or the error to answer. */
-static int check_request(const struct osd *osd, const struct osd_request *request,
-                         struct pg **out)
+static int check_request(const struct osd *osd, const struct osd_request *request, struct pg **out)
 {
     const struct ops_request *ops = &request->pg.ops;
     const struct map_pool *pool = map_pool(osd->map, ops->head.pool);
@@ -270,8 +269,9 @@ static void hold(struct osd *osd, struct net_session *session, int32_t from,
     if (osd->n_held < OSD_HELD_MAX && osd->held_bytes + bytes <= OSD_HELD_BYTES_MAX)
         held = calloc(1, sizeof *held);
     if (!held) {
-        log_warn(osd->env, "message dropped", "osd=%d from=%d type=%u why=\"too many wait for a map\"",
-                 osd->options.id, from, message->type);
+        log_warn(osd->env, "message dropped",
+                 "osd=%d from=%d type=%u why=\"too many wait for a map\"", osd->options.id, from,
+                 message->type);
         return;
     }
     held->session = session;

@@ -27,6 +27,7 @@ enum {
     OSD_STEPS_MAX = 16,     /* Increments that are shown to the groups one by one. */
     OSD_STATS_PGS_MAX = 2000,
     OSD_FULL_PERCENT = 95,
+    OSD_RIVALS_MAX = 3,
 };
 
 #define OSD_HEARTBEAT_NS        (500 * MSEC_NS)
@@ -43,6 +44,7 @@ enum {
 #define OSD_REFUSED_PATIENCE_NS (15 * SEC_NS)
 #define OSD_PEER_RETRY_NS       (50 * MSEC_NS)
 #define OSD_PEER_RETRY_MAX_NS   (500 * MSEC_NS)
+#define OSD_RIVAL_NS            (60 * SEC_NS)
 #define OSD_STOP_NS             (3 * SEC_NS)
 #define OSD_STOP_POLL_NS        (10 * MSEC_NS)
 #define OSD_STOP_GONE_NS        (1 * SEC_NS)
@@ -145,7 +147,9 @@ struct osd {
     bool stopping;
     bool closing; /* The store is: nothing may be sent or submitted any more. */
     bool failed;
-    bool was_up; /* The map showed this process as up. */
+    bool was_up;     /* The map showed this process as up. */
+    uint32_t rivals; /* How often, since then, it named another one after us. */
+    uint64_t rival_since_ns;
 
     /* Loading: groups before us have been read. */
     bool loaded;
@@ -183,7 +187,7 @@ struct osd {
     uint64_t tick_due_ns;
     struct env_timer stats_timer;
     uint64_t stats_complete_ns; /* When all groups were told last. */
-    bool stats_all; /* All groups are to be told the next time. */
+    bool stats_all;             /* All groups are to be told the next time. */
     bool stats_soon;
 
     struct env_timer stop_timer;

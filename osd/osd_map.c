@@ -70,6 +70,25 @@ void osd_pgs_collect(struct osd *osd)
 
 /* ---- A new map ---- */
 
+/*
+ * The map names another process. A message that it sent before it died may have reached the
+ * monitors late: then we say again that we are here. When that happens again and again somebody
+ * lives who says the same, from a copy of our data folder.
+ */
+static void check_rivals(struct osd *osd)
+{
+    uint64_t now = env_now(osd->env);
+    if (now - osd->rival_since_ns > OSD_RIVAL_NS) {
+        osd->rival_since_ns = now;
+        osd->rivals = 0;
+    }
+    osd->rivals++;
+    log_warn(osd->env, "the map names another process", "osd=%d epoch=%" PRIu64, osd->options.id,
+             osd->map->epoch);
+    if (osd->rivals > OSD_RIVALS_MAX)
+        osd_fatal(osd, -EEXIST, "another process says that it is this OSD");
+}
+
 /* What the map says about this very process. */
 static void look_at_ourselves(struct osd *osd)
 {
@@ -79,11 +98,9 @@ static void look_at_ourselves(struct osd *osd)
         osd_fatal(osd, -EEXIST, "in the map this number belongs to another OSD's store");
         return;
     }
-    if (osd->was_up && self && self->up && self->instance != osd->env->instance) {
-        osd_fatal(osd, -EEXIST, "another process took over this number");
-        return;
-    }
-    if (osd->was_up && !up && !osd->stopping)
+    if (osd->was_up && self && self->up && self->instance != osd->env->instance)
+        check_rivals(osd);
+    else if (osd->was_up && !up && !osd->stopping)
         log_warn(osd->env, "osd marked down though it lives", "osd=%d epoch=%" PRIu64,
                  osd->options.id, osd->map->epoch);
     if (up && !osd->was_up)
@@ -216,8 +233,8 @@ void osd_map_received(struct osd *osd, const struct message *message)
     int error = map->full ? take_full(osd, message) : take_increments(osd, map);
     protobuf_c_message_free_unpacked(&map->base, NULL);
     if (error && !osd->failed) {
-        log_error(osd->env, "map refused", "osd=%d epoch=%" PRIu64 " error=\"%s\"",
-                  osd->options.id, osd->map->epoch, error_text(error));
+        log_error(osd->env, "map refused", "osd=%d epoch=%" PRIu64 " error=\"%s\"", osd->options.id,
+                  osd->map->epoch, error_text(error));
         osd->mon.want_full = true;
         osd_mon_hunt(osd);
     }

@@ -193,8 +193,8 @@ static void subscribe(struct osd *osd)
     subscribe.have_epoch = osd->mon.want_full ? 0 : osd->map->epoch;
     if (!uuid_is_zero(&osd->options.fsid)) {
         subscribe.has_fsid = true;
-        subscribe.fsid = (ProtobufCBinaryData){sizeof osd->options.fsid.bytes,
-                                               osd->options.fsid.bytes};
+        subscribe.fsid =
+            (ProtobufCBinaryData){sizeof osd->options.fsid.bytes, osd->options.fsid.bytes};
     }
     osd_mon_send(osd, MSG_MON_SUBSCRIBE, &subscribe.base);
 }
@@ -320,9 +320,9 @@ void osd_mon_tick(struct osd *osd)
     if (!mon->live)
         return;
     if (waits_in_vain(osd, now)) {
-        log_info(osd->env, "monitor left", "osd=%d epoch=%" PRIu64 " wanted=%" PRIu64 " silent_ms=%" PRIu64,
-                 osd->options.id, osd->map->epoch, osd->wanted_epoch,
-                 (now - mon->heard_ns) / MSEC_NS);
+        log_info(osd->env, "monitor left",
+                 "osd=%d epoch=%" PRIu64 " wanted=%" PRIu64 " silent_ms=%" PRIu64, osd->options.id,
+                 osd->map->epoch, osd->wanted_epoch, (now - mon->heard_ns) / MSEC_NS);
         mon->boot_since_ns = 0;
         osd->wanted_since_ns = now;
         osd_mon_hunt(osd);

@@ -24,8 +24,8 @@
  *  G8  A learner is proposed as a member only when it has everything durable that was ever
  *      acknowledged, and its acknowledgement is needed from then on until the configuration changes
  *      or the map shows that it is down.
- *  G9  A copy is removed only when this process is up in the map, and the pool is gone, or the group
- *      is clean without us.
+ *  G9  A copy is removed only when this process is up in the map, and the pool is gone, or the
+ * group is clean without us.
  *
  * States, and what the map (M), the primary's messages (P) or our own work (W) change:
  *
@@ -41,8 +41,8 @@
  *
  * In LOADING nothing is known. STRAY: the map gives us no part. REPLICA_WAITING: a member that the
  * primary has not made equal yet. REPLICA_ACTIVE: equal, and follows. LEARNER_WAITING: wanted by
- * CRUSH, not asked yet. FILLING, FILLED: see pg_learn.c. PRIMARY_INACTIVE: the map does not allow to
- * serve, or our copy is not complete. PRIMARY_ACTIVATING: members are being made equal.
+ * CRUSH, not asked yet. FILLING, FILLED: see pg_learn.c. PRIMARY_INACTIVE: the map does not allow
+ * to serve, or our copy is not complete. PRIMARY_ACTIVATING: members are being made equal.
  */
 #include "osd/pg/pg_impl.h"
 

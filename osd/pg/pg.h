@@ -90,10 +90,10 @@ struct pg_request {
     void *owner; /* The core's. */
     /* Private to osd/pg. */
     struct pg *pg;
-    uint8_t place;                /* enum request_place */
-    uint32_t window_bytes;        /* Reserved in the window of the log. */
-    void *operation;              /* The read, listing or write that runs for it. */
-    uint64_t wait_sequence;       /* Answered when this is committed, with the outcome: */
+    uint8_t place;          /* enum request_place */
+    uint32_t window_bytes;  /* Reserved in the window of the log. */
+    void *operation;        /* The read, listing or write that runs for it. */
+    uint64_t wait_sequence; /* Answered when this is committed, with the outcome: */
     struct ops_result outcome;
     struct object_waiter waiter;
     TAILQ_ENTRY(pg_request) link; /* In the list of its place. */

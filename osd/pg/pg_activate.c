@@ -1,11 +1,11 @@
 /*
  * Activation, seen by the primary: making every member equal before serving.
  *
- * Our log is the authority (I6 of the design; G7). Each member tells the newest part of its own; where
- * it parts from ours, the objects that entries on either side name are pushed to it, and it keeps
- * them aside. Then it is told to change over: in one transaction it forgets its differing entries,
- * takes ours and the objects. Members are dealt with side by side, each in the phases of enum
- * peer_phase; when all are equal we serve.
+ * Our log is the authority (I6 of the design; G7). Each member tells the newest part of its own;
+ * where it parts from ours, the objects that entries on either side name are pushed to it, and it
+ * keeps them aside. Then it is told to change over: in one transaction it forgets its differing
+ * entries, takes ours and the objects. Members are dealt with side by side, each in the phases of
+ * enum peer_phase; when all are equal we serve.
  *
  * Everything that was ever acknowledged is in every member's log, so only operations that were
  * under way when the configuration changed are involved. Two things cannot be, and are checked,
@@ -179,7 +179,7 @@ static int list_differing(struct pg *pg, struct pg_peer *peer, const Limpet__Wir
         const ProtobufCBinaryData *data = &info->entries[i];
         struct pg_entry_layout head;
         memcpy(&head, data->data, sizeof head);
-        if (head.version.sequence <= peer->common)
+        if (head.version.sequence <= peer->common || head.kind == PG_ENTRY_FAILED)
             continue;
         int error = list_object(peer, data->data + sizeof head, head.object_len);
         if (error)
@@ -188,6 +188,8 @@ static int list_differing(struct pg *pg, struct pg_peer *peer, const Limpet__Wir
     uint64_t newest = pg_log_head(&pg->log).sequence;
     for (uint64_t sequence = peer->common + 1; sequence <= newest; sequence++) {
         const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
+        if (entry->head.kind == PG_ENTRY_FAILED)
+            continue;
         int error = list_object(peer, (const uint8_t *)(&entry->head + 1), entry->head.object_len);
         if (error)
             return error;
@@ -248,8 +250,8 @@ static void push_done(struct pg_push *push, int error)
     peer->pushes--;
     pg->silent_ticks = 0;
     if (error) {
-        log_warn(pg->world->env, "push failed", "pg=%s osd=%d error=\"%s\"", pg_text(pg),
-                 peer->osd, error_text(error));
+        log_warn(pg->world->env, "push failed", "pg=%s osd=%d error=\"%s\"", pg_text(pg), peer->osd,
+                 error_text(error));
         pg->compare_again = true;
         return;
     }
@@ -346,7 +348,8 @@ static void member_answered(struct pg *pg, struct pg_peer *peer, const Limpet__W
         pg->world->ops->changed(pg->world->ctx, pg);
         return;
     }
-    if (error == -ENOENT && info->complete && info->tail->sequence > pg_log_head(&pg->log).sequence) {
+    if (error == -ENOENT && info->complete &&
+        info->tail->sequence > pg_log_head(&pg->log).sequence) {
         log_error(pg->world->env, "acknowledged writes are missing",
                   "pg=%s osd=%d tail=%" PRIu64 " head=%" PRIu64, pg_text(pg), peer->osd,
                   info->tail->sequence, pg_log_head(&pg->log).sequence);

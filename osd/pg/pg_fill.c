@@ -3,13 +3,13 @@
  *
  * A learner takes over the log, then all objects in the order of listing, batch by batch. For each
  * batch we tell what we have; it removes what we have not and answers what differs; that is pushed.
- * Clients write meanwhile, and the learner gets every entry of the log; whether the effect goes with it
- * depends on where the object stands:
+ * Clients write meanwhile, and the learner gets every entry of the log; whether the effect goes
+ * with it depends on where the object stands:
  *
  *     equal already (up to done_upto, or in the batch and not pending)   entry and effect
- *     pending in this batch                                              the entry: it is pushed later
- *     being pushed                                                       the write waits
- *     after the batch                                                    the entry: its turn comes
+ *     pending in this batch                                              the entry: it is pushed
+ * later being pushed                                                       the write waits after
+ * the batch                                                    the entry: its turn comes
  *
  * While a batch is listed and compared it is not known what differs: what is written then, or was
  * on its way to our store when the listing began, is pending in any case.
@@ -602,8 +602,7 @@ static void push_next(struct pg_fill *fill)
     uint64_t attempt = fill->attempt;
     while (fill->phase == FILL_PUSHING && fill->attempt == attempt &&
            fill->pushes < PG_PUSHES_MAX && (object = next_to_push(fill))) {
-        struct pg_push *push =
-            pg_push_create(fill->pg, fill->osd, object->bytes, object->len);
+        struct pg_push *push = pg_push_create(fill->pg, fill->osd, object->bytes, object->len);
         if (!push) {
             fill_back_off(fill, "no memory");
             return;

@@ -4,8 +4,8 @@
  * Objects that the primary pushes before the change-over are kept aside as temporary objects, each
  * with a pair that lets a restart find and remove it. The change-over is one transaction: the
  * temporary objects take their places, entries that the primary does not have leave the log, those
- * that we lack enter it. So our objects are at every instant what our log says (G2), whoever becomes
- * primary next.
+ * that we lack enter it. So our objects are at every instant what our log says (G2), whoever
+ * becomes primary next.
  */
 #include "osd/pg/pg_impl.h"
 
@@ -108,8 +108,8 @@ void pg_staged_clear(struct pg *pg, bool discard)
 static size_t list_entries(struct pg *pg, ProtobufCBinaryData **out)
 {
     uint64_t head = pg_log_head(&pg->log).sequence;
-    uint64_t first = pg->committed > pg->log.base.sequence ? pg->committed
-                                                           : pg->log.base.sequence + 1;
+    uint64_t first =
+        pg->committed > pg->log.base.sequence ? pg->committed : pg->log.base.sequence + 1;
     size_t bytes = 0, n = 0;
     *out = NULL;
     if (head < first)

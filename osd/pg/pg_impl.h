@@ -48,8 +48,7 @@ struct pg_async {
 };
 TAILQ_HEAD(pg_async_list, pg_async);
 
-void pg_async_begin(struct pg *pg, struct pg_async *async,
-                    void (*drop)(struct pg_async *async));
+void pg_async_begin(struct pg *pg, struct pg_async *async, void (*drop)(struct pg_async *async));
 void pg_async_end(struct pg_async *async);
 
 /* A change of state in the store that is no client's write. */
@@ -73,9 +72,10 @@ struct pg_write {
     uint64_t generation;
     bool durable;
     /* The rest is for a primary. */
-    bool listed; /* In pg->writes. */
+    bool listed;                /* In pg->writes. */
     struct pg_request *request; /* NULL: nobody waits. */
     struct pg_object *object;
+    uint16_t failed_step;
     uint32_t window_bytes;
     struct message *replicate;
     struct message *log_only; /* Created when a learner needs it. */
@@ -154,23 +154,23 @@ TAILQ_HEAD(pg_name_list, pg_name);
 struct pg_peer {
     int32_t osd;
     enum peer_phase phase;
-    bool refused;          /* It knows another configuration: compare again with the next map. */
-    uint64_t acked;        /* It has everything up to here durable. */
-    uint64_t common;       /* Where its log parted from ours. */
-    uint32_t pushes;       /* Under way. */
+    bool refused;    /* It knows another configuration: compare again with the next map. */
+    uint64_t acked;  /* It has everything up to here durable. */
+    uint64_t common; /* Where its log parted from ours. */
+    uint32_t pushes; /* Under way. */
     struct pg_name_list to_push;
 };
 
 /* ---- A copy that is being filled, seen by the primary ---- */
 
 enum fill_phase {
-    FILL_QUEUED,    /* Others are being filled. */
-    FILL_STARTING,  /* It takes over the log. */
-    FILL_LISTING,   /* We list the next objects of ours. */
-    FILL_COMPARING, /* It compares them with its own. */
-    FILL_PUSHING,   /* It gets those that differ. */
-    FILL_FINISHING, /* It was told that it is complete. */
-    FILL_ADDING,    /* The monitors were asked to add it; its commits count already. */
+    FILL_QUEUED,      /* Others are being filled. */
+    FILL_STARTING,    /* It takes over the log. */
+    FILL_LISTING,     /* We list the next objects of ours. */
+    FILL_COMPARING,   /* It compares them with its own. */
+    FILL_PUSHING,     /* It gets those that differ. */
+    FILL_FINISHING,   /* It was told that it is complete. */
+    FILL_ADDING,      /* The monitors were asked to add it; its commits count already. */
     FILL_BACKING_OFF, /* Something went wrong; from the beginning at the next tick. */
 };
 
@@ -208,9 +208,9 @@ struct pg_fill {
     struct object_id *batch_upto; /* End of what is compared now. */
     bool batch_ends;              /* There is nothing of ours after the batch. */
     uint32_t n_batch;
-    struct pg_name **batch;      /* What it was told of, by index. */
-    struct fill_object *pending; /* To be pushed; while listing and comparing: written since. */
-    uint32_t pushes;             /* Under way. */
+    struct pg_name **batch;          /* What it was told of, by index. */
+    struct fill_object *pending;     /* To be pushed; while listing and comparing: written since. */
+    uint32_t pushes;                 /* Under way. */
     TAILQ_ENTRY(pg_fill) link;       /* In pg->fills. */
     TAILQ_ENTRY(pg_fill) world_link; /* In world->waiting_fills. */
 };
@@ -265,9 +265,9 @@ struct pg {
     /* The copy. */
     struct pg_log log;
     bool complete;
-    bool persisted;    /* The store has our state. */
-    uint64_t durable;  /* Entries up to here are durable in our store. */
-    uint64_t committed; /* And on all members, as far as we know. */
+    bool persisted;      /* The store has our state. */
+    uint64_t durable;    /* Entries up to here are durable in our store. */
+    uint64_t committed;  /* And on all members, as far as we know. */
     uint64_t generation; /* Counts the times that entries were taken back from the log. */
     uint64_t temporary_next;
     struct pg_async_list asyncs;
@@ -296,8 +296,8 @@ struct pg {
 
     /* As a member or learner. */
     struct net_session *upstream; /* Where the primary's messages come from. */
-    uint64_t upstream_config;      /* That it named last. */
-    uint64_t upstream_attempt;     /* Of its activation, and of its filling of us. */
+    uint64_t upstream_config;     /* That it named last. */
+    uint64_t upstream_attempt;    /* Of its activation, and of its filling of us. */
     uint64_t upstream_fill;
     struct pg_staged_list staged;
     uint32_t n_staged;
@@ -325,8 +325,8 @@ void pg_send_proto(struct pg *pg, int32_t osd, uint16_t type, const ProtobufCMes
 void pg_answer_proto(struct pg *pg, uint16_t type, const ProtobufCMessage *proto);
 void pg_answer(struct pg *pg, struct message *message);
 void pg_encode_id(const struct object_id *id, struct encoder *e, uint8_t memory[PG_OBJECT_ID_MAX]);
-int pg_decode_id(const struct pg *pg, const void *data, size_t len, struct object_id *out)
-    MUST_CHECK;
+int pg_decode_id(const struct pg *pg, const void *data, size_t len,
+                 struct object_id *out) MUST_CHECK;
 uint64_t pg_epoch(const struct pg *pg);
 const char *pg_text(const struct pg *pg);
 

@@ -27,7 +27,8 @@ int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
     memcpy(head, data, sizeof *head);
     if (head->layout != PG_LAYOUT_VERSION || len != sizeof *head + head->object_len)
         return -EBADMSG;
-    if (head->kind != PG_ENTRY_MODIFY && head->kind != PG_ENTRY_REMOVE)
+    if (head->kind < PG_ENTRY_MODIFY || head->kind > PG_ENTRY_FAILED ||
+        (head->kind == PG_ENTRY_FAILED) != (head->result < 0) || head->result > 0)
         return -EBADMSG;
     if (head->version.sequence == 0 || head->committed >= head->version.sequence)
         return -EBADMSG;

@@ -1,11 +1,11 @@
 /*
  * A copy that is being filled, seen by itself.
  *
- * FILLING begins by noting durably that the copy is not complete (G6), and with the primary's log in
- * place of our own. Then the primary's batches come: what we have and it has not is removed, and
- * what differs is answered, to be pushed. Versions tell: equal versions mean equal contents, since a
- * version names one entry of one log and entries take effect in order. FILLED: the copy is complete
- * and durably says so; from then on our acknowledgements may count.
+ * FILLING begins by noting durably that the copy is not complete (G6), and with the primary's log
+ * in place of our own. Then the primary's batches come: what we have and it has not is removed, and
+ * what differs is answered, to be pushed. Versions tell: equal versions mean equal contents, since
+ * a version names one entry of one log and entries take effect in order. FILLED: the copy is
+ * complete and durably says so; from then on our acknowledgements may count.
  */
 #include "osd/pg/pg_impl.h"
 
@@ -340,8 +340,8 @@ void pg_learn_scan(struct pg *pg, const struct pg_incoming *in)
     int error = work ? 0 : -ENOMEM;
     if (work) {
         /* Of its own, since the message goes when this turn ends. */
-        work->scan = (Limpet__Wire__PgScan *)message_unpack(
-            in->message, &limpet__wire__pg_scan__descriptor);
+        work->scan =
+            (Limpet__Wire__PgScan *)message_unpack(in->message, &limpet__wire__pg_scan__descriptor);
         error = work->scan ? parse_scan(pg, work) : -ENOMEM;
     }
     if (error) {

@@ -88,7 +88,8 @@ static void run_waiters(struct pg_object *object)
 {
     struct object_waiter *waiter;
     assert(object->refs > 0);
-    while (object->pg && object->pg->serving && (waiter = TAILQ_FIRST(&object->waiters)) && may_go(object, waiter)) {
+    while (object->pg && object->pg->serving && (waiter = TAILQ_FIRST(&object->waiters)) &&
+           may_go(object, waiter)) {
         TAILQ_REMOVE(&object->waiters, waiter, link);
         waiter->queued = false;
         waiter->object = NULL;

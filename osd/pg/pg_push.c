@@ -190,7 +190,8 @@ static int check_piece(struct pg_push *push)
     if (push->offset == 0)
         push->size = read->stat.size;
     uint64_t left = push->size - push->offset;
-    if (read->stat.size != push->size || read->data.len != (left < PG_PUSH_PIECE ? left : PG_PUSH_PIECE))
+    if (read->stat.size != push->size ||
+        read->data.len != (left < PG_PUSH_PIECE ? left : PG_PUSH_PIECE))
         return -EIO;
     push->last = left <= PG_PUSH_PIECE;
     return 0;

@@ -281,8 +281,8 @@ static void list_submit(struct pg_list *work)
     work->list.first = pg->hash_first;
     work->list.last = pg->hash_last;
     work->list.after = work->after;
-    work->list.max = step.length == 0 || step.length > STORE_LIST_MAX ? STORE_LIST_MAX
-                                                                      : (uint32_t)step.length;
+    work->list.max =
+        step.length == 0 || step.length > STORE_LIST_MAX ? STORE_LIST_MAX : (uint32_t)step.length;
     work->list.done = list_done;
     pg_async_begin(pg, &work->async, list_drop);
     store_list(pg->world->store, &work->list);

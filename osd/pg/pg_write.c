@@ -177,30 +177,31 @@ static bool answer_repeated(struct pg_request *request)
     return true;
 }
 
-/*
- * Nothing was changed, so nothing is logged. But what made the request fail may not be committed
- * yet, and the client must not learn of it before it is.
- */
-static void answer_failed(struct pg_request *request, int error, uint16_t failed_step)
-{
-    struct ops_result outcome = {.result = error, .failed_step = failed_step};
-    pg_write_wait(request, pg_log_head(&request->pg->log).sequence, &outcome);
-}
+/* What executing a request came to. */
+struct execution {
+    int error; /* Of a step. Then nothing is changed, but the failure is logged. */
+    uint16_t failed_step;
+    struct object_state after;
+};
 
 static size_t encode_entry(const struct pg_request *request, const struct object_state *before,
-                           const struct object_state *after, uint8_t out[PG_ENTRY_MAX])
+                           const struct execution *run, uint8_t out[PG_ENTRY_MAX])
 {
     const struct pg *pg = request->pg;
+    const struct object_state *after = &run->after;
     struct pg_entry_layout head = {
         .layout = PG_LAYOUT_VERSION,
         .kind = after->exists ? PG_ENTRY_MODIFY : PG_ENTRY_REMOVE,
         .object_len = request->ops.id_len,
-        .version = after->version,
+        .result = run->error,
+        .version = {.config = pg->view.config, .sequence = pg_log_head(&pg->log).sequence + 1},
         .client = request->ops.head.client,
         .tid = request->ops.head.tid,
         .committed = pg->committed,
     };
     uint64_t objects, bytes;
+    if (run->error)
+        head.kind = PG_ENTRY_FAILED;
     pg_log_totals(&pg->log, &objects, &bytes);
     head.objects = objects + after->exists - before->exists;
     head.bytes = bytes + after->size - before->size;
@@ -224,8 +225,7 @@ static struct message *replicate_message(struct pg *pg, const struct pg_entry_la
         .log_len = (uint32_t)entry_len,
         .txn_len = (uint32_t)ops_len,
     };
-    struct message *message =
-        message_create(MSG_REP_TXN, sizeof head + entry_len + ops_len);
+    struct message *message = message_create(MSG_REP_TXN, sizeof head + entry_len + ops_len);
     if (!message)
         return NULL;
     memcpy(message->body, &head, sizeof head);
@@ -258,8 +258,8 @@ static void send_to_fill(struct pg *pg, struct pg_fill *fill, struct pg_write *w
         break;
     case FILL_WRITE_LOG_ONLY:
         if (!write->log_only)
-            write->log_only = replicate_message(pg, &entry->head, entry->len, NULL, 0,
-                                                WIRE_REP_LOG_ONLY);
+            write->log_only =
+                replicate_message(pg, &entry->head, entry->len, NULL, 0, WIRE_REP_LOG_ONLY);
         message = write->log_only;
         break;
     }
@@ -280,24 +280,21 @@ static void replicate(struct pg *pg, struct pg_write *write, const struct pg_ent
 
 /* Everything that can fail for want of memory, before anything is changed. */
 static int prepare(struct pg_request *request, struct pg_write *write,
-                   const struct object_state *before, struct object_state *after,
+                   const struct object_state *before, const struct execution *run,
                    struct pg_entry **entry)
 {
     struct pg *pg = request->pg;
     uint8_t bytes[PG_ENTRY_MAX];
     struct pg_entry_layout head;
-    after->version.config = pg->view.config;
-    after->version.sequence = pg_log_head(&pg->log).sequence + 1;
-    after->mtime_ns = env_wall(pg->world->env);
-    if (after->exists)
-        put_info(&write->txn, after);
+    if (!run->error && run->after.exists)
+        put_info(&write->txn, &run->after);
     if (write->txn.ops.failed)
         return -ENOMEM;
-    size_t len = encode_entry(request, before, after, bytes);
+    size_t len = encode_entry(request, before, run, bytes);
     memcpy(&head, bytes, sizeof head);
-    size_t ops_len = write->txn.ops.len;
+    write->failed_step = run->failed_step;
     write->replicate = replicate_message(pg, (const struct pg_entry_layout *)(void *)bytes, len,
-                                         write->txn.ops.data, ops_len, 0);
+                                         write->txn.ops.data, write->txn.ops.len, 0);
     if (!write->replicate)
         return -ENOMEM;
     *entry = pg_log_append(&pg->log, bytes, len);
@@ -311,6 +308,8 @@ static void commit_begin(struct pg_request *request, struct pg_write *write,
     struct pg *pg = request->pg;
     struct pg_world *world = pg->world;
     struct buf_slice data = request->message->payload;
+    if (entry->head.kind == PG_ENTRY_FAILED)
+        data = BUF_SLICE_EMPTY;
     write->sequence = entry->head.version.sequence;
     write->replicate->payload = buf_slice_ref(data);
     write->txn.data = buf_slice_ref(data);
@@ -342,6 +341,25 @@ static void write_abort(struct pg_world *world, struct pg_write *write)
     write_free(world, write);
 }
 
+static void execute(const struct pg_request *request, const struct object_state *before,
+                    struct store_txn *txn, struct execution *run)
+{
+    struct pg *pg = request->pg;
+    memset(run, 0, sizeof *run);
+    run->after = *before;
+    run->error = ops_execute(&request->ops, &run->after, txn, &run->failed_step);
+    if (!run->error && pg->world->full && ops_grows(before, &run->after))
+        run->error = -ENOSPC;
+    if (run->error) {
+        run->after = *before;
+        encoder_reset(&txn->ops);
+        return;
+    }
+    run->after.version.config = pg->view.config;
+    run->after.version.sequence = pg_log_head(&pg->log).sequence + 1;
+    run->after.mtime_ns = env_wall(pg->world->env);
+}
+
 void pg_write_start(struct pg_request *request, struct pg_object *object)
 {
     struct pg *pg = request->pg;
@@ -353,24 +371,16 @@ void pg_write_start(struct pg_request *request, struct pg_object *object)
         pg_request_fail(request, -ENOMEM);
         return;
     }
-    struct object_state after = object->state;
+    struct execution run;
     struct pg_entry *entry = NULL;
-    uint16_t failed_step = 0;
-    int error = ops_execute(&request->ops, &after, &write->txn, &failed_step);
-    if (!error && pg->world->full && ops_grows(&object->state, &after))
-        error = -ENOSPC;
-    if (error) {
-        write_abort(pg->world, write);
-        answer_failed(request, error, failed_step);
-        return;
-    }
-    error = prepare(request, write, &object->state, &after, &entry);
+    execute(request, &object->state, &write->txn, &run);
+    int error = prepare(request, write, &object->state, &run, &entry);
     if (error) {
         write_abort(pg->world, write);
         pg_request_fail(request, error);
         return;
     }
-    object->state = after;
+    object->state = run.after;
     commit_begin(request, write, object, entry);
 }
 
@@ -418,7 +428,9 @@ static void write_committed(struct pg *pg, struct pg_write *write)
     const struct pg_entry *entry = pg_log_get(&pg->log, write->sequence);
     assert(entry);
     if (request) {
-        struct ops_result result = {.result = entry->head.result, .version = entry->head.version};
+        struct ops_result result = {.result = entry->head.result,
+                                    .failed_step = write->failed_step,
+                                    .version = entry->head.version};
         pg_request_finish(request, &result, NULL, BUF_SLICE_EMPTY);
     }
     assert(!write->request);
@@ -472,9 +484,8 @@ void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack)
     if (!peer || pg->state != PG_STATE_PRIMARY_ACTIVE)
         return;
     if (ack->result) {
-        log_info(pg->world->env, "member refused",
-                 "pg=%s osd=%d sequence=%" PRIu64 " error=\"%s\"", pg_text(pg), from,
-                 ack->sequence, error_text(ack->result));
+        log_info(pg->world->env, "member refused", "pg=%s osd=%d sequence=%" PRIu64 " error=\"%s\"",
+                 pg_text(pg), from, ack->sequence, error_text(ack->result));
         pg->compare_again = true;
         return;
     }
@@ -531,8 +542,8 @@ static enum rep_place rep_place(const struct pg *pg, const struct wire_rep_txn *
         return REP_REFUSED;
     if (rep->version.sequence < pg->log.base.sequence)
         return REP_KNOWN;
-    bool known = pg_log_version(&pg->log, rep->version.sequence, &ours) &&
-                 version_equal(ours, rep->version);
+    bool known =
+        pg_log_version(&pg->log, rep->version.sequence, &ours) && version_equal(ours, rep->version);
     return known ? REP_KNOWN : REP_REFUSED;
 }
 
@@ -551,9 +562,8 @@ static int rep_apply(struct pg *pg, const struct pg_incoming *in, const struct r
     if (!write)
         return -ENOMEM;
     encode_bytes(&write->txn.ops, parts->ops, in->rep.txn_len);
-    struct pg_entry *entry = write->txn.ops.failed
-                                 ? NULL
-                                 : pg_log_append(&pg->log, parts->entry, in->rep.log_len);
+    struct pg_entry *entry =
+        write->txn.ops.failed ? NULL : pg_log_append(&pg->log, parts->entry, in->rep.log_len);
     if (!entry) {
         write_free(pg->world, write);
         return -ENOMEM;
