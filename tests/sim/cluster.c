@@ -215,7 +215,7 @@ static void mon_init(struct cluster *cluster, uint32_t i)
     member_init(cluster, &m->member, entity_format(&entity, name), &entity);
     struct map_mon *entry = &cluster->mon_list[i];
     entry->id = i + 1;
-    snprintf(entry->name, sizeof entry->name, "%s", m->name);
+    memcpy(entry->name, m->name, sizeof m->name);
     entry->address = sim_node_address(m->member.node, MON_PORT);
 }
 
