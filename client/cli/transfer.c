@@ -53,15 +53,14 @@ static void source_open(struct source *s, const char *path)
     s->size = s->regular ? (uint64_t)(info.st_size - at) : 0;
 }
 
-_Noreturn static void too_large(const struct source *s, const char *size, uint64_t offset)
+_Noreturn static void too_large(const struct source *s, uint64_t size, uint64_t offset)
 {
+    char has[64], where[64] = "";
+    snprintf(has, sizeof has, size > 0 ? "%s" : "more than that", size_text(size));
     if (offset > 0)
-        fail(EFBIG,
-             "%s (%s) at offset %llu ends beyond the limit of an object, 128 MiB; nothing "
-             "was written",
-             s->name, size, (unsigned long long)offset);
-    fail(EFBIG, "%s is larger (%s) than the limit of an object, 128 MiB; nothing was written",
-         s->name, size);
+        snprintf(where, sizeof where, " at offset %llu", (unsigned long long)offset);
+    fail(EFBIG, "%s: an object may have 128 MiB at most, and this is %s%s; nothing was written",
+         s->name, has, where);
 }
 
 /* Reads to the end of the file, but not more than `limit` + 1 bytes. */
@@ -92,7 +91,7 @@ static struct limpet_buffer *load(struct cli *cli, const char *path, uint64_t of
     source_open(&s, path);
     uint64_t limit = LIMPET_OBJECT_SIZE_MAX - offset;
     if (s.size > limit)
-        too_large(&s, size_text(s.size), offset);
+        too_large(&s, s.size, offset);
     /* One byte more than may come shows that there is too much. Untouched pages cost nothing. */
     struct limpet_buffer *buffer = limpet_buffer_create(limit + 1);
     if (buffer == NULL)
@@ -102,7 +101,7 @@ static struct limpet_buffer *load(struct cli *cli, const char *path, uint64_t of
     uint64_t n = source_read(&s, limpet_buffer_data(buffer), limit, &progress);
     progress_end(&progress);
     if (n > limit)
-        too_large(&s, "more than that", offset);
+        too_large(&s, 0, offset);
     if (n < s.size)
         fail(EIO, "%s: shrank from %llu to %llu bytes while it was read; nothing was written",
              s.name, (unsigned long long)s.size, (unsigned long long)n);
