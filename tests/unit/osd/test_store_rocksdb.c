@@ -201,7 +201,7 @@ static void crash_submit(struct crash_txn *t)
     store_submit(t->child->store, &t->txn);
 }
 
-/* Writes until it is killed. */
+/* The child's whole life: writes until it is killed. */
 static void crash_child_run(const char *path, uint32_t first, int report)
 {
     const struct env_real_options options = {.mode = NET_MODE_INTEGRITY};
@@ -219,6 +219,17 @@ static void crash_child_run(const char *path, uint32_t first, int report)
         env_real_turn(env, true);
 }
 
+/* This program again, as a child: one that was forked has only part of its parent's threads. */
+static void crash_child_exec(const char *path, uint32_t first, int report)
+{
+    char first_text[16], report_text[16];
+    (void)snprintf(first_text, sizeof first_text, "%u", first);
+    (void)snprintf(report_text, sizeof report_text, "%d", report);
+    (void)execl("/proc/self/exe", "test_store_rocksdb", "crash-child", path, first_text,
+                report_text, NULL);
+    _exit(3);
+}
+
 /* Lets a child write until some number was reported, then kills it; returns the last number. */
 static uint32_t crash_once(const char *path, uint32_t first, uint32_t kill_at)
 {
@@ -228,7 +239,7 @@ static uint32_t crash_once(const char *path, uint32_t first, uint32_t kill_at)
     assert_true(pid >= 0);
     if (pid == 0) {
         (void)close(ends[0]);
-        crash_child_run(path, first, ends[1]);
+        crash_child_exec(path, first, ends[1]);
     }
     (void)close(ends[1]);
     uint32_t number, last = first - 1;
@@ -278,7 +289,6 @@ static void killed_process_leaves_a_prefix(void **state)
 {
     struct store_fixture *f = *state;
     uint32_t have = 0;
-    /* In a process that has threads a fork can do nothing but run the child's own loop. */
     for (uint32_t round = 0; round < CRASH_ROUNDS; round++) {
         fixture_close(f);
         uint32_t last = crash_once(store_path(f), have, have + 5 + round * 61);
@@ -468,8 +478,10 @@ static void close_waits_for_what_was_asked(void **state)
 
 #define ON_ROCKSDB(test) cmocka_unit_test_setup_teardown(test, fixture_rocksdb, fixture_teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 5 && strcmp(argv[1], "crash-child") == 0)
+        crash_child_run(argv[2], (uint32_t)atoi(argv[3]), atoi(argv[4]));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_bytes_of_keys_and_records),
         cmocka_unit_test(keys_sort_as_objects_do_and_come_back),
