@@ -179,10 +179,11 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
 /* Stops being a primary, or a copy that follows one: nothing of it is left but the store's work. */
 static void stop_working(struct pg *pg, bool discard)
 {
+    /* First of all, so that nothing that is let go below lets a request run. */
+    pg_requests_withdraw(pg);
     pg_activate_stop(pg);
     pg_fills_stop(pg, false);
     pg_pushes_cancel(pg, -1);
-    pg_requests_withdraw(pg);
     pg_staged_clear(pg, discard);
     pg_learn_stop(pg);
 }

@@ -363,7 +363,7 @@ static void execute(const struct pg_request *request, const struct object_state 
 void pg_write_start(struct pg_request *request, struct pg_object *object)
 {
     struct pg *pg = request->pg;
-    assert(pg->state == PG_STATE_PRIMARY_ACTIVE && object->loaded);
+    assert(pg->state == PG_STATE_PRIMARY_ACTIVE && pg->serving && object->loaded);
     if (answer_repeated(request))
         return;
     struct pg_write *write = write_alloc(pg->world);
