@@ -3,6 +3,7 @@
 
 import signal
 import threading
+import traceback
 
 from lib.cluster import (CaseFailed, Cluster, case, check, process_alive, random_bytes, run,
                          wait_until)
@@ -30,6 +31,8 @@ class Workload:
                 self.round()
         except CaseFailed as problem:
             self.problem = str(problem)
+        except Exception:  # pylint: disable=broad-except
+            self.problem = traceback.format_exc()
 
     def round(self):
         name = "%s-%d" % (self.prefix, self.rounds % 40)
