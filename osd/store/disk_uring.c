@@ -1,0 +1,233 @@
+/*
+ * The disk on io_uring: O_DIRECT, a registered file, one system call for all requests of a loop turn.
+ *
+ * Requests collect in the submission queue and are handed to the kernel once, after the turn's
+ * messages have left. The ring's descriptor is readable when something has completed, so the loop
+ * polls it like a socket. What does not fit in the ring waits in a list.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/env_real.h"
+#include "osd/store/disk.h"
+
+enum { RING_ENTRIES = 512, REAP_MAX = 64 };
+
+struct disk_uring {
+    struct disk disk;
+    struct env *env;
+    int fd;
+    struct io_uring ring;
+    uv_poll_t poll;
+    struct env_task task;
+    uint32_t in_flight;
+    STAILQ_HEAD(, disk_io) waiting;
+};
+
+static int result_error(const struct disk_io *io, int result)
+{
+    if (result < 0)
+        return result;
+    if (io->op != DISK_FLUSH && (uint64_t)result != io->len)
+        return -EIO;
+    return 0;
+}
+
+static bool prepare(struct disk_uring *d, struct disk_io *io)
+{
+    struct io_uring_sqe *sqe;
+    if (d->in_flight == RING_ENTRIES || (sqe = io_uring_get_sqe(&d->ring)) == NULL)
+        return false;
+    switch (io->op) {
+    case DISK_READ:
+        io_uring_prep_readv(sqe, 0, io->iov, io->n_iov, io->offset);
+        d->disk.bytes_read += io->len;
+        break;
+    case DISK_WRITE:
+        io_uring_prep_writev(sqe, 0, io->iov, io->n_iov, io->offset);
+        d->disk.bytes_written += io->len;
+        break;
+    case DISK_FLUSH:
+        io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+        d->disk.flushes++;
+        break;
+    }
+    sqe->flags |= IOSQE_FIXED_FILE;
+    io_uring_sqe_set_data(sqe, io);
+    d->in_flight++;
+    return true;
+}
+
+static void fill(struct disk_uring *d)
+{
+    while (!STAILQ_EMPTY(&d->waiting)) {
+        struct disk_io *io = STAILQ_FIRST(&d->waiting);
+        if (!prepare(d, io))
+            return;
+        STAILQ_REMOVE_HEAD(&d->waiting, link);
+    }
+}
+
+static void reap(struct disk_uring *d)
+{
+    struct io_uring_cqe *cqes[REAP_MAX];
+    unsigned n;
+    while ((n = io_uring_peek_batch_cqe(&d->ring, cqes, REAP_MAX)) > 0) {
+        struct disk_io *done[REAP_MAX];
+        for (unsigned i = 0; i < n; i++) {
+            done[i] = io_uring_cqe_get_data(cqes[i]);
+            done[i]->error = result_error(done[i], cqes[i]->res);
+        }
+        io_uring_cq_advance(&d->ring, n);
+        d->in_flight -= n;
+        for (unsigned i = 0; i < n; i++)
+            done[i]->done(done[i]);
+    }
+    if (!STAILQ_EMPTY(&d->waiting))
+        env_defer(d->env, &d->task);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    reap(poll->data);
+}
+
+static void submit_run(struct env_task *task)
+{
+    struct disk_uring *d = container_of(task, struct disk_uring, task);
+    fill(d);
+    int n;
+    do
+        n = io_uring_submit(&d->ring);
+    while (n == -EINTR);
+    if (n == -EAGAIN || n == -EBUSY)
+        env_defer(d->env, &d->task);
+}
+
+static void uring_submit(struct disk *disk, struct disk_io *io)
+{
+    struct disk_uring *d = container_of(disk, struct disk_uring, disk);
+    assert(io->offset % DISK_BLOCK == 0 && io->len % DISK_BLOCK == 0);
+    io->error = 0;
+    if (!STAILQ_EMPTY(&d->waiting) || !prepare(d, io))
+        STAILQ_INSERT_TAIL(&d->waiting, io, link);
+    env_defer(d->env, &d->task);
+}
+
+static int uring_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, void *data,
+                         size_t len)
+{
+    struct disk_uring *d = container_of(disk, struct disk_uring, disk);
+    if (op == DISK_FLUSH)
+        return fdatasync(d->fd) < 0 ? -errno : 0;
+    uint8_t *at = data;
+    while (len > 0) {
+        ssize_t n = op == DISK_READ ? pread(d->fd, at, len, (off_t)offset)
+                                    : pwrite(d->fd, at, len, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        at += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static void poll_closed(uv_handle_t *handle)
+{
+    struct disk_uring *d = handle->data;
+    io_uring_queue_exit(&d->ring);
+    close(d->fd);
+    free(d);
+}
+
+static void uring_close(struct disk *disk)
+{
+    struct disk_uring *d = container_of(disk, struct disk_uring, disk);
+    assert(d->in_flight == 0 && STAILQ_EMPTY(&d->waiting));
+    uv_poll_stop(&d->poll);
+    uv_close((uv_handle_t *)&d->poll, poll_closed);
+}
+
+static const struct disk_ops uring_ops = {
+    .submit = uring_submit,
+    .sync_io = uring_sync_io,
+    .close = uring_close,
+};
+
+static int size_of(int fd, uint64_t *size)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (S_ISBLK(st.st_mode))
+        return ioctl(fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
+    *size = (uint64_t)st.st_size;
+    return S_ISREG(st.st_mode) ? 0 : -EINVAL;
+}
+
+int disk_uring_open(struct env *env, const char *path, struct disk **out)
+{
+    struct disk_uring *d = calloc(1, sizeof *d);
+    if (!d)
+        return -ENOMEM;
+    int error = 0;
+    d->disk.ops = &uring_ops;
+    d->env = env;
+    d->task.run = submit_run;
+    STAILQ_INIT(&d->waiting);
+    d->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (d->fd < 0) {
+        error = -errno;
+        free(d);
+        return error;
+    }
+    error = size_of(d->fd, &d->disk.size);
+    d->disk.size -= d->disk.size % DISK_BLOCK;
+    if (error == 0)
+        error = io_uring_queue_init(RING_ENTRIES, &d->ring, IORING_SETUP_COOP_TASKRUN);
+    if (error < 0) {
+        close(d->fd);
+        free(d);
+        return error;
+    }
+    error = io_uring_register_files(&d->ring, &d->fd, 1);
+    if (error == 0)
+        error = uv_poll_init(env_real_loop(env), &d->poll, d->ring.ring_fd);
+    if (error < 0) {
+        io_uring_queue_exit(&d->ring);
+        close(d->fd);
+        free(d);
+        return error;
+    }
+    d->poll.data = d;
+    uv_poll_start(&d->poll, UV_READABLE, on_readable);
+    *out = &d->disk;
+    return 0;
+}
+
+int disk_file_create(const char *path, uint64_t size)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    int error = posix_fallocate(fd, 0, (off_t)size);
+    if (error == 0 && fsync(fd) < 0)
+        error = errno;
+    close(fd);
+    if (error)
+        unlink(path);
+    return -error;
+}

@@ -1,0 +1,461 @@
+/*
+ * The engine's inside: what its files share. Others include osd/store/store.h only.
+ *
+ * See README.md for the invariants (E1 ..) and the life of each kind of write.
+ */
+#ifndef LIMPET_OSD_STORE_ENGINE_H
+#define LIMPET_OSD_STORE_ENGINE_H
+
+#include <bsd/sys/queue.h>
+#include <bsd/sys/tree.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "osd/store/disk.h"
+#include "osd/store/engine_layout.h"
+#include "osd/store/index.h"
+#include "osd/store/store.h"
+#include "osd/store/txn.h"
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+struct engine;
+
+enum {
+    ENGINE_KEY_MAX = 2 * (OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX) + 64,
+    /* From this many bytes on, whole blocks are written to new places instead of the journal. */
+    REDIRECT_BYTES = 64 * 1024,
+    PLACE_RUN_BLOCKS = 256,    /* Blocks of one write when deferred data are put in place. */
+    PLACE_BATCH_BLOCKS = 2048, /* Blocks under way at a time. */
+    GROUP_PAYLOAD_MAX = 2048,  /* Payload blocks of one group. */
+    GROUP_META_MAX = 1024 * 1024,
+    ALLOCATOR_PART_BYTES = 16384,
+};
+
+/* ---- Allocator: a bitmap of used blocks, with free counts of its parts (engine_alloc.c) ---- */
+
+struct extent {
+    uint32_t block;
+    uint32_t count;
+};
+
+struct allocator {
+    uint64_t *used; /* A bit a block. */
+    uint32_t n_blocks;
+    uint32_t n_free;
+    uint32_t first;    /* Blocks before it are never free: superblocks and journal. */
+    uint16_t *part_free; /* Free blocks of each ALLOC_PART blocks. */
+    uint32_t n_parts;
+    uint32_t large_at; /* Next fit of large requests. */
+    uint32_t small_at; /* Of single blocks. */
+};
+
+int allocator_init(struct allocator *a, uint32_t n_blocks, uint32_t first) MUST_CHECK;
+void allocator_fini(struct allocator *a);
+/*
+ * Takes up to want blocks in one run and returns its length; 0 when nothing is free. Runs shorter
+ * than want are given only when no longer one was found.
+ */
+uint32_t allocator_take(struct allocator *a, uint32_t want, uint32_t *block);
+void allocator_release(struct allocator *a, uint32_t block, uint32_t count);
+/* At mount: marks blocks used. False when one of them is used already or out of range. */
+bool allocator_mark(struct allocator *a, uint32_t block, uint32_t count);
+bool allocator_is_used(const struct allocator *a, uint32_t block);
+void allocator_recount(struct allocator *a);
+
+/* ---- Shared extents: runs of blocks with more than one reference (engine_shared.c) ---- */
+
+struct shared {
+    RB_ENTRY(shared) link;
+    uint32_t block;
+    uint32_t count;
+    uint32_t refs;
+};
+RB_HEAD(shared_tree, shared);
+
+/* One more reference to each block of the run. Changed records go into the batch. */
+int shared_add(struct engine *e, uint32_t block, uint32_t count, struct encoder *batch) MUST_CHECK;
+/*
+ * One reference less to a block that is in the tree. *freed: it was the last but one, and the block
+ * is no longer shared (it still belongs to the other holder).
+ */
+int shared_drop(struct engine *e, uint32_t block, struct encoder *batch, bool *unshared) MUST_CHECK;
+bool shared_find(const struct engine *e, uint32_t block);
+int shared_load(struct engine *e, uint32_t block, const struct shared_layout *value) MUST_CHECK;
+void shared_clear(struct engine *e);
+
+/* ---- Block cache: contents of disk blocks (engine_cache.c) ---- */
+
+enum cblock_state {
+    CBLOCK_CLEAN,    /* Equal to the disk. */
+    CBLOCK_DIRTY,    /* In the journal (or about to be), not yet in place. */
+    CBLOCK_PLACING,  /* Being written in place. */
+    CBLOCK_DETACHED, /* Superseded or freed; lives until its last pin goes. */
+};
+
+/* The data never change: an overwrite makes a new cblock and detaches this one. */
+struct cblock {
+    UT_hash_handle hh;
+    uint32_t block;
+    uint32_t crc;
+    enum cblock_state state;
+    uint32_t pins;
+    uint64_t record; /* That wrote it; 0 when it was read. */
+    uint8_t *data;   /* BLOCK_BYTES, aligned. */
+    TAILQ_ENTRY(cblock) link; /* LRU of clean ones, or the dirty list in order of records. */
+};
+TAILQ_HEAD(cblock_list, cblock);
+
+struct block_cache {
+    struct cblock *table;
+    struct cblock_list clean;
+    struct cblock_list dirty;
+    uint32_t n_clean, n_dirty, n_detached;
+    uint64_t limit_bytes; /* Of all blocks; clean ones are dropped to stay below. */
+    uint8_t **free_data;
+    uint32_t n_free_data, free_capacity;
+};
+
+uint8_t *cache_data_alloc(struct engine *e);
+void cache_data_free(struct engine *e, uint8_t *data);
+struct cblock *cache_find(struct engine *e, uint32_t block);
+/* Takes over data. Replaces what was known of the block. NULL when memory is short. */
+struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint8_t *data,
+                            enum cblock_state state, uint64_t record);
+/* The block is free or was written past the cache: forget its content. */
+void cache_forget(struct engine *e, uint32_t block);
+void cache_unpin(struct engine *e, struct cblock *c);
+void cache_placed(struct engine *e, struct cblock *c);
+void cache_shrink(struct engine *e);
+void cache_fini(struct engine *e);
+
+/* ---- Onodes: objects in memory (engine_onode.c) ---- */
+
+struct chunk {
+    uint32_t block[CHUNK_BLOCKS]; /* BLOCK_NONE: a hole, which reads as zeroes. */
+    uint32_t crc[CHUNK_BLOCKS];
+    uint32_t shared; /* A bit a block. */
+    bool dirty;      /* Changed by the transaction being executed. */
+};
+
+struct waiter {
+    void (*ready)(struct waiter *waiter);
+    STAILQ_ENTRY(waiter) link;
+};
+STAILQ_HEAD(waiter_list, waiter);
+
+struct onode {
+    UT_hash_handle hh;
+    uint8_t *key; /* Index key, KEY_OBJECT included. */
+    uint32_t key_len;
+    bool loading;
+    int error; /* Of the load; it is tried again at the next use. */
+    bool exists;
+    bool dirty; /* Changed by the transaction being executed. */
+    uint8_t flags;
+    uint64_t pool;
+    uint64_t nid;
+    uint64_t size;
+    uint16_t info_len;
+    uint8_t info[STORE_INFO_MAX];
+    struct encoder attrs; /* string16 name, string32 value ... */
+    uint32_t n_chunks;
+    struct chunk **chunks; /* NULL: a hole. */
+    uint32_t pins;
+    uint32_t writing; /* Data writes to new places under way: readers wait. */
+    struct waiter_list waiters; /* For loading or writing to end. */
+    uint64_t memory;
+    struct engine *engine;
+    struct env_work work;
+    struct encoder loaded; /* The helper thread's result. */
+    TAILQ_ENTRY(onode) link; /* LRU of unpinned ones. */
+};
+TAILQ_HEAD(onode_list, onode);
+
+size_t object_key(const struct object_id *id, uint8_t key[ENGINE_KEY_MAX]);
+/* The strings go to memory of OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX bytes. */
+int object_key_parse(const uint8_t *key, size_t len, struct object_id *out, uint8_t *strings)
+    MUST_CHECK;
+
+/* The pinned onode, perhaps still loading; unpin it. NULL when memory is short. */
+struct onode *onode_get(struct engine *e, const struct object_id *id);
+void onode_unpin(struct engine *e, struct onode *o);
+/* Calls ready once when it is neither loading nor (with writes) being written to. */
+void onode_wait(struct onode *o, struct waiter *waiter);
+void onode_wake(struct onode *o);
+/* The chunk for writing, made if absent. NULL when memory is short. */
+struct chunk *onode_chunk(struct engine *e, struct onode *o, uint32_t number);
+/* Drops all content and attributes from memory: as an object that does not exist. */
+void onode_clear(struct engine *e, struct onode *o);
+void onode_encode(const struct onode *o, struct encoder *value);
+void chunk_encode(const struct chunk *c, struct encoder *value);
+int chunk_decode(struct decoder *d, uint32_t n_blocks, struct chunk *c) MUST_CHECK;
+int object_decode(const void *data, size_t len, uint32_t n_blocks, struct onode *o) MUST_CHECK;
+void chunk_key(uint64_t nid, uint32_t number, uint8_t key[13]);
+void onode_shrink(struct engine *e);
+void onode_fini(struct engine *e);
+
+/* ---- Transactions (engine_txn.c) ---- */
+
+enum { TXN_ONODES_MAX = 64 };
+
+struct txn_onode {
+    struct onode *onode;
+    struct waiter waiter;
+    struct txn_ctx *ctx;
+};
+
+/* What one transaction needs, found out before it is executed. */
+struct txn_need {
+    uint32_t blocks;   /* New ones. */
+    uint32_t deferred; /* Payload blocks. */
+    size_t meta;       /* Bytes of its record, at most. */
+};
+
+/* A data write to a new place. */
+struct direct_write {
+    LIST_ENTRY(direct_write) all;
+    struct disk_io io;
+    struct iovec iov;
+    struct txn_ctx *ctx;
+    struct onode *onode;
+    struct buf_slice data; /* Reference that keeps the memory. */
+    STAILQ_ENTRY(direct_write) link;
+};
+
+struct txn_ctx {
+    struct engine *engine;
+    struct store_txn *txn;
+    struct group *group; /* Once executed. */
+    uint32_t n_onodes;
+    struct txn_onode onodes[TXN_ONODES_MAX];
+    uint32_t waiting; /* Loads and reads under way for it. */
+    int error;        /* Found before execution. */
+    uint64_t record;
+    uint64_t bytes;
+    STAILQ_ENTRY(txn_ctx) link;
+};
+STAILQ_HEAD(txn_queue, txn_ctx);
+
+void engine_submit(struct store *store, struct store_txn *txn);
+/* Unpins and completes; from the loop only. */
+void txn_finish(struct txn_ctx *ctx, int error);
+/* Frees all requests without callbacks. */
+void txn_abandon(struct engine *e);
+/* Executes what is ready, in order, into the open group. */
+void engine_pump(struct engine *e);
+
+/* ---- Journal (engine_journal.c) ---- */
+
+/* Blocks that became free with a record: usable again when the journal no longer names them. */
+struct freed {
+    uint64_t record;
+    struct extent extent;
+};
+
+struct group {
+    struct encoder meta; /* Header and records. */
+    struct cblock **payload;
+    uint32_t n_payload;
+    struct encoder batch; /* Index changes of all records. */
+    struct txn_queue txns;
+    uint64_t first_record;
+    uint32_t n_records;
+    uint32_t directs; /* Data writes under way that its flush must cover. */
+};
+
+struct journal_mark {
+    uint64_t end;      /* Ring position (not reduced) after the group. */
+    uint64_t sequence; /* Of the next group. */
+    uint64_t record;   /* First record after the group. */
+    STAILQ_ENTRY(journal_mark) link;
+};
+STAILQ_HEAD(journal_marks, journal_mark);
+
+enum journal_state { JOURNAL_IDLE, JOURNAL_WRITING, JOURNAL_FLUSHING };
+
+enum { JOURNAL_IO_IOVS = 512, JOURNAL_IOS = GROUP_PAYLOAD_MAX / JOURNAL_IO_IOVS + 3 };
+
+struct journal {
+    uint64_t bytes; /* Of the ring. */
+    uint64_t head;  /* Positions grow without end; modulo bytes they are places in the ring. */
+    uint64_t tail;
+    uint64_t sequence; /* Of the next group. */
+    uint64_t flushed;
+    enum journal_state state;
+    struct group groups[2]; /* One open, one being made durable. */
+    struct group *open, *busy;
+    struct journal_io {
+        struct disk_io io;
+        struct engine *engine;
+    } ios[JOURNAL_IOS];
+    uint32_t n_ios; /* Under way. */
+    struct iovec *iov;
+    uint8_t *meta; /* Aligned copy of the metadata. */
+    uint8_t *pad;  /* Aligned block. */
+    int error;
+    struct journal_marks marks; /* Groups in the ring, oldest first. */
+};
+
+int journal_init(struct engine *e) MUST_CHECK;
+void journal_fini(struct engine *e);
+/* Limits of one group, which are also those of one transaction. */
+uint32_t journal_payload_max(const struct journal *j);
+size_t journal_meta_max(const struct journal *j);
+/* Whether the open group and the ring have room for a record of this size. */
+bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload);
+void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder *batch,
+                    struct cblock **deferred, uint32_t n_deferred,
+                    const struct direct_layout *direct, uint32_t n_direct);
+/* Starts to make the open group durable unless another is under way. */
+void journal_kick(struct engine *e);
+void journal_direct_done(struct engine *e, struct txn_ctx *ctx, int error);
+
+/* ---- Putting in place, and checkpoints (engine_place.c) ---- */
+
+struct place_run {
+    struct disk_io io;
+    struct iovec iov[PLACE_RUN_BLOCKS];
+    struct cblock *blocks[PLACE_RUN_BLOCKS];
+    uint32_t n;
+    struct engine *engine;
+    TAILQ_ENTRY(place_run) link;
+};
+
+enum checkpoint_step {
+    CHECKPOINT_NONE,
+    CHECKPOINT_PLACING,
+    CHECKPOINT_FLUSHING_DATA,
+    CHECKPOINT_FLUSHING_INDEX,
+    CHECKPOINT_WRITING_SUPER,
+    CHECKPOINT_FLUSHING_SUPER,
+};
+
+struct checkpoint {
+    enum checkpoint_step step;
+    struct journal_mark target;
+    bool again; /* Asked for while one was running. */
+    struct disk_io io;
+    struct iovec iov;
+    struct env_work work;
+    int error;
+    uint32_t runs; /* Placing writes under way. */
+    uint32_t run_capacity;
+    struct place_run **run_pool;
+    struct super_layout *super; /* Aligned. */
+    uint64_t count;
+};
+
+void place_kick(struct engine *e);
+void checkpoint_start(struct engine *e);
+int checkpoint_init(struct engine *e) MUST_CHECK;
+void checkpoint_fini(struct engine *e);
+void super_seal(struct super_layout *super);
+
+/* ---- The engine ---- */
+
+struct engine_options {
+    uint64_t memory_target;
+    uint64_t journal_bytes; /* At creation. */
+    bool read_only;         /* fsck without repair: replays in memory only if nothing is to replay. */
+};
+
+struct pool_stat {
+    UT_hash_handle hh;
+    uint64_t pool;
+    struct pool_layout value;
+    bool dirty;
+};
+
+struct engine_counters {
+    uint64_t txns, records, groups, flushes, checkpoints;
+    uint64_t deferred_blocks, direct_blocks, placed_blocks;
+    uint64_t reads, cache_hits, cache_misses, index_waits;
+    uint64_t checksum_errors, read_errors;
+};
+
+struct engine {
+    struct store store;
+    struct env *env;
+    struct disk *disk;
+    struct index *index;
+    struct engine_options options;
+    struct super_layout super; /* As last written. */
+    struct allocator allocator;
+    struct shared_tree shared;
+    uint32_t n_shared;
+    struct block_cache cache;
+    struct onode *onodes;
+    struct onode_list onode_lru;
+    uint64_t onode_memory;
+    uint64_t onode_limit;
+    struct pool_stat *pools;
+    uint64_t next_nid;
+    uint64_t record;  /* The next one. */
+    uint64_t applied; /* Last one in the index. */
+    struct txn_queue queue; /* Submitted, not executed. */
+    uint64_t queued_bytes;
+    uint32_t ctxs;
+    struct txn_queue ctx_pool;
+    struct env_task pump_task;
+    struct env_task close_task;
+    /* Everything that a request under way has allocated, so that a crash can be simulated. */
+    LIST_HEAD(, fetch) fetches;
+    LIST_HEAD(, refused) refusals;
+    LIST_HEAD(, direct_write) direct_writes;
+    LIST_HEAD(, reader) readers;
+    LIST_HEAD(, query) queries;
+    TAILQ_HEAD(, place_run) runs;
+    uint64_t replayed_to; /* Position in the ring after mounting. */
+    struct journal journal;
+    struct checkpoint checkpoint;
+    struct freed *freed;
+    uint32_t n_freed, freed_at, freed_capacity;
+    uint32_t blocks_freed; /* Waiting in freed. */
+    uint64_t dirty_limit;  /* Deferred bytes above which writers wait. */
+    bool failed;
+    int failure;
+    bool closing;
+    uint32_t busy; /* Reads and helper jobs under way. */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+    struct engine_counters counters;
+    struct encoder scratch_batch;
+};
+
+static inline struct engine *engine_of(struct store *store)
+{
+    return container_of(store, struct engine, store);
+}
+
+/* The store promises nothing any more; every later request fails. */
+void engine_fail(struct engine *e, int error, const char *why);
+void engine_free_blocks(struct engine *e, uint64_t record, uint32_t block, uint32_t count);
+/* Releases what was freed by records before this one. */
+void engine_release_freed(struct engine *e, uint64_t record);
+struct pool_stat *engine_pool(struct engine *e, uint64_t pool);
+uint32_t block_crc(const void *data);
+void engine_check_closed(struct engine *e);
+
+/*
+ * Makes a new, empty store on a disk and an empty index. -ENOSPC when the disk is too small for the
+ * journal.
+ */
+int engine_format(struct disk *disk, struct index *index, const struct uuid *uuid,
+                  uint64_t journal_bytes) MUST_CHECK;
+/*
+ * For the simulator: frees everything without callbacks, input or output, the disk and the index
+ * excepted.
+ */
+void engine_abandon(struct store *store);
+/* Mounts. Takes over disk and index when it succeeds; explains errors in `why`. */
+int engine_open(struct env *env, struct disk *disk, struct index *index,
+                const struct engine_options *options, struct store **out, char why[256]) MUST_CHECK;
+
+void engine_read(struct store *store, struct store_read *read);
+void reads_abandon(struct engine *e);
+void engine_list(struct store *store, struct store_list *list);
+void engine_pg_read(struct store *store, struct store_pg_read *read);
+
+#endif

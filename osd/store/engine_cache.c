@@ -1,0 +1,150 @@
+/*
+ * The block cache: contents of disk blocks, clean ones and those that are not in place yet.
+ *
+ * A block's content never changes in memory. An overwrite puts a new cblock in the table and
+ * detaches the old one, which lives until whoever uses its bytes (a journal write, a placing write,
+ * a reader) has let go. Clean blocks are dropped, oldest first, to keep within the limit; dirty ones
+ * stay, and writers wait when there are too many.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "osd/store/engine.h"
+
+uint8_t *cache_data_alloc(struct engine *e)
+{
+    struct block_cache *cache = &e->cache;
+    if (cache->n_free_data > 0)
+        return cache->free_data[--cache->n_free_data];
+    return aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+}
+
+void cache_data_free(struct engine *e, uint8_t *data)
+{
+    struct block_cache *cache = &e->cache;
+    if (!cache->free_data) {
+        cache->free_capacity = 1024;
+        cache->free_data = calloc(cache->free_capacity, sizeof *cache->free_data);
+    }
+    if (cache->free_data && cache->n_free_data < cache->free_capacity)
+        cache->free_data[cache->n_free_data++] = data;
+    else
+        free(data);
+}
+
+static void destroy(struct engine *e, struct cblock *c)
+{
+    cache_data_free(e, c->data);
+    free(c);
+}
+
+struct cblock *cache_find(struct engine *e, uint32_t block)
+{
+    struct cblock *c;
+    HASH_FIND(hh, e->cache.table, &block, sizeof block, c);
+    if (c && c->state == CBLOCK_CLEAN) {
+        TAILQ_REMOVE(&e->cache.clean, c, link);
+        TAILQ_INSERT_TAIL(&e->cache.clean, c, link);
+    }
+    return c;
+}
+
+/* Takes it out of the table and its list; frees it unless somebody uses its bytes. */
+static void detach(struct engine *e, struct cblock *c)
+{
+    struct block_cache *cache = &e->cache;
+    HASH_DEL(cache->table, c);
+    if (c->state == CBLOCK_CLEAN) {
+        TAILQ_REMOVE(&cache->clean, c, link);
+        cache->n_clean--;
+    } else if (c->state == CBLOCK_DIRTY) {
+        TAILQ_REMOVE(&cache->dirty, c, link);
+        cache->n_dirty--;
+    }
+    c->state = CBLOCK_DETACHED;
+    if (c->pins == 0)
+        destroy(e, c);
+    else
+        cache->n_detached++;
+}
+
+void cache_forget(struct engine *e, uint32_t block)
+{
+    struct cblock *c;
+    HASH_FIND(hh, e->cache.table, &block, sizeof block, c);
+    if (c)
+        detach(e, c);
+}
+
+struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint8_t *data,
+                            enum cblock_state state, uint64_t record)
+{
+    assert(state == CBLOCK_CLEAN || state == CBLOCK_DIRTY);
+    struct block_cache *cache = &e->cache;
+    struct cblock *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    cache_forget(e, block);
+    c->block = block;
+    c->crc = crc;
+    c->state = state;
+    c->record = record;
+    c->data = data;
+    HASH_ADD(hh, cache->table, block, sizeof c->block, c);
+    if (state == CBLOCK_CLEAN) {
+        TAILQ_INSERT_TAIL(&cache->clean, c, link);
+        cache->n_clean++;
+    } else {
+        TAILQ_INSERT_TAIL(&cache->dirty, c, link);
+        cache->n_dirty++;
+    }
+    return c;
+}
+
+void cache_unpin(struct engine *e, struct cblock *c)
+{
+    assert(c->pins > 0);
+    if (--c->pins > 0 || c->state != CBLOCK_DETACHED)
+        return;
+    e->cache.n_detached--;
+    destroy(e, c);
+}
+
+/* A placing write is done and its pin still held: the block equals the disk now. */
+void cache_placed(struct engine *e, struct cblock *c)
+{
+    if (c->state != CBLOCK_PLACING)
+        return;
+    c->state = CBLOCK_CLEAN;
+    TAILQ_INSERT_TAIL(&e->cache.clean, c, link);
+    e->cache.n_clean++;
+}
+
+void cache_shrink(struct engine *e)
+{
+    struct block_cache *cache = &e->cache;
+    uint64_t limit = cache->limit_bytes / (BLOCK_BYTES + sizeof(struct cblock));
+    struct cblock *c = TAILQ_FIRST(&cache->clean);
+    while (c && cache->n_clean + (uint64_t)cache->n_dirty + cache->n_detached > limit) {
+        struct cblock *next = TAILQ_NEXT(c, link);
+        if (c->pins == 0)
+            detach(e, c);
+        c = next;
+    }
+}
+
+void cache_fini(struct engine *e)
+{
+    struct block_cache *cache = &e->cache;
+    struct cblock *c, *next;
+    HASH_ITER(hh, cache->table, c, next)
+    {
+        HASH_DEL(cache->table, c);
+        free(c->data);
+        free(c);
+    }
+    for (uint32_t i = 0; i < cache->n_free_data; i++)
+        free(cache->free_data[i]);
+    free(cache->free_data);
+}

@@ -1,0 +1,315 @@
+/*
+ * Putting deferred blocks in place, and checkpoints.
+ *
+ * A checkpoint moves the journal's tail:
+ *
+ *     PLACING -> FLUSHING_DATA -> FLUSHING_INDEX -> WRITING_SUPER -> FLUSHING_SUPER
+ *
+ *  C1  Its target is a group that is durable and in the index. Every deferred block of a record
+ *      before the target is in place and flushed, and the index has flushed the record, before the
+ *      superblock says so.
+ *  C2  Blocks freed by records before the target become usable, and the ring's space reusable, only
+ *      when that superblock is durable: until then replay may still put old payload in place.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <isa-l.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "osd/store/engine.h"
+
+enum { PLACE_RUNS = 64 };
+
+static void step(struct engine *e);
+
+int checkpoint_init(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    c->super = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    c->run_pool = calloc(PLACE_RUNS, sizeof *c->run_pool);
+    return c->super && c->run_pool ? 0 : -ENOMEM;
+}
+
+void checkpoint_fini(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    struct place_run *run;
+    while ((run = TAILQ_FIRST(&e->runs)) != NULL) {
+        TAILQ_REMOVE(&e->runs, run, link);
+        for (uint32_t i = 0; i < run->n; i++)
+            cache_unpin(e, run->blocks[i]);
+        free(run);
+    }
+    for (uint32_t i = 0; c->run_pool && i < c->run_capacity; i++)
+        free(c->run_pool[i]);
+    free(c->run_pool);
+    free(c->super);
+}
+
+/* ---- Placing ---- */
+
+static struct place_run *run_get(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    if (c->run_capacity > 0)
+        return c->run_pool[--c->run_capacity];
+    struct place_run *run = malloc(sizeof *run);
+    if (run)
+        run->engine = e;
+    return run;
+}
+
+static void run_put(struct engine *e, struct place_run *run)
+{
+    struct checkpoint *c = &e->checkpoint;
+    if (c->run_capacity < PLACE_RUNS)
+        c->run_pool[c->run_capacity++] = run;
+    else
+        free(run);
+}
+
+static void run_done(struct disk_io *io)
+{
+    struct place_run *run = container_of(io, struct place_run, io);
+    struct engine *e = run->engine;
+    int error = io->error;
+    for (uint32_t i = 0; i < run->n; i++) {
+        if (!error)
+            cache_placed(e, run->blocks[i]);
+        cache_unpin(e, run->blocks[i]);
+    }
+    TAILQ_REMOVE(&e->runs, run, link);
+    run_put(e, run);
+    e->checkpoint.runs--;
+    if (error)
+        engine_fail(e, error, "deferred data could not be put in place");
+    if (e->checkpoint.runs > 0)
+        return;
+    if (e->checkpoint.step == CHECKPOINT_PLACING)
+        step(e);
+    else
+        place_kick(e);
+    env_defer(e->env, &e->pump_task);
+    engine_check_closed(e);
+}
+
+static void run_submit(struct engine *e, struct place_run *run)
+{
+    run->io = (struct disk_io){.op = DISK_WRITE,
+                               .offset = (uint64_t)run->blocks[0]->block << BLOCK_SHIFT,
+                               .iov = run->iov,
+                               .n_iov = run->n,
+                               .len = (uint64_t)run->n * BLOCK_BYTES,
+                               .done = run_done};
+    e->checkpoint.runs++;
+    TAILQ_INSERT_TAIL(&e->runs, run, link);
+    e->counters.placed_blocks += run->n;
+    disk_submit(e->disk, &run->io);
+}
+
+static int by_block(const void *a, const void *b)
+{
+    const struct cblock *x = *(struct cblock *const *)a, *y = *(struct cblock *const *)b;
+    return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/*
+ * Starts writing the oldest dirty blocks, sorted, neighbours in one write. Only one batch is under way
+ * at a time, so two writes of the same block never overtake each other. Only blocks whose record is
+ * in the index may go: before that, their journal group may not be durable, and a crash would leave
+ * new bytes under an old checksum.
+ */
+static bool place_batch(struct engine *e, uint64_t before_record)
+{
+    static struct cblock *batch[PLACE_BATCH_BLOCKS];
+    uint32_t n = 0;
+    struct cblock *c = TAILQ_FIRST(&e->cache.dirty);
+    assert(e->checkpoint.runs == 0);
+    while (c && n < PLACE_BATCH_BLOCKS && c->record < before_record && c->record <= e->applied) {
+        batch[n++] = c;
+        c = TAILQ_NEXT(c, link);
+    }
+    if (n == 0)
+        return false;
+    qsort(batch, n, sizeof batch[0], by_block);
+    struct place_run *run = NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        if (run && (run->n == PLACE_RUN_BLOCKS || batch[i]->block != batch[i - 1]->block + 1)) {
+            run_submit(e, run);
+            run = NULL;
+        }
+        if (!run) {
+            run = run_get(e);
+            if (!run) {
+                engine_fail(e, -ENOMEM, "out of memory for placing");
+                break;
+            }
+            run->n = 0;
+        }
+        TAILQ_REMOVE(&e->cache.dirty, batch[i], link);
+        e->cache.n_dirty--;
+        batch[i]->state = CBLOCK_PLACING;
+        batch[i]->pins++;
+        run->blocks[run->n] = batch[i];
+        run->iov[run->n++] =
+            (struct iovec){.iov_base = batch[i]->data, .iov_len = BLOCK_BYTES};
+    }
+    if (run)
+        run_submit(e, run);
+    return e->checkpoint.runs > 0;
+}
+
+void place_kick(struct engine *e)
+{
+    if (e->failed || e->checkpoint.runs > 0 || e->checkpoint.step == CHECKPOINT_PLACING)
+        return;
+    if ((uint64_t)e->cache.n_dirty * BLOCK_BYTES > e->dirty_limit / 2)
+        (void)place_batch(e, UINT64_MAX);
+}
+
+/* ---- Checkpoints ---- */
+
+void super_seal(struct super_layout *super)
+{
+    super->crc =
+        ~crc32_iscsi((unsigned char *)super, (int)offsetof(struct super_layout, crc), ~UINT32_C(0));
+}
+
+static void io_done(struct disk_io *io)
+{
+    struct checkpoint *c = container_of(io, struct checkpoint, io);
+    struct engine *e = container_of(c, struct engine, checkpoint);
+    if (io->error) {
+        engine_fail(e, io->error, "a checkpoint could not be made durable");
+        c->step = CHECKPOINT_NONE;
+        engine_check_closed(e);
+        return;
+    }
+    step(e);
+}
+
+static void flush_index_run(struct env_work *work)
+{
+    struct checkpoint *c = container_of(work, struct checkpoint, work);
+    struct engine *e = container_of(c, struct engine, checkpoint);
+    c->error = e->index->ops->flush(e->index);
+}
+
+static void flush_index_done(struct env_work *work)
+{
+    struct checkpoint *c = container_of(work, struct checkpoint, work);
+    struct engine *e = container_of(c, struct engine, checkpoint);
+    if (c->error < 0) {
+        engine_fail(e, c->error, "the index could not be flushed");
+        c->step = CHECKPOINT_NONE;
+        engine_check_closed(e);
+        return;
+    }
+    step(e);
+}
+
+static void submit_flush(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    c->io = (struct disk_io){.op = DISK_FLUSH, .done = io_done};
+    disk_submit(e->disk, &c->io);
+}
+
+static void write_super(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    struct super_layout *s = c->super;
+    *s = e->super;
+    s->generation++;
+    s->flags = 0;
+    s->tail_offset = c->target.end % e->journal.bytes;
+    s->tail_sequence = c->target.sequence;
+    s->tail_record = c->target.record;
+    super_seal(s);
+    c->iov = (struct iovec){.iov_base = s, .iov_len = BLOCK_BYTES};
+    c->io = (struct disk_io){.op = DISK_WRITE,
+                             .offset = (s->generation % SUPER_COPIES) * BLOCK_BYTES,
+                             .iov = &c->iov,
+                             .n_iov = 1,
+                             .len = BLOCK_BYTES,
+                             .done = io_done};
+    disk_submit(e->disk, &c->io);
+}
+
+static void completed(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    struct journal *j = &e->journal;
+    e->super = *c->super;
+    while (!STAILQ_EMPTY(&j->marks) && STAILQ_FIRST(&j->marks)->sequence <= c->target.sequence) {
+        struct journal_mark *mark = STAILQ_FIRST(&j->marks);
+        STAILQ_REMOVE_HEAD(&j->marks, link);
+        free(mark);
+    }
+    j->tail = c->target.end;
+    engine_release_freed(e, c->target.record);
+    c->step = CHECKPOINT_NONE;
+    e->counters.checkpoints++;
+    bool again = c->again;
+    c->again = false;
+    if (again || j->head - j->tail > j->bytes / 2)
+        checkpoint_start(e);
+    place_kick(e);
+    env_defer(e->env, &e->pump_task);
+    engine_check_closed(e);
+}
+
+/* Takes the next step; called whenever the current one has ended. */
+static void step(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    if (e->failed) {
+        c->step = CHECKPOINT_NONE;
+        engine_check_closed(e);
+        return;
+    }
+    switch (c->step) {
+    case CHECKPOINT_PLACING:
+        if (c->runs > 0 || place_batch(e, c->target.record))
+            return;
+        c->step = CHECKPOINT_FLUSHING_DATA;
+        submit_flush(e);
+        return;
+    case CHECKPOINT_FLUSHING_DATA:
+        c->step = CHECKPOINT_FLUSHING_INDEX;
+        c->work = (struct env_work){.run = flush_index_run, .done = flush_index_done};
+        env_work(e->env, &c->work);
+        return;
+    case CHECKPOINT_FLUSHING_INDEX:
+        c->step = CHECKPOINT_WRITING_SUPER;
+        write_super(e);
+        return;
+    case CHECKPOINT_WRITING_SUPER:
+        c->step = CHECKPOINT_FLUSHING_SUPER;
+        submit_flush(e);
+        return;
+    case CHECKPOINT_FLUSHING_SUPER:
+        completed(e);
+        return;
+    case CHECKPOINT_NONE:
+        assert(!"a step ended that was never begun");
+    }
+}
+
+void checkpoint_start(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    struct journal_mark *last = STAILQ_LAST(&e->journal.marks, journal_mark, link);
+    if (e->failed || !last)
+        return;
+    if (c->step != CHECKPOINT_NONE) {
+        c->again |= c->target.sequence < last->sequence && e->journal.head - c->target.end > e->journal.bytes / 4;
+        return;
+    }
+    c->target = *last;
+    c->again = false;
+    c->step = CHECKPOINT_PLACING;
+    step(e);
+}

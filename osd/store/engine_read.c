@@ -1,0 +1,521 @@
+/*
+ * Reads: of objects, of listings, of a placement group's pairs.
+ *
+ * A block's bytes come from the block cache (always, when they are not in place yet) or from the disk,
+ * and in the second case are compared with the checksum that the onode held when the read began. A
+ * mismatch is looked at again when the block has been overwritten or moved meanwhile; otherwise the
+ * disk has returned wrong bytes, and the reader gets -EIO instead of them.
+ */
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "osd/store/engine.h"
+#include "osd/store/list.h"
+
+enum {
+    READ_RUN_BLOCKS = 1024,        /* Blocks of one disk read. */
+    READ_CACHED_BYTES = 64 * 1024, /* Longer reads do not enter the cache. */
+    READ_ATTEMPTS = 8,
+};
+
+struct read_run {
+    struct disk_io io;
+    struct iovec iov;
+    struct reader *reader;
+    struct read_run *next;
+    uint64_t index; /* Block in the object. */
+    uint32_t block;
+    uint32_t count;
+    uint32_t crc[]; /* What each block must have. */
+};
+
+struct reader {
+    LIST_ENTRY(reader) all;
+    struct engine *engine;
+    struct store_read *read;
+    struct onode *onode;
+    struct waiter waiter;
+    struct env_task task; /* Completes; a callback is never made inside the call. */
+    struct read_run *runs;
+    uint32_t pending;
+    uint32_t attempts;
+    uint64_t first; /* Block in the object of the buffer's first byte. */
+    struct buf_slice buffer;
+    int error;
+};
+
+static void attempt(struct reader *r);
+
+static void complete(struct env_task *task)
+{
+    struct reader *r = container_of(task, struct reader, task);
+    struct engine *e = r->engine;
+    struct store_read *read = r->read;
+    read->error = r->error;
+    if (r->error < 0)
+        buf_slice_drop(&read->data);
+    buf_slice_drop(&r->buffer);
+    if (r->onode)
+        onode_unpin(e, r->onode);
+    LIST_REMOVE(r, all);
+    free(r);
+    e->busy--;
+    read->done(read);
+    engine_check_closed(e);
+}
+
+static void finish(struct reader *r, int error)
+{
+    r->error = error;
+    env_defer(r->engine->env, &r->task);
+}
+
+/* ---- Checking what the disk returned ---- */
+
+static bool still_mapped(const struct reader *r, const struct read_run *run, uint32_t i)
+{
+    const struct onode *o = r->onode;
+    uint64_t index = run->index + i;
+    uint64_t number = index / CHUNK_BLOCKS;
+    const struct chunk *c = number < o->n_chunks ? o->chunks[number] : NULL;
+    uint32_t bit = index % CHUNK_BLOCKS;
+    return o->exists && c && c->block[bit] == run->block + i && c->crc[bit] == run->crc[i] &&
+           !cache_find(r->engine, run->block + i);
+}
+
+/* 0; -EAGAIN: something changed, look again; -EIO. */
+static int check_run(struct reader *r, const struct read_run *run)
+{
+    struct engine *e = r->engine;
+    const uint8_t *data = run->iov.iov_base;
+    bool cache = r->buffer.len <= READ_CACHED_BYTES;
+    for (uint32_t i = 0; i < run->count; i++) {
+        const uint8_t *bytes = data + (size_t)i * BLOCK_BYTES;
+        uint32_t crc = run->io.error ? ~run->crc[i] : block_crc(bytes);
+        if (crc != run->crc[i]) {
+            if (!still_mapped(r, run, i))
+                return -EAGAIN;
+            e->counters.read_errors += run->io.error != 0;
+            e->counters.checksum_errors += run->io.error == 0;
+            log_error(e->env, "block unreadable",
+                      "block=%u nid=%llu index=%llu error=%d crc=%08x want=%08x", run->block + i,
+                      (unsigned long long)r->onode->nid, (unsigned long long)(run->index + i),
+                      run->io.error, crc, run->crc[i]);
+            return -EIO;
+        }
+        if (!cache || !still_mapped(r, run, i))
+            continue;
+        uint8_t *copy = cache_data_alloc(e);
+        if (!copy)
+            continue;
+        memcpy(copy, bytes, BLOCK_BYTES);
+        if (!cache_insert(e, run->block + i, crc, copy, CBLOCK_CLEAN, 0))
+            cache_data_free(e, copy);
+    }
+    return 0;
+}
+
+static void all_read(struct reader *r)
+{
+    int error = 0;
+    while (r->runs) {
+        struct read_run *run = r->runs;
+        int one = check_run(r, run);
+        if (one == -EIO || error == 0)
+            error = one;
+        r->runs = run->next;
+        free(run);
+    }
+    cache_shrink(r->engine);
+    if (error == -EAGAIN && ++r->attempts < READ_ATTEMPTS) {
+        buf_slice_drop(&r->buffer);
+        attempt(r);
+        return;
+    }
+    finish(r, error == -EAGAIN ? -EIO : error);
+}
+
+static void run_done(struct disk_io *io)
+{
+    struct read_run *run = container_of(io, struct read_run, io);
+    struct reader *r = run->reader;
+    if (--r->pending == 0)
+        all_read(r);
+}
+
+/* ---- Collecting the blocks ---- */
+
+static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block)
+{
+    struct read_run *run = malloc(sizeof *run + READ_RUN_BLOCKS * sizeof run->crc[0]);
+    if (!run)
+        return NULL;
+    run->reader = r;
+    run->index = index;
+    run->block = block;
+    run->count = 0;
+    run->next = r->runs;
+    r->runs = run;
+    return run;
+}
+
+static void submit_runs(struct reader *r)
+{
+    for (struct read_run *run = r->runs; run; run = run->next)
+        r->pending++;
+    for (struct read_run *run = r->runs; run; run = run->next) {
+        size_t len = (size_t)run->count * BLOCK_BYTES;
+        run->iov = (struct iovec){
+            .iov_base = r->buffer.data + (run->index - r->first) * BLOCK_BYTES, .iov_len = len};
+        run->io = (struct disk_io){.op = DISK_READ,
+                                   .offset = (uint64_t)run->block << BLOCK_SHIFT,
+                                   .iov = &run->iov,
+                                   .n_iov = 1,
+                                   .len = len,
+                                   .done = run_done};
+        disk_submit(r->engine->disk, &run->io);
+    }
+}
+
+static int collect(struct reader *r, uint64_t end)
+{
+    struct engine *e = r->engine;
+    const struct onode *o = r->onode;
+    struct read_run *run = NULL;
+    for (uint64_t i = r->first; i < end; i++) {
+        uint64_t number = i / CHUNK_BLOCKS;
+        const struct chunk *c = number < o->n_chunks ? o->chunks[number] : NULL;
+        uint32_t block = c ? c->block[i % CHUNK_BLOCKS] : BLOCK_NONE;
+        uint8_t *to = r->buffer.data + (i - r->first) * BLOCK_BYTES;
+        struct cblock *cached = block == BLOCK_NONE ? NULL : cache_find(e, block);
+        if (block == BLOCK_NONE || cached) {
+            if (cached)
+                memcpy(to, cached->data, BLOCK_BYTES);
+            else
+                memset(to, 0, BLOCK_BYTES);
+            e->counters.cache_hits += cached != NULL;
+            run = NULL;
+            continue;
+        }
+        e->counters.cache_misses++;
+        if (!run || run->count == READ_RUN_BLOCKS || run->block + run->count != block)
+            run = run_start(r, i, block);
+        if (!run)
+            return -ENOMEM;
+        run->crc[run->count++] = c->crc[i % CHUNK_BLOCKS];
+    }
+    return 0;
+}
+
+static void free_runs(struct reader *r)
+{
+    while (r->runs) {
+        struct read_run *run = r->runs;
+        r->runs = run->next;
+        free(run);
+    }
+}
+
+static void read_data(struct reader *r)
+{
+    struct store_read *read = r->read;
+    uint64_t size = r->onode->size;
+    if (read->len == 0 || read->offset >= size) {
+        finish(r, 0);
+        return;
+    }
+    uint64_t len = read->len < size - read->offset ? read->len : size - read->offset;
+    uint64_t end = (read->offset + len + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    r->first = read->offset / BLOCK_BYTES;
+    int error = buf_slice_alloc((end - r->first) * BLOCK_BYTES, &r->buffer);
+    if (error < 0) {
+        finish(r, error);
+        return;
+    }
+    buf_slice_drop(&read->data);
+    read->data = buf_slice_sub(r->buffer, read->offset - r->first * BLOCK_BYTES, len);
+    error = collect(r, end);
+    if (error < 0 || !r->runs) {
+        free_runs(r);
+        finish(r, error);
+        return;
+    }
+    submit_runs(r);
+}
+
+static void attempt(struct reader *r)
+{
+    struct onode *o = r->onode;
+    struct store_read *read = r->read;
+    if (o->loading || o->writing > 0) {
+        onode_wait(o, &r->waiter);
+        return;
+    }
+    if (o->error < 0 || r->engine->failed) {
+        finish(r, o->error < 0 ? -EIO : r->engine->failure);
+        return;
+    }
+    if (!o->exists) {
+        finish(r, -ENOENT);
+        return;
+    }
+    read->stat.exists = true;
+    read->stat.size = o->size;
+    read->stat.info_len = o->info_len;
+    memcpy(read->stat.info, o->info, o->info_len);
+    if (read->want_attrs) {
+        encoder_reset(&read->attrs);
+        if (o->attrs.len > 0)
+            encode_bytes(&read->attrs, o->attrs.data, o->attrs.len);
+        if (read->attrs.failed) {
+            finish(r, -ENOMEM);
+            return;
+        }
+    }
+    read_data(r);
+}
+
+static void onode_ready(struct waiter *waiter)
+{
+    attempt(container_of(waiter, struct reader, waiter));
+}
+
+void engine_read(struct store *store, struct store_read *read)
+{
+    struct engine *e = engine_of(store);
+    struct reader *r = calloc(1, sizeof *r);
+    if (!r) {
+        read->error = -ENOMEM;
+        read->done(read);
+        return;
+    }
+    e->busy++;
+    e->counters.reads++;
+    LIST_INSERT_HEAD(&e->readers, r, all);
+    r->engine = e;
+    r->read = read;
+    r->task.run = complete;
+    r->waiter.ready = onode_ready;
+    read->error = 0;
+    read->data = BUF_SLICE_EMPTY;
+    read->stat = (struct store_stat){0};
+    encoder_init(&read->attrs);
+    r->onode = e->closing ? NULL : onode_get(e, &read->object);
+    if (!r->onode)
+        finish(r, e->closing ? -ESHUTDOWN : -ENOMEM);
+    else
+        attempt(r);
+}
+
+/* ---- Questions to the index: at once if it has the answer in memory, else on a helper thread ---- */
+
+struct query {
+    LIST_ENTRY(query) all;
+    struct engine *engine;
+    struct env_work work;
+    struct env_task task;
+    int (*ask)(struct query *q, bool may_block);
+    void (*answer)(struct query *q);
+    void *request;
+    int error;
+};
+
+static void query_complete(struct env_task *task)
+{
+    struct query *q = container_of(task, struct query, task);
+    struct engine *e = q->engine;
+    e->busy--;
+    q->answer(q);
+    LIST_REMOVE(q, all);
+    free(q);
+    engine_check_closed(e);
+}
+
+static void query_run(struct env_work *work)
+{
+    struct query *q = container_of(work, struct query, work);
+    q->error = q->ask(q, true);
+}
+
+static void query_done(struct env_work *work)
+{
+    query_complete(&container_of(work, struct query, work)->task);
+}
+
+static int query_start(struct engine *e, int (*ask)(struct query *, bool),
+                       void (*answer)(struct query *), void *request)
+{
+    struct query *q = calloc(1, sizeof *q);
+    if (!q)
+        return -ENOMEM;
+    q->engine = e;
+    q->ask = ask;
+    q->answer = answer;
+    q->request = request;
+    e->busy++;
+    LIST_INSERT_HEAD(&e->queries, q, all);
+    q->error = e->failed ? e->failure : e->closing ? -ESHUTDOWN : ask(q, false);
+    if (q->error == -EAGAIN) {
+        e->counters.index_waits++;
+        q->work = (struct env_work){.run = query_run, .done = query_done};
+        env_work(e->env, &q->work);
+    } else {
+        q->task.run = query_complete;
+        env_defer(e->env, &q->task);
+    }
+    return 0;
+}
+
+void reads_abandon(struct engine *e)
+{
+    struct reader *r;
+    struct query *q;
+    while ((r = LIST_FIRST(&e->readers)) != NULL) {
+        LIST_REMOVE(r, all);
+        free_runs(r);
+        buf_slice_drop(&r->read->data);
+        buf_slice_drop(&r->buffer);
+        encoder_fini(&r->read->attrs);
+        free(r);
+    }
+    while ((q = LIST_FIRST(&e->queries)) != NULL) {
+        LIST_REMOVE(q, all);
+        free(q);
+    }
+}
+
+/* ---- Listings ---- */
+
+static int list_entry(struct store_list *list, const void *key, size_t key_len, const void *value,
+                      size_t len)
+{
+    struct object_id id;
+    struct object_layout layout;
+    uint8_t strings[OBJECT_NAMESPACE_MAX + OBJECT_NAME_MAX];
+    if (object_key_parse(key, key_len, &id, strings) < 0 || len < sizeof layout)
+        return -EIO;
+    memcpy(&layout, value, sizeof layout);
+    if (layout.info_len > STORE_INFO_MAX || len < sizeof layout + layout.info_len)
+        return -EIO;
+    return list_add(list, &id, layout.size, (const uint8_t *)value + sizeof layout,
+                    layout.info_len);
+}
+
+static int list_ask(struct query *q, bool may_block)
+{
+    struct store_list *list = q->request;
+    struct engine *e = q->engine;
+    uint8_t from[ENGINE_KEY_MAX], to[13];
+    uint64_t pool = htobe64(list->pool);
+    uint32_t first = htobe32(list->first), last = htobe32(list->last);
+    size_t from_len = 13;
+    from[0] = to[0] = KEY_OBJECT;
+    memcpy(from + 1, &pool, 8);
+    memcpy(from + 9, &first, 4);
+    memcpy(to + 1, &pool, 8);
+    memcpy(to + 9, &last, 4);
+    /* The end is exclusive: the key after every key with this prefix. */
+    for (size_t i = sizeof to; i-- > 0 && ++to[i] == 0;)
+        ;
+    if (list->after) {
+        size_t after_len = object_key(list->after, from);
+        from[after_len] = 0;
+        from_len = after_len + 1;
+    }
+    list_begin(list);
+    struct index_iter *iter;
+    int error = index_iterate(e->index, from, from_len, to, sizeof to, false, may_block, &iter);
+    if (error < 0)
+        return error;
+    const void *key, *value;
+    size_t key_len, len;
+    while (list->n < list->max &&
+           (error = index_next(e->index, iter, &key, &key_len, &value, &len)) > 0) {
+        error = list_entry(list, key, key_len, value, len);
+        if (error < 0)
+            break;
+    }
+    list->end = error == 0 && list->n < list->max;
+    e->index->ops->iter_free(iter);
+    if (error < 0)
+        list_fini(list);
+    return error < 0 ? error : 0;
+}
+
+static void list_answer(struct query *q)
+{
+    struct store_list *list = q->request;
+    list->error = q->error;
+    list->done(list);
+}
+
+void engine_list(struct store *store, struct store_list *list)
+{
+    assert(list->max > 0 && list->max <= STORE_LIST_MAX);
+    list_begin(list);
+    if (query_start(engine_of(store), list_ask, list_answer, list) < 0) {
+        list->error = -ENOMEM;
+        list->done(list);
+    }
+}
+
+/* ---- Pairs of placement groups ---- */
+
+static size_t pg_key(struct pg_id pg, const uint8_t *key, size_t len, uint8_t *out)
+{
+    uint64_t pool = htobe64(pg.pool);
+    uint32_t seed = htobe32(pg.seed);
+    out[0] = KEY_PG;
+    memcpy(out + 1, &pool, 8);
+    memcpy(out + 9, &seed, 4);
+    memcpy(out + 13, key, len);
+    return 13 + len;
+}
+
+static int pg_ask(struct query *q, bool may_block)
+{
+    struct store_pg_read *read = q->request;
+    struct engine *e = q->engine;
+    uint8_t from[13 + STORE_PG_KEY_MAX], to[13 + STORE_PG_KEY_MAX];
+    size_t from_len = pg_key(read->pg, read->from, read->from_len, from);
+    size_t to_len = pg_key(read->pg, read->to, read->to_len, to);
+    struct index_iter *iter;
+    encoder_reset(&read->pairs);
+    read->n = 0;
+    int error =
+        index_iterate(e->index, from, from_len, to, to_len, read->reverse, may_block, &iter);
+    if (error < 0)
+        return error;
+    const void *key, *value;
+    size_t key_len, len;
+    while ((read->max == 0 || read->n < read->max) &&
+           (error = index_next(e->index, iter, &key, &key_len, &value, &len)) > 0) {
+        encode_string16(&read->pairs, (const uint8_t *)key + 13, key_len - 13);
+        encode_string32(&read->pairs, value, len);
+        read->n++;
+    }
+    e->index->ops->iter_free(iter);
+    if (read->pairs.failed)
+        error = -ENOMEM;
+    return error < 0 ? error : 0;
+}
+
+static void pg_answer(struct query *q)
+{
+    struct store_pg_read *read = q->request;
+    read->error = q->error;
+    read->done(read);
+}
+
+void engine_pg_read(struct store *store, struct store_pg_read *read)
+{
+    encoder_init(&read->pairs);
+    if (query_start(engine_of(store), pg_ask, pg_answer, read) < 0) {
+        read->error = -ENOMEM;
+        read->done(read);
+    }
+}
