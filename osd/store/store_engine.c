@@ -1,0 +1,124 @@
+/* The engine on real disks: see store_engine.h. */
+#include "osd/store/store_engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/env_real.h"
+#include "osd/store/engine.h"
+
+enum { PATH_BYTES = 4096 };
+
+static const uint64_t memory_min = UINT64_C(64) << 20;
+static const uint64_t journal_max = UINT64_C(256) << 20;
+static const uint64_t journal_min = UINT64_C(32) << 20;
+
+/* Of the memory target, a third is the index's; the engine divides the rest. */
+static uint64_t index_share(const struct store_engine_options *options)
+{
+    uint64_t target = options->memory_target < memory_min ? memory_min : options->memory_target;
+    return target / 3;
+}
+
+static uint64_t journal_size(const struct store_engine_options *options, uint64_t bytes)
+{
+    if (options->journal_bytes)
+        return options->journal_bytes / BLOCK_BYTES * BLOCK_BYTES;
+    uint64_t size = bytes / 64 / (1 << 20) * (1 << 20);
+    return size > journal_max ? journal_max : size < journal_min ? journal_min : size;
+}
+
+static int paths(const char *dir, char block[PATH_BYTES], char index[PATH_BYTES])
+{
+    int n = snprintf(block, PATH_BYTES, "%s/block", dir);
+    int m = snprintf(index, PATH_BYTES, "%s/index", dir);
+    return n < PATH_BYTES && m < PATH_BYTES ? 0 : -ENAMETOOLONG;
+}
+
+static int make_block(const char *path, uint64_t bytes, char why[256])
+{
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISBLK(st.st_mode))
+        return 0;
+    int error = disk_file_create(path, bytes);
+    if (error == -EEXIST)
+        snprintf(why, 256, "%.200s exists: this folder holds a store already", path);
+    else if (error < 0)
+        snprintf(why, 256, "cannot make %.150s of %llu bytes: %s", path,
+                 (unsigned long long)bytes, strerror(-error));
+    return error;
+}
+
+/* The loop must turn for a closed disk to go. */
+static void settle(struct env *env)
+{
+    env_real_turn(env, false);
+}
+
+int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const struct uuid *uuid,
+                        const struct store_engine_options *options, char why[256])
+{
+    char block[PATH_BYTES], index_path[PATH_BYTES];
+    struct disk *disk;
+    struct index *index;
+    why[0] = 0;
+    int error = paths(dir, block, index_path);
+    if (error == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
+        error = -errno;
+    if (error == 0)
+        error = make_block(block, bytes, why);
+    if (error == 0)
+        error = disk_uring_open(env, block, &disk);
+    if (error < 0) {
+        if (why[0] == 0)
+            snprintf(why, 256, "cannot make the store in %.150s: %s", dir, error_text(error));
+        return error;
+    }
+    error = index_rocksdb_open(index_path, true, index_share(options), &index, why);
+    if (error == 0) {
+        error = engine_format(disk, index, uuid, journal_size(options, disk->size));
+        if (error < 0)
+            snprintf(why, 256, "cannot format %.150s: %s%s", block, error_text(error),
+                     error == -ENOSPC ? " (a store needs at least 64 MiB and twice its journal)"
+                                      : "");
+        index->ops->close(index);
+    }
+    disk_close(disk);
+    settle(env);
+    return error;
+}
+
+int store_engine_open(struct env *env, const char *dir, const struct store_engine_options *options,
+                      struct store **out, char why[256])
+{
+    char block[PATH_BYTES], index_path[PATH_BYTES];
+    struct disk *disk;
+    struct index *index;
+    why[0] = 0;
+    int error = paths(dir, block, index_path);
+    if (error == 0)
+        error = disk_uring_open(env, block, &disk);
+    if (error < 0) {
+        snprintf(why, 256, "cannot open %.150s: %s", block, error_text(error));
+        return error;
+    }
+    error = index_rocksdb_open(index_path, false, index_share(options), &index, why);
+    if (error < 0) {
+        disk_close(disk);
+        settle(env);
+        return error;
+    }
+    struct engine_options engine_options = {
+        .memory_target =
+            (options->memory_target < memory_min ? memory_min : options->memory_target)};
+    error = engine_open(env, disk, index, &engine_options, out, why);
+    if (error < 0) {
+        index->ops->close(index);
+        disk_close(disk);
+        settle(env);
+    }
+    return error;
+}
