@@ -319,14 +319,20 @@ static int load_kind(struct engine *e, enum index_key kind)
     return error;
 }
 
+int engine_load_allocator(struct engine *e)
+{
+    int error = load_kind(e, KEY_ALLOCATOR);
+    allocator_recount(&e->allocator);
+    return error;
+}
+
 static int engine_load(struct engine *e, char why[256])
 {
     int error = load_kind(e, KEY_SHARED);
     if (error == 0)
         error = load_kind(e, KEY_POOL);
     if (error == 0 && (e->super.flags & SUPER_CLEAN)) {
-        error = load_kind(e, KEY_ALLOCATOR);
-        allocator_recount(&e->allocator);
+        error = engine_load_allocator(e);
     } else if (error == 0) {
         error = load_kind(e, KEY_OBJECT);
         if (error == 0)
@@ -493,6 +499,7 @@ static const struct store_ops engine_ops = {
     .read = engine_read,
     .list = engine_list,
     .pg_read = engine_pg_read,
+    .omap_read = engine_omap_read,
     .pgs = visit_pgs,
     .statfs = statfs_sum,
     .close = engine_close,
@@ -506,48 +513,60 @@ static void set_limits(struct engine *e)
     e->onode_limit = target / 8;
 }
 
-/* Replays, derives, and writes the superblock that begins this mount. */
+/* Reads the superblock and replays the journal. */
+int engine_mount_journal(struct engine *e, struct mount_io *io, char why[256])
+{
+    int error = super_read(e, io, why);
+    e->journal.bytes = e->super.journal_bytes;
+    if (error == 0)
+        error = allocator_init(&e->allocator, (uint32_t)(e->super.size / BLOCK_BYTES),
+                               (uint32_t)(e->super.data_offset / BLOCK_BYTES));
+    if (error == 0)
+        error = engine_replay(e, io, why);
+    return error;
+}
+
+/* What was replayed becomes durable, and the journal begins anew behind it. */
+int engine_mount_begin(struct engine *e, struct mount_io *io, bool unclean)
+{
+    uint32_t clean = unclean ? 0 : e->super.flags & SUPER_CLEAN;
+    int error = mount_flush(io);
+    if (error == 0)
+        error = e->index->ops->flush(e->index);
+    if (error < 0)
+        return error;
+    e->super.flags = clean;
+    e->super.mount++;
+    e->super.tail_offset = e->replayed_to % e->journal.bytes;
+    e->super.tail_sequence = e->journal.sequence;
+    e->super.tail_record = e->record;
+    e->journal.head = e->journal.tail = e->super.tail_offset;
+    return super_write(e, io);
+}
+
 static int mount(struct engine *e, char why[256])
 {
     struct mount_io io;
     int error = mount_io_init(&io, e->disk);
     if (error < 0)
         return error;
-    error = super_read(e, &io, why);
-    e->journal.bytes = e->super.journal_bytes;
-    if (error == 0)
-        error = allocator_init(&e->allocator, (uint32_t)(e->super.size / BLOCK_BYTES),
-                               (uint32_t)(e->super.data_offset / BLOCK_BYTES));
-    if (error == 0)
-        error = engine_replay(e, &io, why);
+    error = engine_mount_journal(e, &io, why);
     if (error == 0)
         error = engine_load(e, why);
     if (error == 0)
-        error = mount_flush(&io);
-    if (error == 0)
-        error = e->index->ops->flush(e->index);
-    if (error == 0) {
-        e->super.flags = 0;
-        e->super.mount++;
-        e->super.tail_offset = e->replayed_to % e->journal.bytes;
-        e->super.tail_sequence = e->journal.sequence;
-        e->super.tail_record = e->record;
-        e->journal.head = e->journal.tail = e->super.tail_offset;
-        error = super_write(e, &io);
-    }
+        error = engine_mount_begin(e, &io, true);
     mount_io_fini(&io);
     if (error < 0 && why[0] == 0)
         snprintf(why, 256, "the store could not be mounted: %s", error_text(error));
     return error;
 }
 
-int engine_open(struct env *env, struct disk *disk, struct index *index,
-                const struct engine_options *options, struct store **out, char why[256])
+struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *index,
+                              const struct engine_options *options)
 {
     struct engine *e = calloc(1, sizeof *e);
-    why[0] = 0;
     if (!e)
-        return -ENOMEM;
+        return NULL;
     e->store.ops = &engine_ops;
     e->store.env = env;
     e->env = env;
@@ -560,21 +579,31 @@ int engine_open(struct env *env, struct disk *disk, struct index *index,
     TAILQ_INIT(&e->cache.clean);
     TAILQ_INIT(&e->cache.dirty);
     TAILQ_INIT(&e->onode_lru);
+    TAILQ_INIT(&e->runs);
     STAILQ_INIT(&e->queue);
     STAILQ_INIT(&e->ctx_pool);
-    TAILQ_INIT(&e->runs);
     STAILQ_INIT(&e->journal.marks);
     encoder_init(&e->scratch_batch);
     set_limits(e);
-    int error = journal_init(e);
-    if (error == 0)
-        error = checkpoint_init(e);
-    if (error == 0)
-        error = mount(e, why);
+    if (journal_init(e) < 0 || checkpoint_init(e) < 0) {
+        engine_abandon(&e->store);
+        return NULL;
+    }
+    return e;
+}
+
+int engine_open(struct env *env, struct disk *disk, struct index *index,
+                const struct engine_options *options, struct store **out, char why[256])
+{
+    struct engine *e = engine_prepare(env, disk, index, options);
+    why[0] = 0;
+    if (!e) {
+        snprintf(why, 256, "out of memory");
+        return -ENOMEM;
+    }
+    int error = mount(e, why);
     if (error < 0) {
-        e->disk = NULL; /* Still the caller's. */
-        e->index = NULL;
-        engine_free(e);
+        engine_abandon(&e->store); /* Disk and index are still the caller's. */
         return error;
     }
     *out = &e->store;

@@ -73,6 +73,8 @@ struct shared {
     uint32_t refs;
 };
 RB_HEAD(shared_tree, shared);
+RB_PROTOTYPE(shared_tree, shared, link, shared_compare)
+int shared_compare(const struct shared *a, const struct shared *b);
 
 /* One more reference to each block of the run. Changed records go into the batch. */
 int shared_add(struct engine *e, uint32_t block, uint32_t count, struct encoder *batch) MUST_CHECK;
@@ -232,6 +234,10 @@ struct txn_ctx {
     struct txn_onode onodes[TXN_ONODES_MAX];
     uint32_t waiting; /* Loads and reads under way for it. */
     int error;        /* Found before execution. */
+    struct encoder omap;  /* Of the object that it clones: pairs, as omap_read gives them. */
+    bool omap_loaded;
+    struct env_work work; /* Loads it. */
+    struct onode *omap_of;
     uint64_t record;
     uint64_t bytes;
     STAILQ_ENTRY(txn_ctx) link;
@@ -241,6 +247,7 @@ STAILQ_HEAD(txn_queue, txn_ctx);
 void engine_submit(struct store *store, struct store_txn *txn);
 /* Unpins and completes; from the loop only. */
 void txn_finish(struct txn_ctx *ctx, int error);
+void omap_range(uint64_t nid, uint8_t from[9], uint8_t to[9]);
 /* Frees all requests without callbacks. */
 void txn_abandon(struct engine *e);
 /* Executes what is ready, in order, into the open group. */
@@ -406,6 +413,7 @@ struct engine {
     LIST_HEAD(, direct_write) direct_writes;
     LIST_HEAD(, reader) readers;
     LIST_HEAD(, query) queries;
+    LIST_HEAD(, omap_reader) omap_readers;
     TAILQ_HEAD(, place_run) runs;
     uint64_t replayed_to; /* Position in the ring after mounting. */
     struct journal journal;
@@ -456,6 +464,7 @@ int engine_open(struct env *env, struct disk *disk, struct index *index,
 void engine_read(struct store *store, struct store_read *read);
 void reads_abandon(struct engine *e);
 void engine_list(struct store *store, struct store_list *list);
+void engine_omap_read(struct store *store, struct store_omap_read *read);
 void engine_pg_read(struct store *store, struct store_pg_read *read);
 
 #endif

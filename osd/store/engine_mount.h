@@ -22,4 +22,14 @@ int mount_write(struct mount_io *io, uint64_t offset, const void *data, size_t l
 int mount_flush(struct mount_io *io) MUST_CHECK;
 
 int engine_replay(struct engine *e, struct mount_io *io, char why[256]) MUST_CHECK;
+
+/* An engine in memory that is not mounted yet; end it with engine_abandon(). NULL: no memory. */
+struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *index,
+                              const struct engine_options *options) MUST_CHECK;
+/* The two halves of mounting, around what is derived from the index. */
+int engine_mount_journal(struct engine *e, struct mount_io *io, char why[256]) MUST_CHECK;
+/* The state that a clean stop stored. */
+int engine_load_allocator(struct engine *e) MUST_CHECK;
+int engine_mount_begin(struct engine *e, struct mount_io *io, bool unclean) MUST_CHECK;
+
 #endif

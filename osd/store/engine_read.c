@@ -370,24 +370,6 @@ static int query_start(struct engine *e, int (*ask)(struct query *, bool),
     return 0;
 }
 
-void reads_abandon(struct engine *e)
-{
-    struct reader *r;
-    struct query *q;
-    while ((r = LIST_FIRST(&e->readers)) != NULL) {
-        LIST_REMOVE(r, all);
-        free_runs(r);
-        buf_slice_drop(&r->read->data);
-        buf_slice_drop(&r->buffer);
-        encoder_fini(&r->read->attrs);
-        free(r);
-    }
-    while ((q = LIST_FIRST(&e->queries)) != NULL) {
-        LIST_REMOVE(q, all);
-        free(q);
-    }
-}
-
 /* ---- Listings ---- */
 
 static int list_entry(struct store_list *list, const void *key, size_t key_len, const void *value,
@@ -517,5 +499,147 @@ void engine_pg_read(struct store *store, struct store_pg_read *read)
     if (query_start(engine_of(store), pg_ask, pg_answer, read) < 0) {
         read->error = -ENOMEM;
         read->done(read);
+    }
+}
+
+/* ---- Object maps ---- */
+
+struct omap_reader {
+    LIST_ENTRY(omap_reader) all;
+    struct waiter waiter; /* For the onode. */
+    struct engine *engine;
+    struct store_omap_read *read;
+    struct onode *onode;
+    uint64_t nid;
+    int error;
+};
+
+static int omap_pairs(struct omap_reader *r, bool may_block)
+{
+    struct store_omap_read *read = r->read;
+    struct engine *e = r->engine;
+    uint8_t from[9 + STORE_OMAP_KEY_MAX], to[9 + STORE_OMAP_KEY_MAX + 1];
+    size_t to_len = 9 + (size_t)read->to_len;
+    struct index_iter *iter;
+    omap_range(r->nid, from, to);
+    if (read->to_len > 0) {
+        memcpy(to, from, 9);
+        memcpy(to + 9, read->to, read->to_len);
+    }
+    if (read->from_len > 0)
+        memcpy(from + 9, read->from, read->from_len);
+    int error = index_iterate(e->index, from, 9u + read->from_len, to, to_len, false, may_block,
+                              &iter);
+    if (error < 0)
+        return error;
+    const void *key, *value;
+    size_t key_len, len;
+    while ((error = index_next(e->index, iter, &key, &key_len, &value, &len)) > 0) {
+        if (read->n == read->max || (read->max_bytes > 0 && read->pairs.len >= read->max_bytes))
+            break;
+        encode_string16(&read->pairs, (const uint8_t *)key + 9, key_len - 9);
+        encode_string32(&read->pairs, value, len);
+        read->n++;
+    }
+    read->end = error == 0;
+    e->index->ops->iter_free(iter);
+    return error < 0 ? error : 0;
+}
+
+static int omap_ask(struct query *q, bool may_block)
+{
+    struct omap_reader *r = q->request;
+    struct store_omap_read *read = r->read;
+    uint8_t key[9], end[9];
+    if (r->error < 0)
+        return r->error;
+    encoder_reset(&read->pairs);
+    encoder_reset(&read->header);
+    read->n = 0;
+    int error = omap_pairs(r, may_block);
+    if (error == 0 && read->want_header) {
+        omap_range(r->nid, key, end);
+        key[0] = KEY_OMAP_HEADER;
+        error = index_get(r->engine->index, key, sizeof key, &read->header, may_block);
+    }
+    if (error >= 0 && (read->pairs.failed || read->header.failed))
+        error = -ENOMEM;
+    return error < 0 ? error : 0;
+}
+
+static void omap_answer(struct query *q)
+{
+    struct omap_reader *r = q->request;
+    struct store_omap_read *read = r->read;
+    if (r->onode)
+        onode_unpin(q->engine, r->onode);
+    LIST_REMOVE(r, all);
+    free(r);
+    read->error = q->error;
+    read->done(read);
+}
+
+static void omap_ready(struct waiter *waiter)
+{
+    struct omap_reader *r = container_of(waiter, struct omap_reader, waiter);
+    const struct onode *o = r->onode;
+    r->error = !o ? -ENOMEM : o->error < 0 ? -EIO : !o->exists ? -ENOENT : 0;
+    r->nid = o ? o->nid : 0;
+    r->engine->busy--;
+    if (query_start(r->engine, omap_ask, omap_answer, r) < 0) {
+        struct query q = {.engine = r->engine, .request = r, .error = -ENOMEM};
+        omap_answer(&q);
+    }
+}
+
+void engine_omap_read(struct store *store, struct store_omap_read *read)
+{
+    struct engine *e = engine_of(store);
+    struct omap_reader *r = calloc(1, sizeof *r);
+    encoder_init(&read->pairs);
+    encoder_init(&read->header);
+    read->n = 0;
+    read->end = false;
+    if (!r) {
+        read->error = -ENOMEM;
+        read->done(read);
+        return;
+    }
+    r->engine = e;
+    r->read = read;
+    r->waiter.ready = omap_ready;
+    e->busy++;
+    LIST_INSERT_HEAD(&e->omap_readers, r, all);
+    r->onode = e->closing ? NULL : onode_get(e, &read->object);
+    if (r->onode && r->onode->loading)
+        onode_wait(r->onode, &r->waiter);
+    else
+        omap_ready(&r->waiter);
+}
+
+/* ---- Crashes ---- */
+
+void reads_abandon(struct engine *e)
+{
+    struct reader *r;
+    struct omap_reader *o;
+    struct query *q;
+    while ((r = LIST_FIRST(&e->readers)) != NULL) {
+        LIST_REMOVE(r, all);
+        free_runs(r);
+        buf_slice_drop(&r->read->data);
+        buf_slice_drop(&r->buffer);
+        encoder_fini(&r->read->attrs);
+        free(r);
+    }
+    while ((o = LIST_FIRST(&e->omap_readers)) != NULL) {
+        LIST_REMOVE(o, all);
+        encoder_fini(&o->read->pairs);
+        encoder_fini(&o->read->header);
+        free(o);
+    }
+    while ((q = LIST_FIRST(&e->queries)) != NULL) {
+        LIST_REMOVE(q, all);
+        free(q);
     }
 }

@@ -13,12 +13,12 @@
 
 #include "osd/store/engine.h"
 
-static int compare(const struct shared *a, const struct shared *b)
+int shared_compare(const struct shared *a, const struct shared *b)
 {
     return a->block < b->block ? -1 : a->block > b->block;
 }
 
-RB_GENERATE_INTERNAL(shared_tree, shared, link, compare, static __attribute__((unused)))
+RB_GENERATE(shared_tree, shared, link, shared_compare)
 
 static void shared_key(uint32_t block, uint8_t key[5])
 {

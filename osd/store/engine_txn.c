@@ -40,6 +40,9 @@ static struct txn_ctx *ctx_get(struct engine *e)
     ctx->waiting = 0;
     ctx->record = 0;
     ctx->error = 0;
+    ctx->omap_loaded = false;
+    ctx->omap_of = NULL;
+    encoder_init(&ctx->omap);
     e->ctxs++;
     return ctx;
 }
@@ -52,6 +55,7 @@ void txn_finish(struct txn_ctx *ctx, int error)
         onode_unpin(e, ctx->onodes[i].onode);
     e->queued_bytes -= ctx->bytes;
     e->ctxs--;
+    encoder_fini(&ctx->omap);
     STAILQ_INSERT_HEAD(&e->ctx_pool, ctx, link);
     txn->done(txn, error);
 }
@@ -105,7 +109,7 @@ static int pin_all(struct txn_ctx *ctx)
         if (op.code == TXN_PG_SET || op.code == TXN_PG_REMOVE_RANGE)
             continue;
         error = pin(ctx, &op.object);
-        if (error == 0 && op.code == TXN_RENAME)
+        if (error == 0 && (op.code == TXN_RENAME || op.code == TXN_CLONE))
             error = pin(ctx, &op.to);
     }
     return error;
@@ -320,12 +324,90 @@ static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_nee
     }
 }
 
+/* ---- The omap of an object that is cloned ---- */
+
+void omap_range(uint64_t nid, uint8_t from[9], uint8_t to[9])
+{
+    uint64_t first = htobe64(nid), next = htobe64(nid + 1);
+    from[0] = to[0] = KEY_OMAP;
+    memcpy(from + 1, &first, 8);
+    memcpy(to + 1, &next, 8);
+}
+
+static void load_omap_run(struct env_work *work)
+{
+    struct txn_ctx *ctx = container_of(work, struct txn_ctx, work);
+    struct engine *e = ctx->engine;
+    uint8_t from[9], to[9];
+    struct index_iter *iter;
+    const void *key, *value;
+    size_t key_len, len;
+    omap_range(ctx->omap_of->nid, from, to);
+    int error = index_iterate(e->index, from, sizeof from, to, sizeof to, false, true, &iter);
+    if (error < 0) {
+        ctx->error = error;
+        return;
+    }
+    while ((error = index_next(e->index, iter, &key, &key_len, &value, &len)) > 0) {
+        encode_string16(&ctx->omap, (const uint8_t *)key + sizeof from, key_len - sizeof from);
+        encode_string32(&ctx->omap, value, len);
+        if (ctx->omap.failed || ctx->omap.len > journal_meta_max(&e->journal)) {
+            error = ctx->omap.failed ? -ENOMEM : -E2BIG;
+            break;
+        }
+    }
+    e->index->ops->iter_free(iter);
+    from[0] = KEY_OMAP_HEADER;
+    if (error == 0) {
+        encode_string16(&ctx->omap, "", 0); /* The header follows the empty key, which no pair has. */
+        struct encoder header;
+        encoder_init(&header);
+        error = index_get(e->index, from, sizeof from, &header, true);
+        encode_string32(&ctx->omap, header.data, header.len);
+        encoder_fini(&header);
+    }
+    if (error < 0)
+        ctx->error = error;
+}
+
+static void load_omap_done(struct env_work *work)
+{
+    struct txn_ctx *ctx = container_of(work, struct txn_ctx, work);
+    struct engine *e = ctx->engine;
+    ctx->waiting--;
+    ctx->omap_loaded = true;
+    e->busy--;
+    env_defer(e->env, &e->pump_task);
+    engine_check_closed(e);
+}
+
+/*
+ * A clone takes a copy of the omap along. It is read from the index, so every earlier record must be
+ * in there: -EAGAIN until it is.
+ */
+static int need_omap(struct txn_ctx *ctx, struct onode *o)
+{
+    struct engine *e = ctx->engine;
+    if (!(o->flags & OBJECT_HAS_OMAP) || ctx->omap_loaded)
+        return 0;
+    if (ctx->omap_of && ctx->omap_of != o)
+        return -E2BIG; /* One clone of an object with an omap in a transaction. */
+    ctx->omap_of = o;
+    if (e->applied + 1 != e->record)
+        return -EAGAIN;
+    ctx->waiting++;
+    e->busy++;
+    ctx->work = (struct env_work){.run = load_omap_run, .done = load_omap_done};
+    env_work(e->env, &ctx->work);
+    return 0;
+}
+
 /* Something changed under data writes that are still under way must wait for them. */
 static bool must_settle(const struct txn_op *op, const struct onode *o)
 {
     if (o->writing == 0)
         return false;
-    if (op->code == TXN_RENAME)
+    if (op->code == TXN_RENAME || op->code == TXN_CLONE)
         return true;
     if (op->code == TXN_TRUNCATE)
         return op->offset % BLOCK_BYTES != 0;
@@ -365,6 +447,12 @@ static int find_needs(struct txn_ctx *ctx, struct txn_need *need)
             struct onode *o = ctx_onode(ctx, &op.object);
             if (must_settle(&op, o) && wait_settled(ctx, o))
                 return 0;
+            int error = op.code == TXN_CLONE ? need_omap(ctx, o) : 0;
+            if (error < 0 || ctx->waiting > 0)
+                return error;
+            if (op.code == TXN_CLONE)
+                need->meta += ctx->omap.len * 2 + o->n_chunks * 2 * CHUNK_META_MAX +
+                              o->attrs.len + (size_t)o->n_chunks * CHUNK_BLOCKS * 16;
         }
         need_op(ctx, &op, need);
     }
@@ -425,6 +513,7 @@ static void map_block(struct execution *x, struct onode *o, uint64_t index, uint
         unmap(x, o, index);
         c->block[bit] = block;
         engine_pool(x->e, o->pool)->value.blocks++;
+        engine_pool(x->e, o->pool)->dirty = true;
     }
     c->crc[bit] = crc;
     c->dirty = true;
@@ -645,14 +734,6 @@ static void execute_truncate(struct execution *x, struct onode *o, uint64_t size
     set_size(x, o, size);
 }
 
-static void omap_range(uint64_t nid, uint8_t from[9], uint8_t to[9])
-{
-    uint64_t first = htobe64(nid), next = htobe64(nid + 1);
-    from[0] = to[0] = KEY_OMAP;
-    memcpy(from + 1, &first, 8);
-    memcpy(to + 1, &next, 8);
-}
-
 static void execute_remove(struct execution *x, struct onode *o)
 {
     if (!o->exists)
@@ -685,6 +766,8 @@ static void execute_attr(struct execution *x, struct onode *o, const struct txn_
 {
     struct encoder attrs;
     struct decoder d;
+    if (op->code == TXN_REMOVE_ATTR && !o->exists)
+        return;
     make_exist(x, o);
     encoder_init(&attrs);
     decoder_init(&d, o->attrs.data, o->attrs.len);
@@ -741,6 +824,106 @@ static void execute_rename(struct execution *x, struct onode *from, struct onode
     from->dirty = true;
 }
 
+static int share_chunk(struct execution *x, struct onode *to, struct chunk *c, struct chunk *copy)
+{
+    for (uint32_t i = 0; i < CHUNK_BLOCKS;) {
+        uint32_t n = 1;
+        if (c->block[i] == BLOCK_NONE) {
+            i++;
+            continue;
+        }
+        while (i + n < CHUNK_BLOCKS && c->block[i + n] == c->block[i] + n)
+            n++;
+        if (shared_add(x->e, c->block[i], n, x->batch) < 0)
+            return -ENOMEM;
+        for (uint32_t b = i; b < i + n; b++)
+            c->shared |= UINT32_C(1) << b;
+        engine_pool(x->e, to->pool)->value.blocks += n;
+        i += n;
+    }
+    *copy = *c;
+    c->dirty = copy->dirty = true;
+    return 0;
+}
+
+static void copy_omap(struct execution *x, struct onode *to)
+{
+    struct decoder d;
+    uint8_t key[9 + STORE_OMAP_KEY_MAX], end[9];
+    decoder_init(&d, x->ctx->omap.data, x->ctx->omap.len);
+    omap_range(to->nid, key, end);
+    while (decoder_left(&d) > 0) {
+        uint16_t key_len;
+        uint32_t len;
+        const void *name = decode_string16(&d, &key_len);
+        const void *value = decode_string32(&d, &len);
+        assert(!d.failed && key_len <= STORE_OMAP_KEY_MAX);
+        memcpy(key + 9, name, key_len);
+        key[0] = key_len > 0 ? KEY_OMAP : KEY_OMAP_HEADER;
+        if (key_len > 0 || len > 0)
+            index_batch_put(x->batch, key, 9u + key_len, value, len);
+    }
+}
+
+static void execute_clone(struct execution *x, struct onode *from, struct onode *to)
+{
+    if (!from->exists || from == to)
+        return;
+    execute_remove(x, to);
+    make_exist(x, to);
+    set_size(x, to, from->size);
+    to->flags = from->flags;
+    to->info_len = from->info_len;
+    memcpy(to->info, from->info, from->info_len);
+    if (from->attrs.len > 0)
+        encode_bytes(&to->attrs, from->attrs.data, from->attrs.len);
+    x->short_of_memory |= to->attrs.failed;
+    to->memory += from->attrs.len;
+    x->e->onode_memory += from->attrs.len;
+    for (uint32_t n = 0; n < from->n_chunks; n++) {
+        struct chunk *copy = from->chunks[n] ? onode_chunk(x->e, to, n) : NULL;
+        if (from->chunks[n] && (!copy || share_chunk(x, to, from->chunks[n], copy) < 0)) {
+            x->short_of_memory = true;
+            return;
+        }
+    }
+    if (from->flags & OBJECT_HAS_OMAP)
+        copy_omap(x, to);
+}
+
+static void execute_omap(struct execution *x, struct onode *o, const struct txn_op *op)
+{
+    uint8_t key[9 + STORE_OMAP_KEY_MAX], end[9 + STORE_OMAP_KEY_MAX + 1];
+    if (op->code == TXN_OMAP_REMOVE_RANGE && !o->exists)
+        return;
+    make_exist(x, o);
+    omap_range(o->nid, key, end);
+    if (op->code == TXN_OMAP_HEADER) {
+        o->flags |= OBJECT_HAS_OMAP;
+        key[0] = KEY_OMAP_HEADER;
+        index_batch_put(x->batch, key, 9, op->value, op->value_len);
+        return;
+    }
+    memcpy(key + 9, op->name, op->name_len);
+    if (op->code == TXN_OMAP_SET) {
+        o->flags |= OBJECT_HAS_OMAP;
+        index_batch_put(x->batch, key, 9u + op->name_len, op->value, op->value_len);
+        return;
+    }
+    size_t end_len = 9;
+    if (op->value_len > 0) {
+        memcpy(end, key, 9);
+        memcpy(end + 9, op->value, op->value_len);
+        end_len += op->value_len;
+    }
+    bool single = op->value_len == op->name_len + 1u && op->value[op->name_len] == 0 &&
+                  memcmp(op->value, op->name, op->name_len) == 0;
+    if (single)
+        index_batch_remove(x->batch, key, 9u + op->name_len);
+    else
+        index_batch_remove_range(x->batch, key, 9u + op->name_len, end, end_len);
+}
+
 static void execute_pg(struct execution *x, const struct txn_op *op)
 {
     uint8_t key[13 + STORE_PG_KEY_MAX], to[13 + STORE_PG_KEY_MAX];
@@ -793,6 +976,14 @@ static void execute_op(struct execution *x, const struct txn_op *op)
         break;
     case TXN_RENAME:
         execute_rename(x, o, ctx_onode(x->ctx, &op->to));
+        break;
+    case TXN_CLONE:
+        execute_clone(x, o, ctx_onode(x->ctx, &op->to));
+        break;
+    case TXN_OMAP_SET:
+    case TXN_OMAP_REMOVE_RANGE:
+    case TXN_OMAP_HEADER:
+        execute_omap(x, o, op);
         break;
     default:
         assert(!"every operation is handled above");
@@ -912,7 +1103,10 @@ void txn_abandon(struct engine *e)
         free(w);
     }
     for (uint32_t i = 0; i < 2; i++)
-        STAILQ_CONCAT(&e->ctx_pool, &e->journal.groups[i].txns);
+        STAILQ_CONCAT(&e->queue, &e->journal.groups[i].txns);
+    struct txn_ctx *ctx;
+    STAILQ_FOREACH(ctx, &e->queue, link)
+    encoder_fini(&ctx->omap);
     STAILQ_CONCAT(&e->ctx_pool, &e->queue);
 }
 
@@ -945,7 +1139,7 @@ void engine_pump(struct engine *e)
         int error = e->failed ? e->failure : ctx->error;
         if (error == 0)
             error = find_needs(ctx, &need);
-        if (error == 0 && ctx->waiting > 0)
+        if (error == -EAGAIN || (error == 0 && ctx->waiting > 0))
             break;
         if (error == 0)
             error = ctx->error;

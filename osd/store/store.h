@@ -29,6 +29,8 @@ enum {
     STORE_ATTR_VALUE_MAX = 65536,
     STORE_PG_KEY_MAX = 64,
     STORE_PG_VALUE_MAX = 65536,
+    STORE_OMAP_KEY_MAX = 4096,
+    STORE_OMAP_VALUE_MAX = 131072,
     STORE_LIST_MAX = 1024, /* Entries of one listing call at most. */
 };
 
@@ -67,6 +69,16 @@ void txn_remove_attr(struct store_txn *txn, const void *name, uint16_t name_len)
 /* The current object takes the place of `to` (of the same pool and hash), which is removed first.
  */
 void txn_rename(struct store_txn *txn, const struct object_id *to);
+/* `to` (of the same pool and hash) becomes a copy of the current object, with all it has; data are
+ * shared, not copied. The omap of the current object must not be changed before in the transaction.
+ */
+void txn_clone(struct store_txn *txn, const struct object_id *to);
+/* The object's ordered map: [from, to), `to` of length 0 for all that follows. */
+void txn_omap_set(struct store_txn *txn, const void *key, uint16_t key_len, const void *value,
+                  uint32_t len);
+void txn_omap_remove_range(struct store_txn *txn, const void *from, uint16_t from_len,
+                           const void *to, uint16_t to_len);
+void txn_omap_header(struct store_txn *txn, const void *value, uint32_t len);
 /* Key-value pairs of a placement group. The range is [from, to). */
 void txn_pg_set(struct store_txn *txn, struct pg_id pg, const void *key, uint16_t key_len,
                 const void *value, uint32_t len);
@@ -140,6 +152,25 @@ struct store_pg_read {
     void *impl[8];
 };
 
+/* Pairs of an object's map, in order of keys, and its header. */
+struct store_omap_read {
+    struct object_id object; /* Its strings stay valid until done. */
+    const uint8_t *from;     /* Inclusive; valid until done. */
+    const uint8_t *to;       /* Exclusive; to_len 0: to the end. */
+    uint16_t from_len, to_len;
+    uint32_t max;       /* Pairs at most. */
+    uint32_t max_bytes; /* Stops after this much; 0: no limit. */
+    bool want_header;
+    void (*done)(struct store_omap_read *read);
+    /* Results. -ENOENT when there is no object. */
+    int error;
+    struct encoder pairs; /* string16 key, string32 value ...; the caller calls encoder_fini. */
+    uint32_t n;
+    bool end;              /* Nothing follows the last pair. */
+    struct encoder header; /* Likewise. */
+    void *impl[8];
+};
+
 struct store_statfs {
     uint64_t bytes_total;
     uint64_t bytes_used;
@@ -154,6 +185,7 @@ struct store_ops {
     void (*read)(struct store *store, struct store_read *read);
     void (*list)(struct store *store, struct store_list *list);
     void (*pg_read)(struct store *store, struct store_pg_read *read);
+    void (*omap_read)(struct store *store, struct store_omap_read *read);
     /* Synchronous; for start-up. */
     int (*pgs)(struct store *store, store_pg_visit visit, void *ctx);
     void (*statfs)(struct store *store, struct store_statfs *out);
@@ -189,6 +221,11 @@ static inline void store_list(struct store *store, struct store_list *list)
 static inline void store_pg_read(struct store *store, struct store_pg_read *read)
 {
     store->ops->pg_read(store, read);
+}
+
+static inline void store_omap_read(struct store *store, struct store_omap_read *read)
+{
+    store->ops->omap_read(store, read);
 }
 
 /* ---- Implementations ---- */

@@ -113,6 +113,37 @@ void txn_rename(struct store_txn *txn, const struct object_id *to)
     put_object(txn, TXN_RENAME, to);
 }
 
+void txn_clone(struct store_txn *txn, const struct object_id *to)
+{
+    put_object(txn, TXN_CLONE, to);
+}
+
+void txn_omap_set(struct store_txn *txn, const void *key, uint16_t key_len, const void *value,
+                  uint32_t len)
+{
+    assert(key_len > 0 && key_len <= STORE_OMAP_KEY_MAX);
+    assert(len <= STORE_OMAP_VALUE_MAX);
+    put_header(txn, TXN_OMAP_SET, key_len, len);
+    encode_bytes(&txn->ops, key, key_len);
+    encode_bytes(&txn->ops, value, len);
+}
+
+void txn_omap_remove_range(struct store_txn *txn, const void *from, uint16_t from_len,
+                           const void *to, uint16_t to_len)
+{
+    assert(from_len <= STORE_OMAP_KEY_MAX && to_len <= STORE_OMAP_KEY_MAX + 1);
+    put_header(txn, TXN_OMAP_REMOVE_RANGE, from_len, to_len);
+    encode_bytes(&txn->ops, from, from_len);
+    encode_bytes(&txn->ops, to, to_len);
+}
+
+void txn_omap_header(struct store_txn *txn, const void *value, uint32_t len)
+{
+    assert(len <= STORE_OMAP_VALUE_MAX);
+    put_header(txn, TXN_OMAP_HEADER, 0, len);
+    encode_bytes(&txn->ops, value, len);
+}
+
 static void put_pg(struct store_txn *txn, enum txn_code code, struct pg_id pg, const void *name,
                    uint16_t name_len, const void *value, uint32_t len)
 {
@@ -230,7 +261,8 @@ static bool name_fits(const struct txn_op *op, uint16_t max)
 static bool take_op(const struct txn_iterator *it, struct txn_op *op)
 {
     bool is_pg = op->code == TXN_PG_SET || op->code == TXN_PG_REMOVE_RANGE;
-    bool has_name = is_pg || op->code == TXN_SET_ATTR || op->code == TXN_REMOVE_ATTR;
+    bool has_name = is_pg || op->code == TXN_SET_ATTR || op->code == TXN_REMOVE_ATTR ||
+                    op->code == TXN_OMAP_SET || op->code == TXN_OMAP_REMOVE_RANGE;
     if (!is_pg && !it->has_object)
         return false;
     if (!has_name && op->name_len != 0)
@@ -252,7 +284,14 @@ static bool take_op(const struct txn_iterator *it, struct txn_op *op)
     case TXN_REMOVE_ATTR:
         return name_fits(op, STORE_ATTR_NAME_MAX) && op->value_len == 0;
     case TXN_RENAME:
+    case TXN_CLONE:
         return take_rename(op);
+    case TXN_OMAP_SET:
+        return name_fits(op, STORE_OMAP_KEY_MAX) && op->value_len <= STORE_OMAP_VALUE_MAX;
+    case TXN_OMAP_REMOVE_RANGE:
+        return op->name_len <= STORE_OMAP_KEY_MAX && op->value_len <= STORE_OMAP_KEY_MAX + 1;
+    case TXN_OMAP_HEADER:
+        return op->value_len <= STORE_OMAP_VALUE_MAX;
     case TXN_PG_SET:
         return op->name_len > 0 && take_pg(op, STORE_PG_VALUE_MAX);
     case TXN_PG_REMOVE_RANGE:

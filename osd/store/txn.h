@@ -20,14 +20,14 @@
 struct txn_op {
     enum txn_code code;
     struct object_id object; /* The selected object, for operations on objects. */
-    struct object_id to;     /* TXN_RENAME */
+    struct object_id to;     /* TXN_RENAME, TXN_CLONE */
     struct pg_id pg;         /* TXN_PG_* */
     uint64_t offset;         /* TXN_WRITE, TXN_ZERO; TXN_TRUNCATE: the new size */
     uint64_t len;            /* TXN_WRITE, TXN_ZERO */
     uint64_t data_offset;    /* TXN_WRITE */
     const uint8_t *name;     /* An attribute's, or the (first) key. */
     uint16_t name_len;
-    const uint8_t *value; /* Info, attribute, pair; TXN_PG_REMOVE_RANGE: the end key. */
+    const uint8_t *value; /* Info, attribute, pair; of ranges: the end key. */
     uint32_t value_len;
 };
 

@@ -33,6 +33,10 @@ enum txn_code {
     TXN_RENAME = 10,          /* value: encoded object_id of the new name */
     TXN_PG_SET = 11,          /* name: the key; value: txn_pg_value, then the pair's value */
     TXN_PG_REMOVE_RANGE = 12, /* name: first key; value: txn_pg_value, then the end key */
+    TXN_CLONE = 13,             /* value: encoded object_id of the copy */
+    TXN_OMAP_SET = 14,          /* name: the key, value */
+    TXN_OMAP_REMOVE_RANGE = 15, /* name: first key; value: the end key, empty: to the end */
+    TXN_OMAP_HEADER = 16,       /* value */
 };
 
 struct TXN_PACKED txn_op_header {

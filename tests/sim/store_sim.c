@@ -16,6 +16,7 @@
 
 #include "common/log.h"
 #include "osd/store/engine.h"
+#include "osd/store/engine_fsck.h"
 #include "placement/hash.h"
 #include "tests/sim/disk_sim.h"
 #include "tests/sim/env_sim.h"
@@ -25,6 +26,7 @@ enum {
     OBJECT_BYTES_MAX = 600 * 1024,
     POOL = 7,
     IN_FLIGHT = 24,
+    OMAP_KEYS = 40,
     DISK_BYTES = 64 * 1024 * 1024,
     JOURNAL_BYTES = 4 * 1024 * 1024,
 };
@@ -35,10 +37,21 @@ struct model_object {
     bool exists;
     uint64_t size;
     uint64_t info;
-    uint8_t *data; /* OBJECT_BYTES_MAX */
+    uint64_t omap[OMAP_KEYS]; /* 0: no such key. */
+    uint8_t *data;            /* OBJECT_BYTES_MAX */
 };
 
-enum step_code { STEP_WRITE, STEP_FULL, STEP_ZERO, STEP_TRUNCATE, STEP_REMOVE, STEP_RENAME };
+enum step_code {
+    STEP_WRITE,
+    STEP_FULL,
+    STEP_ZERO,
+    STEP_TRUNCATE,
+    STEP_REMOVE,
+    STEP_RENAME,
+    STEP_CLONE,
+    STEP_OMAP_SET,
+    STEP_OMAP_REMOVE,
+};
 
 struct step {
     enum step_code code;
@@ -90,7 +103,19 @@ static void model_apply(struct model_object *objects, const struct step *s, uint
     if (s->code == STEP_REMOVE) {
         o->exists = false;
         o->size = 0;
+        o->info = 0;
         memset(o->data, 0, OBJECT_BYTES_MAX);
+        memset(o->omap, 0, sizeof o->omap);
+        return;
+    }
+    if (s->code == STEP_CLONE) {
+        struct model_object *to = &objects[s->other];
+        uint8_t *data = to->data;
+        if (!o->exists)
+            return;
+        memcpy(data, o->data, OBJECT_BYTES_MAX);
+        *to = *o;
+        to->data = data;
         return;
     }
     if (s->code == STEP_RENAME) {
@@ -103,7 +128,14 @@ static void model_apply(struct model_object *objects, const struct step *s, uint
         *o = (struct model_object){.data = spare};
         return;
     }
+    if (s->code == STEP_OMAP_REMOVE && !o->exists)
+        return;
     o->exists = true;
+    if (s->code == STEP_OMAP_SET || s->code == STEP_OMAP_REMOVE) {
+        for (uint64_t i = s->offset; i < s->offset + s->len; i++)
+            o->omap[i] = s->code == STEP_OMAP_SET ? s->fill + i : 0;
+        return;
+    }
     o->info = number;
     if (s->code == STEP_TRUNCATE || s->code == STEP_FULL) {
         uint64_t keep = s->code == STEP_FULL ? 0 : s->offset;
@@ -159,7 +191,11 @@ static void choose_step(struct run *r, struct step *s)
     s->object = (uint32_t)random_below(&r->random, OBJECTS);
     s->fill = random_next(&r->random);
     choose_range(r, s);
-    if (kind < 65) {
+    if (kind < 8) {
+        s->code = kind < 5 ? STEP_OMAP_SET : STEP_OMAP_REMOVE;
+        s->offset = random_below(&r->random, OMAP_KEYS);
+        s->len = 1 + random_below(&r->random, OMAP_KEYS - s->offset);
+    } else if (kind < 65) {
         s->code = STEP_WRITE;
     } else if (kind < 75) {
         s->code = STEP_FULL;
@@ -172,7 +208,7 @@ static void choose_step(struct run *r, struct step *s)
     } else if (kind < 96) {
         s->code = STEP_REMOVE;
     } else {
-        s->code = STEP_RENAME;
+        s->code = kind < 98 ? STEP_RENAME : STEP_CLONE;
         s->other = s->object ^ 1;
     }
 }
@@ -213,11 +249,24 @@ static void encode_step(struct plan *p, const struct step *s)
         txn_write(txn, s->offset, s->len, s->fill & 1);
     if (s->code == STEP_ZERO)
         txn_zero(txn, s->offset, s->len);
-    if (s->code == STEP_REMOVE)
+    for (uint64_t i = s->offset; s->code == STEP_OMAP_SET && i < s->offset + s->len; i++) {
+        char key[16];
+        uint64_t value = s->fill + i;
+        int n = snprintf(key, sizeof key, "key-%02u", (unsigned)i);
+        txn_omap_set(txn, key, (uint16_t)n, &value, sizeof value);
+    }
+    if (s->code == STEP_OMAP_REMOVE) {
+        char from[16], end[16];
+        int n = snprintf(from, sizeof from, "key-%02u", (unsigned)s->offset);
+        int m = snprintf(end, sizeof end, "key-%02u", (unsigned)(s->offset + s->len));
+        txn_omap_remove_range(txn, from, (uint16_t)n, end, (uint16_t)m);
+    } else if (s->code == STEP_REMOVE)
         txn_remove(txn);
+    else if (s->code == STEP_CLONE)
+        txn_clone(txn, &to);
     else if (s->code == STEP_RENAME)
         txn_rename(txn, &to);
-    else
+    else if (s->code != STEP_OMAP_SET)
         txn_set_info(txn, &p->number, sizeof p->number);
     txn_pg_set(txn, (struct pg_id){.pool = POOL}, "number", 6, &p->number, sizeof p->number);
 }
@@ -279,8 +328,8 @@ static bool object_equal(struct run *r, const struct model_object *o, uint32_t n
         equal = c.read.error == -ENOENT;
     else
         equal = c.read.error == 0 && c.read.stat.size == o->size && c.read.data.len == o->size &&
-                c.read.stat.info_len == sizeof info && info == o->info &&
-                memcmp(c.read.data.data, o->data, o->size) == 0;
+                info == o->info &&
+                (o->size == 0 || memcmp(c.read.data.data, o->data, o->size) == 0);
     if (!equal) {
         fprintf(stderr,
                 "object %u differs: error %s, size %llu, info %llu; the model: %s, size %llu, info "
@@ -297,6 +346,48 @@ static bool object_equal(struct run *r, const struct model_object *o, uint32_t n
     }
     buf_slice_drop(&c.read.data);
     encoder_fini(&c.read.attrs);
+    return equal;
+}
+
+struct checked_omap_read {
+    struct store_omap_read read;
+    bool done;
+};
+
+static void omap_read_done(struct store_omap_read *read)
+{
+    container_of(read, struct checked_omap_read, read)->done = true;
+}
+
+static bool omap_equal(struct run *r, const struct model_object *o, uint32_t n)
+{
+    char name[24];
+    struct checked_omap_read c = {
+        .read = {.object = object_id(n, name), .max = OMAP_KEYS + 1, .done = omap_read_done}};
+    store_omap_read(r->store, &c.read);
+    if (!wait_for(r, &c.done))
+        return false;
+    bool equal = c.read.error == (o->exists ? 0 : -ENOENT);
+    struct decoder d;
+    decoder_init(&d, c.read.pairs.data, c.read.pairs.len);
+    for (uint32_t i = 0; equal && i < OMAP_KEYS; i++) {
+        char key[16];
+        uint16_t key_len;
+        uint32_t len;
+        int want = snprintf(key, sizeof key, "key-%02u", i);
+        if (!o->exists || o->omap[i] == 0)
+            continue;
+        const void *name_read = decode_string16(&d, &key_len);
+        const void *value = decode_string32(&d, &len);
+        equal = name_read && key_len == want && memcmp(name_read, key, key_len) == 0 && value &&
+                len == 8 && memcmp(value, &o->omap[i], 8) == 0;
+    }
+    equal &= decoder_end(&d) == 0;
+    if (!equal)
+        fprintf(stderr, "object %u: its omap differs (%s, %u pairs)\n", n,
+                error_text(c.read.error), c.read.n);
+    encoder_fini(&c.read.pairs);
+    encoder_fini(&c.read.header);
     return equal;
 }
 
@@ -368,7 +459,7 @@ static bool compare(struct run *r)
     r->next = number + 1;
     bool equal = true;
     for (uint32_t n = 0; n < OBJECTS; n++)
-        equal &= object_equal(r, &r->base[n], n);
+        equal &= object_equal(r, &r->base[n], n) && omap_equal(r, &r->base[n], n);
     return equal;
 }
 
@@ -428,6 +519,33 @@ static bool close_store(struct run *r)
     return true;
 }
 
+static void on_finding(void *ctx, const char *line)
+{
+    (void)ctx;
+    fprintf(stderr, "fsck: %s\n", line);
+}
+
+/* A deep check, which finds nothing. */
+static bool check_store(struct run *r)
+{
+    struct fsck_options options = {.deep = true, .finding = on_finding};
+    struct fsck_report report;
+    char why[256];
+    struct env *env = sim_process_start(r->node);
+    int error = disk_sim_open(env, r->image, 100000, &r->disk);
+    assert(error == 0);
+    error = index_memory_open(r->index_disk, &r->index);
+    assert(error == 0);
+    error = engine_fsck(env, r->disk, r->index, &options, &report, why);
+    if (error < 0)
+        fprintf(stderr, "fsck: %s\n", why);
+    sim_process_freeze(r->node);
+    disk_close(r->disk);
+    r->index->ops->close(r->index);
+    sim_process_end(r->node, SIM_EXIT);
+    return error == 0 && report.errors == 0;
+}
+
 static bool work(struct run *r, uint64_t until_number)
 {
     uint64_t deadline = sim_now(r->sim) + 3600 * SEC_NS;
@@ -476,10 +594,12 @@ static bool run_seed(uint64_t seed, uint32_t cuts, bool trace)
             ok = close_store(&r);
         else
             power_cut(&r);
+        if (ok && random_below(&r.random, 3) == 0)
+            ok = check_store(&r);
         ok = ok && open_store(&r) && compare(&r);
     }
     if (ok)
-        ok = close_store(&r);
+        ok = close_store(&r) && check_store(&r);
     if (ok) {
         drop_plans(&r);
         free(r.plans);
