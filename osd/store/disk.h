@@ -18,7 +18,8 @@
 
 enum { DISK_BLOCK = 4096 };
 
-enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH };
+/* DISK_WRITE_DURABLE is durable by itself when done, and says nothing of other writes. */
+enum disk_op { DISK_READ, DISK_WRITE, DISK_WRITE_DURABLE, DISK_FLUSH };
 
 struct disk_io {
     enum disk_op op;

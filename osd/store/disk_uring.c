@@ -55,6 +55,11 @@ static bool prepare(struct disk_uring *d, struct disk_io *io)
         io_uring_prep_writev(sqe, 0, io->iov, io->n_iov, io->offset);
         d->disk.bytes_written += io->len;
         break;
+    case DISK_WRITE_DURABLE:
+        io_uring_prep_writev2(sqe, 0, io->iov, io->n_iov, io->offset, RWF_DSYNC);
+        d->disk.bytes_written += io->len;
+        d->disk.flushes++;
+        break;
     case DISK_FLUSH:
         io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
         d->disk.flushes++;

@@ -269,6 +269,7 @@ struct group {
     struct txn_queue txns;
     uint64_t first_record;
     uint32_t n_records;
+    bool has_direct;
     uint32_t directs; /* Data writes under way that its flush must cover. */
 };
 
@@ -302,6 +303,7 @@ struct journal {
     uint8_t *meta; /* Aligned copy of the metadata. */
     uint8_t *pad;  /* Aligned block. */
     int error;
+    bool durable; /* The busy group's write needs no flush behind it. */
     struct journal_marks marks; /* Groups in the ring, oldest first. */
 };
 

@@ -7,6 +7,7 @@
  *  J4  The index gets a record only after its group is durable, in order.
  */
 #include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <isa-l.h>
 #include <stdlib.h>
@@ -38,6 +39,7 @@ static void group_reset(struct group *g)
     g->n_payload = 0;
     g->n_records = 0;
     g->first_record = 0;
+    g->has_direct = false;
 }
 
 int journal_init(struct engine *e)
@@ -127,12 +129,49 @@ void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder 
         encode_bytes(&g->meta, &d, sizeof d);
         g->payload[g->n_payload++] = deferred[i];
     }
+    g->has_direct |= n_direct > 0;
     if (n_direct > 0)
         encode_bytes(&g->meta, direct, n_direct * sizeof *direct);
     encode_bytes(&g->meta, batch->data, batch->len);
     encode_bytes(&g->batch, batch->data, batch->len);
     ctx->group = g;
     STAILQ_INSERT_TAIL(&g->txns, ctx, link);
+    if (g->meta.failed || g->batch.failed)
+        engine_fail(e, -ENOMEM, "out of memory for the journal");
+}
+
+/*
+ * The last record of every group: the sums of pools and the state. They change with every
+ * transaction, and once a group is enough, since a group is durable whole or not at all.
+ */
+static void append_state(struct engine *e)
+{
+    struct group *g = e->journal.open;
+    struct encoder *batch = &e->scratch_batch;
+    struct pool_stat *p, *next;
+    encoder_reset(batch);
+    HASH_ITER(hh, e->pools, p, next)
+    {
+        if (!p->dirty)
+            continue;
+        uint8_t key[9] = {KEY_POOL};
+        uint64_t id = htobe64(p->pool);
+        memcpy(key + 1, &id, 8);
+        if (p->value.objects > 0)
+            index_batch_put(batch, key, sizeof key, &p->value, sizeof p->value);
+        else
+            index_batch_remove(batch, key, sizeof key);
+        p->dirty = false;
+    }
+    struct record_layout record = {.magic = RECORD_MAGIC, .record = e->record++};
+    struct state_layout state = {.record = record.record, .next_nid = e->next_nid};
+    uint8_t key = KEY_STATE;
+    index_batch_put(batch, &key, 1, &state, sizeof state);
+    record.batch_bytes = (uint32_t)batch->len;
+    g->n_records++;
+    encode_bytes(&g->meta, &record, sizeof record);
+    encode_bytes(&g->meta, batch->data, batch->len);
+    encode_bytes(&g->batch, batch->data, batch->len);
     if (g->meta.failed || g->batch.failed)
         engine_fail(e, -ENOMEM, "out of memory for the journal");
 }
@@ -215,8 +254,12 @@ static void written(struct engine *e)
         group_done(e);
         return;
     }
-    j->state = JOURNAL_FLUSHING;
     e->counters.flushes++;
+    if (j->durable) {
+        group_done(e);
+        return;
+    }
+    j->state = JOURNAL_FLUSHING;
     j->ios[0].engine = e;
     j->ios[0].io = (struct disk_io){.op = DISK_FLUSH, .done = flush_done};
     disk_submit(e->disk, &j->ios[0].io);
@@ -246,7 +289,8 @@ void journal_direct_done(struct engine *e, struct txn_ctx *ctx, int error)
         env_defer(e->env, &e->pump_task);
 }
 
-static void submit_write(struct engine *e, uint64_t position, struct iovec *iov, uint32_t n)
+static void submit_write(struct engine *e, enum disk_op op, uint64_t position, struct iovec *iov,
+                         uint32_t n)
 {
     struct journal *j = &e->journal;
     assert(j->n_ios < JOURNAL_IOS);
@@ -255,7 +299,7 @@ static void submit_write(struct engine *e, uint64_t position, struct iovec *iov,
     for (uint32_t i = 0; i < n; i++)
         len += iov[i].iov_len;
     jio->engine = e;
-    jio->io = (struct disk_io){.op = DISK_WRITE,
+    jio->io = (struct disk_io){.op = op,
                                .offset = JOURNAL_OFFSET + position % j->bytes,
                                .iov = iov,
                                .n_iov = n,
@@ -286,7 +330,7 @@ static void pad_to_start(struct engine *e)
     h->crc = ~crc32_iscsi(j->pad, sizeof *h, ~UINT32_C(0));
     struct iovec *iov = &j->iov[GROUP_PAYLOAD_MAX + 1];
     *iov = (struct iovec){.iov_base = j->pad, .iov_len = BLOCK_BYTES};
-    submit_write(e, j->head, iov, 1);
+    submit_write(e, DISK_WRITE, j->head, iov, 1);
     j->head += j->bytes - j->head % j->bytes;
 }
 
@@ -301,6 +345,9 @@ void journal_kick(struct engine *e)
     }
     if (j->state != JOURNAL_IDLE || j->open->n_records == 0 || e->failed)
         return;
+    append_state(e);
+    if (e->failed)
+        return;
     struct group *g = j->open;
     j->open = j->busy;
     j->busy = g;
@@ -308,7 +355,10 @@ void journal_kick(struct engine *e)
     j->error = 0;
     j->n_ios = 0;
     uint64_t bytes = group_bytes(g, 0, 0);
-    if (j->head % j->bytes + bytes > j->bytes)
+    bool pads = j->head % j->bytes + bytes > j->bytes;
+    /* One write that nothing else must precede can be its own flush. */
+    j->durable = !pads && !g->has_direct && g->n_payload < JOURNAL_IO_IOVS;
+    if (pads)
         pad_to_start(e);
     struct group_layout *h = (struct group_layout *)j->meta;
     size_t meta_bytes = sizeof *h + g->meta.len;
@@ -333,7 +383,7 @@ void journal_kick(struct engine *e)
         uint64_t before = position;
         for (uint32_t i = at; i < at + n; i++)
             position += j->iov[i].iov_len;
-        submit_write(e, before, &j->iov[at], n);
+        submit_write(e, j->durable ? DISK_WRITE_DURABLE : DISK_WRITE, before, &j->iov[at], n);
         at += n;
     }
     j->head += bytes;

@@ -149,9 +149,11 @@ static void run_done(struct disk_io *io)
 
 /* ---- Collecting the blocks ---- */
 
-static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block)
+/* A run of at most `left` blocks. */
+static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block, uint64_t left)
 {
-    struct read_run *run = malloc(sizeof *run + READ_RUN_BLOCKS * sizeof run->crc[0]);
+    size_t room = left < READ_RUN_BLOCKS ? (size_t)left : READ_RUN_BLOCKS;
+    struct read_run *run = malloc(sizeof *run + room * sizeof run->crc[0]);
     if (!run)
         return NULL;
     run->reader = r;
@@ -203,7 +205,7 @@ static int collect(struct reader *r, uint64_t end)
         }
         e->counters.cache_misses++;
         if (!run || run->count == READ_RUN_BLOCKS || run->block + run->count != block)
-            run = run_start(r, i, block);
+            run = run_start(r, i, block, end - i);
         if (!run)
             return -ENOMEM;
         run->crc[run->count++] = c->crc[i % CHUNK_BLOCKS];

@@ -1025,25 +1025,6 @@ static void emit(struct execution *x, struct onode *o)
     o->dirty = false;
 }
 
-static void emit_pools(struct execution *x)
-{
-    struct pool_stat *p, *next;
-    HASH_ITER(hh, x->e->pools, p, next)
-    {
-        if (!p->dirty)
-            continue;
-        uint8_t key[9];
-        uint64_t id = htobe64(p->pool);
-        key[0] = KEY_POOL;
-        memcpy(key + 1, &id, 8);
-        if (p->value.objects > 0)
-            index_batch_put(x->batch, key, sizeof key, &p->value, sizeof p->value);
-        else
-            index_batch_remove(x->batch, key, sizeof key);
-        p->dirty = false;
-    }
-}
-
 static void execute(struct txn_ctx *ctx)
 {
     struct engine *e = ctx->engine;
@@ -1064,10 +1045,6 @@ static void execute(struct txn_ctx *ctx)
         execute_op(&x, &op);
     for (uint32_t i = 0; i < ctx->n_onodes; i++)
         emit(&x, ctx->onodes[i].onode);
-    emit_pools(&x);
-    struct state_layout state = {.record = x.record, .next_nid = e->next_nid};
-    uint8_t key = KEY_STATE;
-    index_batch_put(x.batch, &key, 1, &state, sizeof state);
     journal_append(e, ctx, x.batch, x.deferred, x.n_deferred, x.direct, x.n_direct);
     free(x.direct);
     e->counters.records++;

@@ -105,6 +105,17 @@ static void finish_write(struct disk_sim *d, struct request *r)
     u->completed = d->completions++;
 }
 
+static void finish_durable(struct disk_sim *d, struct request *r)
+{
+    struct unflushed *u = r->write;
+    finish_write(d, r);
+    if (r->io->error)
+        return;
+    memcpy(d->image->durable + u->offset, u->data, u->len);
+    STAILQ_REMOVE(&d->image->unflushed, u, unflushed, link);
+    free(u);
+}
+
 static void finish_read(struct disk_sim *d, struct request *r)
 {
     uint64_t at = r->io->offset;
@@ -126,6 +137,8 @@ static void request_done(struct env_timer *timer)
     io->error = 0;
     if (io->op == DISK_WRITE)
         finish_write(d, r);
+    else if (io->op == DISK_WRITE_DURABLE)
+        finish_durable(d, r);
     else if (io->op == DISK_READ)
         finish_read(d, r);
     else if (strikes(d, d->faults.fail_flushes))
@@ -153,7 +166,7 @@ static void sim_submit(struct disk *disk, struct disk_io *io)
     r->disk = d;
     r->covers = d->completions;
     r->timer.fire = request_done;
-    if (io->op == DISK_WRITE) {
+    if (io->op == DISK_WRITE || io->op == DISK_WRITE_DURABLE) {
         /* The memory must stay the same until done; the copy shows a sender who does not obey. */
         struct unflushed *u = malloc(sizeof *u + len);
         uint64_t at = 0;
