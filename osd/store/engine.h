@@ -29,7 +29,7 @@ enum {
     PLACE_RUN_BLOCKS = 256,    /* Blocks of one write when deferred data are put in place. */
     PLACE_BATCH_BLOCKS = 2048, /* Blocks under way at a time. */
     GROUP_PAYLOAD_MAX = 2048,  /* Payload blocks of one group. */
-    GROUP_META_MAX = 1024 * 1024,
+    GROUP_META_MAX = 4 * 1024 * 1024,
     ALLOCATOR_PART_BYTES = 16384,
 };
 
@@ -182,6 +182,8 @@ int object_key_parse(const uint8_t *key, size_t len, struct object_id *out, uint
 
 /* The pinned onode, perhaps still loading; unpin it. NULL when memory is short. */
 struct onode *onode_get(struct engine *e, const struct object_id *id);
+/* One that is pinned already. */
+struct onode *onode_find(struct engine *e, const struct object_id *id);
 void onode_unpin(struct engine *e, struct onode *o);
 /* Calls ready once when it is neither loading nor (with writes) being written to. */
 void onode_wait(struct onode *o, struct waiter *waiter);
@@ -200,7 +202,7 @@ void onode_fini(struct engine *e);
 
 /* ---- Transactions (engine_txn.c) ---- */
 
-enum { TXN_ONODES_MAX = 64 };
+enum { TXN_ONODES_MAX = 8192, TXN_ONODES_INLINE = 4 };
 
 struct txn_onode {
     struct onode *onode;
@@ -231,7 +233,12 @@ struct txn_ctx {
     struct store_txn *txn;
     struct group *group; /* Once executed. */
     uint32_t n_onodes;
-    struct txn_onode onodes[TXN_ONODES_MAX];
+    uint32_t onode_capacity;
+    struct txn_onode **onodes; /* Of some elsewhere: waiters must not move. */
+    struct txn_onode inline_onodes[TXN_ONODES_INLINE];
+    struct txn_onode *inline_list[TXN_ONODES_INLINE];
+    const uint8_t *last_name; /* The object looked up last, by its place in the operations. */
+    struct onode *last_onode;
     uint32_t waiting; /* Loads and reads under way for it. */
     int error;        /* Found before execution. */
     struct encoder omap;  /* Of the object that it clones: pairs, as omap_read gives them. */
@@ -301,6 +308,7 @@ struct journal {
     uint32_t n_ios; /* Under way. */
     struct iovec *iov;
     uint8_t *meta; /* Aligned copy of the metadata. */
+    size_t meta_capacity;
     uint8_t *pad;  /* Aligned block. */
     int error;
     bool durable; /* The busy group's write needs no flush behind it. */

@@ -16,8 +16,6 @@
 #include "common/log.h"
 #include "osd/store/engine.h"
 
-enum { META_CAPACITY = 2 * GROUP_META_MAX };
-
 static uint64_t aligned(uint64_t bytes)
 {
     return (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
@@ -49,10 +47,8 @@ int journal_init(struct engine *e)
     j->open = &j->groups[0];
     j->busy = &j->groups[1];
     j->iov = calloc(GROUP_PAYLOAD_MAX + JOURNAL_IOS, sizeof *j->iov);
-    j->meta = aligned_alloc(BLOCK_BYTES, META_CAPACITY);
     j->pad = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-    if (group_init(&j->groups[0]) < 0 || group_init(&j->groups[1]) < 0 || !j->iov || !j->meta ||
-        !j->pad)
+    if (group_init(&j->groups[0]) < 0 || group_init(&j->groups[1]) < 0 || !j->iov || !j->pad)
         return -ENOMEM;
     return 0;
 }
@@ -360,9 +356,19 @@ void journal_kick(struct engine *e)
     j->durable = !pads && !g->has_direct && g->n_payload < JOURNAL_IO_IOVS;
     if (pads)
         pad_to_start(e);
+    size_t meta_bytes = sizeof(struct group_layout) + g->meta.len;
+    if (meta_bytes > j->meta_capacity) {
+        free(j->meta);
+        j->meta_capacity = aligned(meta_bytes + meta_bytes / 2);
+        j->meta = aligned_alloc(BLOCK_BYTES, j->meta_capacity);
+        if (!j->meta) {
+            j->meta_capacity = 0;
+            j->error = -ENOMEM;
+            group_done(e);
+            return;
+        }
+    }
     struct group_layout *h = (struct group_layout *)j->meta;
-    size_t meta_bytes = sizeof *h + g->meta.len;
-    assert(meta_bytes <= META_CAPACITY);
     memset(h, 0, sizeof *h);
     memcpy(j->meta + sizeof *h, g->meta.data, g->meta.len);
     memset(j->meta + meta_bytes, 0, aligned(meta_bytes) - meta_bytes);

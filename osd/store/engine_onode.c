@@ -457,6 +457,15 @@ static struct onode *create(struct engine *e, const struct object_id *id, const 
     return o;
 }
 
+struct onode *onode_find(struct engine *e, const struct object_id *id)
+{
+    uint8_t key[ENGINE_KEY_MAX];
+    size_t key_len = object_key(id, key);
+    struct onode *o;
+    HASH_FIND(hh, e->onodes, key, key_len, o);
+    return o;
+}
+
 struct onode *onode_get(struct engine *e, const struct object_id *id)
 {
     uint8_t key[ENGINE_KEY_MAX];

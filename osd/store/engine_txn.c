@@ -37,6 +37,8 @@ static struct txn_ctx *ctx_get(struct engine *e)
     ctx->engine = e;
     ctx->group = NULL;
     ctx->n_onodes = 0;
+    ctx->onode_capacity = 0;
+    ctx->last_onode = NULL;
     ctx->waiting = 0;
     ctx->record = 0;
     ctx->error = 0;
@@ -47,12 +49,49 @@ static struct txn_ctx *ctx_get(struct engine *e)
     return ctx;
 }
 
+/* A further place for an onode. NULL: no memory. */
+static struct txn_onode *add_slot(struct txn_ctx *ctx)
+{
+    if (ctx->n_onodes < TXN_ONODES_INLINE) {
+        ctx->inline_list[ctx->n_onodes] = &ctx->inline_onodes[ctx->n_onodes];
+        ctx->onodes = ctx->inline_list;
+        return ctx->onodes[ctx->n_onodes++];
+    }
+    if (ctx->n_onodes == TXN_ONODES_INLINE || ctx->n_onodes == ctx->onode_capacity) {
+        bool first = ctx->n_onodes == TXN_ONODES_INLINE;
+        uint32_t capacity = first ? 64 : ctx->onode_capacity * 2;
+        struct txn_onode **grown =
+            realloc(first ? NULL : ctx->onodes, capacity * sizeof(struct txn_onode *));
+        if (!grown)
+            return NULL;
+        if (first)
+            memcpy(grown, ctx->inline_list, sizeof ctx->inline_list);
+        ctx->onodes = grown;
+        ctx->onode_capacity = capacity;
+    }
+    struct txn_onode *slot = malloc(sizeof *slot);
+    if (slot)
+        ctx->onodes[ctx->n_onodes++] = slot;
+    return slot;
+}
+
+static void free_slots(struct txn_ctx *ctx)
+{
+    for (uint32_t i = TXN_ONODES_INLINE; i < ctx->n_onodes; i++)
+        free(ctx->onodes[i]);
+    if (ctx->onode_capacity > 0)
+        free(ctx->onodes);
+    ctx->n_onodes = 0;
+    ctx->onode_capacity = 0;
+}
+
 void txn_finish(struct txn_ctx *ctx, int error)
 {
     struct engine *e = ctx->engine;
     struct store_txn *txn = ctx->txn;
     for (uint32_t i = 0; i < ctx->n_onodes; i++)
-        onode_unpin(e, ctx->onodes[i].onode);
+        onode_unpin(e, ctx->onodes[i]->onode);
+    free_slots(ctx);
     e->queued_bytes -= ctx->bytes;
     e->ctxs--;
     encoder_fini(&ctx->omap);
@@ -60,16 +99,25 @@ void txn_finish(struct txn_ctx *ctx, int error)
     txn->done(txn, error);
 }
 
-static struct onode *ctx_onode(const struct txn_ctx *ctx, const struct object_id *id)
+static struct onode *ctx_onode(struct txn_ctx *ctx, const struct object_id *id)
+{
+    if (id->name != ctx->last_name || !ctx->last_onode) {
+        ctx->last_onode = onode_find(ctx->engine, id);
+        ctx->last_name = id->name;
+    }
+    return ctx->last_onode;
+}
+
+static bool has_onode(const struct txn_ctx *ctx, const struct object_id *id)
 {
     uint8_t key[ENGINE_KEY_MAX];
-    size_t len = object_key(id, key);
-    for (uint32_t i = 0; i < ctx->n_onodes; i++) {
-        struct onode *o = ctx->onodes[i].onode;
+    size_t len = ctx->n_onodes > 0 ? object_key(id, key) : 0;
+    for (uint32_t i = ctx->n_onodes; i-- > 0;) {
+        const struct onode *o = ctx->onodes[i]->onode;
         if (o->key_len == len && memcmp(o->key, key, len) == 0)
-            return o;
+            return true;
     }
-    return NULL;
+    return false;
 }
 
 static void onode_ready(struct waiter *waiter)
@@ -81,14 +129,18 @@ static void onode_ready(struct waiter *waiter)
 
 static int pin(struct txn_ctx *ctx, const struct object_id *id)
 {
-    if (ctx_onode(ctx, id))
+    if (has_onode(ctx, id))
         return 0;
     if (ctx->n_onodes == TXN_ONODES_MAX)
         return -E2BIG;
     struct onode *o = onode_get(ctx->engine, id);
     if (!o)
         return -ENOMEM;
-    struct txn_onode *slot = &ctx->onodes[ctx->n_onodes++];
+    struct txn_onode *slot = add_slot(ctx);
+    if (!slot) {
+        onode_unpin(ctx->engine, o);
+        return -ENOMEM;
+    }
     *slot = (struct txn_onode){.onode = o, .ctx = ctx, .waiter.ready = onode_ready};
     if (o->loading) {
         ctx->waiting++;
@@ -418,7 +470,7 @@ static bool must_settle(const struct txn_op *op, const struct onode *o)
 static bool wait_settled(struct txn_ctx *ctx, struct onode *o)
 {
     for (uint32_t i = 0; i < ctx->n_onodes; i++) {
-        struct txn_onode *slot = &ctx->onodes[i];
+        struct txn_onode *slot = ctx->onodes[i];
         if (slot->onode != o)
             continue;
         ctx->waiting++;
@@ -435,7 +487,7 @@ static int find_needs(struct txn_ctx *ctx, struct txn_need *need)
     struct txn_op op;
     *need = (struct txn_need){.meta = RECORD_META_BASE};
     for (uint32_t i = 0; i < ctx->n_onodes; i++) {
-        const struct onode *o = ctx->onodes[i].onode;
+        const struct onode *o = ctx->onodes[i]->onode;
         if (o->error < 0)
             return o->error;
         need->meta += 2 * (size_t)o->key_len + o->attrs.len + CHUNK_META_MAX + 256 +
@@ -1044,7 +1096,7 @@ static void execute(struct txn_ctx *ctx)
     while (txn_next(&it, &op) > 0)
         execute_op(&x, &op);
     for (uint32_t i = 0; i < ctx->n_onodes; i++)
-        emit(&x, ctx->onodes[i].onode);
+        emit(&x, ctx->onodes[i]->onode);
     journal_append(e, ctx, x.batch, x.deferred, x.n_deferred, x.direct, x.n_direct);
     free(x.direct);
     e->counters.records++;
@@ -1083,7 +1135,10 @@ void txn_abandon(struct engine *e)
         STAILQ_CONCAT(&e->queue, &e->journal.groups[i].txns);
     struct txn_ctx *ctx;
     STAILQ_FOREACH(ctx, &e->queue, link)
-    encoder_fini(&ctx->omap);
+    {
+        encoder_fini(&ctx->omap);
+        free_slots(ctx);
+    }
     STAILQ_CONCAT(&e->ctx_pool, &e->queue);
 }
 
