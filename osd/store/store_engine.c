@@ -91,34 +91,51 @@ int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const 
     return error;
 }
 
-int store_engine_open(struct env *env, const char *dir, const struct store_engine_options *options,
-                      struct store **out, char why[256])
+static int open_parts(struct env *env, const char *dir, uint64_t index_memory,
+                      struct store_engine_parts *out, char why[256])
 {
     char block[PATH_BYTES], index_path[PATH_BYTES];
-    struct disk *disk;
-    struct index *index;
     why[0] = 0;
     int error = paths(dir, block, index_path);
     if (error == 0)
-        error = disk_uring_open(env, block, &disk);
+        error = disk_uring_open(env, block, &out->disk);
     if (error < 0) {
         snprintf(why, 256, "cannot open %.150s: %s", block, error_text(error));
         return error;
     }
-    error = index_rocksdb_open(index_path, false, index_share(options), &index, why);
+    error = index_rocksdb_open(index_path, false, index_memory, &out->index, why);
     if (error < 0) {
-        disk_close(disk);
+        disk_close(out->disk);
         settle(env);
-        return error;
     }
+    return error;
+}
+
+int store_engine_parts_open(struct env *env, const char *dir, struct store_engine_parts *out,
+                            char why[256])
+{
+    return open_parts(env, dir, memory_min, out, why);
+}
+
+void store_engine_parts_close(struct env *env, struct store_engine_parts *parts)
+{
+    parts->index->ops->close(parts->index);
+    disk_close(parts->disk);
+    settle(env);
+}
+
+int store_engine_open(struct env *env, const char *dir, const struct store_engine_options *options,
+                      struct store **out, char why[256])
+{
+    struct store_engine_parts parts;
+    int error = open_parts(env, dir, index_share(options), &parts, why);
+    if (error < 0)
+        return error;
     struct engine_options engine_options = {
         .memory_target =
             (options->memory_target < memory_min ? memory_min : options->memory_target)};
-    error = engine_open(env, disk, index, &engine_options, out, why);
-    if (error < 0) {
-        index->ops->close(index);
-        disk_close(disk);
-        settle(env);
-    }
+    error = engine_open(env, parts.disk, parts.index, &engine_options, out, why);
+    if (error < 0)
+        store_engine_parts_close(env, &parts);
     return error;
 }

@@ -22,4 +22,16 @@ int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const 
 int store_engine_open(struct env *env, const char *dir, const struct store_engine_options *options,
                       struct store **out, char why[256]) MUST_CHECK;
 
+struct disk;
+struct index;
+
+/* What a store consists of, for tools that look at it without mounting. */
+struct store_engine_parts {
+    struct disk *disk;
+    struct index *index;
+};
+int store_engine_parts_open(struct env *env, const char *dir, struct store_engine_parts *out,
+                            char why[256]) MUST_CHECK;
+void store_engine_parts_close(struct env *env, struct store_engine_parts *parts);
+
 #endif
