@@ -43,6 +43,8 @@ const char *config_get(struct config *config, const char *name);
 /* Of a known option; the value is checked when it is read: -EINVAL with an explanation in why. */
 int config_get_u64(struct config *config, const char *name, uint64_t *out,
                    char why[256]) MUST_CHECK; /* plain, or with K, M, G, T (binary) */
+/* A number, or one with K, M, G, T (binary), from elsewhere than a configuration. -EINVAL. */
+int config_parse_size(const char *text, uint64_t *out) MUST_CHECK;
 int config_get_bool(struct config *config, const char *name, bool *out, char why[256]) MUST_CHECK;
 /* Seconds, or with ms, s, m, h, d; in nanoseconds. */
 int config_get_duration(struct config *config, const char *name, uint64_t *out,

@@ -9,7 +9,6 @@
 
 /* All return -EINVAL for text that is no such value, or does not fit. */
 int config_parse_number(const char *text, uint64_t *out) MUST_CHECK;
-int config_parse_size(const char *text, uint64_t *out) MUST_CHECK;
 int config_parse_duration(const char *text, uint64_t *out_ns) MUST_CHECK;
 int config_parse_ratio(const char *text, double *out) MUST_CHECK;
 int config_parse_bool(const char *text, bool *out) MUST_CHECK;

@@ -20,7 +20,8 @@
 #include "common/env_real.h"
 #include "common/log.h"
 #include "osd/osd.h"
-#include "osd/store/store.h"
+#include "osd/store/store_engine.h"
+#include "osd/store_tool.h"
 
 enum { IDENTITY_MAX = 4096 };
 
@@ -82,7 +83,8 @@ static uint64_t own_size(const struct process *process)
         return size;
     if (statvfs(process->daemon.data_dir, &fs))
         die(errno, "%s", process->daemon.data_dir);
-    return (uint64_t)fs.f_blocks * fs.f_frsize;
+    /* What is there, less some for the index beside the data. */
+    return (uint64_t)fs.f_bavail * fs.f_frsize / 10 * 9;
 }
 
 static uint32_t own_milliseconds(const struct process *process, const char *name)
@@ -92,6 +94,15 @@ static uint32_t own_milliseconds(const struct process *process, const char *name
     if (config_get_duration(process->daemon.config, name, &ns, why))
         die_because(EINVAL, "%s", why);
     return (uint32_t)(ns / MSEC_NS);
+}
+
+static struct store_engine_options own_store_options(const struct process *process)
+{
+    struct store_engine_options options = {0};
+    char why[256];
+    if (config_get_u64(process->daemon.config, "osd_memory_target", &options.memory_target, why))
+        die_because(EINVAL, "%s", why);
+    return options;
 }
 
 /* ---- The data folder's identity ---- */
@@ -171,31 +182,24 @@ static void identity_write(const struct process *process, const struct identity 
 
 /* ---- Making an OSD ---- */
 
-static void mkfs_closed(void *ctx)
-{
-    struct process *process = ctx;
-    env_real_stop(process->env);
-}
-
 static int make(struct process *process)
 {
     struct identity identity = {.fsid = own_fsid(process), .id = own_id(process)};
-    char path[DAEMON_PATH_MAX + 32];
-    struct store *store;
+    char path[DAEMON_PATH_MAX + 32], why[256];
     if (identity_exists(process)) {
         struct identity known = identity_read(process);
         identity_check(process, &known);
         die_because(EEXIST, "%s holds osd.%d already", process->daemon.data_dir, known.id);
     }
     data_path(process, "store", path);
-    int error = store_rocksdb_open(process->env, path, true, own_size(process), &store);
+    randombytes_buf(identity.uuid.bytes, sizeof identity.uuid.bytes);
+    struct store_engine_options store_options = own_store_options(process);
+    int error = store_engine_create(process->env, path, own_size(process), &identity.uuid,
+                                    &store_options, why);
     if (error == -EEXIST)
         die_because(EEXIST, "%s is left from an OSD that was not finished: remove it", path);
     if (error)
-        die(error, "%s", path);
-    store->ops->close(store, mkfs_closed, process);
-    env_real_run(process->env);
-    randombytes_buf(identity.uuid.bytes, sizeof identity.uuid.bytes);
+        die_because(error, "%s", why);
     identity_write(process, &identity);
     env_real_destroy(process->env);
     daemon_finish(&process->daemon);
@@ -323,13 +327,14 @@ static int run(struct process *process)
     struct identity identity = identity_read(process);
     struct osd_options options;
     struct store *store;
-    char path[DAEMON_PATH_MAX + 32], address[NET_ADDRESS_TEXT_MAX];
+    char path[DAEMON_PATH_MAX + 32], address[NET_ADDRESS_TEXT_MAX], why[256];
     identity_check(process, &identity);
     fill_options(process, &identity, &options);
     data_path(process, "store", path);
-    int error = store_rocksdb_open(process->env, path, false, own_size(process), &store);
+    struct store_engine_options store_options = own_store_options(process);
+    int error = store_engine_open(process->env, path, &store_options, &store, why);
     if (error)
-        die(error, "%s", path);
+        die_because(error, "%s", why);
     error = osd_create(process->env, &options, store, &process->osd);
     if (error)
         die(error, "cannot start at %s", net_address_format(&options.listen, address));
@@ -350,6 +355,8 @@ int main(int argc, char **argv)
 {
     static struct process process;
     struct env_real_options options;
+    if (store_tool_wanted(argc, argv))
+        return store_tool_main(argc, argv);
     daemon_start(&process.daemon, &program, argc, argv);
     daemon_env_options(&process.daemon, &options);
     int error = env_real_create(&options, &process.env);

@@ -813,30 +813,40 @@ static void execute_remove(struct execution *x, struct onode *o)
     o->dirty = true;
 }
 
-/* Rewrites the attributes without this name, and with its new value if there is one. */
+static int name_order(const void *a, uint16_t a_len, const void *b, uint16_t b_len)
+{
+    int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
+    return order ? order : (int)a_len - (int)b_len;
+}
+
+/* Rewrites the attributes, which are in order of names, with this one set or left out. */
 static void execute_attr(struct execution *x, struct onode *o, const struct txn_op *op)
 {
     struct encoder attrs;
     struct decoder d;
-    if (op->code == TXN_REMOVE_ATTR && !o->exists)
+    bool placed = op->code == TXN_REMOVE_ATTR;
+    if (placed && !o->exists)
         return;
     make_exist(x, o);
     encoder_init(&attrs);
     decoder_init(&d, o->attrs.data, o->attrs.len);
-    while (decoder_left(&d) > 0) {
-        uint16_t name_len;
-        uint32_t len;
-        const void *name = decode_string16(&d, &name_len);
-        const void *value = decode_string32(&d, &len);
+    while (decoder_left(&d) > 0 || !placed) {
+        uint16_t name_len = 0;
+        uint32_t len = 0;
+        bool more = decoder_left(&d) > 0;
+        const void *name = more ? decode_string16(&d, &name_len) : NULL;
+        const void *value = more ? decode_string32(&d, &len) : NULL;
         assert(!d.failed);
-        if (name_len == op->name_len && memcmp(name, op->name, name_len) == 0)
-            continue;
-        encode_string16(&attrs, name, name_len);
-        encode_string32(&attrs, value, len);
-    }
-    if (op->code == TXN_SET_ATTR) {
-        encode_string16(&attrs, op->name, op->name_len);
-        encode_string32(&attrs, op->value, op->value_len);
+        int order = more ? name_order(name, name_len, op->name, op->name_len) : 1;
+        if (order >= 0 && !placed) {
+            encode_string16(&attrs, op->name, op->name_len);
+            encode_string32(&attrs, op->value, op->value_len);
+            placed = true;
+        }
+        if (more && order != 0) {
+            encode_string16(&attrs, name, name_len);
+            encode_string32(&attrs, value, len);
+        }
     }
     if (attrs.failed) {
         x->short_of_memory = true;
@@ -963,6 +973,9 @@ static void execute_omap(struct execution *x, struct onode *o, const struct txn_
         return;
     }
     size_t end_len = 9;
+    if (op->value_len > 0 && name_order(op->name, op->name_len, op->value,
+                                        (uint16_t)op->value_len) >= 0)
+        return; /* An empty range. */
     if (op->value_len > 0) {
         memcpy(end, key, 9);
         memcpy(end + 9, op->value, op->value_len);
@@ -990,6 +1003,8 @@ static void execute_pg(struct execution *x, const struct txn_op *op)
         index_batch_put(x->batch, key, 13u + op->name_len, op->value, op->value_len);
         return;
     }
+    if (name_order(op->name, op->name_len, op->value, (uint16_t)op->value_len) >= 0)
+        return; /* An empty range. */
     memcpy(to + 13, op->value, op->value_len);
     index_batch_remove_range(x->batch, key, 13u + op->name_len, to, 13u + op->value_len);
 }

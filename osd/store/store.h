@@ -13,7 +13,8 @@
  * Besides objects, every placement group has a small ordered set of key-value pairs (its log and
  * its state), changed in the same transactions as the objects.
  *
- * Implementations: store_memory.c (for the simulator), store_rocksdb.c (durable).
+ * Implementations: store_memory.c (for the simulator), the engine (engine.h; store_engine.h opens it on
+ * real disks).
  */
 #ifndef LIMPET_OSD_STORE_STORE_H
 #define LIMPET_OSD_STORE_STORE_H
@@ -243,9 +244,5 @@ int store_memory_open(struct env *env, struct store_memory_disk *disk, uint64_t 
                       struct store **out) MUST_CHECK;
 /* Ends the store at once without callbacks; a random number of unfinished transactions is lost. */
 void store_memory_crash(struct store *store);
-
-/* path: a directory. create: make a new, empty one (-EEXIST if there is one). */
-int store_rocksdb_open(struct env *env, const char *path, bool create, uint64_t bytes_total,
-                       struct store **out) MUST_CHECK;
 
 #endif

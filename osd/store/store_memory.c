@@ -51,6 +51,8 @@ struct memory_object {
     uint32_t n_chunks;
     uint8_t **chunks;
     struct pair_tree attrs;
+    struct pair_tree omap;
+    struct pair_tree header; /* One pair with an empty key, or none. */
 };
 RB_HEAD(object_tree, memory_object);
 
@@ -88,6 +90,7 @@ struct request {
 static_assert(sizeof(struct request) <= sizeof(((struct store_read *)0)->impl), "impl");
 static_assert(sizeof(struct request) <= sizeof(((struct store_list *)0)->impl), "impl");
 static_assert(sizeof(struct request) <= sizeof(((struct store_pg_read *)0)->impl), "impl");
+static_assert(sizeof(struct request) <= sizeof(((struct store_omap_read *)0)->impl), "impl");
 
 struct memory_store {
     struct store store;
@@ -194,6 +197,8 @@ static struct memory_object *object_get(struct store_memory_disk *disk, const st
     object = must(calloc(1, sizeof *object));
     object->id = must(object_id_copy(id));
     RB_INIT(&object->attrs);
+    RB_INIT(&object->omap);
+    RB_INIT(&object->header);
     RB_INSERT(object_tree, &disk->objects, object);
     return object;
 }
@@ -204,6 +209,8 @@ static void object_free(struct memory_object *object)
         free(object->chunks[i]);
     free(object->chunks);
     pairs_clear(&object->attrs);
+    pairs_clear(&object->omap);
+    pairs_clear(&object->header);
     free((void *)object->id);
     free(object);
 }
@@ -332,6 +339,43 @@ static void object_rename(struct store_memory_disk *disk, struct memory_object *
     RB_INSERT(object_tree, &disk->objects, object);
 }
 
+static void pairs_copy(struct pair_tree *to, struct pair_tree *from)
+{
+    struct pair *pair;
+    RB_FOREACH(pair, pair_tree, from)
+    pair_set(to, pair->key, pair->key_len, pair->value, pair->value_len);
+}
+
+static void object_clone(struct store_memory_disk *disk, struct memory_object *object,
+                         const struct object_id *to)
+{
+    struct memory_object *copy = object_find(disk, to);
+    if (copy == object)
+        return;
+    if (copy)
+        object_remove(disk, copy);
+    copy = object_get(disk, to);
+    object_set_size(disk, copy, object->size);
+    copy->info_len = object->info_len;
+    memcpy(copy->info, object->info, object->info_len);
+    for (uint32_t i = 0; i < object->n_chunks; i++)
+        if (object->chunks[i])
+            memcpy(object_chunk(copy, i), object->chunks[i], CHUNK_BYTES);
+    pairs_copy(&copy->attrs, &object->attrs);
+    pairs_copy(&copy->omap, &object->omap);
+    pairs_copy(&copy->header, &object->header);
+}
+
+static void omap_remove_range(struct memory_object *object, const struct txn_op *op)
+{
+    struct pair *pair = pair_at_least(&object->omap, op->name, op->name_len), *next;
+    for (; pair && (op->value_len == 0 || pair_below(pair, op->value, (uint16_t)op->value_len));
+         pair = next) {
+        next = RB_NEXT(pair_tree, &object->omap, pair);
+        pair_remove(&object->omap, pair);
+    }
+}
+
 static uint32_t object_crc(const struct memory_object *object)
 {
     static const uint8_t zeroes[CHUNK_BYTES];
@@ -447,6 +491,12 @@ static void apply_change(struct store_memory_disk *disk, const struct txn_op *op
     case TXN_SET_ATTR:
         pair_set(&object->attrs, op->name, op->name_len, op->value, op->value_len);
         break;
+    case TXN_OMAP_SET:
+        pair_set(&object->omap, op->name, op->name_len, op->value, op->value_len);
+        break;
+    case TXN_OMAP_HEADER:
+        pair_set(&object->header, "", 0, op->value, op->value_len);
+        break;
     default:
         assert(op->code == TXN_TOUCH);
     }
@@ -469,6 +519,14 @@ static void apply_op(struct store_memory_disk *disk, const struct txn_op *op, co
     case TXN_RENAME:
         if ((object = object_find(disk, &op->object)))
             object_rename(disk, object, &op->to);
+        return;
+    case TXN_CLONE:
+        if ((object = object_find(disk, &op->object)))
+            object_clone(disk, object, &op->to);
+        return;
+    case TXN_OMAP_REMOVE_RANGE:
+        if ((object = object_find(disk, &op->object)))
+            omap_remove_range(object, op);
         return;
     case TXN_REMOVE_ATTR:
         if ((object = object_find(disk, &op->object))) {
@@ -746,6 +804,50 @@ static void memory_pg_read(struct store *store, struct store_pg_read *read)
                   pg_read_fire);
 }
 
+static int read_omap(struct memory_store *ms, struct store_omap_read *read)
+{
+    struct memory_object *object = object_find(ms->disk, &read->object);
+    if (!object)
+        return -ENOENT;
+    struct pair *pair = pair_at_least(&object->omap, read->from, read->from_len);
+    for (; pair && (read->to_len == 0 || pair_below(pair, read->to, read->to_len));
+         pair = RB_NEXT(pair_tree, &object->omap, pair)) {
+        if (read->n == read->max || (read->max_bytes > 0 && read->pairs.len >= read->max_bytes))
+            return 0;
+        put_pair(&read->pairs, pair);
+        read->n++;
+    }
+    read->end = true;
+    return 0;
+}
+
+static void omap_read_fire(struct env_timer *timer)
+{
+    struct request *request = container_of(timer, struct request, timer);
+    struct store_omap_read *read = container_of((void *)request, struct store_omap_read, impl);
+    struct memory_store *ms = request_end(request);
+    read->error = read_omap(ms, read);
+    struct memory_object *object = object_find(ms->disk, &read->object);
+    struct pair *header = object && read->want_header ? RB_MIN(pair_tree, &object->header) : NULL;
+    if (header)
+        encode_bytes(&read->header, header->value, header->value_len);
+    if (read->pairs.failed || read->header.failed)
+        read->error = -ENOMEM;
+    read->done(read);
+    finish_close(ms);
+}
+
+static void memory_omap_read(struct store *store, struct store_omap_read *read)
+{
+    read->error = 0;
+    read->n = 0;
+    read->end = false;
+    encoder_init(&read->pairs);
+    encoder_init(&read->header);
+    request_start(container_of(store, struct memory_store, store), (struct request *)read->impl,
+                  omap_read_fire);
+}
+
 static int memory_pgs(struct store *store, store_pg_visit visit, void *ctx)
 {
     struct memory_store *ms = container_of(store, struct memory_store, store);
@@ -781,6 +883,7 @@ static const struct store_ops memory_ops = {
     .read = memory_read,
     .list = memory_list,
     .pg_read = memory_pg_read,
+    .omap_read = memory_omap_read,
     .pgs = memory_pgs,
     .statfs = memory_statfs,
     .close = memory_close,

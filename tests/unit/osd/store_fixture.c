@@ -1,6 +1,7 @@
 #include "tests/unit/osd/store_fixture.h"
 
 #include "common/env_real.h"
+#include "osd/store/store_engine.h"
 #include "tests/lib/test.h"
 
 #include <errno.h>
@@ -29,13 +30,29 @@ int fixture_memory(void **state)
     return 0;
 }
 
-int fixture_rocksdb(void **state)
+static void engine_open_at(struct store_fixture *f)
+{
+    const struct store_engine_options options = {.memory_target = 64 << 20};
+    char dir[300], why[256];
+    (void)snprintf(dir, sizeof dir, "%s/store", f->path);
+    int error = store_engine_open(f->env, dir, &options, &f->store, why);
+    if (error)
+        fail_msg("%s", why);
+}
+
+int fixture_engine(void **state)
 {
     struct store_fixture *f = fixture_create();
     (void)snprintf(f->path, sizeof f->path, "%s", test_folder_create());
     char store[300];
     (void)snprintf(store, sizeof store, "%s/store", f->path);
-    assert_int_equal(store_rocksdb_open(f->env, store, true, FIXTURE_BYTES_TOTAL, &f->store), 0);
+    const struct store_engine_options options = {.memory_target = 64 << 20};
+    const struct uuid uuid = {.bytes = {1}};
+    char why[256];
+    int error = store_engine_create(f->env, store, FIXTURE_BYTES_TOTAL, &uuid, &options, why);
+    if (error)
+        fail_msg("%s", why);
+    engine_open_at(f);
     *state = f;
     return 0;
 }
@@ -62,13 +79,12 @@ void fixture_close(struct store_fixture *f)
 void fixture_reopen(struct store_fixture *f)
 {
     fixture_close(f);
+    env_real_turn(f->env, false); /* The disk's handle goes with the next turn. */
     if (f->disk) {
         assert_int_equal(store_memory_open(f->env, f->disk, MEMORY_LATENCY_NS, &f->store), 0);
         return;
     }
-    char store[300];
-    (void)snprintf(store, sizeof store, "%s/store", f->path);
-    assert_int_equal(store_rocksdb_open(f->env, store, false, 0, &f->store), 0);
+    engine_open_at(f);
 }
 
 int fixture_teardown(void **state)

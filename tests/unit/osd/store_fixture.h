@@ -18,7 +18,7 @@ enum { FIXTURE_BYTES_TOTAL = 1 << 30 };
 
 /* A new, empty store. They return 0, as cmocka's set-up functions do. */
 int fixture_memory(void **state);
-int fixture_rocksdb(void **state);
+int fixture_engine(void **state);
 int fixture_teardown(void **state);
 
 /* Closes the store and opens what it left. */
