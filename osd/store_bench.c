@@ -281,14 +281,14 @@ static json_t *report(const struct bench *b, double seconds, double cpu, uint64_
 {
     double ops = (double)b->completed;
     double bytes = (double)b->bytes;
-    return json_pack(
-        "{s:s, s:I, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:o}", "op", op_names[b->op],
-        "block_bytes", (json_int_t)b->block_bytes, "depth", (int)b->depth, "count",
-        (json_int_t)b->completed, "seconds", seconds, "ops_per_second", ops / seconds,
-        "mb_per_second", bytes / seconds / 1e6, "cpu_us_per_op", cpu / ops * 1e6,
-        "written_per_byte", bytes > 0 ? (double)written / bytes : 0.0, "flushes_per_op",
-        (double)flushes / ops, "peak_rss_bytes", (json_int_t)rss_bytes(), "latency_us",
-        histogram_json(&b->latency, 1000));
+    return json_pack("{s:s, s:I, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:o}", "op",
+                     op_names[b->op], "block_bytes", (json_int_t)b->block_bytes, "depth",
+                     (int)b->depth, "count", (json_int_t)b->completed, "seconds", seconds,
+                     "ops_per_second", ops / seconds, "mb_per_second", bytes / seconds / 1e6,
+                     "cpu_us_per_op", cpu / ops * 1e6, "written_per_byte",
+                     bytes > 0 ? (double)written / bytes : 0.0, "flushes_per_op",
+                     (double)flushes / ops, "peak_rss_bytes", (json_int_t)rss_bytes(), "latency_us",
+                     histogram_json(&b->latency, 1000));
 }
 
 static void print_report(const struct bench *b, json_t *result)
@@ -304,12 +304,12 @@ static void print_report(const struct bench *b, json_t *result)
            json_real_value(json_object_get(result, "mb_per_second")),
            (double)histogram_percentile(&b->latency, 50) / 1000,
            (double)histogram_percentile(&b->latency, 99) / 1000);
-    printf("  CPU %.1f us an operation, %.2f bytes written for each, %.3f flushes, peak memory %.0f "
-           "MB\n",
-           json_real_value(json_object_get(result, "cpu_us_per_op")),
-           json_real_value(json_object_get(result, "written_per_byte")),
-           json_real_value(json_object_get(result, "flushes_per_op")),
-           (double)rss_bytes() / 1e6);
+    printf(
+        "  CPU %.1f us an operation, %.2f bytes written for each, %.3f flushes, peak memory %.0f "
+        "MB\n",
+        json_real_value(json_object_get(result, "cpu_us_per_op")),
+        json_real_value(json_object_get(result, "written_per_byte")),
+        json_real_value(json_object_get(result, "flushes_per_op")), (double)rss_bytes() / 1e6);
 }
 
 static void run_requests(struct bench *b)
@@ -470,7 +470,8 @@ static const char bench_help[] =
     "\n"
     "Measures the store's engine alone, in DIR (made if it is not there).\n"
     "\n"
-    "  --op OP            write (new objects), overwrite, read, omap, omap-list; default overwrite\n"
+    "  --op OP            write (new objects), overwrite, read, omap, omap-list; default "
+    "overwrite\n"
     "  --block-size N     bytes of one operation (4K)\n"
     "  --object-size N    bytes of an object for overwrite and read (4M)\n"
     "  --objects N        number of objects for overwrite and read (256)\n"
@@ -480,7 +481,8 @@ static const char bench_help[] =
     "  --size N           bytes of a new store's disk (4G)\n"
     "  --memory N         memory target (256M)\n"
     "  --no-fill          the objects are there already\n"
-    "  --verify FILE      writes whole objects of --block-size, notes in FILE what was acknowledged,\n"
+    "  --verify FILE      writes whole objects of --block-size, notes in FILE what was "
+    "acknowledged,\n"
     "                     and first checks what an earlier run noted there\n"
     "  -f, --format json  machine-readable result\n";
 
@@ -506,22 +508,21 @@ static void op_argument(struct bench *b, const char *text)
 
 static void parse(struct bench *b, int argc, char **argv, bool *fill)
 {
-    static const struct option options[] = {
-        {"data", required_argument, NULL, 'D'},
-        {"op", required_argument, NULL, 'o'},
-        {"block-size", required_argument, NULL, 'b'},
-        {"object-size", required_argument, NULL, 'O'},
-        {"objects", required_argument, NULL, 'n'},
-        {"depth", required_argument, NULL, 'd'},
-        {"seconds", required_argument, NULL, 's'},
-        {"count", required_argument, NULL, 'c'},
-        {"size", required_argument, NULL, 'S'},
-        {"memory", required_argument, NULL, 'M'},
-        {"no-fill", no_argument, NULL, 'N'},
-        {"verify", required_argument, NULL, 'V'},
-        {"format", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {0}};
+    static const struct option options[] = {{"data", required_argument, NULL, 'D'},
+                                            {"op", required_argument, NULL, 'o'},
+                                            {"block-size", required_argument, NULL, 'b'},
+                                            {"object-size", required_argument, NULL, 'O'},
+                                            {"objects", required_argument, NULL, 'n'},
+                                            {"depth", required_argument, NULL, 'd'},
+                                            {"seconds", required_argument, NULL, 's'},
+                                            {"count", required_argument, NULL, 'c'},
+                                            {"size", required_argument, NULL, 'S'},
+                                            {"memory", required_argument, NULL, 'M'},
+                                            {"no-fill", no_argument, NULL, 'N'},
+                                            {"verify", required_argument, NULL, 'V'},
+                                            {"format", required_argument, NULL, 'f'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     int c, at = 0;
     while ((c = getopt_long(argc, argv, "f:h", options, &at)) != -1) {
         const char *name = options[at].name;

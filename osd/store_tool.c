@@ -23,7 +23,8 @@ static const char fsck_help[] =
     "  --deep       reads all data and compares checksums\n"
     "  --repair     removes what belongs to nothing, and corrects counts\n"
     "\n"
-    "Like a start of the OSD, it first replays the journal. Exit status 0: nothing is wrong (or all\n"
+    "Like a start of the OSD, it first replays the journal. Exit status 0: nothing is wrong (or "
+    "all\n"
     "was repaired); 117 (EUCLEAN): something is.\n";
 
 bool store_tool_wanted(int argc, char **argv)
@@ -81,8 +82,7 @@ static int run_fsck(const char *dir, const struct fsck_options *options)
         fprintf(stderr, "\n");
     printf("%" PRIu64 " objects, %" PRIu64 " blocks mapped (%" PRIu64 " shared), %" PRIu64
            " map entries, %" PRIu64 " placement group entries: ",
-           report.objects, report.blocks, report.shared_blocks, report.omap_pairs,
-           report.pg_pairs);
+           report.objects, report.blocks, report.shared_blocks, report.omap_pairs, report.pg_pairs);
     if (report.errors == 0)
         printf("no errors\n");
     else
@@ -94,9 +94,9 @@ static int run_fsck(const char *dir, const struct fsck_options *options)
 static int fsck_main(int argc, char **argv)
 {
     static const struct option long_options[] = {
-        {"fsck", no_argument, NULL, 'f'},     {"repair", no_argument, NULL, 'r'},
-        {"deep", no_argument, NULL, 'd'},     {"data", required_argument, NULL, 'D'},
-        {"help", no_argument, NULL, 'h'},     {0}};
+        {"fsck", no_argument, NULL, 'f'}, {"repair", no_argument, NULL, 'r'},
+        {"deep", no_argument, NULL, 'd'}, {"data", required_argument, NULL, 'D'},
+        {"help", no_argument, NULL, 'h'}, {0}};
     struct fsck_options options = {.finding = finding, .progress = progress};
     const char *dir = NULL;
     int c;
@@ -121,7 +121,8 @@ static int fsck_main(int argc, char **argv)
         }
     }
     if (!dir || optind < argc)
-        die_because(EINVAL, "--fsck needs --data DIR and nothing else; see limpet-osd --fsck --help");
+        die_because(EINVAL,
+                    "--fsck needs --data DIR and nothing else; see limpet-osd --fsck --help");
     return run_fsck(dir, &options);
 }
 

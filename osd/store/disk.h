@@ -3,8 +3,8 @@
  *
  * The engine's only way to its data: the real one is io_uring with O_DIRECT (disk_uring.c), the
  * simulated one loses, tears and damages what was not flushed (tests/sim). Offsets, lengths and
- * memory are multiples of DISK_BLOCK. Requests complete in any order; callbacks come on the loop and
- * never from inside disk_submit(). A flush covers the writes whose callbacks came before it was
+ * memory are multiples of DISK_BLOCK. Requests complete in any order; callbacks come on the loop
+ * and never from inside disk_submit(). A flush covers the writes whose callbacks came before it was
  * submitted, and no others.
  */
 #ifndef LIMPET_OSD_STORE_DISK_H
@@ -54,7 +54,10 @@ static inline void disk_submit(struct disk *disk, struct disk_io *io)
     disk->ops->submit(disk, io);
 }
 
-static inline void disk_close(struct disk *disk) { disk->ops->close(disk); }
+static inline void disk_close(struct disk *disk)
+{
+    disk->ops->close(disk);
+}
 
 /* Opens a device or file with O_DIRECT. The env must be the real one. */
 int disk_uring_open(struct env *env, const char *path, struct disk **out) MUST_CHECK;

@@ -1,5 +1,6 @@
 /*
- * The disk on io_uring: O_DIRECT, a registered file, one system call for all requests of a loop turn.
+ * The disk on io_uring: O_DIRECT, a registered file, one system call for all requests of a loop
+ * turn.
  *
  * Requests collect in the submission queue and are handed to the kernel once, after the turn's
  * messages have left. The ring's descriptor is readable when something has completed, so the loop

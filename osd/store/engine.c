@@ -41,7 +41,8 @@ struct pool_stat *engine_pool(struct engine *e, uint64_t pool)
         return p;
     p = calloc(1, sizeof *p);
     if (!p) {
-        static struct pool_stat lost; /* Sums are wrong once the engine has failed; nothing else is. */
+        static struct pool_stat
+            lost; /* Sums are wrong once the engine has failed; nothing else is. */
         engine_fail(e, -ENOMEM, "out of memory for a pool");
         return &lost;
     }
@@ -156,8 +157,8 @@ static int super_read(struct engine *e, struct mount_io *io, char why[256])
         return -ELIMPET_CORRUPT;
     }
     if (e->super.version != ENGINE_VERSION) {
-        snprintf(why, 256, "the store has format %u and this program knows %u",
-                 e->super.version, ENGINE_VERSION);
+        snprintf(why, 256, "the store has format %u and this program knows %u", e->super.version,
+                 ENGINE_VERSION);
         return -EPROTONOSUPPORT;
     }
     return 0;

@@ -44,7 +44,7 @@ struct allocator {
     uint64_t *used; /* A bit a block. */
     uint32_t n_blocks;
     uint32_t n_free;
-    uint32_t first;    /* Blocks before it are never free: superblocks and journal. */
+    uint32_t first;      /* Blocks before it are never free: superblocks and journal. */
     uint16_t *part_free; /* Free blocks of each ALLOC_PART blocks. */
     uint32_t n_parts;
     uint32_t large_at; /* Next fit of large requests. */
@@ -103,8 +103,8 @@ struct cblock {
     uint32_t crc;
     enum cblock_state state;
     uint32_t pins;
-    uint64_t record; /* That wrote it; 0 when it was read. */
-    uint8_t *data;   /* BLOCK_BYTES, aligned. */
+    uint64_t record;          /* That wrote it; 0 when it was read. */
+    uint8_t *data;            /* BLOCK_BYTES, aligned. */
     TAILQ_ENTRY(cblock) link; /* LRU of clean ones, or the dirty list in order of records. */
 };
 TAILQ_HEAD(cblock_list, cblock);
@@ -165,20 +165,20 @@ struct onode {
     uint32_t n_chunks;
     struct chunk **chunks; /* NULL: a hole. */
     uint32_t pins;
-    uint32_t writing; /* Data writes to new places under way: readers wait. */
+    uint32_t writing;           /* Data writes to new places under way: readers wait. */
     struct waiter_list waiters; /* For loading or writing to end. */
     uint64_t memory;
     struct engine *engine;
     struct env_work work;
-    struct encoder loaded; /* The helper thread's result. */
+    struct encoder loaded;   /* The helper thread's result. */
     TAILQ_ENTRY(onode) link; /* LRU of unpinned ones. */
 };
 TAILQ_HEAD(onode_list, onode);
 
 size_t object_key(const struct object_id *id, uint8_t key[ENGINE_KEY_MAX]);
 /* The strings go to memory of OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX bytes. */
-int object_key_parse(const uint8_t *key, size_t len, struct object_id *out, uint8_t *strings)
-    MUST_CHECK;
+int object_key_parse(const uint8_t *key, size_t len, struct object_id *out,
+                     uint8_t *strings) MUST_CHECK;
 
 /* The pinned onode, perhaps still loading; unpin it. NULL when memory is short. */
 struct onode *onode_get(struct engine *e, const struct object_id *id);
@@ -239,9 +239,9 @@ struct txn_ctx {
     struct txn_onode *inline_list[TXN_ONODES_INLINE];
     const uint8_t *last_name; /* The object looked up last, by its place in the operations. */
     struct onode *last_onode;
-    uint32_t waiting; /* Loads and reads under way for it. */
-    int error;        /* Found before execution. */
-    struct encoder omap;  /* Of the object that it clones: pairs, as omap_read gives them. */
+    uint32_t waiting;    /* Loads and reads under way for it. */
+    int error;           /* Found before execution. */
+    struct encoder omap; /* Of the object that it clones: pairs, as omap_read gives them. */
     bool omap_loaded;
     struct env_work work; /* Loads it. */
     struct onode *omap_of;
@@ -309,9 +309,9 @@ struct journal {
     struct iovec *iov;
     uint8_t *meta; /* Aligned copy of the metadata. */
     size_t meta_capacity;
-    uint8_t *pad;  /* Aligned block. */
+    uint8_t *pad; /* Aligned block. */
     int error;
-    bool durable; /* The busy group's write needs no flush behind it. */
+    bool durable;               /* The busy group's write needs no flush behind it. */
     struct journal_marks marks; /* Groups in the ring, oldest first. */
 };
 
@@ -375,7 +375,7 @@ void super_seal(struct super_layout *super);
 struct engine_options {
     uint64_t memory_target;
     uint64_t journal_bytes; /* At creation. */
-    bool read_only;         /* fsck without repair: replays in memory only if nothing is to replay. */
+    bool read_only; /* fsck without repair: replays in memory only if nothing is to replay. */
 };
 
 struct pool_stat {
@@ -409,8 +409,8 @@ struct engine {
     uint64_t onode_limit;
     struct pool_stat *pools;
     uint64_t next_nid;
-    uint64_t record;  /* The next one. */
-    uint64_t applied; /* Last one in the index. */
+    uint64_t record;        /* The next one. */
+    uint64_t applied;       /* Last one in the index. */
     struct txn_queue queue; /* Submitted, not executed. */
     uint64_t queued_bytes;
     uint32_t ctxs;

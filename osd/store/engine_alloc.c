@@ -2,8 +2,8 @@
  * The allocator: one bit a block, and the number of free blocks of each part of 4,096.
  *
  * Large requests go round the disk (next fit) and take runs; single blocks are taken from where the
- * disk is used already, so that they fill holes instead of cutting runs. Nothing here is durable: the
- * bitmap is derived from the index at mount, or loaded after a clean stop.
+ * disk is used already, so that they fill holes instead of cutting runs. Nothing here is durable:
+ * the bitmap is derived from the index at mount, or loaded after a clean stop.
  */
 #include <assert.h>
 #include <errno.h>

@@ -3,8 +3,8 @@
  *
  * A block's content never changes in memory. An overwrite puts a new cblock in the table and
  * detaches the old one, which lives until whoever uses its bytes (a journal write, a placing write,
- * a reader) has let go. Clean blocks are dropped, oldest first, to keep within the limit; dirty ones
- * stay, and writers wait when there are too many.
+ * a reader) has let go. Clean blocks are dropped, oldest first, to keep within the limit; dirty
+ * ones stay, and writers wait when there are too many.
  */
 #include <assert.h>
 #include <stdlib.h>

@@ -94,8 +94,8 @@ static void check_block(struct fsck *f, uint64_t nid, uint64_t index, uint32_t b
               (unsigned long long)nid, (unsigned long long)index, block, have, crc);
 }
 
-static void check_chunk(struct fsck *f, uint64_t nid, uint64_t pool, uint64_t size,
-                        uint32_t number, const struct chunk *c)
+static void check_chunk(struct fsck *f, uint64_t nid, uint64_t pool, uint64_t size, uint32_t number,
+                        const struct chunk *c)
 {
     struct pool_stat *sum = counted_pool(f, pool);
     for (uint32_t i = 0; i < CHUNK_BLOCKS; i++) {
@@ -191,8 +191,8 @@ static void orphan(struct fsck *f, const uint8_t *key, size_t key_len, const cha
     index_batch_remove(&f->fixes, key, key_len);
 }
 
-static int check_chunk_record(struct fsck *f, const uint8_t *key, size_t key_len,
-                              const void *value, size_t len)
+static int check_chunk_record(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
+                              size_t len)
 {
     struct fsck_object *object = object_of(f, key, key_len);
     struct chunk chunk;

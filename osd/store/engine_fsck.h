@@ -24,11 +24,11 @@ struct fsck_report {
 };
 
 /*
- * Replays the journal as mounting does, then checks. 0 when the check could be made, whatever it found;
- * a negative errno with `why` when it could not.
+ * Replays the journal as mounting does, then checks. 0 when the check could be made, whatever it
+ * found; a negative errno with `why` when it could not.
  */
 int engine_fsck(struct env *env, struct disk *disk, struct index *index,
-                const struct fsck_options *options, struct fsck_report *report, char why[256])
-    MUST_CHECK;
+                const struct fsck_options *options, struct fsck_report *report,
+                char why[256]) MUST_CHECK;
 
 #endif

@@ -1,10 +1,10 @@
 /*
  * The journal: a ring of groups, each made durable by one write and one flush.
  *
- *  J1  A transaction is acknowledged only after the flush that covers its group and its data writes.
- *  J2  One group is under way at a time; what arrives meanwhile forms the next. There is no timer.
- *  J3  The ring is reused only after a durable superblock has moved the tail beyond.
- *  J4  The index gets a record only after its group is durable, in order.
+ *  J1  A transaction is acknowledged only after the flush that covers its group and its data
+ * writes. J2  One group is under way at a time; what arrives meanwhile forms the next. There is no
+ * timer. J3  The ring is reused only after a durable superblock has moved the tail beyond. J4  The
+ * index gets a record only after its group is durable, in order.
  */
 #include <assert.h>
 #include <endian.h>
@@ -100,7 +100,8 @@ bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload)
         g->meta.len + meta_bytes > journal_meta_max(j))
         return false;
     uint64_t used = j->head - j->tail;
-    uint64_t want = 2 * group_bytes(g, meta_bytes, payload); /* It may have to skip the ring's end. */
+    uint64_t want =
+        2 * group_bytes(g, meta_bytes, payload); /* It may have to skip the ring's end. */
     if (used + want <= j->bytes)
         return true;
     checkpoint_start(e);

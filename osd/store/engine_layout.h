@@ -24,11 +24,11 @@ enum {
     ENGINE_VERSION = 1,
 };
 
-#define SUPER_MAGIC     UINT64_C(0x314f545354504d4c) /* "LMPTSTO1" */
-#define GROUP_MAGIC     UINT32_C(0x4a504d4c)         /* "LMPJ" */
-#define RECORD_MAGIC    UINT32_C(0x52504d4c)         /* "LMPR" */
-#define JOURNAL_OFFSET  (UINT64_C(1) << 20)
-#define BLOCK_NONE      UINT32_C(0) /* Block 0 holds a superblock, so it maps nothing. */
+#define SUPER_MAGIC    UINT64_C(0x314f545354504d4c) /* "LMPTSTO1" */
+#define GROUP_MAGIC    UINT32_C(0x4a504d4c)         /* "LMPJ" */
+#define RECORD_MAGIC   UINT32_C(0x52504d4c)         /* "LMPR" */
+#define JOURNAL_OFFSET (UINT64_C(1) << 20)
+#define BLOCK_NONE     UINT32_C(0) /* Block 0 holds a superblock, so it maps nothing. */
 
 /* Copy i stands at block i. The valid one with the highest generation counts. */
 struct ENGINE_PACKED super_layout {
@@ -74,8 +74,8 @@ enum group_flags { GROUP_PAD = 1 };
 
 /*
  * One transaction. Followed by n_deferred deferred_layout (payload blocks in the group's order),
- * n_direct direct_layout, and batch_bytes of index changes. It needs no interpretation at replay: the
- * batch is applied as it is, the payload is put in place, and that is all.
+ * n_direct direct_layout, and batch_bytes of index changes. It needs no interpretation at replay:
+ * the batch is applied as it is, the payload is put in place, and that is all.
  */
 struct ENGINE_PACKED record_layout {
     uint32_t magic;
@@ -102,15 +102,15 @@ static_assert(sizeof(struct direct_layout) == 12, "direct_layout");
 
 /* First bytes of index keys. */
 enum index_key {
-    KEY_ALLOCATOR = 'A', /* be32 part -> bitmap, after a clean stop only */
+    KEY_ALLOCATOR = 'A',   /* be32 part -> bitmap, after a clean stop only */
     KEY_OMAP_HEADER = 'H', /* be64 nid */
-    KEY_OMAP = 'M',      /* be64 nid, key */
-    KEY_OBJECT = 'O',    /* order-preserving object id -> object_layout ... */
-    KEY_PG = 'P',        /* be64 pool, be32 seed, key */
-    KEY_SHARED = 'R',    /* be32 first block -> shared_layout */
-    KEY_STATE = 'S',     /* state_layout */
-    KEY_POOL = 'T',      /* be64 pool -> pool_layout */
-    KEY_CHUNK = 'X',     /* be64 nid, be32 chunk number -> extents and crcs */
+    KEY_OMAP = 'M',        /* be64 nid, key */
+    KEY_OBJECT = 'O',      /* order-preserving object id -> object_layout ... */
+    KEY_PG = 'P',          /* be64 pool, be32 seed, key */
+    KEY_SHARED = 'R',      /* be32 first block -> shared_layout */
+    KEY_STATE = 'S',       /* state_layout */
+    KEY_POOL = 'T',        /* be64 pool -> pool_layout */
+    KEY_CHUNK = 'X',       /* be64 nid, be32 chunk number -> extents and crcs */
 };
 
 /* Goes into every batch. */

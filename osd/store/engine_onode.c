@@ -3,7 +3,8 @@
  *
  * An onode is loaded at its first use, from the index's own memory if possible and by a helper
  * thread if not, and stays until memory is needed and nobody has it pinned. Transactions pin theirs
- * from submission until the index has their changes, so a load never sees an index older than memory.
+ * from submission until the index has their changes, so a load never sees an index older than
+ * memory.
  */
 #include <assert.h>
 #include <endian.h>

@@ -116,10 +116,10 @@ static int by_block(const void *a, const void *b)
 }
 
 /*
- * Starts writing the oldest dirty blocks, sorted, neighbours in one write. Only one batch is under way
- * at a time, so two writes of the same block never overtake each other. Only blocks whose record is
- * in the index may go: before that, their journal group may not be durable, and a crash would leave
- * new bytes under an old checksum.
+ * Starts writing the oldest dirty blocks, sorted, neighbours in one write. Only one batch is under
+ * way at a time, so two writes of the same block never overtake each other. Only blocks whose
+ * record is in the index may go: before that, their journal group may not be durable, and a crash
+ * would leave new bytes under an old checksum.
  */
 static bool place_batch(struct engine *e, uint64_t before_record)
 {
@@ -153,8 +153,7 @@ static bool place_batch(struct engine *e, uint64_t before_record)
         batch[i]->state = CBLOCK_PLACING;
         batch[i]->pins++;
         run->blocks[run->n] = batch[i];
-        run->iov[run->n++] =
-            (struct iovec){.iov_base = batch[i]->data, .iov_len = BLOCK_BYTES};
+        run->iov[run->n++] = (struct iovec){.iov_base = batch[i]->data, .iov_len = BLOCK_BYTES};
     }
     if (run)
         run_submit(e, run);
@@ -305,7 +304,8 @@ void checkpoint_start(struct engine *e)
     if (e->failed || !last)
         return;
     if (c->step != CHECKPOINT_NONE) {
-        c->again |= c->target.sequence < last->sequence && e->journal.head - c->target.end > e->journal.bytes / 4;
+        c->again |= c->target.sequence < last->sequence &&
+                    e->journal.head - c->target.end > e->journal.bytes / 4;
         return;
     }
     c->target = *last;

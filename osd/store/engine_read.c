@@ -1,10 +1,10 @@
 /*
  * Reads: of objects, of listings, of a placement group's pairs.
  *
- * A block's bytes come from the block cache (always, when they are not in place yet) or from the disk,
- * and in the second case are compared with the checksum that the onode held when the read began. A
- * mismatch is looked at again when the block has been overwritten or moved meanwhile; otherwise the
- * disk has returned wrong bytes, and the reader gets -EIO instead of them.
+ * A block's bytes come from the block cache (always, when they are not in place yet) or from the
+ * disk, and in the second case are compared with the checksum that the onode held when the read
+ * began. A mismatch is looked at again when the block has been overwritten or moved meanwhile;
+ * otherwise the disk has returned wrong bytes, and the reader gets -EIO instead of them.
  */
 #include <assert.h>
 #include <endian.h>
@@ -313,7 +313,8 @@ void engine_read(struct store *store, struct store_read *read)
         attempt(r);
 }
 
-/* ---- Questions to the index: at once if it has the answer in memory, else on a helper thread ---- */
+/* ---- Questions to the index: at once if it has the answer in memory, else on a helper thread ----
+ */
 
 struct query {
     LIST_ENTRY(query) all;
@@ -530,8 +531,8 @@ static int omap_pairs(struct omap_reader *r, bool may_block)
     }
     if (read->from_len > 0)
         memcpy(from + 9, read->from, read->from_len);
-    int error = index_iterate(e->index, from, 9u + read->from_len, to, to_len, false, may_block,
-                              &iter);
+    int error =
+        index_iterate(e->index, from, 9u + read->from_len, to, to_len, false, may_block, &iter);
     if (error < 0)
         return error;
     const void *key, *value;

@@ -1,10 +1,10 @@
 /*
  * Mounting: superblock, journal replay, and what is derived from the index.
  *
- * Replay reads groups from the tail on, and stops at the first that is not whole. That is the torn end
- * of the journal if no later group says that this one was durable; otherwise acknowledged data are
- * damaged, and the mount is refused. Payload of every record is put in place again; index changes are
- * applied from the first record that the index lacks.
+ * Replay reads groups from the tail on, and stops at the first that is not whole. That is the torn
+ * end of the journal if no later group says that this one was durable; otherwise acknowledged data
+ * are damaged, and the mount is refused. Payload of every record is put in place again; index
+ * changes are applied from the first record that the index lacks.
  */
 #include <assert.h>
 #include <errno.h>
@@ -30,7 +30,7 @@ struct replay {
         UT_hash_handle hh;
         uint32_t block;
         const uint8_t *data;
-    } *images;
+    } * images;
     uint64_t groups, records;
 };
 
@@ -45,9 +45,8 @@ static bool group_valid(const struct replay *r, uint64_t position)
     uint64_t bytes = r->e->journal.bytes;
     const struct group_layout *g = group_at(r, position);
     struct group_layout header;
-    if (g->magic != GROUP_MAGIC || g->mount != r->e->super.mount ||
-        g->meta_bytes < sizeof *g || g->meta_bytes > 2 * GROUP_META_MAX ||
-        g->n_payload > GROUP_PAYLOAD_MAX)
+    if (g->magic != GROUP_MAGIC || g->mount != r->e->super.mount || g->meta_bytes < sizeof *g ||
+        g->meta_bytes > 2 * GROUP_META_MAX || g->n_payload > GROUP_PAYLOAD_MAX)
         return false;
     uint64_t size = (g->meta_bytes + (uint64_t)BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES +
                     (uint64_t)g->n_payload * BLOCK_BYTES;
@@ -125,8 +124,7 @@ static bool group_whole(struct replay *r, const struct group_layout *g, bool vou
             payload + v.head.n_deferred > g->n_payload)
             return false;
         for (uint32_t n = 0; n < v.head.n_deferred; n++, payload++) {
-            const uint8_t *data =
-                (const uint8_t *)g + payload_at + (uint64_t)payload * BLOCK_BYTES;
+            const uint8_t *data = (const uint8_t *)g + payload_at + (uint64_t)payload * BLOCK_BYTES;
             if (block_crc(data) != v.deferred[n].crc ||
                 v.deferred[n].block < r->e->allocator.first ||
                 v.deferred[n].block >= r->e->allocator.n_blocks)
@@ -194,8 +192,8 @@ static int walk(struct replay *r, char why[256])
         const struct group_layout *g = group_at(r, r->position);
         bool vouched = r->sequence <= r->flushed;
         bool whole = group_valid(r, r->position) && g->sequence == r->sequence &&
-                     ((g->flags & GROUP_PAD) || (g->first_record == r->record &&
-                                                 group_whole(r, g, vouched)));
+                     ((g->flags & GROUP_PAD) ||
+                      (g->first_record == r->record && group_whole(r, g, vouched)));
         if (!whole && vouched) {
             snprintf(why, 256,
                      "the journal is damaged at group %llu, which held acknowledged writes; "
@@ -236,8 +234,8 @@ static int place_images(struct replay *r)
     HASH_ITER(hh, r->images, image, next)
     {
         if (error == 0)
-            error = mount_write(r->io, (uint64_t)image->block << BLOCK_SHIFT, image->data,
-                                BLOCK_BYTES);
+            error =
+                mount_write(r->io, (uint64_t)image->block << BLOCK_SHIFT, image->data, BLOCK_BYTES);
         HASH_DEL(r->images, image);
         free(image);
     }
@@ -265,8 +263,8 @@ static int read_ring(struct replay *r)
     if (!r->ring)
         return -ENOMEM;
     for (uint64_t at = 0; at < bytes; at += MOUNT_IO_BLOCKS * BLOCK_BYTES) {
-        uint64_t n = bytes - at < MOUNT_IO_BLOCKS * BLOCK_BYTES ? bytes - at
-                                                                : MOUNT_IO_BLOCKS * BLOCK_BYTES;
+        uint64_t n =
+            bytes - at < MOUNT_IO_BLOCKS * BLOCK_BYTES ? bytes - at : MOUNT_IO_BLOCKS * BLOCK_BYTES;
         int error = mount_read(r->io, JOURNAL_OFFSET + at, n);
         if (error < 0)
             return error;
@@ -313,10 +311,11 @@ int engine_replay(struct engine *e, struct mount_io *io, char why[256])
     if (error < 0)
         return error;
     if (r.index_record >= r.record) {
-        snprintf(why, 256,
-                 "the index knows record %llu but the journal ends before %llu: acknowledged writes "
-                 "are missing; replace this OSD's disk and let the cluster recover it",
-                 (unsigned long long)r.index_record, (unsigned long long)r.record);
+        snprintf(
+            why, 256,
+            "the index knows record %llu but the journal ends before %llu: acknowledged writes "
+            "are missing; replace this OSD's disk and let the cluster recover it",
+            (unsigned long long)r.index_record, (unsigned long long)r.record);
         return -ELIMPET_CORRUPT;
     }
     error = read_state(e, &state);

@@ -1,9 +1,9 @@
 /*
  * Reference counts of blocks that several objects map, after a clone.
  *
- * A block that is not in the tree has one holder. Runs are kept as long as possible: neighbours with
- * the same count are one entry, so an untouched clone of a large object costs a few. The tree is in
- * memory whole; each change of an entry is also a change of the index.
+ * A block that is not in the tree has one holder. Runs are kept as long as possible: neighbours
+ * with the same count are one entry, so an untouched clone of a large object costs a few. The tree
+ * is in memory whole; each change of an entry is also a change of the index.
  */
 #include <assert.h>
 #include <endian.h>

@@ -1,11 +1,11 @@
 /*
  * Transactions: from submission to the journal's open group.
  *
- * They are executed strictly in order, each only when all that it needs is in memory: its onodes, the
- * old content of blocks that it changes in part, room in the journal, free blocks. Execution changes
- * the onodes, hands the content of small writes to the block cache, starts the writing of large ones
- * to new places, and produces one record: the changes of the index, and the payload. It cannot fail
- * half-way: what could be refused was checked before.
+ * They are executed strictly in order, each only when all that it needs is in memory: its onodes,
+ * the old content of blocks that it changes in part, room in the journal, free blocks. Execution
+ * changes the onodes, hands the content of small writes to the block cache, starts the writing of
+ * large ones to new places, and produces one record: the changes of the index, and the payload. It
+ * cannot fail half-way: what could be refused was checked before.
  */
 #include <assert.h>
 #include <errno.h>
@@ -244,7 +244,7 @@ static bool is_shared(const struct engine *e, const struct onode *o, uint64_t in
 /* A range cut into a partial block at each end and whole blocks between. Indexes are of blocks. */
 struct cut {
     uint64_t first_whole, end_whole; /* Empty when end <= first. */
-    bool head, tail;                 /* Partial blocks at the ends; one block may be both: head only. */
+    bool head, tail; /* Partial blocks at the ends; one block may be both: head only. */
     uint64_t head_index, tail_index;
 };
 
@@ -411,7 +411,8 @@ static void load_omap_run(struct env_work *work)
     e->index->ops->iter_free(iter);
     from[0] = KEY_OMAP_HEADER;
     if (error == 0) {
-        encode_string16(&ctx->omap, "", 0); /* The header follows the empty key, which no pair has. */
+        encode_string16(&ctx->omap, "",
+                        0); /* The header follows the empty key, which no pair has. */
         struct encoder header;
         encoder_init(&header);
         error = index_get(e->index, from, sizeof from, &header, true);
@@ -434,8 +435,8 @@ static void load_omap_done(struct env_work *work)
 }
 
 /*
- * A clone takes a copy of the omap along. It is read from the index, so every earlier record must be
- * in there: -EAGAIN until it is.
+ * A clone takes a copy of the omap along. It is read from the index, so every earlier record must
+ * be in there: -EAGAIN until it is.
  */
 static int need_omap(struct txn_ctx *ctx, struct onode *o)
 {
@@ -490,8 +491,8 @@ static int find_needs(struct txn_ctx *ctx, struct txn_need *need)
         const struct onode *o = ctx->onodes[i]->onode;
         if (o->error < 0)
             return o->error;
-        need->meta += 2 * (size_t)o->key_len + o->attrs.len + CHUNK_META_MAX + 256 +
-                      (size_t)o->n_chunks * 16;
+        need->meta +=
+            2 * (size_t)o->key_len + o->attrs.len + CHUNK_META_MAX + 256 + (size_t)o->n_chunks * 16;
     }
     txn_iterate(&it, ctx->txn->ops.data, ctx->txn->ops.len, ctx->txn->data.len);
     while (txn_next(&it, &op) > 0) {
@@ -503,8 +504,8 @@ static int find_needs(struct txn_ctx *ctx, struct txn_need *need)
             if (error < 0 || ctx->waiting > 0)
                 return error;
             if (op.code == TXN_CLONE)
-                need->meta += ctx->omap.len * 2 + o->n_chunks * 2 * CHUNK_META_MAX +
-                              o->attrs.len + (size_t)o->n_chunks * CHUNK_BLOCKS * 16;
+                need->meta += ctx->omap.len * 2 + o->n_chunks * 2 * CHUNK_META_MAX + o->attrs.len +
+                              (size_t)o->n_chunks * CHUNK_BLOCKS * 16;
         }
         need_op(ctx, &op, need);
     }
@@ -734,9 +735,8 @@ static void execute_write(struct execution *x, struct onode *o, const struct txn
     struct cut c = cut_range(op->offset, op->len);
     uint64_t at = op->offset, end = op->offset + op->len;
     if (op->len > 0 && redirects(&c)) {
-        struct buf_slice whole =
-            buf_slice_sub(data, c.first_whole * BLOCK_BYTES - op->offset,
-                          (c.end_whole - c.first_whole) * BLOCK_BYTES);
+        struct buf_slice whole = buf_slice_sub(data, c.first_whole * BLOCK_BYTES - op->offset,
+                                               (c.end_whole - c.first_whole) * BLOCK_BYTES);
         redirect(x, o, c.first_whole, (uint32_t)(c.end_whole - c.first_whole), whole);
         buf_slice_drop(&whole);
     }
@@ -767,7 +767,8 @@ static void execute_zero(struct execution *x, struct onode *o, const struct txn_
         uint64_t stop = (c.head_index + 1) * BLOCK_BYTES;
         change_part(x, o, op->offset, (stop < end ? stop : end) - op->offset, NULL);
     }
-    for (uint64_t i = c.first_whole; i < c.end_whole && i < (uint64_t)o->n_chunks * CHUNK_BLOCKS; i++)
+    for (uint64_t i = c.first_whole; i < c.end_whole && i < (uint64_t)o->n_chunks * CHUNK_BLOCKS;
+         i++)
         unmap(x, o, i);
     if (c.tail)
         change_part(x, o, c.tail_index * BLOCK_BYTES, end % BLOCK_BYTES, NULL);
@@ -973,8 +974,8 @@ static void execute_omap(struct execution *x, struct onode *o, const struct txn_
         return;
     }
     size_t end_len = 9;
-    if (op->value_len > 0 && name_order(op->name, op->name_len, op->value,
-                                        (uint16_t)op->value_len) >= 0)
+    if (op->value_len > 0 &&
+        name_order(op->name, op->name_len, op->value, (uint16_t)op->value_len) >= 0)
         return; /* An empty range. */
     if (op->value_len > 0) {
         memcpy(end, key, 9);

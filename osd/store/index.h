@@ -93,7 +93,8 @@ static inline int MUST_CHECK index_next(struct index *index, struct index_iter *
 int index_rocksdb_open(const char *path, bool create, uint64_t memory_bytes, struct index **out,
                        char why[256]) MUST_CHECK;
 
-/* The pairs live in `disk`; closing without a flush, or index_memory_crash(), loses what is unflushed. */
+/* The pairs live in `disk`; closing without a flush, or index_memory_crash(), loses what is
+ * unflushed. */
 struct index_memory_disk;
 struct index_memory_disk *index_memory_disk_create(void) MUST_CHECK;
 void index_memory_disk_destroy(struct index_memory_disk *disk);

@@ -1,8 +1,8 @@
 /*
  * The index in memory, for the simulator: what is flushed is in the "disk", which survives a crash.
  *
- * A flush copies; so a crash, which is closing without a flush, leaves exactly the last flushed state,
- * as RocksDB without a log does.
+ * A flush copies; so a crash, which is closing without a flush, leaves exactly the last flushed
+ * state, as RocksDB without a log does.
  */
 #include <bsd/sys/tree.h>
 #include <errno.h>

@@ -44,8 +44,8 @@ static struct index_rocksdb *rocks(struct index *index)
 /* RocksDB's errors are texts: "Result incomplete: ..." says that the answer is not in memory. */
 static int take_error(char *text)
 {
-    int error = strstr(text, "ncomplete") ? -EAGAIN
-                : strstr(text, "No space") ? -ENOSPC
+    int error = strstr(text, "ncomplete")              ? -EAGAIN
+                : strstr(text, "No space")             ? -ENOSPC
                 : strncmp(text, "Corruption", 10) == 0 ? -ELIMPET_CORRUPT
                                                        : -EIO;
     rocksdb_free(text);
@@ -58,8 +58,8 @@ static int rocks_get(struct index *index, const void *key, size_t key_len, struc
     struct index_rocksdb *r = rocks(index);
     char *text = NULL;
     size_t len;
-    rocksdb_pinnableslice_t *slice = rocksdb_get_pinned(
-        r->db, may_block ? r->read_any : r->read_memory, key, key_len, &text);
+    rocksdb_pinnableslice_t *slice =
+        rocksdb_get_pinned(r->db, may_block ? r->read_any : r->read_memory, key, key_len, &text);
     if (text)
         return take_error(text);
     if (!slice)
@@ -98,8 +98,7 @@ static int rocks_iterate(struct index *index, const void *from, size_t from_len,
     memcpy(iter->from, from, from_len);
     memcpy(iter->to, to, to_len);
     iter->options = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_read_tier(iter->options,
-                                      may_block ? READ_TIER_ALL : READ_TIER_MEMORY);
+    rocksdb_readoptions_set_read_tier(iter->options, may_block ? READ_TIER_ALL : READ_TIER_MEMORY);
     rocksdb_readoptions_set_iterate_lower_bound(iter->options, (char *)iter->from, from_len);
     rocksdb_readoptions_set_iterate_upper_bound(iter->options, (char *)iter->to, to_len);
     iter->it = rocksdb_create_iterator(r->db, iter->options);
@@ -229,7 +228,8 @@ static void set_options(struct index_rocksdb *r, bool create, uint64_t memory_by
     rocksdb_block_based_options_set_block_size(table, 8192);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
     rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
-    rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
+    rocksdb_block_based_options_set_filter_policy(table,
+                                                  rocksdb_filterpolicy_create_bloom_full(10));
     rocksdb_options_set_block_based_table_factory(o, table);
     rocksdb_block_based_options_destroy(table);
 }
@@ -256,7 +256,8 @@ int index_rocksdb_open(const char *path, bool create, uint64_t memory_bytes, str
     r->db = rocksdb_open(r->options, path, &text);
     if (text) {
         snprintf(why, 256, "index %s: %s", path, text);
-        int error = strstr(text, "LOCK") || strstr(text, "lock") ? -EBUSY : take_error(strdup(text));
+        int error =
+            strstr(text, "LOCK") || strstr(text, "lock") ? -EBUSY : take_error(strdup(text));
         rocksdb_free(text);
         rocks_free(r);
         return error;

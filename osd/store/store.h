@@ -13,8 +13,8 @@
  * Besides objects, every placement group has a small ordered set of key-value pairs (its log and
  * its state), changed in the same transactions as the objects.
  *
- * Implementations: store_memory.c (for the simulator), the engine (engine.h; store_engine.h opens it on
- * real disks).
+ * Implementations: store_memory.c (for the simulator), the engine (engine.h; store_engine.h opens
+ * it on real disks).
  */
 #ifndef LIMPET_OSD_STORE_STORE_H
 #define LIMPET_OSD_STORE_STORE_H

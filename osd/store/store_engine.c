@@ -47,8 +47,8 @@ static int make_block(const char *path, uint64_t bytes, char why[256])
     if (error == -EEXIST)
         snprintf(why, 256, "%.200s exists: this folder holds a store already", path);
     else if (error < 0)
-        snprintf(why, 256, "cannot make %.150s of %llu bytes: %s", path,
-                 (unsigned long long)bytes, strerror(-error));
+        snprintf(why, 256, "cannot make %.150s of %llu bytes: %s", path, (unsigned long long)bytes,
+                 strerror(-error));
     return error;
 }
 

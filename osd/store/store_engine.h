@@ -12,8 +12,8 @@ struct store_engine_options {
 };
 
 /*
- * Makes DIR/block, a file of `bytes` unless a link to a device is there, and DIR/index. -EEXIST when
- * there is a store already. Errors are explained in `why`.
+ * Makes DIR/block, a file of `bytes` unless a link to a device is there, and DIR/index. -EEXIST
+ * when there is a store already. Errors are explained in `why`.
  */
 int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const struct uuid *uuid,
                         const struct store_engine_options *options, char why[256]) MUST_CHECK;

@@ -21,18 +21,18 @@ static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "the structs are read in place");
 
 /* Numbers are the wire's: never reuse one. */
 enum txn_code {
-    TXN_OBJECT = 1,           /* value: encoded object_id */
-    TXN_TOUCH = 2,            /* nothing */
-    TXN_WRITE = 3,            /* value: txn_write_value */
-    TXN_ZERO = 4,             /* value: txn_zero_value */
-    TXN_TRUNCATE = 5,         /* value: txn_truncate_value */
-    TXN_REMOVE = 6,           /* nothing */
-    TXN_SET_INFO = 7,         /* value: the info blob */
-    TXN_SET_ATTR = 8,         /* name, value */
-    TXN_REMOVE_ATTR = 9,      /* name */
-    TXN_RENAME = 10,          /* value: encoded object_id of the new name */
-    TXN_PG_SET = 11,          /* name: the key; value: txn_pg_value, then the pair's value */
-    TXN_PG_REMOVE_RANGE = 12, /* name: first key; value: txn_pg_value, then the end key */
+    TXN_OBJECT = 1,             /* value: encoded object_id */
+    TXN_TOUCH = 2,              /* nothing */
+    TXN_WRITE = 3,              /* value: txn_write_value */
+    TXN_ZERO = 4,               /* value: txn_zero_value */
+    TXN_TRUNCATE = 5,           /* value: txn_truncate_value */
+    TXN_REMOVE = 6,             /* nothing */
+    TXN_SET_INFO = 7,           /* value: the info blob */
+    TXN_SET_ATTR = 8,           /* name, value */
+    TXN_REMOVE_ATTR = 9,        /* name */
+    TXN_RENAME = 10,            /* value: encoded object_id of the new name */
+    TXN_PG_SET = 11,            /* name: the key; value: txn_pg_value, then the pair's value */
+    TXN_PG_REMOVE_RANGE = 12,   /* name: first key; value: txn_pg_value, then the end key */
     TXN_CLONE = 13,             /* value: encoded object_id of the copy */
     TXN_OMAP_SET = 14,          /* name: the key, value */
     TXN_OMAP_REMOVE_RANGE = 15, /* name: first key; value: the end key, empty: to the end */

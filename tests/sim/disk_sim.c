@@ -239,8 +239,7 @@ static const struct disk_ops sim_ops = {
     .close = sim_close,
 };
 
-int disk_sim_open(struct env *env, struct disk_image *image, uint64_t latency_ns,
-                  struct disk **out)
+int disk_sim_open(struct env *env, struct disk_image *image, uint64_t latency_ns, struct disk **out)
 {
     struct disk_sim *d = calloc(1, sizeof *d);
     assert(d && latency_ns > 0);

@@ -1,6 +1,6 @@
 /*
- * A simulated disk: completes requests in any order, and at a power cut keeps any part, down to single
- * sectors, of what was written and not flushed.
+ * A simulated disk: completes requests in any order, and at a power cut keeps any part, down to
+ * single sectors, of what was written and not flushed.
  */
 #ifndef LIMPET_TESTS_SIM_DISK_SIM_H
 #define LIMPET_TESTS_SIM_DISK_SIM_H

@@ -3,10 +3,10 @@
  *
  *     limpet-store-sim --seeds 1-1000 [--cuts 5] [--trace]
  *
- * A seed decides a sequence of transactions on a small disk, and points at which the power fails: the
- * disk then keeps any part of what was not flushed, the index what it flushed last. After each cut the
- * store is mounted again and compared with a model: it must hold exactly the first k transactions, k
- * being at least the number acknowledged, and every byte must be right.
+ * A seed decides a sequence of transactions on a small disk, and points at which the power fails:
+ * the disk then keeps any part of what was not flushed, the index what it flushed last. After each
+ * cut the store is mounted again and compared with a model: it must hold exactly the first k
+ * transactions, k being at least the number acknowledged, and every byte must be right.
  */
 #include <assert.h>
 #include <errno.h>
@@ -223,8 +223,8 @@ static void plan_done(struct store_txn *txn, int error)
         r->failed = true;
     }
     if (p->number != r->acknowledged + 1) {
-        fprintf(stderr, "transaction %llu acknowledged after %llu\n",
-                (unsigned long long)p->number, (unsigned long long)r->acknowledged);
+        fprintf(stderr, "transaction %llu acknowledged after %llu\n", (unsigned long long)p->number,
+                (unsigned long long)r->acknowledged);
         r->failed = true;
     }
     p->done = true;
@@ -312,9 +312,8 @@ static bool wait_for(struct run *r, const bool *flag)
 static bool object_equal(struct run *r, const struct model_object *o, uint32_t n)
 {
     char name[24];
-    struct checked_read c = {.read = {.object = object_id(n, name),
-                                      .len = OBJECT_BYTES_MAX,
-                                      .done = read_done}};
+    struct checked_read c = {
+        .read = {.object = object_id(n, name), .len = OBJECT_BYTES_MAX, .done = read_done}};
     store_read(r->store, &c.read);
     if (!wait_for(r, &c.done)) {
         fprintf(stderr, "object %u: the read never ends\n", n);
@@ -384,8 +383,8 @@ static bool omap_equal(struct run *r, const struct model_object *o, uint32_t n)
     }
     equal &= decoder_end(&d) == 0;
     if (!equal)
-        fprintf(stderr, "object %u: its omap differs (%s, %u pairs)\n", n,
-                error_text(c.read.error), c.read.n);
+        fprintf(stderr, "object %u: its omap differs (%s, %u pairs)\n", n, error_text(c.read.error),
+                c.read.n);
     encoder_fini(&c.read.pairs);
     encoder_fini(&c.read.header);
     return equal;
