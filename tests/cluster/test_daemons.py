@@ -69,10 +69,10 @@ def a_daemon_that_runs_already():
 def data_of_another_cluster():
     other.kill("osd.0")
     foreign = edited("foreign.conf", (r"^osd data = .*$", "osd data = %s/osd.0" % other.path))
-    refused("osd.0", (errno.EINVAL, errno.EEXIST), "osd.0", conf=foreign)
+    refused("osd.0", errno.EXDEV, "osd.0", conf=foreign)
     other.kill("mon.a")
     foreign = edited("foreign-mon.conf", (r"^mon data = .*$", "mon data = %s/mon.a" % other.path))
-    refused("mon.a", (errno.EINVAL, errno.EEXIST), "mon.a", conf=foreign)
+    refused("mon.a", errno.EXDEV, "mon.a", conf=foreign)
     other.start()
 
 
