@@ -211,7 +211,11 @@ static inline void env_work(struct env *env, struct env_work *work)
     env->ops->work(env, work);
 }
 
-/* Once, before listening or opening. The handlers and ctx stay valid for the env's life. */
+/*
+ * Once, before listening or opening. The handlers and ctx stay valid for the env's life, or until
+ * the handlers are set to NULL: then listeners and sessions are closed, as by net_close(), and no
+ * callback is made any more.
+ */
 static inline void net_handlers_set(struct env *env, const struct net_handlers *handlers, void *ctx)
 {
     env->ops->net_handlers(env, handlers, ctx);

@@ -229,7 +229,10 @@ static void real_work(struct env *env, struct env_work *work)
 
 static void real_net_handlers(struct env *env, const struct net_handlers *handlers, void *ctx)
 {
-    messenger_set_handlers(real_env(env)->messenger, handlers, ctx);
+    if (handlers == NULL)
+        messenger_stop(real_env(env)->messenger);
+    else
+        messenger_set_handlers(real_env(env)->messenger, handlers, ctx);
 }
 
 static int real_net_listen(struct env *env, const struct net_address *want,

@@ -418,6 +418,8 @@ static void stop_fire(struct env_timer *timer)
     }
     void (*stopped)(void *) = mon->stopped;
     void *ctx = mon->stopped_ctx;
+    /* Sessions may have come while we waited. */
+    net_handlers_set(mon->env, NULL, NULL);
     mon_abandon(mon);
     stopped(ctx);
 }

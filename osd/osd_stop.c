@@ -64,6 +64,7 @@ static void store_closed(void *ctx)
     struct osd *osd = ctx;
     void (*stopped)(void *) = osd->stopped;
     void *stopped_ctx = osd->stopped_ctx;
+    net_handlers_set(osd->env, NULL, NULL);
     osd_free(osd);
     stopped(stopped_ctx);
 }

@@ -658,6 +658,15 @@ static void deliver_fire(struct env_timer *event)
 void sim_net_handlers(struct env *env, const struct net_handlers *handlers, void *ctx)
 {
     struct sim_process *process = process_of(env);
+    if (!handlers) {
+        struct sim_endpoint *end;
+        assert(!process->frozen);
+        while ((end = TAILQ_FIRST(&process->endpoints)))
+            sim_net_close(env, &end->session);
+        process->n_listen = 0;
+        process->auth = NULL;
+        return;
+    }
     assert(!process->handlers);
     process->handlers = handlers;
     process->handlers_ctx = ctx;
