@@ -15,6 +15,12 @@
 static const char *const usual_types[] = {"osd", "host", "chassis",    "rack", "row",    "pdu",
                                           "pod", "room", "datacenter", "zone", "region", "root"};
 
+/* The name has been checked: it fits. */
+static void set_name(char out[CRUSH_NAME_MAX + 1], const char *name)
+{
+    memcpy(out, name, strlen(name) + 1);
+}
+
 struct crush_map *crush_create(void)
 {
     struct crush_map *map = calloc(1, sizeof *map);
@@ -22,9 +28,9 @@ struct crush_map *crush_create(void)
         return NULL;
     }
     map->n_types = sizeof usual_types / sizeof *usual_types;
-    for (uint16_t i = 0; i < map->n_types; i++) {
-        map->types[i].id = i;
-        strcpy(map->types[i].name, usual_types[i]);
+    for (uint32_t i = 0; i < map->n_types; i++) {
+        map->types[i].id = (uint16_t)i;
+        set_name(map->types[i].name, usual_types[i]);
     }
     map->choose_total_tries = 50;
     map->chooseleaf_descend_once = 1;
@@ -230,7 +236,7 @@ int crush_add_bucket(struct crush_map *map, uint16_t type, const char *name, int
     }
     if (slot == map->n_buckets) {
         struct crush_bucket **grown =
-            realloc(map->buckets, capacity_for(slot + 1) * sizeof *map->buckets);
+            realloc(map->buckets, capacity_for(slot + 1) * sizeof(struct crush_bucket *));
         if (grown == NULL) {
             crush_bucket_destroy(bucket);
             return -ENOMEM;
@@ -240,7 +246,7 @@ int crush_add_bucket(struct crush_map *map, uint16_t type, const char *name, int
     }
     bucket->id = -1 - (int32_t)slot;
     bucket->type = type;
-    strcpy(bucket->name, name);
+    set_name(bucket->name, name);
     map->buckets[slot] = bucket;
     *id = bucket->id;
     return 0;
@@ -495,7 +501,7 @@ int crush_add_simple_rule(struct crush_map *map, const char *name, const char *r
     memmove(rule + 1, rule, (map->n_rules - at) * sizeof *rule);
     map->n_rules++;
     *rule = (struct crush_rule){.id = at, .type = indep ? 3 : 1};
-    strcpy(rule->name, name);
+    set_name(rule->name, name);
     if (indep) {
         add_step(rule, CRUSH_SET_CHOOSELEAF_TRIES, 5, 0);
         add_step(rule, CRUSH_SET_CHOOSE_TRIES, 100, 0);

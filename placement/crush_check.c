@@ -89,7 +89,7 @@ static int compare_names(const void *a, const void *b)
 
 static int check_names(const struct crush_map *map)
 {
-    const struct crush_bucket **sorted = calloc(map->n_buckets + 1, sizeof *sorted);
+    const struct crush_bucket **sorted = calloc(map->n_buckets + 1, sizeof(struct crush_bucket *));
     if (sorted == NULL) {
         return -ENOMEM;
     }
@@ -99,7 +99,7 @@ static int check_names(const struct crush_map *map)
             sorted[n++] = map->buckets[i];
         }
     }
-    qsort(sorted, n, sizeof *sorted, compare_names);
+    qsort(sorted, n, sizeof(struct crush_bucket *), compare_names);
     int result = 0;
     for (uint32_t i = 1; i < n; i++) {
         if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0) {

@@ -5,15 +5,15 @@
 /* One round of Jenkins' 1996 mix: every bit of the three words affects every other. */
 #define MIX(a, b, c)                                                                               \
     do {                                                                                           \
-        a = (a - b - c) ^ (c >> 13);                                                               \
-        b = (b - c - a) ^ (a << 8);                                                                \
-        c = (c - a - b) ^ (b >> 13);                                                               \
-        a = (a - b - c) ^ (c >> 12);                                                               \
-        b = (b - c - a) ^ (a << 16);                                                               \
-        c = (c - a - b) ^ (b >> 5);                                                                \
-        a = (a - b - c) ^ (c >> 3);                                                                \
-        b = (b - c - a) ^ (a << 10);                                                               \
-        c = (c - a - b) ^ (b >> 15);                                                               \
+        (a) = ((a) - (b) - (c)) ^ ((c) >> 13);                                                     \
+        (b) = ((b) - (c) - (a)) ^ ((a) << 8);                                                      \
+        (c) = ((c) - (a) - (b)) ^ ((b) >> 13);                                                     \
+        (a) = ((a) - (b) - (c)) ^ ((c) >> 12);                                                     \
+        (b) = ((b) - (c) - (a)) ^ ((a) << 16);                                                     \
+        (c) = ((c) - (a) - (b)) ^ ((b) >> 5);                                                      \
+        (a) = ((a) - (b) - (c)) ^ ((c) >> 3);                                                      \
+        (b) = ((b) - (c) - (a)) ^ ((a) << 10);                                                     \
+        (c) = ((c) - (a) - (b)) ^ ((b) >> 15);                                                     \
     } while (0)
 
 #define GOLDEN_RATIO 0x9e3779b9u

@@ -77,14 +77,14 @@ static int compare_names(const void *a, const void *b)
 
 static int check_pool_names(const struct map_pool *pools, uint32_t n)
 {
-    const struct map_pool **sorted = calloc((size_t)n + 1, sizeof *sorted);
+    const struct map_pool **sorted = calloc((size_t)n + 1, sizeof(struct map_pool *));
     if (sorted == NULL) {
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < n; i++) {
         sorted[i] = &pools[i];
     }
-    qsort(sorted, n, sizeof *sorted, compare_names);
+    qsort(sorted, n, sizeof(struct map_pool *), compare_names);
     int result = 0;
     for (uint32_t i = 1; i < n; i++) {
         if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0) {

@@ -23,8 +23,8 @@ static bool read_text(char *out, size_t size, const char *text)
     if (len >= size) {
         return false;
     }
-    memset(out, 0, size);
-    memcpy(out, text, len);
+    memcpy(out, text, len + 1);
+    memset(out + len, 0, size - len);
     return true;
 }
 

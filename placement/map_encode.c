@@ -45,13 +45,15 @@ static void arena_fini(struct arena *arena)
     }
 }
 
-/* An array of n messages and the array of pointers to them that protobuf-c wants. */
-#define ARENA_MESSAGES(arena, type, n, messages, pointers)                                         \
-    type *messages = arena_alloc(arena, (n), sizeof *messages);                                    \
-    type **pointers = arena_alloc(arena, (n), sizeof *pointers);                                   \
-    for (size_t index_ = 0; !(arena)->failed && index_ < (n); index_++) {                          \
-        pointers[index_] = &messages[index_];                                                      \
+/* The array of pointers to n messages of an array that protobuf-c wants. */
+static void *arena_pointers(struct arena *arena, void *messages, size_t n, size_t size)
+{
+    void **pointers = arena_alloc(arena, n, sizeof(void *));
+    for (size_t i = 0; !arena->failed && i < n; i++) {
+        pointers[i] = (char *)messages + i * size;
     }
+    return pointers;
+}
 
 static ProtobufCBinaryData bytes_of(const void *data, size_t len)
 {
@@ -73,7 +75,8 @@ static bool write_address(const struct net_address *address, ProtobufCBinaryData
 
 static Limpet__Map__Mon **write_mons(struct arena *arena, const struct map_mon *mons, size_t n)
 {
-    ARENA_MESSAGES(arena, Limpet__Map__Mon, n, messages, pointers)
+    Limpet__Map__Mon *messages = arena_alloc(arena, n, sizeof *messages);
+    Limpet__Map__Mon **pointers = arena_pointers(arena, messages, n, sizeof *messages);
     for (size_t i = 0; !arena->failed && i < n; i++) {
         Limpet__Map__Mon *m = &messages[i];
         limpet__map__mon__init(m);
@@ -141,7 +144,9 @@ static void write_pg(Limpet__Map__Pg *m, const struct map_pg *pg, bool removed)
 static Limpet__Map__CrushBucket **write_buckets(struct arena *arena, const struct crush_map *crush,
                                                 size_t *n)
 {
-    ARENA_MESSAGES(arena, Limpet__Map__CrushBucket, crush->n_buckets, messages, pointers)
+    Limpet__Map__CrushBucket *messages = arena_alloc(arena, crush->n_buckets, sizeof *messages);
+    Limpet__Map__CrushBucket **pointers =
+        arena_pointers(arena, messages, crush->n_buckets, sizeof *messages);
     *n = 0;
     for (uint32_t i = 0; !arena->failed && i < crush->n_buckets; i++) {
         const struct crush_bucket *bucket = crush->buckets[i];
@@ -162,7 +167,9 @@ static Limpet__Map__CrushBucket **write_buckets(struct arena *arena, const struc
 
 static Limpet__Map__CrushStep **write_steps(struct arena *arena, const struct crush_rule *rule)
 {
-    ARENA_MESSAGES(arena, Limpet__Map__CrushStep, rule->n_steps, messages, pointers)
+    Limpet__Map__CrushStep *messages = arena_alloc(arena, rule->n_steps, sizeof *messages);
+    Limpet__Map__CrushStep **pointers =
+        arena_pointers(arena, messages, rule->n_steps, sizeof *messages);
     for (uint32_t i = 0; !arena->failed && i < rule->n_steps; i++) {
         const struct crush_step *step = &rule->steps[i];
         Limpet__Map__CrushStep *m = &messages[i];
@@ -178,7 +185,9 @@ static Limpet__Map__CrushStep **write_steps(struct arena *arena, const struct cr
 
 static Limpet__Map__CrushRule **write_rules(struct arena *arena, const struct crush_map *crush)
 {
-    ARENA_MESSAGES(arena, Limpet__Map__CrushRule, crush->n_rules, messages, pointers)
+    Limpet__Map__CrushRule *messages = arena_alloc(arena, crush->n_rules, sizeof *messages);
+    Limpet__Map__CrushRule **pointers =
+        arena_pointers(arena, messages, crush->n_rules, sizeof *messages);
     for (uint32_t i = 0; !arena->failed && i < crush->n_rules; i++) {
         Limpet__Map__CrushRule *m = &messages[i];
         limpet__map__crush_rule__init(m);
@@ -194,7 +203,9 @@ static Limpet__Map__CrushRule **write_rules(struct arena *arena, const struct cr
 static Limpet__Map__Crush *write_crush(struct arena *arena, const struct crush_map *crush)
 {
     Limpet__Map__Crush *m = arena_alloc(arena, 1, sizeof *m);
-    ARENA_MESSAGES(arena, Limpet__Map__CrushType, crush->n_types, types, type_pointers)
+    Limpet__Map__CrushType *types = arena_alloc(arena, crush->n_types, sizeof *types);
+    Limpet__Map__CrushType **type_pointers =
+        arena_pointers(arena, types, crush->n_types, sizeof *types);
     if (arena->failed) {
         return NULL;
     }
@@ -219,9 +230,13 @@ static Limpet__Map__Crush *write_crush(struct arena *arena, const struct crush_m
 
 static void write_map_lists(struct arena *arena, const struct cluster_map *map, Limpet__Map__Map *m)
 {
-    ARENA_MESSAGES(arena, Limpet__Map__Osd, (size_t)map->max_osd, osds, osd_pointers)
-    ARENA_MESSAGES(arena, Limpet__Map__Pool, map->n_pools, pools, pool_pointers)
-    ARENA_MESSAGES(arena, Limpet__Map__Pg, map->n_pgs, pgs, pg_pointers)
+    Limpet__Map__Osd *osds = arena_alloc(arena, (size_t)map->max_osd, sizeof *osds);
+    Limpet__Map__Osd **osd_pointers =
+        arena_pointers(arena, osds, (size_t)map->max_osd, sizeof *osds);
+    Limpet__Map__Pool *pools = arena_alloc(arena, map->n_pools, sizeof *pools);
+    Limpet__Map__Pool **pool_pointers = arena_pointers(arena, pools, map->n_pools, sizeof *pools);
+    Limpet__Map__Pg *pgs = arena_alloc(arena, map->n_pgs, sizeof *pgs);
+    Limpet__Map__Pg **pg_pointers = arena_pointers(arena, pgs, map->n_pgs, sizeof *pgs);
     if (arena->failed) {
         return;
     }
@@ -290,9 +305,12 @@ int map_encode(const struct cluster_map *map, struct encoder *e)
 static void write_increment_lists(struct arena *arena, const struct map_increment *inc,
                                   Limpet__Map__Increment *m)
 {
-    ARENA_MESSAGES(arena, Limpet__Map__Osd, inc->n_osds, osds, osd_pointers)
-    ARENA_MESSAGES(arena, Limpet__Map__Pool, inc->n_pools, pools, pool_pointers)
-    ARENA_MESSAGES(arena, Limpet__Map__Pg, inc->n_pgs, pgs, pg_pointers)
+    Limpet__Map__Osd *osds = arena_alloc(arena, inc->n_osds, sizeof *osds);
+    Limpet__Map__Osd **osd_pointers = arena_pointers(arena, osds, inc->n_osds, sizeof *osds);
+    Limpet__Map__Pool *pools = arena_alloc(arena, inc->n_pools, sizeof *pools);
+    Limpet__Map__Pool **pool_pointers = arena_pointers(arena, pools, inc->n_pools, sizeof *pools);
+    Limpet__Map__Pg *pgs = arena_alloc(arena, inc->n_pgs, sizeof *pgs);
+    Limpet__Map__Pg **pg_pointers = arena_pointers(arena, pgs, inc->n_pgs, sizeof *pgs);
     uint64_t *removed = arena_alloc(arena, inc->n_pools, sizeof *removed);
     if (arena->failed) {
         return;
