@@ -1,0 +1,306 @@
+/*
+ * What a transaction needs before it can be executed: new blocks, room in the journal, the old
+ * content of blocks that it changes in part, and the map of an object that it clones.
+ */
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "osd/store/engine_txn.h"
+
+enum { RECORD_META_BASE = 4096, CHUNK_META_MAX = 13 + 8 + 1 + CHUNK_BLOCKS * 11 };
+
+static const struct chunk *chunk_at(const struct onode *o, uint32_t number)
+{
+    return number < o->n_chunks ? o->chunks[number] : NULL;
+}
+
+uint32_t onode_block(const struct onode *o, uint64_t index)
+{
+    const struct chunk *c = chunk_at(o, (uint32_t)(index / CHUNK_BLOCKS));
+    return c ? c->block[index % CHUNK_BLOCKS] : BLOCK_NONE;
+}
+
+bool onode_block_shared(const struct engine *e, const struct onode *o, uint64_t index)
+{
+    const struct chunk *c = chunk_at(o, (uint32_t)(index / CHUNK_BLOCKS));
+    uint32_t bit = index % CHUNK_BLOCKS;
+    return c && ((c->shared >> bit) & 1) && shared_find(e, c->block[bit]);
+}
+
+struct range_cut range_cut(uint64_t offset, uint64_t len)
+{
+    struct range_cut c = {0};
+    uint64_t end = offset + len;
+    c.first_whole = (offset + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    c.end_whole = end / BLOCK_BYTES;
+    c.head = offset % BLOCK_BYTES != 0;
+    c.head_index = offset / BLOCK_BYTES;
+    c.tail = end % BLOCK_BYTES != 0 && (!c.head || end / BLOCK_BYTES != c.head_index);
+    c.tail_index = end / BLOCK_BYTES;
+    return c;
+}
+
+bool range_redirects(const struct range_cut *c)
+{
+    return c->end_whole > c->first_whole &&
+           (c->end_whole - c->first_whole) * BLOCK_BYTES >= REDIRECT_BYTES;
+}
+
+struct fetch {
+    LIST_ENTRY(fetch) all;
+    struct disk_io io;
+    struct iovec iov;
+    struct txn_ctx *ctx;
+    uint32_t block;
+    uint32_t crc;
+};
+
+static void fetch_done(struct disk_io *io)
+{
+    struct fetch *f = container_of(io, struct fetch, io);
+    struct txn_ctx *ctx = f->ctx;
+    struct engine *e = ctx->engine;
+    uint8_t *data = f->iov.iov_base;
+    uint32_t crc = io->error ? 0 : block_crc(data);
+    struct cblock *known = cache_find(e, f->block);
+    if (known) {
+        cache_data_free(e, data); /* Somebody wrote or read it meanwhile. */
+    } else if (io->error || crc != f->crc) {
+        e->counters.checksum_errors += !io->error;
+        e->counters.read_errors += io->error != 0;
+        log_error(e->env, "old content unreadable", "block=%u error=%d crc=%08x want=%08x",
+                  f->block, io->error, crc, f->crc);
+        ctx->error = io->error ? -EIO : -ELIMPET_CORRUPT;
+        cache_data_free(e, data);
+    } else if (!cache_insert(e, f->block, crc, data, CBLOCK_CLEAN, 0)) {
+        cache_data_free(e, data);
+    }
+    ctx->waiting--;
+    e->busy--;
+    LIST_REMOVE(f, all);
+    free(f);
+    env_defer(e->env, &e->pump_task);
+    engine_check_closed(e);
+}
+
+/* Makes sure that the old content of a block that is changed in part is in the cache. */
+static void need_old(struct txn_ctx *ctx, struct onode *o, uint64_t index)
+{
+    struct engine *e = ctx->engine;
+    uint32_t block = onode_block(o, index);
+    if (block == BLOCK_NONE || cache_find(e, block))
+        return;
+    struct fetch *f = calloc(1, sizeof *f);
+    uint8_t *data = f ? cache_data_alloc(e) : NULL;
+    if (!data) {
+        free(f);
+        ctx->error = -ENOMEM;
+        return;
+    }
+    const struct chunk *c = chunk_at(o, (uint32_t)(index / CHUNK_BLOCKS));
+    f->ctx = ctx;
+    f->block = block;
+    f->crc = c->crc[index % CHUNK_BLOCKS];
+    f->iov = (struct iovec){.iov_base = data, .iov_len = BLOCK_BYTES};
+    f->io = (struct disk_io){.op = DISK_READ,
+                             .offset = (uint64_t)block << BLOCK_SHIFT,
+                             .iov = &f->iov,
+                             .n_iov = 1,
+                             .len = BLOCK_BYTES,
+                             .done = fetch_done};
+    ctx->waiting++;
+    e->busy++;
+    LIST_INSERT_HEAD(&e->fetches, f, all);
+    disk_submit(e->disk, &f->io);
+}
+
+static void need_write(struct txn_ctx *ctx, struct onode *o, const struct txn_op *op,
+                       struct txn_need *need)
+{
+    struct range_cut c = range_cut(op->offset, op->len);
+    bool redirect = op->code == TXN_WRITE && range_redirects(&c);
+    uint64_t from = op->offset / BLOCK_BYTES;
+    uint64_t to = (op->offset + op->len + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    if (c.head)
+        need_old(ctx, o, c.head_index);
+    if (c.tail)
+        need_old(ctx, o, c.tail_index);
+    need->meta += ((to - from) / CHUNK_BLOCKS + 2) * CHUNK_META_MAX;
+    for (uint64_t i = from; i < to; i++) {
+        bool whole = i >= c.first_whole && i < c.end_whole;
+        if (whole && op->code == TXN_ZERO)
+            continue;
+        if (!(redirect && whole)) {
+            need->deferred++;
+            need->meta += sizeof(struct deferred_layout);
+        }
+        if ((redirect && whole) || onode_block(o, i) == BLOCK_NONE ||
+            onode_block_shared(ctx->engine, o, i))
+            need->blocks++;
+    }
+}
+
+static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_need *need)
+{
+    need->meta += op->name_len + op->value_len + 64;
+    if (op->code == TXN_PG_SET || op->code == TXN_PG_REMOVE_RANGE)
+        return;
+    struct onode *o = ctx_onode(ctx, &op->object);
+    if (op->code == TXN_WRITE || op->code == TXN_ZERO) {
+        if (op->len > 0)
+            need_write(ctx, o, op, need);
+    } else if (op->code == TXN_TRUNCATE && op->offset % BLOCK_BYTES != 0 && op->offset < o->size) {
+        need_old(ctx, o, op->offset / BLOCK_BYTES);
+        need->deferred++;
+        need->blocks++;
+    }
+}
+
+/* ---- The omap of an object that is cloned ---- */
+
+void omap_range(uint64_t nid, uint8_t from[9], uint8_t to[9])
+{
+    uint64_t first = htobe64(nid), next = htobe64(nid + 1);
+    from[0] = to[0] = KEY_OMAP;
+    memcpy(from + 1, &first, 8);
+    memcpy(to + 1, &next, 8);
+}
+
+static void load_omap_run(struct env_work *work)
+{
+    struct txn_ctx *ctx = container_of(work, struct txn_ctx, work);
+    struct engine *e = ctx->engine;
+    uint8_t from[9], to[9];
+    struct index_iter *iter;
+    const void *key, *value;
+    size_t key_len, len;
+    omap_range(ctx->omap_of->nid, from, to);
+    int error = index_iterate(e->index, from, sizeof from, to, sizeof to, false, true, &iter);
+    if (error < 0) {
+        ctx->error = error;
+        return;
+    }
+    while ((error = index_next(e->index, iter, &key, &key_len, &value, &len)) > 0) {
+        encode_string16(&ctx->omap, (const uint8_t *)key + sizeof from, key_len - sizeof from);
+        encode_string32(&ctx->omap, value, len);
+        if (ctx->omap.failed || ctx->omap.len > journal_meta_max(&e->journal)) {
+            error = ctx->omap.failed ? -ENOMEM : -E2BIG;
+            break;
+        }
+    }
+    e->index->ops->iter_free(iter);
+    from[0] = KEY_OMAP_HEADER;
+    if (error == 0) {
+        encode_string16(&ctx->omap, "",
+                        0); /* The header follows the empty key, which no pair has. */
+        struct encoder header;
+        encoder_init(&header);
+        error = index_get(e->index, from, sizeof from, &header, true);
+        encode_string32(&ctx->omap, header.data, header.len);
+        encoder_fini(&header);
+    }
+    if (error < 0)
+        ctx->error = error;
+}
+
+static void load_omap_done(struct env_work *work)
+{
+    struct txn_ctx *ctx = container_of(work, struct txn_ctx, work);
+    struct engine *e = ctx->engine;
+    ctx->waiting--;
+    ctx->omap_loaded = true;
+    e->busy--;
+    env_defer(e->env, &e->pump_task);
+    engine_check_closed(e);
+}
+
+/*
+ * A clone takes a copy of the omap along. It is read from the index, so every earlier record must
+ * be in there: -EAGAIN until it is.
+ */
+static int need_omap(struct txn_ctx *ctx, struct onode *o)
+{
+    struct engine *e = ctx->engine;
+    if (!(o->flags & OBJECT_HAS_OMAP) || ctx->omap_loaded)
+        return 0;
+    if (ctx->omap_of && ctx->omap_of != o)
+        return -E2BIG; /* One clone of an object with an omap in a transaction. */
+    ctx->omap_of = o;
+    if (e->applied + 1 != e->record)
+        return -EAGAIN;
+    ctx->waiting++;
+    e->busy++;
+    ctx->work = (struct env_work){.run = load_omap_run, .done = load_omap_done};
+    env_work(e->env, &ctx->work);
+    return 0;
+}
+
+/* Something changed under data writes that are still under way must wait for them. */
+static bool must_settle(const struct txn_op *op, const struct onode *o)
+{
+    if (o->writing == 0)
+        return false;
+    if (op->code == TXN_RENAME || op->code == TXN_CLONE)
+        return true;
+    if (op->code == TXN_TRUNCATE)
+        return op->offset % BLOCK_BYTES != 0;
+    struct range_cut c = range_cut(op->offset, op->len);
+    return (op->code == TXN_WRITE || op->code == TXN_ZERO) && op->len > 0 && (c.head || c.tail);
+}
+
+static bool wait_settled(struct txn_ctx *ctx, struct onode *o)
+{
+    for (uint32_t i = 0; i < ctx->n_onodes; i++) {
+        struct txn_onode *slot = ctx->onodes[i];
+        if (slot->onode != o)
+            continue;
+        ctx->waiting++;
+        onode_wait(o, &slot->waiter);
+        return true;
+    }
+    return false;
+}
+
+int txn_find_needs(struct txn_ctx *ctx, struct txn_need *need)
+{
+    struct txn_iterator it;
+    struct txn_op op;
+    *need = (struct txn_need){.meta = RECORD_META_BASE};
+    for (uint32_t i = 0; i < ctx->n_onodes; i++) {
+        const struct onode *o = ctx->onodes[i]->onode;
+        if (o->error < 0)
+            return o->error;
+        need->meta +=
+            2 * (size_t)o->key_len + o->attrs.len + CHUNK_META_MAX + 256 + (size_t)o->n_chunks * 16;
+    }
+    txn_iterate(&it, ctx->txn->ops.data, ctx->txn->ops.len, ctx->txn->data.len);
+    while (txn_next(&it, &op) > 0) {
+        if (op.code != TXN_PG_SET && op.code != TXN_PG_REMOVE_RANGE) {
+            struct onode *o = ctx_onode(ctx, &op.object);
+            if (must_settle(&op, o) && wait_settled(ctx, o))
+                return 0;
+            int error = op.code == TXN_CLONE ? need_omap(ctx, o) : 0;
+            if (error < 0 || ctx->waiting > 0)
+                return error;
+            if (op.code == TXN_CLONE)
+                need->meta += ctx->omap.len * 2 + o->n_chunks * 2 * CHUNK_META_MAX + o->attrs.len +
+                              (size_t)o->n_chunks * CHUNK_BLOCKS * 16;
+        }
+        need_op(ctx, &op, need);
+    }
+    return 0;
+}
+
+void need_abandon(struct engine *e)
+{
+    struct fetch *f;
+    while ((f = LIST_FIRST(&e->fetches)) != NULL) {
+        LIST_REMOVE(f, all);
+        cache_data_free(e, f->iov.iov_base);
+        free(f);
+    }
+}
