@@ -166,7 +166,10 @@ static int read_options(struct limpet_cluster *c, struct client_options *options
 {
     char why[256] = "";
     options->name = c->name;
-    int rc = config_mon_host(c->config, options->mons, MAP_MONS_MAX, &options->n_mons, why);
+    int rc = config_check(c->config, why);
+    if (rc != 0)
+        return cluster_fail(c, rc, "%s", why);
+    rc = config_mon_host(c->config, options->mons, MAP_MONS_MAX, &options->n_mons, why);
     if (rc == -ENOENT)
         return cluster_fail(c, rc,
                             "no monitor is configured: name a configuration file with "
@@ -410,9 +413,8 @@ int limpet_command(struct limpet_cluster *c, const char *json, const void *input
 
 int cluster_latest_map(struct limpet_cluster *c)
 {
-    /* Statistics come from the leader, and the command is done when our map is as new as its. */
-    return run_command(c, "{\"prefix\": \"df\", \"format\": \"json\"}", NULL, 0, 0, NULL, NULL,
-                       NULL);
+    /* The leader answers all commands, and they are done when our map is as new as its. */
+    return run_command(c, "{\"prefix\": \"fsid\"}", NULL, 0, 0, NULL, NULL, NULL);
 }
 
 static uint64_t number_of(const json_t *object, const char *key)

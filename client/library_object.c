@@ -10,7 +10,7 @@
 #include "client/library_private.h"
 
 static_assert((int)LIMPET_OP_STEPS_MAX == (int)CLIENT_STEPS_MAX, "one limit");
-static_assert(LIMPET_OBJECT_SIZE_MAX == OBJECT_SIZE_MAX, "one limit");
+static_assert(LIMPET_OBJECT_SIZE_MAX - OBJECT_SIZE_MAX == 0, "one limit");
 static_assert((int)LIMPET_OBJECT_NAME_MAX == (int)OBJECT_NAME_MAX, "one limit");
 static_assert((int)LIMPET_OBJECT_SPACE_MAX == (int)OBJECT_NAMESPACE_MAX, "one limit");
 static_assert((int)LIMPET_POOL_NAME_MAX == (int)MAP_POOL_NAME_MAX, "one limit");

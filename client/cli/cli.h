@@ -61,6 +61,7 @@ struct cli_option {
     bool hidden; /* Accepted for old scripts. */
     bool many;   /* May be given again. */
     bool local;  /* Not part of the command to the monitors. */
+    bool config; /* An option of the configuration, overridden on the command line. */
 };
 
 struct cli_param {

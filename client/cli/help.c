@@ -111,6 +111,7 @@ void help_overview(void)
     }
     printf("\noptions of all commands:\n");
     print_options(cli_global_options);
+    printf("  %-28s  %s\n", "    --OPTION VALUE", "any option of the configuration");
     printf("\n'limpet help COMMAND' or 'limpet COMMAND --help' tells more of one.\n");
 }
 

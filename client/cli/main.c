@@ -61,6 +61,10 @@ void cli_connect(struct cli *cli)
     set_option(cli, "keyring", "keyring");
     set_option(cli, "mon-host", "mon_host");
     set_option(cli, "connect-timeout", "connect_timeout");
+    for (int i = 0; i < cli->n_values; i++) {
+        if (cli->values[i].option->config)
+            set_option(cli, cli->values[i].option->name, cli->values[i].option->name);
+    }
     int rc = limpet_cluster_connect(cli->cluster);
     if (rc != 0)
         fail(rc, "%s", limpet_cluster_error(cli->cluster));

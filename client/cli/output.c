@@ -27,11 +27,11 @@ const char *error_phrase(int error)
     return text;
 }
 
+enum { MESSAGE_MAX = 4096 };
+
 /* One line, whatever names of files and objects hold. */
-static int complain_v(int error, const char *format, va_list args)
+static int say(int error, char text[MESSAGE_MAX])
 {
-    char text[4096];
-    vsnprintf(text, sizeof text, format, args);
     for (char *at = text; *at != 0; at++) {
         if ((unsigned char)*at < ' ' || *at == 0x7f)
             *at = '?';
@@ -44,19 +44,22 @@ static int complain_v(int error, const char *format, va_list args)
 
 int complain(int error, const char *format, ...)
 {
+    char text[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
-    int code = complain_v(error, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return code;
+    return say(error, text);
 }
 
 void fail(int error, const char *format, ...)
 {
+    char text[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
-    int code = complain_v(error, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    int code = say(error, text);
     if (cleanup_path != NULL)
         unlink(cleanup_path);
     /* Threads of the library and open connections end with the process. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "common/options.h"
 
 /* ---- Finding commands ---- */
 
@@ -203,6 +204,21 @@ static void add_value(struct cli *cli, const struct cli_option *option, const ch
         (struct cli_value){.option = option, .text = text, .second = second};
 }
 
+/* --osd-data DIR: every option of the configuration can stand on a command line. */
+static const struct cli_option *config_option(const char *name, size_t len)
+{
+    char text[64];
+    if (len >= sizeof text)
+        return NULL;
+    snprintf(text, sizeof text, "%.*s", (int)len, name);
+    const struct option_info *info = option_find(text);
+    struct cli_option *option = info != NULL ? calloc(1, sizeof *option) : NULL;
+    if (option != NULL)
+        *option = (struct cli_option){
+            .name = info->name, .type = CLI_TEXT, .hidden = true, .local = true, .config = true};
+    return option;
+}
+
 /* Reads the option at argv[i]; returns the index of the last word that it used. */
 static int take_option(struct cli *cli, int argc, char **argv, int i)
 {
@@ -212,6 +228,8 @@ static int take_option(struct cli *cli, int argc, char **argv, int i)
     size_t len = equals != NULL ? (size_t)(equals - word) - 2 : strlen(word) - 2;
     const struct cli_option *option =
         find_option(cli, word + 2, is_long ? len : 0, is_long ? 0 : word[1]);
+    if (option == NULL && is_long)
+        option = config_option(word + 2, len);
     if (option == NULL)
         unknown_option(cli, word);
     const char *attached = NULL;

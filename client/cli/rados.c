@@ -136,7 +136,7 @@ static json_t *name_json(const char *name, size_t len)
     char *hex = malloc(2 * len + 5);
     if (hex == NULL)
         fail(ENOMEM, "out of memory");
-    strcpy(hex, "hex:");
+    snprintf(hex, 5, "hex:");
     for (size_t i = 0; i < len; i++)
         snprintf(hex + 4 + 2 * i, 3, "%02x", (unsigned char)name[i]);
     text = json_string(hex);

@@ -345,8 +345,8 @@ static int fetch_object(struct fetch *f)
 
 /* A file that gets its name when it is complete. */
 struct target {
-    const char *path; /* As the user wrote it. */
-    char *real;       /* Where it is: links are followed. */
+    const char *path;    /* As the user wrote it. */
+    char real[PATH_MAX]; /* Where it is: links are followed. */
     char temporary[PATH_MAX];
     int fd;
     bool nameless; /* O_TMPFILE: nothing is left behind, not even by SIGKILL. */
@@ -391,32 +391,29 @@ static bool target_locate(struct target *t, const char *path)
     struct stat info;
     t->path = path;
     t->mode = new_file_mode();
-    t->real = realpath(path, NULL);
-    if (t->real != NULL && stat(t->real, &info) == 0) {
+    if (realpath(path, t->real) != NULL && stat(t->real, &info) == 0) {
         if (S_ISDIR(info.st_mode))
             target_fail(t, EISDIR);
         if (!S_ISREG(info.st_mode))
             return false;
         t->mode = info.st_mode & 07777;
+        return true;
     }
-    if (t->real == NULL)
-        t->real = strdup(path);
-    if (t->real == NULL)
-        target_fail(t, ENOMEM);
+    int len = snprintf(t->real, sizeof t->real, "%s", path);
+    if (len < 0 || (size_t)len >= sizeof t->real)
+        target_fail(t, ENAMETOOLONG);
     return true;
 }
 
 static void target_create(struct target *t)
 {
-    char *copy = strdup(t->real);
-    if (copy == NULL)
-        target_fail(t, ENOMEM);
-    t->fd = open(dirname(copy), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-    free(copy);
-    t->nameless = t->fd >= 0;
+    char folder[PATH_MAX];
     int len = snprintf(t->temporary, sizeof t->temporary, "%s.limpet-XXXXXX", t->real);
     if (len < 0 || (size_t)len >= sizeof t->temporary)
         target_fail(t, ENAMETOOLONG);
+    snprintf(folder, sizeof folder, "%s", t->real);
+    t->fd = open(dirname(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    t->nameless = t->fd >= 0;
     if (!t->nameless) {
         t->fd = mkostemp(t->temporary, O_CLOEXEC);
         if (t->fd < 0)
@@ -474,7 +471,6 @@ static void target_finish(struct target *t)
     if (rc != 0)
         target_fail(t, rc);
     cli_cleanup_set(NULL);
-    free(t->real);
 }
 
 static void write_file(const char *path, const uint8_t *data, uint64_t size)
@@ -486,7 +482,6 @@ static void write_file(const char *path, const uint8_t *data, uint64_t size)
         if (rc != 0)
             fail(rc, "%s: %s", path, error_phrase(rc));
         close(t.fd);
-        free(t.real);
         return;
     }
     target_create(&t);
@@ -507,7 +502,6 @@ static void check_target(const char *path)
             unlink(t.temporary);
         cli_cleanup_set(NULL);
     }
-    free(t.real);
 }
 
 int transfer_get(struct cli *cli, struct limpet_pool *pool, const char *object, const char *path,

@@ -131,6 +131,7 @@ static struct client_pg *pg_get(struct client *c, uint64_t pool, uint32_t seed)
 {
     struct pg_key key = {.pool = pool, .seed = seed};
     struct client_pg *pg;
+    /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
     HASH_FIND(hh, c->pgs, &key, sizeof key, pg);
     if (pg != NULL)
         return pg;
@@ -150,6 +151,7 @@ static void pg_free(struct client *c, struct client_pg *pg)
 {
     assert(!pg->active && TAILQ_EMPTY(&pg->ops));
     env_timer_stop(c->env, &pg->retry);
+    /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
     HASH_DELETE(hh, c->pgs, pg);
     free(pg);
 }
@@ -445,6 +447,7 @@ void target_fini(struct client *c)
     {
         osd_disconnect(osd);
         env_timer_stop(c->env, &osd->retry);
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
         HASH_DELETE(hh, c->osds, osd);
         free(osd);
     }

@@ -534,9 +534,11 @@ struct fake_request fake_request(struct fake_world *w, int32_t osd)
     if (s == NULL)
         fail_msg("no session with osd.%d", osd);
     struct message *m = fake_take_type(s, MSG_OSD_OP);
-    if (m == NULL)
-        fail_msg("no request at osd.%d", osd);
     struct fake_request request = {0};
+    if (m == NULL) {
+        fail_msg("no request at osd.%d", osd);
+        return request;
+    }
     struct decoder d;
     decoder_init(&d, m->body, m->body_len);
     memcpy(&request.head, decode_bytes(&d, sizeof request.head), sizeof request.head);
