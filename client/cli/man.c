@@ -106,7 +106,7 @@ static void man_environment(void)
 
 static void man_program(void)
 {
-    man_head("limpet", "command\\-line program of the Limpet storage cluster",
+    man_head("limpet", "command-line program of the Limpet storage cluster",
              "limpet COMMAND [arguments] [options]");
     fputs(".SH DESCRIPTION\nShows and changes a cluster, stores and fetches objects, and measures "
           "how fast that is.\nCalled by the name rados, it takes the verbs of limpet rados.\n"
