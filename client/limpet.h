@@ -18,8 +18,9 @@
  * -EIO for what errno has no word for. Failures of OSDs and monitors are no errors: requests wait,
  * are sent to whoever is responsible now, and are executed once.
  *
- * Order. Requests on one object are executed in the order in which they were submitted, from
- * whichever threads of this process, as long as one call returned before the next began.
+ * Order. Changes of one object are executed in the order in which they were submitted, from
+ * whichever threads of this process, as long as one call returned before the next began; a read
+ * sees all changes that were submitted before it. Requests on different objects have no order.
  *
  * Threads. Every function may be called from any thread at any time, except that a handle must not
  * be destroyed, closed or configured while another call uses it. A thread that waits (all
