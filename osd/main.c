@@ -272,10 +272,38 @@ static void listen_address(const struct process *process, struct osd_options *op
 
 /* ---- Running ---- */
 
+/* Whoever still comes while the loop ends finds nobody. */
+static void nobody_opened(void *ctx, struct net_session *session)
+{
+    (void)ctx;
+    (void)session;
+}
+
+static void nobody_received(void *ctx, struct net_session *session, struct message *message)
+{
+    (void)ctx;
+    (void)session;
+    (void)message;
+}
+
+static void nobody_closed(void *ctx, struct net_session *session, int error)
+{
+    (void)ctx;
+    (void)session;
+    (void)error;
+}
+
+static const struct net_handlers nobody = {
+    .opened = nobody_opened,
+    .received = nobody_received,
+    .closed = nobody_closed,
+};
+
 static void stopped(void *ctx)
 {
     struct process *process = ctx;
     process->osd = NULL;
+    net_handlers_set(process->env, &nobody, NULL);
     env_real_stop(process->env);
 }
 

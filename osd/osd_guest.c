@@ -319,6 +319,14 @@ void osd_held_retry(struct osd *osd)
     }
 }
 
+static void refuse_unknown(struct osd *osd, struct net_session *session,
+                           const struct pg_incoming *in)
+{
+    struct message *refusal = session->outbound ? NULL : pg_refusal(in, osd->map->epoch);
+    if (refusal)
+        net_send(osd->env, session, refusal);
+}
+
 void osd_group_message(struct osd *osd, struct net_session *session, int32_t from,
                        struct message *message)
 {
@@ -335,6 +343,8 @@ void osd_group_message(struct osd *osd, struct net_session *session, int32_t fro
         verdict = pg_receive(entry->pg, session, from, &in);
     else if (in.epoch > osd->map->epoch || in.config > osd->map->epoch)
         verdict = PG_HOLD;
+    else
+        refuse_unknown(osd, session, &in);
     if (verdict == PG_HOLD && !osd->stopping) {
         osd_want_map(osd, in.epoch > in.config ? in.epoch : in.config);
         hold(osd, session, from, message);

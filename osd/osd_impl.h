@@ -41,6 +41,7 @@ enum {
 #define OSD_MON_PAUSE_MAX_NS    (1 * SEC_NS)
 #define OSD_MON_SILENCE_NS      (4 * SEC_NS)
 #define OSD_MON_PATIENCE_NS     (4 * SEC_NS)
+#define OSD_MON_LAG_NS          (1 * SEC_NS)
 #define OSD_REFUSED_PATIENCE_NS (15 * SEC_NS)
 #define OSD_PEER_RETRY_NS       (50 * MSEC_NS)
 #define OSD_PEER_RETRY_MAX_NS   (500 * MSEC_NS)

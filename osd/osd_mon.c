@@ -310,7 +310,7 @@ static bool waits_in_vain(const struct osd *osd, uint64_t now)
         return true;
     if (mon->boot_since_ns != 0 && now - mon->boot_since_ns > OSD_MON_PATIENCE_NS)
         return true;
-    return osd->wanted_epoch > osd->map->epoch && now - osd->wanted_since_ns > OSD_MON_PATIENCE_NS;
+    return osd->wanted_epoch > osd->map->epoch && now - osd->wanted_since_ns > OSD_MON_LAG_NS;
 }
 
 void osd_mon_tick(struct osd *osd)

@@ -235,7 +235,7 @@ void osd_peers_choose(struct osd *osd)
 {
     struct osd_peer *peer, *next_peer;
     struct osd_pg *entry, *next_entry;
-    int32_t partners[2 * PG_SIZE_MAX];
+    int32_t partners[PG_PARTNERS_MAX];
     uint32_t n = 0;
     HASH_ITER(hh, osd->peers, peer, next_peer)
     {

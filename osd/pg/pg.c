@@ -24,7 +24,10 @@
  *  G8  A learner is proposed as a member only when it has everything durable that was ever
  *      acknowledged, and its acknowledgement is needed from then on until the configuration changes
  *      or the map shows that it is down.
- *  G9  A copy is removed only when this process is up in the map, and the pool is gone, or the
+ *  G9  Before a new primary serves, every process that may have served before under an older
+ *      configuration knows that it is over, or is down in the map. (One that is down in the map
+ *      and lives may still answer reads until it sees the map.)
+ *  G10 A copy is removed only when this process is up in the map, and the pool is gone, or the
  * group is clean without us.
  *
  * States, and what the map (M), the primary's messages (P) or our own work (W) change:
@@ -434,7 +437,7 @@ static bool in_list(const int32_t *list, uint8_t n, int32_t osd)
     return false;
 }
 
-/* G9. */
+/* G10. */
 static bool may_remove(const struct pg *pg)
 {
     if (!pg->self_live || !pg->persisted)
@@ -461,6 +464,28 @@ static enum pg_state part_of(const struct pg *pg)
     if (in_list(pg->view.learners, pg->view.n_learners, self))
         return PG_STATE_LEARNER_WAITING;
     return PG_STATE_STRAY;
+}
+
+/* Remembers the primary of the configuration that ends, until another one is known to serve. */
+static void note_former_primary(struct pg *pg)
+{
+    if (!pg->seen || pg->gone || pg->view.primary < 0 || pg->view.primary == pg->world->self)
+        return;
+    struct pg_former former = {.osd = pg->view.primary};
+    for (uint8_t i = 0; i < pg->view.n_members; i++) {
+        if (pg->view.members[i] != former.osd)
+            continue;
+        former.instance = pg->lives[i].instance;
+        former.up_from = pg->lives[i].up_from;
+    }
+    for (uint8_t i = 0; i < pg->n_formers; i++)
+        if (pg->formers[i].osd == former.osd && pg->formers[i].up_from == former.up_from)
+            return;
+    if (pg->n_formers == PG_FORMERS_MAX) {
+        pg->n_formers--;
+        memmove(&pg->formers[0], &pg->formers[1], pg->n_formers * sizeof former);
+    }
+    pg->formers[pg->n_formers++] = former;
 }
 
 /* The set, or a process in it, is another one. */
@@ -495,6 +520,7 @@ static void continue_configuration(struct pg *pg)
 {
     if (pg_is_primary(pg)) {
         pg_fills_follow_map(pg);
+        pg_activate_follow_map(pg);
         if (pg->compare_again)
             pg_activate_again(pg, "a member knows a newer configuration");
         return;
@@ -527,8 +553,10 @@ void pg_follow_map(struct pg *pg, bool every_step)
     look_at_lives(pg, &view, lives);
     bool same = pg->seen && gone == pg->gone && self_live == pg->self_live &&
                 (gone || same_configuration(pg, &view, lives, every_step));
-    if (!same)
+    if (!same) {
+        note_former_primary(pg);
         pg->config_first = view.config;
+    }
     pg->seen = true;
     pg->gone = gone;
     pg->self_live = self_live;
@@ -635,9 +663,10 @@ static void receive_upstream(struct pg *pg, int32_t from, const struct pg_incomi
         pg_rep_ack(pg, from, &in->ack);
         break;
     case MSG_PG_INFO:
-        if (in->info->answers == 1 || in->info->answers == 2 || pg_peer_find(pg, from))
+        /* A refusal does not say what it answers; the number of the attempt does. */
+        if (in->info->answers <= 2)
             pg_info(pg, from, in->info);
-        if (in->info->answers != 1 && in->info->answers != 2)
+        if (in->info->answers == 0 || in->info->answers > 2)
             pg_fill_info(pg, from, in->info);
         break;
     case MSG_PG_SCAN_REPLY:
@@ -680,12 +709,10 @@ void pg_peer_reset(struct pg *pg, int32_t osd)
     if (!pg_is_primary(pg))
         return;
     struct pg_peer *peer = pg_peer_find(pg, osd);
-    if (pg->state == PG_STATE_PRIMARY_ACTIVATING && peer && !pg_fill_find(pg, osd)) {
-        pg_pushes_cancel(pg, osd);
-        pg_activate_ask(pg, peer);
-    } else if (pg->state == PG_STATE_PRIMARY_ACTIVE && peer) {
+    if (pg->state == PG_STATE_PRIMARY_ACTIVATING)
+        pg_activate_peer_reset(pg, osd);
+    else if (pg->state == PG_STATE_PRIMARY_ACTIVE && peer)
         pg_writes_resend(pg, osd, peer->acked);
-    }
     pg_fill_peer_reset(pg, osd);
 }
 
@@ -702,7 +729,7 @@ void pg_tick(struct pg *pg)
 
 /* ---- Statistics ---- */
 
-uint32_t pg_partners(const struct pg *pg, int32_t out[2 * PG_SIZE_MAX])
+uint32_t pg_partners(const struct pg *pg, int32_t out[PG_PARTNERS_MAX])
 {
     uint32_t n = 0;
     bool involved = pg_is_member(pg, pg->world->self) ||
@@ -715,6 +742,9 @@ uint32_t pg_partners(const struct pg *pg, int32_t out[2 * PG_SIZE_MAX])
     for (uint8_t i = 0; i < pg->view.n_learners; i++)
         if (pg->view.learners[i] != pg->world->self)
             out[n++] = pg->view.learners[i];
+    if (pg->state == PG_STATE_PRIMARY_ACTIVATING)
+        for (uint8_t i = 0; i < pg->n_formers; i++)
+            out[n++] = pg->formers[i].osd;
     return n;
 }
 

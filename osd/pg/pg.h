@@ -153,6 +153,10 @@ struct pg_incoming {
 int pg_incoming_decode(struct message *message, struct pg_incoming *out) MUST_CHECK;
 void pg_incoming_fini(struct pg_incoming *in);
 
+/* The answer to a primary's message about a group that we have no part in; NULL if none is needed.
+ */
+struct message *pg_refusal(const struct pg_incoming *in, uint64_t epoch) MUST_CHECK;
+
 enum pg_verdict {
     PG_TAKEN, /* Handled or refused. */
     PG_HOLD,  /* The sender knows a newer map: offer the message again after the next one. */
@@ -187,8 +191,9 @@ enum pg_state {
 enum pg_state pg_state(const struct pg *pg);
 const char *pg_state_name(enum pg_state state);
 bool pg_is_primary(const struct pg *pg);
-/* The other OSDs that the map makes this pg work with: writes at most 2 * PG_SIZE_MAX numbers. */
-uint32_t pg_partners(const struct pg *pg, int32_t out[2 * PG_SIZE_MAX]);
+/* The other OSDs that this pg works with. Returns how many. */
+enum { PG_PARTNERS_MAX = 3 * PG_SIZE_MAX };
+uint32_t pg_partners(const struct pg *pg, int32_t out[PG_PARTNERS_MAX]);
 /* Something is going on that will change the statistics soon. */
 bool pg_is_busy(const struct pg *pg);
 /* Writes that are not yet durable here, or not yet acknowledged. */

@@ -75,6 +75,10 @@ static void check_all_equal(struct pg *pg)
     for (uint8_t i = 0; i < pg->n_peers; i++)
         if (pg->peers[i].phase != PEER_EQUAL)
             return;
+    for (uint8_t i = 0; i < pg->n_formers; i++)
+        if (!pg->formers[i].knows)
+            return;
+    pg->n_formers = 0;
     assert(pg->durable == pg_log_head(&pg->log).sequence);
     persist_first(pg);
     pg->compare_again = false;
@@ -90,20 +94,63 @@ static void check_all_equal(struct pg *pg)
 
 /* ---- The beginning ---- */
 
-void pg_activate_ask(struct pg *pg, struct pg_peer *peer)
+static void send_ask(struct pg *pg, int32_t osd)
 {
     Limpet__Wire__PgActivate activate = LIMPET__WIRE__PG_ACTIVATE__INIT;
-    forget_names(peer);
-    peer->phase = PEER_ASKED;
-    peer->refused = false;
-    peer->pushes = 0;
     activate.pool = pg->id.pool;
     activate.seed = pg->id.seed;
     activate.config = pg->view.config;
     activate.epoch = pg_epoch(pg);
     activate.has_attempt = true;
     activate.attempt = pg->attempt;
-    pg_send_proto(pg, peer->osd, MSG_PG_ACTIVATE, &activate.base);
+    pg_send_proto(pg, osd, MSG_PG_ACTIVATE, &activate.base);
+}
+
+void pg_activate_ask(struct pg *pg, struct pg_peer *peer)
+{
+    forget_names(peer);
+    peer->phase = PEER_ASKED;
+    peer->refused = false;
+    peer->pushes = 0;
+    send_ask(pg, peer->osd);
+}
+
+/* Members are asked anyway; a process that the map knows to be gone needs no telling. */
+static bool must_be_told(const struct pg *pg, const struct pg_former *former)
+{
+    const struct map_osd *info = map_osd(pg->world->map, former->osd);
+    return info && info->up && info->instance == former->instance &&
+           info->up_from == former->up_from && !pg_is_member(pg, former->osd) &&
+           former->osd != pg->world->self;
+}
+
+static void drop_formers(struct pg *pg)
+{
+    uint8_t n = 0;
+    for (uint8_t i = 0; i < pg->n_formers; i++)
+        if (must_be_told(pg, &pg->formers[i]))
+            pg->formers[n++] = pg->formers[i];
+    pg->n_formers = n;
+}
+
+void pg_activate_follow_map(struct pg *pg)
+{
+    if (pg->state != PG_STATE_PRIMARY_ACTIVATING || pg->activation_due || pg->n_formers == 0)
+        return;
+    drop_formers(pg);
+    check_all_equal(pg);
+}
+
+void pg_activate_peer_reset(struct pg *pg, int32_t osd)
+{
+    struct pg_peer *peer = pg_peer_find(pg, osd);
+    if (peer && !pg_fill_find(pg, osd)) {
+        pg_pushes_cancel(pg, osd);
+        pg_activate_ask(pg, peer);
+    }
+    for (uint8_t i = 0; i < pg->n_formers && !peer; i++)
+        if (pg->formers[i].osd == osd && !pg->formers[i].knows)
+            send_ask(pg, osd);
 }
 
 void pg_activate_start(struct pg *pg)
@@ -119,8 +166,12 @@ void pg_activate_start(struct pg *pg)
     list_peers(pg);
     for (uint8_t i = 0; i < pg->n_peers; i++)
         pg_activate_ask(pg, &pg->peers[i]);
-    if (pg->n_peers == 0)
-        check_all_equal(pg);
+    drop_formers(pg);
+    for (uint8_t i = 0; i < pg->n_formers; i++) {
+        pg->formers[i].knows = false;
+        send_ask(pg, pg->formers[i].osd);
+    }
+    check_all_equal(pg);
 }
 
 void pg_activate_again(struct pg *pg, const char *why)
@@ -374,9 +425,27 @@ static void member_answered(struct pg *pg, struct pg_peer *peer, const Limpet__W
     push_next(pg, peer);
 }
 
+/* G9: it refuses, of course, but it could do so only with a map of this configuration. */
+static void former_answered(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info)
+{
+    if (info->epoch < pg->view.config)
+        return;
+    for (uint8_t i = 0; i < pg->n_formers; i++)
+        if (pg->formers[i].osd == from)
+            pg->formers[i].knows = true;
+    pg->silent_ticks = 0;
+    check_all_equal(pg);
+}
+
 void pg_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info)
 {
     struct pg_peer *peer = pg_peer_find(pg, from);
+    bool answers = pg->state == PG_STATE_PRIMARY_ACTIVATING && !pg->activation_due &&
+                   info->attempt == pg->attempt;
+    if (!peer && answers) {
+        former_answered(pg, from, info);
+        return;
+    }
     if (!peer || pg->state != PG_STATE_PRIMARY_ACTIVATING || info->attempt != pg->attempt)
         return;
     pg->silent_ticks = 0;

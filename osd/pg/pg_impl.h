@@ -22,6 +22,7 @@ enum {
     PG_ENTRIES_MAX = 4096,
     /* Objects being received before activation, at most: more than the window can name. */
     PG_STAGED_MAX = 4096,
+    PG_FORMERS_MAX = 8,
     PG_PUSH_PIECE = 4 * 1024 * 1024,
     PG_PUSHES_MAX = 4, /* Objects on their way to one copy. */
     PG_FILLS_MAX = 4,  /* Copies that an OSD fills at the same time. */
@@ -161,6 +162,19 @@ struct pg_peer {
     struct pg_name_list to_push;
 };
 
+/*
+ * A process that was the primary in an earlier configuration, and may not know that it is no
+ * longer: it would still answer reads. Members are told by activation; one that is not in the set
+ * any more must be asked, too, before somebody else serves. The map's word that it is down is
+ * enough.
+ */
+struct pg_former {
+    int32_t osd;
+    uint64_t instance;
+    uint64_t up_from;
+    bool knows; /* Its map is of this configuration. */
+};
+
 /* ---- A copy that is being filled, seen by the primary ---- */
 
 enum fill_phase {
@@ -259,6 +273,8 @@ struct pg {
     struct pg_view view;
     uint64_t config_first; /* Oldest configuration number with this set and these processes. */
     struct member_life lives[PG_SIZE_MAX];
+    uint8_t n_formers; /* Primaries since one is known to have served; the oldest first. */
+    struct pg_former formers[PG_FORMERS_MAX];
     bool range_known;
     uint32_t hash_first, hash_last;
 
@@ -390,6 +406,10 @@ void pg_activate_start(struct pg *pg);
 void pg_activate_stop(struct pg *pg);
 void pg_activate_ask(struct pg *pg, struct pg_peer *peer);
 void pg_activate_tick(struct pg *pg);
+/* The map is another one of the same configuration. */
+void pg_activate_follow_map(struct pg *pg);
+/* The session with an OSD is a new one. */
+void pg_activate_peer_reset(struct pg *pg, int32_t osd);
 /* Members refused us: compare with all of them again. */
 void pg_activate_again(struct pg *pg, const char *why);
 void pg_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info);

@@ -95,3 +95,22 @@ void pg_incoming_fini(struct pg_incoming *in)
         protobuf_c_message_free_unpacked(in->proto, NULL);
     in->proto = NULL;
 }
+
+/* Only what a primary waits for is answered: the first step of activation, and the filling's. */
+struct message *pg_refusal(const struct pg_incoming *in, uint64_t epoch)
+{
+    if (in->message->type != MSG_PG_ACTIVATE)
+        return NULL;
+    Limpet__Wire__PgInfo info = LIMPET__WIRE__PG_INFO__INIT;
+    Limpet__Wire__Version none = LIMPET__WIRE__VERSION__INIT;
+    info.pool = in->pg.pool;
+    info.seed = in->pg.seed;
+    info.config = in->config;
+    info.epoch = epoch;
+    info.result = -ELIMPET_STALE_CONFIG;
+    info.head = &none;
+    info.tail = &none;
+    info.has_attempt = true;
+    info.attempt = in->activate->attempt;
+    return message_pack(MSG_PG_INFO, &info.base);
+}

@@ -100,6 +100,9 @@ void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate)
         pg_send_info(pg, activate->attempt, 3, error ? error : -ENOMEM);
         return;
     }
+    /* Learners are filled by a primary that serves; members, before it does. */
+    if (!pg_is_member(pg, pg->world->self))
+        pg->n_formers = 0;
     if (!goes_on)
         begin_filling(pg, &step->txn, activate);
     bool failed = false;

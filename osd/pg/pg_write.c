@@ -610,6 +610,8 @@ void pg_rep_txn(struct pg *pg, const struct pg_incoming *in)
         pg_rep_refuse(pg, &in->rep, error);
         return;
     }
+    /* Whoever replicates serves, and made sure of those before it. */
+    pg->n_formers = 0;
     if (planted(PLANTED_MEMBER_ACK_EARLY))
         send_ack(pg, in->rep.version.sequence, 0);
 }
