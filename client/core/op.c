@@ -168,6 +168,7 @@ static int gather_payload(struct client_op *op)
     if (n_data == 1) {
         op->payload = last->data;
         last->data = BUF_SLICE_EMPTY;
+        drop_results(op);
         return 0;
     }
     if (n_data > 0 && buf_slice_alloc(total, &op->payload) != 0)

@@ -100,15 +100,17 @@ static void joins_the_data_of_several_steps(void **state)
     (void)state;
     static struct fake_op o;
     fake_op_write(&o, 1, "object", "first");
-    o.op.n_steps = 2;
+    o.op.n_steps = 3;
     o.op.steps[1].code = WIRE_OP_CODE_APPEND;
     assert_int_equal(buf_slice_copy("second", 6, &o.op.steps[1].data), 0);
+    o.op.steps[2].code = WIRE_OP_CODE_APPEND;
+    assert_int_equal(buf_slice_copy("", 0, &o.op.steps[2].data), 0);
     client_submit(c, &o.op);
     fake_osd_accept(&w, 0);
     struct fake_session *s = fake_osd(&w, 0);
     struct fake_request r = fake_request(&w, 0);
     struct message *m = s->sent[s->n_taken - 1];
-    assert_int_equal(r.head.n_ops, 2);
+    assert_int_equal(r.head.n_ops, 3);
     assert_int_equal(m->payload.len, 11);
     assert_memory_equal(m->payload.data, "firstsecond", 11);
     client_cancel(c, &o.op);
@@ -483,6 +485,7 @@ static void refuses_more_data_than_a_message_holds(void **state)
     (void)state;
     static struct fake_op o;
     fake_op_write(&o, 1, "object", "");
+    buf_slice_drop(&o.op.steps[0].data);
     assert_int_equal(buf_slice_alloc(MESSAGE_PAYLOAD_MAX + 1, &o.op.steps[0].data), 0);
     client_submit(c, &o.op);
     assert_false(o.done);
