@@ -136,10 +136,13 @@ static void on_fatal(void *ctx, int error, const char *why)
 
 static void fill_options(struct mon_options *options, struct main_state *state)
 {
+    const char *fsid = config_get(daemon_state.config, "fsid");
     uint32_t ms;
 
     *options =
         (struct mon_options){.name = daemon_state.self.id, .fatal = on_fatal, .fatal_ctx = state};
+    if (fsid != NULL && uuid_parse(fsid, &options->fsid) != 0)
+        die_because(EINVAL, "`fsid` is not a UUID: %s", fsid);
     get_duration_ms("mon_election_timeout", &options->election_timeout_ms);
     get_duration_ms("mon_heartbeat_interval", &options->heartbeat_ms);
     if (options->heartbeat_ms >= options->election_timeout_ms)
@@ -156,19 +159,6 @@ static void fill_options(struct mon_options *options, struct main_state *state)
     options->full_ratio = get_ratio("mon_osd_full_ratio");
 }
 
-static void check_cluster(const struct mon *mon)
-{
-    const char *text = config_get(daemon_state.config, "fsid");
-    struct uuid fsid;
-    struct uuid ours = mon_fsid(mon);
-    char have[UUID_TEXT_MAX];
-
-    if (text == NULL || uuid_parse(text, &fsid) != 0 || uuid_equal(&fsid, &ours))
-        return;
-    die_because(EINVAL, "%s belongs to cluster %s, but the configuration says %s",
-                daemon_state.data_dir, uuid_format(&ours, have), text);
-}
-
 static int run_monitor(struct env *env)
 {
     struct main_state state = {.env = env};
@@ -179,7 +169,6 @@ static int run_monitor(struct env *env)
     int rc = mon_create(env, &options, &state.mon, why);
     if (rc != 0)
         die_because(rc, "%s: %s", daemon_state.data_dir, why);
-    check_cluster(state.mon);
     env_real_set_auth(env, mon_auth(state.mon));
     daemon_run_signals(&daemon_state, env_real_loop(env), on_signal, &state);
     daemon_ready(&daemon_state);

@@ -314,10 +314,25 @@ static int identity_adopt(struct mon *mon, const char *name, char why[WHY_MAX])
     return 0;
 }
 
+/* Before anything is opened: data of another cluster must not be touched. */
+static int identity_check_cluster(const struct mon_identity *identity, const struct uuid *wanted,
+                                  char why[WHY_MAX])
+{
+    char have[UUID_TEXT_MAX], want[UUID_TEXT_MAX];
+
+    if (uuid_is_zero(wanted) || uuid_equal(wanted, &identity->fsid))
+        return 0;
+    snprintf(why, WHY_MAX, "belongs to another cluster: its fsid is %s, ours is %s",
+             uuid_format(&identity->fsid, have), uuid_format(wanted, want));
+    return -EXDEV;
+}
+
 static int mon_load(struct mon *mon, const struct mon_options *options, char why[WHY_MAX])
 {
     int rc = identity_read(mon->env, &mon->identity, why);
 
+    if (rc == 0)
+        rc = identity_check_cluster(&mon->identity, &options->fsid, why);
     if (rc == 0)
         rc = identity_adopt(mon, options->name, why);
     if (rc != 0)
@@ -442,11 +457,6 @@ const struct cluster_map *mon_map(const struct mon *mon)
 bool mon_is_leader(const struct mon *mon)
 {
     return consensus_leading(mon->consensus);
-}
-
-struct uuid mon_fsid(const struct mon *mon)
-{
-    return mon->identity.fsid;
 }
 
 const struct auth_provider *mon_auth(struct mon *mon)

@@ -25,6 +25,7 @@ struct mon_mkfs_options {
 
 struct mon_options {
     const char *name;
+    struct uuid fsid;                  /* What the data directory must belong to; zero: anything. */
     uint32_t election_timeout_ms;      /* 0: default */
     uint32_t heartbeat_ms;             /* 0: default */
     uint32_t osd_down_out_seconds;     /* A down OSD is marked out after this; 0: never. */
@@ -49,7 +50,7 @@ int mon_mkfs(struct env *env, const struct mon_mkfs_options *options, char why[2
 
 /*
  * Loads the data directory and joins its quorum: listens on this monitor's address of the map.
- * Errors are explained in `why`.
+ * Errors are explained in `why`; -EXDEV: the data belong to another cluster.
  */
 int mon_create(struct env *env, const struct mon_options *options, struct mon **out,
                char why[256]) MUST_CHECK;
@@ -64,8 +65,6 @@ void mon_abandon(struct mon *mon);
 /* The latest committed map that this monitor has applied. Valid until the next event. */
 const struct cluster_map *mon_map(const struct mon *mon);
 bool mon_is_leader(const struct mon *mon);
-/* The cluster that the data directory belongs to. */
-struct uuid mon_fsid(const struct mon *mon);
 
 /*
  * How the world authenticates this monitor's peers: the monitors' shared key, and the database.
