@@ -603,6 +603,8 @@ static void torture(uint64_t seed)
     uint32_t at = 0;
 
     world->options.snapshot_entries = 16;
+    for (uint32_t i = 0; i < 3; i++)
+        sim_node_disk(world->mons[i].node, (1 + sim_below(world->sim, 20)) * MSEC_NS / 2);
     for (int step = 0; step < 400; step++) {
         world_run_ms(world, 50 + sim_below(world->sim, 100));
         if (admin->session == NULL || sim_chance(world->sim, 20)) {
