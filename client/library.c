@@ -140,12 +140,12 @@ static int read_key(struct limpet_cluster *c, struct auth_secret *secret)
 
 static int read_limits(struct limpet_cluster *c, struct client_options *options, char why[256])
 {
-    uint64_t mon_timeout_ns, ops;
+    uint64_t ops;
     int rc = config_get_duration(c->config, "connect_timeout", &options->connect_timeout_ns, why);
     if (rc == 0)
         rc = config_get_duration(c->config, "rados_osd_op_timeout", &options->op_timeout_ns, why);
     if (rc == 0)
-        rc = config_get_duration(c->config, "rados_mon_op_timeout", &mon_timeout_ns, why);
+        rc = config_get_duration(c->config, "rados_mon_op_timeout", &c->command_timeout_ns, why);
     if (rc == 0)
         rc = config_get_u64(c->config, "client_max_bytes_in_flight", &c->bytes_max, why);
     if (rc == 0)
@@ -199,10 +199,9 @@ static void connected(void *ctx, int error)
     loop_done(connecting->cluster, &connecting->waiter);
 }
 
-static int explain_connect_failure(struct limpet_cluster *c, const struct client_options *options,
-                                   int error)
+static int explain_connect_failure(struct limpet_cluster *c, const char *details,
+                                   const struct client_options *options, int error)
 {
-    const char *details = client_connect_error(c->client);
     char name[ENTITY_TEXT_MAX], fsid[UUID_TEXT_MAX];
     entity_format(&c->name, name);
     switch (error) {
@@ -241,9 +240,8 @@ static int make_world(struct limpet_cluster *c)
 }
 
 /* Ends the client and its world. The lock is held; the driver makes the callbacks. */
-static void unmake_world(struct limpet_cluster *c)
+static void unmake_world(struct limpet_cluster *c, struct client *client)
 {
-    struct client *client = c->client;
     c->client = NULL;
     client_destroy(client);
     loop_stop_driver(c);
@@ -257,32 +255,39 @@ static int connect_with(struct limpet_cluster *c, const struct client_options *o
     int rc = make_world(c);
     if (rc != 0)
         return rc;
-    c->client = client_create(c->env, options);
-    if (c->client == NULL) {
-        unmake_world(c);
+    struct client *client = client_create(c->env, options);
+    if (client == NULL) {
+        unmake_world(c, NULL);
         return cluster_fail(c, -ENOMEM, "%s", error_text(-ENOMEM));
     }
-    env_real_set_auth(c->env, client_auth(c->client));
+    env_real_set_auth(c->env, client_auth(client));
     struct connecting connecting = {.cluster = c};
-    client_connect(c->client, connected, &connecting);
+    client_connect(client, connected, &connecting);
     loop_wait(c, &connecting.waiter);
     rc = connecting.result;
     if (rc != 0) {
-        rc = explain_connect_failure(c, options, rc);
-        unmake_world(c);
+        rc = explain_connect_failure(c, client_connect_error(client), options, rc);
+        unmake_world(c, client);
+        return rc;
     }
-    return rc;
+    /* Only now other threads find a client, which always has a map. */
+    c->client = client;
+    return 0;
 }
 
 int limpet_cluster_connect(struct limpet_cluster *c)
 {
+    struct client_options options = {0};
     pthread_mutex_lock(&c->lock);
     c->error[0] = 0;
-    struct client_options options = {0};
-    int rc = c->client != NULL ? cluster_fail(c, -EISCONN, "connected already")
-                               : read_options(c, &options);
-    if (rc == 0)
-        rc = connect_with(c, &options);
+    int rc;
+    if (c->env != NULL) {
+        rc = cluster_fail(c, -EISCONN, "connected already");
+    } else {
+        rc = read_options(c, &options);
+        if (rc == 0)
+            rc = connect_with(c, &options);
+    }
     sodium_memzero(&options.secret, sizeof options.secret);
     pthread_mutex_unlock(&c->lock);
     return rc;
@@ -294,7 +299,7 @@ void limpet_cluster_destroy(struct limpet_cluster *c)
         return;
     pthread_mutex_lock(&c->lock);
     assert(!loop_on_driver(c) && TAILQ_EMPTY(&c->blocked));
-    unmake_world(c);
+    unmake_world(c, c->client);
     pthread_mutex_unlock(&c->lock);
     config_destroy(c->config);
     loop_fini(c);
@@ -365,7 +370,7 @@ static int run_command(struct limpet_cluster *c, const char *json, const void *i
 {
     struct command_call call = {.cluster = c};
     call.command.json = json;
-    call.command.timeout_ns = timeout_ms * MSEC_NS;
+    call.command.timeout_ns = timeout_ms > 0 ? timeout_ms * MSEC_NS : c->command_timeout_ns;
     call.command.done = command_done;
     if (input_len > MESSAGE_PAYLOAD_MAX)
         return cluster_fail(c, -E2BIG, "the input of a command may have %d bytes at most",

@@ -416,8 +416,8 @@ size_t limpet_buffer_len(const struct limpet_buffer *buffer)
 
 void limpet_buffer_trim(struct limpet_buffer *buffer, size_t len)
 {
-    assert(len <= buffer->slice.len);
-    buffer->slice.len = len;
+    if (len < buffer->slice.len)
+        buffer->slice.len = len;
 }
 
 void limpet_buffer_destroy(struct limpet_buffer *buffer)

@@ -108,7 +108,8 @@ struct limpet_cluster {
 
     pthread_mutex_t lock;
     struct env *env;
-    struct client *client; /* NULL while it is not connected. */
+    struct client *client;       /* NULL while it is not connected. */
+    uint64_t command_timeout_ns; /* 0: the core's. */
 
     /* The loop (L2). */
     bool polling;

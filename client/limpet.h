@@ -142,7 +142,7 @@ LIMPET_API int limpet_cluster_stat(struct limpet_cluster *cluster, struct limpet
  * input (NULL for none) to the monitors. On return - also with an error of the command itself -
  * *output holds output_len bytes and a zero after them, and *status a line for a person; either
  * may be NULL when there is none, or when the caller passed NULL. Release both with limpet_free().
- * timeout_ms 0: the option connect_timeout.
+ * timeout_ms 0: the option rados_mon_op_timeout, or where that is 0 connect_timeout.
  */
 LIMPET_API int limpet_command(struct limpet_cluster *cluster, const char *json, const void *input,
                               size_t input_len, uint32_t timeout_ms, char **output,
@@ -228,7 +228,7 @@ LIMPET_API int limpet_create(struct limpet_pool *pool, const char *name, bool ex
 LIMPET_API struct limpet_buffer *limpet_buffer_create(size_t len);
 LIMPET_API void *limpet_buffer_data(struct limpet_buffer *buffer);
 LIMPET_API size_t limpet_buffer_len(const struct limpet_buffer *buffer);
-/* Only the first len bytes count from now on. */
+/* Only the first len bytes count from now on; a larger number changes nothing. */
 LIMPET_API void limpet_buffer_trim(struct limpet_buffer *buffer, size_t len);
 /* For one that was not handed over. NULL is allowed. */
 LIMPET_API void limpet_buffer_destroy(struct limpet_buffer *buffer);
