@@ -9,6 +9,7 @@ struct faults {
     struct cluster *cluster;
     struct faults_options options;
     struct env_timer next;
+    struct env_timer blackout;
     struct env_timer heal_network;
     struct env_timer heal_disks;
     struct env_timer heal_weights;
@@ -56,6 +57,20 @@ static enum sim_end choose_end(struct faults *f)
 }
 
 /* ---- The faults ---- */
+
+static void set_disk(struct member *member, uint64_t factor)
+{
+    struct cluster *cluster = member->cluster;
+    sim_node_disk(member->node, cluster->options.sync_ns * factor);
+    for (uint32_t i = 0; i < cluster->options.n_osds; i++) {
+        struct cluster_osd *o = &cluster->osds[i];
+        if (member == &o->member) {
+            o->latency_ns = cluster->options.store_latency_ns * factor;
+            if (o->store)
+                store_memory_set_latency(o->store, o->latency_ns);
+        }
+    }
+}
 
 static void osd_dies(struct faults *f)
 {
@@ -105,6 +120,28 @@ static void all_mons_lose_power(struct faults *f)
     uint64_t back = now(f) + below(f, 2 * SEC_NS);
     for (uint32_t i = 0; i < f->cluster->options.n_mons; i++)
         member_end(&f->cluster->mons[i].member, SIM_POWER_CUT, back + below(f, SEC_NS));
+}
+
+/*
+ * Disks become slow, so that much is under way when the power goes; and the OSDs come back so late
+ * one after the other that some may go on without the others.
+ */
+static void blackout_fire(struct env_timer *timer)
+{
+    struct faults *f = container_of(timer, struct faults, blackout);
+    uint64_t apart = 1 + below(f, 10 * SEC_NS);
+    for (uint32_t i = 0; i < f->cluster->options.n_osds; i++)
+        member_end(&f->cluster->osds[i].member, SIM_POWER_CUT,
+                   now(f) + SEC_NS / 10 + below(f, apart));
+}
+
+static void slow_disks_lose_power(struct faults *f)
+{
+    for (uint32_t i = 0; i < f->cluster->options.n_osds; i++)
+        set_disk(&f->cluster->osds[i].member, 1 + below(f, 500));
+    sim_log(f->cluster->sim, "fault", "all disks are slow, before a blackout");
+    sim_timer_arm(f->cluster->sim, &f->blackout, now(f) + below(f, SEC_NS));
+    sim_timer_arm(f->cluster->sim, &f->heal_disks, now(f) + SEC_NS + below(f, 3 * SEC_NS));
 }
 
 static void everything_loses_power(struct faults *f)
@@ -164,20 +201,6 @@ static void network_is_slow(struct faults *f)
     sim_timer_arm(f->cluster->sim, &f->heal_network, now(f) + SEC_NS + below(f, 5 * SEC_NS));
 }
 
-static void set_disk(struct member *member, uint64_t factor)
-{
-    struct cluster *cluster = member->cluster;
-    sim_node_disk(member->node, cluster->options.sync_ns * factor);
-    for (uint32_t i = 0; i < cluster->options.n_osds; i++) {
-        struct cluster_osd *o = &cluster->osds[i];
-        if (member == &o->member) {
-            o->latency_ns = cluster->options.store_latency_ns * factor;
-            if (o->store)
-                store_memory_set_latency(o->store, o->latency_ns);
-        }
-    }
-}
-
 static void disk_is_slow(struct faults *f)
 {
     struct member *member = below(f, 3) == 0 ? choose_mon(f) : choose_osd(f);
@@ -202,8 +225,6 @@ static void osd_goes_out(struct faults *f)
 static void osd_is_isolated(struct faults *f)
 {
     struct member *member = choose_osd(f);
-    if (!f->options.isolate_osds)
-        return;
     sim_log(f->cluster->sim, "fault", "%s is isolated", sim_node_name(member->node));
     isolate(f, member, 1 + (uint32_t)below(f, 2));
     sim_timer_arm(f->cluster->sim, &f->heal_network, now(f) + SEC_NS + below(f, 8 * SEC_NS));
@@ -212,14 +233,36 @@ static void osd_is_isolated(struct faults *f)
 static void osd_sleeps(struct faults *f)
 {
     struct member *member = choose_osd(f);
-    if (!f->options.isolate_osds)
-        return;
     sim_log(f->cluster->sim, "fault", "%s sleeps", sim_node_name(member->node));
     sim_process_pause(member->node, now(f) + below(f, 8 * SEC_NS));
 }
 
+/* It lives, but the monitors are told otherwise. */
+static void osd_is_slandered(struct faults *f)
+{
+    char json[128];
+    uint64_t id = below(f, f->cluster->options.n_osds);
+    snprintf(json, sizeof json, "{\"prefix\": \"osd down\", \"ids\": [\"%" PRIu64 "\"]}", id);
+    cluster_command_send(f->cluster, json);
+}
+
+/* Two halves that do not hear of each other, with clients on both sides. */
+static void world_is_split(struct faults *f)
+{
+    struct member *a, *b;
+    uint64_t side = sim_random(f->cluster->sim);
+    sim_log(f->cluster->sim, "fault", "the world is split");
+    for (uint32_t i = 0; (a = cluster_member(f->cluster, i)); i++) {
+        for (uint32_t j = 0; j < i && (b = cluster_member(f->cluster, j)); j++) {
+            if ((side >> i & 1) != (side >> j & 1))
+                sim_partition(f->cluster->sim, a->node, b->node, true);
+        }
+    }
+    sim_timer_arm(f->cluster->sim, &f->heal_network, now(f) + SEC_NS + below(f, 8 * SEC_NS));
+}
+
 /* Of what the seed may want to see more. */
-enum stress { STRESS_NOTHING, STRESS_OSDS, STRESS_MONS, STRESS_POWER, STRESS_COUNT };
+enum stress { STRESS_NOTHING, STRESS_OSDS, STRESS_MONS, STRESS_POWER, STRESS_COUNT, LIVING_OSDS };
 
 static const struct {
     void (*happen)(struct faults *f);
@@ -230,6 +273,7 @@ static const struct {
     {osd_stops, 8, STRESS_OSDS},
     {two_osds_die, 10, STRESS_OSDS},
     {all_osds_lose_power, 4, STRESS_POWER},
+    {slow_disks_lose_power, 5, STRESS_POWER},
     {mon_dies, 12, STRESS_MONS},
     {mon_stops, 5, STRESS_MONS},
     {leader_dies, 8, STRESS_MONS},
@@ -241,12 +285,16 @@ static const struct {
     {network_is_slow, 6, STRESS_NOTHING},
     {disk_is_slow, 8, STRESS_NOTHING},
     {osd_goes_out, 10, STRESS_OSDS},
-    {osd_is_isolated, 5, STRESS_OSDS},
-    {osd_sleeps, 5, STRESS_OSDS},
+    {osd_is_isolated, 20, LIVING_OSDS},
+    {osd_sleeps, 20, LIVING_OSDS},
+    {osd_is_slandered, 30, LIVING_OSDS},
+    {world_is_split, 30, LIVING_OSDS},
 };
 
 static uint32_t weight_of(const struct faults *f, size_t i)
 {
+    if (kinds[i].stress == LIVING_OSDS)
+        return f->options.isolate_osds ? kinds[i].weight : 0;
     return kinds[i].weight * (f->stress && kinds[i].stress == f->stress ? 4 : 1);
 }
 
@@ -311,6 +359,7 @@ struct faults *faults_create(struct cluster *cluster, const struct faults_option
     f->options = *options;
     f->stress = (uint32_t)below(f, STRESS_COUNT);
     f->next.fire = next_fire;
+    f->blackout.fire = blackout_fire;
     f->heal_network.fire = heal_network_fire;
     f->heal_disks.fire = heal_disks_fire;
     f->heal_weights.fire = heal_weights_fire;
@@ -323,6 +372,7 @@ void faults_end(struct faults *f)
     struct sim *sim = f->cluster->sim;
     struct member *member;
     sim_timer_stop(sim, &f->next);
+    sim_timer_stop(sim, &f->blackout);
     sim_timer_stop(sim, &f->heal_network);
     sim_timer_stop(sim, &f->heal_disks);
     sim_timer_stop(sim, &f->heal_weights);
@@ -343,6 +393,7 @@ void faults_end(struct faults *f)
 void faults_destroy(struct faults *f)
 {
     sim_timer_stop(f->cluster->sim, &f->next);
+    sim_timer_stop(f->cluster->sim, &f->blackout);
     sim_timer_stop(f->cluster->sim, &f->heal_network);
     sim_timer_stop(f->cluster->sim, &f->heal_disks);
     sim_timer_stop(f->cluster->sim, &f->heal_weights);

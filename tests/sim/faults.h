@@ -9,8 +9,8 @@
 struct faults_options {
     uint64_t every_ns; /* Between two faults, on average. */
     /*
-     * Also cut OSDs off from their peers, or stop them for a while, while they live. Their
-     * clients may read what is no longer true until there are read leases.
+     * Also what makes the others take an OSD for dead that lives: it is cut off, sleeps, or is
+     * marked down. Its clients may read what is no longer true until there are read leases.
      */
     bool isolate_osds;
 };

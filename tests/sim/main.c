@@ -39,7 +39,8 @@ static const char usage[] =
     "  --trace          print log lines and messages as they happen\n"
     "  --debug          debug lines as well\n"
     "  --no-faults      nothing goes wrong\n"
-    "  --isolate-osds   also partition and pause OSDs\n"
+    "  --isolate-osds   also faults that make a living OSD look dead\n"
+    "  --no-reads       clients only change objects, until the end\n"
     "  --mons N, --osds N, --clients N\n"
     "  --planted NAME   with a planted bug, which must be found: 0 when it is\n"
     "  --list-planted\n";
@@ -93,6 +94,7 @@ enum option_number {
     OPTION_DEBUG,
     OPTION_NO_FAULTS,
     OPTION_ISOLATE_OSDS,
+    OPTION_NO_READS,
     OPTION_MONS,
     OPTION_OSDS,
     OPTION_CLIENTS,
@@ -136,6 +138,9 @@ static void apply_option(struct program *p, int option)
     case OPTION_ISOLATE_OSDS:
         p->run.isolate_osds = true;
         break;
+    case OPTION_NO_READS:
+        p->run.no_reads = true;
+        break;
     case OPTION_MONS:
         p->run.n_mons = (uint32_t)number(optarg, "--mons");
         break;
@@ -174,6 +179,7 @@ static void parse(struct program *p, int argc, char **argv)
         {"debug", no_argument, NULL, OPTION_DEBUG},
         {"no-faults", no_argument, NULL, OPTION_NO_FAULTS},
         {"isolate-osds", no_argument, NULL, OPTION_ISOLATE_OSDS},
+        {"no-reads", no_argument, NULL, OPTION_NO_READS},
         {"mons", required_argument, NULL, OPTION_MONS},
         {"osds", required_argument, NULL, OPTION_OSDS},
         {"clients", required_argument, NULL, OPTION_CLIENTS},
@@ -207,6 +213,8 @@ static void print_repeat(const struct program *p, uint64_t seed)
         printf(" --no-faults");
     if (p->run.isolate_osds)
         printf(" --isolate-osds");
+    if (p->run.no_reads)
+        printf(" --no-reads");
     if (p->run.n_mons)
         printf(" --mons %u", p->run.n_mons);
     if (p->run.n_osds)

@@ -134,6 +134,7 @@ static void start_workload(struct run *run)
         .n_pools = map->n_pools,
         .n_objects = 8 + (uint32_t)sim_below(run->sim, 24),
         .think_ns = (5 + sim_below(run->sim, 200)) * MSEC_NS,
+        .no_reads = run->options->no_reads,
         .large_in_n = sim_chance(run->sim, 4) ? 100 : 2000,
     };
     for (uint32_t i = 0; i < map->n_pools; i++)

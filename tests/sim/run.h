@@ -13,6 +13,7 @@ struct run_options {
     bool trace;
     bool debug; /* Debug lines of the daemons as well. */
     bool no_faults;
+    bool no_reads;     /* Only changes, until the end. */
     bool isolate_osds; /* See faults.h. */
     uint32_t n_mons;   /* 0: the seed decides. */
     uint32_t n_osds;

@@ -68,7 +68,7 @@ static uint64_t choose_len(struct workload *w, bool large)
 
 static enum history_kind choose_kind(struct workload *w, uint64_t size)
 {
-    uint64_t dice = below(w, 100);
+    uint64_t dice = w->options.no_reads ? 44 + below(w, 56) : below(w, 100);
     if (dice < 38)
         return HISTORY_READ;
     if (dice < 44)

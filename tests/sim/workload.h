@@ -15,6 +15,7 @@ struct workload_options {
     uint64_t pools[CLUSTER_POOLS_MAX];
     uint32_t n_objects;  /* The first few of them are large. */
     uint64_t think_ns;   /* Between an answer and the next operation, on average. */
+    bool no_reads;       /* Before the end. */
     uint32_t large_in_n; /* One in so many operations is on a large object; 0: none. */
 };
 
