@@ -72,6 +72,7 @@ struct mon_peer {
     struct map_mon info;
     struct net_session *out; /* NULL: waiting for the retry timer. */
     bool broken;             /* The connection under it is: nothing is queued. */
+    bool refused;            /* It did not believe us, or we not it, and the log says so. */
     struct env_timer retry;
 };
 

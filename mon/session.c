@@ -110,6 +110,7 @@ void session_send_peer(struct mon *mon, uint64_t id, struct message *message)
 static void peer_opened(struct mon_peer *peer)
 {
     log_debug(peer->mon->env, "monitor reached", "mon=%s", peer->info.name);
+    peer->refused = false;
     consensus_peer_found(peer->mon->consensus, peer->info.id);
     forward_dispatch(peer->mon);
 }
@@ -122,6 +123,11 @@ static void peer_closed(struct mon_peer *peer, int error)
     if (mon->stopping)
         return;
     log_debug(mon->env, "monitor session ended", "mon=%s error=%d", peer->info.name, error);
+    if (error == -EACCES && !peer->refused) {
+        peer->refused = true;
+        log_warn(mon->env, "no authentication between monitors", "mon=%s hint=\"%s\"",
+                 peer->info.name, "both need the same key of mon. in their keyrings");
+    }
     forward_restart(mon);
     if (error == -ECONNREFUSED || error == -ELIMPET_RESET)
         consensus_peer_dead(mon->consensus, peer->info.id);

@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 
-from lib.cluster import (Cluster, case, check, fails, folder, read_file, run, succeeds, wait_until,
+from lib.cluster import (BIN, Cluster, case, check, fails, folder, read_file, run, succeeds, wait_until,
                          write_file)
 
 cluster = Cluster(mons=1, osds=3)
@@ -20,8 +21,9 @@ def edited(name, *changes, base=None):
     for pattern, replacement in changes:
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
         check(count > 0, "%s is not in limpet.conf" % pattern)
-    # Refused daemons must not write to the logs of those that run.
-    text = re.sub(r"^(log|pid) file = .*\n", "", text, flags=re.MULTILINE)
+    # Refused daemons must not touch the logs and pid files of those that run.
+    text = re.sub(r"^pid file = .*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^log file = .+$", "log file = %s/$name.log" % scratch, text, flags=re.MULTILINE)
     return write_file(os.path.join(scratch, name), text.encode())
 
 
@@ -58,10 +60,8 @@ def port_in_use():
 
 @case
 def a_daemon_that_runs_already():
-    result = cluster.daemon("mon.a", conf=edited("again.conf"), timeout=30)
-    check(result.code != 0, "a second mon.a on the same data started: %s" % result)
-    result = cluster.daemon("osd.0", conf=edited("again.conf"), timeout=30)
-    check(result.code != 0, "a second osd.0 on the same data started: %s" % result)
+    for name in ("mon.a", "osd.0"):
+        refused(name, errno.EBUSY, str(cluster.pid(name)), conf=edited("again.conf"))
     cluster.wait_healthy()
 
 
@@ -101,10 +101,11 @@ def no_data_at_all():
 
 @case
 def mkfs_does_not_overwrite():
-    refused("mon.a", errno.EEXIST, "mon.a", options=("--mkfs",), conf=edited("mkfs.conf"))
-    cluster.kill("osd.0")
-    refused("osd.0", errno.EEXIST, "osd.0", options=("--mkfs",), conf=edited("mkfs.conf"))
-    cluster.start_daemon("osd.0")
+    for name in ("mon.a", "osd.0"):
+        refused(name, errno.EBUSY, name, options=("--mkfs",), conf=edited("mkfs.conf"))
+        cluster.kill(name)
+        refused(name, errno.EEXIST, name, options=("--mkfs",), conf=edited("mkfs.conf"))
+        cluster.start_daemon(name)
     cluster.wait_healthy()
     check(cluster.get("data", "there") == b"something", "data were lost to mkfs")
 
@@ -133,6 +134,39 @@ def an_osd_with_a_wrong_key():
     refused("osd.1", errno.ENOENT, "keyring", conf=no_key)
     cluster.start_daemon("osd.1")
     cluster.wait_healthy()
+
+
+@case
+def a_monitor_with_a_wrong_key():
+    """A follower whose mon. key is another one cannot take part, and the others go on without it."""
+    quorum = Cluster(mons=3, osds=1)
+    quorum.start()
+    keyring = os.path.join(scratch, "mon-keyring")
+    shutil.copy(quorum.keyring, keyring)
+    succeeds(quorum.limpet("keyring", "create", "--gen-key", "-n", "mon.", "--cap", "mon", "allow *",
+                           keyring))
+    leader = quorum.leader()
+    victim = next(name for name in ("mon.a", "mon.b") if name != leader)
+    quorum.kill(victim)
+    shutil.rmtree(os.path.join(quorum.path, victim))
+    os.mkdir(os.path.join(quorum.path, victim))
+    conf = edited("mon-key.conf", (r"^keyring = .*$", "keyring = " + keyring), base=quorum)
+    succeeds(quorum.daemon(victim, "--mkfs", conf=conf))
+    impostor = subprocess.Popen(
+        [os.path.join(BIN, "limpet-mon"), "--id", victim.split(".")[1], "--conf", conf],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        quorum.pool("data")
+        for number in range(5):
+            quorum.put("data", "object-%d" % number, b"x")
+        names = quorum.status()["quorum"]["names"]
+        check(victim.split(".")[1] not in names and len(names) == 2, "quorum: %r" % names)
+    finally:
+        impostor.kill()
+        said = impostor.communicate()[1].decode()
+        said += read_file(os.path.join(scratch, victim + ".log")).decode()
+    check("key" in said or "authentic" in said or "denied" in said, "it does not say why: %r" % said)
+    quorum.destroy()
 
 
 @case

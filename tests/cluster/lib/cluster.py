@@ -241,7 +241,7 @@ class Cluster:
 
     def pool(self, name):
         succeeds(self.limpet("pool", "create", name))
-        self.wait_healthy()
+        wait_until("the new pool serves", self.is_clean, 60)
         return name
 
     def put(self, pool, name, data):
@@ -260,15 +260,25 @@ class Cluster:
         except ValueError:
             return None
 
+    def is_clean(self):
+        """Every placement group has all its replicas."""
+        status = self.status_or_none()
+        if not status:
+            return False
+        pgmap = status["pgmap"]
+        clean = sum(state["count"] for state in pgmap["pgs_by_state"]
+                    if state["state_name"] == "active+clean")
+        return 0 < clean == pgmap["num_pgs"]
+
     def is_healthy(self):
+        """HEALTH_OK, and nothing is missing."""
         status = self.status_or_none()
         if not status or status["health"]["status"] != "HEALTH_OK":
             return False
-        osdmap, pgmap = status["osdmap"], status["pgmap"]
-        states = pgmap["pgs_by_state"]
-        clean = sum(state["count"] for state in states if state["state_name"] == "active+clean")
+        osdmap = status["osdmap"]
         return (osdmap["num_up_osds"] == self.osds and osdmap["num_in_osds"] == self.osds
-                and clean == pgmap["num_pgs"] and len(status["quorum"]["names"]) == self.mons)
+                and len(status["quorum"]["names"]) == self.mons
+                and (status["pgmap"]["num_pgs"] == 0 or self.is_clean()))
 
     def wait_healthy(self, timeout=60):
         wait_until("HEALTH_OK, everything up and clean", self.is_healthy, timeout)
