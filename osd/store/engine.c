@@ -19,6 +19,9 @@ enum {
     DISK_MIN_BLOCKS = 16384, /* 64 MiB */
 };
 
+/* Block numbers have 32 bits, and the allocator counts whole parts. */
+#define DISK_MAX_BYTES ((UINT64_C(1) << 32) * BLOCK_BYTES - UINT64_C(4096) * BLOCK_BYTES)
+
 /* ---- What the parts share ---- */
 
 void engine_fail(struct engine *e, int error, const char *why)
@@ -134,7 +137,9 @@ static bool super_valid(const struct super_layout *s, uint64_t disk_size)
     struct super_layout copy = *s;
     super_seal(&copy);
     return s->magic == SUPER_MAGIC && s->crc == copy.crc && s->size <= disk_size &&
-           s->journal_bytes >= JOURNAL_MIN && s->journal_bytes % BLOCK_BYTES == 0 &&
+           s->size % BLOCK_BYTES == 0 && s->size <= DISK_MAX_BYTES &&
+           s->journal_bytes <= s->size / 2 && s->journal_bytes >= JOURNAL_MIN &&
+           s->journal_bytes % BLOCK_BYTES == 0 &&
            s->data_offset == JOURNAL_OFFSET + s->journal_bytes && s->data_offset < s->size &&
            s->tail_offset < s->journal_bytes && s->tail_offset % BLOCK_BYTES == 0;
 }
@@ -191,9 +196,8 @@ int engine_format(struct disk *disk, struct index *index, const struct uuid *uui
     struct mount_io io;
     struct engine e = {.disk = disk};
     uint64_t size = disk->size / BLOCK_BYTES * BLOCK_BYTES;
-    uint64_t most = (UINT64_C(1) << 32) * BLOCK_BYTES;
-    if (size > most)
-        size = most;
+    if (size > DISK_MAX_BYTES)
+        size = DISK_MAX_BYTES;
     if (size / BLOCK_BYTES < DISK_MIN_BLOCKS || journal_bytes < JOURNAL_MIN ||
         JOURNAL_OFFSET + journal_bytes > size / 2)
         return -ENOSPC;
@@ -290,10 +294,14 @@ static int take_pair(struct engine *e, const uint8_t *key, size_t key_len, const
     }
     case KEY_ALLOCATOR: {
         size_t bytes = (size_t)e->allocator.n_parts * 512;
+        if (key_len != 5)
+            return -ELIMPET_CORRUPT;
         memcpy(&part, key + 1, 4);
         size_t at = (size_t)be32toh(part) * ALLOCATOR_PART_BYTES;
-        if (key_len != 5 || at + len > bytes)
+        if (at >= bytes ||
+            len != (bytes - at < ALLOCATOR_PART_BYTES ? bytes - at : ALLOCATOR_PART_BYTES))
             return -ELIMPET_CORRUPT;
+        e->allocator_loaded += len;
         memcpy((uint8_t *)e->allocator.used + at, value, len);
         return 0;
     }
@@ -322,7 +330,10 @@ static int load_kind(struct engine *e, enum index_key kind)
 
 int engine_load_allocator(struct engine *e)
 {
+    e->allocator_loaded = 0;
     int error = load_kind(e, KEY_ALLOCATOR);
+    if (error == 0 && e->allocator_loaded != (size_t)e->allocator.n_parts * 512)
+        error = -ELIMPET_CORRUPT;
     allocator_recount(&e->allocator);
     return error;
 }
@@ -461,7 +472,8 @@ void engine_check_closed(struct engine *e)
 {
     struct journal *j = &e->journal;
     if (!e->closing || e->busy > 0 || e->ctxs > 0 || j->state != JOURNAL_IDLE ||
-        e->checkpoint.step != CHECKPOINT_NONE || e->checkpoint.runs > 0)
+        !LIST_EMPTY(&e->refusals) || e->checkpoint.step != CHECKPOINT_NONE ||
+        e->checkpoint.runs > 0)
         return;
     if (!e->failed && !STAILQ_EMPTY(&j->marks)) {
         checkpoint_start(e);
@@ -542,7 +554,9 @@ int engine_mount_begin(struct engine *e, struct mount_io *io, bool unclean)
     e->super.tail_sequence = e->journal.sequence;
     e->super.tail_record = e->record;
     e->journal.head = e->journal.tail = e->super.tail_offset;
-    return super_write(e, io);
+    /* Both copies: the other one would lead a mount that finds this one damaged past new groups. */
+    error = super_write(e, io);
+    return error < 0 ? error : super_write(e, io);
 }
 
 static int mount(struct engine *e, char why[256])

@@ -166,6 +166,8 @@ struct onode {
     struct chunk **chunks; /* NULL: a hole. */
     uint32_t pins;
     uint32_t writing;           /* Data writes to new places under way: readers wait. */
+    uint64_t direct_record;     /* The last record that wrote some of it to new places. */
+    struct onode *source;       /* While a transaction's needs are found out: see engine_txn.c. */
     struct waiter_list waiters; /* For loading or writing to end. */
     uint64_t memory;
     struct engine *engine;
@@ -215,6 +217,7 @@ struct txn_need {
     uint32_t blocks;   /* New ones. */
     uint32_t deferred; /* Payload blocks. */
     size_t meta;       /* Bytes of its record, at most. */
+    bool clones;       /* Some operation so far is a clone. */
 };
 
 /* A data write to a new place. */
@@ -225,6 +228,8 @@ struct direct_write {
     struct txn_ctx *ctx;
     struct onode *onode;
     struct buf_slice data; /* Reference that keeps the memory. */
+    uint32_t layout;       /* Its place in the record's list. */
+    bool changed;          /* A later operation of its transaction changed the bytes. */
     STAILQ_ENTRY(direct_write) link;
 };
 
@@ -245,6 +250,7 @@ struct txn_ctx {
     bool omap_loaded;
     struct env_work work; /* Loads it. */
     struct onode *omap_of;
+    bool passes_on; /* Renames or clones: its writes may belong to any of its onodes. */
     uint64_t record;
     uint64_t bytes;
     STAILQ_ENTRY(txn_ctx) link;
@@ -345,6 +351,7 @@ enum checkpoint_step {
     CHECKPOINT_PLACING,
     CHECKPOINT_FLUSHING_DATA,
     CHECKPOINT_FLUSHING_INDEX,
+    CHECKPOINT_AWAITING_JOURNAL,
     CHECKPOINT_WRITING_SUPER,
     CHECKPOINT_FLUSHING_SUPER,
 };
@@ -352,7 +359,8 @@ enum checkpoint_step {
 struct checkpoint {
     enum checkpoint_step step;
     struct journal_mark target;
-    bool again; /* Asked for while one was running. */
+    uint64_t settled; /* First record that had not been executed when all was in place. */
+    bool again;       /* Asked for while one was running. */
     struct disk_io io;
     struct iovec iov;
     struct env_work work;
@@ -366,6 +374,8 @@ struct checkpoint {
 
 void place_kick(struct engine *e);
 void checkpoint_start(struct engine *e);
+/* A group has become durable. */
+void checkpoint_journal_moved(struct engine *e);
 int checkpoint_init(struct engine *e) MUST_CHECK;
 void checkpoint_fini(struct engine *e);
 void super_seal(struct super_layout *super);
@@ -430,8 +440,9 @@ struct engine {
     struct checkpoint checkpoint;
     struct freed *freed;
     uint32_t n_freed, freed_at, freed_capacity;
-    uint32_t blocks_freed; /* Waiting in freed. */
-    uint64_t dirty_limit;  /* Deferred bytes above which writers wait. */
+    uint32_t blocks_freed;   /* Waiting in freed. */
+    size_t allocator_loaded; /* Bytes of its stored state, at mount. */
+    uint64_t dirty_limit;    /* Deferred bytes above which writers wait. */
     bool failed;
     int failure;
     bool closing;

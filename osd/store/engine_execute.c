@@ -96,6 +96,45 @@ static void defer_block(struct execution *x, struct onode *o, uint64_t index, ui
     x->e->counters.deferred_blocks++;
 }
 
+/* The transaction's own write of this block to a new place, not yet submitted. */
+static struct direct_write *pending_write(struct execution *x, uint32_t block)
+{
+    struct direct_write *w;
+    STAILQ_FOREACH(w, &x->writes, link)
+    {
+        uint64_t first = w->io.offset >> BLOCK_SHIFT;
+        if (block >= first && block - first < w->io.len >> BLOCK_SHIFT)
+            return w;
+    }
+    return NULL;
+}
+
+/* Changes bytes of a write that the transaction is about to make, in a copy of them. */
+static void change_pending(struct execution *x, struct onode *o, struct direct_write *w,
+                           uint64_t offset, size_t len, const uint8_t *data)
+{
+    uint64_t index = offset / BLOCK_BYTES;
+    uint32_t block = onode_block(o, index);
+    if (!w->changed) {
+        struct buf_slice copy;
+        if (buf_slice_alloc(w->data.len, &copy) < 0) {
+            x->short_of_memory = true;
+            return;
+        }
+        memcpy(copy.data, w->data.data, w->data.len);
+        buf_slice_drop(&w->data);
+        w->data = copy;
+        w->iov.iov_base = copy.data;
+        w->changed = true;
+    }
+    uint8_t *bytes = w->data.data + ((uint64_t)block << BLOCK_SHIFT) - w->io.offset;
+    if (data)
+        memcpy(bytes + offset % BLOCK_BYTES, data, len);
+    else
+        memset(bytes + offset % BLOCK_BYTES, 0, len);
+    map_block(x, o, index, block, block_crc(bytes));
+}
+
 /* Changes part of a block; data NULL writes zeroes. */
 static void change_part(struct execution *x, struct onode *o, uint64_t offset, size_t len,
                         const uint8_t *data)
@@ -106,6 +145,11 @@ static void change_part(struct execution *x, struct onode *o, uint64_t offset, s
     assert(at + len <= BLOCK_BYTES);
     if (old == BLOCK_NONE && !data)
         return;
+    struct direct_write *w = old == BLOCK_NONE ? NULL : pending_write(x, old);
+    if (w && !onode_block_shared(x->e, o, index)) {
+        change_pending(x, o, w, offset, len, data);
+        return;
+    }
     uint8_t *bytes = cache_data_alloc(x->e);
     if (!bytes) {
         x->short_of_memory = true;
@@ -114,6 +158,8 @@ static void change_part(struct execution *x, struct onode *o, uint64_t offset, s
     if (old == BLOCK_NONE) {
         if (len < BLOCK_BYTES)
             memset(bytes, 0, BLOCK_BYTES);
+    } else if (len < BLOCK_BYTES && w) {
+        memcpy(bytes, w->data.data + ((uint64_t)old << BLOCK_SHIFT) - w->io.offset, BLOCK_BYTES);
     } else if (len < BLOCK_BYTES) {
         struct cblock *c = cache_find(x->e, old);
         assert(c);
@@ -135,8 +181,11 @@ static void direct_done(struct disk_io *io)
     buf_slice_drop(&w->data);
     LIST_REMOVE(w, all);
     free(w);
-    if (--o->writing == 0)
-        onode_wake(o);
+    for (uint32_t i = 0; i < ctx->n_onodes; i++) {
+        struct onode *each = ctx->onodes[i]->onode;
+        if ((each == o || ctx->passes_on) && --each->writing == 0)
+            onode_wake(each);
+    }
     journal_direct_done(ctx->engine, ctx, error);
 }
 
@@ -159,6 +208,7 @@ static void write_run(struct execution *x, struct onode *o, uint64_t index, uint
                       uint32_t count, struct buf_slice data)
 {
     struct direct_write *w = calloc(1, sizeof *w);
+    o->direct_record = x->record;
     uint32_t crc = ~crc32_iscsi(data.data, (int)data.len, ~UINT32_C(0));
     if (!w || !add_direct(x, block, count, crc)) {
         free(w);
@@ -171,6 +221,7 @@ static void write_run(struct execution *x, struct onode *o, uint64_t index, uint
     }
     w->ctx = x->ctx;
     w->onode = o;
+    w->layout = x->n_direct - 1;
     w->data = buf_slice_ref(data);
     w->iov = (struct iovec){.iov_base = data.data, .iov_len = data.len};
     w->io = (struct disk_io){.op = DISK_WRITE,
@@ -369,6 +420,8 @@ static void execute_rename(struct execution *x, struct onode *from, struct onode
     if (!from->exists || from == to)
         return;
     execute_remove(x, to);
+    x->ctx->passes_on = true;
+    to->direct_record = from->direct_record;
     to->exists = true;
     to->dirty = true;
     to->flags = from->flags;
@@ -436,6 +489,8 @@ static void execute_clone(struct execution *x, struct onode *from, struct onode 
     if (!from->exists || from == to)
         return;
     execute_remove(x, to);
+    x->ctx->passes_on = true;
+    to->direct_record = from->direct_record;
     make_exist(x, to);
     set_size(x, to, from->size);
     to->flags = from->flags;
@@ -616,6 +671,11 @@ void txn_execute(struct txn_ctx *ctx)
         execute_op(&x, &op);
     for (uint32_t i = 0; i < ctx->n_onodes; i++)
         emit(&x, ctx->onodes[i]->onode);
+    struct direct_write *changed;
+    STAILQ_FOREACH(changed, &x.writes, link)
+    if (changed->changed)
+        x.direct[changed->layout].crc =
+            ~crc32_iscsi(changed->data.data, (int)changed->data.len, ~UINT32_C(0));
     journal_append(e, ctx, x.batch, x.deferred, x.n_deferred, x.direct, x.n_direct);
     free(x.direct);
     e->counters.records++;
@@ -624,7 +684,9 @@ void txn_execute(struct txn_ctx *ctx)
     while (!STAILQ_EMPTY(&x.writes)) {
         struct direct_write *w = STAILQ_FIRST(&x.writes);
         STAILQ_REMOVE_HEAD(&x.writes, link);
-        w->onode->writing++;
+        for (uint32_t i = 0; i < ctx->n_onodes; i++)
+            if (ctx->onodes[i]->onode == w->onode || ctx->passes_on)
+                ctx->onodes[i]->onode->writing++;
         ctx->group->directs++;
         LIST_INSERT_HEAD(&e->direct_writes, w, all);
         disk_submit(e->disk, &w->io);

@@ -223,6 +223,7 @@ static void group_done(struct engine *e)
     unpin_payload(e, g);
     group_reset(g);
     finish_txns(g, e->failed ? e->failure : 0);
+    checkpoint_journal_moved(e);
     if (!e->failed && j->head - j->tail > j->bytes / 2)
         checkpoint_start(e);
     if (!e->failed)
@@ -352,6 +353,7 @@ void journal_kick(struct engine *e)
     j->error = 0;
     j->n_ios = 0;
     uint64_t bytes = group_bytes(g, 0, 0);
+    assert(j->head - j->tail + 2 * bytes <= j->bytes);
     bool pads = j->head % j->bytes + bytes > j->bytes;
     /* One write that nothing else must precede can be its own flush. */
     j->durable = !pads && !g->has_direct && g->n_payload < JOURNAL_IO_IOVS;

@@ -11,11 +11,40 @@
 #include "common/log.h"
 #include "osd/store/engine_txn.h"
 
-enum { RECORD_META_BASE = 4096, CHUNK_META_MAX = 13 + 8 + 1 + CHUNK_BLOCKS * 11 };
+enum {
+    RECORD_META_BASE = 4096,
+    CHUNK_META_MAX = 13 + 8 + 1 + CHUNK_BLOCKS * 11,
+    SHARED_META_MAX = 96, /* Of one block that leaves a shared extent: it is cut, and joined. */
+};
+
+/*
+ * Operations are looked at before any is executed, so a name may by then stand for other content:
+ * after a rename or a clone earlier in the transaction. `source` is the onode whose content it will
+ * be, or NULL for none.
+ */
+static void sources_reset(struct txn_ctx *ctx)
+{
+    for (uint32_t i = 0; i < ctx->n_onodes; i++)
+        ctx->onodes[i]->onode->source = ctx->onodes[i]->onode;
+}
+
+static void sources_follow(struct txn_ctx *ctx, const struct txn_op *op, struct onode *o)
+{
+    if (op->code == TXN_REMOVE)
+        o->source = NULL;
+    if ((op->code != TXN_RENAME && op->code != TXN_CLONE) || !o->source)
+        return;
+    struct onode *to = onode_find(ctx->engine, &op->to);
+    if (to == o)
+        return;
+    to->source = o->source;
+    if (op->code == TXN_RENAME)
+        o->source = NULL;
+}
 
 static const struct chunk *chunk_at(const struct onode *o, uint32_t number)
 {
-    return number < o->n_chunks ? o->chunks[number] : NULL;
+    return o && number < o->n_chunks ? o->chunks[number] : NULL;
 }
 
 uint32_t onode_block(const struct onode *o, uint64_t index)
@@ -118,6 +147,17 @@ static void need_old(struct txn_ctx *ctx, struct onode *o, uint64_t index)
     disk_submit(e->disk, &f->io);
 }
 
+/* Blocks of the range [from, to) that may be in the tree of shared extents. */
+static uint64_t shared_blocks(const struct onode *o, uint64_t from, uint64_t to)
+{
+    uint64_t n = 0;
+    uint64_t last = (to + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS;
+    for (uint64_t number = from / CHUNK_BLOCKS; o && number < last && number < o->n_chunks;
+         number++)
+        n += o->chunks[number] ? (uint32_t)__builtin_popcount(o->chunks[number]->shared) : 0;
+    return n;
+}
+
 static void need_write(struct txn_ctx *ctx, struct onode *o, const struct txn_op *op,
                        struct txn_need *need)
 {
@@ -130,6 +170,7 @@ static void need_write(struct txn_ctx *ctx, struct onode *o, const struct txn_op
     if (c.tail)
         need_old(ctx, o, c.tail_index);
     need->meta += ((to - from) / CHUNK_BLOCKS + 2) * CHUNK_META_MAX;
+    need->meta += shared_blocks(o, from, to) * SHARED_META_MAX;
     for (uint64_t i = from; i < to; i++) {
         bool whole = i >= c.first_whole && i < c.end_whole;
         if (whole && op->code == TXN_ZERO)
@@ -138,10 +179,17 @@ static void need_write(struct txn_ctx *ctx, struct onode *o, const struct txn_op
             need->deferred++;
             need->meta += sizeof(struct deferred_layout);
         }
-        if ((redirect && whole) || onode_block(o, i) == BLOCK_NONE ||
+        /* What the transaction clones is shared by the time it is written to. */
+        if ((redirect && whole) || need->clones || onode_block(o, i) == BLOCK_NONE ||
             onode_block_shared(ctx->engine, o, i))
             need->blocks++;
     }
+}
+
+/* Every block that the object maps may leave the tree. */
+static size_t drop_meta(const struct onode *o)
+{
+    return (size_t)shared_blocks(o, 0, UINT32_MAX) * SHARED_META_MAX;
 }
 
 static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_need *need)
@@ -152,12 +200,21 @@ static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_nee
     struct onode *o = ctx_onode(ctx, &op->object);
     if (op->code == TXN_WRITE || op->code == TXN_ZERO) {
         if (op->len > 0)
-            need_write(ctx, o, op, need);
-    } else if (op->code == TXN_TRUNCATE && op->offset % BLOCK_BYTES != 0 && op->offset < o->size) {
-        need_old(ctx, o, op->offset / BLOCK_BYTES);
-        need->deferred++;
-        need->blocks++;
+            need_write(ctx, o->source, op, need);
+    } else if (op->code == TXN_TRUNCATE) {
+        need->meta += drop_meta(o->source);
+        if (op->offset % BLOCK_BYTES != 0) {
+            need_old(ctx, o->source, op->offset / BLOCK_BYTES);
+            need->deferred++;
+            need->blocks++;
+        }
+    } else if (op->code == TXN_REMOVE) {
+        need->meta += drop_meta(o->source);
+    } else if (op->code == TXN_RENAME || op->code == TXN_CLONE) {
+        need->meta += drop_meta(onode_find(ctx->engine, &op->to));
+        need->clones |= op->code == TXN_CLONE;
     }
+    sources_follow(ctx, op, o);
 }
 
 /* ---- The omap of an object that is cloned ---- */
@@ -252,6 +309,17 @@ static bool must_settle(const struct txn_op *op, const struct onode *o)
     return (op->code == TXN_WRITE || op->code == TXN_ZERO) && op->len > 0 && (c.head || c.tail);
 }
 
+/*
+ * Blocks that were written to new places are compared with their checksum at replay, unless a later
+ * group vouches for them. New content must therefore not be put in place by the same group.
+ */
+static bool in_open_group(const struct engine *e, const struct txn_op *op, const struct onode *o)
+{
+    const struct group *g = e->journal.open;
+    return o && g->n_records > 0 && o->direct_record >= g->first_record &&
+           (op->code == TXN_WRITE || op->code == TXN_ZERO || op->code == TXN_TRUNCATE);
+}
+
 static bool wait_settled(struct txn_ctx *ctx, struct onode *o)
 {
     for (uint32_t i = 0; i < ctx->n_onodes; i++) {
@@ -277,18 +345,23 @@ int txn_find_needs(struct txn_ctx *ctx, struct txn_need *need)
         need->meta +=
             2 * (size_t)o->key_len + o->attrs.len + CHUNK_META_MAX + 256 + (size_t)o->n_chunks * 16;
     }
+    sources_reset(ctx);
     txn_iterate(&it, ctx->txn->ops.data, ctx->txn->ops.len, ctx->txn->data.len);
     while (txn_next(&it, &op) > 0) {
         if (op.code != TXN_PG_SET && op.code != TXN_PG_REMOVE_RANGE) {
             struct onode *o = ctx_onode(ctx, &op.object);
-            if (must_settle(&op, o) && wait_settled(ctx, o))
+            struct onode *source = o->source;
+            if (in_open_group(ctx->engine, &op, source))
+                return -EAGAIN;
+            if (source && must_settle(&op, source) && wait_settled(ctx, source))
                 return 0;
-            int error = op.code == TXN_CLONE ? need_omap(ctx, o) : 0;
+            int error = source && op.code == TXN_CLONE ? need_omap(ctx, source) : 0;
             if (error < 0 || ctx->waiting > 0)
                 return error;
-            if (op.code == TXN_CLONE)
-                need->meta += ctx->omap.len * 2 + o->n_chunks * 2 * CHUNK_META_MAX + o->attrs.len +
-                              (size_t)o->n_chunks * CHUNK_BLOCKS * 16;
+            if (source && op.code == TXN_CLONE)
+                need->meta += ctx->omap.len * 2 + source->n_chunks * 2 * CHUNK_META_MAX +
+                              source->attrs.len +
+                              (size_t)source->n_chunks * CHUNK_BLOCKS * SHARED_META_MAX;
         }
         need_op(ctx, &op, need);
     }

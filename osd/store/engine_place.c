@@ -3,13 +3,17 @@
  *
  * A checkpoint moves the journal's tail:
  *
- *     PLACING -> FLUSHING_DATA -> FLUSHING_INDEX -> WRITING_SUPER -> FLUSHING_SUPER
+ *     PLACING -> FLUSHING_DATA -> FLUSHING_INDEX -> AWAITING_JOURNAL -> WRITING_SUPER
+ *     -> FLUSHING_SUPER
  *
  *  C1  Its target is a group that is durable and in the index. Every deferred block of a record
  *      before the target is in place and flushed, and the index has flushed the record, before the
  *      superblock says so.
  *  C2  Blocks freed by records before the target become usable, and the ring's space reusable, only
  *      when that superblock is durable: until then replay may still put old payload in place.
+ *  C3  A block that a later record overwrites or frees is not put in place: its old content is
+ *      needed no more once that record is durable. All records that were executed when placing
+ *      ended are durable before the superblock is written; until then only the journal has it.
  */
 #include <assert.h>
 #include <errno.h>
@@ -273,6 +277,7 @@ static void step(struct engine *e)
     case CHECKPOINT_PLACING:
         if (c->runs > 0 || place_batch(e, c->target.record))
             return;
+        c->settled = e->record;
         c->step = CHECKPOINT_FLUSHING_DATA;
         submit_flush(e);
         return;
@@ -282,6 +287,10 @@ static void step(struct engine *e)
         env_work(e->env, &c->work);
         return;
     case CHECKPOINT_FLUSHING_INDEX:
+    case CHECKPOINT_AWAITING_JOURNAL:
+        c->step = CHECKPOINT_AWAITING_JOURNAL;
+        if (e->applied + 1 < c->settled)
+            return;
         c->step = CHECKPOINT_WRITING_SUPER;
         write_super(e);
         return;
@@ -295,6 +304,12 @@ static void step(struct engine *e)
     case CHECKPOINT_NONE:
         assert(!"a step ended that was never begun");
     }
+}
+
+void checkpoint_journal_moved(struct engine *e)
+{
+    if (e->checkpoint.step == CHECKPOINT_AWAITING_JOURNAL)
+        step(e);
 }
 
 void checkpoint_start(struct engine *e)

@@ -151,6 +151,25 @@ static int remember_image(struct replay *r, uint32_t block, const uint8_t *data)
     return 0;
 }
 
+/*
+ * What an earlier record put there was freed before the block was written anew. Replay from the
+ * superblock that counts never sees such a pair (E5); from the older one, when that is damaged, it
+ * does.
+ */
+static void forget_images(struct replay *r, const struct record_view *v)
+{
+    for (uint32_t i = 0; r->images && i < v->head.n_direct; i++)
+        for (uint32_t n = 0; n < v->direct[i].count; n++) {
+            uint32_t block = v->direct[i].block + n;
+            struct cblock_image *image;
+            HASH_FIND(hh, r->images, &block, sizeof block, image);
+            if (image) {
+                HASH_DEL(r->images, image);
+                free(image);
+            }
+        }
+}
+
 static int apply_group(struct replay *r, const struct group_layout *g)
 {
     struct decoder d;
@@ -161,6 +180,7 @@ static int apply_group(struct replay *r, const struct group_layout *g)
     for (uint32_t i = 0; i < g->n_records; i++) {
         bool fits = record_next(&d, &v);
         assert(fits);
+        forget_images(r, &v);
         for (uint32_t n = 0; n < v.head.n_deferred; n++, payload += BLOCK_BYTES)
             if (remember_image(r, v.deferred[n].block, payload) < 0)
                 return -ENOMEM;

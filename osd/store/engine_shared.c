@@ -156,7 +156,10 @@ int shared_drop(struct engine *e, uint32_t block, struct encoder *batch, bool *u
 
 int shared_load(struct engine *e, uint32_t block, const struct shared_layout *value)
 {
+    const struct allocator *a = &e->allocator;
     struct shared *s = find_at_or_after(e, block);
+    if (block < a->first || block >= a->n_blocks || value->count > a->n_blocks - block)
+        return -ELIMPET_CORRUPT;
     if (value->count == 0 || value->refs < 2 || (s && s->block < block + value->count))
         return -ELIMPET_CORRUPT;
     return insert(e, block, value->count, value->refs) ? 0 : -ENOMEM;

@@ -32,6 +32,7 @@ static struct txn_ctx *ctx_get(struct engine *e)
     ctx->error = 0;
     ctx->omap_loaded = false;
     ctx->omap_of = NULL;
+    ctx->passes_on = false;
     encoder_init(&ctx->omap);
     e->ctxs++;
     return ctx;
@@ -158,6 +159,7 @@ static int pin_all(struct txn_ctx *ctx)
 struct refused {
     LIST_ENTRY(refused) all;
     struct env_task task;
+    struct engine *engine;
     struct store_txn *txn;
     int error;
 };
@@ -167,9 +169,11 @@ static void refuse_run(struct env_task *task)
     struct refused *r = container_of(task, struct refused, task);
     struct store_txn *txn = r->txn;
     int error = r->error;
+    struct engine *e = r->engine;
     LIST_REMOVE(r, all);
     free(r);
     txn->done(txn, error);
+    engine_check_closed(e);
 }
 
 /* The error arrives by callback like every other. */
@@ -181,6 +185,7 @@ static void refuse(struct engine *e, struct store_txn *txn, int error)
         return;
     }
     r->task.run = refuse_run;
+    r->engine = e;
     r->txn = txn;
     r->error = error;
     LIST_INSERT_HEAD(&e->refusals, r, all);
