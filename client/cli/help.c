@@ -169,7 +169,9 @@ int run_help(struct cli *cli)
     else
         help_overview();
     /* Nothing to do is a mistake, but one that deserves the list. */
-    return cli->n_words == 0 && cli->command == NULL && !cli_has(cli, "help") ? EINVAL : 0;
+    if (cli->n_words == 0 && cli->command == NULL && !cli_has(cli, "help"))
+        return complain(EINVAL, "no command was given");
+    return 0;
 }
 
 int run_version(struct cli *cli)
