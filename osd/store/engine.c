@@ -550,6 +550,7 @@ int engine_mount_begin(struct engine *e, struct mount_io *io, bool unclean)
         return error;
     e->super.flags = clean;
     e->super.mount++;
+    e->super.salt = env_random_u64(e->env);
     e->super.tail_offset = e->replayed_to % e->journal.bytes;
     e->super.tail_sequence = e->journal.sequence;
     e->super.tail_record = e->record;

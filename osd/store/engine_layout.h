@@ -44,7 +44,8 @@ struct ENGINE_PACKED super_layout {
     uint64_t tail_offset;   /* In the ring: where replay starts. */
     uint64_t tail_sequence; /* Of the first group there. */
     uint64_t tail_record;   /* Records before this one are in the index and in place. */
-    uint8_t reserved[3992];
+    uint64_t salt;          /* Random, of this mount: goes into the checksums of its groups. */
+    uint8_t reserved[3984];
     uint32_t unused;
     uint32_t crc; /* crc32c of all before it. */
 };
@@ -53,8 +54,9 @@ static_assert(sizeof(struct super_layout) == BLOCK_BYTES, "super_layout");
 enum super_flags { SUPER_CLEAN = 1 /* The index holds the allocator's state. */ };
 
 /*
- * A group is what one write and one flush made durable. It never wraps around the end of the ring:
- * a header with n_records 0 and PAD set fills the rest.
+ * A group is what one write and one flush made durable. Its payload has checksums in the records;
+ * its own begins with a secret, so that no payload can pass for a group. It never wraps around the
+ * end of the ring: a header with n_records 0 and PAD set fills the rest.
  */
 struct ENGINE_PACKED group_layout {
     uint32_t magic;
@@ -66,7 +68,7 @@ struct ENGINE_PACKED group_layout {
     uint32_t n_records;
     uint32_t meta_bytes; /* Header and records, unpadded. */
     uint32_t n_payload;  /* Blocks that follow the metadata. */
-    uint32_t crc;        /* crc32c of header (crc zero) and records; payload has crcs of its own. */
+    uint32_t crc;        /* crc32c of the mount's salt, header (crc zero) and records. */
 };
 static_assert(sizeof(struct group_layout) == 56, "group_layout");
 

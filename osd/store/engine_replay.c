@@ -54,7 +54,8 @@ static bool group_valid(const struct replay *r, uint64_t position)
         return false;
     header = *g;
     header.crc = 0;
-    uint32_t crc = crc32_iscsi((unsigned char *)&header, sizeof header, ~UINT32_C(0));
+    uint32_t crc =
+        crc32_iscsi((unsigned char *)&header, sizeof header, group_crc_seed(&r->e->super));
     crc = ~crc32_iscsi((unsigned char *)(uintptr_t)(g + 1), (int)(g->meta_bytes - sizeof *g), crc);
     return crc == g->crc;
 }
