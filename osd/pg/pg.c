@@ -578,9 +578,7 @@ static enum config_check check_config(const struct pg *pg, uint64_t config)
 {
     if (config > pg->view.config)
         return CONFIG_NEW;
-    if (config < pg->config_first && !planted(PLANTED_ACCEPT_OLD_CONFIG))
-        return CONFIG_OLD;
-    return CONFIG_FITS;
+    return config < pg->config_first ? CONFIG_OLD : CONFIG_FITS;
 }
 
 static bool from_primary(const struct pg *pg, const struct net_session *session, int32_t from)
@@ -591,6 +589,17 @@ static bool from_primary(const struct pg *pg, const struct net_session *session,
         return false;
     const struct map_osd *osd = map_osd(pg->world->map, from);
     return osd && osd->instance == session->peer.instance;
+}
+
+/* Whether we may do what the message says: G5. */
+static bool is_ours_to_follow(const struct pg *pg, const struct net_session *session, int32_t from,
+                              enum config_check config)
+{
+    bool has_part = pg_is_member(pg, pg->world->self) || pg->state == PG_STATE_LEARNER_WAITING ||
+                    pg->state == PG_STATE_FILLING || pg->state == PG_STATE_FILLED;
+    if (planted(PLANTED_ACCEPT_OLD_CONFIG) && config == CONFIG_OLD)
+        return has_part && !pg_is_primary(pg);
+    return config == CONFIG_FITS && has_part && from_primary(pg, session, from);
 }
 
 static void refuse(struct pg *pg, struct net_session *session, const struct pg_incoming *in,
@@ -617,14 +626,9 @@ static enum pg_verdict receive_downstream(struct pg *pg, struct net_session *ses
                                           const struct pg_incoming *in)
 {
     enum config_check config = check_config(pg, in->config);
-    bool has_part = pg_is_member(pg, pg->world->self) || pg->state == PG_STATE_LEARNER_WAITING ||
-                    pg->state == PG_STATE_FILLING || pg->state == PG_STATE_FILLED;
-    if (config == CONFIG_OLD) {
-        refuse(pg, session, in, -ELIMPET_STALE_CONFIG);
-        return PG_TAKEN;
-    }
-    if (config == CONFIG_NEW || !has_part || !from_primary(pg, session, from)) {
-        if (config == CONFIG_NEW || in->epoch > pg_epoch(pg)) {
+    if (!is_ours_to_follow(pg, session, from, config)) {
+        /* What does not fit may fit a newer map; what is of an older one never will. */
+        if (config == CONFIG_NEW || (config == CONFIG_FITS && in->epoch > pg_epoch(pg))) {
             pg->world->ops->want_map(pg->world->ctx,
                                      in->epoch > in->config ? in->epoch : in->config);
             return PG_HOLD;
