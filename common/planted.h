@@ -30,6 +30,28 @@ enum planted_bug {
     PLANTED_APPEND_NOT_DURABLE,
     /* Client: operations under way are forgotten when their session closes. */
     PLANTED_CLIENT_NO_RESEND,
+    /* Store: a group is acknowledged without a flush. */
+    PLANTED_STORE_SKIP_FLUSH,
+    /* Store: deferred blocks are put in place before their record is durable. */
+    PLANTED_STORE_APPLY_BEFORE_DURABLE,
+    /* Store: the journal is trimmed without flushing the index. */
+    PLANTED_STORE_TRIM_EARLY,
+    /* Store: the journal is trimmed while superseded blocks are in it only. */
+    PLANTED_STORE_SUPERSEDE_EARLY,
+    /* Store: what a disk returns is not compared with its checksum. */
+    PLANTED_STORE_FORGET_CHECKSUM,
+    /* Store: a failed or short write is taken for a good one. */
+    PLANTED_STORE_IGNORE_SHORT_WRITE,
+    /* Store: a failed flush is taken for a good one. */
+    PLANTED_STORE_IGNORE_FLUSH_ERROR,
+    /* Store: a freed block is given out before the journal has forgotten it. */
+    PLANTED_STORE_REUSE_FREED_EARLY,
+    /* Store: replay applies records, but puts no payload in place. */
+    PLANTED_STORE_SKIP_REPLAY_PLACE,
+    /* Store: replay believes that data written to new places have arrived. */
+    PLANTED_STORE_TRUST_DIRECT,
+    /* Store: an overwrite does not look whether its block is shared. */
+    PLANTED_STORE_IGNORE_SHARED,
     PLANTED_END
 };
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/planted.h"
 #include "osd/store/engine_mount.h"
 
 enum {
@@ -59,6 +60,10 @@ void engine_free_blocks(struct engine *e, uint64_t record, uint32_t block, uint3
     struct freed *last = e->n_freed > e->freed_at ? &e->freed[e->n_freed - 1] : NULL;
     for (uint32_t i = 0; i < count; i++)
         cache_forget(e, block + i);
+    if (planted(PLANTED_STORE_REUSE_FREED_EARLY)) {
+        allocator_release(&e->allocator, block, count);
+        return;
+    }
     e->blocks_freed += count;
     if (last && last->record == record && last->extent.block + last->extent.count == block) {
         last->extent.count += count;
@@ -438,6 +443,7 @@ static void engine_free(struct engine *e)
     }
     free(e->freed);
     encoder_fini(&e->scratch_batch);
+    encoder_fini(&e->scratch_late);
     if (e->index)
         e->index->ops->close(e->index);
     if (e->disk)
@@ -449,7 +455,7 @@ static void close_run(struct env_task *task)
 {
     struct engine *e = container_of(task, struct engine, close_task);
     struct mount_io io;
-    if (e->pump_task.queued) {
+    if (e->pump_task.queued || e->save_task.queued) {
         env_defer(e->env, &e->close_task); /* Nobody may hold a task of freed memory. */
         return;
     }
@@ -595,11 +601,13 @@ struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *
     TAILQ_INIT(&e->cache.clean);
     TAILQ_INIT(&e->cache.dirty);
     TAILQ_INIT(&e->onode_lru);
+    TAILQ_INIT(&e->unsaved);
     TAILQ_INIT(&e->runs);
     STAILQ_INIT(&e->queue);
     STAILQ_INIT(&e->ctx_pool);
     STAILQ_INIT(&e->journal.marks);
     encoder_init(&e->scratch_batch);
+    encoder_init(&e->scratch_late);
     set_limits(e);
     if (journal_init(e) < 0 || checkpoint_init(e) < 0) {
         engine_abandon(&e->store);

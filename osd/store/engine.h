@@ -96,6 +96,10 @@ enum cblock_state {
     CBLOCK_DETACHED, /* Superseded or freed; lives until its last pin goes. */
 };
 
+struct free_data {
+    struct free_data *next;
+};
+
 /* The data never change: an overwrite makes a new cblock and detaches this one. */
 struct cblock {
     UT_hash_handle hh;
@@ -114,9 +118,10 @@ struct block_cache {
     struct cblock_list clean;
     struct cblock_list dirty;
     uint32_t n_clean, n_dirty, n_detached;
-    uint64_t limit_bytes; /* Of all blocks; clean ones are dropped to stay below. */
-    uint8_t **free_data;
-    uint32_t n_free_data, free_capacity;
+    uint64_t limit_bytes;        /* Of all blocks; clean ones are dropped to stay below. */
+    struct free_data *free_data; /* Memory of blocks that nobody uses. */
+    uint8_t **slabs;
+    uint32_t n_slabs;
 };
 
 uint8_t *cache_data_alloc(struct engine *e);
@@ -139,6 +144,12 @@ struct chunk {
     uint32_t crc[CHUNK_BLOCKS];
     uint32_t shared; /* A bit a block. */
     bool dirty;      /* Changed by the transaction being executed. */
+    bool unsaved;    /* Newer than the index. */
+};
+
+/* Chunk numbers first .. end - 1; empty when end is 0. */
+struct chunk_range {
+    uint32_t first, end;
 };
 
 struct waiter {
@@ -154,7 +165,13 @@ struct onode {
     bool loading;
     int error; /* Of the load; it is tried again at the next use. */
     bool exists;
-    bool dirty; /* Changed by the transaction being executed. */
+    bool dirty;           /* Changed by the transaction being executed. */
+    bool listed;          /* The index has a record of it. */
+    bool unsaved;         /* Its record in the index is old; on e->unsaved, and pinned. */
+    uint64_t saved_until; /* While unsaved: the first record whose changes the index may lack. */
+    uint64_t last_record; /* Newest record that changed it. */
+    struct chunk_range dirty_chunks, unsaved_chunks; /* Hold all chunks that are so. */
+    TAILQ_ENTRY(onode) unsaved_link;
     uint8_t flags;
     uint64_t pool;
     uint64_t nid;
@@ -194,6 +211,12 @@ void onode_wake(struct onode *o);
 struct chunk *onode_chunk(struct engine *e, struct onode *o, uint32_t number);
 /* Drops all content and attributes from memory: as an object that does not exist. */
 void onode_clear(struct engine *e, struct onode *o);
+/* Widens the range to hold the chunk. */
+void chunk_range_add(struct chunk_range *range, uint32_t number);
+/* The onode is newer than the index since this record. */
+void onode_mark_unsaved(struct engine *e, struct onode *o, uint64_t record);
+/* Puts what the index lacks into the batch. */
+void onode_save(struct engine *e, struct onode *o, struct encoder *batch);
 void onode_encode(const struct onode *o, struct encoder *value);
 void chunk_encode(const struct chunk *c, struct encoder *value);
 int chunk_decode(struct decoder *d, uint32_t n_blocks, struct chunk *c) MUST_CHECK;
@@ -328,8 +351,12 @@ uint32_t journal_payload_max(const struct journal *j);
 size_t journal_meta_max(const struct journal *j);
 /* Whether the open group and the ring have room for a record of this size. */
 bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload);
+/*
+ * The record holds both batches; the index gets only the first when the group is durable, and what
+ * the second says by a checkpoint.
+ */
 void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder *batch,
-                    struct cblock **deferred, uint32_t n_deferred,
+                    const struct encoder *late, struct cblock **deferred, uint32_t n_deferred,
                     const struct direct_layout *direct, uint32_t n_direct);
 /* Starts to make the open group durable unless another is under way. */
 void journal_kick(struct engine *e);
@@ -350,6 +377,8 @@ enum checkpoint_step {
     CHECKPOINT_NONE,
     CHECKPOINT_PLACING,
     CHECKPOINT_FLUSHING_DATA,
+    CHECKPOINT_SAVING,
+    CHECKPOINT_SETTLING,
     CHECKPOINT_FLUSHING_INDEX,
     CHECKPOINT_AWAITING_JOURNAL,
     CHECKPOINT_WRITING_SUPER,
@@ -373,6 +402,8 @@ struct checkpoint {
 };
 
 void place_kick(struct engine *e);
+/* A group is in the index: goes on with a checkpoint that waited for it. */
+void checkpoint_settled(struct engine *e);
 void checkpoint_start(struct engine *e);
 /* A group has become durable. */
 void checkpoint_journal_moved(struct engine *e);
@@ -417,6 +448,7 @@ struct engine {
     struct block_cache cache;
     struct onode *onodes;
     struct onode_list onode_lru;
+    struct onode_list unsaved; /* By saved_until. */
     uint64_t onode_memory;
     uint64_t onode_limit;
     struct pool_stat *pools;
@@ -429,6 +461,7 @@ struct engine {
     struct txn_queue ctx_pool;
     struct env_task pump_task;
     struct env_task close_task;
+    struct env_task save_task;
     /* Everything that a request under way has allocated, so that a crash can be simulated. */
     LIST_HEAD(, fetch) fetches;
     LIST_HEAD(, refused) refusals;
@@ -453,6 +486,7 @@ struct engine {
     void *closed_ctx;
     struct engine_counters counters;
     struct encoder scratch_batch;
+    struct encoder scratch_late;
 };
 
 static inline struct engine *engine_of(struct store *store)

@@ -21,13 +21,20 @@ struct execution {
     struct engine *e;
     struct txn_ctx *ctx;
     uint64_t record;
-    struct encoder *batch;
+    struct encoder *batch; /* For the index at once. */
+    struct encoder *late;  /* What a checkpoint will save. */
     uint32_t n_deferred, n_direct, direct_capacity;
     struct cblock *deferred[GROUP_PAYLOAD_MAX];
     struct direct_layout *direct;
     STAILQ_HEAD(, direct_write) writes;
     bool short_of_memory;
 };
+
+static void chunk_changed(struct onode *o, struct chunk *c, uint32_t number)
+{
+    c->dirty = true;
+    chunk_range_add(&o->dirty_chunks, number);
+}
 
 static void drop_block(struct execution *x, struct onode *o, uint32_t block, bool shared)
 {
@@ -53,7 +60,7 @@ static void unmap(struct execution *x, struct onode *o, uint64_t index)
     c->block[bit] = BLOCK_NONE;
     c->crc[bit] = 0;
     c->shared &= ~(UINT32_C(1) << bit);
-    c->dirty = true;
+    chunk_changed(o, c, (uint32_t)(index / CHUNK_BLOCKS));
 }
 
 static void map_block(struct execution *x, struct onode *o, uint64_t index, uint32_t block,
@@ -72,7 +79,7 @@ static void map_block(struct execution *x, struct onode *o, uint64_t index, uint
         engine_pool(x->e, o->pool)->dirty = true;
     }
     c->crc[bit] = crc;
-    c->dirty = true;
+    chunk_changed(o, c, (uint32_t)(index / CHUNK_BLOCKS));
 }
 
 /* One block of new content, through the journal: in place, or at a new place if it has none. */
@@ -414,6 +421,26 @@ static void execute_attr(struct execution *x, struct onode *o, const struct txn_
     o->attrs = attrs;
 }
 
+/* Chunks that the index lacks follow their object to another name: it learns of them now. */
+static void save_chunks(struct execution *x, struct onode *o)
+{
+    for (uint32_t n = 1; n < o->n_chunks; n++)
+        if (o->chunks[n] && o->chunks[n]->unsaved) {
+            struct encoder value;
+            uint8_t key[13];
+            encoder_init(&value);
+            chunk_encode(o->chunks[n], &value);
+            chunk_key(o->nid, n, key);
+            if (value.len > 1)
+                index_batch_put(x->batch, key, sizeof key, value.data, value.len);
+            else
+                index_batch_remove(x->batch, key, sizeof key);
+            x->short_of_memory |= value.failed;
+            encoder_fini(&value);
+            o->chunks[n]->unsaved = false;
+        }
+}
+
 /* `to` takes over what `from` is; blocks and chunk records stay where they are. */
 static void execute_rename(struct execution *x, struct onode *from, struct onode *to)
 {
@@ -429,6 +456,10 @@ static void execute_rename(struct execution *x, struct onode *from, struct onode
     to->size = from->size;
     to->info_len = from->info_len;
     memcpy(to->info, from->info, from->info_len);
+    save_chunks(x, from);
+    from->listed = false; /* Its removal and the new name are told at once. */
+    to->listed = false;
+    index_batch_remove(x->batch, from->key, from->key_len);
     struct encoder no_attrs = to->attrs;
     to->attrs = from->attrs;
     from->attrs = no_attrs;
@@ -437,6 +468,8 @@ static void execute_rename(struct execution *x, struct onode *from, struct onode
     uint64_t moved = from->memory - sizeof *from - from->key_len;
     to->memory += moved;
     x->e->onode_memory += moved;
+    to->dirty_chunks = from->dirty_chunks;
+    from->dirty_chunks = from->unsaved_chunks = (struct chunk_range){0};
     from->chunks = NULL;
     from->n_chunks = 0;
     onode_clear(x->e, from);
@@ -503,6 +536,8 @@ static void execute_clone(struct execution *x, struct onode *from, struct onode 
     x->e->onode_memory += from->attrs.len;
     for (uint32_t n = 0; n < from->n_chunks; n++) {
         struct chunk *copy = from->chunks[n] ? onode_chunk(x->e, to, n) : NULL;
+        chunk_range_add(&from->dirty_chunks, n);
+        chunk_range_add(&to->dirty_chunks, n);
         if (from->chunks[n] && (!copy || share_chunk(x, to, from->chunks[n], copy) < 0)) {
             x->short_of_memory = true;
             return;
@@ -616,39 +651,54 @@ static void execute_op(struct execution *x, const struct txn_op *op)
     }
 }
 
-/* Puts the changed records of an onode into the batch. */
+/*
+ * Puts the changed records of an onode into the record. The index learns at once that an object
+ * exists or does not, for listings; the rest waits for a checkpoint, which saves many changes of an
+ * onode at the price of one.
+ */
 static void emit(struct execution *x, struct onode *o)
 {
-    struct encoder *batch = x->batch;
     struct encoder value;
+    bool changed = o->dirty;
     encoder_init(&value);
-    if (o->exists && o->n_chunks > 0 && o->chunks[0] && o->chunks[0]->dirty) {
-        o->dirty = true;
-        o->chunks[0]->dirty = false;
-    }
+    o->dirty |= o->exists && o->n_chunks > 0 && o->chunks[0] && o->chunks[0]->dirty;
     if (o->dirty && o->exists) {
         onode_encode(o, &value);
-        index_batch_put(batch, o->key, o->key_len, value.data, value.len);
+        index_batch_put(o->listed ? x->late : x->batch, o->key, o->key_len, value.data, value.len);
+        changed = true;
+        o->listed = true;
     } else if (o->dirty) {
-        index_batch_remove(batch, o->key, o->key_len);
+        index_batch_remove(x->batch, o->key, o->key_len);
+        o->listed = false;
     }
-    for (uint32_t n = 1; n < o->n_chunks; n++) {
-        struct chunk *c = o->chunks[n];
+    if (o->n_chunks > 0 && o->chunks[0])
+        o->chunks[0]->dirty = false;
+    struct chunk_range range = o->dirty_chunks;
+    o->dirty_chunks = (struct chunk_range){0};
+    for (uint32_t n = range.first; n < range.end; n++) {
+        struct chunk *c = n > 0 && n < o->n_chunks ? o->chunks[n] : NULL;
         uint8_t key[13];
         if (!c || !c->dirty)
             continue;
+        chunk_range_add(&o->unsaved_chunks, n);
         encoder_reset(&value);
         chunk_encode(c, &value);
         chunk_key(o->nid, n, key);
         if (value.len > 1)
-            index_batch_put(batch, key, sizeof key, value.data, value.len);
+            index_batch_put(x->late, key, sizeof key, value.data, value.len);
         else
-            index_batch_remove(batch, key, sizeof key);
+            index_batch_remove(x->late, key, sizeof key);
         c->dirty = false;
+        c->unsaved = true;
+        changed = true;
     }
     x->short_of_memory |= value.failed;
     encoder_fini(&value);
     o->dirty = false;
+    if (!changed)
+        return;
+    o->last_record = x->record;
+    onode_mark_unsaved(x->e, o, x->record);
 }
 
 void txn_execute(struct txn_ctx *ctx)
@@ -660,6 +710,8 @@ void txn_execute(struct txn_ctx *ctx)
     x.ctx = ctx;
     x.record = ctx->record = e->record++;
     x.batch = &e->scratch_batch;
+    x.late = &e->scratch_late;
+    encoder_reset(x.late);
     x.direct = NULL;
     x.short_of_memory = false;
     STAILQ_INIT(&x.writes);
@@ -676,10 +728,10 @@ void txn_execute(struct txn_ctx *ctx)
     if (changed->changed)
         x.direct[changed->layout].crc =
             ~crc32_iscsi(changed->data.data, (int)changed->data.len, ~UINT32_C(0));
-    journal_append(e, ctx, x.batch, x.deferred, x.n_deferred, x.direct, x.n_direct);
+    journal_append(e, ctx, x.batch, x.late, x.deferred, x.n_deferred, x.direct, x.n_direct);
     free(x.direct);
     e->counters.records++;
-    if (x.short_of_memory || x.batch->failed)
+    if (x.short_of_memory || x.batch->failed || x.late->failed)
         engine_fail(e, -ENOMEM, "out of memory while executing a transaction");
     while (!STAILQ_EMPTY(&x.writes)) {
         struct direct_write *w = STAILQ_FIRST(&x.writes);

@@ -2,9 +2,13 @@
  * The journal: a ring of groups, each made durable by one write and one flush.
  *
  *  J1  A transaction is acknowledged only after the flush that covers its group and its data
- * writes. J2  One group is under way at a time; what arrives meanwhile forms the next. There is no
- * timer. J3  The ring is reused only after a durable superblock has moved the tail beyond. J4  The
- * index gets a record only after its group is durable, in order.
+ *      writes.
+ *
+ *  J2  One group is under way at a time; what arrives meanwhile forms the next. There is no timer.
+ *
+ *  J3  The ring is reused only after a durable superblock has moved the tail beyond.
+ *
+ *  J4  The index learns nothing of a record before its group is durable.
  */
 #include <assert.h>
 #include <endian.h>
@@ -14,6 +18,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/planted.h"
 #include "osd/store/engine.h"
 
 static uint64_t aligned(uint64_t bytes)
@@ -109,14 +114,14 @@ bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload)
 }
 
 void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder *batch,
-                    struct cblock **deferred, uint32_t n_deferred,
+                    const struct encoder *late, struct cblock **deferred, uint32_t n_deferred,
                     const struct direct_layout *direct, uint32_t n_direct)
 {
     struct group *g = e->journal.open;
     struct record_layout record = {.magic = RECORD_MAGIC,
                                    .n_deferred = n_deferred,
                                    .n_direct = n_direct,
-                                   .batch_bytes = (uint32_t)batch->len,
+                                   .batch_bytes = (uint32_t)(batch->len + late->len),
                                    .record = ctx->record};
     if (g->n_records++ == 0)
         g->first_record = ctx->record;
@@ -130,6 +135,8 @@ void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder 
     if (n_direct > 0)
         encode_bytes(&g->meta, direct, n_direct * sizeof *direct);
     encode_bytes(&g->meta, batch->data, batch->len);
+    if (late->len > 0)
+        encode_bytes(&g->meta, late->data, late->len);
     encode_bytes(&g->batch, batch->data, batch->len);
     ctx->group = g;
     STAILQ_INSERT_TAIL(&g->txns, ctx, link);
@@ -138,7 +145,8 @@ void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder 
 }
 
 /*
- * The last record of every group: the sums of pools and the state. They change with every
+ * The last record of every group: the sums of pools, and the state, which the index gets at
+ * checkpoints only. They change with every
  * transaction, and once a group is enough, since a group is durable whole or not at all.
  */
 static void append_state(struct engine *e)
@@ -160,6 +168,7 @@ static void append_state(struct engine *e)
             index_batch_remove(batch, key, sizeof key);
         p->dirty = false;
     }
+    encode_bytes(&g->batch, batch->data, batch->len);
     struct record_layout record = {.magic = RECORD_MAGIC, .record = e->record++};
     struct state_layout state = {.record = record.record, .next_nid = e->next_nid};
     uint8_t key = KEY_STATE;
@@ -168,7 +177,6 @@ static void append_state(struct engine *e)
     g->n_records++;
     encode_bytes(&g->meta, &record, sizeof record);
     encode_bytes(&g->meta, batch->data, batch->len);
-    encode_bytes(&g->batch, batch->data, batch->len);
     if (g->meta.failed || g->batch.failed)
         engine_fail(e, -ENOMEM, "out of memory for the journal");
 }
@@ -224,6 +232,7 @@ static void group_done(struct engine *e)
     group_reset(g);
     finish_txns(g, e->failed ? e->failure : 0);
     checkpoint_journal_moved(e);
+    checkpoint_settled(e);
     if (!e->failed && j->head - j->tail > j->bytes / 2)
         checkpoint_start(e);
     if (!e->failed)
@@ -237,7 +246,7 @@ static void flush_done(struct disk_io *io)
     struct journal_io *jio = container_of(io, struct journal_io, io);
     struct journal *j = &jio->engine->journal;
     assert(j->state == JOURNAL_FLUSHING);
-    if (io->error)
+    if (io->error && !planted(PLANTED_STORE_IGNORE_FLUSH_ERROR))
         j->error = io->error;
     group_done(jio->engine);
 }
@@ -253,7 +262,7 @@ static void written(struct engine *e)
         return;
     }
     e->counters.flushes++;
-    if (j->durable) {
+    if (j->durable || planted(PLANTED_STORE_SKIP_FLUSH)) {
         group_done(e);
         return;
     }
@@ -267,7 +276,7 @@ static void write_done(struct disk_io *io)
 {
     struct journal_io *jio = container_of(io, struct journal_io, io);
     struct journal *j = &jio->engine->journal;
-    if (io->error)
+    if (io->error && !planted(PLANTED_STORE_IGNORE_SHORT_WRITE))
         j->error = io->error;
     j->n_ios--;
     written(jio->engine);
@@ -392,7 +401,9 @@ void journal_kick(struct engine *e)
         uint64_t before = position;
         for (uint32_t i = at; i < at + n; i++)
             position += j->iov[i].iov_len;
-        submit_write(e, j->durable ? DISK_WRITE_DURABLE : DISK_WRITE, before, &j->iov[at], n);
+        submit_write(
+            e, j->durable && !planted(PLANTED_STORE_SKIP_FLUSH) ? DISK_WRITE_DURABLE : DISK_WRITE,
+            before, &j->iov[at], n);
         at += n;
     }
     j->head += bytes;

@@ -250,6 +250,7 @@ int object_decode(const void *data, size_t len, uint32_t n_blocks, struct onode 
     if (o->attrs.failed || (count_extents(&first) > 0 && !set_chunk(o, 0, &first)))
         return -ENOMEM;
     o->exists = true;
+    o->listed = true;
     return 0;
 }
 
@@ -289,6 +290,56 @@ static void destroy(struct engine *e, struct onode *o)
     encoder_fini(&o->loaded);
     free(o->key);
     free(o);
+}
+
+void chunk_range_add(struct chunk_range *range, uint32_t number)
+{
+    if (range->end == 0 || number < range->first)
+        range->first = number;
+    if (number >= range->end)
+        range->end = number + 1;
+}
+
+void onode_mark_unsaved(struct engine *e, struct onode *o, uint64_t record)
+{
+    assert(o->pins > 0);
+    if (o->unsaved)
+        return;
+    o->unsaved = true;
+    o->saved_until = record;
+    o->pins++;
+    TAILQ_INSERT_TAIL(&e->unsaved, o, unsaved_link);
+}
+
+void onode_save(struct engine *e, struct onode *o, struct encoder *batch)
+{
+    struct encoder value;
+    encoder_init(&value);
+    if (o->exists) {
+        onode_encode(o, &value);
+        index_batch_put(batch, o->key, o->key_len, value.data, value.len);
+    }
+    struct chunk_range range = o->unsaved_chunks;
+    o->unsaved_chunks = (struct chunk_range){0};
+    for (uint32_t n = range.first; n < range.end; n++) {
+        struct chunk *c = n > 0 && n < o->n_chunks ? o->chunks[n] : NULL;
+        uint8_t key[13];
+        if (!c || !c->unsaved)
+            continue;
+        encoder_reset(&value);
+        chunk_encode(c, &value);
+        chunk_key(o->nid, n, key);
+        if (value.len > 1)
+            index_batch_put(batch, key, sizeof key, value.data, value.len);
+        else
+            index_batch_remove(batch, key, sizeof key);
+        c->unsaved = false;
+    }
+    batch->failed |= value.failed;
+    encoder_fini(&value);
+    o->unsaved = false;
+    TAILQ_REMOVE(&e->unsaved, o, unsaved_link);
+    onode_unpin(e, o);
 }
 
 struct chunk *onode_chunk(struct engine *e, struct onode *o, uint32_t number)
@@ -500,6 +551,8 @@ void onode_shrink(struct engine *e)
         TAILQ_REMOVE(&e->onode_lru, o, link);
         destroy(e, o);
     }
+    if (e->onode_memory > e->onode_limit && !TAILQ_EMPTY(&e->unsaved))
+        checkpoint_start(e);
 }
 
 void onode_fini(struct engine *e)

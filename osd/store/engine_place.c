@@ -3,8 +3,8 @@
  *
  * A checkpoint moves the journal's tail:
  *
- *     PLACING -> FLUSHING_DATA -> FLUSHING_INDEX -> AWAITING_JOURNAL -> WRITING_SUPER
- *     -> FLUSHING_SUPER
+ *     PLACING -> FLUSHING_DATA -> SAVING -> SETTLING -> FLUSHING_INDEX -> AWAITING_JOURNAL
+ *     -> WRITING_SUPER -> FLUSHING_SUPER
  *
  *  C1  Its target is a group that is durable and in the index. Every deferred block of a record
  *      before the target is in place and flushed, and the index has flushed the record, before the
@@ -22,11 +22,13 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/planted.h"
 #include "osd/store/engine.h"
 
-enum { PLACE_RUNS = 64 };
+enum { PLACE_RUNS = 64, SAVE_ONODES = 64 };
 
 static void step(struct engine *e);
+static int put_state(struct engine *e, struct encoder *batch);
 
 int checkpoint_init(struct engine *e)
 {
@@ -131,7 +133,8 @@ static bool place_batch(struct engine *e, uint64_t before_record)
     uint32_t n = 0;
     struct cblock *c = TAILQ_FIRST(&e->cache.dirty);
     assert(e->checkpoint.runs == 0);
-    while (c && n < PLACE_BATCH_BLOCKS && c->record < before_record && c->record <= e->applied) {
+    while (c && n < PLACE_BATCH_BLOCKS && c->record < before_record &&
+           (c->record <= e->applied || planted(PLANTED_STORE_APPLY_BEFORE_DURABLE))) {
         batch[n++] = c;
         c = TAILQ_NEXT(c, link);
     }
@@ -219,6 +222,26 @@ static void flush_index_done(struct env_work *work)
     step(e);
 }
 
+static void flush_index(struct engine *e)
+{
+    struct checkpoint *c = &e->checkpoint;
+    int error = e->failed ? e->failure : put_state(e, &e->scratch_batch);
+    env_defer(e->env, &e->pump_task); /* It may have waited for us to settle. */
+    if (error < 0) {
+        engine_fail(e, error, "the index refused a batch");
+        c->step = CHECKPOINT_NONE;
+        engine_check_closed(e);
+        return;
+    }
+    c->step = CHECKPOINT_FLUSHING_INDEX;
+    if (planted(PLANTED_STORE_TRIM_EARLY)) {
+        step(e);
+        return;
+    }
+    c->work = (struct env_work){.run = flush_index_run, .done = flush_index_done};
+    env_work(e->env, &c->work);
+}
+
 static void submit_flush(struct engine *e)
 {
     struct checkpoint *c = &e->checkpoint;
@@ -270,6 +293,82 @@ static void completed(struct engine *e)
     engine_check_closed(e);
 }
 
+/* ---- Saving onodes ---- */
+
+static int put_state(struct engine *e, struct encoder *batch)
+{
+    encoder_reset(batch);
+    uint8_t key = KEY_STATE;
+    struct state_layout state = {.record = e->checkpoint.target.record - 1,
+                                 .next_nid = e->next_nid};
+    index_batch_put(batch, &key, 1, &state, sizeof state);
+    return batch->failed ? -ENOMEM : index_apply(e->index, batch);
+}
+
+/*
+ * Saves onodes that records before the target changed, some at a time. One that a record changed
+ * which is not durable yet must wait: the index may never know more than the journal. Returns how
+ * many have to.
+ */
+static uint32_t save_some(struct engine *e, bool *more)
+{
+    struct encoder batch;
+    struct onode *o, *next;
+    uint32_t saved = 0, waiting = 0;
+    encoder_init(&batch);
+    *more = false;
+    for (o = TAILQ_FIRST(&e->unsaved); o && o->saved_until < e->checkpoint.target.record;
+         o = next) {
+        next = TAILQ_NEXT(o, unsaved_link);
+        if (o->last_record > e->applied) {
+            waiting++;
+            continue;
+        }
+        if (saved++ == SAVE_ONODES) {
+            *more = true;
+            break;
+        }
+        onode_save(e, o, &batch);
+    }
+    int error = batch.failed ? -ENOMEM : batch.len > 0 ? index_apply(e->index, &batch) : 0;
+    encoder_fini(&batch);
+    if (error < 0)
+        engine_fail(e, error, "the index refused a batch");
+    return waiting;
+}
+
+static void save_run(struct env_task *task)
+{
+    struct engine *e = container_of(task, struct engine, save_task);
+    step(e);
+}
+
+/* True when the step is over. */
+static bool save(struct engine *e)
+{
+    bool more;
+    uint32_t waiting = save_some(e, &more);
+    if (e->failed)
+        return true;
+    if (more) {
+        e->save_task.run = save_run;
+        env_defer(e->env, &e->save_task);
+        return false;
+    }
+    if (waiting == 0)
+        return true;
+    /* Nothing new is executed until what is under way is durable: one flush. */
+    e->checkpoint.step = CHECKPOINT_SETTLING;
+    return false;
+}
+
+void checkpoint_settled(struct engine *e)
+{
+    if (e->checkpoint.step == CHECKPOINT_SETTLING &&
+        (e->failed || (e->journal.open->n_records == 0 && e->journal.state == JOURNAL_IDLE)))
+        step(e);
+}
+
 /* Takes the next step; called whenever the current one has ended. */
 static void step(struct engine *e)
 {
@@ -288,14 +387,22 @@ static void step(struct engine *e)
         submit_flush(e);
         return;
     case CHECKPOINT_FLUSHING_DATA:
-        c->step = CHECKPOINT_FLUSHING_INDEX;
-        c->work = (struct env_work){.run = flush_index_run, .done = flush_index_done};
-        env_work(e->env, &c->work);
+        c->step = CHECKPOINT_SAVING;
+        if (!save(e)) /* Comes back here, to one of the next two. */
+            return;
+        flush_index(e);
+        return;
+    case CHECKPOINT_SAVING:
+    case CHECKPOINT_SETTLING:
+        c->step = CHECKPOINT_SAVING;
+        if (!save(e))
+            return;
+        flush_index(e);
         return;
     case CHECKPOINT_FLUSHING_INDEX:
     case CHECKPOINT_AWAITING_JOURNAL:
         c->step = CHECKPOINT_AWAITING_JOURNAL;
-        if (e->applied + 1 < c->settled)
+        if (e->applied + 1 < c->settled && !planted(PLANTED_STORE_SUPERSEDE_EARLY))
             return;
         c->step = CHECKPOINT_WRITING_SUPER;
         write_super(e);

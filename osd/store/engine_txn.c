@@ -262,7 +262,8 @@ static int room(struct engine *e, const struct txn_need *need)
 void engine_pump(struct engine *e)
 {
     struct txn_ctx *ctx;
-    while ((ctx = STAILQ_FIRST(&e->queue)) != NULL && ctx->waiting == 0) {
+    while ((ctx = STAILQ_FIRST(&e->queue)) != NULL && ctx->waiting == 0 &&
+           e->checkpoint.step != CHECKPOINT_SETTLING) {
         struct txn_need need;
         int error = e->failed ? e->failure : ctx->error;
         if (error == 0)

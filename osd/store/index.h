@@ -98,6 +98,8 @@ int index_rocksdb_open(const char *path, bool create, uint64_t memory_bytes, str
 struct index_memory_disk;
 struct index_memory_disk *index_memory_disk_create(void) MUST_CHECK;
 void index_memory_disk_destroy(struct index_memory_disk *disk);
+/* Another one with the same pairs. */
+struct index_memory_disk *index_memory_disk_copy(struct index_memory_disk *disk) MUST_CHECK;
 int index_memory_open(struct index_memory_disk *disk, struct index **out) MUST_CHECK;
 
 #endif

@@ -255,6 +255,16 @@ void index_memory_disk_destroy(struct index_memory_disk *disk)
     free(disk);
 }
 
+struct index_memory_disk *index_memory_disk_copy(struct index_memory_disk *disk)
+{
+    struct index_memory_disk *copy = index_memory_disk_create();
+    if (copy && tree_copy(&copy->pairs, &disk->pairs) < 0) {
+        index_memory_disk_destroy(copy);
+        return NULL;
+    }
+    return copy;
+}
+
 int index_memory_open(struct index_memory_disk *disk, struct index **out)
 {
     struct index_memory *m = calloc(1, sizeof *m);
