@@ -35,6 +35,7 @@ enum {
     MACHINE_PGS_PER_OSD = 64,      /* Of one new pool. */
     MACHINE_PGS_PER_OSD_MAX = 200, /* Of all pools, where the system chooses. */
     MACHINE_PG_NUM_MIN = 16,
+    MACHINE_PGS_MAX = 1 << 20,                     /* Of all pools together. */
     MACHINE_OSD_WEIGHT_MIN = MAP_WEIGHT_ONE / 100, /* In CRUSH: 0.01 TiB. */
     MACHINE_WHY_MAX = 192,
 };

@@ -94,6 +94,11 @@ static int pool_fill(const struct cluster_map *map, const struct machine_pool_cr
     pool->min_size = (uint8_t)min_size;
     pool->crush_rule = rule->id;
     pool->pg_num = create->pg_num != 0 ? create->pg_num : choose_pg_num(map, size);
+    uint64_t total = pool->pg_num;
+    for (uint32_t i = 0; i < map->n_pools; i++)
+        total += map->pools[i].pg_num;
+    if (total > MACHINE_PGS_MAX)
+        return refuse(why, -ERANGE, "all pools together would have too many placement groups");
     return 0;
 }
 

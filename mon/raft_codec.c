@@ -210,6 +210,7 @@ struct message *raft_codec_encode(const struct raft_message *message, uint64_t f
 
 /* ---- Decoding ---- */
 
+/* data: of this entry, when it has any; left: how many bytes there are from it on. */
 static int decode_entry(const Limpet__Wire__RaftEntry *wire, uint64_t term_min, uint64_t term_max,
                         const uint8_t *data, uint64_t left)
 {
@@ -217,7 +218,7 @@ static int decode_entry(const Limpet__Wire__RaftEntry *wire, uint64_t term_min, 
         return -EBADMSG;
     if (wire->type != RAFT_COMMAND && wire->type != RAFT_BARRIER && wire->type != RAFT_CHANGE)
         return -EBADMSG;
-    if (wire->type == RAFT_CHANGE && !configuration_readable(data, wire->len))
+    if (wire->type == RAFT_CHANGE && (wire->len == 0 || !configuration_readable(data, wire->len)))
         return -EBADMSG;
     return 0;
 }
@@ -233,8 +234,8 @@ static int decode_entries(const Limpet__Wire__RaftMessage *wire, const struct bu
     if (wire->n_entries > RAFT_CODEC_ENTRIES_MAX)
         return -EBADMSG;
     for (size_t i = 0; i < wire->n_entries; i++) {
-        int rc = decode_entry(wire->entries[i], term, wire->term, payload->data + total,
-                              payload->len - total);
+        const uint8_t *data = payload->len > 0 ? payload->data + total : NULL;
+        int rc = decode_entry(wire->entries[i], term, wire->term, data, payload->len - total);
         if (rc != 0)
             return rc;
         term = wire->entries[i]->term;
