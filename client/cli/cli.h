@@ -9,6 +9,7 @@
  *   rados.c, transfer.c   objects
  *   bench.c     measuring
  *   keyring.c   keyring files
+ *   store.c     tools of the OSD's program
  *
  * Every failure is one line on standard error, by fail(), and an exit status that is an errno.
  */
@@ -213,6 +214,7 @@ int run_pool_rm(struct cli *cli);
 int run_keyring_create(struct cli *cli);
 int run_keyring_list(struct cli *cli);
 int run_rados(struct cli *cli);
+int run_store(struct cli *cli);
 int run_bench_object(struct cli *cli);
 
 /* For help of one command or group, and of everything. */
