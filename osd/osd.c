@@ -99,6 +99,7 @@ static const struct pg_world_ops world_ops = {
     .send = group_send,
     .answer = group_answer,
     .request_done = osd_request_done,
+    .may_read = osd_may_read,
     .add_member = group_add_member,
     .changed = group_changed,
     .want_map = group_want_map,
@@ -321,6 +322,7 @@ int osd_create(struct env *env, const struct osd_options *options, struct store 
     }
     osd->tick.fire = tick_fired;
     osd->tick_due_ns = env_now(env) + osd->heartbeat_ns;
+    osd->reads_timer.fire = osd_reads_fire;
     env_timer_arm(env, &osd->tick, osd->tick_due_ns);
     osd_stats_init(osd);
     load_next(osd);

@@ -3,8 +3,13 @@
  * ours.
  *
  * What clients have under way is bounded: above the limit of a session, or of all together, reading
- * from clients stops, and TCP makes them wait. OSDs are never stopped like that, since others wait
- * for what they have to say; what they may have under way is bounded by their own clients.
+ * from clients stops, and TCP makes them wait. The limit of all stops only those that have more
+ * than their share: requests that cannot be answered now must not keep others' from being read.
+ * OSDs are never stopped like that, since others wait for what they have to say; what they may have
+ * under way is bounded by their own clients.
+ *
+ * Replies are bounded too: how much is read for all requests at a time, and how much waits for
+ * clients that do not take it in. See osd_may_read().
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -26,6 +31,7 @@ void osd_guest_opened(struct osd *osd, struct net_session *session)
     guest->session = session;
     TAILQ_INIT(&guest->requests);
     TAILQ_INSERT_TAIL(&osd->guests, guest, link);
+    osd->n_guests++;
     session->user = guest;
 }
 
@@ -56,6 +62,7 @@ static void guest_free(struct osd *osd, struct osd_guest *guest)
     osd_held_drop(osd, guest->session);
     orphan_requests(osd, guest);
     TAILQ_REMOVE(&osd->guests, guest, link);
+    osd->n_guests--;
     assert(guest->bytes == 0);
     free(guest);
 }
@@ -77,18 +84,81 @@ void osd_guests_close(struct osd *osd, bool close)
     }
 }
 
+/* ---- Replies ---- */
+
+static void resume_reads(struct osd *osd, uint64_t delay_ns)
+{
+    bool sooner =
+        !osd->reads_timer.armed || osd->reads_timer.deadline_ns > env_now(osd->env) + delay_ns;
+    if (pg_reads_wait(&osd->world) && !osd->closing && sooner)
+        env_timer_after(osd->env, &osd->reads_timer, delay_ns);
+}
+
+void osd_reads_fire(struct env_timer *timer)
+{
+    struct osd *osd = container_of(timer, struct osd, reads_timer);
+    if (osd->closing || osd->failed)
+        return;
+    pg_reads_resume(&osd->world);
+    resume_reads(osd, OSD_READS_NS);
+}
+
+static void count_replies(struct osd *osd)
+{
+    uint64_t now = env_now(osd->env);
+    const struct osd_guest *guest;
+    if (now - osd->replies_counted_ns < OSD_REPLIES_COUNT_NS)
+        return;
+    osd->replies_counted_ns = now;
+    osd->replies_bytes = 0;
+    TAILQ_FOREACH(guest, &osd->guests, link)
+    osd->replies_bytes += guest->session->queued_bytes;
+}
+
+static bool has_room(struct osd *osd, const struct osd_guest *guest, uint64_t bytes)
+{
+    size_t queued = guest->session->queued_bytes;
+    if (osd->reading_bytes >= OSD_READING_BYTES_MAX || queued >= OSD_REPLIES_SESSION_MAX)
+        return false;
+    if (osd->replies_bytes >= OSD_REPLIES_BYTES_MAX)
+        count_replies(osd);
+    return osd->replies_bytes < OSD_REPLIES_BYTES_MAX ||
+           (queued <= OSD_REPLY_SMALL && bytes <= OSD_REPLY_SMALL);
+}
+
+bool osd_may_read(void *ctx, struct pg_request *pg_request, uint64_t bytes)
+{
+    struct osd *osd = ctx;
+    struct osd_request *request = container_of(pg_request, struct osd_request, pg);
+    if (!has_room(osd, request->guest, bytes)) {
+        if (!osd->reads_timer.armed && !osd->closing)
+            env_timer_after(osd->env, &osd->reads_timer, OSD_READS_NS);
+        return false;
+    }
+    request->reading_bytes += bytes;
+    osd->reading_bytes += bytes;
+    return true;
+}
+
 /* ---- Back-pressure ---- */
+
+/* Of what all may have under way: nobody is stopped below it. */
+static size_t share(const struct osd *osd)
+{
+    return OSD_CLIENT_BYTES_MAX / (osd->n_guests > 0 ? osd->n_guests : 1);
+}
 
 static bool is_over(const struct osd *osd, const struct osd_guest *guest)
 {
-    return guest->bytes > OSD_SESSION_BYTES_MAX || osd->client_bytes > OSD_CLIENT_BYTES_MAX ||
+    return guest->bytes > OSD_SESSION_BYTES_MAX ||
+           (osd->client_bytes > OSD_CLIENT_BYTES_MAX && guest->bytes > share(osd)) ||
            guest->session->queued_bytes > NET_QUEUE_LIMIT;
 }
 
 static bool is_under(const struct osd *osd, const struct osd_guest *guest)
 {
     return guest->bytes <= OSD_SESSION_BYTES_MAX / 2 &&
-           osd->client_bytes <= OSD_CLIENT_BYTES_MAX / 2 &&
+           (osd->client_bytes <= OSD_CLIENT_BYTES_MAX / 2 || guest->bytes <= share(osd) / 2) &&
            guest->session->queued_bytes <= NET_QUEUE_LIMIT;
 }
 
@@ -118,6 +188,7 @@ void osd_guest_drained(struct osd *osd, struct net_session *session)
     struct osd_guest *guest = session->user;
     if (guest && guest->paused && is_under(osd, guest))
         set_paused(osd, guest, false);
+    resume_reads(osd, 0);
 }
 
 /* ---- Requests ---- */
@@ -148,18 +219,24 @@ void osd_request_done(void *ctx, struct pg_request *pg_request, struct message *
     struct osd *osd = ctx;
     struct osd_request *request = container_of(pg_request, struct osd_request, pg);
     struct osd_guest *guest = request->guest;
-    if (reply && !osd->closing)
+    if (reply && !osd->closing) {
+        osd->replies_bytes += reply->payload.len;
         net_send(osd->env, guest->session, reply);
-    else
+    } else {
         message_unref(reply);
+    }
     if (request->waits_for_map)
         TAILQ_REMOVE(&osd->waiting, request, waiting_link);
     TAILQ_REMOVE(&guest->requests, request, guest_link);
     bool was_over = osd->client_bytes > OSD_CLIENT_BYTES_MAX / 2;
     guest->bytes -= request->bytes;
     osd->client_bytes -= request->bytes;
-    if (!osd->closing)
+    osd->reading_bytes -= request->reading_bytes;
+    if (!osd->closing) {
         check_resume(osd, guest, was_over);
+        if (request->reading_bytes > 0)
+            resume_reads(osd, 0);
+    }
     message_unref(pg_request->message);
     request_free(osd, request);
 }

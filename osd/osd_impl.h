@@ -21,6 +21,12 @@ enum {
     OSD_SESSION_BYTES_MAX = 32 * 1024 * 1024,
     OSD_CLIENT_BYTES_MAX = 96 * 1024 * 1024,
     OSD_REQUEST_BYTES_MIN = 1024,
+    /* Replies with data: being read; and, sent but not yet taken in, of one session and of all.
+     * Beyond the last only small reads of those who take in what they get go on. */
+    OSD_READING_BYTES_MAX = 128 * 1024 * 1024,
+    OSD_REPLIES_SESSION_MAX = NET_QUEUE_LIMIT / 2,
+    OSD_REPLIES_BYTES_MAX = 256 * 1024 * 1024,
+    OSD_REPLY_SMALL = 1024 * 1024,
     OSD_FREE_REQUESTS = 1024,
     OSD_HEARTBEATS_MIN = 8, /* Peers to watch, when there are as many. */
     OSD_LOADS_MAX = 8,      /* Placement groups read at the same time at the start. */
@@ -32,6 +38,8 @@ enum {
 
 #define OSD_HEARTBEAT_NS        (500 * MSEC_NS)
 #define OSD_GRACE_NS            (2 * SEC_NS)
+#define OSD_READS_NS            (10 * MSEC_NS)
+#define OSD_REPLIES_COUNT_NS    MSEC_NS
 #define OSD_STATS_NS            (5 * SEC_NS)
 #define OSD_STATS_BUSY_NS       (1 * SEC_NS)
 #define OSD_STATS_SOON_NS       (50 * MSEC_NS)
@@ -42,6 +50,7 @@ enum {
 #define OSD_MON_SILENCE_NS      (4 * SEC_NS)
 #define OSD_MON_PATIENCE_NS     (4 * SEC_NS)
 #define OSD_MON_LAG_NS          (1 * SEC_NS)
+#define OSD_MON_VAIN_NS         (30 * SEC_NS)
 #define OSD_REFUSED_PATIENCE_NS (15 * SEC_NS)
 #define OSD_PEER_RETRY_NS       (50 * MSEC_NS)
 #define OSD_PEER_RETRY_MAX_NS   (500 * MSEC_NS)
@@ -59,6 +68,7 @@ struct osd_request {
     struct pg_request pg;
     struct osd_guest *guest;
     size_t bytes;
+    uint64_t reading_bytes; /* Of its reply. */
     bool waits_for_map; /* In osd->waiting. */
     TAILQ_ENTRY(osd_request) guest_link;
     TAILQ_ENTRY(osd_request) waiting_link;
@@ -170,13 +180,20 @@ struct osd {
     struct osd_service_key keys[OSD_SERVICE_KEYS_MAX];
     uint64_t next_tid;
 
-    uint64_t wanted_epoch; /* Somebody knows this map. */
+    uint64_t wanted_epoch; /* Somebody knows this map, or says so. */
     uint64_t wanted_since_ns;
 
+    uint32_t wanted_tries;    /* Monitors that were left because they did not have it. */
+    uint64_t wanted_again_ns; /* None had it: nobody is believed before this. */
     struct osd_peer *peers;
     TAILQ_HEAD(, osd_guest) guests;
     size_t client_bytes;
+    uint32_t n_guests;
     struct osd_request_list waiting; /* For a map. */
+    uint64_t reading_bytes; /* Of all requests. */
+    uint64_t replies_bytes; /* Queued for all guests when counted, and sent since. */
+    uint64_t replies_counted_ns;
+    struct env_timer reads_timer;
     uint32_t n_free_requests;
     SLIST_HEAD(, osd_request) free_requests;
     struct osd_held_list held;
@@ -262,6 +279,8 @@ void osd_request_done(void *ctx, struct pg_request *request, struct message *rep
 /* A message about a placement group, from an OSD. */
 void osd_group_message(struct osd *osd, struct net_session *session, int32_t from,
                        struct message *message);
+bool osd_may_read(void *ctx, struct pg_request *request, uint64_t bytes);
+void osd_reads_fire(struct env_timer *timer);
 /* The map is newer: what waited for it is looked at again. */
 void osd_requests_retry(struct osd *osd);
 void osd_held_retry(struct osd *osd);

@@ -244,10 +244,14 @@ void osd_want_map(struct osd *osd, uint64_t epoch)
     uint64_t now = env_now(osd->env);
     if (epoch <= osd->map->epoch)
         return;
-    if (osd->wanted_epoch <= osd->map->epoch)
-        osd->wanted_since_ns = now;
-    if (epoch > osd->wanted_epoch)
-        osd->wanted_epoch = epoch;
+    if (now >= osd->wanted_again_ns) {
+        if (osd->wanted_epoch <= osd->map->epoch) {
+            osd->wanted_since_ns = now;
+            osd->wanted_tries = 0;
+        }
+        if (epoch > osd->wanted_epoch)
+            osd->wanted_epoch = epoch;
+    }
     /* We are subscribed: the map is on its way, unless our monitor lags behind. */
     if (osd->mon.live && now - osd->mon.subscribed_ns >= OSD_REPEAT_NS)
         subscribe(osd);
@@ -302,6 +306,23 @@ void osd_mon_received(struct osd *osd, struct message *message)
     }
 }
 
+static bool lags(const struct osd *osd, uint64_t now)
+{
+    return osd->wanted_epoch > osd->map->epoch && now - osd->wanted_since_ns > OSD_MON_LAG_NS;
+}
+
+/*
+ * A monitor is left because it lags. When none has the map, there is no such map: clients can say
+ * what they like, and one that lies must not keep us from staying with a monitor.
+ */
+static void note_lag(struct osd *osd, uint64_t now)
+{
+    if (++osd->wanted_tries < osd->options.n_mons)
+        return;
+    osd->wanted_epoch = 0;
+    osd->wanted_again_ns = now + OSD_MON_VAIN_NS;
+}
+
 /* Something that we wait for does not come; another monitor may do better. */
 static bool waits_in_vain(const struct osd *osd, uint64_t now)
 {
@@ -310,7 +331,7 @@ static bool waits_in_vain(const struct osd *osd, uint64_t now)
         return true;
     if (mon->boot_since_ns != 0 && now - mon->boot_since_ns > OSD_MON_PATIENCE_NS)
         return true;
-    return osd->wanted_epoch > osd->map->epoch && now - osd->wanted_since_ns > OSD_MON_LAG_NS;
+    return lags(osd, now);
 }
 
 void osd_mon_tick(struct osd *osd)
@@ -324,6 +345,8 @@ void osd_mon_tick(struct osd *osd)
                  "osd=%d epoch=%" PRIu64 " wanted=%" PRIu64 " silent_ms=%" PRIu64, osd->options.id,
                  osd->map->epoch, osd->wanted_epoch, (now - mon->heard_ns) / MSEC_NS);
         mon->boot_since_ns = 0;
+        if (lags(osd, now))
+            note_lag(osd, now);
         osd->wanted_since_ns = now;
         osd_mon_hunt(osd);
         return;

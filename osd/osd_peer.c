@@ -67,6 +67,8 @@ static void peer_destroy(struct osd_peer *peer, bool close)
 {
     struct osd *osd = peer->osd;
     env_timer_stop(osd->env, &peer->retry);
+    if (peer->session)
+        osd_held_drop(osd, peer->session);
     if (peer->session && close)
         net_close(osd->env, peer->session);
     HASH_DEL(osd->peers, peer);
@@ -130,6 +132,8 @@ void osd_peer_opened(struct osd_peer *peer)
 void osd_peer_closed(struct osd_peer *peer, int error)
 {
     struct osd *osd = peer->osd;
+    /* What waits for a map must not outlive the session that it came on. */
+    osd_held_drop(osd, peer->session);
     peer->session = NULL;
     peer->opened = false;
     if (osd->closing || osd->failed)

@@ -36,6 +36,7 @@ void osd_free(struct osd *osd)
     pgs_stop(osd);
     env_timer_stop(osd->env, &osd->tick);
     env_timer_stop(osd->env, &osd->stats_timer);
+    env_timer_stop(osd->env, &osd->reads_timer);
     env_timer_stop(osd->env, &osd->stop_timer);
     env_timer_stop(osd->env, &osd->mon.timer);
     osd_held_drop(osd, NULL);
@@ -74,6 +75,7 @@ static void close_all(struct osd *osd)
     pgs_stop(osd);
     env_timer_stop(osd->env, &osd->tick);
     env_timer_stop(osd->env, &osd->stats_timer);
+    env_timer_stop(osd->env, &osd->reads_timer);
     osd_mon_fini(osd);
     osd_held_drop(osd, NULL);
     osd_guests_close(osd, true);

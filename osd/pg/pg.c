@@ -145,12 +145,13 @@ void pg_world_init(struct pg_world *world)
 {
     TAILQ_INIT(&world->idle_objects);
     TAILQ_INIT(&world->waiting_fills);
+    TAILQ_INIT(&world->waiting_reads);
     SLIST_INIT(&world->free_writes);
 }
 
 void pg_world_fini(struct pg_world *world)
 {
-    assert(world->n_objects == 0 && world->n_fills == 0);
+    assert(world->n_objects == 0 && world->n_fills == 0 && !pg_reads_wait(world));
     pg_write_drop_pool(world);
 }
 

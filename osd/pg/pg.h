@@ -21,6 +21,7 @@ struct pg_object;
 struct pg_request;
 struct pg_write;
 struct pg_fill;
+struct pg_read;
 
 /* What a placement group asks of its OSD. None of these calls back into the pg. */
 struct pg_world_ops {
@@ -31,6 +32,11 @@ struct pg_world_ops {
     void (*answer)(void *ctx, struct net_session *session, struct message *message);
     /* The request has been answered (reply, taken over) or dropped (NULL): frees it. */
     void (*request_done)(void *ctx, struct pg_request *request, struct message *reply);
+    /*
+     * A read of this many bytes is about to begin for the request. True: it may, and counts until
+     * request_done(). False: it waits until pg_reads_resume() makes it ask again.
+     */
+    bool (*may_read)(void *ctx, struct pg_request *request, uint64_t bytes);
     /* To the monitors, once; the pg repeats it. */
     void (*add_member)(void *ctx, struct pg_id pg, uint64_t config, int32_t osd);
     /* Something that the statistics show is different now. */
@@ -44,6 +50,7 @@ struct pg_world_ops {
 TAILQ_HEAD(pg_object_list, pg_object);
 TAILQ_HEAD(pg_fill_list, pg_fill);
 SLIST_HEAD(pg_write_pool, pg_write);
+TAILQ_HEAD(pg_read_list, pg_read);
 
 /* What all placement groups of an OSD share. Set up by pg_world_init(). */
 struct pg_world {
@@ -61,6 +68,7 @@ struct pg_world {
     struct pg_object_list idle_objects; /* Of all groups: least recently used first. */
     uint32_t n_fills;
     struct pg_fill_list waiting_fills;
+    struct pg_read_list waiting_reads; /* For may_read(): oldest first. */
     uint32_t n_free_writes;
     struct pg_write_pool free_writes;
 };
@@ -68,6 +76,12 @@ struct pg_world {
 void pg_world_init(struct pg_world *world);
 /* After all placement groups are gone. */
 void pg_world_fini(struct pg_world *world);
+/* Reads that had to wait ask again. */
+void pg_reads_resume(struct pg_world *world);
+static inline bool pg_reads_wait(const struct pg_world *world)
+{
+    return !TAILQ_EMPTY(&world->waiting_reads);
+}
 
 /*
  * Somebody who wants an object. Waiters are served in order. Writers run one after the other

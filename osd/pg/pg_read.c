@@ -1,6 +1,7 @@
 /*
  * Reading requests on the primary: steps run one after the other while the object is held as a
- * reader, so that no write comes between them.
+ * reader, so that no write comes between them. A small request can ask for much data: each step
+ * waits until the OSD has room for its reply, and all together never exceed a message.
  */
 #include "osd/pg/pg_impl.h"
 
@@ -17,6 +18,9 @@ struct pg_read {
     struct pg_object *object;
     uint16_t n;
     uint16_t step;
+    bool waits; /* In the world's waiting_reads. */
+    TAILQ_ENTRY(pg_read) waiting_link;
+    uint64_t total; /* Of all steps so far. */
     uint32_t *lens; /* Of each step's data; stand after the parts. */
     struct buf_slice parts[];
 };
@@ -34,14 +38,27 @@ static void read_drop(struct pg_async *async)
     read_free(container_of(async, struct pg_read, async));
 }
 
+static void stop_waiting(struct pg_world *world, struct pg_read *read)
+{
+    TAILQ_REMOVE(&world->waiting_reads, read, waiting_link);
+    read->waits = false;
+}
+
 void pg_read_disown(struct pg_request *request)
 {
     /* Reads and listings give the address of their pointer to the request. */
     struct pg_request **owner = request->operation;
     *owner = NULL;
+    if (request->ops.list)
+        return;
+    struct pg_read *read = container_of(owner, struct pg_read, request);
+    if (!read->waits)
+        return;
+    stop_waiting(request->pg->world, read);
+    read_free(read);
 }
 
-/* All parts in one slice; a single part as it is. */
+/* All parts in one slice; a single part as it is. They fit a message: see fits_reply(). */
 static int join(struct pg_read *read, struct buf_slice *out)
 {
     uint16_t n = read->n;
@@ -60,8 +77,6 @@ static int join(struct pg_read *read, struct buf_slice *out)
         read->parts[last] = BUF_SLICE_EMPTY;
         return 0;
     }
-    if (total > MESSAGE_PAYLOAD_MAX)
-        return -EFBIG;
     int error = buf_slice_alloc(total, out);
     size_t at = 0;
     for (uint16_t i = 0; i < n && !error; i++) {
@@ -89,10 +104,19 @@ static void finish(struct pg_read *read, int error)
     read_free(read);
 }
 
+/* All steps together have to fit the reply. */
+static bool fits_reply(const struct pg_read *read, uint64_t len)
+{
+    return read->total <= MESSAGE_PAYLOAD_MAX && len <= MESSAGE_PAYLOAD_MAX - read->total;
+}
+
 static int answer_stat(struct pg_read *read)
 {
     const struct object_state *state = &read->object->state;
     struct wire_stat stat = {.size = state->size, .mtime_ns = state->mtime_ns};
+    if (!fits_reply(read, sizeof stat))
+        return -EFBIG;
+    read->total += sizeof stat;
     read->lens[read->step] = sizeof stat;
     return buf_slice_copy(&stat, sizeof stat, &read->parts[read->step]);
 }
@@ -145,6 +169,22 @@ static void submit(struct pg_read *read, uint64_t offset, uint64_t len)
     store_read(pg->world->store, &read->read);
 }
 
+/* Reads what the step wants; or waits until that may be read. */
+static int begin_step(struct pg_read *read, uint64_t offset, uint64_t len)
+{
+    struct pg_world *world = read->request->pg->world;
+    if (!fits_reply(read, len))
+        return -EFBIG;
+    if (!world->ops->may_read(world->ctx, read->request, len)) {
+        TAILQ_INSERT_TAIL(&world->waiting_reads, read, waiting_link);
+        read->waits = true;
+        return 0;
+    }
+    read->total += len;
+    submit(read, offset, len);
+    return 0;
+}
+
 static bool run_steps(struct pg_read *read, int *error)
 {
     const struct ops_request *ops = &read->request->ops;
@@ -152,8 +192,8 @@ static bool run_steps(struct pg_read *read, int *error)
         struct wire_op step = ops_step(ops, read->step);
         uint64_t len = read_len(&read->object->state, &step);
         if (step.code == WIRE_OP_CODE_READ && len > 0) {
-            submit(read, step.offset, len);
-            return true;
+            *error = begin_step(read, step.offset, len);
+            return *error == 0;
         }
         if (step.code == WIRE_OP_CODE_STAT)
             *error = answer_stat(read);
@@ -187,6 +227,21 @@ void pg_read_start(struct pg_request *request, struct pg_object *object)
     int error = 0;
     if (!run_steps(read, &error))
         finish(read, error);
+}
+
+void pg_reads_resume(struct pg_world *world)
+{
+    struct pg_read *read;
+    uint32_t n = 0;
+    TAILQ_FOREACH(read, &world->waiting_reads, waiting_link)
+    n++;
+    /* Each once: those that must go on waiting line up again. */
+    for (; n > 0 && (read = TAILQ_FIRST(&world->waiting_reads)); n--) {
+        int error = 0;
+        stop_waiting(world, read);
+        if (!run_steps(read, &error))
+            finish(read, error);
+    }
 }
 
 /* ---- Listing ---- */
