@@ -184,6 +184,7 @@ struct onode {
     uint32_t pins;
     uint32_t writing;           /* Data writes to new places under way: readers wait. */
     uint64_t direct_record;     /* The last record that wrote some of it to new places. */
+    bool will_exist;            /* With source. */
     struct onode *source;       /* While a transaction's needs are found out: see engine_txn.c. */
     struct waiter_list waiters; /* For loading or writing to end. */
     uint64_t memory;

@@ -25,22 +25,29 @@ enum {
  */
 static void sources_reset(struct txn_ctx *ctx)
 {
-    for (uint32_t i = 0; i < ctx->n_onodes; i++)
-        ctx->onodes[i]->onode->source = ctx->onodes[i]->onode;
+    for (uint32_t i = 0; i < ctx->n_onodes; i++) {
+        struct onode *o = ctx->onodes[i]->onode;
+        o->source = o;
+        o->will_exist = o->exists;
+    }
 }
 
 static void sources_follow(struct txn_ctx *ctx, const struct txn_op *op, struct onode *o)
 {
-    if (op->code == TXN_REMOVE)
-        o->source = NULL;
-    if ((op->code != TXN_RENAME && op->code != TXN_CLONE) || !o->source)
+    bool passes = op->code == TXN_RENAME || op->code == TXN_CLONE;
+    struct onode *to = passes ? onode_find(ctx->engine, &op->to) : NULL;
+    if (passes && (!o->will_exist || to == o))
         return;
-    struct onode *to = onode_find(ctx->engine, &op->to);
-    if (to == o)
-        return;
-    to->source = o->source;
-    if (op->code == TXN_RENAME)
+    if (passes) {
+        to->source = o->source;
+        to->will_exist = true;
+    }
+    if (op->code == TXN_REMOVE || op->code == TXN_RENAME) {
         o->source = NULL;
+        o->will_exist = false;
+    } else if (op->code != TXN_REMOVE_ATTR && op->code != TXN_OMAP_REMOVE_RANGE) {
+        o->will_exist = true;
+    }
 }
 
 static const struct chunk *chunk_at(const struct onode *o, uint32_t number)

@@ -8,7 +8,8 @@
 
 enum { SECTOR = 512 };
 
-/* A write that has taken effect for readers and may be lost. */
+/* A write that has taken effect for readers and may be lost; its number is 0 when an earlier disk
+ * on the image completed it. */
 struct unflushed {
     STAILQ_ENTRY(unflushed) link;
     uint64_t offset, len;
@@ -74,6 +75,26 @@ void disk_image_destroy(struct disk_image *image)
 uint8_t *disk_image_bytes(struct disk_image *image)
 {
     return image->durable;
+}
+
+struct disk_image *disk_image_copy(const struct disk_image *image)
+{
+    static const uint8_t zeroes[DISK_BLOCK];
+    struct disk_image *copy = disk_image_create(image->size);
+    for (uint64_t at = 0; at < image->size; at += DISK_BLOCK) {
+        if (memcmp(image->durable + at, zeroes, DISK_BLOCK) == 0)
+            continue; /* Memory that stays unused. */
+        memcpy(copy->durable + at, image->durable + at, DISK_BLOCK);
+        memcpy(copy->now + at, image->durable + at, DISK_BLOCK);
+    }
+    return copy;
+}
+
+void disk_image_flip(struct disk_image *image, uint64_t byte, uint32_t bit)
+{
+    assert(byte < image->size && bit < 8);
+    image->durable[byte] ^= (uint8_t)(1u << bit);
+    image->now[byte] = image->durable[byte];
 }
 
 static bool strikes(struct disk_sim *d, uint32_t one_in)
@@ -187,13 +208,18 @@ static void sim_submit(struct disk *disk, struct disk_io *io)
         disk->flushes++;
     }
     LIST_INSERT_HEAD(&d->requests, r, link);
-    env_timer_after(d->env, &r->timer, 1 + env_random_u64(d->env) % (2 * d->latency_ns));
+    uint64_t factor = strikes(d, d->faults.slow) ? 100 : 2;
+    env_timer_after(d->env, &r->timer, 1 + env_random_u64(d->env) % (factor * d->latency_ns));
 }
 
 static int sim_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, void *data, size_t len)
 {
     struct disk_sim *d = container_of(disk, struct disk_sim, disk);
     struct disk_image *image = d->image;
+    if (d->faults.sync_left > 0 && --d->faults.sync_left == 0) {
+        d->faults.sync_left = 1; /* From now on. */
+        return -EIO;
+    }
     if (op == DISK_FLUSH) {
         flush(image, UINT64_MAX);
         return 0;
@@ -228,8 +254,11 @@ static void drop_requests(struct disk_sim *d)
 static void sim_close(struct disk *disk)
 {
     struct disk_sim *d = container_of(disk, struct disk_sim, disk);
+    struct unflushed *u;
     assert(LIST_EMPTY(&d->requests));
-    flush(d->image, UINT64_MAX);
+    /* What was not flushed may still be lost, later; the next flush covers it. */
+    STAILQ_FOREACH(u, &d->image->unflushed, link)
+    u->completed = 0;
     free(d);
 }
 
@@ -248,6 +277,7 @@ int disk_sim_open(struct env *env, struct disk_image *image, uint64_t latency_ns
     d->env = env;
     d->image = image;
     d->latency_ns = latency_ns;
+    d->completions = 1;
     LIST_INIT(&d->requests);
     *out = &d->disk;
     return 0;

@@ -12,6 +12,10 @@ struct disk_image;
 
 struct disk_image *disk_image_create(uint64_t size) MUST_CHECK;
 void disk_image_destroy(struct disk_image *image);
+/* Another one with the same durable bytes. */
+struct disk_image *disk_image_copy(const struct disk_image *image) MUST_CHECK;
+/* Damages what is durable, while no disk is open on it. */
+void disk_image_flip(struct disk_image *image, uint64_t byte, uint32_t bit);
 /* The bytes that are durable, while no disk is open on it. */
 uint8_t *disk_image_bytes(struct disk_image *image);
 
@@ -28,6 +32,8 @@ struct disk_sim_faults {
     uint32_t fail_reads;   /* -EIO */
     uint32_t fail_flushes; /* -EIO */
     uint32_t short_writes; /* Half is written, and -EIO as a short transfer. */
+    uint32_t slow;         /* Takes much longer than others. */
+    uint32_t sync_left;    /* Synchronous requests that succeed yet, when not 0; then -EIO. */
 };
 void disk_sim_faults(struct disk *disk, const struct disk_sim_faults *faults);
 

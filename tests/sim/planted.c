@@ -24,6 +24,25 @@ static const struct {
                                     "a monitor acknowledges log entries that are not flushed"},
     [PLANTED_CLIENT_NO_RESEND] = {"client-no-resend",
                                   "a client forgets what was under way when a session closes"},
+    [PLANTED_STORE_SKIP_FLUSH] = {"store-skip-flush", "a group is acknowledged without a flush"},
+    [PLANTED_STORE_APPLY_BEFORE_DURABLE] =
+        {"store-apply-before-durable", "blocks are put in place before their record is durable"},
+    [PLANTED_STORE_TRIM_EARLY] = {"store-trim-early",
+                                  "the journal is trimmed without flushing the index"},
+    [PLANTED_STORE_SUPERSEDE_EARLY] = {"store-supersede-early",
+                                       "the journal is trimmed while it alone has some content"},
+    [PLANTED_STORE_FORGET_CHECKSUM] = {"store-forget-checksum", "reads compare no checksums"},
+    [PLANTED_STORE_IGNORE_SHORT_WRITE] = {"store-ignore-short-write",
+                                          "a failed or short write is taken for a good one"},
+    [PLANTED_STORE_IGNORE_FLUSH_ERROR] = {"store-ignore-flush-error",
+                                          "a failed flush is taken for a good one"},
+    [PLANTED_STORE_REUSE_FREED_EARLY] = {"store-reuse-freed-early",
+                                         "freed blocks are given out at once"},
+    [PLANTED_STORE_SKIP_REPLAY_PLACE] = {"store-skip-replay-place",
+                                         "replay puts no payload in place"},
+    [PLANTED_STORE_TRUST_DIRECT] = {"store-trust-direct",
+                                    "replay does not check data written to new places"},
+    [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
 };
 
 const char *planted_name(enum planted_bug bug)
