@@ -204,6 +204,7 @@ static void tick_fired(struct env_timer *timer)
         pg_tick(entry->pg);
     }
     osd_pgs_collect(osd);
+    osd_stats_tick(osd);
     osd->tick_due_ns = now + osd->heartbeat_ns;
     env_timer_arm(osd->env, &osd->tick, osd->tick_due_ns);
 }
@@ -321,8 +322,8 @@ int osd_create(struct env *env, const struct osd_options *options, struct store 
         return error;
     }
     osd->tick.fire = tick_fired;
-    osd->tick_due_ns = env_now(env) + osd->heartbeat_ns;
     osd->reads_timer.fire = osd_reads_fire;
+    osd->tick_due_ns = env_now(env) + osd->heartbeat_ns;
     env_timer_arm(env, &osd->tick, osd->tick_due_ns);
     osd_stats_init(osd);
     load_next(osd);

@@ -112,6 +112,7 @@ struct osd_pg {
     struct pg_id id; /* The key: no padding, since calloc'd and copied by member. */
     struct pg *pg;
     bool stat_due;
+    uint64_t told_sequence; /* Head of its log when it was told last. */
 };
 
 /* A message that waits for a map. */
@@ -182,18 +183,18 @@ struct osd {
 
     uint64_t wanted_epoch; /* Somebody knows this map, or says so. */
     uint64_t wanted_since_ns;
-
     uint32_t wanted_tries;    /* Monitors that were left because they did not have it. */
     uint64_t wanted_again_ns; /* None had it: nobody is believed before this. */
+
     struct osd_peer *peers;
     TAILQ_HEAD(, osd_guest) guests;
-    size_t client_bytes;
     uint32_t n_guests;
-    struct osd_request_list waiting; /* For a map. */
+    size_t client_bytes;
     uint64_t reading_bytes; /* Of all requests. */
     uint64_t replies_bytes; /* Queued for all guests when counted, and sent since. */
     uint64_t replies_counted_ns;
     struct env_timer reads_timer;
+    struct osd_request_list waiting; /* For a map. */
     uint32_t n_free_requests;
     SLIST_HEAD(, osd_request) free_requests;
     struct osd_held_list held;
@@ -207,6 +208,8 @@ struct osd {
     uint64_t stats_complete_ns; /* When all groups were told last. */
     bool stats_all;             /* All groups are to be told the next time. */
     bool stats_soon;
+    uint64_t stats_told_ns;
+    uint64_t stats_writes; /* Counter of writes when they were told last. */
 
     struct env_timer stop_timer;
     uint64_t stop_ns;
@@ -276,11 +279,11 @@ void osd_guest_received(struct osd *osd, struct net_session *session, struct mes
 void osd_guest_drained(struct osd *osd, struct net_session *session);
 void osd_guests_close(struct osd *osd, bool close);
 void osd_request_done(void *ctx, struct pg_request *request, struct message *reply);
+bool osd_may_read(void *ctx, struct pg_request *request, uint64_t bytes);
+void osd_reads_fire(struct env_timer *timer);
 /* A message about a placement group, from an OSD. */
 void osd_group_message(struct osd *osd, struct net_session *session, int32_t from,
                        struct message *message);
-bool osd_may_read(void *ctx, struct pg_request *request, uint64_t bytes);
-void osd_reads_fire(struct env_timer *timer);
 /* The map is newer: what waited for it is looked at again. */
 void osd_requests_retry(struct osd *osd);
 void osd_held_retry(struct osd *osd);
@@ -291,6 +294,8 @@ void osd_held_drop(struct osd *osd, const struct net_session *session); /* NULL:
 void osd_stats_init(struct osd *osd);
 void osd_stats_due(struct osd *osd, struct osd_pg *entry);
 void osd_stats_complete(struct osd *osd);
+/* Twice a second: tells about writes, but not more often than once a second. */
+void osd_stats_tick(struct osd *osd);
 void osd_space_check(struct osd *osd);
 
 /* ---- osd_stop.c ---- */

@@ -32,7 +32,8 @@ static void send_stats(struct osd *osd, Limpet__Wire__PgStat **list, size_t n, b
 
 static bool is_due(const struct osd_pg *entry, bool all)
 {
-    return pg_is_primary(entry->pg) && (all || entry->stat_due || pg_is_busy(entry->pg));
+    return pg_is_primary(entry->pg) && (all || entry->stat_due || pg_is_busy(entry->pg) ||
+                                        pg_head(entry->pg).sequence != entry->told_sequence);
 }
 
 static void tell(struct osd *osd, bool all)
@@ -50,6 +51,7 @@ static void tell(struct osd *osd, bool all)
     {
         if (is_due(entry, all)) {
             pg_stat(entry->pg, &stats[n]);
+            entry->told_sequence = pg_head(entry->pg).sequence;
             list[n] = &stats[n];
             n++;
         }
@@ -95,6 +97,8 @@ static void timer_fired(struct env_timer *timer)
         if (all)
             osd->stats_complete_ns = now;
         osd->stats_all = false;
+        osd->stats_told_ns = now;
+        osd->stats_writes = osd->world.write_ops;
         tell(osd, all);
     }
     arm(osd);
@@ -124,6 +128,13 @@ void osd_stats_complete(struct osd *osd)
 {
     osd->stats_all = true;
     soon(osd);
+}
+
+void osd_stats_tick(struct osd *osd)
+{
+    bool written = osd->world.write_ops != osd->stats_writes;
+    if (written && env_now(osd->env) - osd->stats_told_ns >= OSD_STATS_BUSY_NS)
+        soon(osd);
 }
 
 void osd_space_check(struct osd *osd)
