@@ -114,6 +114,11 @@ static const struct option_info options[] = {
      .type = OPTION_SIZE,
      .default_value = "0",
      .description = "Bytes of a new OSD's disk; 0: nine tenths of what the file system has free."},
+    {.name = "osd_preallocate",
+     .type = OPTION_BOOL,
+     .default_value = "true",
+     .description = "Takes the space of a new OSD's file from the file system at once. Without, the "
+                    "file grows with its contents, and an OSD stops when the file system is full."},
     {.name = "osd_memory_target",
      .type = OPTION_SIZE,
      .default_value = "256M",

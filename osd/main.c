@@ -102,6 +102,10 @@ static struct store_engine_options own_store_options(const struct process *proce
     char why[256];
     if (config_get_u64(process->daemon.config, "osd_memory_target", &options.memory_target, why))
         die_because(EINVAL, "%s", why);
+    bool allocate;
+    if (config_get_bool(process->daemon.config, "osd_preallocate", &allocate, why))
+        die_because(EINVAL, "%s", why);
+    options.sparse = !allocate;
     return options;
 }
 

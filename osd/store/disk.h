@@ -62,7 +62,7 @@ static inline void disk_close(struct disk *disk)
 /* Opens a device or file with O_DIRECT. The env must be the real one. */
 int disk_uring_open(struct env *env, const char *path, struct disk **out) MUST_CHECK;
 
-/* Makes a file of this size with its space allocated. -EEXIST when there is one. */
-int disk_file_create(const char *path, uint64_t size) MUST_CHECK;
+/* Makes a file of this size, with its space allocated or with holes. -EEXIST: there is one. */
+int disk_file_create(const char *path, uint64_t size, bool allocate) MUST_CHECK;
 
 #endif

@@ -224,12 +224,14 @@ int disk_uring_open(struct env *env, const char *path, struct disk **out)
     return 0;
 }
 
-int disk_file_create(const char *path, uint64_t size)
+int disk_file_create(const char *path, uint64_t size, bool allocate)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
-    int error = posix_fallocate(fd, 0, (off_t)size);
+    int error = allocate ? posix_fallocate(fd, 0, (off_t)size) : 0;
+    if (!allocate && ftruncate(fd, (off_t)size) < 0)
+        error = errno;
     if (error == 0 && fsync(fd) < 0)
         error = errno;
     close(fd);

@@ -185,6 +185,9 @@ static void direct_done(struct disk_io *io)
     struct onode *o = w->onode;
     struct txn_ctx *ctx = w->ctx;
     int error = io->error;
+    /* Before anybody looks at what should be there. */
+    if (error)
+        engine_fail(ctx->engine, error, "data could not be written");
     buf_slice_drop(&w->data);
     LIST_REMOVE(w, all);
     free(w);

@@ -38,12 +38,12 @@ static int paths(const char *dir, char block[PATH_BYTES], char index[PATH_BYTES]
     return n < PATH_BYTES && m < PATH_BYTES ? 0 : -ENAMETOOLONG;
 }
 
-static int make_block(const char *path, uint64_t bytes, char why[256])
+static int make_block(const char *path, uint64_t bytes, bool allocate, char why[256])
 {
     struct stat st;
     if (stat(path, &st) == 0 && S_ISBLK(st.st_mode))
         return 0;
-    int error = disk_file_create(path, bytes);
+    int error = disk_file_create(path, bytes, allocate);
     if (error == -EEXIST)
         snprintf(why, 256, "%.200s exists: this folder holds a store already", path);
     else if (error < 0)
@@ -69,7 +69,7 @@ int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const 
     if (error == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
         error = -errno;
     if (error == 0)
-        error = make_block(block, bytes, why);
+        error = make_block(block, bytes, !options->sparse, why);
     if (error == 0)
         error = disk_uring_open(env, block, &disk);
     if (error < 0) {

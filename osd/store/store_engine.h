@@ -9,6 +9,7 @@
 struct store_engine_options {
     uint64_t memory_target; /* Bytes for all caches and buffers; at least 64 MiB. */
     uint64_t journal_bytes; /* At creation; 0: chosen by size. */
+    bool sparse;            /* At creation: the file's space is not allocated before it is used. */
 };
 
 /*

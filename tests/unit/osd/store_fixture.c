@@ -46,7 +46,7 @@ int fixture_engine(void **state)
     (void)snprintf(f->path, sizeof f->path, "%s", test_folder_create());
     char store[300];
     (void)snprintf(store, sizeof store, "%s/store", f->path);
-    const struct store_engine_options options = {.memory_target = 64 << 20};
+    const struct store_engine_options options = {.memory_target = 64 << 20, .sparse = true};
     const struct uuid uuid = {.bytes = {1}};
     char why[256];
     int error = store_engine_create(f->env, store, FIXTURE_BYTES_TOTAL, &uuid, &options, why);
