@@ -127,6 +127,7 @@ int leader_stage_add_member(struct leader *leader, struct batch *batch,
                                      .config = wire->config,
                                      .osd = wire->osd,
                                      .osd_instance = wire->osd_instance,
+                                     .epoch = wire->epoch,
                                      .from = entity_osd_id(&request->sender)};
     int rc =
         request->sender.type == ENTITY_OSD ? machine_pg_add_member(batch->change, &add) : -EPERM;

@@ -124,6 +124,7 @@ struct machine_add_member {
     uint64_t config;
     int32_t osd;
     uint64_t osd_instance;
+    uint64_t epoch; /* Of the primary's map; 0: it did not say. */
     int32_t from;
 };
 int machine_pg_add_member(struct change *change, const struct machine_add_member *add) MUST_CHECK;

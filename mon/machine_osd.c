@@ -330,6 +330,10 @@ int machine_pg_add_member(struct change *change, const struct machine_add_member
     if (osd == NULL || !osd->up || osd->instance != add->osd_instance ||
         view.n_members >= PG_SIZE_MAX)
         return -EINVAL;
+    /* A primary that has seen it go down meanwhile acknowledges writes without it: a message that
+     * was under way for so long, even about the same process, must not add it. */
+    if (add->epoch != 0 && osd->up_from > add->epoch)
+        return -ESTALE;
     bool learner = false;
     for (uint8_t i = 0; i < view.n_learners; i++)
         learner = learner || view.learners[i] == add->osd;
