@@ -348,6 +348,7 @@ static void client_start(struct member *member)
         .name = {.type = ENTITY_CLIENT, .id = "admin"},
         .secret = c->secret,
         .n_mons = cluster->options.n_mons,
+        .op_timeout_ns = c == cluster->clients ? 0 : cluster->options.op_timeout_ns,
     };
     for (uint32_t i = 0; i < options.n_mons; i++)
         options.mons[i] = cluster->mon_list[i].address;

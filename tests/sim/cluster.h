@@ -74,7 +74,8 @@ struct cluster_client {
 struct cluster_options {
     uint32_t n_mons;
     uint32_t n_osds;
-    uint32_t n_clients; /* Besides client 0, which is the administrator and never crashes. */
+    uint32_t n_clients;     /* Besides client 0, which is the administrator and never crashes. */
+    uint64_t op_timeout_ns; /* Of these; 0: they wait for ever. */
     uint64_t store_latency_ns;
     uint64_t sync_ns;
 };

@@ -217,9 +217,19 @@ static void osd_goes_out(struct faults *f)
     uint64_t id = below(f, f->cluster->options.n_osds);
     char json[128];
     f->out |= 1u << id;
-    snprintf(json, sizeof json, "{\"prefix\": \"osd out\", \"ids\": [\"%" PRIu64 "\"]}", id);
+    if (below(f, 2) == 0)
+        snprintf(json, sizeof json, "{\"prefix\": \"osd out\", \"ids\": [\"%" PRIu64 "\"]}", id);
+    else
+        snprintf(json, sizeof json,
+                 "{\"prefix\": \"osd reweight\", \"id\": %" PRIu64 ", \"weight\": %.2f}", id,
+                 (double)below(f, 100) / 100);
     cluster_command_send(f->cluster, json);
     sim_timer_arm(f->cluster->sim, &f->heal_weights, now(f) + SEC_NS + below(f, 15 * SEC_NS));
+}
+
+static void weight_one(char *json, size_t size, uint32_t id)
+{
+    snprintf(json, size, "{\"prefix\": \"osd reweight\", \"id\": %" PRIu32 ", \"weight\": 1}", id);
 }
 
 static void osd_is_isolated(struct faults *f)
@@ -344,7 +354,7 @@ static void heal_weights_fire(struct env_timer *timer)
         char json[128];
         if (!(f->out & (1u << id)))
             continue;
-        snprintf(json, sizeof json, "{\"prefix\": \"osd in\", \"ids\": [\"%" PRIu32 "\"]}", id);
+        weight_one(json, sizeof json, id);
         cluster_command_send(f->cluster, json);
     }
     f->out = 0;
@@ -384,7 +394,7 @@ void faults_end(struct faults *f)
     /* All of them: nobody knows what became of earlier commands. */
     for (uint32_t id = 0; id < f->cluster->options.n_osds; id++) {
         char json[128];
-        snprintf(json, sizeof json, "{\"prefix\": \"osd in\", \"ids\": [\"%" PRIu32 "\"]}", id);
+        weight_one(json, sizeof json, id);
         if (!cluster_command(f->cluster, 60 * SEC_NS, json))
             return;
     }

@@ -224,7 +224,6 @@ struct memory {
 };
 
 struct search {
-    const struct history *history;
     struct event head; /* Before the first. */
     struct event *events;
     uint32_t n_events;
@@ -330,14 +329,14 @@ static void search_link(struct search *s)
 static void search_init(struct search *s, const struct history *history, uint32_t object)
 {
     memset(s, 0, sizeof *s);
-    s->history = history;
-    s->events = must(calloc(2 * (size_t)history->n + 1, sizeof *s->events));
-    s->stack = must(calloc((size_t)history->n + 1, sizeof *s->stack));
+    for (uint32_t i = 0; i < history->n; i++)
+        s->n_ops += history->ops[i].object == object;
+    s->events = must(calloc(2 * (size_t)s->n_ops + 1, sizeof *s->events));
+    s->stack = must(calloc((size_t)s->n_ops + 1, sizeof *s->stack));
     for (uint32_t i = 0; i < history->n; i++) {
         const struct history_op *op = &history->ops[i];
         if (op->object != object)
             continue;
-        s->n_ops++;
         s->events[s->n_events++] = (struct event){
             .op = op, .time = op->called, .is_call = true, .token = mix(i, 0x746f6b656e)};
         if (op->returned == HISTORY_NEVER)

@@ -248,11 +248,11 @@ static bool run_one(const struct program *p, uint64_t seed)
     }
     double virtual = (double)result.virtual_ns / 1e9;
     printf("seed %" PRIu64 " %s ops=%u unknown=%u faults=%u epoch=%" PRIu64
-           " longest=%.1fs events=%" PRIu64 " hash=%016" PRIx64
+           " longest=%.1fs settled=%.1fs events=%" PRIu64 " hash=%016" PRIx64
            " virtual=%.0fs real=%.2fs (%.0fx)\n",
            seed, result.failed ? "FAILED" : "ok", result.operations, result.unknown, result.faults,
-           result.epoch, (double)result.longest_ns / 1e9, result.events, result.hash, virtual, took,
-           virtual / took);
+           result.epoch, (double)result.longest_ns / 1e9, (double)result.settle_ns / 1e9,
+           result.events, result.hash, virtual, took, virtual / took);
     if (result.failed) {
         printf("  %s\n", result.why);
         print_repeat(p, seed);

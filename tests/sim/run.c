@@ -3,11 +3,11 @@
  * failed: nothing may hang once faults have stopped.
  *
  *   start     monitors, OSDs and clients start; pools are created and become active
- *   work      clients work, faults happen
+ *   work      clients write the first objects; then they work, and faults happen
  *   heal      faults stop, what is down starts; clients work on for a moment
  *   finish    clients stop; every operation must be answered
  *   settle    every group becomes clean, every copy equal
- *   read      every object is read; then the history must be linearizable
+ *   read      every object is read; then the history must be linearizable, and listings complete
  *   stop      everything stops in order
  */
 #include "tests/sim/run.h"
@@ -22,12 +22,14 @@
 #include "tests/sim/compare.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/linear.h"
+#include "tests/sim/listing.h"
 #include "tests/sim/workload.h"
 
-#define START_NS  (60 * SEC_NS)
-#define FINISH_NS (120 * SEC_NS)
-#define SETTLE_NS (300 * SEC_NS)
-#define STOP_NS   (60 * SEC_NS)
+#define START_NS   (60 * SEC_NS)
+#define BALLAST_NS (60 * SEC_NS)
+#define FINISH_NS  (30 * SEC_NS)
+#define SETTLE_NS  (90 * SEC_NS)
+#define STOP_NS    (60 * SEC_NS)
 
 enum { LINEAR_STEPS = 20 * 1000 * 1000 };
 
@@ -39,6 +41,7 @@ struct run {
     struct workload *workload;
     struct faults *faults;
     uint32_t n_pools;
+    uint64_t calm_ns;          /* Since when there were no faults. */
     char why[CLUSTER_WHY_MAX]; /* What it is waiting for. */
 };
 
@@ -67,6 +70,7 @@ static void create_world(struct run *run)
         .n_mons = options->n_mons ? options->n_mons : 3,
         .n_osds = options->n_osds ? options->n_osds : 3 + (uint32_t)sim_below(run->sim, 3),
         .n_clients = options->n_clients ? options->n_clients : 3,
+        .op_timeout_ns = sim_chance(run->sim, 4) ? SEC_NS + sim_below(run->sim, 9 * SEC_NS) : 0,
         .store_latency_ns = 100 * 1000 + sim_below(run->sim, 400 * 1000),
         .sync_ns = 100 * 1000 + sim_below(run->sim, 400 * 1000),
     };
@@ -127,19 +131,32 @@ static bool phase_start(struct run *run)
 
 /* ---- Work ---- */
 
-static void start_workload(struct run *run)
+static bool quiet(void *ctx)
+{
+    struct run *run = ctx;
+    return workload_quiet(run->workload);
+}
+
+static bool start_workload(struct run *run)
 {
     const struct cluster_map *map = client_map(run->cluster->clients[0].client);
     struct workload_options options = {
         .n_pools = map->n_pools,
         .n_objects = 8 + (uint32_t)sim_below(run->sim, 24),
         .think_ns = (5 + sim_below(run->sim, 200)) * MSEC_NS,
+        .n_ballast = sim_chance(run->sim, 4) ? (uint32_t)sim_below(run->sim, 2000) : 0,
         .no_reads = run->options->no_reads,
         .large_in_n = sim_chance(run->sim, 4) ? 100 : 2000,
     };
     for (uint32_t i = 0; i < map->n_pools; i++)
         options.pools[i] = map->pools[i].id;
     run->workload = workload_create(run->cluster, &options);
+    workload_write_ballast(run->workload);
+    if (!cluster_run_until(run->cluster, quiet, run, in(run, BALLAST_NS),
+                           "the first objects are not written"))
+        return false;
+    workload_start(run->workload);
+    return true;
 }
 
 static void start_faults(struct run *run)
@@ -154,22 +171,18 @@ static void start_faults(struct run *run)
 
 static bool phase_work(struct run *run)
 {
-    start_workload(run);
+    if (!start_workload(run))
+        return false;
     start_faults(run);
     if (!cluster_run(run->cluster, in(run, run->options->seconds * SEC_NS)))
         return false;
     if (run->faults)
         faults_end(run->faults);
+    run->calm_ns = sim_now(run->sim);
     return cluster_run(run->cluster, in(run, 5 * SEC_NS));
 }
 
 /* ---- Finish and settle ---- */
-
-static bool quiet(void *ctx)
-{
-    struct run *run = ctx;
-    return workload_quiet(run->workload);
-}
 
 static bool copies_equal(void *ctx)
 {
@@ -184,8 +197,11 @@ static bool phase_settle(struct run *run)
     if (!cluster_run_until(cluster, quiet, run, in(run, FINISH_NS),
                            "operations are not answered after all faults are over"))
         return false;
-    return cluster_run_until(cluster, clean, run, in(run, SETTLE_NS), run->why) &&
-           cluster_run_until(cluster, copies_equal, run, in(run, SETTLE_NS), run->why);
+    if (!cluster_run_until(cluster, clean, run, in(run, SETTLE_NS), run->why) ||
+        !cluster_run_until(cluster, copies_equal, run, in(run, SETTLE_NS), run->why))
+        return false;
+    run->result->settle_ns = sim_now(run->sim) - run->calm_ns;
+    return true;
 }
 
 /* ---- Read and judge ---- */
@@ -221,7 +237,7 @@ static bool phase_read(struct run *run)
         return false;
     for (uint32_t i = 0; i < workload_n_objects(run->workload); i++)
         check_object(run, i);
-    return !run->cluster->failed;
+    return !run->cluster->failed && listing_check(run->cluster, run->workload);
 }
 
 /* ---- Stop ---- */

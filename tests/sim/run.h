@@ -29,6 +29,7 @@ struct run_result {
     uint32_t unknown;    /* Whose outcome nobody knows. */
     uint32_t faults;
     uint64_t longest_ns; /* Of an operation. */
+    uint64_t settle_ns;  /* From the end of faults until every copy was equal. */
     uint64_t epoch;
     char why[512];
 };

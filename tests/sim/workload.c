@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LARGE_OBJECTS = 2, OBJECT_NAME_BYTES = 24 };
+enum { LARGE_OBJECTS = 2, OBJECT_NAME_BYTES = 24, BALLAST_LEN = 300, BALLAST_IN_N = 12 };
 #define SMALL_MAX  (UINT64_C(100) * 1024)
 #define LARGE_MAX  (UINT64_C(6) * 1024 * 1024)
 #define GROW_UNTIL (2 * SMALL_MAX)
@@ -26,6 +26,13 @@ struct object {
     char name[OBJECT_NAME_BYTES];
     uint64_t pool;
     uint64_t size_seen; /* What the last answer suggests; a hint for choosing offsets. */
+    bool exists;        /* As the last read of all found it. */
+};
+
+/* The administrator goes through objects, one operation each. */
+struct sweep {
+    enum history_kind kind;
+    uint32_t next, end;
 };
 
 struct workload {
@@ -37,9 +44,10 @@ struct workload {
     uint64_t next_serial;
     uint32_t n_answered;
     uint64_t longest;
+    uint32_t n_objects; /* With the ballast. */
+    bool started;
     bool stopped;
-    uint32_t final_next; /* workload_read_all(): the next object. */
-    bool final;
+    struct sweep sweep;
 };
 
 /* ---- Choosing ---- */
@@ -89,8 +97,12 @@ static struct history_op choose_op(struct workload *w)
     const struct workload_options *options = &w->options;
     bool large = options->large_in_n > 0 && below(w, options->large_in_n) == 0;
     struct history_op op = {0};
-    op.object = (uint32_t)(large ? below(w, LARGE_OBJECTS)
-                                 : LARGE_OBJECTS + below(w, options->n_objects - LARGE_OBJECTS));
+    if (options->n_ballast > 0 && below(w, BALLAST_IN_N) == 0)
+        op.object = options->n_objects + (uint32_t)below(w, options->n_ballast);
+    else
+        op.object =
+            (uint32_t)(large ? below(w, LARGE_OBJECTS)
+                             : LARGE_OBJECTS + below(w, options->n_objects - LARGE_OBJECTS));
     uint64_t size = w->objects[op.object].size_seen;
     op.kind = choose_kind(w, size);
     switch (op.kind) {
@@ -221,6 +233,7 @@ static void note_answer(struct workload *w, struct history_op *call, struct clie
     } else if (call->offset + call->len > object->size_seen || call->kind == HISTORY_WRITE_FULL) {
         object->size_seen = call->offset + call->len;
     }
+    object->exists = op->result == 0;
     w->n_answered++;
     if (call->returned - call->called > w->longest)
         w->longest = call->returned - call->called;
@@ -245,14 +258,25 @@ static void slot_done(struct client_op *op)
         slot_continue(slot);
 }
 
+static void sweep_next(struct slot *slot)
+{
+    struct sweep *sweep = &slot->workload->sweep;
+    struct history_op op = {.object = sweep->next++, .kind = sweep->kind};
+    if (sweep->kind == HISTORY_WRITE_FULL)
+        op.len = below(slot->workload, BALLAST_LEN);
+    slot_submit(slot, op);
+}
+
 static void slot_continue(struct slot *slot)
 {
     struct workload *w = slot->workload;
-    if (w->final && w->final_next < w->options.n_objects) {
-        slot_submit(slot, (struct history_op){.object = w->final_next++, .kind = HISTORY_READ});
+    bool is_admin = slot->client == &w->cluster->clients[0];
+    if (is_admin) {
+        if (w->sweep.next < w->sweep.end)
+            sweep_next(slot);
         return;
     }
-    if (w->stopped)
+    if (w->stopped || !w->started)
         return;
     struct env *env = sim_process(slot->client->member.node);
     env_timer_after(env, &slot->next, below(w, 2 * w->options.think_ns));
@@ -289,10 +313,11 @@ struct workload *workload_create(struct cluster *cluster, const struct workload_
     struct workload *w = calloc(1, sizeof *w);
     if (!w)
         abort();
-    assert(options->n_objects > LARGE_OBJECTS && options->n_objects <= WORKLOAD_OBJECTS_MAX);
+    w->n_objects = options->n_objects + options->n_ballast;
+    assert(options->n_objects > LARGE_OBJECTS && w->n_objects <= WORKLOAD_OBJECTS_MAX);
     w->cluster = cluster;
     w->options = *options;
-    for (uint32_t i = 0; i < options->n_objects; i++) {
+    for (uint32_t i = 0; i < w->n_objects; i++) {
         snprintf(w->objects[i].name, sizeof w->objects[i].name, "object.%u", i);
         w->objects[i].pool = options->pools[i % options->n_pools];
     }
@@ -305,13 +330,33 @@ struct workload *workload_create(struct cluster *cluster, const struct workload_
             w->slots[i][j].next.fire = next_fire;
         }
         if (i == 0)
-            continue; /* The administrator only reads at the end. */
+            continue;
         client->ready = client_ready;
         client->gone = client_gone;
-        if (client->connected)
-            client_ready(client);
     }
     return w;
+}
+
+void workload_start(struct workload *w)
+{
+    w->started = true;
+    for (uint32_t i = 1; i <= w->cluster->options.n_clients; i++) {
+        if (w->cluster->clients[i].connected)
+            client_ready(&w->cluster->clients[i]);
+    }
+}
+
+static void sweep(struct workload *w, enum history_kind kind, uint32_t first, uint32_t end)
+{
+    assert(workload_quiet(w) && w->sweep.next == w->sweep.end);
+    w->sweep = (struct sweep){.kind = kind, .next = first, .end = end};
+    for (uint32_t i = 0; i < WORKLOAD_SLOTS && w->sweep.next < w->sweep.end; i++)
+        sweep_next(&w->slots[0][i]);
+}
+
+void workload_write_ballast(struct workload *w)
+{
+    sweep(w, HISTORY_WRITE_FULL, w->options.n_objects, w->n_objects);
 }
 
 void workload_destroy(struct workload *w)
@@ -339,14 +384,32 @@ bool workload_quiet(const struct workload *w)
                 return false;
         }
     }
-    return !w->final || w->final_next == w->options.n_objects;
+    return w->sweep.next == w->sweep.end;
 }
 
 void workload_read_all(struct workload *w)
 {
-    assert(w->stopped && workload_quiet(w));
-    w->final = true;
-    slot_continue(&w->slots[0][0]);
+    assert(w->stopped);
+    sweep(w, HISTORY_READ, 0, w->n_objects);
+}
+
+bool workload_exists(const struct workload *w, uint64_t pool, const void *name, size_t len)
+{
+    for (uint32_t i = 0; i < w->n_objects; i++) {
+        const struct object *object = &w->objects[i];
+        if (object->pool == pool && strlen(object->name) == len &&
+            memcmp(object->name, name, len) == 0)
+            return object->exists;
+    }
+    return false;
+}
+
+uint32_t workload_n_existing(const struct workload *w)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->n_objects; i++)
+        n += w->objects[i].exists;
+    return n;
 }
 
 const struct history *workload_history(const struct workload *w)
@@ -356,7 +419,7 @@ const struct history *workload_history(const struct workload *w)
 
 uint32_t workload_n_objects(const struct workload *w)
 {
-    return w->options.n_objects;
+    return w->n_objects;
 }
 
 uint32_t workload_n_answered(const struct workload *w)
