@@ -19,7 +19,8 @@ static const struct {
     uint8_t at_mon;
     uint8_t at_osd;
 } profiles[] = {
-    {"osd", CAP_ALL, CAP_ALL},
+    /* What only OSDs may tell the monitors hangs on being one, and needs no capability. */
+    {"osd", CAP_READ, CAP_ALL},
     {"mon", CAP_ALL, CAP_ALL},
     /* A user of images reads the map at the monitors, and shall not be able to delete pools. */
     {"rbd", CAP_READ, CAP_ALL},

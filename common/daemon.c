@@ -250,7 +250,7 @@ static void find_paths(struct daemon *daemon)
     absolute_path(config_get(daemon->config, "pid_file"), daemon->pid_file);
     if (daemon->data_dir[0] == '\0')
         die_because(EINVAL, "the option %s is empty", daemon->program->data_option);
-    if (daemon->mkfs && mkdir(daemon->data_dir, 0750) != 0 && errno != EEXIST)
+    if (daemon->mkfs && mkdir(daemon->data_dir, 0700) != 0 && errno != EEXIST)
         die(errno, "%s", daemon->data_dir);
     struct stat st;
     if (stat(daemon->data_dir, &st) != 0) {

@@ -308,6 +308,9 @@ static void receive_request(struct osd *osd, struct osd_guest *guest, struct mes
         net_close(osd->env, session);
         return;
     }
+    /* A request in another's name could pass for one that the other is about to send. */
+    if (!error && request->pg.ops.head.client != guest->session->peer.instance)
+        error = -EPERM;
     request->guest = guest;
     request->pg.message = message_ref(message);
     request->bytes = OSD_REQUEST_BYTES_MIN + message->body_len + message->payload.len;

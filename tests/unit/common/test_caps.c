@@ -62,6 +62,16 @@ static void users_of_images_cannot_change_the_cluster(void **state)
     assert_false(caps_allow(&caps, CAP_EXECUTE, NULL));
 }
 
+static void osds_cannot_change_the_cluster(void **state)
+{
+    (void)state;
+    struct caps caps;
+    assert_int_equal(caps_parse_at(ENTITY_MON, "profile osd", &caps), 0);
+    assert_true(caps_allow(&caps, CAP_READ, NULL));
+    assert_false(caps_allow(&caps, CAP_WRITE, NULL));
+    assert_false(caps_allow(&caps, CAP_EXECUTE, NULL));
+}
+
 static void refuses_what_it_does_not_understand(void **state)
 {
     (void)state;
@@ -95,6 +105,7 @@ int main(void)
         cmocka_unit_test(grants_for_a_pool_hold_for_that_pool),
         cmocka_unit_test(wanting_several_needs_all_of_them),
         cmocka_unit_test(users_of_images_cannot_change_the_cluster),
+        cmocka_unit_test(osds_cannot_change_the_cluster),
         cmocka_unit_test(refuses_what_it_does_not_understand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
