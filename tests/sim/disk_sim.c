@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SECTOR = 512 };
+enum {
+    SECTOR = 512,
+    SLOW_FROM = 1 << 20, /* Superblocks are never slow: they may overtake all else. */
+};
 
 /* A write that has taken effect for readers and may be lost; its number is 0 when an earlier disk
  * on the image completed it. */
@@ -208,7 +211,8 @@ static void sim_submit(struct disk *disk, struct disk_io *io)
         disk->flushes++;
     }
     LIST_INSERT_HEAD(&d->requests, r, link);
-    uint64_t factor = strikes(d, d->faults.slow) ? 100 : 2;
+    bool write = r->write && io->offset >= SLOW_FROM;
+    uint64_t factor = write && strikes(d, d->faults.slow) ? 200 : 2;
     env_timer_after(d->env, &r->timer, 1 + env_random_u64(d->env) % (factor * d->latency_ns));
 }
 

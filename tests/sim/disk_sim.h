@@ -32,7 +32,7 @@ struct disk_sim_faults {
     uint32_t fail_reads;   /* -EIO */
     uint32_t fail_flushes; /* -EIO */
     uint32_t short_writes; /* Half is written, and -EIO as a short transfer. */
-    uint32_t slow;         /* Takes much longer than others. */
+    uint32_t slow;         /* A write that takes much longer than others. */
     uint32_t sync_left;    /* Synchronous requests that succeed yet, when not 0; then -EIO. */
 };
 void disk_sim_faults(struct disk *disk, const struct disk_sim_faults *faults);

@@ -35,7 +35,7 @@ struct arguments {
 static void choose_faults(struct run *r)
 {
     uint32_t n = 20 + (uint32_t)random_below(&r->random, 400);
-    r->faults = (struct disk_sim_faults){.slow = random_below(&r->random, 2) ? 8 : 0};
+    r->faults = (struct disk_sim_faults){.slow = random_below(&r->random, 2) ? 4 : 0};
     r->may_fail = r->may_refuse = false;
     switch (random_below(&r->random, 12)) {
     case 0:

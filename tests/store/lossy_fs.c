@@ -4,7 +4,8 @@
  *     limpet-lossy-fs SEED MOUNTPOINT FILE [FILE ..]
  *
  * It shows each backing file under its own name. What is written is seen by readers at once, but
- * reaches the backing file only with fsync(). On SIGUSR1 the power fails: of what was not synced
+ * reaches the backing file only with fsync(). On SIGUSR1 the power fails, some
+ * writes later or at a second signal: of what was not synced
  * any part, down to sectors, reaches the backing files, and from then on every request fails. So a
  * loop device over such a file is a disk with a volatile cache.
  */
@@ -44,7 +45,8 @@ struct file {
 static struct file files[FILES_MAX];
 static int n_files;
 static struct random_stream chance;
-static volatile sig_atomic_t power_fails;
+static volatile sig_atomic_t signals; /* At the second the power fails at once. */
+static uint64_t writes_left = UINT64_MAX;
 static int dead;
 
 static void persist(const struct file *f, off_t offset, const uint8_t *data, size_t len)
@@ -81,7 +83,9 @@ static void lose(struct file *f)
 /* Called first by every operation: 0, or -EIO once the power is gone. */
 static int alive(void)
 {
-    if (power_fails && !dead) {
+    if (signals > 0 && writes_left == UINT64_MAX)
+        writes_left = random_below(&chance, 24);
+    if ((signals > 1 || writes_left == 0) && !dead) {
         dead = 1;
         for (int i = 0; i < n_files; i++)
             lose(&files[i]);
@@ -167,6 +171,8 @@ static int lossy_write(const char *path, const char *data, size_t len, off_t off
     memcpy(u->data, data, len);
     memcpy(f->now + offset, data, len);
     STAILQ_INSERT_TAIL(&f->unsynced, u, link);
+    if (writes_left != UINT64_MAX)
+        writes_left -= writes_left > 0;
     return (int)len;
 }
 
@@ -198,7 +204,7 @@ static const struct fuse_operations operations = {
 static void on_signal(int number)
 {
     (void)number;
-    power_fails = 1;
+    signals++;
 }
 
 static int add_file(const char *path)
