@@ -189,11 +189,36 @@ def cluster_tests(preset, jobs, prefix="", only=None):
     return tests
 
 
+# Test -> what one short run, and a campaign, does: kills, cuts, flips.
+STORE_TESTS = {"kill": (10, 200), "power": (2, 50), "flips": (3, 200)}
+
+
+def store_tests(prefix="", long=False):
+    """The store alone: its simulator, and real processes on real disks."""
+    program = os.path.join(folder_of("release"), "bin", "limpet-store-sim")
+    seeds, flips = ("1001-3000", "5001-5100") if long else ("1-40", "1-5")
+    jobs = "2" if long else "1"
+    tests = [
+        Test(prefix + "store/sim", [program, "--seeds", seeds, "--jobs", jobs], 7200, int(jobs),
+             "release"),
+        Test(prefix + "store/sim-flips", [program, "--seeds", flips, "--flips", "10", "--jobs", jobs],
+             3600, int(jobs), "release"),
+    ]
+    for name, counts in STORE_TESTS.items():
+        path = os.path.join(REPO, "tests/store/test_%s.py" % name)
+        tests.append(Test(prefix + "store/" + name,
+                          [sys.executable, "-B", path, str(counts[1 if long else 0])],
+                          7200 if long else 600, 1, "release",
+                          {"LIMPET_BUILD": folder_of("release")}))
+    return tests
+
+
 def default_plan(jobs):
     builds = [build_steps("release", jobs), build_steps("fuzz", jobs), build_steps("asan", jobs)]
     tests = unit_tests("release") + lint_tests(jobs) + sim_tests("release", SIM_SEEDS)
     tests += fuzz_tests(FUZZ_SECONDS)
     tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
+    tests += store_tests()
     tests += cluster_tests("release", jobs) + cluster_tests("asan", jobs, "asan/", ["files"])
     return builds, tests
 
@@ -207,6 +232,8 @@ CAMPAIGNS = {
     "sim": ("2,000 further seeds of the simulator",
             lambda jobs: ([build_steps("release", jobs)],
                           sim_tests("release", 2000, "long/", first=1001, each=50))),
+    "store": ("10,000 simulated power cuts, 1,000 bit flips, 200 kills, 50 real power cuts",
+              lambda jobs: ([build_steps("release", jobs)], store_tests("long/", long=True))),
     "fuzz": ("every fuzz target for 10 minutes",
              lambda jobs: ([build_steps("fuzz", jobs)], fuzz_tests(600))),
     "asan": ("the whole suite under ASan and UBSan", lambda jobs: sanitizer_plan("asan", jobs)),
