@@ -58,16 +58,35 @@ static void list_peers(struct pg *pg)
 
 /* ---- The end ---- */
 
-/* A group without pairs in the store would look like one that we never had. */
-static void persist_first(struct pg *pg)
+static void check_all_equal(struct pg *pg);
+
+static void recorded(struct pg_step *step)
 {
-    if (pg->persisted)
-        return;
+    struct pg *pg = step->async.pg;
+    pg->recording = false;
+    pg->recorded = true;
+    if (pg->state == PG_STATE_PRIMARY_ACTIVATING && !pg->activation_due)
+        check_all_equal(pg);
+}
+
+/*
+ * Before a group serves for the first time our store knows durably that we have it. So a primary
+ * without such a record never served, and has nothing to say about what others have.
+ */
+static bool is_recorded(struct pg *pg)
+{
+    if (pg->recorded || pg->recording)
+        return pg->recorded;
     struct pg_step *step = pg_step_create(pg);
-    if (!step)
-        return;
+    if (!step) {
+        pg->compare_again = true;
+        return false;
+    }
+    pg->recording = true;
     pg_put_state(pg, &step->txn);
+    step->done = recorded;
     pg_step_submit(step);
+    return false;
 }
 
 static void check_all_equal(struct pg *pg)
@@ -78,9 +97,10 @@ static void check_all_equal(struct pg *pg)
     for (uint8_t i = 0; i < pg->n_formers; i++)
         if (!pg->formers[i].knows)
             return;
+    if (!is_recorded(pg))
+        return;
     pg->n_formers = 0;
     assert(pg->durable == pg_log_head(&pg->log).sequence);
-    persist_first(pg);
     pg->compare_again = false;
     pg_set_state(pg, PG_STATE_PRIMARY_ACTIVE);
     pg->serving = true;
@@ -372,11 +392,31 @@ static void switch_over(struct pg *pg, struct pg_peer *peer)
 
 /* ---- Answers ---- */
 
-/* G7: what a member knows to be committed must be ours too. */
-static bool member_knows_more(const struct pg *pg, const Limpet__Wire__PgInfo *info,
+/*
+ * Whether the member shows that something was acknowledged that we do not have: it knows of a
+ * commit that is neither common nor so old that we have forgotten it; or it has a log, and we never
+ * had the group. `error` says whether a common entry was found.
+ */
+static bool member_knows_more(const struct pg *pg, const Limpet__Wire__PgInfo *info, int error,
                               uint64_t common)
 {
+    if (!info->complete)
+        return false;
+    if (!pg->persisted && info->head->sequence > 0)
+        return true;
+    if (error)
+        return info->committed >= pg->log.base.sequence;
     return info->committed > common && info->committed > pg->log.base.sequence;
+}
+
+static void refuse_to_serve(struct pg *pg, const struct pg_peer *peer,
+                            const Limpet__Wire__PgInfo *info)
+{
+    log_error(pg->world->env, "acknowledged writes are missing",
+              "pg=%s osd=%d committed=%" PRIu64 " its_head=%" PRIu64 " head=%" PRIu64, pg_text(pg),
+              peer->osd, info->committed, info->head->sequence, pg_log_head(&pg->log).sequence);
+    pg->lacks_commits = true;
+    pg->world->ops->changed(pg->world->ctx, pg);
 }
 
 static void member_answered(struct pg *pg, struct pg_peer *peer, const Limpet__Wire__PgInfo *info)
@@ -388,25 +428,13 @@ static void member_answered(struct pg *pg, struct pg_peer *peer, const Limpet__W
         return;
     }
     error = info->complete ? find_common(pg, info, &peer->common) : -ENOENT;
-    if (!error && !fits_message(pg, peer->common))
-        error = -ENOENT;
-    if (!error && member_knows_more(pg, info, peer->common)) {
-        log_error(pg->world->env, "acknowledged writes are missing",
-                  "pg=%s osd=%d committed=%" PRIu64 " common=%" PRIu64 " head=%" PRIu64,
-                  pg_text(pg), peer->osd, info->committed, peer->common,
-                  pg_log_head(&pg->log).sequence);
-        pg->lacks_commits = true;
-        pg->world->ops->changed(pg->world->ctx, pg);
-        return;
-    }
-    if (error == -ENOENT && info->complete &&
-        info->tail->sequence > pg_log_head(&pg->log).sequence) {
-        log_error(pg->world->env, "acknowledged writes are missing",
-                  "pg=%s osd=%d tail=%" PRIu64 " head=%" PRIu64, pg_text(pg), peer->osd,
-                  info->tail->sequence, pg_log_head(&pg->log).sequence);
-        pg->lacks_commits = true;
-        pg->world->ops->changed(pg->world->ctx, pg);
-        return;
+    if (error == 0 || error == -ENOENT) {
+        if (member_knows_more(pg, info, error, peer->common)) {
+            refuse_to_serve(pg, peer, info);
+            return;
+        }
+        if (!error && !fits_message(pg, peer->common))
+            error = -ENOENT;
     }
     if (error == -ENOENT) {
         log_warn(pg->world->env, "member has no part of the log", "pg=%s osd=%d", pg_text(pg),

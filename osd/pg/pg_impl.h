@@ -281,7 +281,9 @@ struct pg {
     /* The copy. */
     struct pg_log log;
     bool complete;
-    bool persisted;      /* The store has our state. */
+    bool persisted; /* The store has our state, or is about to. */
+    bool recorded;  /* It has it durably. */
+    bool recording;
     uint64_t durable;    /* Entries up to here are durable in our store. */
     uint64_t committed;  /* And on all members, as far as we know. */
     uint64_t generation; /* Counts the times that entries were taken back from the log. */

@@ -138,6 +138,7 @@ static void load_done(struct store_pg_read *read)
         return;
     }
     pg->durable = pg_log_head(&pg->log).sequence;
+    pg->recorded = true;
     if (pg->committed < pg->log.base.sequence)
         pg->committed = pg->log.base.sequence;
     if (removal)

@@ -46,7 +46,7 @@ static void all_removed(struct pg_step *step)
     pg_log_reset(&pg->log, (struct wire_version){0}, 0, 0);
     pg->generation++;
     pg->durable = pg->committed = 0;
-    pg->persisted = false;
+    pg->persisted = pg->recorded = false;
     pg->complete = true;
     pg_set_state(pg, PG_STATE_STRAY);
 }
