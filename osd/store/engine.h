@@ -241,7 +241,7 @@ struct txn_need {
     uint32_t blocks;   /* New ones. */
     uint32_t deferred; /* Payload blocks. */
     size_t meta;       /* Bytes of its record, at most. */
-    bool clones;       /* Some operation so far is a clone. */
+    bool remaps;       /* Some operation so far clones or unmaps blocks. */
 };
 
 /* A data write to a new place. */

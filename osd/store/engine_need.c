@@ -189,8 +189,8 @@ static void need_write(struct txn_ctx *ctx, struct onode *o, const struct txn_op
             need->deferred++;
             need->meta += sizeof(struct deferred_layout);
         }
-        /* What the transaction clones is shared by the time it is written to. */
-        if ((redirect && whole) || need->clones || onode_block(o, i) == BLOCK_NONE ||
+        /* What the transaction clones or unmaps needs a new block by the time it is written to. */
+        if ((redirect && whole) || need->remaps || onode_block(o, i) == BLOCK_NONE ||
             onode_block_shared(ctx->engine, o, i))
             need->blocks++;
     }
@@ -211,8 +211,10 @@ static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_nee
     if (op->code == TXN_WRITE || op->code == TXN_ZERO) {
         if (op->len > 0)
             need_write(ctx, o->source, op, need);
+        need->remaps |= op->code == TXN_ZERO;
     } else if (op->code == TXN_TRUNCATE) {
         need->meta += drop_meta(o->source);
+        need->remaps = true;
         if (op->offset % BLOCK_BYTES != 0) {
             need_old(ctx, o->source, op->offset / BLOCK_BYTES);
             need->deferred++;
@@ -222,7 +224,7 @@ static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_nee
         need->meta += drop_meta(o->source);
     } else if (op->code == TXN_RENAME || op->code == TXN_CLONE) {
         need->meta += drop_meta(onode_find(ctx->engine, &op->to));
-        need->clones |= op->code == TXN_CLONE;
+        need->remaps |= op->code == TXN_CLONE;
     }
     sources_follow(ctx, op, o);
 }

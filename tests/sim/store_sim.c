@@ -15,6 +15,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -326,6 +327,16 @@ static bool run_seed(uint64_t seed, const struct arguments *a, struct store_tota
     return false;
 }
 
+static uint64_t current_seed;
+
+/* An assertion has failed: say where. */
+static void on_abort(int number)
+{
+    fprintf(stderr, "seed %llu died\n", (unsigned long long)current_seed);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 /* One seed in a process of its own: its totals go through the pipe. */
 static void start_seed(const struct arguments *a, uint64_t seed, const int ends[2])
 {
@@ -335,6 +346,8 @@ static void start_seed(const struct arguments *a, uint64_t seed, const int ends[
     if (pid > 0)
         return;
     struct store_totals totals = {0};
+    signal(SIGABRT, on_abort);
+    current_seed = seed;
     (void)run_seed(seed, a, &totals);
     _exit(write(ends[1], &totals, sizeof totals) != (ssize_t)sizeof totals);
 }
