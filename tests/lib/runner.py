@@ -166,9 +166,9 @@ def fuzz_tests(seconds):
 
 def lint_tests(jobs):
     tests = []
-    for check, timeout, weight in (("format", 120, 1), ("includes", 60, 1), ("words", 60, 1),
-                                   ("shell", 60, 1), ("python", 60, 1), ("cppcheck", 900, jobs),
-                                   ("tidy", 1800, jobs)):
+    checks = (("format", 120, 1), ("includes", 60, 1), ("words", 60, 1), ("links", 60, 1),
+              ("shell", 60, 1), ("python", 60, 1), ("cppcheck", 900, jobs), ("tidy", 3600, jobs))
+    for check, timeout, weight in checks:
         argv = [sys.executable, "-B", os.path.join(REPO, "tests/lint"), check, "-j", str(jobs)]
         needs = "release" if check in ("cppcheck", "tidy") else None
         tests.append(Test("lint/" + check, argv, timeout, weight, needs))
