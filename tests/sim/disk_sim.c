@@ -153,6 +153,20 @@ static void finish_read(struct disk_sim *d, struct request *r)
     }
 }
 
+/* As real systems do: what the flush covered is partly lost, and no later flush knows of it. */
+static void fail_flush(struct disk_sim *d, struct request *r)
+{
+    struct unflushed *u, *next;
+    r->io->error = -EIO;
+    STAILQ_FOREACH_SAFE(u, &d->image->unflushed, link, next)
+    {
+        if (u->completed >= r->covers || strikes(d, 2))
+            continue;
+        STAILQ_REMOVE(&d->image->unflushed, u, unflushed, link);
+        free(u);
+    }
+}
+
 static void request_done(struct env_timer *timer)
 {
     struct request *r = container_of(timer, struct request, timer);
@@ -166,7 +180,7 @@ static void request_done(struct env_timer *timer)
     else if (io->op == DISK_READ)
         finish_read(d, r);
     else if (strikes(d, d->faults.fail_flushes))
-        io->error = -EIO;
+        fail_flush(d, r);
     else
         flush(d->image, r->covers);
     LIST_REMOVE(r, link);

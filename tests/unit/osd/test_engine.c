@@ -1,0 +1,233 @@
+/*
+ * Parts of the engine by themselves: allocator, shared extents, keys, chunks, batches, and the
+ * bytes on disk.
+ */
+#include "tests/lib/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "osd/store/engine.h"
+
+enum { BLOCKS = 20000, FIRST = 100 };
+
+/* ---- Allocator ---- */
+
+static void allocator_gives_each_block_once(void **state)
+{
+    struct allocator a;
+    uint32_t block, taken = 0, n;
+    (void)state;
+    assert_int_equal(allocator_init(&a, BLOCKS, FIRST), 0);
+    assert_int_equal(a.n_free, BLOCKS - FIRST);
+    while ((n = allocator_take(&a, 1 + taken % 300, &block)) > 0) {
+        assert_true(block >= FIRST && block + n <= BLOCKS);
+        taken += n;
+    }
+    assert_int_equal(taken, BLOCKS - FIRST);
+    assert_int_equal(a.n_free, 0);
+    allocator_release(&a, 5000, 70);
+    assert_int_equal(allocator_take(&a, 100, &block), 70);
+    assert_int_equal(block, 5000);
+    allocator_fini(&a);
+}
+
+static void allocator_refuses_to_mark_twice(void **state)
+{
+    struct allocator a;
+    (void)state;
+    assert_int_equal(allocator_init(&a, BLOCKS, FIRST), 0);
+    assert_true(allocator_mark(&a, 4090, 20));
+    assert_false(allocator_mark(&a, 4109, 1));
+    assert_false(allocator_mark(&a, FIRST - 1, 1));
+    assert_false(allocator_mark(&a, BLOCKS - 1, 2));
+    assert_false(allocator_mark(&a, UINT32_MAX, 2));
+    assert_true(allocator_is_used(&a, 4090));
+    assert_false(allocator_is_used(&a, 4110));
+    allocator_fini(&a);
+}
+
+/* ---- Shared extents ---- */
+
+static void shared_extents_count_references(void **state)
+{
+    struct engine e = {0};
+    struct encoder batch;
+    bool unshared;
+    (void)state;
+    encoder_init(&batch);
+    RB_INIT(&e.shared);
+    assert_int_equal(shared_add(&e, 200, 10, &batch), 0);
+    assert_int_equal(shared_add(&e, 205, 10, &batch), 0);
+    assert_int_equal(e.n_shared, 3); /* 200 +5: 2, 205 +5: 3, 210 +5: 2 */
+    assert_int_equal(shared_drop(&e, 207, &batch, &unshared), 0);
+    assert_false(unshared);
+    assert_int_equal(shared_drop(&e, 207, &batch, &unshared), 0);
+    assert_true(unshared);
+    assert_false(shared_find(&e, 207));
+    assert_true(shared_find(&e, 206) && shared_find(&e, 208));
+    assert_int_not_equal(shared_drop(&e, 207, &batch, &unshared), 0);
+    shared_clear(&e);
+    encoder_fini(&batch);
+}
+
+static void shared_records_outside_the_disk_are_refused(void **state)
+{
+    struct engine e = {.allocator = {.first = FIRST, .n_blocks = BLOCKS}};
+    (void)state;
+    RB_INIT(&e.shared);
+    assert_int_not_equal(shared_load(&e, FIRST - 1, &(struct shared_layout){.count = 1, .refs = 2}),
+                         0);
+    assert_int_not_equal(
+        shared_load(&e, BLOCKS - 1, &(struct shared_layout){.count = 2, .refs = 2}), 0);
+    assert_int_not_equal(
+        shared_load(&e, FIRST, &(struct shared_layout){.count = UINT32_MAX, .refs = 2}), 0);
+    assert_int_not_equal(shared_load(&e, FIRST, &(struct shared_layout){.count = 1, .refs = 1}), 0);
+    assert_int_equal(shared_load(&e, FIRST, &(struct shared_layout){.count = 5, .refs = 2}), 0);
+    assert_int_not_equal(shared_load(&e, FIRST + 4, &(struct shared_layout){.count = 1, .refs = 2}),
+                         0);
+    shared_clear(&e);
+}
+
+/* ---- Keys ---- */
+
+static void random_string(uint8_t *out, uint16_t len)
+{
+    static const uint8_t bytes[] = {0, 1, 2, 0xfe, 0xff, 'a'};
+    for (uint16_t i = 0; i < len; i++)
+        out[i] = bytes[(size_t)rand() % sizeof bytes];
+}
+
+static struct object_id random_id(uint8_t strings[16])
+{
+    struct object_id id = {.pool = (uint64_t)rand() % 2,
+                           .hash = (uint32_t)rand() % 2,
+                           .space = strings,
+                           .space_len = (uint16_t)(rand() % 3),
+                           .name = strings + 8,
+                           .name_len = (uint16_t)(1 + rand() % 4),
+                           .snap = rand() % 2 ? OBJECT_HEAD : 7};
+    random_string(strings, 16);
+    return id;
+}
+
+static int sign(int n)
+{
+    return n < 0 ? -1 : n > 0;
+}
+
+static void keys_have_the_order_of_objects(void **state)
+{
+    (void)state;
+    srand(1);
+    for (int i = 0; i < 20000; i++) {
+        uint8_t strings[2][16], key[2][ENGINE_KEY_MAX];
+        uint8_t parsed[OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX];
+        struct object_id a = random_id(strings[0]), b = random_id(strings[1]), c = {0};
+        size_t len[2] = {object_key(&a, key[0]), object_key(&b, key[1])};
+        int order = memcmp(key[0], key[1], len[0] < len[1] ? len[0] : len[1]);
+        if (order == 0)
+            order = (int)len[0] - (int)len[1];
+        assert_int_equal(sign(order), sign(object_compare(&a, &b)));
+        assert_int_equal(object_key_parse(key[0], len[0], &c, parsed), 0);
+        assert_int_equal(object_compare(&a, &c), 0);
+        for (size_t cut = 0; cut < len[0]; cut++)
+            assert_int_not_equal(object_key_parse(key[0], cut, &c, parsed), 0);
+    }
+}
+
+/* ---- Values, and bytes on disk ---- */
+
+static struct chunk sample_chunk(void)
+{
+    struct chunk c = {.shared = 0x38};
+    for (uint32_t i = 0; i < 6; i++) {
+        c.block[i] = 1000 + i;
+        c.crc[i] = 0x11111111 * (i + 1);
+    }
+    c.block[31] = 77;
+    c.crc[31] = 0xdeadbeef;
+    return c;
+}
+
+static void chunks_survive_encoding_and_damage_is_refused(void **state)
+{
+    struct chunk c = sample_chunk(), back;
+    struct encoder value;
+    struct decoder d;
+    (void)state;
+    encoder_init(&value);
+    chunk_encode(&c, &value);
+    test_golden("engine_chunk.hex", value.data, value.len);
+    decoder_init(&d, value.data, value.len);
+    assert_int_equal(chunk_decode(&d, BLOCKS, &back), 0);
+    assert_int_equal(decoder_end(&d), 0);
+    assert_memory_equal(back.block, c.block, sizeof c.block);
+    assert_memory_equal(back.crc, c.crc, sizeof c.crc);
+    assert_int_equal(back.shared, c.shared);
+    decoder_init(&d, value.data, value.len);
+    assert_int_not_equal(chunk_decode(&d, 1003, &back), 0);
+    for (size_t cut = 0; cut < value.len; cut++) {
+        decoder_init(&d, value.data, cut);
+        assert_int_not_equal(chunk_decode(&d, BLOCKS, &back), 0);
+    }
+    encoder_fini(&value);
+}
+
+static void batches_are_read_back(void **state)
+{
+    struct encoder batch;
+    struct decoder d;
+    struct index_change c;
+    (void)state;
+    encoder_init(&batch);
+    index_batch_put(&batch, "key", 3, "value", 5);
+    index_batch_remove(&batch, "gone", 4);
+    index_batch_remove_range(&batch, "a", 1, "bb", 2);
+    test_golden("engine_batch.hex", batch.data, batch.len);
+    decoder_init(&d, batch.data, batch.len);
+    assert_int_equal(index_batch_next(&d, &c), 1);
+    assert_int_equal(c.op, INDEX_PUT);
+    assert_memory_equal(c.value, "value", 5);
+    assert_int_equal(index_batch_next(&d, &c), 1);
+    assert_int_equal(c.op, INDEX_REMOVE);
+    assert_int_equal(index_batch_next(&d, &c), 1);
+    assert_int_equal(c.op, INDEX_REMOVE_RANGE);
+    assert_int_equal(index_batch_next(&d, &c), 0);
+    encoder_fini(&batch);
+}
+
+static void superblocks_keep_their_bytes(void **state)
+{
+    struct super_layout s = {.magic = SUPER_MAGIC,
+                             .version = ENGINE_VERSION,
+                             .flags = SUPER_CLEAN,
+                             .uuid = {1, 2, 3},
+                             .generation = 9,
+                             .mount = 3,
+                             .size = 1 << 28,
+                             .journal_bytes = 4 << 20,
+                             .data_offset = 5 << 20,
+                             .tail_offset = 8192,
+                             .tail_sequence = 5,
+                             .tail_record = 6,
+                             .salt = 0x0102030405060708};
+    (void)state;
+    super_seal(&s);
+    test_golden("engine_super.hex", &s, sizeof s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(allocator_gives_each_block_once),
+        cmocka_unit_test(allocator_refuses_to_mark_twice),
+        cmocka_unit_test(shared_extents_count_references),
+        cmocka_unit_test(shared_records_outside_the_disk_are_refused),
+        cmocka_unit_test(keys_have_the_order_of_objects),
+        cmocka_unit_test(chunks_survive_encoding_and_damage_is_refused),
+        cmocka_unit_test(batches_are_read_back),
+        cmocka_unit_test(superblocks_keep_their_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
