@@ -158,23 +158,28 @@ static void deliver(struct world *world, struct flight *flight)
     flight_free(world, flight);
 }
 
+bool world_step(struct world *world)
+{
+    struct flight *flight = next_flight(world);
+    struct env_timer *timer = timer_heap_first(&world->timers);
+    if (flight) {
+        deliver(world, flight);
+        return true;
+    }
+    if (!timer)
+        return false;
+    if (timer->deadline_ns > world->now_ns)
+        world->now_ns = timer->deadline_ns;
+    timer = timer_heap_pop(&world->timers, world->now_ns, UINT64_MAX);
+    timer->fire(timer);
+    return true;
+}
+
 void world_settle(struct world *world)
 {
-    for (uint32_t steps = 0; steps < 1000000; steps++) {
-        struct flight *flight = next_flight(world);
-        struct env_timer *timer = timer_heap_first(&world->timers);
-        if (flight) {
-            deliver(world, flight);
-        } else if (timer) {
-            if (timer->deadline_ns > world->now_ns)
-                world->now_ns = timer->deadline_ns;
-            timer = timer_heap_pop(&world->timers, world->now_ns, UINT64_MAX);
-            timer->fire(timer);
-        } else {
-            return;
-        }
-    }
-    fail_msg("it never comes to rest");
+    for (uint32_t steps = 0; world_step(world); steps++)
+        if (steps == 1000000)
+            fail_msg("it never comes to rest");
 }
 
 void world_ticks(struct world *world, uint32_t n)
@@ -591,6 +596,30 @@ void world_set_up(struct world *world, int32_t osd, bool up, int32_t first, int3
     struct map_increment *inc = change(world);
     put_osd(world, inc, osd, up);
     put_members(world, inc, first, second, third);
+    apply(world, inc);
+}
+
+void world_set_down_only(struct world *world, int32_t osd)
+{
+    struct map_increment *inc = change(world);
+    put_osd(world, inc, osd, false);
+    apply(world, inc);
+}
+
+void world_set_osd_only(struct world *world, int32_t osd)
+{
+    struct map_increment *inc = change(world);
+    put_osd(world, inc, osd, true);
+    apply(world, inc);
+}
+
+void world_set_size(struct world *world, uint8_t size)
+{
+    struct map_increment *inc = change(world);
+    struct map_pool pool = *map_pool(world->map, WORLD_POOL);
+    pool.size = size;
+    pool.min_size = 1;
+    must(map_increment_set_pool(inc, &pool));
     apply(world, inc);
 }
 

@@ -93,6 +93,11 @@ void world_set_members(struct world *world, int32_t first, int32_t second, int32
 /* An OSD goes down or comes up (again); the set and configuration as given, in the same epoch. */
 void world_set_up(struct world *world, int32_t osd, bool up, int32_t first, int32_t second,
                   int32_t third);
+/* An OSD that is in no set goes down, or comes up as another process: no configuration changes. */
+void world_set_down_only(struct world *world, int32_t osd);
+void world_set_osd_only(struct world *world, int32_t osd);
+/* Of the pool: CRUSH wants another number of OSDs. */
+void world_set_size(struct world *world, uint8_t size);
 /* Forgets the entry, as for a clean group: the configuration number becomes the epoch. */
 void world_rebase(struct world *world);
 void world_remove_pool(struct world *world);
@@ -111,6 +116,8 @@ void world_start(struct world *world, int32_t osd);
 
 /* Delivers and fires until nothing happens any more. */
 void world_settle(struct world *world);
+/* One message, or one timer; false when there is nothing. */
+bool world_step(struct world *world);
 /* Moves time by half seconds, with a tick of each group and all that follows. */
 void world_ticks(struct world *world, uint32_t n);
 void world_stop_link(struct world *world, int32_t from, int32_t to, bool stopped);
