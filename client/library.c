@@ -381,10 +381,12 @@ static int run_command(struct limpet_cluster *c, const char *json, const void *i
     loop_wait(c, &call.waiter);
     int rc = call.command.result;
     if (rc != 0)
-        rc = cluster_fail(c, rc, "%s",
-                          call.command.status != NULL ? call.command.status
-                          : rc == -ETIMEDOUT          ? "the monitors did not answer in time"
-                                                      : error_text(rc));
+        rc = cluster_fail(
+            c, rc, "%s",
+            call.command.status != NULL ? call.command.status
+            : rc == -ETIMEDOUT
+                ? "the monitors did not answer in time: perhaps too few of them run to agree"
+                : error_text(rc));
     if (output != NULL && (rc == 0 || call.command.output.len > 0)) {
         int failed = take_output(&call.command.output, output, output_len);
         rc = rc == 0 ? failed : rc;

@@ -56,10 +56,16 @@ static void source_open(struct source *s, const char *path)
 _Noreturn static void too_large(const struct source *s, uint64_t size, uint64_t offset)
 {
     char has[64], where[64] = "";
-    snprintf(has, sizeof has, size > 0 ? "%s" : "more than that", size_text(size));
+    /* In bytes: one too many would be the same number of MiB. */
+    if (size > 0)
+        snprintf(has, sizeof has, "%llu bytes", (unsigned long long)size);
+    else
+        snprintf(has, sizeof has, "more than that");
     if (offset > 0)
         snprintf(where, sizeof where, " at offset %llu", (unsigned long long)offset);
-    fail(EFBIG, "%s: an object may have 128 MiB at most, and this is %s%s; nothing was written",
+    fail(EFBIG,
+         "%s: an object may have 128 MiB (134217728 bytes) at most, and this is %s%s; nothing was "
+         "written",
          s->name, has, where);
 }
 
@@ -197,7 +203,7 @@ int transfer_put(struct cli *cli, struct limpet_pool *pool, const char *object, 
     if (rc == 0)
         rc = operate(pool, object, op, bytes);
     if (rc != 0)
-        return complain(rc, "error putting %s>%s: %s", limpet_pool_name(pool), object,
+        return complain(rc, "error putting %s/%s: %s", limpet_pool_name(pool), object,
                         error_phrase(rc));
     return 0;
 }
@@ -212,11 +218,11 @@ int transfer_append(struct cli *cli, struct limpet_pool *pool, const char *objec
         rc = operate(pool, object, op, bytes);
     if (rc == -EFBIG)
         return complain(rc,
-                        "error appending to %s>%s: the object would exceed the limit of an "
+                        "error appending to %s/%s: the object would exceed the limit of an "
                         "object, 128 MiB; nothing was written",
                         limpet_pool_name(pool), object);
     if (rc != 0)
-        return complain(rc, "error appending to %s>%s: %s", limpet_pool_name(pool), object,
+        return complain(rc, "error appending to %s/%s: %s", limpet_pool_name(pool), object,
                         error_phrase(rc));
     return 0;
 }
@@ -516,12 +522,12 @@ int transfer_get(struct cli *cli, struct limpet_pool *pool, const char *object, 
     if (rc == -ESTALE) {
         free(f.data);
         return complain(EAGAIN,
-                        "error getting %s>%s: it changes faster than it can be read; try again",
+                        "error getting %s/%s: it changes faster than it can be read; try again",
                         limpet_pool_name(pool), object);
     }
     if (rc != 0) {
         free(f.data);
-        return complain(rc, "error getting %s>%s: %s", limpet_pool_name(pool), object,
+        return complain(rc, "error getting %s/%s: %s", limpet_pool_name(pool), object,
                         error_phrase(rc));
     }
     if (!to_stdout) {
