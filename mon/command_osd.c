@@ -183,34 +183,71 @@ static void tree_osd(struct command_call *call, json_t *nodes, int32_t id, doubl
                24 - (int)depth * 4, name, status, reweight);
 }
 
+struct tree_item {
+    int32_t id;
+    uint32_t weight;
+};
+
+/* OSDs by their numbers, then buckets, whose numbers count downwards. */
+static int by_number(const void *a, const void *b)
+{
+    int64_t left = ((const struct tree_item *)a)->id;
+    int64_t right = ((const struct tree_item *)b)->id;
+
+    left = left >= 0 ? left : INT32_MAX - left;
+    right = right >= 0 ? right : INT32_MAX - right;
+    return (left > right) - (left < right);
+}
+
+/* A bucket has its items in the order in which they joined; who reads a list looks for a number. */
+static struct tree_item *tree_items(const struct crush_bucket *bucket)
+{
+    struct tree_item *items = calloc(bucket->n_items + 1, sizeof *items);
+
+    for (uint32_t i = 0; items != NULL && i < bucket->n_items; i++)
+        items[i] = (struct tree_item){bucket->items[i], bucket->weights[i]};
+    if (items != NULL)
+        qsort(items, bucket->n_items, sizeof *items, by_number);
+    return items;
+}
+
+static void tree_bucket_line(struct command_call *call, json_t *nodes,
+                             const struct crush_bucket *bucket, const struct tree_item *items,
+                             unsigned depth)
+{
+    const char *type = crush_type_name(call->map->crush, bucket->type);
+    double weight = weight_number(bucket->weight);
+
+    if (nodes == NULL) {
+        call_print(call, "%3d  %10.5f  %*s%s %s\n", bucket->id, weight, (int)depth * 4, "",
+                   type != NULL ? type : "?", bucket->name);
+        return;
+    }
+    json_t *children = json_array();
+    for (uint32_t i = 0; i < bucket->n_items; i++)
+        json_array_append_new(children, json_integer(items[i].id));
+    json_array_append_new(nodes,
+                          json_pack("{s:i, s:s, s:s, s:i, s:f, s:i, s:o}", "id", (int)bucket->id,
+                                    "name", bucket->name, "type", type != NULL ? type : "",
+                                    "type_id", (int)bucket->type, "crush_weight", weight, "depth",
+                                    (int)depth, "children", children));
+}
+
 static void tree_bucket(struct command_call *call, json_t *nodes, int32_t id, unsigned depth)
 {
     const struct crush_bucket *bucket = crush_bucket(call->map->crush, id);
-    char line[CRUSH_NAME_MAX * 2 + 2];
+    struct tree_item *items = bucket != NULL && depth < TREE_DEPTH_MAX ? tree_items(bucket) : NULL;
 
-    if (bucket == NULL || depth >= TREE_DEPTH_MAX)
+    if (items == NULL)
         return;
-    const char *type = crush_type_name(call->map->crush, bucket->type);
-    double weight = weight_number(bucket->weight);
-    if (nodes != NULL) {
-        json_t *children = json_array();
-        for (uint32_t i = 0; i < bucket->n_items; i++)
-            json_array_append_new(children, json_integer(bucket->items[i]));
-        json_array_append_new(nodes,
-                              json_pack("{s:i, s:s, s:s, s:i, s:f, s:i, s:o}", "id", (int)id,
-                                        "name", bucket->name, "type", type != NULL ? type : "",
-                                        "type_id", (int)bucket->type, "crush_weight", weight,
-                                        "depth", (int)depth, "children", children));
-    } else {
-        snprintf(line, sizeof line, "%s %s", type != NULL ? type : "?", bucket->name);
-        call_print(call, "%3d  %10.5f  %*s%s\n", id, weight, (int)depth * 4, "", line);
-    }
+    tree_bucket_line(call, nodes, bucket, items, depth);
     for (uint32_t i = 0; i < bucket->n_items; i++) {
-        if (bucket->items[i] >= 0)
-            tree_osd(call, nodes, bucket->items[i], weight_number(bucket->weights[i]), depth + 1);
+        if (items[i].id >= 0)
+            tree_osd(call, nodes, items[i].id, weight_number(items[i].weight), depth + 1);
         else
-            tree_bucket(call, nodes, bucket->items[i], depth + 1);
+            tree_bucket(call, nodes, items[i].id, depth + 1);
     }
+    free(items);
 }
 
 static int run_tree(struct command_call *call)

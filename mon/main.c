@@ -12,7 +12,7 @@ static const struct daemon_program program = {
     .name = "limpet-mon",
     .type = ENTITY_MON,
     .data_option = "mon_data",
-    .description = "keeps the map of a Limpet cluster, together with the other monitors",
+    .description = "Keeps the map of a cluster, together with the other monitors.",
 };
 
 static struct daemon daemon_state;

@@ -49,6 +49,8 @@ static int status_json(struct command_call *call, const struct summary *summary,
         }
     }
     uint64_t age = (env_now(mon->env) - call->leader->quorum_ns) / SEC_NS;
+    /* As a date: a reader does not know our clock. */
+    uint64_t up_since = (env_wall(mon->env) - (env_now(mon->env) - call->leader->up_ns)) / SEC_NS;
     json_t *root = json_pack("{s:s, s:o, s:I, s:{s:O, s:s, s:o}, s:o, s:I}", "fsid",
                              uuid_format(&mon->identity.fsid, fsid), "health",
                              health_json(health, false), "election_epoch", (json_int_t)state.term,
@@ -62,9 +64,8 @@ static int status_json(struct command_call *call, const struct summary *summary,
         root, "osdmap",
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "epoch", (json_int_t)mon->state.map->epoch,
                   "num_osds", (json_int_t)summary->n_osds, "num_up_osds", (json_int_t)summary->n_up,
-                  "osd_up_since", (json_int_t)(call->leader->up_ns / SEC_NS), "num_in_osds",
-                  (json_int_t)summary->n_in, "num_remapped_pgs",
-                  (json_int_t)mon->state.map->n_pgs));
+                  "osd_up_since", (json_int_t)up_since, "num_in_osds", (json_int_t)summary->n_in,
+                  "num_remapped_pgs", (json_int_t)mon->state.map->n_pgs));
     json_object_set_new(root, "pgmap", pgmap_json(summary, mon->state.map->n_pools));
     return call_json(call, root);
 }
