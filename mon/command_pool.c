@@ -260,22 +260,24 @@ static int run_remove(struct command_call *call)
 
 static int run_rename(struct command_call *call)
 {
-    int rc;
-    const struct map_pool *pool = call_pool(call, "srcpool", &rc);
-    const char *name = pool != NULL ? call_need(call, "destpool") : NULL;
+    const char *from = call_need(call, "srcpool");
+    const char *to = from != NULL ? call_need(call, "destpool") : NULL;
 
-    if (pool == NULL)
-        return rc;
-    if (name == NULL)
+    if (to == NULL)
         return -EINVAL;
-    char old[MAP_POOL_NAME_MAX + 1];
-    memcpy(old, pool->name, sizeof old);
-    rc = machine_pool_rename(call->batch->change, pool->id, name);
+    const struct map_pool *pool = map_pool_by_name(call->map, from);
+    /* A renaming that is repeated, since its answer was lost, has succeeded. */
+    if (pool == NULL && map_pool_by_name(call->map, to) != NULL)
+        return call_say(call, 0, "pool '%.128s' does not exist, '%.128s' does: renamed before",
+                        from, to);
+    if (pool == NULL)
+        return call_say(call, -ENOENT, "unrecognized pool '%.128s': see limpet pool ls", from);
+    int rc = machine_pool_rename(call->batch->change, pool->id, to);
     if (rc == -EEXIST)
-        return call_say(call, rc, "pool '%.128s' already exists", name);
+        return call_say(call, rc, "pool '%.128s' already exists", to);
     if (rc == -EINVAL)
-        return call_say(call, rc, "'%.128s' cannot be the name of a pool", name);
-    return rc == 0 ? call_say(call, 0, "pool '%s' renamed to '%s'", old, name) : rc;
+        return call_say(call, rc, "'%.128s' cannot be the name of a pool", to);
+    return rc == 0 ? call_say(call, 0, "pool '%.128s' renamed to '%.128s'", from, to) : rc;
 }
 
 static int run_set(struct command_call *call)

@@ -650,7 +650,8 @@ static void check_set(const struct check *c)
         CHECK(c, c->after.n_members > 0);
     bool complete = c->after.n_wanted > 0;
     for (uint8_t i = 0; i < c->after.n_wanted; i++)
-        complete = complete && has(c->after.members, c->after.n_members, c->after.wanted[i]);
+        complete = complete && has(c->after.members, c->after.n_members, c->after.wanted[i]) &&
+                   map_osd_up(c->f->map, c->after.wanted[i]);
     for (uint8_t i = 0; i < c->before.n_members && !virgin; i++) {
         int32_t osd = c->before.members[i];
         if (has(c->after.members, c->after.n_members, osd) || c->did->removed[osd])
