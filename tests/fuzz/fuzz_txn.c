@@ -16,11 +16,41 @@ static void must(bool condition)
         abort();
 }
 
+/* The limits of an operation's name and value, by its code. */
+static void check_sizes(const struct txn_op *op)
+{
+    switch (op->code) {
+    case TXN_SET_ATTR:
+    case TXN_REMOVE_ATTR:
+        must(op->name_len > 0 && op->name_len <= STORE_ATTR_NAME_MAX);
+        must(op->value_len <= STORE_ATTR_VALUE_MAX);
+        break;
+    case TXN_OMAP_SET:
+        must(op->name_len > 0 && op->name_len <= STORE_OMAP_KEY_MAX);
+        must(op->value_len <= STORE_OMAP_VALUE_MAX);
+        break;
+    case TXN_OMAP_REMOVE_RANGE:
+        must(op->name_len <= STORE_OMAP_KEY_MAX && op->value_len <= STORE_OMAP_KEY_MAX + 1);
+        break;
+    case TXN_OMAP_HEADER:
+        must(op->name_len == 0 && op->value_len <= STORE_OMAP_VALUE_MAX);
+        break;
+    case TXN_PG_SET:
+    case TXN_PG_REMOVE_RANGE:
+        must(op->name_len <= STORE_PG_KEY_MAX && op->value_len <= STORE_PG_VALUE_MAX);
+        break;
+    case TXN_SET_INFO:
+        must(op->name_len == 0 && op->value_len <= STORE_INFO_MAX);
+        break;
+    default:
+        must(op->name_len == 0);
+        break;
+    }
+}
+
 static void check_op(const struct txn_op *op, size_t data_len)
 {
-    must(op->name_len <= STORE_ATTR_NAME_MAX);
-    must(op->value_len <= STORE_PG_VALUE_MAX || op->value_len <= STORE_ATTR_VALUE_MAX ||
-         op->code == TXN_RENAME);
+    check_sizes(op);
     must(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX);
     if (op->code == TXN_WRITE || op->code == TXN_ZERO)
         must(op->len <= OBJECT_SIZE_MAX && op->offset <= OBJECT_SIZE_MAX - op->len);
