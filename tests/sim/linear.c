@@ -7,8 +7,14 @@
  *      same client's changes of the object that were called before it are done, and when the
  *      object's state explains its result. (A read may be repeated after a failure, and then see
  *      changes that were called after it.)
- *  L2  An operation whose outcome is unknown has no return: it may come at any place, or never.
+ *  L2  An operation whose outcome is unknown has no return: it may come at any place, or never. So
+ *      it is tried where nothing else leads on.
  *  L3  All is explained when no operation with a known outcome is left.
+ *  L4  A read that may come next, may come next: whatever order is found without it, there is one
+ *      that begins with it. So nothing else is tried in its place.
+ *  L5  Few operations with an unknown outcome are needed to explain what comes after them, since
+ *      many overwrite each other. So the search is made with at most one in a row, then two, and
+ *      so on, and with any number at last.
  */
 #include "tests/sim/linear.h"
 
@@ -207,6 +213,7 @@ struct event {
     uint64_t time;
     uint64_t token; /* Stands for the operation in the hash of a set. */
     bool is_call;
+    bool unknown; /* Stands in the list of those without a return. */
     bool done;
 };
 
@@ -214,6 +221,7 @@ struct choice {
     struct event *call;
     struct state state; /* Before it. */
     uint64_t set;
+    uint32_t row;
 };
 
 /* Configurations that were visited: an open-addressing table of hashes. */
@@ -224,13 +232,18 @@ struct memory {
 };
 
 struct search {
-    struct event head; /* Before the first. */
+    struct event head; /* Before the first with a known outcome, */
+    struct event tail; /* and after the last. */
+    struct event unknown_head;
     struct event *events;
     uint32_t n_events;
     uint32_t n_ops;
     uint32_t n_known_left;
     struct state state;
     uint64_t set;
+    uint32_t row; /* Operations with an unknown outcome, since the last with a known one. */
+    uint32_t max_row;
+    bool limited; /* The limit kept something from being tried. */
     struct choice *stack;
     uint32_t depth;
     struct memory memory;
@@ -300,30 +313,44 @@ static void relink_event(struct event *event)
         event->next->prev = event;
 }
 
+static struct event *append_event(struct event *last, struct event *event)
+{
+    event->prev = last;
+    event->next = NULL;
+    last->next = event;
+    return event;
+}
+
+static void find_relations(struct search *s, uint32_t i)
+{
+    struct event *event = &s->events[i];
+    for (uint32_t j = i + 1; j < s->n_events && !event->match; j++) {
+        if (s->events[j].op == event->op)
+            event->match = &s->events[j];
+    }
+    for (uint32_t j = i; j > 0 && !event->before; j--) {
+        struct event *other = &s->events[j - 1];
+        /* One whose outcome is unknown may never happen, and nobody waits for it. */
+        if (other->is_call && other->op->client == event->op->client && !other->unknown &&
+            changes(other->op))
+            event->before = other;
+    }
+}
+
 static void search_link(struct search *s)
 {
-    struct event *last = &s->head;
+    struct event *last = &s->head, *last_unknown = &s->unknown_head;
     for (uint32_t i = 0; i < s->n_events; i++) {
         struct event *event = &s->events[i];
-        event->prev = last;
-        event->next = NULL;
-        last->next = event;
-        last = event;
-        if (!event->is_call)
-            continue;
-        for (uint32_t j = i + 1; j < s->n_events && !event->match; j++) {
-            if (s->events[j].op == event->op)
-                event->match = &s->events[j];
-        }
-        /* Earlier calls have their matches by now. */
-        for (uint32_t j = i; j > 0 && !event->before; j--) {
-            const struct event *other = &s->events[j - 1];
-            /* One whose outcome is unknown may never happen, and nobody waits for it. */
-            if (other->is_call && other->op->client == event->op->client && other->match &&
-                changes(other->op))
-                event->before = &s->events[j - 1];
-        }
+        if (event->is_call)
+            find_relations(s, i);
+        if (event->unknown)
+            last_unknown = append_event(last_unknown, event);
+        else
+            last = append_event(last, event);
     }
+    s->tail.time = UINT64_MAX;
+    append_event(last, &s->tail);
 }
 
 static void search_init(struct search *s, const struct history *history, uint32_t object)
@@ -335,11 +362,16 @@ static void search_init(struct search *s, const struct history *history, uint32_
     s->stack = must(calloc((size_t)s->n_ops + 1, sizeof *s->stack));
     for (uint32_t i = 0; i < history->n; i++) {
         const struct history_op *op = &history->ops[i];
-        if (op->object != object)
+        bool unknown = op->returned == HISTORY_NEVER;
+        /* A read without an answer says nothing. */
+        if (op->object != object || (unknown && !changes(op)))
             continue;
-        s->events[s->n_events++] = (struct event){
-            .op = op, .time = op->called, .is_call = true, .token = mix(i, 0x746f6b656e)};
-        if (op->returned == HISTORY_NEVER)
+        s->events[s->n_events++] = (struct event){.op = op,
+                                                  .time = op->called,
+                                                  .is_call = true,
+                                                  .unknown = unknown,
+                                                  .token = mix(i, 0x746f6b656e)};
+        if (unknown)
             continue;
         s->n_known_left++;
         s->events[s->n_events++] = (struct event){.op = op, .time = op->returned};
@@ -366,17 +398,24 @@ static bool try_call(struct search *s, struct event *call)
     struct state new;
     if (call->before && !call->before->done)
         return false;
+    if (call->unknown && s->row == s->max_row) {
+        s->limited = true;
+        return false;
+    }
+    uint32_t row = call->unknown ? s->row + 1 : 0;
     s->steps++;
     if (!explain(call->op, &s->state, &new))
         return false;
     uint64_t set = s->set ^ call->token;
-    if (!memory_insert(&s->memory, mix(set, state_key(&new)))) {
+    if (!memory_insert(&s->memory, mix(mix(set, row), state_key(&new)))) {
         state_fini(&new);
         return false;
     }
-    s->stack[s->depth++] = (struct choice){.call = call, .state = s->state, .set = s->set};
+    s->stack[s->depth++] =
+        (struct choice){.call = call, .state = s->state, .set = s->set, .row = s->row};
     s->state = new;
     s->set = set;
+    s->row = row;
     call->done = true;
     unlink_event(call);
     if (call->match) {
@@ -386,21 +425,45 @@ static bool try_call(struct search *s, struct event *call)
     return true;
 }
 
-/* Takes the last choice back; returns where to go on. */
+/* When the first operation that is left returned. */
+static uint64_t first_return(const struct search *s)
+{
+    const struct event *event = s->head.next;
+    while (event->is_call)
+        event = event->next;
+    return event->time;
+}
+
+/* The call to try when all those before `event`, of either list, were tried. NULL: none. */
+static struct event *candidate(struct search *s, struct event *event)
+{
+    if (event && !event->unknown) {
+        if (event->is_call)
+            return event;
+        event = s->unknown_head.next;
+    }
+    return event && event->time < first_return(s) ? event : NULL;
+}
+
+/* Takes the last choice back, and all before it that have no alternative. */
 static struct event *take_back(struct search *s)
 {
-    struct choice *choice = &s->stack[--s->depth];
-    struct event *call = choice->call;
-    state_fini(&s->state);
-    s->state = choice->state;
-    s->set = choice->set;
-    call->done = false;
-    if (call->match) {
-        relink_event(call->match);
-        s->n_known_left++;
-    }
-    relink_event(call);
-    return call->next;
+    struct event *call;
+    do {
+        struct choice *choice = &s->stack[--s->depth];
+        call = choice->call;
+        state_fini(&s->state);
+        s->state = choice->state;
+        s->set = choice->set;
+        s->row = choice->row;
+        call->done = false;
+        if (call->match) {
+            relink_event(call->match);
+            s->n_known_left++;
+        }
+        relink_event(call);
+    } while (!changes(call->op) && s->depth > 0);
+    return changes(call->op) ? candidate(s, call->next) : NULL;
 }
 
 /* ---- Explanation ---- */
@@ -434,9 +497,8 @@ static void remember_deepest(struct search *s)
     }
     describe_state(out, &s->state);
     fprintf(out, "none of these can come next:\n");
-    for (struct event *event = s->head.next; event; event = event->next) {
-        if (!event->is_call)
-            break;
+    for (struct event *event = candidate(s, s->head.next); event;
+         event = candidate(s, event->next)) {
         history_format(event->op, line, sizeof line);
         fprintf(out, "  %s\n", line);
     }
@@ -445,12 +507,12 @@ static void remember_deepest(struct search *s)
 
 static enum linear_verdict search_run(struct search *s, uint64_t max_steps)
 {
-    struct event *event = s->head.next;
+    struct event *event = candidate(s, s->head.next);
     while (s->n_known_left > 0) {
         if (s->steps > max_steps)
             return LINEAR_UNDECIDED;
-        if (event && event->is_call) {
-            event = try_call(s, event) ? s->head.next : event->next;
+        if (event) {
+            event = candidate(s, try_call(s, event) ? s->head.next : event->next);
             continue;
         }
         remember_deepest(s);
@@ -464,15 +526,24 @@ static enum linear_verdict search_run(struct search *s, uint64_t max_steps)
 enum linear_verdict linear_check(const struct history *history, uint32_t object, uint64_t max_steps,
                                  char **why)
 {
-    struct search s;
-    search_init(&s, history, object);
-    enum linear_verdict verdict = search_run(&s, max_steps);
-    if (why) {
-        *why = verdict == LINEAR_OK ? NULL : s.deepest_text;
-        if (*why)
+    static const uint32_t rows[] = {1, 2, 3, 4, 6, UINT32_MAX};
+    enum linear_verdict verdict = LINEAR_UNDECIDED;
+    bool decided = false;
+    *why = NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !decided; i++) {
+        struct search s;
+        search_init(&s, history, object);
+        s.max_row = rows[i];
+        verdict = search_run(&s, max_steps);
+        decided = verdict == LINEAR_OK || (verdict == LINEAR_VIOLATED && !s.limited);
+        free(*why);
+        *why = NULL;
+        if (verdict != LINEAR_OK) {
+            *why = s.deepest_text;
             s.deepest_text = NULL;
+        }
+        search_fini(&s);
     }
-    search_fini(&s);
     return verdict;
 }
 

@@ -14,7 +14,7 @@ enum linear_verdict { LINEAR_OK, LINEAR_VIOLATED, LINEAR_UNDECIDED };
 
 /*
  * Checks the operations on an object. Gives up (LINEAR_UNDECIDED) after max_steps steps of the
- * search. After a violation `why` (malloc'd, to be freed; may be NULL) tells how far the search
+ * search. Unless all is well `why` (malloc'd, to be freed; may be NULL) tells how far the search
  * came, and what could not be explained.
  */
 enum linear_verdict linear_check(const struct history *history, uint32_t object, uint64_t max_steps,

@@ -31,7 +31,7 @@
 #define SETTLE_NS  (90 * SEC_NS)
 #define STOP_NS    (60 * SEC_NS)
 
-enum { LINEAR_STEPS = 20 * 1000 * 1000 };
+enum { LINEAR_STEPS = 3 * 1000 * 1000 };
 
 struct run {
     const struct run_options *options;
