@@ -107,8 +107,10 @@ static struct message *encode_entries(const struct raft_append_entries *args,
         entries[i].type = entry->type;
         entries[i].len = entry->buf.len;
         pointers[i] = &entries[i];
-        if (entry->buf.len > 0)
+        if (entry->buf.len > 0) {
+            assert(payload.data != NULL && at + entry->buf.len <= len);
             memcpy(payload.data + at, entry->buf.base, entry->buf.len);
+        }
         at += entry->buf.len;
     }
     wire->n_entries = n;
@@ -119,6 +121,8 @@ static struct message *encode_entries(const struct raft_append_entries *args,
         payload = BUF_SLICE_EMPTY;
     }
 out:
+    wire->n_entries = 0;
+    wire->entries = NULL;
     buf_slice_drop(&payload);
     free(entries);
     free(pointers);
@@ -130,7 +134,6 @@ static struct message *encode_snapshot(const struct raft_install_snapshot *args,
 {
     Limpet__Wire__RaftServer servers[RAFT_CODEC_SERVERS_MAX];
     Limpet__Wire__RaftServer *pointers[RAFT_CODEC_SERVERS_MAX];
-    struct buf_slice payload;
 
     assert(args->conf.n <= RAFT_CODEC_SERVERS_MAX);
     for (unsigned i = 0; i < args->conf.n; i++) {
@@ -144,13 +147,14 @@ static struct message *encode_snapshot(const struct raft_install_snapshot *args,
     wire->servers = pointers;
     wire->has_servers_index = true;
     wire->servers_index = args->conf_index;
-    if (buf_slice_copy(args->data.base, args->data.len, &payload) != 0)
-        return NULL;
     struct message *message = message_pack(MSG_RAFT, &wire->base);
-    if (message == NULL)
-        buf_slice_drop(&payload);
-    else
-        message->payload = payload;
+    wire->n_servers = 0;
+    wire->servers = NULL;
+    if (message != NULL &&
+        buf_slice_copy(args->data.base, args->data.len, &message->payload) != 0) {
+        message_unref(message);
+        message = NULL;
+    }
     return message;
 }
 

@@ -580,7 +580,7 @@ static void a_commit_costs_one_flush(void **state)
     (void)state;
     struct world *world = world_make(4, 3);
     struct node *leader = await_leader(world, NULL);
-    uint64_t before[NODES_MAX];
+    uint64_t before[NODES_MAX] = {0};
     run_ms(world, 500);
     for (uint32_t i = 0; i < world->n; i++)
         before[i] = log_store_flushes(consensus_log(world->nodes[i].consensus));

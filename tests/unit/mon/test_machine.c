@@ -164,7 +164,7 @@ static void a_down_osd_leaves_its_groups_in_one_increment(void **state)
     (void)state;
     setup(&f);
     for (int32_t i = 0; i < 3; i++)
-        do_boot(&f, i, (uint64_t)(10 + i));
+        do_boot(&f, i, 10 + (uint64_t)i);
     uint64_t pool = do_pool(&f, "p", 32, 3, 2);
     uint64_t created = f.map->epoch;
     for (uint32_t seed = 0; seed < 32; seed++) {
@@ -219,7 +219,7 @@ static void moving_data_adds_before_it_drops(void **state)
     (void)state;
     setup(&f);
     for (int32_t i = 0; i < 4; i++)
-        do_boot(&f, i, (uint64_t)(10 + i));
+        do_boot(&f, i, 10 + (uint64_t)i);
     uint64_t pool = do_pool(&f, "p", 32, 3, 2);
     uint64_t base = f.map->epoch;
     begin(&f);
@@ -263,7 +263,7 @@ static void out_and_in_again_leaves_no_trace(void **state)
     (void)state;
     setup(&f);
     for (int32_t i = 0; i < 5; i++)
-        do_boot(&f, i, (uint64_t)(10 + i));
+        do_boot(&f, i, 10 + (uint64_t)i);
     (void)do_pool(&f, "p", 64, 3, 2);
     begin(&f);
     assert_int_equal(machine_osd_out(f.change, 2, false), 0);
@@ -360,7 +360,7 @@ static void removal_needs_force_while_data_count(void **state)
     (void)state;
     setup(&f);
     for (int32_t i = 0; i < 2; i++)
-        do_boot(&f, i, (uint64_t)(10 + i));
+        do_boot(&f, i, 10 + (uint64_t)i);
     uint64_t pool = do_pool(&f, "p", 16, 2, 2);
     begin(&f);
     assert_int_equal(machine_osd_remove(f.change, 1, false), -EBUSY);
@@ -424,7 +424,7 @@ static void groups_are_as_many_as_osds_need(void **state)
     (void)state;
     setup(&f);
     for (int32_t i = 0; i < 3; i++)
-        do_boot(&f, i, (uint64_t)(10 + i));
+        do_boot(&f, i, 10 + (uint64_t)i);
     uint64_t first = do_pool(&f, "p", 0, 3, 0);
     assert_int_equal(map_pool(f.map, first)->pg_num, 64);
     assert_int_equal(map_pool(f.map, first)->min_size, 2);

@@ -63,9 +63,9 @@ static void a_dead_leader_is_replaced(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 20; seed++) {
         struct world *world = world_create(seed, 3, NULL);
-        int first = world_await_leader(world, -1);
+        world_await_leader(world, -1);
         world_run_ms(world, 2000);
-        first = world_leader(world);
+        int first = world_leader(world);
         uint64_t begin = sim_now(world->sim);
         world_end(world, (uint32_t)first, SIM_CRASH);
         world_await_leader(world, first);
@@ -137,7 +137,6 @@ static void a_commit_waits_for_no_timer(void **state)
     world_run_ms(world, 1000);
     world_subscribe(other, 0);
     world_run_ms(world, 100);
-    leader = world_leader(world);
     for (int i = 0; i < 20; i++) {
         char json[128];
         uint64_t begin = sim_now(world->sim);
@@ -470,9 +469,9 @@ static void a_new_leader_hears_the_reports_again(void **state)
     struct world *world = world_create(16, 3, NULL);
     struct world_peer *osds[3];
 
-    int leader = world_await_leader(world, -1);
+    world_await_leader(world, -1);
     world_run_ms(world, 1000);
-    leader = world_leader(world);
+    int leader = world_leader(world);
     uint32_t survivor = (uint32_t)(leader + 1) % 3;
     struct world_peer *admin = world_peer(world, "client.admin", survivor);
     for (uint32_t i = 0; i < 3; i++) {
