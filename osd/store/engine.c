@@ -71,6 +71,7 @@ void engine_free_blocks(struct engine *e, uint64_t record, uint32_t block, uint3
     }
     if (e->n_freed == e->freed_capacity) {
         if (e->freed_at > e->freed_capacity / 2) {
+            assert(e->freed);
             memmove(e->freed, e->freed + e->freed_at,
                     (e->n_freed - e->freed_at) * sizeof *e->freed);
             e->n_freed -= e->freed_at;
@@ -86,6 +87,7 @@ void engine_free_blocks(struct engine *e, uint64_t record, uint32_t block, uint3
             e->freed_capacity = capacity;
         }
     }
+    assert(e->freed && e->n_freed < e->freed_capacity);
     e->freed[e->n_freed++] =
         (struct freed){.record = record, .extent = {.block = block, .count = count}};
 }

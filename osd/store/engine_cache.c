@@ -45,6 +45,7 @@ uint8_t *cache_data_alloc(struct engine *e)
     if (!cache->free_data && !add_slab(cache))
         return NULL;
     struct free_data *data = cache->free_data;
+    assert(data); /* A new slab is all free. */
     cache->free_data = data->next;
     return (uint8_t *)data;
 }
@@ -77,6 +78,7 @@ struct cblock *cache_find(struct engine *e, uint32_t block)
 static void detach(struct engine *e, struct cblock *c)
 {
     struct block_cache *cache = &e->cache;
+    assert(cache->table);
     HASH_DEL(cache->table, c);
     if (c->state == CBLOCK_CLEAN) {
         TAILQ_REMOVE(&cache->clean, c, link);

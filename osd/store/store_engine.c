@@ -72,7 +72,7 @@ int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const 
         error = make_block(block, bytes, !options->sparse, why);
     if (error == 0)
         error = disk_uring_open(env, block, &disk);
-    if (error < 0) {
+    if (error != 0) {
         if (why[0] == 0)
             snprintf(why, 256, "cannot make the store in %.150s: %s", dir, error_text(error));
         return error;

@@ -159,6 +159,7 @@ static void name_remove(struct sim_names *names, struct sim_name *name)
 
 static void name_set(struct sim_names *names, const char *path, struct sim_inode *inode)
 {
+    assert(path && inode);
     struct sim_name *old = name_find(names, path);
     if (old)
         name_remove(names, old);
