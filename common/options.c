@@ -117,8 +117,9 @@ static const struct option_info options[] = {
     {.name = "osd_preallocate",
      .type = OPTION_BOOL,
      .default_value = "true",
-     .description = "Takes the space of a new OSD's file from the file system at once. Without, the "
-                    "file grows with its contents, and an OSD stops when the file system is full."},
+     .description =
+         "Takes the space of a new OSD's file from the file system at once. Without, the "
+         "file grows with its contents, and an OSD stops when the file system is full."},
     {.name = "osd_memory_target",
      .type = OPTION_SIZE,
      .default_value = "256M",

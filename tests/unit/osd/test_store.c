@@ -680,7 +680,7 @@ static void both_stores_agree_on_random_histories(void **state)
 #define ON_BOTH(test)                                                                              \
     {#test " (memory)", test, fixture_memory, fixture_teardown, NULL},                             \
     {                                                                                              \
-#test " (engine)", test, fixture_engine, fixture_teardown, NULL                          \
+#test " (engine)", test, fixture_engine, fixture_teardown, NULL                            \
     }
 
 int main(void)
