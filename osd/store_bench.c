@@ -375,9 +375,10 @@ static void open_store(struct bench *b)
         die(error, "cannot start");
     /* What RocksDB makes, since `block` may be a device, which is always there. */
     snprintf(made, sizeof made, "%s/index/CURRENT", b->dir);
-    if (access(made, F_OK) != 0 &&
-        store_engine_create(b->env, b->dir, b->disk_bytes, &uuid, &options, why) < 0)
-        die_because(EIO, "%s", why);
+    if (access(made, F_OK) != 0)
+        error = store_engine_create(b->env, b->dir, b->disk_bytes, &uuid, &options, why);
+    if (error < 0)
+        die_because(error, "%s", why);
     uint64_t began = now_ns();
     error = store_engine_open(b->env, b->dir, &options, &b->store, why);
     if (error < 0)

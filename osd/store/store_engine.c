@@ -82,8 +82,10 @@ int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const 
         error = engine_format(disk, index, uuid, journal_size(options, disk->size));
         if (error < 0)
             snprintf(why, 256, "cannot format %.150s: %s%s", block, error_text(error),
-                     error == -ENOSPC ? " (a store needs at least 64 MiB and twice its journal)"
-                                      : "");
+                     error == -ENOSPC
+                         ? ": a store needs 64 MiB, and twice its journal; or the file "
+                           "system is full"
+                         : "");
         index->ops->close(index);
     }
     disk_close(disk);
