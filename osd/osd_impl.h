@@ -69,7 +69,7 @@ struct osd_request {
     struct osd_guest *guest;
     size_t bytes;
     uint64_t reading_bytes; /* Of its reply. */
-    bool waits_for_map; /* In osd->waiting. */
+    bool waits_for_map;     /* In osd->waiting. */
     TAILQ_ENTRY(osd_request) guest_link;
     TAILQ_ENTRY(osd_request) waiting_link;
     SLIST_ENTRY(osd_request) free_link;
