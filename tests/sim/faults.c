@@ -256,6 +256,28 @@ static void osd_is_slandered(struct faults *f)
     cluster_command_send(f->cluster, json);
 }
 
+/*
+ * The monitors give it up, and it does not hear of it; nor do some of the clients, which go on
+ * working with it.
+ */
+static void osd_is_deposed(struct faults *f)
+{
+    struct cluster *cluster = f->cluster;
+    uint64_t id = below(f, cluster->options.n_osds), deaf = sim_random(cluster->sim);
+    char json[128];
+    for (uint32_t i = 0; i < cluster->options.n_mons; i++) {
+        struct sim_node *mon = cluster->mons[i].member.node;
+        sim_partition(cluster->sim, mon, cluster->osds[id].member.node, true);
+        for (uint32_t j = 1; j <= cluster->options.n_clients; j++) {
+            if (deaf >> j & 1)
+                sim_partition(cluster->sim, mon, cluster->clients[j].member.node, true);
+        }
+    }
+    snprintf(json, sizeof json, "{\"prefix\": \"osd down\", \"ids\": [\"%" PRIu64 "\"]}", id);
+    cluster_command_send(cluster, json);
+    sim_timer_arm(cluster->sim, &f->heal_network, now(f) + SEC_NS / 2 + below(f, 5 * SEC_NS));
+}
+
 /* Two halves that do not hear of each other, with clients on both sides. */
 static void world_is_split(struct faults *f)
 {
@@ -298,6 +320,7 @@ static const struct {
     {osd_is_isolated, 20, LIVING_OSDS},
     {osd_sleeps, 20, LIVING_OSDS},
     {osd_is_slandered, 30, LIVING_OSDS},
+    {osd_is_deposed, 40, LIVING_OSDS},
     {world_is_split, 30, LIVING_OSDS},
 };
 

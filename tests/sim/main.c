@@ -75,11 +75,20 @@ static void parse_range(struct program *p, char *text)
         bad_usage("--seeds wants A-B with A not above B");
 }
 
+/* Others are for limpet-store-sim. */
+static bool is_ours(enum planted_bug bug)
+{
+    return strncmp(planted_name(bug), "store-", strlen("store-")) != 0;
+}
+
 static void list_planted(void)
 {
-    for (int bug = PLANTED_NONE + 1; bug < PLANTED_END; bug++)
+    for (int bug = PLANTED_NONE + 1; bug < PLANTED_END; bug++) {
+        if (!is_ours((enum planted_bug)bug))
+            continue;
         printf("%-20s %s\n", planted_name((enum planted_bug)bug),
                planted_meaning((enum planted_bug)bug));
+    }
     exit(0);
 }
 
@@ -152,7 +161,7 @@ static void apply_option(struct program *p, int option)
         break;
     case OPTION_PLANTED:
         p->planted = planted_by_name(optarg);
-        if (p->planted == PLANTED_END)
+        if (p->planted == PLANTED_END || !is_ours(p->planted))
             bad_usage("no such planted bug; see --list-planted");
         break;
     case OPTION_LIST_PLANTED:

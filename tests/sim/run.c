@@ -117,10 +117,9 @@ static bool create_pools(struct run *run)
 
 static bool phase_start(struct run *run)
 {
-    struct cluster *cluster = run->cluster;
     struct member *member;
     create_world(run);
-    cluster = run->cluster;
+    struct cluster *cluster = run->cluster;
     for (uint32_t i = 0; (member = cluster_member(cluster, i)); i++)
         member_start_at(member, sim_below(run->sim, SEC_NS / 10));
     return cluster_run_until(cluster, admin_connected, run, in(run, START_NS), "no monitor") &&
