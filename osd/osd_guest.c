@@ -20,8 +20,30 @@
 
 /* ---- Sessions ---- */
 
+static bool is_osd(const struct net_session *session);
+static void guest_free(struct osd *osd, struct osd_guest *guest);
+
+/*
+ * An OSD opens another session only when it has given up the one before, of which something may
+ * still be under way. That is as good as lost, and must not come between what is said now.
+ */
+static void close_older(struct osd *osd, const struct net_session *session)
+{
+    struct osd_guest *guest, *next;
+    for (guest = TAILQ_FIRST(&osd->guests); guest; guest = next) {
+        struct net_session *older = guest->session;
+        next = TAILQ_NEXT(guest, link);
+        if (older == session || !entity_equal(&older->peer.name, &session->peer.name))
+            continue;
+        guest_free(osd, guest);
+        net_close(osd->env, older);
+    }
+}
+
 void osd_guest_opened(struct osd *osd, struct net_session *session)
 {
+    if (is_osd(session))
+        close_older(osd, session);
     struct osd_guest *guest = calloc(1, sizeof *guest);
     if (!guest) {
         net_close(osd->env, session);

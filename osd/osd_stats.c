@@ -133,6 +133,8 @@ void osd_stats_complete(struct osd *osd)
 void osd_stats_tick(struct osd *osd)
 {
     bool written = osd->world.write_ops != osd->stats_writes;
+    if (written)
+        osd_space_check(osd);
     if (written && env_now(osd->env) - osd->stats_told_ns >= OSD_STATS_BUSY_NS)
         soon(osd);
 }

@@ -198,7 +198,7 @@ void pg_stop(struct pg *pg)
     pg_requests_refuse(pg);
     pg_writes_disown(pg);
     pg_objects_forget(pg);
-    pg->upstream = NULL;
+    pg->upstream = pg->bound = NULL;
     if (pg->state != PG_STATE_LOADING)
         pg->state = PG_STATE_STRAY;
 }
@@ -496,7 +496,7 @@ static void begin_configuration(struct pg *pg)
     stop_working(pg, true);
     pg->lacks_commits = false;
     pg->compare_again = false;
-    pg->upstream = NULL;
+    pg->upstream = pg->bound = NULL;
     enum pg_state part = part_of(pg);
     bool primary = part == PG_STATE_PRIMARY_ACTIVATING || part == PG_STATE_PRIMARY_INACTIVE;
     if (was_primary && !primary) {
@@ -709,6 +709,8 @@ void pg_session_closed(struct pg *pg, struct net_session *session)
 {
     if (pg->upstream == session)
         pg->upstream = NULL;
+    if (pg->bound == session)
+        pg->bound = NULL;
 }
 
 void pg_peer_reset(struct pg *pg, int32_t osd)

@@ -180,7 +180,8 @@ int pg_entries_check(const struct pg *pg, size_t n, const ProtobufCBinaryData *e
 static int check_switch(const struct pg *pg, const Limpet__Wire__PgActivate *activate)
 {
     struct wire_version ours;
-    if (pg->state != PG_STATE_REPLICA_WAITING || activate->attempt != pg->upstream_attempt)
+    if (pg->state != PG_STATE_REPLICA_WAITING || activate->attempt != pg->upstream_attempt ||
+        pg->bound != pg->upstream)
         return -EAGAIN;
     if (!activate->cut_after || !activate->head)
         return -EBADMSG;
@@ -306,6 +307,7 @@ void pg_activated_by(struct pg *pg, const Limpet__Wire__PgActivate *activate)
     pg_staged_clear(pg, true);
     pg_learn_stop(pg);
     pg->upstream_attempt = activate->attempt;
+    pg->bound = pg->upstream;
     pg_set_state(pg, PG_STATE_REPLICA_WAITING);
     pg_send_info(pg, activate->attempt, 1, 0);
 }

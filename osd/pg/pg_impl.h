@@ -314,8 +314,10 @@ struct pg {
 
     /* As a member or learner. */
     struct net_session *upstream; /* Where the primary's messages come from. */
-    uint64_t upstream_config;     /* That it named last. */
-    uint64_t upstream_attempt;    /* Of its activation, and of its filling of us. */
+    /* The one on which it began to activate or to fill us: what belongs to that must come on it. */
+    struct net_session *bound;
+    uint64_t upstream_config;  /* That it named last. */
+    uint64_t upstream_attempt; /* Of its activation, and of its filling of us. */
     uint64_t upstream_fill;
     struct pg_staged_list staged;
     uint32_t n_staged;

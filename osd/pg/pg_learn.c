@@ -87,13 +87,15 @@ static void begin_filling(struct pg *pg, struct store_txn *txn,
     pg->committed = base.sequence;
     pg->complete = false;
     pg->upstream_fill = activate->attempt;
+    pg->bound = pg->upstream;
     pg_put_state(pg, txn);
     pg_set_state(pg, PG_STATE_FILLING);
 }
 
 void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate)
 {
-    bool goes_on = pg->state == PG_STATE_FILLING && activate->attempt == pg->upstream_fill;
+    bool goes_on = pg->state == PG_STATE_FILLING && activate->attempt == pg->upstream_fill &&
+                   pg->bound == pg->upstream;
     int error = check_start(pg, activate, goes_on);
     struct pg_step *step = error ? NULL : pg_step_create(pg);
     if (!step) {
@@ -139,8 +141,9 @@ void pg_learn_filled(struct pg *pg, const Limpet__Wire__PgActivate *activate)
 {
     struct wire_version head = pg_log_head(&pg->log);
     bool fits = pg->state == PG_STATE_FILLING && activate->attempt == pg->upstream_fill &&
-                !pg->scan && TAILQ_EMPTY(&pg->staged) && activate->head &&
-                activate->head->sequence == head.sequence && activate->head->config == head.config;
+                pg->bound == pg->upstream && !pg->scan && TAILQ_EMPTY(&pg->staged) &&
+                activate->head && activate->head->sequence == head.sequence &&
+                activate->head->config == head.config;
     struct pg_step *step = fits ? pg_step_create(pg) : NULL;
     if (!step) {
         pg_send_info(pg, activate->attempt, 4, -EAGAIN);
@@ -335,7 +338,7 @@ static void scan_page(struct pg *pg, struct learn_scan *work)
 
 void pg_learn_scan(struct pg *pg, const struct pg_incoming *in)
 {
-    if (pg->state != PG_STATE_FILLING || pg->scan) {
+    if (pg->state != PG_STATE_FILLING || pg->scan || pg->bound != pg->upstream) {
         answer_scan(pg, in->scan->tid, -EAGAIN, 0, NULL);
         return;
     }

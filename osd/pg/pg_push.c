@@ -413,6 +413,8 @@ void pg_push_receive(struct pg *pg, const struct pg_incoming *in)
     int error = check_push(pg, push, in->message->payload.len, &id);
     if (!error && pg->state != PG_STATE_REPLICA_WAITING && pg->state != PG_STATE_FILLING)
         error = -EAGAIN;
+    if (!error && pg->bound != pg->upstream)
+        error = -EAGAIN;
     struct pg_step *step = error ? NULL : pg_step_create(pg);
     if (!step) {
         answer_push(pg, push->tid, error ? error : -ENOMEM);

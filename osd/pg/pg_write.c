@@ -536,6 +536,9 @@ static enum rep_place rep_place(const struct pg *pg, const struct wire_rep_txn *
     struct wire_version ours;
     if (!follows_primary(pg))
         return REP_REFUSED;
+    /* While a copy is filled the effect of a write depends on how far that is: on this session. */
+    if (pg->state == PG_STATE_FILLING && pg->bound != pg->upstream)
+        return REP_REFUSED;
     if (rep->version.sequence == head + 1)
         return REP_NEXT;
     if (rep->version.sequence > head)
