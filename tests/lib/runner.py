@@ -146,6 +146,29 @@ def sim_tests(preset, seeds, prefix="", first=1, each=SIM_SEEDS_A_TEST):
     return tests
 
 
+# Planted bug -> within how many seeds the simulator must find it, and options; the table of
+# tests/sim/README.md.
+PLANTED = {
+    "ack-before-members": (30, ()),
+    "accept-old-config": (100, ("--isolate-osds", "--no-reads")),
+    "skip-reconcile": (200, ()),
+    "add-unfilled": (20, ()),
+    "run-duplicate": (30, ()),
+    "member-ack-early": (300, ()),
+    "vote-not-durable": (50, ()),
+    "append-not-durable": (20, ()),
+    "client-no-resend": (100, ()),
+}
+
+
+def planted_tests(preset):
+    program = os.path.join(folder_of(preset), "bin", "limpet-sim")
+    return [Test("sim/planted-" + name,
+                 [program, "--planted", name, "--seeds", "1-%d" % seeds, *options], timeout=1200,
+                 needs=preset)
+            for name, (seeds, options) in PLANTED.items()]
+
+
 def fuzz_tests(seconds):
     tests = []
     for path in sources("tests/fuzz/fuzz_*.c"):
@@ -167,10 +190,11 @@ def fuzz_tests(seconds):
 def lint_tests(jobs):
     tests = []
     checks = (("format", 120, 1), ("includes", 60, 1), ("words", 60, 1), ("links", 60, 1),
-              ("shell", 60, 1), ("python", 60, 1), ("cppcheck", 900, jobs), ("tidy", 3600, jobs))
+              ("shell", 60, 1), ("python", 60, 1), ("clang", 600, jobs),
+              ("cppcheck", 900, jobs), ("tidy", 3600, jobs))
     for check, timeout, weight in checks:
         argv = [sys.executable, "-B", os.path.join(REPO, "tests/lint"), check, "-j", str(jobs)]
-        needs = "release" if check in ("cppcheck", "tidy") else None
+        needs = "release" if check in ("clang", "cppcheck", "tidy") else None
         tests.append(Test("lint/" + check, argv, timeout, weight, needs))
     return tests
 
@@ -216,7 +240,7 @@ def store_tests(prefix="", long=False):
 def default_plan(jobs):
     builds = [build_steps("release", jobs), build_steps("fuzz", jobs), build_steps("asan", jobs)]
     tests = unit_tests("release") + lint_tests(jobs) + sim_tests("release", SIM_SEEDS)
-    tests += fuzz_tests(FUZZ_SECONDS)
+    tests += planted_tests("release") + fuzz_tests(FUZZ_SECONDS)
     tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
     tests += store_tests()
     tests += cluster_tests("release", jobs) + cluster_tests("asan", jobs, "asan/", ["files"])
