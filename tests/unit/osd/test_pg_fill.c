@@ -301,6 +301,53 @@ static void sends_again_to_a_proposed_learner(void **state)
     ask_fini(&asked);
 }
 
+static struct message *caught;
+
+static void catch_push(struct world *w, const struct flight *flight)
+{
+    (void)w;
+    if (flight->message->type == MSG_PG_PUSH && !caught)
+        caught = message_ref(flight->message);
+}
+
+static void refuses_what_comes_late_on_an_earlier_session(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    send_away();
+    assert_int_equal(write_full(&world, 0, "a", "old"), 0);
+    caught = NULL;
+    world.watch = catch_push;
+    call_back();
+    world.watch = NULL;
+    assert_non_null(caught);
+    /* The learner is filled again, and has a newer object by then. */
+    struct link_state earlier = world.links[0][2];
+    earlier.lossy = true; /* Nobody waits for answers there. */
+    world_crash(&world, 2);
+    world_set_down_only(&world, 2);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "a", "newer"), 0);
+    world_start(&world, 2);
+    world_set_osd_only(&world, 2);
+    world_show_all(&world);
+    while (world.delivered[MSG_PG_SCAN] < 3 && pg_state(world.nodes[2].pg) != PG_STATE_FILLED)
+        world_step(&world);
+    struct pg_incoming in;
+    assert_int_equal(pg_incoming_decode(caught, &in), 0);
+    earlier.session.peer.instance = world.nodes[0].env.instance;
+    assert_int_equal(pg_receive(world.nodes[2].pg, &earlier.session, 0, &in), PG_TAKEN);
+    pg_session_closed(world.nodes[2].pg, &earlier.session);
+    pg_incoming_fini(&in);
+    message_unref(caught);
+    world_settle(&world);
+    world_ticks(&world, 30);
+    assert_state(2, PG_STATE_FILLED);
+    assert_on_disk(&world, 2, "a", "newer");
+    assert_equal_disks(&world, 0, 2);
+}
+
 static void begins_again_after_a_lost_session(void **state)
 {
     (void)state;
@@ -459,6 +506,7 @@ int main(void)
         TEST(is_not_waited_for_when_the_map_says_it_is_down),
         TEST(is_proposed_again_until_there_is_an_answer),
         TEST(sends_again_to_a_proposed_learner),
+        TEST(refuses_what_comes_late_on_an_earlier_session),
         TEST(begins_again_after_a_lost_session),
         TEST(begins_again_when_the_learner_restarts),
         TEST(begins_again_under_the_next_primary),
