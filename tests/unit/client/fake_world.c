@@ -159,6 +159,17 @@ void fake_map_remove_pool(struct fake_world *w, uint64_t pool)
     apply(w, inc);
 }
 
+void fake_map_add_pool(struct fake_world *w, uint64_t pool)
+{
+    struct map_increment *inc = next_increment(w);
+    struct map_pool added = *map_pool(w->map, 1);
+    added.id = pool;
+    added.created = added.config_base = w->map->epoch + 1;
+    snprintf(added.name, sizeof added.name, "pool%d", (int)pool);
+    assert_int_equal(map_increment_set_pool(inc, &added), 0);
+    apply(w, inc);
+}
+
 void fake_map_flags(struct fake_world *w, uint32_t flags)
 {
     struct map_increment *inc = next_increment(w);

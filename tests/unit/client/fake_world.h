@@ -73,6 +73,8 @@ struct message *fake_take_type(struct fake_session *s, uint16_t type);
 void fake_map_osd(struct fake_world *w, int32_t id, bool up, uint64_t instance);
 void fake_map_pg(struct fake_world *w, uint64_t pool, uint32_t seed, uint8_t n,
                  const int32_t *members);
+/* Like pool 1, but for its number. */
+void fake_map_add_pool(struct fake_world *w, uint64_t pool);
 void fake_map_remove_pool(struct fake_world *w, uint64_t pool);
 void fake_map_flags(struct fake_world *w, uint32_t flags);
 void fake_map_pg_num(struct fake_world *w, uint64_t pool, uint32_t pg_num);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/limpet.pb-c.h"
+
 static struct fake_world w;
 static struct client *c;
 
@@ -350,6 +352,85 @@ static void fails_operations_of_a_pool_that_is_gone(void **state)
     assert_int_equal(o.op.result, -ENOENT);
 }
 
+/* Answers the next command, with a map of this epoch. */
+static void answer_command(uint64_t epoch)
+{
+    struct fake_session *s = fake_mon(&w);
+    struct message *m = fake_take_type(s, MSG_MON_COMMAND);
+    assert_non_null(m);
+    Limpet__Wire__MonCommand *body =
+        (Limpet__Wire__MonCommand *)message_unpack(m, &limpet__wire__mon_command__descriptor);
+    assert_non_null(body);
+    Limpet__Wire__MonCommandReply reply = LIMPET__WIRE__MON_COMMAND_REPLY__INIT;
+    reply.tid = body->tid;
+    reply.has_epoch = true;
+    reply.epoch = epoch;
+    protobuf_c_message_free_unpacked(&body->base, NULL);
+    fake_deliver(&w, s, message_pack(MSG_MON_COMMAND_REPLY, &reply.base));
+    fake_settle(&w);
+}
+
+static void asks_the_leader_before_it_denies_a_pool(void **state)
+{
+    (void)state;
+    static struct fake_op ops[2];
+    fake_op_read(&ops[0], 9, "object", 1);
+    fake_op_read(&ops[1], 9, "object", 1);
+    client_submit(c, &ops[0].op);
+    fake_settle(&w);
+    client_submit(c, &ops[1].op);
+    fake_settle(&w);
+    assert_false(ops[0].done || ops[1].done);
+    /* The answer to a question from before the second one was submitted says nothing about it. */
+    answer_command(client_map(c)->epoch);
+    assert_true(ops[0].done);
+    assert_int_equal(ops[0].op.result, -ENOENT);
+    assert_false(ops[1].done);
+    answer_command(client_map(c)->epoch);
+    assert_true(ops[1].done);
+    assert_int_equal(ops[1].op.result, -ENOENT);
+}
+
+static void finds_a_pool_that_is_newer_than_its_map(void **state)
+{
+    (void)state;
+    static struct fake_op ops[3];
+    for (uint32_t i = 0; i < 3; i++)
+        fake_op_write(&ops[i], 3, "object", "data");
+    client_submit(c, &ops[0].op);
+    client_submit(c, &ops[1].op);
+    fake_settle(&w);
+    fake_map_add_pool(&w, 3);
+    client_submit(c, &ops[2].op);
+    answer_command(client_map(c)->epoch);
+    int32_t primary = -1;
+    for (int32_t id = 0; id < FAKE_OSDS; id++) {
+        if (fake_osd(&w, id))
+            primary = id;
+    }
+    assert_true(primary >= 0);
+    fake_osd_accept(&w, primary);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(fake_request(&w, primary).head.tid, ops[i].op.tid);
+    client_cancel(c, &ops[0].op);
+    client_cancel(c, &ops[1].op);
+    client_cancel(c, &ops[2].op);
+    fake_settle(&w);
+}
+
+static void doubtful_operations_can_be_cancelled(void **state)
+{
+    (void)state;
+    static struct fake_op o;
+    fake_op_read(&o, 9, "object", 1);
+    client_submit(c, &o.op);
+    fake_settle(&w);
+    client_cancel(c, &o.op);
+    fake_settle(&w);
+    assert_true(o.done);
+    assert_int_equal(o.op.result, -ECANCELED);
+}
+
 static void finds_new_groups_when_a_pool_is_split(void **state)
 {
     (void)state;
@@ -610,6 +691,9 @@ int main(void)
         CASE(waits_while_nobody_may_serve),
         CASE(waits_while_the_cluster_is_paused),
         CASE(fails_operations_of_a_pool_that_is_gone),
+        CASE(asks_the_leader_before_it_denies_a_pool),
+        CASE(finds_a_pool_that_is_newer_than_its_map),
+        CASE(doubtful_operations_can_be_cancelled),
         CASE(finds_new_groups_when_a_pool_is_split),
         CASE(gives_up_after_the_time_out),
         CASE(waits_for_ever_without_a_time_out),
