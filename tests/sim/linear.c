@@ -129,7 +129,7 @@ static uint64_t state_content_hash(struct state *state)
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
-    uint64_t z = a ^ b;
+    uint64_t z = random_split(&a) + b;
     return random_split(&z);
 }
 

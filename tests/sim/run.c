@@ -205,6 +205,18 @@ static bool phase_settle(struct run *run)
 
 /* ---- Read and judge ---- */
 
+/* For whoever looks for the reason. */
+static void print_history(const struct history *history, uint32_t object)
+{
+    char line[320];
+    for (uint32_t i = 0; i < history->n; i++) {
+        if (history->ops[i].object != object)
+            continue;
+        history_format(&history->ops[i], line, sizeof line);
+        fprintf(stderr, "  %s\n", line);
+    }
+}
+
 static void check_object(struct run *run, uint32_t object)
 {
     const struct history *history = workload_history(run->workload);
@@ -215,8 +227,11 @@ static void check_object(struct run *run, uint32_t object)
         cluster_fail(run->cluster, "the history of object %u is not linearizable", object);
     else if (verdict == LINEAR_UNDECIDED)
         cluster_fail(run->cluster, "the history of object %u is too long to be checked", object);
-    if (why)
+    if (why) {
         fprintf(stderr, "seed %" PRIu64 ", object %u: %s", run->options->seed, object, why);
+        fprintf(stderr, "its whole history:\n");
+        print_history(history, object);
+    }
     free(why);
     if (verdict == LINEAR_OK && !versions_check(history, object, &a, &b)) {
         char first[320], second[320];

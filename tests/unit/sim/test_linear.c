@@ -223,6 +223,18 @@ static void follows_partial_writes(void **state)
     assert_int_equal(verdict(), LINEAR_OK);
 }
 
+/* An empty object of one byte and no object must not be taken for the same. */
+static void tells_absent_from_nearly_empty(void **state)
+{
+    (void)state;
+    add(1, HISTORY_REMOVE, 0, 10)->result = -ENOENT;
+    write_full(2, 10, 0, 20, 40);
+    add(3, HISTORY_REMOVE, 20, 40);
+    add(3, HISTORY_TRUNCATE, 41, 42)->offset = 1;
+    read_absent(1, 43, 44);
+    assert_int_equal(verdict(), LINEAR_OK);
+}
+
 static void decides_long_histories_with_unknown_outcomes(void **state)
 {
     (void)state;
@@ -276,6 +288,7 @@ int main(void)
         cmocka_unit_test(refuses_an_append_that_happened_twice),
         cmocka_unit_test(refuses_another_order_than_that_of_a_clients_calls),
         cmocka_unit_test(follows_partial_writes),
+        cmocka_unit_test(tells_absent_from_nearly_empty),
         cmocka_unit_test(decides_long_histories_with_unknown_outcomes),
         cmocka_unit_test(versions_must_grow),
     };
