@@ -223,13 +223,13 @@ static void follows_partial_writes(void **state)
     assert_int_equal(verdict(), LINEAR_OK);
 }
 
-/* An empty object of one byte and no object must not be taken for the same. */
+/* An object with one zero in it and no object must not be taken for the same. */
 static void tells_absent_from_nearly_empty(void **state)
 {
     (void)state;
-    add(1, HISTORY_REMOVE, 0, 10)->result = -ENOENT;
-    write_full(2, 10, 0, 20, 40);
+    write_full(1, 10, 100, 0, 10);
     add(3, HISTORY_REMOVE, 20, 40);
+    write_full(2, 11, 0, 21, 40);
     add(3, HISTORY_TRUNCATE, 41, 42)->offset = 1;
     read_absent(1, 43, 44);
     assert_int_equal(verdict(), LINEAR_OK);
