@@ -63,6 +63,16 @@ static uint64_t number(const char *text, const char *option)
     return value;
 }
 
+static uint32_t count(const char *text, const char *option, uint64_t max)
+{
+    uint64_t value = number(text, option);
+    if (value < 1 || value > max) {
+        fprintf(stderr, "limpet-sim: %s wants 1 to %" PRIu64 "\n", option, max);
+        exit(EINVAL);
+    }
+    return (uint32_t)value;
+}
+
 static void parse_range(struct program *p, char *text)
 {
     char *dash = strchr(text, '-');
@@ -125,9 +135,7 @@ static void apply_option(struct program *p, int option)
         p->keep_going = true;
         break;
     case OPTION_JOBS:
-        p->jobs = (uint32_t)number(optarg, "--jobs");
-        if (p->jobs < 1 || p->jobs > JOBS_MAX)
-            bad_usage("--jobs is out of range");
+        p->jobs = count(optarg, "--jobs", JOBS_MAX);
         break;
     case OPTION_SECONDS:
         p->run.seconds = number(optarg, "--seconds");
@@ -151,13 +159,13 @@ static void apply_option(struct program *p, int option)
         p->run.no_reads = true;
         break;
     case OPTION_MONS:
-        p->run.n_mons = (uint32_t)number(optarg, "--mons");
+        p->run.n_mons = count(optarg, "--mons", 5);
         break;
     case OPTION_OSDS:
-        p->run.n_osds = (uint32_t)number(optarg, "--osds");
+        p->run.n_osds = count(optarg, "--osds", 8);
         break;
     case OPTION_CLIENTS:
-        p->run.n_clients = (uint32_t)number(optarg, "--clients");
+        p->run.n_clients = count(optarg, "--clients", 8);
         break;
     case OPTION_PLANTED:
         p->planted = planted_by_name(optarg);

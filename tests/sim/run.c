@@ -52,6 +52,19 @@ static uint64_t in(const struct run *run, uint64_t ns)
 
 /* ---- Start ---- */
 
+/* Mostly three, as most clusters have. */
+static uint32_t choose_mons(struct run *run)
+{
+    uint64_t dice = sim_below(run->sim, 10);
+    return dice == 0 ? 1 : dice == 1 ? 5 : 3;
+}
+
+/* Three to five, now and then up to eight. */
+static uint32_t choose_osds(struct run *run)
+{
+    return 3 + (uint32_t)sim_below(run->sim, sim_chance(run->sim, 5) ? 6 : 3);
+}
+
 static void create_world(struct run *run)
 {
     const struct run_options *options = run->options;
@@ -67,8 +80,8 @@ static void create_world(struct run *run)
     if (!run->sim)
         abort();
     struct cluster_options cluster = {
-        .n_mons = options->n_mons ? options->n_mons : 3,
-        .n_osds = options->n_osds ? options->n_osds : 3 + (uint32_t)sim_below(run->sim, 3),
+        .n_mons = options->n_mons ? options->n_mons : choose_mons(run),
+        .n_osds = options->n_osds ? options->n_osds : choose_osds(run),
         .n_clients = options->n_clients ? options->n_clients : 3,
         .op_timeout_ns = sim_chance(run->sim, 4) ? SEC_NS + sim_below(run->sim, 9 * SEC_NS) : 0,
         .store_latency_ns = 100 * 1000 + sim_below(run->sim, 400 * 1000),

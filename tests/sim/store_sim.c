@@ -15,7 +15,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +23,8 @@
 
 #include "tests/sim/planted.h"
 #include "tests/sim/store_run.h"
+
+enum { JOBS_MAX = 64 };
 
 struct arguments {
     uint64_t first, last;
@@ -327,27 +328,21 @@ static bool run_seed(uint64_t seed, const struct arguments *a, struct store_tota
     return false;
 }
 
-static uint64_t current_seed;
-
-/* An assertion has failed: say where. */
-static void on_abort(int number)
-{
-    fprintf(stderr, "seed %llu died\n", (unsigned long long)current_seed);
-    signal(number, SIG_DFL);
-    raise(number);
-}
+/* A seed whose process still runs. */
+struct running {
+    pid_t pid;
+    uint64_t seed;
+};
 
 /* One seed in a process of its own: its totals go through the pipe. */
-static void start_seed(const struct arguments *a, uint64_t seed, const int ends[2])
+static pid_t start_seed(const struct arguments *a, uint64_t seed, const int ends[2])
 {
     fflush(stdout);
     pid_t pid = fork();
     assert(pid >= 0);
     if (pid > 0)
-        return;
+        return pid;
     struct store_totals totals = {0};
-    signal(SIGABRT, on_abort);
-    current_seed = seed;
     (void)run_seed(seed, a, &totals);
     _exit(write(ends[1], &totals, sizeof totals) != (ssize_t)sizeof totals);
 }
@@ -360,18 +355,23 @@ static void add(struct store_totals *sum, const struct store_totals *more)
         to[i] += from[i];
 }
 
-/* Waits for one process; a seed whose process died counts as failed. */
-static void await_seed(struct store_totals *sum, int pipe_fd)
+/* Waits for one of the processes; a seed whose process died counts as failed. */
+static void await_seed(struct store_totals *sum, struct running *running, uint32_t n, int pipe_fd)
 {
     struct store_totals totals;
     int status;
+    uint32_t at = 0;
     pid_t pid = wait(&status);
     assert(pid > 0);
+    while (at + 1 < n && running[at].pid != pid)
+        at++;
+    uint64_t seed = running[at].seed;
+    running[at] = running[n - 1];
     if (status == 0 && read(pipe_fd, &totals, sizeof totals) == (ssize_t)sizeof totals) {
         add(sum, &totals);
         return;
     }
-    fprintf(stderr, "a seed's process ended: %s\n",
+    fprintf(stderr, "the process of seed %llu ended: %s\n", (unsigned long long)seed,
             WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "with an error");
     sum->seeds++;
     sum->failed++;
@@ -380,20 +380,19 @@ static void await_seed(struct store_totals *sum, int pipe_fd)
 static void run_seeds(const struct arguments *a, struct store_totals *sum)
 {
     int ends[2];
-    uint32_t running = 0;
+    struct running running[JOBS_MAX];
+    uint32_t n = 0;
     int error = pipe(ends);
     assert(error == 0);
     for (uint64_t seed = a->first; seed <= a->last; seed++) {
         if (planted_bug && sum->failed > 0)
             break;
-        start_seed(a, seed, ends);
-        if (++running == a->jobs) {
-            await_seed(sum, ends[0]);
-            running--;
-        }
+        running[n++] = (struct running){.pid = start_seed(a, seed, ends), .seed = seed};
+        if (n == a->jobs)
+            await_seed(sum, running, n--, ends[0]);
     }
-    for (; running > 0; running--)
-        await_seed(sum, ends[0]);
+    for (; n > 0; n--)
+        await_seed(sum, running, n, ends[0]);
 }
 
 static const char usage[] =
@@ -430,7 +429,7 @@ static void parse(int argc, char **argv, struct arguments *a)
             a->jobs = 0;
         }
     }
-    if (a->jobs < 1 || a->jobs > 64 || a->first > a->last || planted_bug == PLANTED_END) {
+    if (a->jobs < 1 || a->jobs > JOBS_MAX || a->first > a->last || planted_bug == PLANTED_END) {
         fputs(usage, stderr);
         exit(EINVAL);
     }
