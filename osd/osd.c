@@ -272,9 +272,9 @@ static void store_failed(void *ctx, int error, const char *why)
 
 static void init_world(struct osd *osd)
 {
-    pg_world_init(&osd->world);
     osd->world.env = osd->env;
     osd->world.store = osd->store;
+    pg_world_init(&osd->world);
     osd->world.map = osd->map;
     osd->world.self = osd->options.id;
     osd->world.ops = &world_ops;

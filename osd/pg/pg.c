@@ -147,12 +147,14 @@ void pg_world_init(struct pg_world *world)
     TAILQ_INIT(&world->waiting_fills);
     TAILQ_INIT(&world->waiting_reads);
     SLIST_INIT(&world->free_writes);
+    pg_turns_init(&world->turns, world->env);
 }
 
 void pg_world_fini(struct pg_world *world)
 {
     assert(world->n_objects == 0 && world->n_fills == 0 && !pg_reads_wait(world));
     pg_write_drop_pool(world);
+    pg_turns_fini(&world->turns);
 }
 
 struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)

@@ -13,6 +13,7 @@
 #include "common/env.h"
 #include "common/limpet.pb-c.h"
 #include "osd/ops/ops.h"
+#include "osd/pg/pg_turn.h"
 #include "osd/store/store.h"
 #include "placement/map.h"
 
@@ -52,7 +53,10 @@ TAILQ_HEAD(pg_fill_list, pg_fill);
 SLIST_HEAD(pg_write_pool, pg_write);
 TAILQ_HEAD(pg_read_list, pg_read);
 
-/* What all placement groups of an OSD share. Set up by pg_world_init(). */
+/*
+ * What all placement groups of an OSD share. Set up by pg_world_init(), which wants env and store
+ * set.
+ */
 struct pg_world {
     struct env *env;
     struct store *store;
@@ -63,6 +67,8 @@ struct pg_world {
     void *ctx;
     /* Counters for the statistics. */
     uint64_t write_ops, read_ops, write_bytes, read_bytes;
+    uint64_t recovered_objects, recovered_bytes; /* Sent to copies that were filled. */
+    struct pg_turns turns;                       /* Of background jobs. */
     /* Private to osd/pg. */
     uint32_t n_objects;
     struct pg_object_list idle_objects; /* Of all groups: least recently used first. */
@@ -107,6 +113,7 @@ struct pg_request {
     uint8_t place;          /* enum request_place */
     uint32_t window_bytes;  /* Reserved in the window of the log. */
     void *operation;        /* The read, listing or write that runs for it. */
+    uint64_t begun_ns;      /* When it came. */
     uint64_t wait_sequence; /* Answered when this is committed, with the outcome: */
     struct ops_result outcome;
     struct object_waiter waiter;

@@ -112,6 +112,7 @@ struct pg_object {
 struct pg_push {
     struct pg_async async; /* Of the read. */
     struct store_read read;
+    struct pg_turn turn;
     struct object_waiter waiter;
     bool reading;
     bool cancelled;

@@ -44,6 +44,7 @@ static void unlock(struct pg_push *push)
 
 static void push_free(struct pg_push *push)
 {
+    assert(!push->turn.waiting && !push->turn.running);
     assert(!push->reading && !push->locked && !push->waiter.queued);
     buf_slice_drop(&push->read.data);
     encoder_fini(&push->read.attrs);
@@ -61,9 +62,11 @@ static void push_drop(struct pg_async *async)
 /* It is over: tells the owner. */
 static void push_end(struct pg_push *push, int error)
 {
+    struct pg_turns *turns = &push->pg->world->turns;
     TAILQ_REMOVE(&push->pg->pushes, push, link);
     unlock(push);
     push->done(push, error);
+    pg_turn_drop(turns, &push->turn);
     push_free(push);
 }
 
@@ -71,6 +74,7 @@ void pg_push_cancel(struct pg_push *push)
 {
     TAILQ_REMOVE(&push->pg->pushes, push, link);
     push->cancelled = true;
+    pg_turn_drop(&push->pg->world->turns, &push->turn);
     pg_object_leave(&push->waiter);
     unlock(push);
     if (!push->reading)
@@ -238,6 +242,14 @@ static void object_ready(struct object_waiter *waiter, struct pg_object *object,
     read_piece(push);
 }
 
+static void turn_came(struct pg_turn *turn)
+{
+    struct pg_push *push = container_of(turn, struct pg_push, turn);
+    push->waiter.ready = object_ready;
+    if (pg_object_enter(push->pg, push->bytes, push->len, &push->waiter))
+        push_end(push, -ENOMEM);
+}
+
 void pg_push_start(struct pg_push *push, bool exclusive)
 {
     struct pg *pg = push->pg;
@@ -246,9 +258,8 @@ void pg_push_start(struct pg_push *push, bool exclusive)
         read_piece(push);
         return;
     }
-    push->waiter.ready = object_ready;
-    if (pg_object_enter(pg, push->bytes, push->len, &push->waiter))
-        push_end(push, -ENOMEM);
+    push->turn.go = turn_came;
+    pg_turn_ask(&pg->world->turns, &push->turn, false);
 }
 
 void pg_push_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgPushReply *reply)
@@ -259,7 +270,7 @@ void pg_push_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgPushReply 
         if (push->osd == from && push->tid == reply->tid)
             break;
     }
-    if (!push || push->reading || push->waiter.queued)
+    if (!push || push->reading || push->waiter.queued || push->turn.waiting)
         return;
     struct pg_fill *fill = pg_fill_find(pg, from);
     if (fill)

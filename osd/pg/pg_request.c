@@ -62,6 +62,9 @@ void pg_request_finish(struct pg_request *request, const struct ops_result *resu
     struct pg *pg = request->pg;
     struct ops_result answer = *result;
     answer.epoch = pg_epoch(pg);
+    if (request->place != REQUEST_NOWHERE && request->place != REQUEST_HELD && !request->ops.list)
+        pg_throttle_client_end(&pg->world->turns.throttle, request->begun_ns,
+                               env_now(pg->world->env));
     detach(request);
     struct message *reply = ops_reply(&request->ops.head, &answer, lens, data);
     pg->world->ops->request_done(pg->world->ctx, request, reply);
@@ -129,6 +132,8 @@ void pg_requests_admit(struct pg *pg)
     struct pg_request *request;
     uint32_t bytes;
     while (pg->serving && (request = TAILQ_FIRST(&pg->held)) && fits_window(pg, request, &bytes)) {
+        request->begun_ns = env_now(pg->world->env);
+        pg_throttle_client_begin(&pg->world->turns.throttle, request->begun_ns);
         request->window_bytes = bytes;
         pg->window_bytes += bytes;
         start(request);

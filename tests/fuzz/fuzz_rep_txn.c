@@ -258,8 +258,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct pg_world world = {0};
     memory_world_init(&env);
     store.base.env = &env.env;
-    pg_world_init(&world);
     world.env = &env.env;
+    pg_world_init(&world);
     world.store = &store.base;
     world.map = map;
     world.self = SELF;

@@ -452,8 +452,8 @@ void world_start(struct world *world, int32_t osd)
     node->env.instance |= 1;
     must(store_memory_open(&node->env, node->disk, world->latency_ns, &node->store));
     memset(&node->pgs, 0, sizeof node->pgs);
-    pg_world_init(&node->pgs);
     node->pgs.env = &node->env;
+    pg_world_init(&node->pgs);
     node->pgs.store = node->store;
     node->pgs.map = map_create();
     node->pgs.self = osd;
