@@ -323,27 +323,116 @@ static void set_shrink(struct map_pg *pg, const struct cluster_map *map, uint8_t
         set_take(pg, &up);
 }
 
-/* Makes the set what CRUSH says, once everything that it says is in the set and up. M4 */
-static void set_settle(struct map_pg *pg, const struct cluster_map *map, uint8_t min_size,
-                       const struct wanted *wanted)
+/* Puts what CRUSH wants in front, in its order; the others behind, in theirs. */
+static void set_order(struct map_pg *pg, const struct wanted *wanted)
 {
-    if (wanted->n == 0 || wanted->n < min_size)
+    struct wanted ordered = *wanted;
+
+    for (uint8_t i = 0; i < pg->n; i++) {
+        if (!list_has(wanted->osds, wanted->n, pg->members[i]))
+            ordered.osds[ordered.n++] = pg->members[i];
+    }
+    assert(ordered.n == pg->n);
+    set_take(pg, &ordered);
+}
+
+/*
+ * Drops members that CRUSH does not want as long as there are more than `most`. The last ones go
+ * first: the primary, from which learners are filled, stays as long as it can.
+ */
+static void set_drop_surplus(struct map_pg *pg, const struct wanted *wanted, uint8_t most)
+{
+    for (uint8_t i = pg->n; i > 0 && pg->n > most; i--) {
+        if (!list_has(wanted->osds, wanted->n, pg->members[i - 1]))
+            set_drop(pg, pg->members[i - 1]);
+    }
+}
+
+/* Brings the set nearer to what CRUSH says, as far as no copy is lost by it. M4 */
+static void set_settle(struct map_pg *pg, const struct cluster_map *map,
+                       const struct map_pool *pool, const struct wanted *wanted)
+{
+    if (wanted->n == 0)
         return;
-    for (uint8_t i = 0; i < wanted->n; i++) {
-        if (!list_has(pg->members, pg->n, wanted->osds[i]) || !map_osd_up(map, wanted->osds[i]))
+    for (uint8_t i = 0; i < pg->n; i++) {
+        if (!map_osd_up(map, pg->members[i]))
             return;
     }
-    set_take(pg, wanted);
+    bool complete = true;
+    for (uint8_t i = 0; i < wanted->n; i++)
+        complete = complete && list_has(pg->members, pg->n, wanted->osds[i]);
+    if (complete)
+        set_order(pg, wanted);
+    set_drop_surplus(pg, wanted, pool->size);
 }
 
 struct pg_event {
     const struct wanted *before; /* What CRUSH said. */
     const struct wanted *after;
-    int32_t touched; /* OSD whose liveness changed; -1: none */
-    int32_t added;   /* OSD that joins; -1: none */
-    int32_t removed; /* OSD whose data are given up; -1: none */
-    bool fence;      /* A new number if the set is smaller than min_size. */
+    int32_t touched;         /* OSD whose liveness changed; -1: none */
+    bool touched_up;         /* It was up before. */
+    int32_t added;           /* OSD that joins; -1: none */
+    int32_t removed;         /* OSD whose data are given up; -1: none */
+    uint8_t min_size_before; /* Of the pool; 0: as now */
 };
+
+/*
+ * Whether the group has never been able to serve, so that nobody can have missed anything: of its
+ * first set too few were up, and nothing but that has been true since, or the number would be
+ * another. Until then its number stays, however often the set changes: nobody acts under it.
+ */
+static bool pg_is_virgin(const struct change *change, const struct map_pool *pool,
+                         const struct map_pg *old, const struct pg_event *event)
+{
+    uint8_t min_size = event->min_size_before != 0 ? event->min_size_before : pool->min_size;
+    uint8_t n_up = 0;
+
+    for (uint8_t i = 0; i < old->n; i++) {
+        bool touched = old->members[i] == event->touched;
+        if (touched ? event->touched_up : map_osd_up(change->map, old->members[i]))
+            n_up++;
+    }
+    return old->config == pool->created && n_up < min_size;
+}
+
+static bool set_serves(const struct map_pg *pg, const struct cluster_map *map, uint8_t min_size)
+{
+    uint8_t n_up = 0;
+
+    for (uint8_t i = 0; i < pg->n; i++)
+        n_up = (uint8_t)(n_up + map_osd_up(map, pg->members[i]));
+    return n_up >= min_size;
+}
+
+/* A set is large enough for one min_size and not for the other: it begins, or ceases, to serve. */
+static bool pg_is_fenced(const struct map_pool *pool, const struct map_pg *old,
+                         const struct pg_event *event)
+{
+    return event->min_size_before != 0 && old->n > 0 &&
+           (old->n < event->min_size_before) != (old->n < pool->min_size);
+}
+
+/* The new set; `old` is what was before the event. */
+static void pg_change_set(struct change *change, const struct map_pool *pool, struct map_pg *pg,
+                          bool virgin, const struct pg_event *event)
+{
+    const struct map_pg old = *pg;
+
+    if (event->removed >= 0)
+        set_drop(pg, event->removed);
+    if (event->added >= 0) {
+        /* Who joins is wanted, so one of so many others is not. */
+        set_drop_surplus(pg, event->after, PG_SIZE_MAX - 1);
+        assert(pg->n < PG_SIZE_MAX);
+        pg->members[pg->n++] = event->added;
+    }
+    if (pg->n == 0 || virgin)
+        set_take(pg, event->after);
+    if (pg->n == 0)
+        *pg = old; /* Nobody is left to take over. */
+    set_shrink(pg, change->map, pool->min_size);
+    set_settle(pg, change->map, pool, event->after);
+}
 
 static int pg_evaluate(struct change *change, const struct map_pool *pool, uint32_t seed,
                        const struct pg_event *event)
@@ -357,26 +446,15 @@ static int pg_evaluate(struct change *change, const struct map_pool *pool, uint3
     else
         set_take(&old, event->before);
     struct map_pg pg = old;
-    bool moved = event->touched >= 0 && list_has(old.members, old.n, event->touched);
-    if (event->fence && old.n > 0 && old.n < pool->min_size)
+    bool virgin = pg_is_virgin(change, pool, &old, event);
+    pg_change_set(change, pool, &pg, virgin, event);
+    bool touched = event->touched >= 0 && list_has(old.members, old.n, event->touched);
+    bool moved = touched || pg_is_fenced(pool, &old, event) || pg.n != old.n ||
+                 memcmp(pg.members, old.members, pg.n * sizeof pg.members[0]) != 0;
+    bool still_virgin = virgin && !set_serves(&pg, change->map, pool->min_size);
+    if (virgin && !still_virgin)
         moved = true;
-    if (event->removed >= 0)
-        set_drop(&pg, event->removed);
-    if (event->added >= 0) {
-        assert(pg.n < PG_SIZE_MAX);
-        pg.members[pg.n++] = event->added;
-    }
-    /* A group that never had min_size members never served: there is nothing to have missed. */
-    bool virgin = old.n < pool->min_size && old.config == pool->created && !event->fence;
-    if (pg.n == 0 || virgin)
-        set_take(&pg, event->after);
-    if (pg.n == 0)
-        pg = old; /* Nobody is left to take over. */
-    set_shrink(&pg, change->map, pool->min_size);
-    set_settle(&pg, change->map, pool->min_size, event->after);
-    if (pg.n != old.n || memcmp(pg.members, old.members, pg.n * sizeof pg.members[0]) != 0)
-        moved = true;
-    if (moved)
+    if (moved && !still_virgin)
         pg.config = change_epoch(change);
     bool plain = set_equals(&pg, event->after) && pg.config == pool->config_base;
     if (plain)
@@ -386,7 +464,7 @@ static int pg_evaluate(struct change *change, const struct map_pool *pool, uint3
     return stage_pg(change, &pg);
 }
 
-int evaluate_osd(struct change *change, int32_t osd)
+int evaluate_osd(struct change *change, int32_t osd, bool was_up)
 {
     const struct cluster_map *map = change->map;
     int rc = 0;
@@ -406,6 +484,7 @@ int evaluate_osd(struct change *change, int32_t osd)
             struct pg_event event = {.before = &wanted[seed],
                                      .after = &wanted[seed],
                                      .touched = osd,
+                                     .touched_up = was_up,
                                      .added = -1,
                                      .removed = -1};
             rc = pg_evaluate(change, pool, seed, &event);
@@ -430,9 +509,10 @@ static int evaluate_remap(struct change *change, const struct map_pool *pool,
         struct pg_event event = {.before = &before[seed],
                                  .after = &after[seed],
                                  .touched = how->touched,
+                                 .touched_up = how->touched_up,
                                  .added = -1,
                                  .removed = how->removed,
-                                 .fence = how->fence};
+                                 .min_size_before = how->min_size_before};
         rc = pg_evaluate(change, pool, seed, &event);
     }
     machine_replace(change->machine, pool, after);
@@ -454,9 +534,9 @@ static int evaluate_each(struct change *change, const struct pg_event *how)
     return rc == 0 ? change_flush(change) : rc;
 }
 
-int evaluate_all(struct change *change, int32_t osd)
+int evaluate_all(struct change *change, int32_t osd, bool was_up)
 {
-    struct pg_event how = {.touched = osd, .added = -1, .removed = -1};
+    struct pg_event how = {.touched = osd, .touched_up = was_up, .added = -1, .removed = -1};
 
     return evaluate_each(change, &how);
 }
@@ -468,10 +548,11 @@ int evaluate_removed(struct change *change, int32_t osd)
     return evaluate_each(change, &how);
 }
 
-int evaluate_pool(struct change *change, uint64_t id, bool fence)
+int evaluate_pool(struct change *change, uint64_t id, uint8_t min_size_before)
 {
     const struct map_pool *pool = map_pool(change->map, id);
-    struct pg_event how = {.touched = -1, .added = -1, .removed = -1, .fence = fence};
+    struct pg_event how = {
+        .touched = -1, .added = -1, .removed = -1, .min_size_before = min_size_before};
 
     assert(pool != NULL);
     const struct wanted *before = machine_wanted(change->machine, change->map, pool);
@@ -509,6 +590,9 @@ bool machine_pool_settled(struct machine *machine, const struct cluster_map *map
         struct pg_id id = {.pool = pool->id, .seed = seed};
         const struct map_pg *entry = map_pg_entry(map, id);
         if (wanted[seed].n == 0 || (entry != NULL && !set_equals(entry, &wanted[seed])))
+            return false;
+        /* A number above that of the pool's creation would say that it has been able to serve. */
+        if (wanted[seed].n < pool->min_size)
             return false;
         for (uint8_t i = 0; i < wanted[seed].n; i++) {
             if (!map_osd_up(map, wanted[seed].osds[i]))

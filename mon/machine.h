@@ -6,16 +6,21 @@
  * from epoch E to E + 1. Its invariants, for every placement group:
  *
  *  M1  The configuration number never decreases. It becomes E + 1 when the set, or the liveness of
- *      one of its members (down, boot, another process), changes; and never otherwise, except that
- *      compaction raises the number of all groups of a pool at once.
+ *      one of its members (down, boot, another process), changes, or when another min_size lets the
+ *      set begin or cease to serve; and never otherwise, except that compaction raises the number
+ *      of all groups of a pool at once. A group that has never been able to serve (of its set fewer
+ *      than min_size were up, ever since the pool was made) keeps the number of its creation until
+ *      it can: by that it is known.
  *  M2  The set never gets smaller than min_size by losing members that are down: it then keeps them
  *      and waits, inactive.
  *      The one exception is an OSD that an operator removes by force: its data are given up.
  *  M3  The set is empty only as long as CRUSH has never given the group an OSD.
- *  M4  Only members leave the set whose leaving M2 allows: those that are down; or, once every OSD
- *      that CRUSH wants is in it and up, those that CRUSH does not want. Only OSDs join it that are
- *      caught up (the primary says so, naming the configuration it acts under) or that cannot have
- *      missed anything, since the group has never been able to serve.
+ *  M4  Only members leave the set that are down, as far as M2 allows; or, while all members are up
+ *      and more than the pool's size, those that CRUSH does not want, the primary last. So a move
+ *      adds a copy before it drops one, never more than size + 1 are written, and what has no other
+ *      place stays where it is. Only OSDs join that are caught up (the primary says so, naming the
+ *      configuration it acts under) or that cannot have missed anything, since the group has never
+ *      been able to serve.
  *  M5  A group has an entry in the map if and only if its set is not what CRUSH says or its number
  *      is not its pool's config_base.
  */

@@ -147,7 +147,7 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
             return 0;
         osd = *known;
     } else {
-        osd.weight = MAP_WEIGHT_ONE;
+        osd.weight = (change->map->flags & MAP_NOIN) != 0 ? 0 : MAP_WEIGHT_ONE;
     }
     if (known != NULL && known->up && known->instance == boot->instance &&
         net_address_equal(&known->address, &boot->address))
@@ -155,7 +155,8 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
     if ((change->map->flags & MAP_NOUP) != 0)
         return -EAGAIN;
     uint32_t weight = osd.weight;
-    if (osd.auto_out) {
+    bool known_up = osd.up;
+    if (osd.auto_out && (change->map->flags & MAP_NOIN) == 0) {
         osd.auto_out = false;
         osd.weight = MAP_WEIGHT_ONE;
     }
@@ -184,7 +185,8 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
         rc = change_flush(change);
     if (rc != 0)
         return rc;
-    return remap ? evaluate_all(change, boot->id) : evaluate_osd(change, boot->id);
+    return remap ? evaluate_all(change, boot->id, known_up)
+                 : evaluate_osd(change, boot->id, known_up);
 }
 
 int machine_osd_down(struct change *change, int32_t id)
@@ -201,7 +203,7 @@ int machine_osd_down(struct change *change, int32_t id)
     int rc = stage_osd(change, id, &osd);
     if (rc == 0)
         rc = change_flush(change);
-    return rc == 0 ? evaluate_osd(change, id) : rc;
+    return rc == 0 ? evaluate_osd(change, id, true) : rc;
 }
 
 /* Stages a changed OSD whose weight, and so CRUSH's results, may be another. */
@@ -214,7 +216,7 @@ static int osd_weigh(struct change *change, int32_t id, const struct map_osd *os
     int rc = stage_osd(change, id, osd);
     if (rc == 0)
         rc = change_flush(change);
-    return rc == 0 ? evaluate_all(change, -1) : rc;
+    return rc == 0 ? evaluate_all(change, -1, false) : rc;
 }
 
 int machine_osd_out(struct change *change, int32_t id, bool automatic)
@@ -327,8 +329,7 @@ int machine_pg_add_member(struct change *change, const struct machine_add_member
     if (view.primary != add->from)
         return -EPERM;
     const struct map_osd *osd = map_osd(change->map, add->osd);
-    if (osd == NULL || !osd->up || osd->instance != add->osd_instance ||
-        view.n_members >= PG_SIZE_MAX)
+    if (osd == NULL || !osd->up || osd->instance != add->osd_instance)
         return -EINVAL;
     /* A primary that has seen it go down meanwhile acknowledges writes without it: a message that
      * was under way for so long, even about the same process, must not add it. */

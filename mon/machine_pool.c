@@ -118,7 +118,7 @@ int machine_pool_create(struct change *change, const struct machine_pool_create 
     rc = stage_pool(change, &pool);
     if (rc == 0)
         rc = change_flush(change);
-    return rc == 0 ? evaluate_pool(change, pool.id, false) : rc;
+    return rc == 0 ? evaluate_pool(change, pool.id, pool.min_size) : rc;
 }
 
 int machine_pool_remove(struct change *change, uint64_t id)
@@ -143,8 +143,7 @@ int machine_pool_resize(struct change *change, uint64_t id, uint8_t size, uint8_
     if (known->size == size && known->min_size == min_size)
         return 0;
     struct map_pool pool = *known;
-    /* A higher min_size must not make groups look as if they had never been able to serve. */
-    bool fence = min_size > known->min_size;
+    uint8_t min_size_before = known->min_size;
     pool.size = size;
     pool.min_size = min_size;
     if (machine_wanted(change->machine, change->map, known) == NULL)
@@ -152,7 +151,7 @@ int machine_pool_resize(struct change *change, uint64_t id, uint8_t size, uint8_
     int rc = stage_pool(change, &pool);
     if (rc == 0)
         rc = change_flush(change);
-    return rc == 0 ? evaluate_pool(change, id, fence) : rc;
+    return rc == 0 ? evaluate_pool(change, id, min_size_before) : rc;
 }
 
 int machine_pool_rename(struct change *change, uint64_t id, const char *name)

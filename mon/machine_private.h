@@ -37,17 +37,19 @@ const struct wanted *machine_wanted(struct machine *machine, const struct cluste
 /* Drops what is known about one pool. */
 void machine_forget_pool(struct machine *machine, uint64_t pool);
 
-/* After a change of liveness of an OSD that leaves CRUSH's results as they are: R1. */
-int evaluate_osd(struct change *change, int32_t osd) MUST_CHECK;
+/*
+ * After a change of liveness of an OSD that leaves CRUSH's results as they are: R1. was_up: before.
+ */
+int evaluate_osd(struct change *change, int32_t osd, bool was_up) MUST_CHECK;
 /*
  * After a change that may alter CRUSH's results (and the liveness of `osd`, unless it is -1): R1
  * and R2 for all groups.
  */
-int evaluate_all(struct change *change, int32_t osd) MUST_CHECK;
+int evaluate_all(struct change *change, int32_t osd, bool was_up) MUST_CHECK;
 /* The same after an OSD was removed together with all its data: it leaves every set. */
 int evaluate_removed(struct change *change, int32_t osd) MUST_CHECK;
-/* The same for one pool; fence: all groups with fewer than min_size members get a new number. */
-int evaluate_pool(struct change *change, uint64_t pool, bool fence) MUST_CHECK;
+/* The same for one pool, whose min_size was min_size_before. */
+int evaluate_pool(struct change *change, uint64_t pool, uint8_t min_size_before) MUST_CHECK;
 /* R3 */
 int evaluate_add(struct change *change, const struct map_pool *pool, uint32_t seed,
                  int32_t osd) MUST_CHECK;

@@ -241,6 +241,7 @@ int map_pg_view(const struct cluster_map *map, struct pg_id pg, struct pg_view *
     }
     bool all_up = view.n_up > 0 && view.n_up == view.n_members;
     view.active = all_up && view.n_members >= pool->min_size;
+    view.recovers = view.active || (all_up && view.config != pool->created);
     view.clean = all_up && view.n_members == pool->size && view.n_wanted == pool->size &&
                  memcmp(view.members, view.wanted, view.n_wanted * sizeof *view.wanted) == 0;
     *out = view;

@@ -95,7 +95,18 @@ struct cluster_map {
     uint64_t features;  /* Bits that every daemon must know. */
 };
 
-enum map_flags { MAP_NOOUT = 1, MAP_PAUSE = 2, MAP_NOUP = 4, MAP_NODOWN = 8, MAP_FULL = 16 };
+enum map_flags {
+    MAP_NOOUT = 1,
+    MAP_PAUSE = 2,
+    MAP_NOUP = 4,
+    MAP_NODOWN = 8,
+    MAP_FULL = 16,
+    MAP_NOIN = 32,
+    MAP_NOBACKFILL = 64, /* No copy is filled; those that miss little may still catch up. */
+    MAP_NORECOVER = 128, /* No copy is filled or caught up. */
+    MAP_NOSCRUB = 256,
+    MAP_NODEEP_SCRUB = 512,
+};
 
 /*
  * A change from epoch - 1 to epoch: whole new values of what changed. Built with map_increment_*();
@@ -164,6 +175,12 @@ struct pg_view {
      * they are at least min_size.
      */
     bool active;
+    /*
+     * All members are up, but perhaps fewer than min_size: the primary makes them equal and adds
+     * learners, and serves nobody until there are enough. Not true of a group that has never been
+     * able to serve: it has nothing to recover, and gets its set from CRUSH.
+     */
+    bool recovers;
     uint8_t n_wanted;
     int32_t wanted[PG_SIZE_MAX]; /* What CRUSH says. */
     uint8_t n_learners;

@@ -11,9 +11,10 @@
  *  G3  committed <= durable <= head, and on a primary that serves, committed is what every member,
  *      and every learner that may become one by a request of ours, has durable. A client is told
  *      of a write only when it is committed.
- *  G4  Only PRIMARY_ACTIVE executes client requests. It requires of the map: a live set of at least
- *      min_size with ourselves in front; of us: a complete copy; of every member: that it became
- *      equal to us under this configuration.
+ *  G4  Only PRIMARY_ACTIVE executes client requests, and only when the set has at least min_size
+ *      members; with fewer it fills learners and holds requests. It requires of the map: a live set
+ *      with ourselves in front; of us: a complete copy; of every member: that it became equal to us
+ *      under this configuration.
  *  G5  Replica messages are accepted only from the primary that our map names, with a
  *      configuration number in [config_first, view.config]. Older ones are refused, newer ones wait
  *      for the map.
@@ -115,7 +116,7 @@ static void check_invariants(const struct pg *pg)
     assert(pg->log.base.sequence <= head);
     assert(pg->view.config >= pg->config_first);
     if (pg->state == PG_STATE_PRIMARY_ACTIVE) {
-        assert(pg->self_live && pg->view.active && pg->view.primary == pg->world->self);
+        assert(pg->self_live && pg->view.recovers && pg->view.primary == pg->world->self);
         assert(pg->complete && pg->committed <= pg->durable);
         for (uint8_t i = 0; i < pg->n_peers; i++)
             assert(pg->peers[i].phase == PEER_EQUAL && pg->peers[i].acked >= pg->committed);
@@ -461,7 +462,7 @@ static enum pg_state part_of(const struct pg *pg)
     if (pg->gone || !pg->self_live)
         return PG_STATE_STRAY;
     if (pg->view.primary == self)
-        return pg->view.active ? PG_STATE_PRIMARY_ACTIVATING : PG_STATE_PRIMARY_INACTIVE;
+        return pg->view.recovers ? PG_STATE_PRIMARY_ACTIVATING : PG_STATE_PRIMARY_INACTIVE;
     if (pg_is_member(pg, self))
         return PG_STATE_REPLICA_WAITING;
     if (in_list(pg->view.learners, pg->view.n_learners, self))
@@ -780,6 +781,8 @@ static const char *why_waiting(const struct pg *pg)
         return "too few of its OSDs are up";
     if (pg->state == PG_STATE_PRIMARY_ACTIVATING)
         return "making members equal";
+    if (pg->state == PG_STATE_PRIMARY_ACTIVE && !pg->view.active)
+        return "fewer members than min_size: serves once a copy was added";
     return NULL;
 }
 
@@ -791,7 +794,8 @@ void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
     out->config = pg->view.config;
     switch (pg->state) {
     case PG_STATE_PRIMARY_ACTIVE:
-        out->state = LIMPET__WIRE__PG_STATE__PG_ACTIVE;
+        out->state = pg->view.active ? LIMPET__WIRE__PG_STATE__PG_ACTIVE
+                                     : LIMPET__WIRE__PG_STATE__PG_INACTIVE;
         break;
     case PG_STATE_PRIMARY_ACTIVATING:
         out->state = LIMPET__WIRE__PG_STATE__PG_ACTIVATING;

@@ -131,7 +131,9 @@ void pg_requests_admit(struct pg *pg)
     pg->admitting = true;
     struct pg_request *request;
     uint32_t bytes;
-    while (pg->serving && (request = TAILQ_FIRST(&pg->held)) && fits_window(pg, request, &bytes)) {
+    /* With too few members they wait until one was added: a new configuration. */
+    while (pg->serving && pg->view.active && (request = TAILQ_FIRST(&pg->held)) &&
+           fits_window(pg, request, &bytes)) {
         request->begun_ns = env_now(pg->world->env);
         pg_throttle_client_begin(&pg->world->turns.throttle, request->begun_ns);
         request->window_bytes = bytes;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tests/sim/topology.h"
+
 struct faults {
     struct cluster *cluster;
     struct faults_options options;
@@ -16,6 +18,8 @@ struct faults {
     uint32_t count;
     uint32_t stress;
     uint32_t out; /* OSDs that were marked out, as bits. */
+    struct topology topology;
+    struct env_timer heal_pools;
 };
 
 static uint64_t below(struct faults *f, uint64_t n)
@@ -293,6 +297,31 @@ static void world_is_split(struct faults *f)
     sim_timer_arm(f->cluster->sim, &f->heal_network, now(f) + SEC_NS + below(f, 8 * SEC_NS));
 }
 
+/* An operator changes a pool, and some time later finds that it was better before. */
+static void pool_changes(struct faults *f)
+{
+    if (below(f, 2) == 0)
+        topology_resize_pool(&f->topology);
+    else
+        topology_change_min_size(&f->topology);
+    sim_timer_arm(f->cluster->sim, &f->heal_pools, now(f) + SEC_NS + below(f, 10 * SEC_NS));
+}
+
+static void heal_pools_fire(struct env_timer *timer)
+{
+    topology_restore_send(&container_of(timer, struct faults, heal_pools)->topology);
+}
+
+static void pool_comes_or_goes(struct faults *f)
+{
+    topology_extra_pool(&f->topology);
+}
+
+static void osd_is_removed(struct faults *f)
+{
+    topology_remove_osd(&f->topology);
+}
+
 /* Of what the seed may want to see more. */
 enum stress { STRESS_NOTHING, STRESS_OSDS, STRESS_MONS, STRESS_POWER, STRESS_COUNT, LIVING_OSDS };
 
@@ -317,6 +346,9 @@ static const struct {
     {network_is_slow, 6, STRESS_NOTHING},
     {disk_is_slow, 8, STRESS_NOTHING},
     {osd_goes_out, 10, STRESS_OSDS},
+    {pool_changes, 8, STRESS_OSDS},
+    {pool_comes_or_goes, 6, STRESS_NOTHING},
+    {osd_is_removed, 8, STRESS_OSDS},
     {osd_is_isolated, 20, LIVING_OSDS},
     {osd_sleeps, 20, LIVING_OSDS},
     {osd_is_slandered, 30, LIVING_OSDS},
@@ -396,6 +428,8 @@ struct faults *faults_create(struct cluster *cluster, const struct faults_option
     f->heal_network.fire = heal_network_fire;
     f->heal_disks.fire = heal_disks_fire;
     f->heal_weights.fire = heal_weights_fire;
+    f->heal_pools.fire = heal_pools_fire;
+    topology_init(&f->topology, cluster);
     arm_next(f);
     return f;
 }
@@ -409,11 +443,14 @@ void faults_end(struct faults *f)
     sim_timer_stop(sim, &f->heal_network);
     sim_timer_stop(sim, &f->heal_disks);
     sim_timer_stop(sim, &f->heal_weights);
+    sim_timer_stop(sim, &f->heal_pools);
     sim_calm(sim);
     heal_network_fire(&f->heal_network);
     heal_disks_fire(&f->heal_disks);
     for (uint32_t i = 0; (member = cluster_member(f->cluster, i)); i++)
         member_start_at(member, now(f) + below(f, SEC_NS));
+    if (!topology_await_osds(&f->topology))
+        return;
     /* All of them: nobody knows what became of earlier commands. */
     for (uint32_t id = 0; id < f->cluster->options.n_osds; id++) {
         char json[128];
@@ -421,6 +458,7 @@ void faults_end(struct faults *f)
         if (!cluster_command(f->cluster, 60 * SEC_NS, json))
             return;
     }
+    (void)topology_restore(&f->topology);
 }
 
 void faults_destroy(struct faults *f)
@@ -430,6 +468,7 @@ void faults_destroy(struct faults *f)
     sim_timer_stop(f->cluster->sim, &f->heal_network);
     sim_timer_stop(f->cluster->sim, &f->heal_disks);
     sim_timer_stop(f->cluster->sim, &f->heal_weights);
+    sim_timer_stop(f->cluster->sim, &f->heal_pools);
     free(f);
 }
 
