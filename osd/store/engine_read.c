@@ -225,6 +225,36 @@ static void free_runs(struct reader *r)
     }
 }
 
+static void add_extent(struct store_read *read, uint64_t from, uint64_t to, uint64_t end)
+{
+    from = from < read->offset ? read->offset : from;
+    to = to > end ? end : to;
+    encode_u64(&read->extents, from);
+    encode_u64(&read->extents, to - from);
+}
+
+/* Runs of blocks that are mapped, whatever is in them. */
+static int read_extents(struct store_read *read, const struct onode *o, uint64_t end)
+{
+    uint64_t last = (end + BLOCK_BYTES - 1) / BLOCK_BYTES;
+    uint64_t from = UINT64_MAX; /* Of the run; none. */
+    encoder_reset(&read->extents);
+    for (uint64_t i = read->offset / BLOCK_BYTES; i < last; i++) {
+        uint64_t number = i / CHUNK_BLOCKS;
+        const struct chunk *c = number < o->n_chunks ? o->chunks[number] : NULL;
+        bool mapped = c && c->block[i % CHUNK_BLOCKS] != BLOCK_NONE;
+        if (mapped && from == UINT64_MAX)
+            from = i * BLOCK_BYTES;
+        if (!mapped && from != UINT64_MAX) {
+            add_extent(read, from, i * BLOCK_BYTES, end);
+            from = UINT64_MAX;
+        }
+    }
+    if (from != UINT64_MAX)
+        add_extent(read, from, end, end);
+    return read->extents.failed ? -ENOMEM : 0;
+}
+
 static void read_data(struct reader *r)
 {
     struct store_read *read = r->read;
@@ -234,6 +264,10 @@ static void read_data(struct reader *r)
         return;
     }
     uint64_t len = read->len < size - read->offset ? read->len : size - read->offset;
+    if (read->want_extents) {
+        finish(r, read_extents(read, r->onode, read->offset + len));
+        return;
+    }
     uint64_t end = (read->offset + len + BLOCK_BYTES - 1) / BLOCK_BYTES;
     r->first = read->offset / BLOCK_BYTES;
     int error = buf_slice_alloc((end - r->first) * BLOCK_BYTES, &r->buffer);
@@ -293,6 +327,8 @@ void engine_read(struct store *store, struct store_read *read)
 {
     struct engine *e = engine_of(store);
     struct reader *r = calloc(1, sizeof *r);
+    encoder_init(&read->attrs);
+    encoder_init(&read->extents);
     if (!r) {
         read->error = -ENOMEM;
         read->done(read);
@@ -308,7 +344,6 @@ void engine_read(struct store *store, struct store_read *read)
     read->error = 0;
     read->data = BUF_SLICE_EMPTY;
     read->stat = (struct store_stat){0};
-    encoder_init(&read->attrs);
     r->onode = e->closing ? NULL : onode_get(e, &read->object);
     if (!r->onode)
         finish(r, e->closing ? -ESHUTDOWN : -ENOMEM);
@@ -650,6 +685,7 @@ void reads_abandon(struct engine *e)
         buf_slice_drop(&r->read->data);
         buf_slice_drop(&r->buffer);
         encoder_fini(&r->read->attrs);
+        encoder_fini(&r->read->extents);
         free(r);
     }
     while ((o = LIST_FIRST(&e->omap_readers)) != NULL) {

@@ -106,12 +106,18 @@ struct store_read {
     uint64_t offset;
     uint64_t len; /* 0: only the stat. Data end at the object's end. */
     bool want_attrs;
+    /*
+     * Instead of data: which parts of the range may hold anything but zeroes. A store may name more
+     * than there is, in its own granularity, but never less.
+     */
+    bool want_extents;
     void (*done)(struct store_read *read);
     /* Results. -ENOENT when there is no object; -EIO with details in the log. */
     int error;
     struct store_stat stat;
-    struct buf_slice data; /* The caller drops it. */
-    struct encoder attrs;  /* string16 name, string32 value ...; the caller calls encoder_fini. */
+    struct buf_slice data;  /* The caller drops it. */
+    struct encoder attrs;   /* string16 name, string32 value ...; the caller calls encoder_fini. */
+    struct encoder extents; /* u64 offset, u64 length ..., ascending and apart; likewise. */
     void *impl[8];
 };
 

@@ -657,6 +657,31 @@ static struct memory_store *request_end(struct request *request)
     return ms;
 }
 
+/* Chunks that exist, whatever is in them. */
+static int read_extents(const struct memory_object *object, struct store_read *read, uint64_t len)
+{
+    uint64_t at = read->offset, end = read->offset + len, from = 0;
+    bool inside = false;
+    while (at < end) {
+        uint32_t i;
+        size_t in_chunk, part = chunk_part(at, end - at, &i, &in_chunk);
+        bool here = i < object->n_chunks && object->chunks[i];
+        if (here && !inside)
+            from = at;
+        if (!here && inside) {
+            encode_u64(&read->extents, from);
+            encode_u64(&read->extents, at - from);
+        }
+        inside = here;
+        at += part;
+    }
+    if (inside) {
+        encode_u64(&read->extents, from);
+        encode_u64(&read->extents, end - from);
+    }
+    return read->extents.failed ? -ENOMEM : 0;
+}
+
 static int read_object(struct memory_store *ms, struct store_read *read)
 {
     const struct memory_object *object = object_find(ms->disk, &read->object);
@@ -669,10 +694,12 @@ static int read_object(struct memory_store *ms, struct store_read *read)
     if (read->len > 0 && read->offset < object->size) {
         uint64_t left = object->size - read->offset;
         uint64_t len = read->len < left ? read->len : left;
-        int rc = buf_slice_alloc((size_t)len, &read->data);
+        int rc = read->want_extents ? read_extents(object, read, len)
+                                    : buf_slice_alloc((size_t)len, &read->data);
         if (rc < 0)
             return rc;
-        object_copy_out(object, read->offset, read->data.data, len);
+        if (!read->want_extents)
+            object_copy_out(object, read->offset, read->data.data, len);
     }
     struct pair *pair;
     if (read->want_attrs) {
@@ -698,6 +725,7 @@ static void memory_read(struct store *store, struct store_read *read)
     memset(&read->stat, 0, sizeof read->stat);
     read->data = BUF_SLICE_EMPTY;
     encoder_init(&read->attrs);
+    encoder_init(&read->extents);
     request_start(container_of(store, struct memory_store, store), (struct request *)read->impl,
                   read_fire);
 }

@@ -181,6 +181,7 @@ void read_fini(struct store_read *read)
 {
     buf_slice_drop(&read->data);
     encoder_fini(&read->attrs);
+    encoder_fini(&read->extents);
 }
 
 void assert_object(struct store_fixture *f, const struct object_id *id, const void *data,

@@ -58,6 +58,42 @@ static void gaps_read_as_zeroes(void **state)
     free(data);
 }
 
+static void assert_extents(struct store_fixture *f, const struct object_id *id, uint64_t offset,
+                           uint64_t len, uint32_t n, const uint64_t (*expected)[2])
+{
+    struct store_read read = {.want_extents = true};
+    struct decoder d;
+    assert_int_equal(read_object(f, &read, id, offset, len), 0);
+    assert_int_equal(read.data.len, 0);
+    decoder_init(&d, read.extents.data, read.extents.len);
+    for (uint32_t i = 0; i < n; i++) {
+        assert_int_equal(decode_u64(&d), expected[i][0]);
+        assert_int_equal(decode_u64(&d), expected[i][1]);
+    }
+    assert_false(d.failed);
+    assert_int_equal(decoder_left(&d), 0);
+    read_fini(&read);
+}
+
+static void extents_name_all_that_is_not_a_hole(void **state)
+{
+    struct store_fixture *f = *state;
+    struct object_id id = object_named("sparse", 1);
+    enum { PIECE = 65536 };
+    uint8_t *data = pattern(2 * PIECE, 1);
+    const uint64_t all[][2] = {{PIECE, 2 * PIECE}, {6 * PIECE, PIECE}};
+    const uint64_t cut[][2] = {{PIECE + 5, 2 * PIECE - 5}, {6 * PIECE, 7}};
+    write_object(f, &id, PIECE, data, 2 * PIECE);
+    write_object(f, &id, 6 * PIECE, data, PIECE);
+    assert_extents(f, &id, 0, UINT64_C(1) << 30, 2, all);
+    assert_extents(f, &id, PIECE + 5, 5 * PIECE + 2, 2, cut);
+    assert_extents(f, &id, 3 * PIECE, 3 * PIECE, 0, NULL);
+    assert_extents(f, &id, 9 * PIECE, 10, 0, NULL);
+    fixture_reopen(f);
+    assert_extents(f, &id, 0, 7 * PIECE, 2, all);
+    free(data);
+}
+
 static void reads_end_at_the_objects_end(void **state)
 {
     struct store_fixture *f = *state;
@@ -688,6 +724,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_BOTH(writes_are_read_back),
         ON_BOTH(gaps_read_as_zeroes),
+        ON_BOTH(extents_name_all_that_is_not_a_hole),
         ON_BOTH(reads_end_at_the_objects_end),
         ON_BOTH(truncating_forgets_what_was_behind),
         ON_BOTH(empty_operations_create),
