@@ -298,6 +298,20 @@ static void update_wake(struct sim_process *process)
         sim_timer_arm(process->sim, &process->wake, at);
 }
 
+/* The clock goes on from where it is. */
+void sim_process_drift(struct sim_node *node, int32_t drift_ppm)
+{
+    struct sim_process *process = node->process;
+    if (!process || process->frozen)
+        return;
+    uint64_t local = process_now(&process->env);
+    process->drift_ppm = drift_ppm;
+    uint64_t without_offset = process_now(&process->env) - process->clock_offset;
+    if (local > without_offset)
+        process->clock_offset = local - without_offset;
+    update_wake(process);
+}
+
 static void wake_fire(struct env_timer *event)
 {
     struct sim_process *process = container_of(event, struct sim_process, wake);

@@ -33,7 +33,7 @@ struct sim_options {
     uint64_t seed;
     bool trace;            /* Print log lines and what the network does as it happens. */
     uint32_t log_mask;     /* Of the processes; 0: default. */
-    uint32_t drift_ppm;    /* Clocks are at most this much too fast or too slow. */
+    uint32_t drift_ppm;    /* Clocks are at most this much too fast or too slow at first. */
     uint32_t breaks_per_h; /* Connections that break and come back, for each session and hour. */
     uint32_t ends_per_h;   /* Sessions that end with -ETIMEDOUT, for each session and hour. */
 };
@@ -100,12 +100,16 @@ void sim_process_end(struct sim_node *node, enum sim_end how);
 
 /* The process does nothing until then, like one that was sent SIGSTOP. */
 void sim_process_pause(struct sim_node *node, uint64_t until_ns);
+/* Its clock runs so much too fast from now on, or too slow. */
+void sim_process_drift(struct sim_node *node, int32_t drift_ppm);
 /* A sync of a file takes this long on average. */
 void sim_node_disk(struct sim_node *node, uint64_t sync_ns);
 
 /* ---- The network ---- */
 
-/* Whether messages between the two pass. */
+/* Whether messages of the one to the other pass. */
+void sim_block(struct sim *sim, struct sim_node *from, struct sim_node *to, bool blocked);
+/* Both ways. */
 void sim_partition(struct sim *sim, struct sim_node *a, struct sim_node *b, bool blocked);
 void sim_heal(struct sim *sim);
 /* Every message takes up to this much longer. */

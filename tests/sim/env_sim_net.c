@@ -129,10 +129,17 @@ static size_t message_bytes(const struct message *m)
     return sizeof(struct wire_frame) + m->body_len + m->payload.len;
 }
 
+/* Whether nothing arrives on this side of it. */
+static bool way_blocked(const struct sim_link *link, int side)
+{
+    const struct sim_node *from = link->node[1 - side], *to = link->node[side];
+    return from && to && link->sim->blocked[from->index][to->index];
+}
+
+/* No connection can be made, and one that there is does not last. */
 static bool link_blocked(const struct sim_link *link)
 {
-    const struct sim_node *a = link->node[0], *b = link->node[1];
-    return b && link->sim->blocked[a->index][b->index];
+    return way_blocked(link, 0) || way_blocked(link, 1);
 }
 
 static struct sim_endpoint *other_end(const struct sim_endpoint *end)
@@ -216,7 +223,7 @@ static bool may_arrive(const struct sim_endpoint *end, const struct flight *flig
         return false;
     if (!flight->remote)
         return true;
-    return !link_blocked(end->link) && end->link->state != LINK_RESUMING;
+    return !way_blocked(end->link, end->side) && end->link->state != LINK_RESUMING;
 }
 
 static void arm_deliver(struct sim_endpoint *end)
@@ -257,7 +264,8 @@ static void cut_flights(struct sim_endpoint *end)
     struct flights kept = STAILQ_HEAD_INITIALIZER(kept);
     struct flight *flight;
     uint64_t n = 0;
-    bool lost = end->paused || link_blocked(end->link) || end->link->state == LINK_RESUMING;
+    bool lost =
+        end->paused || way_blocked(end->link, end->side) || end->link->state == LINK_RESUMING;
     STAILQ_FOREACH(flight, &end->in, link)
     n++;
     n = lost ? 0 : chance_below(end->link->sim, n + 1);
@@ -831,27 +839,33 @@ void sim_net_node_back(struct sim_node *node)
     }
 }
 
-void sim_partition(struct sim *sim, struct sim_node *a, struct sim_node *b, bool blocked)
+void sim_block(struct sim *sim, struct sim_node *from, struct sim_node *to, bool blocked)
 {
     struct sim_link *link;
-    if (sim->blocked[a->index][b->index] == blocked)
+    if (sim->blocked[from->index][to->index] == blocked)
         return;
-    sim->blocked[a->index][b->index] = sim->blocked[b->index][a->index] = blocked;
+    sim->blocked[from->index][to->index] = blocked;
     TAILQ_FOREACH(link, &sim->links, entry)
     {
-        bool between = (link->node[0] == a && link->node[1] == b) ||
-                       (link->node[0] == b && link->node[1] == a);
+        bool between = (link->node[0] == from && link->node[1] == to) ||
+                       (link->node[0] == to && link->node[1] == from);
         if (!between)
             continue;
-        if (blocked && link->state == LINK_OPEN)
-            arm_silence(link);
-        else if (!blocked && link->state == LINK_OPEN)
+        if (link->state == LINK_OPEN && !link_blocked(link))
             sim_timer_stop(sim, &link->silence);
+        else if (link->state == LINK_OPEN && !link->silence.armed)
+            arm_silence(link);
         for (int side = 0; side < 2; side++) {
             if (link->end[side])
                 arm_deliver(link->end[side]);
         }
     }
+}
+
+void sim_partition(struct sim *sim, struct sim_node *a, struct sim_node *b, bool blocked)
+{
+    sim_block(sim, a, b, blocked);
+    sim_block(sim, b, a, blocked);
 }
 
 void sim_heal(struct sim *sim)

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/sim/cluster.h"
 #include "tests/sim/planted.h"
 #include "tests/sim/run.h"
 
@@ -21,6 +22,8 @@ enum { JOBS_MAX = 256 };
 
 struct program {
     struct run_options run;
+    struct scenario scenario;
+    const char *scenario_name;
     uint64_t first, last;
     uint32_t jobs;
     bool twice;
@@ -34,12 +37,14 @@ static const char usage[] =
     "  --seeds A-B      run many; stops at the first that fails\n"
     "  --keep-going     ... or runs them all\n"
     "  --jobs J         so many at the same time\n"
-    "  --seconds S      virtual time of work with faults (default 60)\n"
+    "  --scenario F     a file, or the name of one of tests/sim/scenarios (default mixed)\n"
+    "  --list           what can be said in a scenario: workloads, faults, checks\n"
+    "  --seconds S      virtual time of work with faults, instead of the scenario's\n"
     "  --twice          run each seed twice and compare\n"
     "  --trace          print log lines and messages as they happen\n"
     "  --debug          debug lines as well\n"
     "  --no-faults      nothing goes wrong\n"
-    "  --isolate-osds   also faults that make a living OSD look dead\n"
+    "  --isolate-osds   the same as --scenario isolate\n"
     "  --no-reads       clients only change objects, until the end\n"
     "  --mons N, --osds N, --clients N\n"
     "  --planted NAME   with a planted bug, which must be found: 0 when it is\n"
@@ -113,6 +118,8 @@ enum option_number {
     OPTION_DEBUG,
     OPTION_NO_FAULTS,
     OPTION_ISOLATE_OSDS,
+    OPTION_SCENARIO,
+    OPTION_LIST,
     OPTION_NO_READS,
     OPTION_MONS,
     OPTION_OSDS,
@@ -138,7 +145,7 @@ static void apply_option(struct program *p, int option)
         p->jobs = count(optarg, "--jobs", JOBS_MAX);
         break;
     case OPTION_SECONDS:
-        p->run.seconds = number(optarg, "--seconds");
+        p->run.seconds = count(optarg, "--seconds", 3600);
         break;
     case OPTION_TWICE:
         p->twice = true;
@@ -153,19 +160,25 @@ static void apply_option(struct program *p, int option)
         p->run.no_faults = true;
         break;
     case OPTION_ISOLATE_OSDS:
-        p->run.isolate_osds = true;
+        p->scenario_name = "isolate";
         break;
+    case OPTION_SCENARIO:
+        p->scenario_name = optarg;
+        break;
+    case OPTION_LIST:
+        scenario_list(stdout);
+        exit(0);
     case OPTION_NO_READS:
         p->run.no_reads = true;
         break;
     case OPTION_MONS:
-        p->run.n_mons = count(optarg, "--mons", 5);
+        p->run.n_mons = count(optarg, "--mons", CLUSTER_MONS_MAX);
         break;
     case OPTION_OSDS:
-        p->run.n_osds = count(optarg, "--osds", 8);
+        p->run.n_osds = count(optarg, "--osds", CLUSTER_OSDS_MAX);
         break;
     case OPTION_CLIENTS:
-        p->run.n_clients = count(optarg, "--clients", 8);
+        p->run.n_clients = count(optarg, "--clients", CLUSTER_CLIENTS_MAX);
         break;
     case OPTION_PLANTED:
         p->planted = planted_by_name(optarg);
@@ -196,6 +209,8 @@ static void parse(struct program *p, int argc, char **argv)
         {"debug", no_argument, NULL, OPTION_DEBUG},
         {"no-faults", no_argument, NULL, OPTION_NO_FAULTS},
         {"isolate-osds", no_argument, NULL, OPTION_ISOLATE_OSDS},
+        {"scenario", required_argument, NULL, OPTION_SCENARIO},
+        {"list", no_argument, NULL, OPTION_LIST},
         {"no-reads", no_argument, NULL, OPTION_NO_READS},
         {"mons", required_argument, NULL, OPTION_MONS},
         {"osds", required_argument, NULL, OPTION_OSDS},
@@ -210,6 +225,12 @@ static void parse(struct program *p, int argc, char **argv)
         apply_option(p, option);
     if (optind != argc)
         bad_usage("there is something after the options");
+    char why[SCENARIO_WHY_MAX];
+    if (scenario_load(&p->scenario, p->scenario_name, why) < 0) {
+        fprintf(stderr, "limpet-sim: %s\n", why);
+        exit(EINVAL);
+    }
+    p->run.scenario = &p->scenario;
 }
 
 /* ---- Running ---- */
@@ -224,12 +245,12 @@ static double seconds_now(void)
 /* What to type to see it again. */
 static void print_repeat(const struct program *p, uint64_t seed)
 {
-    printf("  repeat: build/bin/limpet-sim --seed %" PRIu64 " --seconds %" PRIu64, seed,
-           p->run.seconds);
+    printf("  repeat: build/bin/limpet-sim --seed %" PRIu64 " --scenario %s", seed,
+           p->scenario_name);
+    if (p->run.seconds)
+        printf(" --seconds %" PRIu64, p->run.seconds);
     if (p->run.no_faults)
         printf(" --no-faults");
-    if (p->run.isolate_osds)
-        printf(" --isolate-osds");
     if (p->run.no_reads)
         printf(" --no-reads");
     if (p->run.n_mons)
@@ -346,7 +367,7 @@ static uint64_t run_many(const struct program *p)
 
 int main(int argc, char **argv)
 {
-    struct program p = {.run.seconds = 60, .first = 1, .last = 1, .jobs = 1};
+    struct program p = {.scenario_name = "mixed", .first = 1, .last = 1, .jobs = 1};
     parse(&p, argc, argv);
     bool ok = p.first == p.last && !p.planted ? run_one(&p, p.first) : run_many(&p) == 0;
     if (p.planted) {

@@ -27,8 +27,6 @@
 
 #define START_NS   (60 * SEC_NS)
 #define BALLAST_NS (60 * SEC_NS)
-#define FINISH_NS  (30 * SEC_NS)
-#define SETTLE_NS  (90 * SEC_NS)
 #define STOP_NS    (60 * SEC_NS)
 
 enum { LINEAR_STEPS = 3 * 1000 * 1000 };
@@ -52,41 +50,41 @@ static uint64_t in(const struct run *run, uint64_t ns)
 
 /* ---- Start ---- */
 
-/* Mostly three, as most clusters have. */
-static uint32_t choose_mons(struct run *run)
+static uint64_t choose(struct run *run, const struct scenario_value *value)
 {
-    uint64_t dice = sim_below(run->sim, 10);
-    return dice == 0 ? 1 : dice == 1 ? 5 : 3;
+    return scenario_choose(value, run->sim);
 }
 
-/* Three to five, now and then up to eight. */
-static uint32_t choose_osds(struct run *run)
-{
-    return 3 + (uint32_t)sim_below(run->sim, sim_chance(run->sim, 5) ? 6 : 3);
-}
-
+/* Without faults the world is perfect, too. */
 static void create_world(struct run *run)
 {
     const struct run_options *options = run->options;
+    const struct scenario *scenario = options->scenario;
     struct sim_options world = {
         .seed = options->seed,
         .trace = options->trace,
         .log_mask = LOG_MASK_DEFAULT | (options->debug ? 1u << LOG_LEVEL_DEBUG : 0),
-        .drift_ppm = 500,
-        .breaks_per_h = options->no_faults ? 0 : 60,
-        .ends_per_h = options->no_faults ? 0 : 20,
+        .drift_ppm = (uint32_t)scenario_most(&scenario->drift),
+        .breaks_per_h = options->no_faults ? 0 : (uint32_t)scenario_most(&scenario->breaks),
+        .ends_per_h = options->no_faults ? 0 : (uint32_t)scenario_most(&scenario->ends),
     };
     run->sim = sim_create(&world);
     if (!run->sim)
         abort();
     struct cluster_options cluster = {
-        .n_mons = options->n_mons ? options->n_mons : choose_mons(run),
-        .n_osds = options->n_osds ? options->n_osds : choose_osds(run),
-        .n_clients = options->n_clients ? options->n_clients : 3,
-        .op_timeout_ns = sim_chance(run->sim, 4) ? SEC_NS + sim_below(run->sim, 9 * SEC_NS) : 0,
-        .store_latency_ns = 100 * 1000 + sim_below(run->sim, 400 * 1000),
-        .sync_ns = 100 * 1000 + sim_below(run->sim, 400 * 1000),
+        .n_mons = (uint32_t)choose(run, &scenario->mons),
+        .n_osds = (uint32_t)choose(run, &scenario->osds),
+        .n_clients = (uint32_t)choose(run, &scenario->clients),
+        .op_timeout_ns = choose(run, &scenario->op_timeout),
+        .store_latency_ns = choose(run, &scenario->store_latency),
+        .sync_ns = choose(run, &scenario->sync),
     };
+    if (options->n_mons)
+        cluster.n_mons = options->n_mons;
+    if (options->n_osds)
+        cluster.n_osds = options->n_osds;
+    if (options->n_clients)
+        cluster.n_clients = options->n_clients;
     run->cluster = cluster_create(run->sim, &cluster);
 }
 
@@ -114,14 +112,15 @@ static bool clean(void *ctx)
 
 static bool create_pools(struct run *run)
 {
-    run->n_pools = 1 + (uint32_t)sim_below(run->sim, 2);
+    const struct scenario *scenario = run->options->scenario;
+    run->n_pools = (uint32_t)choose(run, &scenario->pools);
     for (uint32_t i = 0; i < run->n_pools; i++) {
         char json[256];
-        uint64_t size = i == 0 ? 3 : 2 + sim_below(run->sim, 2);
+        uint64_t size = choose(run, &scenario->size);
         snprintf(json, sizeof json,
                  "{\"prefix\": \"osd pool create\", \"pool\": \"pool%u\", \"pg_num\": %" PRIu64
                  ", \"size\": %" PRIu64 "}",
-                 i, 1 + sim_below(run->sim, 12), size);
+                 i, choose(run, &scenario->pg_num), size);
         if (!cluster_command(run->cluster, 30 * SEC_NS, json))
             return false;
     }
@@ -153,17 +152,14 @@ static bool start_workload(struct run *run)
 {
     const struct cluster_map *map = client_map(run->cluster->clients[0].client);
     struct workload_options options = {
+        .scenario = run->options->scenario,
         .n_pools = map->n_pools,
-        .n_objects = 8 + (uint32_t)sim_below(run->sim, 24),
-        .think_ns = (5 + sim_below(run->sim, 200)) * MSEC_NS,
-        .n_ballast = sim_chance(run->sim, 4) ? (uint32_t)sim_below(run->sim, 2000) : 0,
         .no_reads = run->options->no_reads,
-        .large_in_n = sim_chance(run->sim, 4) ? 100 : 2000,
     };
     for (uint32_t i = 0; i < map->n_pools; i++)
         options.pools[i] = map->pools[i].id;
     run->workload = workload_create(run->cluster, &options);
-    workload_write_ballast(run->workload);
+    workload_write_first(run->workload);
     if (!cluster_run_until(run->cluster, quiet, run, in(run, BALLAST_NS),
                            "the first objects are not written"))
         return false;
@@ -171,22 +167,16 @@ static bool start_workload(struct run *run)
     return true;
 }
 
-static void start_faults(struct run *run)
-{
-    struct faults_options options = {
-        .every_ns = SEC_NS / 4 + sim_below(run->sim, 8 * SEC_NS),
-        .isolate_osds = run->options->isolate_osds,
-    };
-    if (!run->options->no_faults)
-        run->faults = faults_create(run->cluster, &options);
-}
-
 static bool phase_work(struct run *run)
 {
     if (!start_workload(run))
         return false;
-    start_faults(run);
-    if (!cluster_run(run->cluster, in(run, run->options->seconds * SEC_NS)))
+    const struct run_options *options = run->options;
+    uint64_t work_ns =
+        options->seconds ? options->seconds * SEC_NS : choose(run, &options->scenario->seconds);
+    if (!options->no_faults)
+        run->faults = faults_create(run->cluster, options->scenario);
+    if (!cluster_run(run->cluster, in(run, work_ns)))
         return false;
     if (run->faults)
         faults_end(run->faults);
@@ -204,13 +194,17 @@ static bool copies_equal(void *ctx)
 
 static bool phase_settle(struct run *run)
 {
+    const struct scenario *scenario = run->options->scenario;
     struct cluster *cluster = run->cluster;
+    uint64_t settle_ns = choose(run, &scenario->settle);
     workload_stop(run->workload);
-    if (!cluster_run_until(cluster, quiet, run, in(run, FINISH_NS),
+    if (!cluster_run_until(cluster, quiet, run, in(run, choose(run, &scenario->answer)),
                            "operations are not answered after all faults are over"))
         return false;
-    if (!cluster_run_until(cluster, clean, run, in(run, SETTLE_NS), run->why) ||
-        !cluster_run_until(cluster, copies_equal, run, in(run, SETTLE_NS), run->why))
+    if (!cluster_run_until(cluster, clean, run, in(run, settle_ns), run->why))
+        return false;
+    if (choose(run, &scenario->copies) &&
+        !cluster_run_until(cluster, copies_equal, run, in(run, settle_ns), run->why))
         return false;
     run->result->settle_ns = sim_now(run->sim) - run->calm_ns;
     return true;
@@ -232,10 +226,13 @@ static void print_history(const struct history *history, uint32_t object)
 
 static void check_object(struct run *run, uint32_t object)
 {
+    const struct scenario *scenario = run->options->scenario;
     const struct history *history = workload_history(run->workload);
     const struct history_op *a, *b;
     char *why = NULL;
-    enum linear_verdict verdict = linear_check(history, object, LINEAR_STEPS, &why);
+    enum linear_verdict verdict = LINEAR_OK;
+    if (choose(run, &scenario->linear))
+        verdict = linear_check(history, object, LINEAR_STEPS, &why);
     if (verdict == LINEAR_VIOLATED)
         cluster_fail(run->cluster, "the history of object %u is not linearizable", object);
     else if (verdict == LINEAR_UNDECIDED)
@@ -246,7 +243,8 @@ static void check_object(struct run *run, uint32_t object)
         print_history(history, object);
     }
     free(why);
-    if (verdict == LINEAR_OK && !versions_check(history, object, &a, &b)) {
+    if (verdict == LINEAR_OK && choose(run, &scenario->versions) &&
+        !versions_check(history, object, &a, &b)) {
         char first[320], second[320];
         history_format(a, first, sizeof first);
         history_format(b, second, sizeof second);
@@ -258,13 +256,16 @@ static void check_object(struct run *run, uint32_t object)
 
 static bool phase_read(struct run *run)
 {
+    const struct scenario *scenario = run->options->scenario;
     workload_read_all(run->workload);
-    if (!cluster_run_until(run->cluster, quiet, run, in(run, FINISH_NS),
+    if (!cluster_run_until(run->cluster, quiet, run, in(run, choose(run, &scenario->answer)),
                            "the last reads are not answered"))
         return false;
     for (uint32_t i = 0; i < workload_n_objects(run->workload); i++)
         check_object(run, i);
-    return !run->cluster->failed && listing_check(run->cluster, run->workload);
+    if (run->cluster->failed || !choose(run, &scenario->listings))
+        return !run->cluster->failed;
+    return listing_check(run->cluster, run->workload);
 }
 
 /* ---- Stop ---- */

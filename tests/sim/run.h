@@ -7,15 +7,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tests/sim/scenario.h"
+
 struct run_options {
+    const struct scenario *scenario;
     uint64_t seed;
-    uint64_t seconds; /* Virtual, of work with faults. */
+    uint64_t seconds; /* Virtual, of work with faults; 0: as the scenario says. */
     bool trace;
     bool debug; /* Debug lines of the daemons as well. */
     bool no_faults;
-    bool no_reads;     /* Only changes, until the end. */
-    bool isolate_osds; /* See faults.h. */
-    uint32_t n_mons;   /* 0: the seed decides. */
+    bool no_reads;   /* Only changes, until the end. */
+    uint32_t n_mons; /* 0: the scenario says. */
     uint32_t n_osds;
     uint32_t n_clients;
 };

@@ -7,14 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LARGE_OBJECTS = 2, OBJECT_NAME_BYTES = 24, BALLAST_LEN = 300, BALLAST_IN_N = 12 };
-#define SMALL_MAX  (UINT64_C(100) * 1024)
-#define LARGE_MAX  (UINT64_C(6) * 1024 * 1024)
-#define GROW_UNTIL (2 * SMALL_MAX)
+enum { OBJECT_NAME_BYTES = 24, SWEEP_SLOTS = 2 };
+
+/* A workload of the scenario, as this seed has it. */
+struct part {
+    const struct scenario_workload *plan;
+    uint32_t first_object, n_objects;
+    uint64_t think_ns;
+    uint64_t grow_until;
+    bool write_first;
+    uint32_t mix[HISTORY_CREATE + 1]; /* Weights. */
+    uint32_t mix_sum;
+};
 
 /* One operation at a time. */
 struct slot {
     struct workload *workload;
+    const struct part *part; /* NULL: the administrator's. */
     struct cluster_client *client;
     struct client_op op;
     bool busy;
@@ -22,11 +31,18 @@ struct slot {
     struct env_timer next;
 };
 
+/* What a client does. */
+struct worker {
+    uint32_t n;
+    struct slot slots[WORKLOAD_SLOTS_MAX];
+};
+
 struct object {
     char name[OBJECT_NAME_BYTES];
     uint64_t pool;
     uint64_t size_seen; /* What the last answer suggests; a hint for choosing offsets. */
     bool exists;        /* As the last read of all found it. */
+    const struct part *part;
 };
 
 /* The administrator goes through objects, one operation each. */
@@ -39,12 +55,14 @@ struct workload {
     struct cluster *cluster;
     struct workload_options options;
     struct history history;
-    struct object objects[WORKLOAD_OBJECTS_MAX];
-    struct slot slots[CLUSTER_CLIENTS_MAX + 1][WORKLOAD_SLOTS];
+    uint32_t n_parts;
+    struct part parts[SCENARIO_WORKLOADS_MAX];
+    uint32_t n_objects;
+    struct object *objects;
+    struct worker workers[CLUSTER_CLIENTS_MAX + 1];
     uint64_t next_serial;
     uint32_t n_answered;
     uint64_t longest;
-    uint32_t n_objects; /* With the ballast. */
     bool started;
     bool stopped;
     struct sweep sweep;
@@ -57,64 +75,37 @@ static uint64_t below(struct workload *w, uint64_t n)
     return sim_below(w->cluster->sim, n);
 }
 
-/* Mostly small; all orders of magnitude, and the edges. */
-static uint64_t choose_len(struct workload *w, bool large)
+static uint64_t choose(struct workload *w, const struct scenario_value *value)
 {
-    if (large)
-        return below(w, LARGE_MAX);
-    switch (below(w, 8)) {
-    case 0:
-        return below(w, 3);
-    case 1:
-        return below(w, SMALL_MAX);
-    case 2:
-        return 4096 * below(w, 5);
-    default:
-        return below(w, 5000);
-    }
+    return scenario_choose(value, w->cluster->sim);
 }
 
-static enum history_kind choose_kind(struct workload *w, uint64_t size)
+static enum history_kind choose_kind(struct workload *w, const struct part *part, uint64_t size)
 {
-    uint64_t dice = w->options.no_reads ? 44 + below(w, 56) : below(w, 100);
-    if (dice < 38)
-        return HISTORY_READ;
-    if (dice < 44)
-        return HISTORY_STAT;
-    if (dice < 62)
+    uint64_t dice = below(w, part->mix_sum);
+    int kind = 0;
+    while (dice >= part->mix[kind])
+        dice -= part->mix[kind++];
+    if (kind == HISTORY_APPEND && size >= part->grow_until)
         return HISTORY_WRITE_FULL;
-    if (dice < 74)
-        return HISTORY_WRITE_AT;
-    if (dice < 88)
-        return size < GROW_UNTIL ? HISTORY_APPEND : HISTORY_WRITE_FULL;
-    if (dice < 92)
-        return HISTORY_TRUNCATE;
-    return dice < 98 ? HISTORY_REMOVE : HISTORY_CREATE;
+    return (enum history_kind)kind;
 }
 
-static struct history_op choose_op(struct workload *w)
+static struct history_op choose_op(struct workload *w, const struct part *part)
 {
-    const struct workload_options *options = &w->options;
-    bool large = options->large_in_n > 0 && below(w, options->large_in_n) == 0;
-    struct history_op op = {0};
-    if (options->n_ballast > 0 && below(w, BALLAST_IN_N) == 0)
-        op.object = options->n_objects + (uint32_t)below(w, options->n_ballast);
-    else
-        op.object =
-            (uint32_t)(large ? below(w, LARGE_OBJECTS)
-                             : LARGE_OBJECTS + below(w, options->n_objects - LARGE_OBJECTS));
+    struct history_op op = {.object = part->first_object + (uint32_t)below(w, part->n_objects)};
     uint64_t size = w->objects[op.object].size_seen;
-    op.kind = choose_kind(w, size);
+    op.kind = choose_kind(w, part, size);
     switch (op.kind) {
     case HISTORY_WRITE_AT:
         op.offset = below(w, size + 5000);
-        op.len = choose_len(w, false);
+        op.len = choose(w, &part->plan->piece);
         break;
     case HISTORY_APPEND:
-        op.len = choose_len(w, false);
+        op.len = choose(w, &part->plan->piece);
         break;
     case HISTORY_WRITE_FULL:
-        op.len = choose_len(w, large);
+        op.len = choose(w, &part->plan->length);
         break;
     case HISTORY_TRUNCATE:
         op.offset = below(w, size + 100);
@@ -260,75 +251,144 @@ static void slot_done(struct client_op *op)
 
 static void sweep_next(struct slot *slot)
 {
-    struct sweep *sweep = &slot->workload->sweep;
+    struct workload *w = slot->workload;
+    struct sweep *sweep = &w->sweep;
+    bool writes = sweep->kind == HISTORY_WRITE_FULL;
+    while (writes && sweep->next < sweep->end && !w->objects[sweep->next].part->write_first)
+        sweep->next++;
+    if (sweep->next == sweep->end)
+        return;
     struct history_op op = {.object = sweep->next++, .kind = sweep->kind};
-    if (sweep->kind == HISTORY_WRITE_FULL)
-        op.len = below(slot->workload, BALLAST_LEN);
+    if (writes)
+        op.len = choose(w, &w->objects[op.object].part->plan->first_length);
     slot_submit(slot, op);
 }
 
 static void slot_continue(struct slot *slot)
 {
     struct workload *w = slot->workload;
-    bool is_admin = slot->client == &w->cluster->clients[0];
-    if (is_admin) {
-        if (w->sweep.next < w->sweep.end)
-            sweep_next(slot);
+    if (!slot->part) {
+        sweep_next(slot);
         return;
     }
     if (w->stopped || !w->started)
         return;
     struct env *env = sim_process(slot->client->member.node);
-    env_timer_after(env, &slot->next, below(w, 2 * w->options.think_ns));
+    env_timer_after(env, &slot->next, below(w, 2 * slot->part->think_ns));
 }
 
 static void next_fire(struct env_timer *timer)
 {
     struct slot *slot = container_of(timer, struct slot, next);
     if (!slot->workload->stopped)
-        slot_submit(slot, choose_op(slot->workload));
+        slot_submit(slot, choose_op(slot->workload, slot->part));
 }
 
 static void client_ready(struct cluster_client *client)
 {
-    struct slot *slots = client->user;
-    for (uint32_t i = 0; i < WORKLOAD_SLOTS; i++)
-        slot_continue(&slots[i]);
+    struct worker *worker = client->user;
+    for (uint32_t i = 0; i < worker->n; i++)
+        slot_continue(&worker->slots[i]);
 }
 
 /* The process is gone. What it had asked for was cancelled, so nobody knows what became of it. */
 static void client_gone(struct cluster_client *client)
 {
-    struct slot *slots = client->user;
-    for (uint32_t i = 0; i < WORKLOAD_SLOTS; i++) {
-        assert(!slots[i].busy);
-        env_timer_stop(sim_process(client->member.node), &slots[i].next);
+    struct worker *worker = client->user;
+    for (uint32_t i = 0; i < worker->n; i++) {
+        assert(!worker->slots[i].busy);
+        env_timer_stop(sim_process(client->member.node), &worker->slots[i].next);
     }
 }
 
 /* ---- The workload ---- */
+
+static void add_slots(struct workload *w, const struct part *part, uint32_t i, uint64_t n)
+{
+    struct worker *worker = &w->workers[i];
+    for (uint64_t j = 0; j < n && worker->n < WORKLOAD_SLOTS_MAX; j++) {
+        struct slot *slot = &worker->slots[worker->n++];
+        slot->workload = w;
+        slot->part = part;
+        slot->client = &w->cluster->clients[i];
+        slot->next.fire = next_fire;
+    }
+}
+
+static void set_mix(struct workload *w, struct part *part)
+{
+    const struct scenario_workload *plan = part->plan;
+    const struct scenario_value *mix[] = {
+        [HISTORY_READ] = &plan->read,
+        [HISTORY_STAT] = &plan->stat,
+        [HISTORY_WRITE_FULL] = &plan->write_full,
+        [HISTORY_WRITE_AT] = &plan->write_at,
+        [HISTORY_APPEND] = &plan->append,
+        [HISTORY_TRUNCATE] = &plan->truncate,
+        [HISTORY_REMOVE] = &plan->remove,
+        [HISTORY_CREATE] = &plan->create,
+    };
+    for (int kind = 0; kind <= HISTORY_CREATE; kind++) {
+        part->mix[kind] = (uint32_t)choose(w, mix[kind]);
+        if (w->options.no_reads && kind_reads((enum history_kind)kind))
+            part->mix[kind] = 0;
+        part->mix_sum += part->mix[kind];
+    }
+}
+
+static void add_objects(struct workload *w, const struct part *part)
+{
+    uint32_t n = part->first_object + part->n_objects;
+    struct object *objects = reallocarray(w->objects, n, sizeof *objects);
+    if (!objects)
+        abort();
+    w->objects = objects;
+    for (uint32_t i = part->first_object; i < n; i++) {
+        struct object *object = &objects[i];
+        memset(object, 0, sizeof *object);
+        snprintf(object->name, sizeof object->name, "%.10s.%u", part->plan->name, i);
+        object->pool = w->options.pools[i % w->options.n_pools];
+        object->part = part;
+    }
+    w->n_objects = n;
+}
+
+static void add_part(struct workload *w, const struct scenario_workload *plan)
+{
+    struct part *part = &w->parts[w->n_parts];
+    if (below(w, 100) >= choose(w, &plan->percent))
+        return;
+    part->plan = plan;
+    part->first_object = w->n_objects;
+    part->n_objects = (uint32_t)choose(w, &plan->objects);
+    part->think_ns = choose(w, &plan->think);
+    part->grow_until = choose(w, &plan->grow);
+    part->write_first = choose(w, &plan->first);
+    set_mix(w, part);
+    uint64_t n_slots = choose(w, &plan->slots), n_clients = choose(w, &plan->clients);
+    if (part->mix_sum == 0 || w->n_objects + part->n_objects > WORKLOAD_OBJECTS_MAX)
+        return;
+    w->n_parts++;
+    add_objects(w, part);
+    if (n_clients == 0 || n_clients > w->cluster->options.n_clients)
+        n_clients = w->cluster->options.n_clients;
+    for (uint32_t i = 1; i <= n_clients; i++)
+        add_slots(w, part, i, n_slots);
+}
 
 struct workload *workload_create(struct cluster *cluster, const struct workload_options *options)
 {
     struct workload *w = calloc(1, sizeof *w);
     if (!w)
         abort();
-    w->n_objects = options->n_objects + options->n_ballast;
-    assert(options->n_objects > LARGE_OBJECTS && w->n_objects <= WORKLOAD_OBJECTS_MAX);
     w->cluster = cluster;
     w->options = *options;
-    for (uint32_t i = 0; i < w->n_objects; i++) {
-        snprintf(w->objects[i].name, sizeof w->objects[i].name, "object.%u", i);
-        w->objects[i].pool = options->pools[i % options->n_pools];
-    }
+    add_slots(w, NULL, 0, SWEEP_SLOTS);
+    for (uint32_t i = 0; i < options->scenario->n_workloads; i++)
+        add_part(w, &options->scenario->workloads[i]);
     for (uint32_t i = 0; i <= cluster->options.n_clients; i++) {
         struct cluster_client *client = &cluster->clients[i];
-        client->user = w->slots[i];
-        for (uint32_t j = 0; j < WORKLOAD_SLOTS; j++) {
-            w->slots[i][j].workload = w;
-            w->slots[i][j].client = client;
-            w->slots[i][j].next.fire = next_fire;
-        }
+        client->user = &w->workers[i];
         if (i == 0)
             continue;
         client->ready = client_ready;
@@ -350,13 +410,13 @@ static void sweep(struct workload *w, enum history_kind kind, uint32_t first, ui
 {
     assert(workload_quiet(w) && w->sweep.next == w->sweep.end);
     w->sweep = (struct sweep){.kind = kind, .next = first, .end = end};
-    for (uint32_t i = 0; i < WORKLOAD_SLOTS && w->sweep.next < w->sweep.end; i++)
-        sweep_next(&w->slots[0][i]);
+    for (uint32_t i = 0; i < SWEEP_SLOTS; i++)
+        sweep_next(&w->workers[0].slots[i]);
 }
 
-void workload_write_ballast(struct workload *w)
+void workload_write_first(struct workload *w)
 {
-    sweep(w, HISTORY_WRITE_FULL, w->options.n_objects, w->n_objects);
+    sweep(w, HISTORY_WRITE_FULL, 0, w->n_objects);
 }
 
 void workload_destroy(struct workload *w)
@@ -368,6 +428,7 @@ void workload_destroy(struct workload *w)
         client->user = NULL;
     }
     history_fini(&w->history);
+    free(w->objects);
     free(w);
 }
 
@@ -379,8 +440,8 @@ void workload_stop(struct workload *w)
 bool workload_quiet(const struct workload *w)
 {
     for (uint32_t i = 0; i <= w->cluster->options.n_clients; i++) {
-        for (uint32_t j = 0; j < WORKLOAD_SLOTS; j++) {
-            if (w->slots[i][j].busy)
+        for (uint32_t j = 0; j < w->workers[i].n; j++) {
+            if (w->workers[i].slots[j].busy)
                 return false;
         }
     }

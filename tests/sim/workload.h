@@ -1,23 +1,21 @@
 /*
- * What the clients of the simulation do: operations of all kinds on a few objects, of which every
- * call and every answer is noted.
+ * What the clients of the simulation do: the workloads of a scenario, each on objects of its own.
+ * Every call and every answer is noted.
  */
 #ifndef LIMPET_TESTS_SIM_WORKLOAD_H
 #define LIMPET_TESTS_SIM_WORKLOAD_H
 
 #include "tests/sim/cluster.h"
 #include "tests/sim/history.h"
+#include "tests/sim/scenario.h"
 
-enum { WORKLOAD_OBJECTS_MAX = 4096, WORKLOAD_SLOTS = 2 };
+enum { WORKLOAD_OBJECTS_MAX = 16384, WORKLOAD_SLOTS_MAX = 16 };
 
 struct workload_options {
+    const struct scenario *scenario;
     uint32_t n_pools;
     uint64_t pools[CLUSTER_POOLS_MAX];
-    uint32_t n_objects;  /* That clients are busy with; the first few of them are large. */
-    uint32_t n_ballast;  /* Small ones besides, that are changed now and then. */
-    uint64_t think_ns;   /* Between an answer and the next operation, on average. */
-    bool no_reads;       /* Before the end. */
-    uint32_t large_in_n; /* One in so many operations is on a large object; 0: none. */
+    bool no_reads; /* Before the end. */
 };
 
 struct workload;
@@ -26,8 +24,8 @@ struct workload;
 struct workload *workload_create(struct cluster *cluster, const struct workload_options *options);
 void workload_destroy(struct workload *workload);
 
-/* Writes the ballast once, by the administrator; then workload_quiet(). */
-void workload_write_ballast(struct workload *workload);
+/* Writes what must be there first, by the administrator; then workload_quiet(). */
+void workload_write_first(struct workload *workload);
 /* The clients begin. */
 void workload_start(struct workload *workload);
 /* No new operations from now on. */
@@ -43,7 +41,7 @@ bool workload_exists(const struct workload *workload, uint64_t pool, const void 
 uint32_t workload_n_existing(const struct workload *workload);
 
 const struct history *workload_history(const struct workload *workload);
-uint32_t workload_n_objects(const struct workload *workload); /* With the ballast. */
+uint32_t workload_n_objects(const struct workload *workload);
 uint32_t workload_n_answered(const struct workload *workload);
 /* The longest that an operation took so far. */
 uint64_t workload_longest(const struct workload *workload);

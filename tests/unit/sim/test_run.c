@@ -10,8 +10,16 @@
 
 static struct run_result run(uint64_t seed, bool no_faults)
 {
-    struct run_options options = {.seed = seed, .seconds = 10, .no_faults = no_faults};
+    static struct scenario scenario;
+    struct run_options options = {
+        .scenario = &scenario,
+        .seed = seed,
+        .seconds = 10,
+        .no_faults = no_faults,
+    };
     struct run_result result;
+    char why[SCENARIO_WHY_MAX];
+    assert_int_equal(scenario_load(&scenario, "mixed", why), 0);
     run_seed(&options, &result);
     if (result.failed)
         fprintf(stderr, "seed %" PRIu64 ": %s\n", seed, result.why);

@@ -1,0 +1,524 @@
+#include "tests/sim/scenario.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/cluster.h"
+#include "tests/sim/faults.h"
+
+#define HOUR_NS (3600 * SEC_NS)
+#define MIB     (UINT64_C(1) << 20)
+
+enum { LINE_MAX_BYTES = 256 };
+
+/* ---- What there is ---- */
+
+enum field_kind { FIELD_COUNT, FIELD_TIME, FIELD_SIZE, FIELD_FLAG };
+
+struct field {
+    const char *name;
+    enum field_kind kind;
+    size_t offset; /* Of a struct scenario_value. */
+    uint64_t min, max;
+    const char *meaning;
+};
+
+#define IN_SCENARIO(member) offsetof(struct scenario, member)
+#define IN_WORKLOAD(member) offsetof(struct scenario_workload, member)
+
+static const struct field cluster_fields[] = {
+    {"monitors", FIELD_COUNT, IN_SCENARIO(mons), 1, CLUSTER_MONS_MAX, ""},
+    {"osds", FIELD_COUNT, IN_SCENARIO(osds), 1, CLUSTER_OSDS_MAX, ""},
+    {"clients", FIELD_COUNT, IN_SCENARIO(clients), 1, CLUSTER_CLIENTS_MAX, ""},
+    {"work", FIELD_TIME, IN_SCENARIO(seconds), SEC_NS, HOUR_NS, "how long clients meet faults"},
+    {"pools", FIELD_COUNT, IN_SCENARIO(pools), 1, CLUSTER_POOLS_MAX, ""},
+    {"pg_num", FIELD_COUNT, IN_SCENARIO(pg_num), 1, 64, "of each pool"},
+    {"size", FIELD_COUNT, IN_SCENARIO(size), 1, 5, "copies, of each pool"},
+    {"op_timeout", FIELD_TIME, IN_SCENARIO(op_timeout), 0, HOUR_NS, "of clients; 0s: never"},
+    {"store_latency", FIELD_TIME, IN_SCENARIO(store_latency), 1000, SEC_NS, "of OSDs' disks"},
+    {"sync", FIELD_TIME, IN_SCENARIO(sync), 1000, SEC_NS, "of files"},
+    {"drift_ppm", FIELD_COUNT, IN_SCENARIO(drift), 0, 100000, "of clocks, at most"},
+    {"breaks_per_hour", FIELD_COUNT, IN_SCENARIO(breaks), 0, 100000, "of each connection"},
+    {"ends_per_hour", FIELD_COUNT, IN_SCENARIO(ends), 0, 100000, "of each session"},
+    {0},
+};
+
+static const struct field workload_fields[] = {
+    {"percent", FIELD_COUNT, IN_WORKLOAD(percent), 0, 100, "of the seeds have it"},
+    {"objects", FIELD_COUNT, IN_WORKLOAD(objects), 1, 4000, ""},
+    {"clients", FIELD_COUNT, IN_WORKLOAD(clients), 0, CLUSTER_CLIENTS_MAX, "0: all"},
+    {"slots", FIELD_COUNT, IN_WORKLOAD(slots), 1, 8, "operations at a time, of each client"},
+    {"think", FIELD_TIME, IN_WORKLOAD(think), 1, HOUR_NS, "between two operations, on average"},
+    {"first", FIELD_FLAG, IN_WORKLOAD(first), 0, 1, "objects are written before the work"},
+    {"first_length", FIELD_SIZE, IN_WORKLOAD(first_length), 0, 8 * MIB, ""},
+    {"length", FIELD_SIZE, IN_WORKLOAD(length), 0, 8 * MIB, "of whole objects"},
+    {"piece", FIELD_SIZE, IN_WORKLOAD(piece), 0, 8 * MIB, "of write_at and append"},
+    {"grow", FIELD_SIZE, IN_WORKLOAD(grow), 0, 8 * MIB, "append up to this size"},
+    {"read", FIELD_COUNT, IN_WORKLOAD(read), 0, 1000, "weight"},
+    {"stat", FIELD_COUNT, IN_WORKLOAD(stat), 0, 1000, "weight"},
+    {"write_full", FIELD_COUNT, IN_WORKLOAD(write_full), 0, 1000, "weight"},
+    {"write_at", FIELD_COUNT, IN_WORKLOAD(write_at), 0, 1000, "weight"},
+    {"append", FIELD_COUNT, IN_WORKLOAD(append), 0, 1000, "weight"},
+    {"truncate", FIELD_COUNT, IN_WORKLOAD(truncate), 0, 1000, "weight"},
+    {"remove", FIELD_COUNT, IN_WORKLOAD(remove), 0, 1000, "weight"},
+    {"create", FIELD_COUNT, IN_WORKLOAD(create), 0, 1000, "weight"},
+    {0},
+};
+
+static const struct field fault_fields[] = {
+    {"every", FIELD_TIME, IN_SCENARIO(every), 1000000, HOUR_NS, "on average"},
+    {"emphasis", FIELD_COUNT, IN_SCENARIO(emphasis), 1, 100,
+     "how much likelier one family of faults is, which the seed picks"},
+    {0},
+};
+
+static const struct field check_fields[] = {
+    {"answer", FIELD_TIME, IN_SCENARIO(answer), SEC_NS, HOUR_NS,
+     "every operation, after faults are over"},
+    {"settle", FIELD_TIME, IN_SCENARIO(settle), SEC_NS, HOUR_NS, "clean, and copies equal"},
+    {"linear", FIELD_FLAG, IN_SCENARIO(linear), 0, 1, "histories are linearizable"},
+    {"versions", FIELD_FLAG, IN_SCENARIO(versions), 0, 1, "versions grow"},
+    {"listings", FIELD_FLAG, IN_SCENARIO(listings), 0, 1, "listings are complete"},
+    {"copies", FIELD_FLAG, IN_SCENARIO(copies), 0, 1, "copies are equal, nothing is stray"},
+    {0},
+};
+
+static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
+                                       "osds = 3..5@4, 3..8\n"
+                                       "clients = 3\n"
+                                       "work = 60s\n"
+                                       "pools = 1..2\n"
+                                       "pg_num = 1..12\n"
+                                       "size = 3@3, 2\n"
+                                       "op_timeout = 0s@3, 1s..10s\n"
+                                       "store_latency = 100us..500us\n"
+                                       "sync = 100us..500us\n"
+                                       "drift_ppm = 500\n"
+                                       "breaks_per_hour = 60\n"
+                                       "ends_per_hour = 20\n";
+
+static const char check_defaults[] = "answer = 30s\n"
+                                     "settle = 90s\n"
+                                     "linear = yes\n"
+                                     "versions = yes\n"
+                                     "listings = yes\n"
+                                     "copies = yes\n";
+
+static const char fault_defaults[] = "every = 250ms..8s\n"
+                                     "emphasis = 4\n";
+
+/* What every workload starts from. */
+static const char workload_defaults[] = "percent = 100\n"
+                                        "objects = 8..30\n"
+                                        "clients = 0\n"
+                                        "slots = 1\n"
+                                        "think = 20ms..400ms\n"
+                                        "first = no\n"
+                                        "first_length = 0..300\n"
+                                        "length = 0..2, 0..100k, 4k, 8k, 16k, 0..5000@12\n"
+                                        "piece = 0..2, 0..100k, 4k, 8k, 16k, 0..5000@12\n"
+                                        "grow = 200k\n"
+                                        "read = 38\n"
+                                        "stat = 6\n"
+                                        "write_full = 18\n"
+                                        "write_at = 12\n"
+                                        "append = 14\n"
+                                        "truncate = 4\n"
+                                        "remove = 6\n"
+                                        "create = 2\n";
+
+static const struct {
+    const char *name;
+    const char *meaning;
+    const char *values; /* That differ from the defaults. */
+} presets[] = {
+    {"mixed", "operations of every kind on a few small objects", "slots = 2\n"},
+    {"large", "objects of megabytes, of which parts are written",
+     "objects = 1..2\nclients = 1\nthink = 1s..20s\nlength = 0..6M\npiece = 0..200k\ngrow = 6M\n"
+     "read = 20\nstat = 2\nwrite_full = 20\nwrite_at = 50\nappend = 10\ntruncate = 8\n"
+     "remove = 2\ncreate = 1\n"},
+    {"append", "counters: what is appended must be there once, in order",
+     "objects = 2..8\npiece = 1..16\nread = 30\nstat = 5\nwrite_full = 0\nwrite_at = 0\n"
+     "append = 70\ntruncate = 0\nremove = 1\ncreate = 0\n"},
+    {"hot", "one object that every client wants at once",
+     "objects = 1\nslots = 1..2\nthink = 10ms..200ms\npiece = 0..5000\n"},
+    {"churn", "objects that come and go",
+     "objects = 50..500\nlength = 0..300\npiece = 0..300\nread = 5\nstat = 5\nwrite_full = 35\n"
+     "write_at = 0\nappend = 5\ntruncate = 0\nremove = 40\ncreate = 20\n"},
+    {"ballast", "many objects that are there before, and change now and then",
+     "objects = 1..2000\nfirst = yes\nthink = 100ms..2s\nlength = 0..300\npiece = 0..300\n"},
+};
+
+enum { N_PRESETS = sizeof presets / sizeof presets[0] };
+
+/* ---- Values ---- */
+
+struct parser {
+    struct scenario *scenario;
+    char *why;
+    uint32_t line;
+    const struct field *fields; /* Of the section. */
+    char *base;
+    char section[2 * SCENARIO_NAME_MAX];
+    bool in_faults;
+    uint64_t seen_fields, seen_faults;
+    uint32_t seen_sections; /* cluster, faults, check. */
+};
+
+static int refuse(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int refuse(struct parser *p, const char *format, ...)
+{
+    int at = snprintf(p->why, SCENARIO_WHY_MAX, "line %" PRIu32 ": ", p->line);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(p->why + at, SCENARIO_WHY_MAX - (size_t)at, format, args);
+    va_end(args);
+    return -EINVAL;
+}
+
+static const struct unit {
+    const char *name;
+    enum field_kind kind;
+    uint64_t factor;
+} units[] = {
+    {"", FIELD_COUNT, 1},      {"", FIELD_SIZE, 1},      {"k", FIELD_SIZE, 1024},
+    {"M", FIELD_SIZE, MIB},    {"us", FIELD_TIME, 1000}, {"ms", FIELD_TIME, MSEC_NS},
+    {"s", FIELD_TIME, SEC_NS},
+};
+
+/* A number with its unit; *text moves on. */
+static int parse_number(struct parser *p, const struct field *field, char **text, uint64_t *out)
+{
+    char *at = *text, unit[4] = "";
+    if (!isdigit((unsigned char)*at))
+        return refuse(p, "%s wants a number, not '%s'", field->name, at);
+    errno = 0;
+    uint64_t value = strtoull(at, &at, 10);
+    size_t n = 0;
+    while (isalpha((unsigned char)*at) && n < sizeof unit - 1)
+        unit[n++] = *at++;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (units[i].kind != field->kind || strcmp(units[i].name, unit) != 0)
+            continue;
+        if (errno || value > UINT64_MAX / units[i].factor)
+            return refuse(p, "%s is too large", field->name);
+        *out = value * units[i].factor;
+        *text = at;
+        if (*out < field->min || *out > field->max)
+            return refuse(p, "%s is out of its range", field->name);
+        return 0;
+    }
+    return refuse(p, "%s wants %s, not '%s'", field->name,
+                  field->kind == FIELD_TIME   ? "us, ms or s after a number"
+                  : field->kind == FIELD_SIZE ? "k, M or nothing after a number"
+                                              : "a plain number",
+                  unit);
+}
+
+static char *skip_spaces(char *at)
+{
+    while (*at == ' ' || *at == '\t')
+        at++;
+    return at;
+}
+
+/* LOW, LOW..HIGH, either with @WEIGHT. */
+static int parse_choice(struct parser *p, const struct field *field, char **text,
+                        struct scenario_choice *choice)
+{
+    int rc = parse_number(p, field, text, &choice->low);
+    choice->high = choice->low;
+    choice->weight = 1;
+    if (rc == 0 && strncmp(*text, "..", 2) == 0) {
+        *text += 2;
+        rc = parse_number(p, field, text, &choice->high);
+    }
+    if (rc < 0)
+        return rc;
+    if (choice->high < choice->low)
+        return refuse(p, "%s wants the smaller number first", field->name);
+    if (**text == '@') {
+        static const struct field weight = {"a weight", FIELD_COUNT, 0, 1, 1000, ""};
+        uint64_t value;
+        (*text)++;
+        if (parse_number(p, &weight, text, &value) < 0)
+            return -EINVAL;
+        choice->weight = (uint32_t)value;
+    }
+    *text = skip_spaces(*text);
+    return 0;
+}
+
+static int parse_value(struct parser *p, const struct field *field, char *text,
+                       struct scenario_value *value)
+{
+    if (field->kind == FIELD_FLAG) {
+        bool yes = strcmp(text, "yes") == 0;
+        if (!yes && strcmp(text, "no") != 0)
+            return refuse(p, "%s wants yes or no, not '%s'", field->name, text);
+        *value = scenario_only(yes);
+        return 0;
+    }
+    value->n = 0;
+    for (;;) {
+        if (value->n == SCENARIO_CHOICES_MAX)
+            return refuse(p, "%s has more than %d choices", field->name, SCENARIO_CHOICES_MAX);
+        if (parse_choice(p, field, &text, &value->choices[value->n++]) < 0)
+            return -EINVAL;
+        if (*text == '\0')
+            return 0;
+        if (*text != ',')
+            return refuse(p, "%s: ',' or the end of the line is expected before '%s'", field->name,
+                          text);
+        text = skip_spaces(text + 1);
+    }
+}
+
+/* ---- Lines ---- */
+
+static int parse_fault(struct parser *p, const char *key, char *text)
+{
+    static const struct field weight = {"the weight of a fault", FIELD_COUNT, 0, 0, 1000, ""};
+    uint64_t value;
+    int number = fault_by_name(key);
+    if (number < 0)
+        return refuse(p, "there is no fault '%s'", key);
+    if (p->seen_faults >> number & 1)
+        return refuse(p, "%s is there twice", key);
+    p->seen_faults |= UINT64_C(1) << number;
+    if (parse_number(p, &weight, &text, &value) < 0)
+        return -EINVAL;
+    if (*text != '\0')
+        return refuse(p, "'%s' is not expected after a weight", text);
+    p->scenario->faults[number] = (uint32_t)value;
+    return 0;
+}
+
+static int parse_assignment(struct parser *p, const char *key, char *text)
+{
+    if (!p->fields)
+        return refuse(p, "'%s' comes before the first [section]", key);
+    for (size_t i = 0; p->fields[i].name; i++) {
+        const struct field *field = &p->fields[i];
+        if (strcmp(field->name, key) != 0)
+            continue;
+        if (p->seen_fields >> i & 1)
+            return refuse(p, "%s is there twice", key);
+        p->seen_fields |= UINT64_C(1) << i;
+        return parse_value(p, field, text, (struct scenario_value *)(p->base + field->offset));
+    }
+    if (p->in_faults)
+        return parse_fault(p, key, text);
+    return refuse(p, "[%s] has no '%s'", p->section, key);
+}
+
+static void enter(struct parser *p, const struct field *fields, void *base)
+{
+    p->fields = fields;
+    p->base = base;
+    p->seen_fields = 0;
+}
+
+static int parse_lines(struct parser *p, const char *text);
+
+/* Our own text. */
+static void apply(struct parser *p, const char *text)
+{
+    uint32_t line = p->line;
+    int rc = parse_lines(p, text);
+    assert(rc == 0);
+    (void)rc;
+    p->line = line;
+    p->seen_fields = 0;
+}
+
+static int begin_workload(struct parser *p, const char *name)
+{
+    struct scenario *scenario = p->scenario;
+    if (scenario->n_workloads == SCENARIO_WORKLOADS_MAX)
+        return refuse(p, "there are more than %d workloads", SCENARIO_WORKLOADS_MAX);
+    for (size_t i = 0; i < N_PRESETS; i++) {
+        if (strcmp(presets[i].name, name) != 0)
+            continue;
+        struct scenario_workload *workload = &scenario->workloads[scenario->n_workloads++];
+        snprintf(workload->name, sizeof workload->name, "%s", name);
+        enter(p, workload_fields, workload);
+        apply(p, workload_defaults);
+        apply(p, presets[i].values);
+        return 0;
+    }
+    return refuse(p, "there is no workload '%s'", name);
+}
+
+static int begin_section(struct parser *p, const char *name)
+{
+    static const struct {
+        const char *name;
+        const struct field *fields;
+    } sections[] = {{"cluster", cluster_fields}, {"faults", fault_fields}, {"check", check_fields}};
+    snprintf(p->section, sizeof p->section, "%s", name);
+    p->in_faults = strcmp(name, "faults") == 0;
+    if (strncmp(name, "workload ", strlen("workload ")) == 0)
+        return begin_workload(p, name + strlen("workload "));
+    for (uint32_t i = 0; i < sizeof sections / sizeof sections[0]; i++) {
+        if (strcmp(sections[i].name, name) != 0)
+            continue;
+        if (p->seen_sections >> i & 1)
+            return refuse(p, "[%s] is there twice", name);
+        p->seen_sections |= 1u << i;
+        enter(p, sections[i].fields, p->scenario);
+        return 0;
+    }
+    return refuse(p, "there is no section [%s]", name);
+}
+
+static char *trim(char *text)
+{
+    text = skip_spaces(text);
+    char *end = text + strlen(text);
+    while (end > text && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    *end = '\0';
+    return text;
+}
+
+static int parse_line(struct parser *p, char *line)
+{
+    char *comment = strchr(line, '#');
+    if (comment)
+        *comment = '\0';
+    line = trim(line);
+    if (*line == '\0')
+        return 0;
+    size_t len = strlen(line);
+    if (*line == '[') {
+        if (line[len - 1] != ']')
+            return refuse(p, "']' is missing");
+        line[len - 1] = '\0';
+        return begin_section(p, trim(line + 1));
+    }
+    char *equals = strchr(line, '=');
+    if (!equals)
+        return refuse(p, "'%s' is neither [section] nor key = value", line);
+    *equals = '\0';
+    return parse_assignment(p, trim(line), trim(equals + 1));
+}
+
+static int parse_lines(struct parser *p, const char *text)
+{
+    while (*text) {
+        char line[LINE_MAX_BYTES];
+        size_t len = strcspn(text, "\n");
+        p->line++;
+        if (len >= sizeof line)
+            return refuse(p, "it is longer than %d bytes", LINE_MAX_BYTES - 1);
+        memcpy(line, text, len);
+        line[len] = '\0';
+        if (parse_line(p, line) < 0)
+            return -EINVAL;
+        text += len + (text[len] == '\n');
+    }
+    return 0;
+}
+
+int scenario_parse(struct scenario *scenario, const char *text, char why[SCENARIO_WHY_MAX])
+{
+    struct parser parser = {.scenario = scenario, .why = why};
+    memset(scenario, 0, sizeof *scenario);
+    enter(&parser, cluster_fields, scenario);
+    apply(&parser, cluster_defaults);
+    enter(&parser, fault_fields, scenario);
+    apply(&parser, fault_defaults);
+    enter(&parser, check_fields, scenario);
+    apply(&parser, check_defaults);
+    parser.fields = NULL;
+    if (parse_lines(&parser, text) < 0)
+        return -EINVAL;
+    if (scenario->n_workloads == 0)
+        return refuse(&parser, "the scenario ends without a workload");
+    return 0;
+}
+
+int scenario_load(struct scenario *scenario, const char *name, char why[SCENARIO_WHY_MAX])
+{
+    char path[512], *text = NULL, error[SCENARIO_WHY_MAX];
+    bool is_path = strchr(name, '/') != NULL;
+    int rc = -EINVAL;
+    snprintf(path, sizeof path, is_path ? "%s" : LIMPET_SCENARIOS "/%s.txt", name);
+    FILE *file = fopen(path, "r");
+    text = malloc(SCENARIO_BYTES_MAX);
+    if (!file || !text) {
+        snprintf(why, SCENARIO_WHY_MAX, "%.150s: %s", path, strerror(errno));
+        goto out;
+    }
+    size_t len = fread(text, 1, SCENARIO_BYTES_MAX - 1, file);
+    text[len] = '\0';
+    rc = scenario_parse(scenario, text, error);
+    if (rc < 0)
+        snprintf(why, SCENARIO_WHY_MAX, "%.100s: %.150s", path, error);
+    snprintf(scenario->name, sizeof scenario->name, "%.31s", name);
+out:
+    free(text);
+    if (file)
+        fclose(file);
+    return rc;
+}
+
+/* ---- Use ---- */
+
+struct scenario_value scenario_only(uint64_t value)
+{
+    return (struct scenario_value){.n = 1, .choices[0] = {value, value, 1}};
+}
+
+uint64_t scenario_most(const struct scenario_value *value)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < value->n; i++)
+        most = value->choices[i].high > most ? value->choices[i].high : most;
+    return most;
+}
+
+uint64_t scenario_choose(const struct scenario_value *value, struct sim *sim)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < value->n; i++)
+        sum += value->choices[i].weight;
+    assert(sum > 0);
+    uint64_t dice = sim_below(sim, sum);
+    const struct scenario_choice *choice = value->choices;
+    while (dice >= choice->weight)
+        dice -= choice++->weight;
+    return choice->low + sim_below(sim, choice->high - choice->low + 1);
+}
+
+static void list_fields(FILE *out, const struct field *fields)
+{
+    static const char *const kinds[] = {"count", "time", "size", "yes/no"};
+    for (; fields->name; fields++)
+        fprintf(out, "    %-16s %-7s %s\n", fields->name, kinds[fields->kind], fields->meaning);
+}
+
+void scenario_list(FILE *out)
+{
+    fprintf(out, "[cluster]\n");
+    list_fields(out, cluster_fields);
+    fprintf(out, "[workload NAME], where NAME is one of\n");
+    for (size_t i = 0; i < N_PRESETS; i++)
+        fprintf(out, "    %-16s %s\n", presets[i].name, presets[i].meaning);
+    fprintf(out, "  and each has\n");
+    list_fields(out, workload_fields);
+    fprintf(out, "[faults]\n");
+    list_fields(out, fault_fields);
+    fprintf(out, "  and a weight for each of\n");
+    for (int i = 0; i < fault_count(); i++)
+        fprintf(out, "    %-24s %s\n", fault_name(i), fault_meaning(i));
+    fprintf(out, "[check]\n");
+    list_fields(out, check_fields);
+}
