@@ -10,9 +10,9 @@
 #include "common/log.h"
 #include "common/version.h"
 
-static const struct command *const tables[] = {commands_status, commands_health, commands_mon,
-                                               commands_osd,    commands_pool,   commands_pg,
-                                               commands_auth};
+static const struct command *const tables[] = {commands_status, commands_health,      commands_mon,
+                                               commands_osd,    commands_pool,        commands_pg,
+                                               commands_auth,   commands_health_codes};
 
 /* ---- Output ---- */
 

@@ -65,5 +65,13 @@ extern const struct command commands_pg[];
 extern const struct command commands_auth[];
 extern const struct command commands_status[];
 extern const struct command commands_health[];
+extern const struct command commands_health_codes[];
+
+/* Flags of the cluster that commands set and unset; ends with a name of NULL. */
+struct command_flag {
+    const char *name;
+    uint32_t flag;
+};
+extern const struct command_flag command_flags[];
 
 #endif

@@ -424,20 +424,23 @@ static int run_reweight(struct command_call *call)
     return rc == 0 ? call_say(call, 0, "reweighted osd.%d to %g", (int)id, weight) : rc;
 }
 
+const struct command_flag command_flags[] = {{"pause", MAP_PAUSE},
+                                             {"noup", MAP_NOUP},
+                                             {"nodown", MAP_NODOWN},
+                                             {"noout", MAP_NOOUT},
+                                             {"noin", MAP_NOIN},
+                                             {"nobackfill", MAP_NOBACKFILL},
+                                             {"norecover", MAP_NORECOVER},
+                                             {"noscrub", MAP_NOSCRUB},
+                                             {"nodeep-scrub", MAP_NODEEP_SCRUB},
+                                             {"full", MAP_FULL},
+                                             {0}};
+
 static uint32_t flag_find(const char *name)
 {
-    static const struct {
-        const char *name;
-        uint32_t flag;
-    } flags[] = {{"noout", MAP_NOOUT},
-                 {"noup", MAP_NOUP},
-                 {"nodown", MAP_NODOWN},
-                 {"pause", MAP_PAUSE},
-                 {"full", MAP_FULL}};
-
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        if (strcmp(flags[i].name, name) == 0)
-            return flags[i].flag;
+    for (size_t i = 0; command_flags[i].name != NULL; i++) {
+        if (strcmp(command_flags[i].name, name) == 0)
+            return command_flags[i].flag;
     }
     return 0;
 }
@@ -450,7 +453,9 @@ static int flag_command(struct command_call *call, bool set)
     if (name == NULL)
         return -EINVAL;
     if (flag == 0)
-        return call_say(call, -EINVAL, "unknown flag '%.32s': noout, noup, nodown, pause or full",
+        return call_say(call, -EINVAL,
+                        "unknown flag '%.32s': noout, noin, noup, nodown, nobackfill, norecover, "
+                        "noscrub, nodeep-scrub, pause or full",
                         name);
     int rc = machine_flags(call->batch->change, set ? flag : 0, set ? 0 : flag);
     return rc == 0 ? call_say(call, 0, "%s is %s", name, set ? "set" : "unset") : rc;

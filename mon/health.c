@@ -3,6 +3,7 @@
  * one. HEALTH_OK means: every monitor takes part, every OSD is up, and every placement group is
  * active and clean.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -21,13 +22,14 @@ const char *health_text(enum health_severity severity)
 }
 
 static struct health_check *check_add(struct health *health, const char *code,
-                                      enum health_severity severity, uint64_t count,
-                                      const char *next)
+                                      enum health_severity severity, uint64_t count)
 {
-    struct health_check *check = &health->checks[health->n++];
+    const struct health_code *about = health_code_find(code);
 
-    *check =
-        (struct health_check){.code = code, .severity = severity, .count = count, .next = next};
+    assert(health->n < HEALTH_CHECKS_MAX && about != NULL);
+    struct health_check *check = &health->checks[health->n++];
+    *check = (struct health_check){
+        .code = code, .severity = severity, .count = count, .next = about->next};
     if (severity > health->severity)
         health->severity = severity;
     return check;
@@ -66,9 +68,7 @@ static void check_mons(const struct mon *mon, struct health *health)
     }
     if (down == 0)
         return;
-    struct health_check *check =
-        check_add(health, "MON_DOWN", HEALTH_WARN, down,
-                  "start the monitor on its host (limpet-mon --id NAME), or look into its log");
+    struct health_check *check = check_add(health, "MON_DOWN", HEALTH_WARN, down);
     snprintf(check->summary, sizeof check->summary, "%u/%u mons down, quorum %.96s", down,
              mon->identity.n_mons, names);
     for (uint32_t i = 0; i < mon->identity.n_mons; i++) {
@@ -85,22 +85,71 @@ static void check_osds(const struct mon *mon, const struct summary *summary, str
     struct health_check *check;
 
     if (summary->n_osds == 0) {
-        check = check_add(health, "TOO_FEW_OSDS", HEALTH_WARN, 0,
-                          "start OSDs: limpet-osd --mkfs, then limpet-osd");
+        check = check_add(health, "TOO_FEW_OSDS", HEALTH_WARN, 0);
         snprintf(check->summary, sizeof check->summary, "there is no OSD: nothing can be stored");
     }
     if (summary->n_up == summary->n_osds)
         return;
     uint32_t down = summary->n_osds - summary->n_up;
-    check = check_add(health, "OSD_DOWN", HEALTH_WARN, down,
-                      "start it on its host (limpet-osd --id N), or look into its log; if its disk "
-                      "is lost, limpet osd out N, and limpet osd rm N once the data is copied");
+    check = check_add(health, "OSD_DOWN", HEALTH_WARN, down);
     snprintf(check->summary, sizeof check->summary, "%u osds down", down);
     for (int32_t id = 0; id < map->max_osd; id++) {
         const struct map_osd *osd = map_osd(map, id);
         if (osd != NULL && !osd->up)
             check_detail(check, "osd.%d (host %s) is down", id, osd->host);
     }
+}
+
+/* OSDs that were marked down wrongly, and are held down for it or soon would be. */
+static void check_flapping(const struct mon *mon, struct health *health)
+{
+    const struct leader *leader = mon->leader;
+    uint64_t now_ns = env_now(mon->env);
+    struct health_check *check = NULL;
+
+    for (int32_t id = 0; id < leader->n_watched; id++) {
+        const struct osd_watch *watch = &leader->watched[id];
+        bool held = watch->held_until_ns > now_ns;
+        bool recent = watch->wrong >= mon->options.flap_count &&
+                      now_ns - watch->wrong_ns <= mon->options.flap_window_ms * MSEC_NS;
+        if (map_osd(mon->state.map, id) == NULL || (!held && !recent))
+            continue;
+        if (check == NULL)
+            check = check_add(health, "OSD_FLAPPING", HEALTH_WARN, 0);
+        check->count++;
+        char held_text[64] = "";
+        if (held && !map_osd_up(mon->state.map, id))
+            snprintf(held_text, sizeof held_text, "; held down for %" PRIu64 " s more",
+                     (watch->held_until_ns - now_ns) / SEC_NS + 1);
+        check_detail(check, "osd.%d was marked down though it lives (%u times of late; last: %s)%s",
+                     id, watch->wrong, watch->why, held_text);
+    }
+    if (check != NULL)
+        snprintf(check->summary, sizeof check->summary,
+                 "%" PRIu64 " osd(s) were marked down again and again though they live",
+                 check->count);
+}
+
+/* Reports of silence that have not led to anything, since the OSD answers us. */
+static void check_links(const struct mon *mon, struct health *health)
+{
+    const struct leader *leader = mon->leader;
+    struct health_check *check = NULL;
+
+    for (uint32_t i = 0; i < leader->n_reports; i++) {
+        const struct failure_report *report = &leader->reports[i];
+        uint64_t age_ns = env_now(mon->env) - report->first_ns;
+        if (age_ns < SEC_NS)
+            continue;
+        if (check == NULL)
+            check = check_add(health, "OSD_UNREACHABLE", HEALTH_WARN, 0);
+        check->count++;
+        check_detail(check, "osd.%d has not heard of osd.%d for %" PRIu64 " s", report->reporter,
+                     report->target, age_ns / SEC_NS + 2);
+    }
+    if (check != NULL)
+        snprintf(check->summary, sizeof check->summary,
+                 "%" PRIu64 " pair(s) of osds cannot talk to each other", check->count);
 }
 
 static void check_full(const struct mon *mon, struct health *health)
@@ -119,10 +168,8 @@ static void check_full(const struct mon *mon, struct health *health)
             if (used < ratio || (level == 0 && used >= mon->options.full_ratio))
                 continue;
             if (check == NULL)
-                check = level == 1 ? check_add(health, "OSD_FULL", HEALTH_ERR, 0,
-                                               "delete data, or add OSDs; removals always work")
-                                   : check_add(health, "OSD_NEARFULL", HEALTH_WARN, 0,
-                                               "add OSDs, or delete data, before they are full");
+                check = level == 1 ? check_add(health, "OSD_FULL", HEALTH_ERR, 0)
+                                   : check_add(health, "OSD_NEARFULL", HEALTH_WARN, 0);
             check->count++;
             check_detail(check, "osd.%d is %.0f%% full", id, used * 100);
         }
@@ -135,28 +182,19 @@ static void check_full(const struct mon *mon, struct health *health)
 
 static void check_flags(const struct mon *mon, struct health *health)
 {
-    static const struct {
-        uint32_t flag;
-        const char *name;
-    } names[] = {{MAP_PAUSE, "pause"},
-                 {MAP_NOUP, "noup"},
-                 {MAP_NODOWN, "nodown"},
-                 {MAP_NOOUT, "noout"},
-                 {MAP_FULL, "full"}};
-    char text[64] = "";
+    char text[128] = "";
     uint32_t n = 0;
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if ((mon->state.map->flags & names[i].flag) == 0)
+    for (size_t i = 0; command_flags[i].name != NULL; i++) {
+        if ((mon->state.map->flags & command_flags[i].flag) == 0)
             continue;
         size_t len = strlen(text);
-        snprintf(text + len, sizeof text - len, "%s%s", n > 0 ? "," : "", names[i].name);
+        snprintf(text + len, sizeof text - len, "%s%s", n > 0 ? "," : "", command_flags[i].name);
         n++;
     }
     if (n == 0)
         return;
-    struct health_check *check = check_add(health, "OSDMAP_FLAGS", HEALTH_WARN, n,
-                                           "limpet osd unset FLAG once it is no longer needed");
+    struct health_check *check = check_add(health, "OSDMAP_FLAGS", HEALTH_WARN, n);
     snprintf(check->summary, sizeof check->summary, "%s flag(s) set", text);
 }
 
@@ -205,17 +243,13 @@ static void check_pgs(const struct mon *mon, const struct summary *summary, stru
 
     if (summary->n_inactive > 0) {
         check = check_add(health, "PG_AVAILABILITY", summary->n_down > 0 ? HEALTH_ERR : HEALTH_WARN,
-                          summary->n_inactive,
-                          "bring back the OSDs that are down: these groups wait for them");
+                          summary->n_inactive);
         snprintf(check->summary, sizeof check->summary,
                  "Reduced data availability: %" PRIu64 " pgs inactive", summary->n_inactive);
         pg_details(mon, check, is_inactive);
     }
     if (summary->n_undersized > 0) {
-        check =
-            check_add(health, "PG_DEGRADED", HEALTH_WARN, summary->n_undersized,
-                      "nothing, when OSDs are up and copies are being made; else bring back the "
-                      "OSDs that are down, or add some");
+        check = check_add(health, "PG_DEGRADED", HEALTH_WARN, summary->n_undersized);
         double percent =
             summary->copies > 0 ? 100.0 * (double)summary->degraded / (double)summary->copies : 0;
         snprintf(check->summary, sizeof check->summary,
@@ -230,8 +264,7 @@ static void check_pgs(const struct mon *mon, const struct summary *summary, stru
                            ? summary->n_undersized
                            : summary->n_unclean - summary->n_inactive);
     if (moving > 0) {
-        check = check_add(health, "OBJECT_MISPLACED", HEALTH_WARN, moving,
-                          "nothing: data is being moved to where it belongs");
+        check = check_add(health, "OBJECT_MISPLACED", HEALTH_WARN, moving);
         snprintf(check->summary, sizeof check->summary, "%" PRIu64 " pgs are being moved", moving);
         pg_details(mon, check, is_moving);
     }
@@ -246,8 +279,7 @@ static void check_pools(const struct mon *mon, struct health *health)
         if (map->pools[i].size > 1)
             continue;
         if (check == NULL)
-            check = check_add(health, "POOL_NO_REDUNDANCY", HEALTH_WARN, 0,
-                              "limpet osd pool set POOL size 3, unless its data may be lost");
+            check = check_add(health, "POOL_NO_REDUNDANCY", HEALTH_WARN, 0);
         check->count++;
         check_detail(check, "pool '%s' keeps one copy of its objects", map->pools[i].name);
     }
@@ -264,6 +296,8 @@ struct health *health_make(const struct mon *mon, const struct summary *summary)
         return NULL;
     check_mons(mon, health);
     check_osds(mon, summary, health);
+    check_flapping(mon, health);
+    check_links(mon, health);
     check_full(mon, health);
     check_flags(mon, health);
     check_pgs(mon, summary, health);

@@ -56,17 +56,28 @@ struct batch {
 struct failure_report {
     int32_t target;
     int32_t reporter;
-    uint64_t instance; /* Of the target. */
-    uint64_t at_ns;
+    uint64_t up_from; /* Of the target: another life of it is another matter. */
+    bool refused;      /* Nobody listens there, says the reporter. */
+    uint64_t first_ns;
+    uint64_t at_ns; /* Repeated last. */
 };
 
-enum { LEADER_REPORTS_MAX = 4096 };
+enum { LEADER_REPORTS_MAX = 4096, WATCH_WHY_MAX = 96 };
 
 /* What the leader remembers of an OSD beside the map. */
 struct osd_watch {
     uint64_t instance;
     uint64_t seen_ns;       /* Last sign of life. */
     uint64_t down_since_ns; /* 0: not seen down. */
+    /* leader_failure.c */
+    uint64_t probing_ns; /* When a probe was started last. */
+    uint64_t probed_ns;  /* When one ended, and how. */
+    enum probe_result probe;
+    bool suspected;          /* Marked down by reports: when it boots, that was wrong. */
+    uint32_t wrong;          /* How often, within the window, */
+    uint64_t wrong_ns;       /* and when last. */
+    uint64_t held_until_ns;  /* It may not boot before. */
+    char why[WATCH_WHY_MAX]; /* It was marked down. */
 };
 
 struct pool_watch {
@@ -139,11 +150,23 @@ int leader_stage_boot(struct leader *leader, struct batch *batch,
 int leader_stage_add_member(struct leader *leader, struct batch *batch,
                             const struct request *request) MUST_CHECK;
 int leader_stage_initial(struct leader *leader, struct batch *batch) MUST_CHECK;
-void leader_failure(struct leader *leader, const struct request *request);
 void leader_stats(struct leader *leader, const struct request *request);
 void leader_watch_begin(struct leader *leader);
 void leader_watch_map(struct leader *leader);
 void leader_watch_tick(struct leader *leader);
+
+/* What is remembered of an OSD; NULL: memory is short. */
+struct osd_watch *leader_watch(struct leader *leader, int32_t id);
+
+/* ---- leader_failure.c ---- */
+
+void leader_failure(struct leader *leader, const struct request *request);
+/* A probe of ours has ended. */
+void leader_probed(struct leader *leader, int32_t id, uint64_t instance, enum probe_result result);
+/* Every second. slept: we ourselves did not hear anybody for a while. */
+void leader_failure_tick(struct leader *leader, bool slept);
+/* Whether this process of an OSD may not boot now, since it was marked down wrongly too often. */
+bool leader_holds_down(struct leader *leader, int32_t id, uint64_t instance, uint64_t *left_ns);
 
 /* ---- command.c ---- */
 

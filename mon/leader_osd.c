@@ -10,8 +10,6 @@
 #include "mon/leader.h"
 
 enum {
-    REPORT_LIFE_S = 10,      /* A report of silence counts for this long. */
-    REPORTERS_NEEDED = 2,    /* Of silence. */
     COMPACT_AFTER_S = 10,    /* A pool is left alone for this long before it is compacted. */
     LATE_TICK_S = 3,         /* So late a tick means that we ourselves were stopped. */
     SUBTREE_IN_PERCENT = 25, /* Automatic out never leaves fewer OSDs in than this. */
@@ -79,6 +77,7 @@ static void refuse_boot(struct leader *leader, const struct request *request, in
 int leader_stage_boot(struct leader *leader, struct batch *batch, struct request *request)
 {
     struct machine_boot boot = {0};
+    uint64_t held_ns = 0;
     Limpet__Wire__OsdBoot *wire = (Limpet__Wire__OsdBoot *)message_unpack(
         request->message, &limpet__wire__osd_boot__descriptor);
 
@@ -93,7 +92,9 @@ int leader_stage_boot(struct leader *leader, struct batch *batch, struct request
         boot.epoch = wire->epoch;
         boot.bytes_total = wire->bytes_total;
         boot.host = wire->host;
-        rc = machine_osd_boot(batch->change, &boot);
+        rc = leader_holds_down(leader, boot.id, boot.instance, &held_ns)
+                 ? -EAGAIN
+                 : machine_osd_boot(batch->change, &boot);
     }
     if (rc == -EEXIST) {
         char why[MON_STATUS_MAX];
@@ -103,10 +104,17 @@ int leader_stage_boot(struct leader *leader, struct batch *batch, struct request
             "limpet osd rm %d; else choose another number",
             wire->id, wire->id);
         refuse_boot(leader, request, rc, why);
+    } else if (held_ns > 0) {
+        char why[MON_STATUS_MAX];
+        snprintf(why, sizeof why, "held down for %" PRIu64 " ms more: see limpet health detail",
+                 held_ns / MSEC_NS);
+        refuse_boot(leader, request, rc, why);
     } else if (rc == -EAGAIN) {
         refuse_boot(leader, request, rc, "the flag noup keeps OSDs from coming up");
     }
-    if (rc != 0)
+    if (held_ns > 0)
+        log_debug(leader->mon->env, "osd is held down", "osd=%d", wire->id);
+    else if (rc != 0)
         log_warn(leader->mon->env, "boot refused", "osd=%d error=%d", wire->id, rc);
     else
         log_info(leader->mon->env, "osd boots", "osd=%d instance=%" PRIx64, wire->id,
@@ -139,101 +147,12 @@ int leader_stage_add_member(struct leader *leader, struct batch *batch,
     return rc;
 }
 
-/* ---- Failures ---- */
-
-static uint32_t others_up(const struct cluster_map *map, int32_t except)
-{
-    uint32_t n = 0;
-
-    for (int32_t id = 0; id < map->max_osd; id++)
-        n += id != except && map_osd_up(map, id);
-    return n;
-}
-
-static void reports_expire(struct leader *leader, uint64_t now_ns)
-{
-    for (uint32_t i = 0; i < leader->n_reports;) {
-        const struct failure_report *report = &leader->reports[i];
-        if (now_ns - report->at_ns > REPORT_LIFE_S * SEC_NS)
-            leader->reports[i] = leader->reports[--leader->n_reports];
-        else
-            i++;
-    }
-}
-
-/* Notes a report of silence; returns how many OSDs that are up have told the same lately. */
-static uint32_t report_note(struct leader *leader, int32_t target, int32_t reporter,
-                            uint64_t instance)
-{
-    uint64_t now_ns = env_now(leader->mon->env);
-    struct failure_report *mine = NULL;
-    uint32_t n = 0;
-
-    reports_expire(leader, now_ns);
-    if (leader->reports == NULL)
-        leader->reports = calloc(LEADER_REPORTS_MAX, sizeof *leader->reports);
-    if (leader->reports == NULL)
-        return 0;
-    for (uint32_t i = 0; i < leader->n_reports; i++) {
-        struct failure_report *report = &leader->reports[i];
-        if (report->target != target || report->instance != instance)
-            continue;
-        if (report->reporter == reporter)
-            mine = report;
-        else
-            n += map_osd_up(leader->mon->state.map, report->reporter);
-    }
-    if (mine == NULL && leader->n_reports < LEADER_REPORTS_MAX)
-        mine = &leader->reports[leader->n_reports++];
-    if (mine != NULL)
-        *mine = (struct failure_report){
-            .target = target, .reporter = reporter, .instance = instance, .at_ns = now_ns};
-    return n + 1;
-}
-
-static bool failure_believed(struct leader *leader, const struct request *request,
-                             const Limpet__Wire__OsdFailure *failure)
-{
-    const struct cluster_map *map = leader->mon->state.map;
-    int32_t reporter = entity_osd_id(&request->sender);
-    bool ours = request->sender.type == ENTITY_MON;
-
-    if (failure->kind == LIMPET__WIRE__OSD_FAILURE__KIND__GONE)
-        return sent_by_osd(request, failure->id);
-    if (!ours && (reporter == failure->id || !map_osd_up(map, reporter)))
-        return false;
-    if (failure->kind == LIMPET__WIRE__OSD_FAILURE__KIND__REFUSED)
-        return true;
-    if (ours)
-        return false;
-    uint32_t needed = others_up(map, failure->id);
-    needed = needed < REPORTERS_NEEDED ? needed : REPORTERS_NEEDED;
-    return report_note(leader, failure->id, reporter, failure->instance) >= needed;
-}
-
-void leader_failure(struct leader *leader, const struct request *request)
-{
-    Limpet__Wire__OsdFailure *failure = (Limpet__Wire__OsdFailure *)message_unpack(
-        request->message, &limpet__wire__osd_failure__descriptor);
-
-    if (failure == NULL)
-        return;
-    const struct map_osd *osd = map_osd(leader->mon->state.map, failure->id);
-    /* A report of a process before its last boot is about another life. */
-    if (osd != NULL && osd->up && osd->instance == failure->instance &&
-        failure->epoch >= osd->up_from && failure_believed(leader, request, failure)) {
-        char name[ENTITY_TEXT_MAX];
-        log_info(leader->mon->env, "osd failed", "osd=%d kind=%d reporter=%s", failure->id,
-                 failure->kind, entity_format(&request->sender, name));
-        leader_request(leader, REQUEST_DOWN, failure->id, failure->instance, 0);
-    }
-    limpet__wire__osd_failure__free_unpacked(failure, NULL);
-}
-
 /* ---- Signs of life ---- */
 
-static struct osd_watch *watch_find(struct leader *leader, int32_t id)
+struct osd_watch *leader_watch(struct leader *leader, int32_t id)
 {
+    if (id < 0)
+        return NULL;
     if (id >= leader->n_watched) {
         struct osd_watch *watched = realloc(leader->watched, ((size_t)id + 1) * sizeof *watched);
         if (watched == NULL)
@@ -258,7 +177,7 @@ void leader_stats(struct leader *leader, const struct request *request)
     /* A monitor passes on what an OSD had told it, in its own name. */
     bool allowed = sent_by_osd(request, report->id) || request->sender.type == ENTITY_MON;
     if (osd != NULL && osd->instance == report->instance && allowed) {
-        struct osd_watch *watch = watch_find(leader, report->id);
+        struct osd_watch *watch = leader_watch(leader, report->id);
         if (watch != NULL && sent_by_osd(request, report->id)) {
             watch->instance = report->instance;
             watch->seen_ns = env_now(mon->env);
@@ -289,7 +208,7 @@ void leader_watch_map(struct leader *leader)
         const struct map_osd *osd = map_osd(map, id);
         n_up += osd != NULL && osd->up;
         n_in += osd != NULL && osd->weight > 0;
-        struct osd_watch *watch = osd != NULL ? watch_find(leader, id) : NULL;
+        struct osd_watch *watch = osd != NULL ? leader_watch(leader, id) : NULL;
         if (watch == NULL)
             continue;
         if (watch->instance != osd->instance || (osd->up && watch->down_since_ns != 0)) {
@@ -404,6 +323,7 @@ void leader_watch_tick(struct leader *leader)
 {
     uint64_t now_ns = env_now(leader->mon->env);
 
+    leader_failure_tick(leader, now_ns - leader->last_tick_ns > LATE_TICK_S * SEC_NS);
     watch_silence(leader, now_ns);
     watch_down(leader, now_ns);
     /* The machine's memory is of the map that the entry in flight leads to. */

@@ -151,6 +151,11 @@ static void fill_options(struct mon_options *options, struct main_state *state)
     options->osd_down_out_seconds = ms / 1000;
     get_duration_ms("mon_osd_report_timeout", &ms);
     options->osd_beacon_grace_seconds = ms / 1000;
+    get_duration_ms("mon_osd_probe_timeout", &options->probe_timeout_ms);
+    get_duration_ms("mon_osd_partial_grace", &options->partial_grace_ms);
+    get_duration_ms("mon_osd_flap_window", &options->flap_window_ms);
+    get_duration_ms("mon_osd_flap_hold", &options->flap_hold_ms);
+    options->flap_count = (uint32_t)get_number("mon_osd_flap_count");
     options->snapshot_entries = (uint32_t)get_number("mon_snapshot_entries");
     options->crush_chooseleaf_type = (uint16_t)get_number("osd_crush_chooseleaf_type");
     options->pool_size = (uint8_t)get_number("osd_pool_default_size");

@@ -282,6 +282,16 @@ static void options_complete(struct mon *mon)
     options->name = mon->self.name;
     if (options->osd_beacon_grace_seconds == 0)
         options->osd_beacon_grace_seconds = MON_OSD_BEACON_GRACE_S;
+    if (options->probe_timeout_ms == 0)
+        options->probe_timeout_ms = MON_OSD_PROBE_TIMEOUT_MS;
+    if (options->partial_grace_ms == 0)
+        options->partial_grace_ms = MON_OSD_PARTIAL_GRACE_MS;
+    if (options->flap_count == 0)
+        options->flap_count = MON_OSD_FLAP_COUNT;
+    if (options->flap_window_ms == 0)
+        options->flap_window_ms = MON_OSD_FLAP_WINDOW_MS;
+    if (options->flap_hold_ms == 0)
+        options->flap_hold_ms = MON_OSD_FLAP_HOLD_MS;
     if (options->nearfull_ratio <= 0)
         options->nearfull_ratio = 0.85;
     if (options->full_ratio <= 0)

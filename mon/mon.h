@@ -30,7 +30,12 @@ struct mon_options {
     uint32_t heartbeat_ms;             /* 0: default */
     uint32_t osd_down_out_seconds;     /* A down OSD is marked out after this; 0: never. */
     uint32_t osd_beacon_grace_seconds; /* No beacon for this long: down; 0: default. */
-    uint32_t snapshot_entries;         /* Raft entries between snapshots; 0: default. */
+    uint32_t probe_timeout_ms; /* A reported OSD answers us within this, or is silent; 0: default */
+    uint32_t partial_grace_ms; /* OSDs that cannot talk to each other block for this long. */
+    uint32_t flap_count;       /* So often, within the window, an OSD may be marked down wrongly; */
+    uint32_t flap_window_ms;
+    uint32_t flap_hold_ms; /* then it is held down for this long, later for longer. 0: defaults */
+    uint32_t snapshot_entries; /* Raft entries between snapshots; 0: default. */
     /* CRUSH type over which a new cluster spreads replicas: 0 osd, 1 host. */
     uint16_t crush_chooseleaf_type;
     uint8_t pool_size;     /* Of new pools; 0: default. */

@@ -37,6 +37,13 @@ enum {
     MON_FORWARD_RETRY_MS = 250,
     MON_OSD_DOWN_OUT_S = 600,
     MON_OSD_BEACON_GRACE_S = 20,
+    MON_OSD_PROBE_TIMEOUT_MS = 400,
+    MON_OSD_LOST_PROBE_MS = 5000, /* Of one whose session broke, and that nobody has reported. */
+    MON_PROBE_LATE_MS = 100,
+    MON_OSD_PARTIAL_GRACE_MS = 5000,
+    MON_OSD_FLAP_COUNT = 3,
+    MON_OSD_FLAP_WINDOW_MS = 600 * 1000,
+    MON_OSD_FLAP_HOLD_MS = 30 * 1000,
     MON_STATUS_MAX = 512,
     MON_COMMAND_JSON_MAX = 64 * 1024,
 };
@@ -76,11 +83,16 @@ struct mon_peer {
     struct env_timer retry;
 };
 
-/* Finds out whether an OSD whose session broke still listens. */
+/* Finds out whether an OSD whose session broke, or that others report, still answers. */
+enum probe_result { PROBE_NONE, PROBE_LIVES, PROBE_REFUSED, PROBE_SILENT };
+
 struct probe {
     struct endpoint endpoint;
     LIST_ENTRY(probe) link;
+    struct mon *mon;
     struct net_session *net;
+    struct env_timer timer;
+    bool extended; /* The timer was late: what came meanwhile has to be looked at first. */
     int32_t osd;
     uint64_t instance;
 };
@@ -158,7 +170,8 @@ void session_reply(struct mon *mon, struct mon_session *session, uint64_t tid, i
 /* Hands a message with this content to the session, as its answer. */
 void session_deliver(struct mon *mon, struct mon_session *session, uint16_t type, const void *body,
                      size_t len, struct buf_slice payload);
-void session_probe(struct mon *mon, int32_t osd);
+/* One at a time for an OSD: of two, the sooner time-out counts. The leader is told the outcome. */
+void session_probe(struct mon *mon, int32_t osd, uint64_t timeout_ms);
 
 /* ---- publish.c ---- */
 

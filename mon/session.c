@@ -139,54 +139,107 @@ static void peer_closed(struct mon_peer *peer, int error)
 
 /* ---- Probing OSDs ---- */
 
-static void probe_end(struct mon *mon, struct probe *probe)
+static void probe_free(struct probe *probe)
 {
-    (void)mon;
+    env_timer_stop(probe->mon->env, &probe->timer);
     LIST_REMOVE(probe, link);
     free(probe);
 }
 
-static void probe_closed(struct mon *mon, struct probe *probe, int error)
+/* As if an OSD had told the leader, which checks the instance. */
+static void report_refused(struct mon *mon, const struct probe *probe)
 {
-    if (error == -ECONNREFUSED || error == -ELIMPET_RESET) {
-        /* As if an OSD had told us. The leader checks the instance. */
-        Limpet__Wire__OsdFailure failure = LIMPET__WIRE__OSD_FAILURE__INIT;
-        failure.id = probe->osd;
-        failure.instance = probe->instance;
-        failure.kind = LIMPET__WIRE__OSD_FAILURE__KIND__REFUSED;
-        failure.epoch = mon->state.map->epoch;
-        struct message *message = message_pack(MSG_OSD_FAILURE, &failure.base);
-        if (message != NULL) {
-            forward_submit(mon, NULL, message, true);
-            message_unref(message);
-        }
+    Limpet__Wire__OsdFailure failure = LIMPET__WIRE__OSD_FAILURE__INIT;
+
+    failure.id = probe->osd;
+    failure.instance = probe->instance;
+    failure.kind = LIMPET__WIRE__OSD_FAILURE__KIND__REFUSED;
+    failure.epoch = mon->state.map->epoch;
+    struct message *message = message_pack(MSG_OSD_FAILURE, &failure.base);
+    if (message != NULL) {
+        forward_submit(mon, NULL, message, true);
+        message_unref(message);
     }
-    probe_end(mon, probe);
 }
 
-/* An OSD's session broke: if nobody listens at its address any more, it is dead. */
-void session_probe(struct mon *mon, int32_t osd)
+static void probe_end(struct probe *probe, enum probe_result result)
+{
+    struct mon *mon = probe->mon;
+    int32_t osd = probe->osd;
+    uint64_t instance = probe->instance;
+
+    /* Also to ourselves: we may lead, and not be ready to listen yet. */
+    if (result == PROBE_REFUSED)
+        report_refused(mon, probe);
+    probe_free(probe);
+    if (consensus_leading(mon->consensus))
+        leader_probed(mon->leader, osd, instance, result);
+}
+
+static void probe_closed(struct probe *probe, int error)
+{
+    bool dead = error == -ECONNREFUSED || error == -ELIMPET_RESET;
+    /* Somebody answers who does not believe us: no proof that it is not the OSD. */
+    bool lives = error == -EACCES;
+
+    probe->net = NULL;
+    probe_end(probe, dead ? PROBE_REFUSED : lives ? PROBE_LIVES : PROBE_SILENT);
+}
+
+static void probe_fire(struct env_timer *timer)
+{
+    struct probe *probe = container_of(timer, struct probe, timer);
+    struct env *env = probe->mon->env;
+
+    /* We were stopped ourselves, perhaps: the answer may be waiting to be read. */
+    if (!probe->extended && env_now(env) > timer->deadline_ns + MON_PROBE_LATE_MS * MSEC_NS) {
+        probe->extended = true;
+        env_timer_after(env, timer, MON_PROBE_LATE_MS * MSEC_NS);
+        return;
+    }
+    net_close(env, probe->net);
+    probe_end(probe, PROBE_SILENT);
+}
+
+static struct probe *probe_find(struct mon *mon, int32_t osd, uint64_t instance)
+{
+    struct probe *probe;
+
+    LIST_FOREACH(probe, &mon->probes, link)
+    {
+        if (probe->osd == osd && probe->instance == instance)
+            return probe;
+    }
+    return NULL;
+}
+
+void session_probe(struct mon *mon, int32_t osd, uint64_t timeout_ms)
 {
     const struct map_osd *known = map_osd(mon->state.map, osd);
-    struct probe *probe;
+    uint64_t deadline_ns = env_now(mon->env) + timeout_ms * MSEC_NS;
 
     if (mon->stopping || known == NULL || !known->up)
         return;
-    LIST_FOREACH(probe, &mon->probes, link)
-    {
-        if (probe->osd == osd)
-            return;
+    struct probe *probe = probe_find(mon, osd, known->instance);
+    if (probe != NULL) {
+        if (deadline_ns < probe->timer.deadline_ns)
+            env_timer_arm(mon->env, &probe->timer, deadline_ns);
+        return;
     }
     probe = calloc(1, sizeof *probe);
     if (probe == NULL)
         return;
     probe->endpoint.kind = ENDPOINT_PROBE;
+    probe->mon = mon;
     probe->osd = osd;
     probe->instance = known->instance;
+    probe->timer.fire = probe_fire;
     struct net_expect expect = {.name = entity_osd(osd), .instance = known->instance};
     LIST_INSERT_HEAD(&mon->probes, probe, link);
     if (net_open(mon->env, &known->address, &expect, &probe->endpoint, &probe->net) != 0)
-        probe_end(mon, probe);
+        probe_free(probe);
+    else
+        env_timer_arm(mon->env, &probe->timer, deadline_ns);
 }
 
 /* ---- Sessions that others opened ---- */
@@ -353,7 +406,7 @@ static void on_opened(void *ctx, struct net_session *net)
     } else if (endpoint->kind == ENDPOINT_PROBE) {
         /* It lives: its session here only has to come back. */
         net_close(mon->env, net);
-        probe_end(mon, container_of(endpoint, struct probe, endpoint));
+        probe_end(container_of(endpoint, struct probe, endpoint), PROBE_LIVES);
     }
 }
 
@@ -380,7 +433,7 @@ static void on_disconnected(void *ctx, struct net_session *net)
     if (endpoint != NULL && endpoint->kind == ENDPOINT_SESSION) {
         const struct mon_session *session = container_of(endpoint, struct mon_session, endpoint);
         if (session->osd >= 0)
-            session_probe(mon, session->osd);
+            session_probe(mon, session->osd, MON_OSD_LOST_PROBE_MS);
     }
 }
 
@@ -394,13 +447,13 @@ static void on_closed(void *ctx, struct net_session *net, int error)
     if (endpoint->kind == ENDPOINT_PEER) {
         peer_closed(container_of(endpoint, struct mon_peer, endpoint), error);
     } else if (endpoint->kind == ENDPOINT_PROBE) {
-        probe_closed(mon, container_of(endpoint, struct probe, endpoint), error);
+        probe_closed(container_of(endpoint, struct probe, endpoint), error);
     } else {
         struct mon_session *session = container_of(endpoint, struct mon_session, endpoint);
         int32_t osd = session->osd;
         session_end(mon, session);
         if (osd >= 0)
-            session_probe(mon, osd);
+            session_probe(mon, osd, MON_OSD_LOST_PROBE_MS);
     }
 }
 
@@ -435,7 +488,7 @@ void session_close_all(struct mon *mon, bool quietly)
     while ((probe = LIST_FIRST(&mon->probes)) != NULL) {
         if (probe->net != NULL && !quietly)
             net_close(mon->env, probe->net);
-        probe_end(mon, probe);
+        probe_free(probe);
     }
     while ((session = LIST_FIRST(&mon->sessions)) != NULL) {
         if (!quietly)

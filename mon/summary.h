@@ -53,7 +53,7 @@ void summary_pool(const struct mon *mon, const struct map_pool *pool, struct poo
 
 /* ---- health.c ---- */
 
-enum { HEALTH_CHECKS_MAX = 16, HEALTH_DETAILS_MAX = 50 };
+enum { HEALTH_CHECKS_MAX = 32, HEALTH_DETAILS_MAX = 50 };
 enum health_severity { HEALTH_OK = 0, HEALTH_WARN = 1, HEALTH_ERR = 2 };
 
 struct health_check {
@@ -71,6 +71,15 @@ struct health {
     uint32_t n;
     struct health_check checks[HEALTH_CHECKS_MAX];
 };
+
+/* What a code means (health_codes.c). */
+struct health_code {
+    const char *code;
+    const char *cause;
+    const char *impact;
+    const char *next; /* What to do. */
+};
+const struct health_code *health_code_find(const char *code);
 
 const char *health_text(enum health_severity severity);
 /* To be freed with health_free(). NULL: memory is short. */

@@ -86,7 +86,10 @@ static const struct cli_param object_file_params[] = {
     END};
 
 static const struct cli_param flag_param[] = {
-    {.name = "key", .type = CLI_TEXT, .choices = "noout|noup|nodown|pause|full", .shown = "FLAG"},
+    {.name = "key",
+     .type = CLI_TEXT,
+     .choices = "noout|noin|noup|nodown|nobackfill|norecover|noscrub|nodeep-scrub|pause|full",
+     .shown = "FLAG"},
     END};
 
 static const struct cli_param entity_param[] = {
@@ -146,6 +149,11 @@ const struct cli_command cli_commands[] = {
      .prefix = "health",
      .params = PARAMS({.name = "detail", .type = CLI_TEXT, .optional = true, .choices = "detail"}),
      .summary = "whether all is well; with 'detail', what is not"},
+    {.path = "health explain",
+     .prefix = "health explain",
+     .params = PARAMS({.name = "code", .type = CLI_TEXT, .optional = true}),
+     .summary = "cause and impact of a health code, and what to do about it",
+     .examples = EXAMPLES("limpet health explain", "limpet health explain PG_DEGRADED")},
     {.path = "df",
      .prefix = "df",
      .summary = "space: of the cluster, and of each pool",

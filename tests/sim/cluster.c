@@ -166,6 +166,8 @@ static void mon_start(struct member *member)
         .name = m->name,
         /* Often enough to see marking out and snapshots in a short run. */
         .osd_down_out_seconds = 15,
+        /* Short enough for all to come back in time when faults are over. */
+        .flap_hold_ms = 1000,
         .snapshot_entries = 32,
     };
     int rc = mon_create(sim_process(member->node), &options, &m->mon, why);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mon/mon_private.h"
 #include "tests/lib/test.h"
 
 enum { MON_PORT = 3300, OSD_PORT = 6800 };
@@ -334,14 +335,33 @@ static int peer_credential(void *ctx, const struct entity_name *to, struct auth_
     return to->type == ENTITY_MON ? 0 : -ENOENT;
 }
 
+/* An OSD has the keys of its service from the monitors. */
+static int peer_service_key(void *ctx, uint64_t id, uint8_t key[32])
+{
+    const struct world *world = ((const struct world_peer *)ctx)->world;
+
+    for (uint32_t i = 0; i < world->n_mons; i++) {
+        const struct mon *mon = world->mons[i].mon;
+        for (uint32_t k = 0; mon != NULL && k < mon->state.n_keys; k++) {
+            if (mon->state.keys[k].id == id) {
+                memcpy(key, mon->state.keys[k].key, 32);
+                return 0;
+            }
+        }
+    }
+    return -ENOENT;
+}
+
 void world_peer_restart(struct world_peer *peer, uint32_t mon)
 {
     struct net_address any;
 
     peer->env = sim_process_start(peer->node);
     assert_non_null(peer->env);
-    peer->auth =
-        (struct auth_provider){.self = peer->name, .ctx = peer, .credential = peer_credential};
+    peer->auth = (struct auth_provider){.self = peer->name,
+                                        .ctx = peer,
+                                        .credential = peer_credential,
+                                        .service_key = peer_service_key};
     sim_process_auth(peer->node, &peer->auth);
     net_handlers_set(peer->env, &peer_handlers, peer);
     any = sim_node_address(peer->node, OSD_PORT);
@@ -476,7 +496,7 @@ void world_report(struct world_peer *osd, int32_t id)
     stats.instance = osd->env->instance;
     stats.epoch = osd->map != NULL ? osd->map->epoch : 0;
     stats.bytes_total = UINT64_C(10) << 30;
-    stats.bytes_used = UINT64_C(1) << 30;
+    stats.bytes_used = osd->bytes_used != 0 ? osd->bytes_used : UINT64_C(1) << 30;
     stats.has_complete = true;
     stats.complete = true;
     for (uint32_t i = 0; osd->map != NULL && i < osd->map->n_pools; i++) {

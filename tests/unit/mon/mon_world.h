@@ -43,6 +43,7 @@ struct world_peer {
     bool ticketed;
     int ticket_result;
     size_t service_keys;
+    uint64_t bytes_used; /* That an OSD reports; 0: 1 GiB */
 };
 
 struct world {

@@ -386,44 +386,6 @@ static void a_number_belongs_to_one_store(void **state)
     world_destroy(world);
 }
 
-static void failures_need_witnesses(void **state)
-{
-    (void)state;
-    struct world *world = world_create(14, 3, NULL);
-    struct world_peer *osds[4];
-
-    world_await_leader(world, -1);
-    for (uint32_t i = 0; i < 4; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "osd.%u", i);
-        osds[i] = world_peer(world, name, i % 3);
-    }
-    reach_clean(world, osds, 4);
-    const struct cluster_map *map = osds[0]->map;
-    assert_true(map_osd_up(map, 3));
-    uint64_t instance = osds[3]->env->instance;
-    /* About another process, or by a process that is not there: ignored. */
-    world_fail(osds[0], 3, instance + 1, LIMPET__WIRE__OSD_FAILURE__KIND__REFUSED);
-    world_fail(osds[0], 3, instance, LIMPET__WIRE__OSD_FAILURE__KIND__GONE);
-    /* Silence takes two witnesses. */
-    world_fail(osds[0], 3, instance, LIMPET__WIRE__OSD_FAILURE__KIND__SILENT);
-    world_fail(osds[0], 3, instance, LIMPET__WIRE__OSD_FAILURE__KIND__SILENT);
-    world_run_ms(world, 300);
-    assert_true(map_osd_up(osds[0]->map, 3));
-    world_fail(osds[1], 3, instance, LIMPET__WIRE__OSD_FAILURE__KIND__SILENT);
-    world_run_ms(world, 300);
-    assert_false(map_osd_up(osds[0]->map, 3));
-    /* A refused connection takes one. */
-    world_fail(osds[0], 2, osds[2]->env->instance, LIMPET__WIRE__OSD_FAILURE__KIND__REFUSED);
-    world_run_ms(world, 300);
-    assert_false(map_osd_up(osds[0]->map, 2));
-    /* It was wrong: the OSD boots again. */
-    world_boot(osds[2], 2, "host");
-    world_run_ms(world, 300);
-    assert_true(map_osd_up(osds[0]->map, 2));
-    world_destroy(world);
-}
-
 static void silent_osds_are_noticed_and_marked_out(void **state)
 {
     (void)state;
@@ -706,7 +668,6 @@ int main(void)
         cmocka_unit_test(entities_are_managed),
         cmocka_unit_test(osds_boot_serve_and_die),
         cmocka_unit_test(a_number_belongs_to_one_store),
-        cmocka_unit_test(failures_need_witnesses),
         cmocka_unit_test(silent_osds_are_noticed_and_marked_out),
         cmocka_unit_test(a_new_leader_hears_the_reports_again),
         cmocka_unit_test(tickets_are_given_to_those_with_capabilities),
