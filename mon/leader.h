@@ -57,7 +57,7 @@ struct failure_report {
     int32_t target;
     int32_t reporter;
     uint64_t up_from; /* Of the target: another life of it is another matter. */
-    bool refused;      /* Nobody listens there, says the reporter. */
+    bool refused;     /* Nobody listens there, says the reporter. */
     uint64_t first_ns;
     uint64_t at_ns; /* Repeated last. */
 };
