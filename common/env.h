@@ -110,6 +110,7 @@ struct env_file;
 
 struct env_ops {
     uint64_t (*now_ns)(struct env *env);
+    uint64_t (*clock_ns)(struct env *env);
     uint64_t (*wall_ns)(struct env *env);
     void (*random)(struct env *env, void *out, size_t len);
     void (*timer_arm)(struct env *env, struct env_timer *timer, uint64_t deadline_ns);
@@ -163,6 +164,16 @@ struct net_session {
 static inline uint64_t env_now(struct env *env)
 {
     return env->ops->now_ns(env);
+}
+
+/*
+ * For leases: how much time has really passed. Monotonic, from another start than env_now(); read
+ * anew by each call, so that a process that slept in the middle of a turn sees it at once; and it
+ * goes on while the machine is suspended.
+ */
+static inline uint64_t env_clock(struct env *env)
+{
+    return env->ops->clock_ns(env);
 }
 
 /* Wall clock, nanoseconds since 1970 UTC. For showing to people, never for protocol decisions. */

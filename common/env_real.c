@@ -47,6 +47,14 @@ static uint64_t real_now_ns(struct env *env)
     return r->now_ns;
 }
 
+static uint64_t real_clock_ns(struct env *env)
+{
+    (void)env;
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * SEC_NS + (uint64_t)now.tv_nsec;
+}
+
 static uint64_t real_wall_ns(struct env *env)
 {
     (void)env;
@@ -270,6 +278,7 @@ static void real_log(struct env *env, int level, const char *line)
 
 static const struct env_ops real_ops = {
     .now_ns = real_now_ns,
+    .clock_ns = real_clock_ns,
     .wall_ns = real_wall_ns,
     .random = real_random,
     .timer_arm = real_timer_arm,

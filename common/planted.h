@@ -22,6 +22,16 @@ enum planted_bug {
     PLANTED_ADD_UNFILLED,
     /* OSD: a repeated request is executed again. */
     PLANTED_RUN_DUPLICATE,
+    /* OSD: a primary serves reads without looking at its leases. */
+    PLANTED_READ_WITHOUT_LEASE,
+    /* OSD: a new primary does not wait for the leases of the one before. */
+    PLANTED_LEASE_WAIT_SKIPPED,
+    /* OSD: leases count that were granted under a newer map. */
+    PLANTED_LEASE_OF_NEWER_MAP,
+    /* OSD: no lease is needed of a learner that is being added. */
+    PLANTED_LEASE_WITHOUT_LEARNER,
+    /* OSD: a new process does not think of the leases that the one before it granted. */
+    PLANTED_LEASE_NOT_INHERITED,
     /* OSD: a member acknowledges what is not durable yet. */
     PLANTED_MEMBER_ACK_EARLY,
     /* Monitor: term and vote are remembered, but not written. */

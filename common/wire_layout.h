@@ -42,8 +42,10 @@ static_assert(sizeof(struct wire_frame) == 40, "wire_frame");
 struct WIRE_PACKED wire_ping {
     uint64_t stamp_ns; /* The sender's clock; the reply returns it. */
     uint64_t epoch;    /* Map epoch of the sender of this message. */
+    /* Reply of an OSD to an OSD: the lease that it grants, from the stamp on; 0: none. */
+    uint64_t lease_ns;
 };
-static_assert(sizeof(struct wire_ping) == 16, "wire_ping");
+static_assert(sizeof(struct wire_ping) == 24, "wire_ping");
 
 /* ---- Client operations ---- */
 

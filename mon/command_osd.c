@@ -348,7 +348,7 @@ static int each_osd(struct command_call *call, int (*act)(struct command_call *c
 
 static int act_down(struct command_call *call, int32_t id)
 {
-    return machine_osd_down(call->batch->change, id);
+    return machine_osd_down(call->batch->change, id, false);
 }
 
 static int run_down(struct command_call *call)

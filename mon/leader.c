@@ -226,11 +226,12 @@ static int request_stage(struct leader *leader, struct batch *batch, struct requ
     case REQUEST_INITIAL:
         return leader_stage_initial(leader, batch);
     case REQUEST_DOWN:
+    case REQUEST_ENDED:
         osd = map_osd(change_map(batch->change), request->osd);
         if (osd == NULL || osd->instance != request->osd_instance ||
             (change_map(batch->change)->flags & MAP_NODOWN) != 0)
             return 0;
-        return machine_osd_down(batch->change, request->osd);
+        return machine_osd_down(batch->change, request->osd, request->kind == REQUEST_ENDED);
     case REQUEST_AUTO_OUT:
         osd = map_osd(change_map(batch->change), request->osd);
         if (osd == NULL || osd->up)

@@ -16,6 +16,7 @@ enum request_kind {
     REQUEST_MESSAGE,  /* From a session, here or at another monitor. */
     REQUEST_INITIAL,  /* The first state of a new cluster. */
     REQUEST_DOWN,     /* osd, instance */
+    REQUEST_ENDED,    /* The same, and its process is known to be gone. */
     REQUEST_AUTO_OUT, /* osd */
     REQUEST_COMPACT,  /* pool */
 };

@@ -206,7 +206,7 @@ static void mark_down(struct leader *leader, int32_t id, bool ended, const char 
         watch->suspected = !ended;
         snprintf(watch->why, sizeof watch->why, "%s", why);
     }
-    leader_request(leader, REQUEST_DOWN, id, osd->instance, 0);
+    leader_request(leader, ended ? REQUEST_ENDED : REQUEST_DOWN, id, osd->instance, 0);
 }
 
 bool leader_holds_down(struct leader *leader, int32_t id, uint64_t instance, uint64_t *left_ns)

@@ -106,8 +106,9 @@ struct machine_boot {
  */
 int machine_osd_boot(struct change *change, const struct machine_boot *boot) MUST_CHECK;
 
-/* R1. No effect on an OSD that is not up. -ENOENT */
-int machine_osd_down(struct change *change, int32_t id) MUST_CHECK;
+/* R1. `ended`: the process is known to be gone, which may be said of one that is down already. No
+ * other effect on an OSD that is not up. -ENOENT */
+int machine_osd_down(struct change *change, int32_t id, bool ended) MUST_CHECK;
 
 /* R2. -ENOENT. `automatic`: it comes in again by itself when it boots. */
 int machine_osd_out(struct change *change, int32_t id, bool automatic) MUST_CHECK;

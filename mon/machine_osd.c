@@ -162,6 +162,7 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
     }
     osd.exists = true;
     osd.up = true;
+    osd.ended = false;
     osd.uuid = boot->uuid;
     osd.address = boot->address;
     osd.instance = boot->instance;
@@ -189,21 +190,24 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
                  : evaluate_osd(change, boot->id, known_up);
 }
 
-int machine_osd_down(struct change *change, int32_t id)
+int machine_osd_down(struct change *change, int32_t id, bool ended)
 {
     const struct map_osd *known = map_osd(change->map, id);
 
     if (known == NULL)
         return -ENOENT;
-    if (!known->up)
+    bool was_up = known->up;
+    if (!was_up && (known->ended || !ended))
         return 0;
     struct map_osd osd = *known;
     osd.up = false;
-    osd.down_at = change_epoch(change);
+    osd.ended = ended;
+    if (was_up)
+        osd.down_at = change_epoch(change);
     int rc = stage_osd(change, id, &osd);
     if (rc == 0)
         rc = change_flush(change);
-    return rc == 0 ? evaluate_osd(change, id, true) : rc;
+    return rc == 0 && was_up ? evaluate_osd(change, id, true) : rc;
 }
 
 /* Stages a changed OSD whose weight, and so CRUSH's results, may be another. */

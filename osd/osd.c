@@ -101,6 +101,8 @@ static const struct pg_world_ops world_ops = {
     .request_done = osd_request_done,
     .may_read = osd_may_read,
     .add_member = group_add_member,
+    .lease_until = osd_lease_until,
+    .granted_until = osd_granted_until,
     .changed = group_changed,
     .want_map = group_want_map,
     .fatal = group_fatal,
@@ -198,6 +200,7 @@ static void tick_fired(struct env_timer *timer)
     }
     osd_mon_tick(osd);
     osd_peers_tick(osd, slept);
+    osd_leases_tick(osd);
     struct osd_pg *entry, *next;
     HASH_ITER(hh, osd->pgs, entry, next)
     {
@@ -279,6 +282,8 @@ static void init_world(struct osd *osd)
     osd->world.self = osd->options.id;
     osd->world.ops = &world_ops;
     osd->world.ctx = osd;
+    osd->world.started_ns = env_clock(osd->env);
+    osd->world.lease_ns = OSD_LEASE_NS;
 }
 
 static uint64_t choose_ns(uint32_t ms, uint64_t default_ns)
@@ -296,6 +301,8 @@ int osd_create(struct env *env, const struct osd_options *options, struct store 
     osd->store = store;
     osd->options = *options;
     osd->heartbeat_ns = choose_ns(options->heartbeat_ms, OSD_HEARTBEAT_NS);
+    if (osd->heartbeat_ns > OSD_PING_MAX_NS)
+        osd->heartbeat_ns = OSD_PING_MAX_NS;
     osd->grace_ns = choose_ns(options->heartbeat_grace_ms, OSD_GRACE_NS);
     osd->stats_ns = choose_ns(options->stats_ms, OSD_STATS_NS);
     TAILQ_INIT(&osd->guests);

@@ -468,6 +468,7 @@ static void answer_ping(struct osd *osd, struct net_session *session, const stru
     if (!reply)
         return;
     ping.epoch = osd->map->epoch;
+    ping.lease_ns = is_osd(session) ? osd_lease_grant(osd, session) : 0;
     memcpy(reply->body, &ping, sizeof ping);
     net_send(osd->env, session, reply);
 }

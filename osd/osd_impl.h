@@ -36,8 +36,12 @@ enum {
     OSD_RIVALS_MAX = 3,
 };
 
-#define OSD_HEARTBEAT_NS        (500 * MSEC_NS)
-#define OSD_GRACE_NS            (2 * SEC_NS)
+#define OSD_HEARTBEAT_NS (500 * MSEC_NS)
+#define OSD_GRACE_NS     (2 * SEC_NS)
+/* Shorter than the grace period: whoever is reported as silent has no leases of the reporter. */
+#define OSD_LEASE_NS            (1600 * MSEC_NS)
+#define OSD_LEASE_MARGIN        20 /* One part in as many: what clocks differ in speed. */
+#define OSD_PING_MAX_NS         (700 * MSEC_NS) /* Leases must not run out between two pings. */
 #define OSD_READS_NS            (10 * MSEC_NS)
 #define OSD_REPLIES_COUNT_NS    MSEC_NS
 #define OSD_STATS_NS            (5 * SEC_NS)
@@ -99,10 +103,21 @@ struct osd_peer {
     bool lost;   /* The session ended: a new one after a while, and then groups begin again. */
     bool wanted; /* While the map is followed. */
     uint32_t failures;
+    uint64_t lease_until_ns; /* env_clock(): it has granted us a lease. 0: none. */
+    uint64_t newer_until_ns; /* One that it granted under a map which we do not have, or 0, */
+    uint64_t newer_epoch;    /* and that map. */
     uint64_t heard_ns;
     uint32_t report; /* Limpet__Wire__OsdFailure__Kind; 0: none. */
     uint64_t reported_ns;
     struct env_timer retry;
+};
+
+/* The lease that we granted a process last. */
+struct osd_grant {
+    UT_hash_handle hh;
+    int32_t id;
+    uint64_t instance;
+    uint64_t until_ns; /* env_clock() */
 };
 
 /* ---- Placement groups ---- */
@@ -187,6 +202,7 @@ struct osd {
     uint64_t wanted_again_ns; /* None had it: nobody is believed before this. */
 
     struct osd_peer *peers;
+    struct osd_grant *grants;
     TAILQ_HEAD(, osd_guest) guests;
     uint32_t n_guests;
     size_t client_bytes;
@@ -270,6 +286,20 @@ void osd_peer_send(struct osd *osd, int32_t id, struct message *message);
 void osd_peer_opened(struct osd_peer *peer);
 void osd_peer_closed(struct osd_peer *peer, int error);
 void osd_peer_received(struct osd_peer *peer, struct message *message);
+
+/* ---- osd_lease.c ---- */
+
+/* Grants the process at the other end a lease, of as long from now on; 0: none. */
+uint64_t osd_lease_grant(struct osd *osd, const struct net_session *session);
+/* The peer answered a ping of ours. */
+void osd_lease_taken(struct osd_peer *peer, const struct wire_ping *reply);
+/* For pg_world_ops. */
+uint64_t osd_lease_until(void *ctx, int32_t id);
+uint64_t osd_granted_until(void *ctx, int32_t id, uint64_t instance);
+/* More leases count than before: for reads that wait for them. */
+void osd_leases_renewed(struct osd *osd);
+void osd_leases_tick(struct osd *osd);
+void osd_leases_fini(struct osd *osd);
 
 /* ---- osd_guest.c ---- */
 

@@ -137,6 +137,7 @@ static void map_changed(struct osd *osd)
     osd_pgs_collect(osd);
     osd_held_retry(osd);
     osd_requests_retry(osd);
+    osd_leases_renewed(osd);
     if (!osd_is_up(osd))
         osd_mon_boot(osd);
 }

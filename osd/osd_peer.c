@@ -122,13 +122,6 @@ static void heard(struct osd_peer *peer)
     peer->report = 0;
 }
 
-void osd_peer_opened(struct osd_peer *peer)
-{
-    peer->opened = true;
-    peer->failures = 0;
-    heard(peer);
-}
-
 void osd_peer_closed(struct osd_peer *peer, int error)
 {
     struct osd *osd = peer->osd;
@@ -155,9 +148,19 @@ static void ping(struct osd_peer *peer)
     struct message *message = message_create(MSG_PING, sizeof(struct wire_ping));
     if (!message)
         return;
-    struct wire_ping body = {.stamp_ns = env_now(osd->env), .epoch = osd->map->epoch};
+    struct wire_ping body = {.stamp_ns = env_clock(osd->env), .epoch = osd->map->epoch};
     memcpy(message->body, &body, sizeof body);
     net_send(osd->env, peer->session, message);
+}
+
+void osd_peer_opened(struct osd_peer *peer)
+{
+    peer->opened = true;
+    peer->failures = 0;
+    heard(peer);
+    /* Reads may wait for its lease. */
+    if (osd_is_up(peer->osd))
+        ping(peer);
 }
 
 static void watch(struct osd_peer *peer, uint64_t now)
@@ -199,6 +202,7 @@ void osd_peer_received(struct osd_peer *peer, struct message *message)
         if (message->body_len == sizeof ping_reply) {
             memcpy(&ping_reply, message->body, sizeof ping_reply);
             osd_want_map(osd, ping_reply.epoch);
+            osd_lease_taken(peer, &ping_reply);
         }
         break;
     case MSG_REP_ACK:

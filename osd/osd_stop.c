@@ -42,6 +42,7 @@ void osd_free(struct osd *osd)
     osd_held_drop(osd, NULL);
     osd_guests_close(osd, false);
     osd_peers_fini(osd, false);
+    osd_leases_fini(osd);
     pgs_free(osd);
     pg_world_fini(&osd->world);
     struct osd_request *request;
@@ -115,6 +116,8 @@ void osd_stop(struct osd *osd, void (*stopped)(void *ctx), void *ctx)
     osd->stopping = true;
     osd->stopped = stopped;
     osd->stopped_ctx = ctx;
+    /* Whoever takes over may rely on what the monitors are told now. */
+    osd->world.retired = true;
     osd->stop_ns = env_now(osd->env);
     osd->stop_timer.fire = stop_fired;
     log_info(osd->env, "osd stops", "osd=%d", osd->options.id);

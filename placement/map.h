@@ -45,6 +45,11 @@ struct map_osd {
     uint64_t instance; /* Of the process that is, or was last, up. */
     uint64_t up_from;  /* Epoch of its last boot. */
     uint64_t down_at;  /* Epoch at which it was last marked down. */
+    /*
+     * While down: the process is known to have ended (its port refused connections), or to serve
+     * nothing any more (it said so). Otherwise it may live, and not know that it is down.
+     */
+    bool ended;
     bool auto_out;     /* It was marked out for being down too long: comes in again by itself. */
     uint64_t bytes_total;
     char host[MAP_HOST_MAX + 1];

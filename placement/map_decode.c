@@ -80,6 +80,7 @@ static int read_osd(const Limpet__Map__Osd *m, int32_t *id, struct map_osd *out)
     out->instance = m->instance;
     out->up_from = m->up_from;
     out->down_at = m->down_at;
+    out->ended = m->ended;
     out->auto_out = m->auto_out;
     out->bytes_total = m->bytes_total;
     if ((m->has_uuid && !read_uuid(&out->uuid, m->uuid)) ||

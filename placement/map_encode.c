@@ -107,6 +107,8 @@ static void write_osd(Limpet__Map__Osd *m, int32_t id, const struct map_osd *osd
     m->has_up_from = osd->up_from != 0;
     m->down_at = osd->down_at;
     m->has_down_at = osd->down_at != 0;
+    m->ended = osd->ended;
+    m->has_ended = osd->ended;
     m->has_auto_out = m->auto_out = osd->auto_out;
     m->bytes_total = osd->bytes_total;
     m->has_bytes_total = osd->bytes_total != 0;

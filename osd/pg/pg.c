@@ -127,6 +127,7 @@ static void check_invariants(const struct pg *pg)
         assert(pg->complete);
     if (!pg_is_primary(pg))
         assert(TAILQ_EMPTY(&pg->fills) && TAILQ_EMPTY(&pg->held) && TAILQ_EMPTY(&pg->queued));
+    assert(pg->serving || TAILQ_EMPTY(&pg->unleased));
 }
 
 void pg_set_state(struct pg *pg, enum pg_state state)
@@ -175,6 +176,7 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
     TAILQ_INIT(&pg->pushes);
     TAILQ_INIT(&pg->held);
     TAILQ_INIT(&pg->queued);
+    TAILQ_INIT(&pg->unleased);
     TAILQ_INIT(&pg->running);
     TAILQ_INIT(&pg->waiting);
     TAILQ_INIT(&pg->staged);
@@ -470,33 +472,12 @@ static enum pg_state part_of(const struct pg *pg)
     return PG_STATE_STRAY;
 }
 
-/* Remembers the primary of the configuration that ends, until another one is known to serve. */
-static void note_former_primary(struct pg *pg)
-{
-    if (!pg->seen || pg->gone || pg->view.primary < 0 || pg->view.primary == pg->world->self)
-        return;
-    struct pg_former former = {.osd = pg->view.primary};
-    for (uint8_t i = 0; i < pg->view.n_members; i++) {
-        if (pg->view.members[i] != former.osd)
-            continue;
-        former.instance = pg->lives[i].instance;
-        former.up_from = pg->lives[i].up_from;
-    }
-    for (uint8_t i = 0; i < pg->n_formers; i++)
-        if (pg->formers[i].osd == former.osd && pg->formers[i].up_from == former.up_from)
-            return;
-    if (pg->n_formers == PG_FORMERS_MAX) {
-        pg->n_formers--;
-        memmove(&pg->formers[0], &pg->formers[1], pg->n_formers * sizeof former);
-    }
-    pg->formers[pg->n_formers++] = former;
-}
-
 /* The set, or a process in it, is another one. */
 static void begin_configuration(struct pg *pg)
 {
     bool was_primary = pg_is_primary(pg);
     stop_working(pg, true);
+    pg_lease_forget(pg);
     pg->lacks_commits = false;
     pg->compare_again = false;
     pg->upstream = pg->bound = NULL;
@@ -558,14 +539,18 @@ void pg_follow_map(struct pg *pg, bool every_step)
     bool same = pg->seen && gone == pg->gone && self_live == pg->self_live &&
                 (gone || same_configuration(pg, &view, lives, every_step));
     if (!same) {
-        note_former_primary(pg);
+        pg_formers_note(pg);
         pg->config_first = view.config;
     }
+    /* The first configuration of all has none before it. */
+    bool unseen = !gone && (pg->seen ? !same && !every_step : view.config != pool->created);
     pg->seen = true;
     pg->gone = gone;
     pg->self_live = self_live;
     pg->view = view;
     memcpy(pg->lives, lives, sizeof lives);
+    if (unseen)
+        pg_formers_unseen(pg);
     if (same)
         continue_configuration(pg);
     else
@@ -779,6 +764,8 @@ static const char *why_waiting(const struct pg *pg)
         return "the copy of the primary is not complete";
     if (pg->state == PG_STATE_PRIMARY_INACTIVE)
         return "too few of its OSDs are up";
+    if (pg_formers_wait(pg))
+        return "an earlier primary may still serve reads";
     if (pg->state == PG_STATE_PRIMARY_ACTIVATING)
         return "making members equal";
     if (pg->state == PG_STATE_PRIMARY_ACTIVE && !pg->view.active)

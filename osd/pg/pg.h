@@ -40,6 +40,13 @@ struct pg_world_ops {
     bool (*may_read)(void *ctx, struct pg_request *request, uint64_t bytes);
     /* To the monitors, once; the pg repeats it. */
     void (*add_member)(void *ctx, struct pg_id pg, uint64_t config, int32_t osd);
+    /*
+     * Until when (env_clock()) we hold a lease of that OSD's process, the one that our map names,
+     * which it granted under no newer map than ours; 0: none.
+     */
+    uint64_t (*lease_until)(void *ctx, int32_t osd);
+    /* Until when the leases are good that we have granted to this process so far. */
+    uint64_t (*granted_until)(void *ctx, int32_t osd, uint64_t instance);
     /* Something that the statistics show is different now. */
     void (*changed)(void *ctx, struct pg *pg);
     /* Somebody knows this map. */
@@ -63,6 +70,11 @@ struct pg_world {
     const struct cluster_map *map; /* The OSD's; replaced when it changes. */
     int32_t self;
     bool full; /* The store is so full that only what frees space is allowed. */
+    /* Others were told that this process ends, and count on it: it begins no reads any more. */
+    bool retired;
+    /* Leases: when this process started (env_clock()), and the longest that any of ours grants. */
+    uint64_t started_ns;
+    uint64_t lease_ns;
     const struct pg_world_ops *ops;
     void *ctx;
     /* Counters for the statistics. */
@@ -70,6 +82,7 @@ struct pg_world {
     uint64_t recovered_objects, recovered_bytes; /* Sent to copies that were filled. */
     struct pg_turns turns;                       /* Of background jobs. */
     /* Private to osd/pg. */
+    uint32_t n_unleased; /* Reads that wait for leases. */
     uint32_t n_objects;
     struct pg_object_list idle_objects; /* Of all groups: least recently used first. */
     uint32_t n_fills;
@@ -145,6 +158,8 @@ bool pg_is_disposable(const struct pg *pg);
  * otherwise changes in between may have gone unseen.
  */
 void pg_follow_map(struct pg *pg, bool every_step);
+/* Leases are better than before, or count now: reads that waited for them look again. */
+void pg_lease_renewed(struct pg *pg);
 /* Twice a second, for what must be repeated. */
 void pg_tick(struct pg *pg);
 /* A client's request for this pg, valid for the world's map. It is answered by request_done(). */

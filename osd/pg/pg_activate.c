@@ -33,6 +33,7 @@ static void forget_names(struct pg_peer *peer)
 void pg_activate_stop(struct pg *pg)
 {
     pg->activation_due = false;
+    env_timer_stop(pg->world->env, &pg->fence_timer);
     for (uint8_t i = 0; i < pg->n_peers; i++) {
         forget_names(&pg->peers[i]);
         pg->peers[i].phase = PEER_IDLE;
@@ -65,8 +66,7 @@ static void recorded(struct pg_step *step)
     struct pg *pg = step->async.pg;
     pg->recording = false;
     pg->recorded = true;
-    if (pg->state == PG_STATE_PRIMARY_ACTIVATING && !pg->activation_due)
-        check_all_equal(pg);
+    pg_activate_check(pg);
 }
 
 /*
@@ -94,12 +94,12 @@ static void check_all_equal(struct pg *pg)
     for (uint8_t i = 0; i < pg->n_peers; i++)
         if (pg->peers[i].phase != PEER_EQUAL)
             return;
-    for (uint8_t i = 0; i < pg->n_formers; i++)
-        if (!pg->formers[i].knows)
-            return;
-    if (!is_recorded(pg))
+    /* Both take their time side by side. */
+    bool over = pg_formers_are_over(pg);
+    if (!is_recorded(pg) || !over)
         return;
     pg->n_formers = 0;
+    pg_lease_forget(pg);
     assert(pg->durable == pg_log_head(&pg->log).sequence);
     pg->compare_again = false;
     pg_set_state(pg, PG_STATE_PRIMARY_ACTIVE);
@@ -112,9 +112,15 @@ static void check_all_equal(struct pg *pg)
     pg_requests_admit(pg);
 }
 
+void pg_activate_check(struct pg *pg)
+{
+    if (pg->state == PG_STATE_PRIMARY_ACTIVATING && !pg->activation_due)
+        check_all_equal(pg);
+}
+
 /* ---- The beginning ---- */
 
-static void send_ask(struct pg *pg, int32_t osd)
+void pg_activate_send_ask(struct pg *pg, int32_t osd)
 {
     Limpet__Wire__PgActivate activate = LIMPET__WIRE__PG_ACTIVATE__INIT;
     activate.pool = pg->id.pool;
@@ -132,33 +138,14 @@ void pg_activate_ask(struct pg *pg, struct pg_peer *peer)
     peer->phase = PEER_ASKED;
     peer->refused = false;
     peer->pushes = 0;
-    send_ask(pg, peer->osd);
-}
-
-/* Members are asked anyway; a process that the map knows to be gone needs no telling. */
-static bool must_be_told(const struct pg *pg, const struct pg_former *former)
-{
-    const struct map_osd *info = map_osd(pg->world->map, former->osd);
-    return info && info->up && info->instance == former->instance &&
-           info->up_from == former->up_from && !pg_is_member(pg, former->osd) &&
-           former->osd != pg->world->self;
-}
-
-static void drop_formers(struct pg *pg)
-{
-    uint8_t n = 0;
-    for (uint8_t i = 0; i < pg->n_formers; i++)
-        if (must_be_told(pg, &pg->formers[i]))
-            pg->formers[n++] = pg->formers[i];
-    pg->n_formers = n;
+    pg_activate_send_ask(pg, peer->osd);
 }
 
 void pg_activate_follow_map(struct pg *pg)
 {
-    if (pg->state != PG_STATE_PRIMARY_ACTIVATING || pg->activation_due || pg->n_formers == 0)
-        return;
-    drop_formers(pg);
-    check_all_equal(pg);
+    /* A former primary that we wait for may be known to have ended now. */
+    if (pg_formers_wait(pg))
+        pg_activate_check(pg);
 }
 
 void pg_activate_peer_reset(struct pg *pg, int32_t osd)
@@ -168,9 +155,8 @@ void pg_activate_peer_reset(struct pg *pg, int32_t osd)
         pg_pushes_cancel(pg, osd);
         pg_activate_ask(pg, peer);
     }
-    for (uint8_t i = 0; i < pg->n_formers && !peer; i++)
-        if (pg->formers[i].osd == osd && !pg->formers[i].knows)
-            send_ask(pg, osd);
+    if (!peer)
+        pg_former_asked_again(pg, osd);
 }
 
 void pg_activate_start(struct pg *pg)
@@ -186,11 +172,7 @@ void pg_activate_start(struct pg *pg)
     list_peers(pg);
     for (uint8_t i = 0; i < pg->n_peers; i++)
         pg_activate_ask(pg, &pg->peers[i]);
-    drop_formers(pg);
-    for (uint8_t i = 0; i < pg->n_formers; i++) {
-        pg->formers[i].knows = false;
-        send_ask(pg, pg->formers[i].osd);
-    }
+    pg_formers_ask(pg);
     check_all_equal(pg);
 }
 
@@ -458,9 +440,7 @@ static void former_answered(struct pg *pg, int32_t from, const Limpet__Wire__PgI
 {
     if (info->epoch < pg->view.config)
         return;
-    for (uint8_t i = 0; i < pg->n_formers; i++)
-        if (pg->formers[i].osd == from)
-            pg->formers[i].knows = true;
+    pg_former_knows(pg, from);
     pg->silent_ticks = 0;
     check_all_equal(pg);
 }

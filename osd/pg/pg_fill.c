@@ -693,6 +693,7 @@ void pg_fill_check_add(struct pg *pg)
         if (!may_ask_to_add(fill))
             continue;
         fill->asked = true;
+        pg_lease_forget(pg);
         fill->silent_ticks = 0;
         pg->world->ops->add_member(pg->world->ctx, pg->id, pg->view.config, fill->osd);
     }

@@ -165,15 +165,14 @@ struct pg_peer {
 
 /*
  * A process that was the primary in an earlier configuration, and may not know that it is no
- * longer: it would still answer reads. Members are told by activation; one that is not in the set
- * any more must be asked, too, before somebody else serves. The map's word that it is down is
- * enough.
+ * longer: it would still answer reads. See pg_lease.c.
  */
 struct pg_former {
     int32_t osd;
     uint64_t instance;
     uint64_t up_from;
-    bool knows; /* Its map is of this configuration. */
+    uint64_t over_ns; /* env_clock(): the leases that we granted it before have run out then. */
+    bool knows;       /* Its map is of this configuration. */
 };
 
 /* ---- A copy that is being filled, seen by the primary ---- */
@@ -248,12 +247,13 @@ TAILQ_HEAD(pg_request_list, pg_request);
 
 enum request_place {
     REQUEST_NOWHERE,
-    REQUEST_HELD,    /* pg->held: the group does not serve, or its window is full. */
-    REQUEST_QUEUED,  /* Waits for its object. */
-    REQUEST_READING, /* pg->running: the store reads for it; `operation` is where it
-                        points back to the request. */
-    REQUEST_WRITING, /* pg->running: `operation` is the pg_write that will answer it. */
-    REQUEST_WAITING, /* pg->waiting: its outcome is known and waits for a commit. */
+    REQUEST_HELD,     /* pg->held: the group does not serve, or its window is full. */
+    REQUEST_QUEUED,   /* Waits for its object. */
+    REQUEST_UNLEASED, /* pg->unleased: it needs leases; `operation` is its object, held. */
+    REQUEST_READING,  /* pg->running: the store reads for it; `operation` is where it
+                         points back to the request. */
+    REQUEST_WRITING,  /* pg->running: `operation` is the pg_write that will answer it. */
+    REQUEST_WAITING,  /* pg->waiting: its outcome is known and waits for a commit. */
 };
 
 struct member_life {
@@ -276,6 +276,13 @@ struct pg {
     struct member_life lives[PG_SIZE_MAX];
     uint8_t n_formers; /* Primaries since one is known to have served; the oldest first. */
     struct pg_former formers[PG_FORMERS_MAX];
+    /*
+     * Others may have been primary, unseen, before this map; their leases have run out at this
+     * time (env_clock()).
+     */
+    uint64_t unseen_epoch;
+    uint64_t unseen_over_ns;
+    struct env_timer fence_timer; /* Looks again when leases of formers have run out. */
     bool range_known;
     uint32_t hash_first, hash_last;
 
@@ -307,10 +314,13 @@ struct pg {
     struct pg_object *objects;
     struct pg_request_list held;
     struct pg_request_list queued;
+    struct pg_request_list unleased;
     struct pg_request_list running;
     struct pg_request_list waiting;
     uint32_t window_bytes;
-    bool serving;   /* Waiters for objects may go. */
+    bool serving; /* Waiters for objects may go. */
+    /* Until then (env_clock()) we hold the leases of all whose consent reads need. */
+    uint64_t lease_until_ns;
     bool admitting; /* Guards against recursion. */
 
     /* As a member or learner. */
@@ -376,6 +386,32 @@ void pg_requests_withdraw(struct pg *pg);
 void pg_requests_refuse(struct pg *pg);
 void pg_requests_answer_waiting(struct pg *pg);
 
+/* ---- pg_lease.c ---- */
+
+/* Whether a read may be executed now. */
+bool pg_lease_holds(struct pg *pg);
+/* One more must consent from now on, or the set is another one. */
+static inline void pg_lease_forget(struct pg *pg)
+{
+    pg->lease_until_ns = 0;
+}
+/* The read waits for leases, in the place of its object's reader (NULL: a listing). */
+void pg_lease_wait(struct pg_request *request, struct pg_object *object);
+/* Leaves that place. */
+void pg_lease_leave(struct pg_request *request);
+
+/* The configuration ends: its primary may go on without knowing. */
+void pg_formers_note(struct pg *pg);
+/* Primaries before the world's map may be unknown to us. */
+void pg_formers_unseen(struct pg *pg);
+/* Asks those that can be asked. */
+void pg_formers_ask(struct pg *pg);
+void pg_former_asked_again(struct pg *pg, int32_t osd);
+void pg_former_knows(struct pg *pg, int32_t osd);
+/* G9. False: pg_activate_check() is called when that changes by time. */
+bool pg_formers_are_over(struct pg *pg);
+bool pg_formers_wait(const struct pg *pg);
+
 /* ---- pg_read.c ---- */
 
 void pg_read_start(struct pg_request *request, struct pg_object *object);
@@ -410,6 +446,10 @@ void pg_durable_advance(struct pg *pg, uint64_t generation, uint64_t sequence);
 void pg_activate_start(struct pg *pg);
 void pg_activate_stop(struct pg *pg);
 void pg_activate_ask(struct pg *pg, struct pg_peer *peer);
+/* PgActivate, first step, to a member or to a former primary. */
+void pg_activate_send_ask(struct pg *pg, int32_t osd);
+/* Something that activation waits for may have come. */
+void pg_activate_check(struct pg *pg);
 void pg_activate_tick(struct pg *pg);
 /* The map is another one of the same configuration. */
 void pg_activate_follow_map(struct pg *pg);

@@ -206,6 +206,10 @@ static bool run_steps(struct pg_read *read, int *error)
 
 void pg_read_start(struct pg_request *request, struct pg_object *object)
 {
+    if (!pg_lease_holds(request->pg)) {
+        pg_lease_wait(request, object);
+        return;
+    }
     if (!object->state.exists) {
         pg_request_fail(request, -ENOENT);
         return;
@@ -363,6 +367,10 @@ static int parse_after(const struct pg_request *request, struct object_id **afte
 void pg_list_start(struct pg_request *request)
 {
     struct object_id *after;
+    if (!pg_lease_holds(request->pg)) {
+        pg_lease_wait(request, NULL);
+        return;
+    }
     int error = parse_after(request, &after);
     struct pg_list *work = error ? NULL : calloc(1, sizeof *work);
     if (!work) {

@@ -13,6 +13,8 @@ static struct pg_request_list *list_of(struct pg *pg, enum request_place place)
         return &pg->held;
     case REQUEST_QUEUED:
         return &pg->queued;
+    case REQUEST_UNLEASED:
+        return &pg->unleased;
     case REQUEST_READING:
     case REQUEST_WRITING:
         return &pg->running;
@@ -47,7 +49,9 @@ static void leave_window(struct pg_request *request)
 static void detach(struct pg_request *request)
 {
     pg_object_leave(&request->waiter);
-    if (request->place == REQUEST_READING)
+    if (request->place == REQUEST_UNLEASED)
+        pg_lease_leave(request);
+    else if (request->place == REQUEST_READING)
         pg_read_disown(request);
     else if (request->place == REQUEST_WRITING)
         ((struct pg_write *)request->operation)->request = NULL;
@@ -160,19 +164,23 @@ void pg_request(struct pg *pg, struct pg_request *request)
 void pg_requests_withdraw(struct pg *pg)
 {
     pg->serving = false;
-    /* Backwards, each to the front: the order in which they came stays. */
-    struct pg_request *request;
-    while ((request = TAILQ_LAST(&pg->queued, pg_request_list))) {
-        detach(request);
-        TAILQ_INSERT_HEAD(&pg->held, request, link);
-        request->place = REQUEST_HELD;
+    /* Backwards, each to the front: the order in which they came to their objects stays. */
+    struct pg_request_list *lists[] = {&pg->queued, &pg->unleased};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        struct pg_request *request;
+        while ((request = TAILQ_LAST(lists[i], pg_request_list))) {
+            detach(request);
+            TAILQ_INSERT_HEAD(&pg->held, request, link);
+            request->place = REQUEST_HELD;
+        }
     }
 }
 
 void pg_requests_refuse(struct pg *pg)
 {
     assert(!pg->serving);
-    struct pg_request_list *lists[] = {&pg->running, &pg->waiting, &pg->queued, &pg->held};
+    struct pg_request_list *lists[] = {&pg->running, &pg->waiting, &pg->unleased, &pg->queued,
+                                       &pg->held};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         struct pg_request *request;
         while ((request = TAILQ_FIRST(lists[i])))

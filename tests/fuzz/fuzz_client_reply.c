@@ -79,6 +79,7 @@ static void close_session(struct env *env, struct net_session *which)
 
 static const struct env_ops ops = {
     .now_ns = now_ns,
+    .clock_ns = now_ns,
     .wall_ns = now_ns,
     .random = random_bytes,
     .timer_arm = timer_arm,

@@ -136,11 +136,28 @@ static void take_fatal(void *ctx, int error, const char *why)
     abort(); /* No message may end an OSD. */
 }
 
+static uint64_t take_lease(void *ctx, int32_t osd)
+{
+    (void)ctx;
+    (void)osd;
+    return UINT64_MAX;
+}
+
+static uint64_t take_granted(void *ctx, int32_t osd, uint64_t instance)
+{
+    (void)ctx;
+    (void)osd;
+    (void)instance;
+    return 0;
+}
+
 static const struct pg_world_ops world_ops = {
     .send = take_send,
     .answer = take_answer,
     .request_done = take_request,
     .add_member = take_add,
+    .lease_until = take_lease,
+    .granted_until = take_granted,
     .changed = take_changed,
     .want_map = take_epoch,
     .fatal = take_fatal,

@@ -415,6 +415,7 @@ static void process_log(struct env *env, int level, const char *line);
 
 static const struct env_ops sim_env_ops = {
     .now_ns = process_now,
+    .clock_ns = process_now,
     .wall_ns = process_wall,
     .random = process_random,
     .timer_arm = process_timer_arm,

@@ -88,6 +88,7 @@ static void log_line(struct env *env, int level, const char *line)
 
 static const struct env_ops ops = {
     .now_ns = now_ns,
+    .clock_ns = now_ns,
     .wall_ns = now_ns,
     .random = random_bytes,
     .timer_arm = timer_arm,

@@ -67,6 +67,7 @@ static void ping(void **state)
     struct wire_ping ping;
     ping.stamp_ns = figure64();
     ping.epoch = figure64();
+    ping.lease_ns = figure64();
     test_golden("wire_ping.hex", &ping, sizeof ping);
 }
 

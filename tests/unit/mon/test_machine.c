@@ -105,7 +105,7 @@ static void do_boot(struct fixture *f, int32_t id, uint64_t instance)
 static void do_down(struct fixture *f, int32_t id)
 {
     begin(f);
-    assert_int_equal(machine_osd_down(f->change, id), 0);
+    assert_int_equal(machine_osd_down(f->change, id, false), 0);
     commit(f);
 }
 
@@ -709,7 +709,7 @@ static void event_osd(struct fixture *f, struct random *r, struct did *did)
     case 3:
     case 4:
         did->touched[id] = did->touched[id] || (known != NULL && known->up);
-        rc = machine_osd_down(f->change, id);
+        rc = machine_osd_down(f->change, id, false);
         break;
     case 5:
         rc = machine_osd_out(f->change, id, below(r, 2) == 0);

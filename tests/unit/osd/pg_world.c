@@ -58,6 +58,7 @@ static void drop_log(struct env *env, int level, const char *line)
 
 static const struct env_ops env_table = {
     .now_ns = now_ns,
+    .clock_ns = now_ns,
     .wall_ns = now_ns,
     .random = take_random,
     .timer_arm = timer_arm,
@@ -180,6 +181,20 @@ void world_settle(struct world *world)
     for (uint32_t steps = 0; world_step(world); steps++)
         if (steps == 1000000)
             fail_msg("it never comes to rest");
+}
+
+void world_settle_for(struct world *world, uint64_t ns)
+{
+    uint64_t until = world->now_ns + ns;
+    for (uint32_t steps = 0;; steps++) {
+        const struct env_timer *timer = timer_heap_first(&world->timers);
+        if (!next_flight(world) && (!timer || timer->deadline_ns > until))
+            break;
+        world_step(world);
+        if (steps == 1000000)
+            fail_msg("it never comes to rest");
+    }
+    world->now_ns = until;
 }
 
 void world_ticks(struct world *world, uint32_t n)
@@ -420,12 +435,27 @@ static void node_fatal(void *ctx, int error, const char *why)
     print_message("osd.%d gives up: %s (%d)\n", node->id, why, error);
 }
 
+static uint64_t node_lease_until(void *ctx, int32_t osd)
+{
+    const struct node *node = ctx;
+    return node->lease_until_ns[osd];
+}
+
+static uint64_t node_granted_until(void *ctx, int32_t osd, uint64_t instance)
+{
+    const struct node *node = ctx;
+    (void)instance;
+    return node->granted_until_ns[osd];
+}
+
 static const struct pg_world_ops node_ops = {
     .send = node_send,
     .answer = node_answer,
     .request_done = node_request_done,
     .may_read = node_may_read,
     .add_member = node_add_member,
+    .lease_until = node_lease_until,
+    .granted_until = node_granted_until,
     .changed = node_changed,
     .want_map = node_want_map,
     .fatal = node_fatal,
@@ -457,6 +487,12 @@ void world_start(struct world *world, int32_t osd)
     node->pgs.store = node->store;
     node->pgs.map = map_create();
     node->pgs.self = osd;
+    node->pgs.started_ns = world->now_ns;
+    node->pgs.lease_ns = world->lease_ns;
+    for (int32_t other = 0; other < WORLD_OSDS; other++) {
+        node->lease_until_ns[other] = UINT64_MAX;
+        node->granted_until_ns[other] = 0;
+    }
     node->pgs.ops = &node_ops;
     node->pgs.ctx = node;
     assert_non_null(node->pgs.map);
@@ -613,6 +649,15 @@ void world_set_osd_only(struct world *world, int32_t osd)
     apply(world, inc);
 }
 
+void world_set_ended(struct world *world, int32_t osd)
+{
+    struct map_increment *inc = change(world);
+    struct map_osd value = *map_osd(world->map, osd);
+    value.ended = true;
+    must(map_increment_set_osd(inc, osd, &value));
+    apply(world, inc);
+}
+
 void world_set_size(struct world *world, uint8_t size)
 {
     struct map_increment *inc = change(world);
@@ -631,6 +676,18 @@ void world_rebase(struct world *world)
     must(map_increment_set_pool(inc, &pool));
     if (map_pg_entry(world->map, world->pg))
         must(map_increment_remove_pg(inc, world->pg));
+    apply(world, inc);
+}
+
+void world_begin_anew(struct world *world)
+{
+    struct map_increment *inc = change(world);
+    struct map_pool pool = *map_pool(world->map, WORLD_POOL);
+    pool.created = pool.config_base = map_increment_epoch(inc);
+    for (int32_t osd = 0; osd < WORLD_OSDS; osd++)
+        put_osd(world, inc, osd, true);
+    must(map_increment_set_pool(inc, &pool));
+    must(map_increment_remove_pg(inc, world->pg));
     apply(world, inc);
 }
 

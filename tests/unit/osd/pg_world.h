@@ -51,6 +51,8 @@ struct node {
     uint32_t n_adds; /* Requests to add a member, and the last one. */
     uint64_t add_config;
     int32_t add_osd;
+    uint64_t lease_until_ns[WORLD_OSDS];   /* By others; for ever unless a test says otherwise. */
+    uint64_t granted_until_ns[WORLD_OSDS]; /* To others; never. */
     bool fatal;
     TAILQ_HEAD(, held_message) held;
 };
@@ -72,6 +74,7 @@ struct world {
     struct cluster_map *map;
     struct pg_id pg;
     uint64_t latency_ns;
+    uint64_t lease_ns; /* What an earlier process may have granted: 0 unless a test says so. */
     uint64_t next_tid;
     uint64_t next_session;
     struct node nodes[WORLD_OSDS];
@@ -96,10 +99,14 @@ void world_set_up(struct world *world, int32_t osd, bool up, int32_t first, int3
 /* An OSD that is in no set goes down, or comes up as another process: no configuration changes. */
 void world_set_down_only(struct world *world, int32_t osd);
 void world_set_osd_only(struct world *world, int32_t osd);
+/* The process of an OSD that is down is known to have ended. */
+void world_set_ended(struct world *world, int32_t osd);
 /* Of the pool: CRUSH wants another number of OSDs. */
 void world_set_size(struct world *world, uint8_t size);
 /* Forgets the entry, as for a clean group: the configuration number becomes the epoch. */
 void world_rebase(struct world *world);
+/* All OSDs come up, and the pool is a new one, whose members are those that CRUSH says. */
+void world_begin_anew(struct world *world);
 void world_remove_pool(struct world *world);
 /* Shows the newest map to a process, or to all. Changes of the map show nothing by themselves. */
 void world_show(struct world *world, int32_t osd);
@@ -116,6 +123,8 @@ void world_start(struct world *world, int32_t osd);
 
 /* Delivers and fires until nothing happens any more. */
 void world_settle(struct world *world);
+/* The same, but no further than so much time from now, which passes. */
+void world_settle_for(struct world *world, uint64_t ns);
 /* One message, or one timer; false when there is nothing. */
 bool world_step(struct world *world);
 /* Moves time by half seconds, with a tick of each group and all that follows. */

@@ -148,6 +148,7 @@ static void drop_log(struct env *env, int level, const char *line)
 
 static const struct env_ops env_table = {
     .now_ns = now_ns,
+    .clock_ns = now_ns,
     .wall_ns = now_ns,
     .random = take_random,
     .timer_arm = timer_arm,

@@ -668,9 +668,10 @@ static void a_former_primary_outside_the_set_is_told_first(void **state)
     world_set_members(&world, 1, -1, -1);
     world_set_members(&world, 1, 2, -1);
     /* OSD 0 is in no set any more and has not heard of it: it would still answer reads. */
+    world.nodes[1].granted_until_ns[0] = world.now_ns + 100 * SEC_NS;
     world_show(&world, 1);
     world_show(&world, 2);
-    world_settle(&world);
+    world_settle_for(&world, 10 * SEC_NS);
     assert_state(0, PG_STATE_PRIMARY_ACTIVE);
     assert_state(1, PG_STATE_PRIMARY_ACTIVATING);
     world_show(&world, 0);
