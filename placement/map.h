@@ -50,7 +50,7 @@ struct map_osd {
      * nothing any more (it said so). Otherwise it may live, and not know that it is down.
      */
     bool ended;
-    bool auto_out;     /* It was marked out for being down too long: comes in again by itself. */
+    bool auto_out; /* It was marked out for being down too long: comes in again by itself. */
     uint64_t bytes_total;
     char host[MAP_HOST_MAX + 1];
 };
