@@ -237,12 +237,19 @@ def store_tests(prefix="", long=False):
     return tests
 
 
+def model_tests(prefix="", long=False):
+    """The configuration protocol under a model checker."""
+    path = os.path.join(REPO, "tests/model/run")
+    return [Test(prefix + "model/config", [sys.executable, "-B", path] + ["--long"] * long,
+                 7200 if long else 1200)]
+
+
 def default_plan(jobs):
     builds = [build_steps("release", jobs), build_steps("fuzz", jobs), build_steps("asan", jobs)]
     tests = unit_tests("release") + lint_tests(jobs) + sim_tests("release", SIM_SEEDS)
     tests += planted_tests("release") + fuzz_tests(FUZZ_SECONDS)
     tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
-    tests += store_tests()
+    tests += store_tests() + model_tests()
     tests += cluster_tests("release", jobs) + cluster_tests("asan", jobs, "asan/", ["files"])
     return builds, tests
 
@@ -258,6 +265,8 @@ CAMPAIGNS = {
                           sim_tests("release", 2000, "long/", first=1001, each=50))),
     "store": ("10,000 simulated power cuts, 1,000 bit flips, 200 kills, 50 real power cuts",
               lambda jobs: ([build_steps("release", jobs)], store_tests("long/", long=True))),
+    "model": ("the model of the configuration protocol with larger bounds",
+              lambda jobs: ([], model_tests("long/", long=True))),
     "fuzz": ("every fuzz target for 10 minutes",
              lambda jobs: ([build_steps("fuzz", jobs)], fuzz_tests(600))),
     "asan": ("the whole suite under ASan and UBSan", lambda jobs: sanitizer_plan("asan", jobs)),
