@@ -6,6 +6,7 @@
 
 #include "common/daemon.h"
 #include "common/env_real.h"
+#include "common/standard_files.h"
 #include "mon/mon.h"
 
 static const struct daemon_program program = {
@@ -188,6 +189,7 @@ static int run_monitor(struct env *env)
 
 int main(int argc, char **argv)
 {
+    standard_files_fill();
     struct env_real_options options;
     struct env *env;
 

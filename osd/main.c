@@ -19,6 +19,7 @@
 #include "common/daemon.h"
 #include "common/env_real.h"
 #include "common/log.h"
+#include "common/standard_files.h"
 #include "osd/osd.h"
 #include "osd/store/store_engine.h"
 #include "osd/store_tool.h"
@@ -385,6 +386,7 @@ static int run(struct process *process)
 
 int main(int argc, char **argv)
 {
+    standard_files_fill();
     static struct process process;
     struct env_real_options options;
     if (store_tool_wanted(argc, argv))

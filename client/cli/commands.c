@@ -100,29 +100,45 @@ static const struct cli_param entity_caps_params[] = {
     {.name = "caps", .type = CLI_TEXT, .optional = true, .many = true, .shown = "SERVICE CAPS"},
     END};
 
-static const struct cli_option rados_options[] = {
-    {.name = "pool",
-     .letter = 'p',
-     .type = CLI_TEXT,
-     .value = "POOL",
-     .complete = CLI_COMPLETE_POOL,
-     .help = "the pool of the objects"},
-    {.name = "namespace",
-     .letter = 'N',
-     .type = CLI_TEXT,
-     .value = "NAME",
-     .help = "the namespace of the objects (default: the one without a name)"},
-    {.name = "block-size",
-     .letter = 'b',
-     .type = CLI_SIZE,
-     .value = "SIZE",
-     .help = "bytes in one request of get (default: 4M)"},
-    {.name = "all", .type = CLI_FLAG, .help = "ls: objects of all namespaces"},
-    {.name = "offset",
-     .type = CLI_SIZE,
-     .value = "BYTES",
-     .help = "put: write into the object from there, instead of replacing it"},
-    END};
+/* What the verbs of rados share. The group has them all, since options may stand before the verb.
+ */
+#define POOL_OPTION                                                                                \
+    {                                                                                              \
+        .name = "pool", .letter = 'p', .type = CLI_TEXT, .value = "POOL",                          \
+        .complete = CLI_COMPLETE_POOL, .help = "the pool of the objects"                           \
+    }
+#define NAMESPACE_OPTION                                                                           \
+    {                                                                                              \
+        .name = "namespace", .letter = 'N', .type = CLI_TEXT, .value = "NAME",                     \
+        .help = "the namespace of the objects (default: the one without a name)"                   \
+    }
+#define BLOCK_SIZE_OPTION                                                                          \
+    {                                                                                              \
+        .name = "block-size", .letter = 'b', .type = CLI_SIZE, .value = "SIZE",                    \
+        .help = "bytes in one request of get (default: 4M); put sends one request"                 \
+    }
+#define OFFSET_OPTION                                                                              \
+    {                                                                                              \
+        .name = "offset", .type = CLI_SIZE, .value = "BYTES",                                      \
+        .help = "put: write into the object from there, instead of replacing it"                   \
+    }
+#define LIST_OPTIONS                                                                               \
+    {.name = "all", .type = CLI_FLAG, .help = "ls: objects of all namespaces"},                    \
+    {                                                                                              \
+        .name = "default", .type = CLI_FLAG,                                                       \
+        .help = "ls: objects of one namespace, although --all is given"                            \
+    }
+#define FORCE_FULL_OPTION                                                                          \
+    {                                                                                              \
+        .name = "force-full", .type = CLI_FLAG,                                                    \
+        .help = "rm: changes nothing, since a full cluster lets objects be removed"                \
+    }
+
+static const struct cli_option rados_options[] = {POOL_OPTION,  NAMESPACE_OPTION, BLOCK_SIZE_OPTION,
+                                                  LIST_OPTIONS, OFFSET_OPTION,    FORCE_FULL_OPTION,
+                                                  END};
+
+static const struct cli_option rados_object_options[] = {POOL_OPTION, NAMESPACE_OPTION, END};
 
 static const struct cli_option watch_option[] = {
     {.name = "watch",
@@ -325,7 +341,7 @@ const struct cli_command cli_commands[] = {
     {.path = "rados", .options = rados_options, .summary = "objects, with the verbs of rados"},
     {.path = "rados put",
      .run = run_rados,
-     .options = rados_options,
+     .options = OPTIONS(POOL_OPTION, NAMESPACE_OPTION, BLOCK_SIZE_OPTION, OFFSET_OPTION),
      .params = object_file_params,
      .summary = "store a file, or standard input ('-'), as an object",
      .details =
@@ -337,7 +353,7 @@ const struct cli_command cli_commands[] = {
                           "tar c dir | limpet rados -p data put dir.tar -")},
     {.path = "rados get",
      .run = run_rados,
-     .options = rados_options,
+     .options = OPTIONS(POOL_OPTION, NAMESPACE_OPTION, BLOCK_SIZE_OPTION),
      .params = object_file_params,
      .summary = "fetch an object into a file, or to standard output ('-')",
      .details = "The file gets its name when it is complete: a failure leaves the file that was "
@@ -346,39 +362,40 @@ const struct cli_command cli_commands[] = {
                           "limpet rados -p data get notes - | less")},
     {.path = "rados append",
      .run = run_rados,
-     .options = rados_options,
+     .options = rados_object_options,
      .params = object_file_params,
      .summary = "add a file, or standard input, to an object's end"},
     {.path = "rados truncate",
      .run = run_rados,
-     .options = rados_options,
+     .options = rados_object_options,
      .summary = "cut an object, or extend it with zeroes",
+     .details = "As with Ceph, an object that does not exist is not made, and that is no error.\n",
      .params = PARAMS({.name = "object", .type = CLI_TEXT, .complete = CLI_COMPLETE_OBJECT},
                       {.name = "size", .type = CLI_SIZE})},
     {.path = "rados rm",
      .run = run_rados,
-     .options = rados_options,
+     .options = OPTIONS(POOL_OPTION, NAMESPACE_OPTION, FORCE_FULL_OPTION),
      .summary = "remove objects",
      .params = PARAMS(
          {.name = "object", .type = CLI_TEXT, .many = true, .complete = CLI_COMPLETE_OBJECT})},
     {.path = "rados stat",
      .run = run_rados,
-     .options = rados_options,
+     .options = rados_object_options,
      .params = object_param,
      .summary = "when an object changed last, and its size"},
     {.path = "rados ls",
      .run = run_rados,
-     .options = rados_options,
+     .options = OPTIONS(POOL_OPTION, NAMESPACE_OPTION, LIST_OPTIONS),
      .summary = "the names of the objects, to standard output or a file",
      .params = PARAMS(
          {.name = "file", .type = CLI_TEXT, .optional = true, .complete = CLI_COMPLETE_FILE})},
     {.path = "rados df",
      .run = run_rados,
-     .options = rados_options,
-     .summary = "objects and space of the pools"},
+     .options = OPTIONS(POOL_OPTION),
+     .summary = "objects and space of the pools, or of one"},
     {.path = "rados lspools",
      .run = run_rados,
-     .options = rados_options,
+     .options = OPTIONS(POOL_OPTION),
      .summary = "the names of the pools"},
 
     {.path = "store", .summary = "the store of an OSD that does not run"},

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "client/cli/cli.h"
+#include "common/standard_files.h"
 
 /* ---- The connection ---- */
 
@@ -93,6 +94,7 @@ void cli_disconnect(struct cli *cli)
 int main(int argc, char **argv)
 {
     static struct cli cli;
+    standard_files_fill();
     char *name = argc > 0 ? basename(argv[0]) : NULL;
     cli.program =
         name != NULL && (strcmp(name, "rados") == 0 || strcmp(name, "ceph") == 0) ? name : "limpet";

@@ -271,6 +271,19 @@ static void check_words(struct cli *cli)
     fail(EINVAL, "an argument is missing; usage: %s", usage);
 }
 
+/* Options may stand before the command's last words, where only its group is known. */
+static void check_options(const struct cli *cli)
+{
+    for (int i = 0; i < cli->n_values; i++) {
+        const struct cli_option *o = cli->values[i].option;
+        size_t len = strlen(o->name);
+        if (!o->config && option_in(cli->command->options, o->name, len, 0) == NULL &&
+            option_in(cli_global_options, o->name, len, 0) == NULL)
+            fail(EINVAL, "'%s' has no option '--%s'; '%s help %s' lists them", cli->command->path,
+                 o->name, cli->program, cli->command->path);
+    }
+}
+
 static void find_command(struct cli *cli)
 {
     int used;
@@ -283,6 +296,7 @@ static void find_command(struct cli *cli)
         unknown_command(cli);
     cli->words += used;
     cli->n_words -= used;
+    check_options(cli);
     check_words(cli);
 }
 

@@ -167,7 +167,7 @@ static void list_entry(struct cli *cli, FILE *out, const struct limpet_list_entr
 
 static int list_objects(struct cli *cli, struct limpet_pool *pool, FILE *out)
 {
-    bool all = cli_has(cli, "all");
+    bool all = cli_has(cli, "all") && !cli_has(cli, "default");
     struct limpet_list *list;
     struct limpet_list_entry entry;
     int rc = limpet_list_open(pool, all, &list);
@@ -225,13 +225,16 @@ static int run_lspools(struct cli *cli)
     return 0;
 }
 
-static json_t *df_pools(const json_t *answer)
+/* All pools, or the one of that name. */
+static json_t *df_pools(const json_t *answer, const char *wanted)
 {
     json_t *out = json_array();
     size_t i;
     const json_t *pool;
     json_array_foreach(json_object_get(answer, "pools"), i, pool)
     {
+        if (wanted != NULL && strcmp(json_text(pool, "name"), wanted) != 0)
+            continue;
         const json_t *stats = json_object_get(pool, "stats");
         json_array_append_new(
             out, json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", json_text(pool, "name"), "id",
@@ -272,7 +275,11 @@ static int run_rados_df(struct cli *cli)
     cli_connect(cli);
     json_t *answer = remote_call(cli, "df", NULL);
     const json_t *stats = json_object_get(answer, "stats");
-    json_t *pools = df_pools(answer);
+    const char *wanted = cli_text(cli, "pool", NULL);
+    json_t *pools = df_pools(answer, wanted);
+    if (wanted != NULL && json_array_size(pools) == 0)
+        fail(ENOENT, "error opening pool %s: %s; 'limpet pool ls' lists the pools", wanted,
+             error_phrase(ENOENT));
     uint64_t objects = 0;
     size_t i;
     const json_t *pool;

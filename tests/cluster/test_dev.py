@@ -60,6 +60,7 @@ def start_again_changes_nothing():
     succeeds(cluster.dev("start"))
     cluster.check_same_processes(pids)
     refuses(cluster.dev("start", "--osds", "5"), "3 OSDs")
+    refuses(cluster.dev("start", "--osd-size", "1G"), cluster.osd_size)
 
 
 @case
@@ -154,7 +155,7 @@ def two_at_once_do_not_mix():
 @case
 def an_interrupted_start_can_be_repeated():
     path = os.path.join(scratch, "interrupted")
-    begun = Cluster(mons=3, osds=3, path=path)
+    begun = Cluster(mons=3, osds=3, osd_size="10G", path=path)
     for delay in (0.05, 0.2, 0.4):
         start = subprocess.Popen([DEV, "start", "--dir", path], stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL, env=dict(os.environ, LIMPET_BUILD=BUILD),

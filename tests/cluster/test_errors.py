@@ -204,6 +204,55 @@ def a_closed_pipe_ends_quietly():
 
 
 @case
+def standard_files_that_are_closed():
+    """What is printed must not end up in whatever was opened next."""
+    def closed(which, *words):
+        line = '"$0" "$@" %s' % which
+        return command(["/bin/bash", "-c", line, os.path.join(BIN, "limpet")] + list(words),
+                       env=cluster.env)
+    fails(closed(">&-", "status"), errno.EBADF, "standard output")
+    fails(closed("<&-", "rados", "-p", "data", "put", "unread", "-"), errno.EBADF, "standard input")
+    fails(cluster.rados("-p", "data", "stat", "unread"), errno.ENOENT)
+    check(closed("2>&-", "rados", "-p", "nowhere", "ls").code == errno.ENOENT, "without stderr")
+    target = os.path.join(scratch, "all-closed")
+    check(closed("<&- >&- 2>&-", "rados", "-p", "data", "get", "there", target).code == 0,
+          "get without standard files")
+    check(read_file(target) == b"something", "get without standard files")
+
+
+@case
+def progress_is_for_terminals():
+    """A line on standard error while a transfer takes long, when somebody looks; else nothing."""
+    path = write_file(os.path.join(scratch, "long"), random_bytes(100 * MIB, "long"))
+    put = succeeds(cluster.rados("-p", "data", "put", "long", path))
+    check(put.out == b"" and put.err == "", "put into no terminal prints: %s" % put)
+    monitor, terminal = os.openpty()
+    # A put that cannot proceed takes long on every machine.
+    for name in ("osd.0", "osd.1", "osd.2"):
+        cluster.kill(name, signal.SIGSTOP)
+    try:
+        put = subprocess.Popen([os.path.join(BIN, "limpet"), "rados", "-p", "data", "put", "long", path],
+                               stdout=terminal, stderr=terminal, env=dict(os.environ, **cluster.env))
+        os.set_blocking(monitor, False)
+        shown = bytearray()
+
+        def line_is_there():
+            try:
+                shown.extend(os.read(monitor, 65536))
+            except BlockingIOError:
+                pass
+            return b"long" in shown and b"100 MiB" in shown
+        wait_until("a progress line", line_is_there, 30)
+    finally:
+        for name in ("osd.0", "osd.1", "osd.2"):
+            cluster.kill(name, signal.SIGCONT)
+    check(put.wait(60) == 0, "put after a pause: %d" % put.returncode)
+    os.close(terminal)
+    os.close(monitor)
+    cluster.wait_healthy()
+
+
+@case
 def some_monitors_down():
     leader = cluster.leader()
     cluster.kill(leader)

@@ -54,6 +54,18 @@ def namespaces():
     check("spaced" not in succeeds(cluster.rados("-p", "data", "ls")).text, "ls of no namespace")
     lines = succeeds(cluster.rados("-p", "data", "ls", "--all")).text.splitlines()
     check("space\tspaced" in lines and "\tname" in lines, "ls --all: %r" % lines)
+    check("spaced" not in succeeds(cluster.rados("-p", "data", "ls", "--all", "--default")).text,
+          "ls --all --default")
+
+
+@case
+def options_of_other_verbs_are_refused():
+    """An option that would change nothing is a mistake, wherever it stands."""
+    fails(cluster.rados("-p", "data", "get", "name", "-", "--offset", "3"), errno.EINVAL, "rados get",
+          "offset")
+    fails(cluster.rados("--offset", "3", "-p", "data", "stat", "name"), errno.EINVAL, "rados stat",
+          "offset")
+    fails(cluster.rados("-p", "data", "stat", "name", "--all"), errno.EINVAL, "rados stat", "all")
 
 
 @case
@@ -75,6 +87,8 @@ def append_and_truncate():
     check(cluster.get("data", "grow") == b"some", "truncate to less")
     succeeds(cluster.rados("-p", "data", "truncate", "grow", "8"))
     check(cluster.get("data", "grow") == b"some\0\0\0\0", "truncate to more")
+    succeeds(cluster.rados("-p", "data", "truncate", "no-such-object", "4"))
+    fails(cluster.rados("-p", "data", "stat", "no-such-object"), errno.ENOENT)
 
 
 @case
@@ -114,13 +128,16 @@ def df_counts_objects():
         check(re.search(r"^%s +" % word, text, re.MULTILINE), "df lacks %s: %r" % (word, text))
     report = json.loads(succeeds(cluster.rados("df", "-f", "json")).text)
     check({pool["name"] for pool in report["pools"]} == {"data", "other"}, "df -f json: %r" % report)
+    report = json.loads(succeeds(cluster.rados("-p", "data", "df", "-f", "json")).text)
+    check([pool["name"] for pool in report["pools"]] == ["data"], "df of one pool: %r" % report)
+    fails(cluster.rados("-p", "nowhere", "df"), errno.ENOENT, "nowhere")
 
 
 @case
 def remove_takes_several():
     for name in ("r1", "r2", "r3"):
         cluster.put("data", name, b"x")
-    succeeds(cluster.rados("-p", "data", "rm", "r1", "r2", "r3"))
+    succeeds(cluster.rados("-p", "data", "rm", "r1", "r2", "r3", "--force-full"))
     listed = succeeds(cluster.rados("-p", "data", "ls")).text.splitlines()
     check(not {"r1", "r2", "r3"} & set(listed), "still there: %r" % listed)
 
