@@ -29,7 +29,7 @@
 #define TREE_GENERATE(name, type, field, compare)                                                  \
     RB_GENERATE_INTERNAL(name, type, field, compare, __attribute__((unused)) static)
 
-enum { CHUNK_BYTES = 65536, CHUNKS_MAX = OBJECT_SIZE_MAX / CHUNK_BYTES };
+enum { CHUNK_BYTES = 4096, CHUNKS_MAX = OBJECT_SIZE_MAX / CHUNK_BYTES };
 
 /* An attribute of an object or a pair of a placement group. */
 struct pair {

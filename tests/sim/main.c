@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,7 +20,12 @@
 #include "tests/sim/planted.h"
 #include "tests/sim/run.h"
 
-enum { JOBS_MAX = 256 };
+enum { JOBS_MAX = 256, PROGRESS_S = 10 };
+
+struct totals {
+    uint64_t virtual_ns;
+    double real_s;
+};
 
 struct program {
     struct run_options run;
@@ -28,6 +35,8 @@ struct program {
     uint32_t jobs;
     bool twice;
     bool keep_going;
+    bool brief;
+    struct totals *totals; /* Of each job, in memory that they share with this process. */
     enum planted_bug planted;
 };
 
@@ -37,6 +46,7 @@ static const char usage[] =
     "  --seeds A-B      run many; stops at the first that fails\n"
     "  --keep-going     ... or runs them all\n"
     "  --jobs J         so many at the same time\n"
+    "  --brief          no line for a seed that passes; progress on stderr\n"
     "  --scenario F     a file, or the name of one of tests/sim/scenarios (default mixed)\n"
     "  --list           what can be said in a scenario: workloads, faults, checks\n"
     "  --seconds S      virtual time of work with faults, instead of the scenario's\n"
@@ -111,6 +121,7 @@ enum option_number {
     OPTION_SEED = 256,
     OPTION_SEEDS,
     OPTION_KEEP_GOING,
+    OPTION_BRIEF,
     OPTION_JOBS,
     OPTION_SECONDS,
     OPTION_TWICE,
@@ -140,6 +151,9 @@ static void apply_option(struct program *p, int option)
         break;
     case OPTION_KEEP_GOING:
         p->keep_going = true;
+        break;
+    case OPTION_BRIEF:
+        p->brief = true;
         break;
     case OPTION_JOBS:
         p->jobs = count(optarg, "--jobs", JOBS_MAX);
@@ -202,6 +216,7 @@ static void parse(struct program *p, int argc, char **argv)
         {"seed", required_argument, NULL, OPTION_SEED},
         {"seeds", required_argument, NULL, OPTION_SEEDS},
         {"keep-going", no_argument, NULL, OPTION_KEEP_GOING},
+        {"brief", no_argument, NULL, OPTION_BRIEF},
         {"jobs", required_argument, NULL, OPTION_JOBS},
         {"seconds", required_argument, NULL, OPTION_SECONDS},
         {"twice", no_argument, NULL, OPTION_TWICE},
@@ -264,8 +279,27 @@ static void print_repeat(const struct program *p, uint64_t seed)
     printf(" --trace\n");
 }
 
+static void print_result(const struct program *p, uint64_t seed, const struct run_result *result,
+                         double took)
+{
+    double virtual = (double)result->virtual_ns / 1e9;
+    if (!p->brief || result->failed)
+        printf("seed %" PRIu64 " %s ops=%u unknown=%u faults=%u epoch=%" PRIu64
+               " longest=%.1fs settled=%.1fs events=%" PRIu64 " hash=%016" PRIx64
+               " virtual=%.0fs real=%.2fs (%.0fx)\n",
+               seed, result->failed ? "FAILED" : "ok", result->operations, result->unknown,
+               result->faults, result->epoch, (double)result->longest_ns / 1e9,
+               (double)result->settle_ns / 1e9, result->events, result->hash, virtual, took,
+               virtual / took);
+    if (result->failed) {
+        printf("  %s\n", result->why);
+        print_repeat(p, seed);
+    }
+    fflush(stdout);
+}
+
 /* Runs a seed and prints its line. */
-static bool run_one(const struct program *p, uint64_t seed)
+static bool run_one(const struct program *p, uint64_t seed, struct totals *totals)
 {
     struct run_options options = p->run;
     struct run_result result;
@@ -274,6 +308,8 @@ static bool run_one(const struct program *p, uint64_t seed)
     double before = seconds_now();
     run_seed(&options, &result);
     double took = seconds_now() - before;
+    totals->virtual_ns += result.virtual_ns;
+    totals->real_s += took;
     if (p->twice && !result.failed) {
         struct run_result again;
         run_seed(&options, &again);
@@ -284,18 +320,7 @@ static bool run_one(const struct program *p, uint64_t seed)
                      again.hash, again.events);
         }
     }
-    double virtual = (double)result.virtual_ns / 1e9;
-    printf("seed %" PRIu64 " %s ops=%u unknown=%u faults=%u epoch=%" PRIu64
-           " longest=%.1fs settled=%.1fs events=%" PRIu64 " hash=%016" PRIx64
-           " virtual=%.0fs real=%.2fs (%.0fx)\n",
-           seed, result.failed ? "FAILED" : "ok", result.operations, result.unknown, result.faults,
-           result.epoch, (double)result.longest_ns / 1e9, (double)result.settle_ns / 1e9,
-           result.events, result.hash, virtual, took, virtual / took);
-    if (result.failed) {
-        printf("  %s\n", result.why);
-        print_repeat(p, seed);
-    }
-    fflush(stdout);
+    print_result(p, seed, &result, took);
     return !result.failed;
 }
 
@@ -304,7 +329,7 @@ struct job {
     uint64_t seed;
 };
 
-static void start_job(const struct program *p, struct job *job, uint64_t seed)
+static void start_job(const struct program *p, uint32_t i, struct job *job, uint64_t seed)
 {
     fflush(stdout);
     pid_t pid = fork();
@@ -313,7 +338,7 @@ static void start_job(const struct program *p, struct job *job, uint64_t seed)
         exit(EAGAIN);
     }
     if (pid == 0)
-        exit(run_one(p, seed) ? 0 : 1);
+        exit(run_one(p, seed, &p->totals[i]) ? 0 : 1);
     *job = (struct job){.pid = pid, .seed = seed};
 }
 
@@ -337,39 +362,91 @@ static bool end_job(const struct program *p, struct job *jobs)
     return true;
 }
 
-/* Returns the number of seeds that failed. */
-static uint64_t run_many(const struct program *p)
+struct campaign {
+    uint64_t next, passed, failed;
+    uint32_t running;
+    double begun, told;
+    struct job jobs[JOBS_MAX];
+};
+
+static void print_progress(const struct program *p, struct campaign *c)
 {
-    struct job jobs[JOBS_MAX] = {{0}};
-    uint64_t next = p->first, failed = 0, passed = 0;
-    uint32_t running = 0;
-    double before = seconds_now();
-    while (running > 0 || (next <= p->last && (failed == 0 || p->keep_going))) {
-        bool more = next <= p->last && (failed == 0 || p->keep_going);
-        if (more && running < p->jobs) {
+    double now = seconds_now();
+    uint64_t done = c->passed + c->failed, all = p->last - p->first + 1;
+    if (!p->brief || done == 0 || now < c->told + PROGRESS_S)
+        return;
+    c->told = now;
+    fprintf(stderr, "%" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed, %.0f s left\n", done,
+            all, c->failed, (now - c->begun) / (double)done * (double)(all - done));
+}
+
+static void print_totals(const struct program *p, const struct campaign *c)
+{
+    struct totals sum = {0};
+    for (uint32_t i = 0; i < p->jobs; i++) {
+        sum.virtual_ns += p->totals[i].virtual_ns;
+        sum.real_s += p->totals[i].real_s;
+    }
+    double virtual = (double)sum.virtual_ns / 1e9;
+    printf("virtual %.0f s, %.0f times faster than real time on each of %u processors\n", virtual,
+           sum.real_s > 0 ? virtual / sum.real_s : 0, p->jobs);
+    printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", c->passed, c->failed,
+           seconds_now() - c->begun);
+}
+
+/* Returns the number of seeds that failed. */
+static uint64_t run_many(struct program *p)
+{
+    struct campaign *c = calloc(1, sizeof *c);
+    p->totals = mmap(NULL, p->jobs * sizeof *p->totals, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (!c || p->totals == MAP_FAILED) {
+        perror("limpet-sim");
+        exit(ENOMEM);
+    }
+    c->next = p->first;
+    c->begun = c->told = seconds_now();
+    for (;;) {
+        bool more = c->next <= p->last && (c->failed == 0 || p->keep_going);
+        if (!more && c->running == 0)
+            break;
+        if (more && c->running < p->jobs) {
             uint32_t i = 0;
-            while (jobs[i].pid != 0)
+            while (c->jobs[i].pid != 0)
                 i++;
-            start_job(p, &jobs[i], next++);
-            running++;
+            start_job(p, i, &c->jobs[i], c->next++);
+            c->running++;
             continue;
         }
-        if (end_job(p, jobs))
-            passed++;
+        if (end_job(p, c->jobs))
+            c->passed++;
         else
-            failed++;
-        running--;
+            c->failed++;
+        c->running--;
+        print_progress(p, c);
     }
-    printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", passed, failed,
-           seconds_now() - before);
+    print_totals(p, c);
+    uint64_t failed = c->failed;
+    free(c);
     return failed;
+}
+
+/* Memory that a run frees is for the next one: giving it back and forth costs a fifth of the time.
+ */
+static void keep_memory(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    (void)mallopt(M_TOP_PAD, 16 << 20);
 }
 
 int main(int argc, char **argv)
 {
+    keep_memory();
     struct program p = {.scenario_name = "mixed", .first = 1, .last = 1, .jobs = 1};
     parse(&p, argc, argv);
-    bool ok = p.first == p.last && !p.planted ? run_one(&p, p.first) : run_many(&p) == 0;
+    struct totals totals = {0};
+    bool ok = p.first == p.last && !p.planted ? run_one(&p, p.first, &totals) : run_many(&p) == 0;
     if (p.planted) {
         printf("planted bug %s: %s\n", planted_name(p.planted), ok ? "NOT FOUND" : "found");
         return ok ? 1 : 0;
