@@ -24,7 +24,7 @@ enum { JOBS_MAX = 256, PROGRESS_S = 10 };
 
 struct totals {
     uint64_t virtual_ns;
-    double real_s;
+    double processor_s;
 };
 
 struct program {
@@ -250,11 +250,22 @@ static void parse(struct program *p, int argc, char **argv)
 
 /* ---- Running ---- */
 
-static double seconds_now(void)
+static double clock_seconds(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static double seconds_now(void)
+{
+    return clock_seconds(CLOCK_MONOTONIC);
+}
+
+/* How fast the simulation is does not depend on what else the machine does. */
+static double processor_seconds(void)
+{
+    return clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /* What to type to see it again. */
@@ -286,7 +297,7 @@ static void print_result(const struct program *p, uint64_t seed, const struct ru
     if (!p->brief || result->failed)
         printf("seed %" PRIu64 " %s ops=%u unknown=%u faults=%u epoch=%" PRIu64
                " longest=%.1fs settled=%.1fs events=%" PRIu64 " hash=%016" PRIx64
-               " virtual=%.0fs real=%.2fs (%.0fx)\n",
+               " virtual=%.0fs cpu=%.2fs (%.0fx)\n",
                seed, result->failed ? "FAILED" : "ok", result->operations, result->unknown,
                result->faults, result->epoch, (double)result->longest_ns / 1e9,
                (double)result->settle_ns / 1e9, result->events, result->hash, virtual, took,
@@ -305,11 +316,11 @@ static bool run_one(const struct program *p, uint64_t seed, struct totals *total
     struct run_result result;
     options.seed = seed;
     planted_bug = p->planted;
-    double before = seconds_now();
+    double before = processor_seconds();
     run_seed(&options, &result);
-    double took = seconds_now() - before;
+    double took = processor_seconds() - before;
     totals->virtual_ns += result.virtual_ns;
-    totals->real_s += took;
+    totals->processor_s += took;
     if (p->twice && !result.failed) {
         struct run_result again;
         run_seed(&options, &again);
@@ -385,11 +396,11 @@ static void print_totals(const struct program *p, const struct campaign *c)
     struct totals sum = {0};
     for (uint32_t i = 0; i < p->jobs; i++) {
         sum.virtual_ns += p->totals[i].virtual_ns;
-        sum.real_s += p->totals[i].real_s;
+        sum.processor_s += p->totals[i].processor_s;
     }
     double virtual = (double)sum.virtual_ns / 1e9;
-    printf("virtual %.0f s, %.0f times faster than real time on each of %u processors\n", virtual,
-           sum.real_s > 0 ? virtual / sum.real_s : 0, p->jobs);
+    printf("virtual %.0f s, %.0f times faster than real time on a processor\n", virtual,
+           sum.processor_s > 0 ? virtual / sum.processor_s : 0);
     printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", c->passed, c->failed,
            seconds_now() - c->begun);
 }
