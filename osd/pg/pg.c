@@ -170,6 +170,7 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
     pg->complete = true;
     pg->persisted = in_store;
     pg_log_init(&pg->log);
+    pg_dirty_init(&pg->dirty, &world->dirty_bytes);
     TAILQ_INIT(&pg->asyncs);
     TAILQ_INIT(&pg->writes);
     TAILQ_INIT(&pg->fills);
@@ -217,6 +218,7 @@ void pg_destroy(struct pg *pg)
         async->drop(async);
     }
     pg_log_fini(&pg->log);
+    pg_dirty_stop(&pg->dirty);
     free(pg);
 }
 
@@ -388,6 +390,7 @@ void pg_put_state(struct pg *pg, struct store_txn *txn)
         .base = pg->log.base,
         .objects = pg->log.base_objects,
         .bytes = pg->log.base_bytes,
+        .fill_from = pg->complete ? (struct wire_version){0} : pg->fill_from,
     };
     txn_pg_set(txn, pg->id, &key, sizeof key, &state, sizeof state);
     pg->persisted = true;
@@ -525,6 +528,7 @@ void pg_follow_map(struct pg *pg, bool every_step)
     struct pg_view view;
     struct member_life lives[PG_SIZE_MAX];
     const struct map_pool *pool = map_pool(pg->world->map, pg->id.pool);
+    bool first_map = !pg->seen;
     bool gone = !pool || map_pg_view(pg->world->map, pg->id, &view) != 0;
     bool self_live = self_is_live(pg->world);
     if (gone) {
@@ -551,6 +555,7 @@ void pg_follow_map(struct pg *pg, bool every_step)
     memcpy(pg->lives, lives, sizeof lives);
     if (unseen)
         pg_formers_unseen(pg);
+    pg_dirty_follow(pg, first_map);
     if (same)
         continue_configuration(pg);
     else

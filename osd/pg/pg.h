@@ -85,6 +85,7 @@ struct pg_world {
     uint32_t n_unleased; /* Reads that wait for leases. */
     uint32_t n_objects;
     struct pg_object_list idle_objects; /* Of all groups: least recently used first. */
+    size_t dirty_bytes;                 /* Of what absent members lack. */
     uint32_t n_fills;
     struct pg_fill_list waiting_fills;
     struct pg_read_list waiting_reads; /* For may_read(): oldest first. */

@@ -263,7 +263,7 @@ static bool fits_message(const struct pg *pg, uint64_t common)
 }
 
 /* What the member said about its log is well-formed. */
-static int check_info(const struct pg *pg, const Limpet__Wire__PgInfo *info)
+int pg_info_check(const struct pg *pg, const Limpet__Wire__PgInfo *info)
 {
     uint64_t after = info->tail->sequence;
     if (info->n_entries > 0) {
@@ -403,7 +403,7 @@ static void refuse_to_serve(struct pg *pg, const struct pg_peer *peer,
 
 static void member_answered(struct pg *pg, struct pg_peer *peer, const Limpet__Wire__PgInfo *info)
 {
-    int error = check_info(pg, info);
+    int error = pg_info_check(pg, info);
     if (error) {
         log_error(pg->world->env, "member's log is malformed", "pg=%s osd=%d", pg_text(pg),
                   peer->osd);

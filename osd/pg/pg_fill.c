@@ -91,25 +91,65 @@ static struct fill_object *pending_find(struct pg_fill *fill, const uint8_t *byt
     return object;
 }
 
-static void pending_add(struct pg_fill *fill, const uint8_t *bytes, uint16_t len)
+static struct fill_object *pending_add(struct pg_fill *fill, const uint8_t *bytes, uint16_t len,
+                                       uint64_t size)
 {
-    if (pending_find(fill, bytes, len))
-        return;
-    struct fill_object *object =
-        HASH_COUNT(fill->pending) < PG_DIRTY_MAX ? calloc(1, sizeof *object + len) : NULL;
+    struct fill_object *object = pending_find(fill, bytes, len);
+    if (object)
+        return object;
+    object = HASH_COUNT(fill->pending) < PG_DIRTY_MAX ? calloc(1, sizeof *object + len) : NULL;
     if (!object) {
         fill->spoiled = true;
-        return;
+        return NULL;
     }
     object->len = len;
+    object->size = size;
+    fill->pending_bytes += size;
     memcpy(object->bytes, bytes, len);
     HASH_ADD(hh, fill->pending, bytes, len, object);
+    TAILQ_INSERT_TAIL(&fill->to_push, object, link);
+    return object;
 }
 
 static void pending_remove(struct pg_fill *fill, struct fill_object *object)
 {
+    if (!object->started)
+        TAILQ_REMOVE(&fill->to_push, object, link);
+    assert(fill->pending_bytes >= object->size);
+    fill->pending_bytes -= object->size;
     HASH_DEL(fill->pending, object);
     free(object);
+}
+
+/* A client wants it: it goes before the others. */
+static void pending_hurry(struct pg_fill *fill, struct fill_object *object)
+{
+    struct pg_push *push;
+    if (fill->phase != FILL_PUSHING)
+        return;
+    if (!object->started) {
+        TAILQ_REMOVE(&fill->to_push, object, link);
+        TAILQ_INSERT_HEAD(&fill->to_push, object, link);
+        object->urgent = true;
+        return;
+    }
+    TAILQ_FOREACH(push, &fill->pg->pushes, link)
+    {
+        if (push->osd == fill->osd && push->len == object->len &&
+            memcmp(push->bytes, object->bytes, object->len) == 0)
+            pg_turn_hurry(&fill->pg->world->turns, &push->turn);
+    }
+}
+
+void pg_fill_wanted(struct pg *pg, const uint8_t *bytes, uint16_t len)
+{
+    struct pg_fill *fill;
+    TAILQ_FOREACH(fill, &pg->fills, link)
+    {
+        struct fill_object *object = pending_find(fill, bytes, len);
+        if (object)
+            pending_hurry(fill, object);
+    }
 }
 
 static bool is_after(const struct object_id *id, const struct object_id *limit)
@@ -130,6 +170,8 @@ enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
     case FILL_QUEUED:
     case FILL_BACKING_OFF:
         return FILL_WRITE_NONE;
+    case FILL_ASKING:
+        return FILL_WRITE_NONE;
     case FILL_STARTING:
         return fill->attached ? FILL_WRITE_LOG_ONLY : FILL_WRITE_NONE;
     case FILL_LISTING:
@@ -137,12 +179,12 @@ enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
         if (!is_after(id, fill->done_upto))
             return FILL_WRITE_WHOLE;
         if (fill->phase == FILL_LISTING || !is_beyond_batch(fill, id))
-            pending_add(fill, bytes, len);
+            (void)pending_add(fill, bytes, len, 0);
         return FILL_WRITE_LOG_ONLY;
     case FILL_PUSHING:
-        if (is_beyond_batch(fill, id) || pending_find(fill, bytes, len))
+        if (is_beyond_batch(fill, id))
             return FILL_WRITE_LOG_ONLY;
-        return FILL_WRITE_WHOLE;
+        return pending_find(fill, bytes, len) ? FILL_WRITE_LOG_ONLY : FILL_WRITE_WHOLE;
     case FILL_FINISHING:
     case FILL_ADDING:
         break;
@@ -182,6 +224,9 @@ static void fill_halt(struct pg_fill *fill)
     fill->done_upto = NULL;
     fill->attached = false;
     fill->spoiled = false;
+    fill->by_log = false;
+    fill->full = false;
+    fill->compared = fill->differing = 0;
 }
 
 static void fill_destroy(struct pg_fill *fill)
@@ -198,6 +243,7 @@ static void fill_back_off(struct pg_fill *fill, const char *why)
     log_info(fill->pg->world->env, "filling begins again", "pg=%s osd=%d why=\"%s\"",
              pg_text(fill->pg), fill->osd, why);
     fill->phase = FILL_BACKING_OFF;
+    fill->silent_ticks = 0;
     fill_halt(fill);
     fill_rest(fill);
 }
@@ -213,6 +259,7 @@ static struct pg_fill *fill_create(struct pg *pg, int32_t osd, bool member)
     fill->member = member;
     fill->instance = info->instance;
     fill->up_from = info->up_from;
+    TAILQ_INIT(&fill->to_push);
     TAILQ_INSERT_TAIL(&pg->fills, fill, link);
     fill_run(fill);
     return fill;
@@ -306,6 +353,7 @@ static void send_log(struct pg_fill *fill)
     struct pg *pg = fill->pg;
     Limpet__Wire__PgActivate activate;
     Limpet__Wire__Version cut = LIMPET__WIRE__VERSION__INIT;
+    Limpet__Wire__Version from = LIMPET__WIRE__VERSION__INIT;
     struct wire_version after;
     if (!pg_log_version(&pg->log, fill->chunk, &after)) {
         fill_back_off(fill, "the log was trimmed");
@@ -324,6 +372,13 @@ static void send_log(struct pg_fill *fill)
     init_activate(fill, &activate);
     cut.config = after.config;
     cut.sequence = after.sequence;
+    if (fill->by_log) {
+        from.config = fill->from.config;
+        from.sequence = fill->from.sequence;
+        activate.fill_from = &from;
+        activate.has_resumable = true;
+        activate.resumable = fill->resumable;
+    }
     activate.has_start_fill = true;
     activate.start_fill = true;
     activate.cut_after = &cut;
@@ -335,15 +390,61 @@ static void send_log(struct pg_fill *fill)
     free(entries);
 }
 
+static void fill_start(struct pg_fill *fill)
+{
+    fill->phase = FILL_STARTING;
+    fill->chunk = fill->pg->log.base.sequence;
+    send_log(fill);
+}
+
+/* What it has decides whether it must be compared with ours. */
+static void ask(struct pg_fill *fill)
+{
+    Limpet__Wire__PgActivate activate;
+    fill->phase = FILL_ASKING;
+    init_activate(fill, &activate);
+    activate.has_tell = true;
+    activate.tell = true;
+    pg_send_proto(fill->pg, fill->osd, MSG_PG_ACTIVATE, &activate.base);
+}
+
+/* Objects that its own entries name are in a state that only it knows. */
+static void note_its_own(struct pg_fill *fill, const Limpet__Wire__PgInfo *info, uint64_t common)
+{
+    for (size_t i = 0; i < info->n_entries; i++) {
+        const uint8_t *entry = info->entries[i].data;
+        struct pg_entry_layout head;
+        memcpy(&head, entry, sizeof head);
+        if (head.version.sequence <= common || head.kind == PG_ENTRY_FAILED)
+            continue;
+        struct fill_object *object = pending_add(fill, entry + sizeof head, head.object_len, 0);
+        if (object && !planted(PLANTED_PATCH_DIVERGED))
+            object->whole = true;
+    }
+}
+
+static void told(struct pg_fill *fill, const Limpet__Wire__PgInfo *info)
+{
+    uint64_t common;
+    fill->by_log = pg_catchup_from(fill->pg, info, &fill->from, &common);
+    if (fill->by_log) {
+        fill->resumable = info->head->sequence == common;
+        note_its_own(fill, info, common);
+    }
+    log_info(fill->pg->world->env, "filling", "pg=%s osd=%d by=%s from=%" PRIu64, pg_text(fill->pg),
+             fill->osd, fill->by_log ? "log" : "comparison",
+             fill->by_log ? fill->from.sequence : 0);
+    fill_start(fill);
+}
+
 static void fill_begin(struct pg_fill *fill)
 {
     struct pg *pg = fill->pg;
-    fill->phase = FILL_STARTING;
     fill->silent_ticks = 0;
     fill->attempt = ++pg->fill_attempt;
     fill->attached = false;
+    fill->full = false;
     fill->acked = 0;
-    fill->chunk = pg->log.base.sequence;
     fill->asked = false;
     fill->refused = false;
     if (planted(PLANTED_ADD_UNFILLED) && !fill->member) {
@@ -353,7 +454,10 @@ static void fill_begin(struct pg_fill *fill)
         pg_fill_check_add(pg);
         return;
     }
-    send_log(fill);
+    if (fill->member)
+        fill_start(fill);
+    else
+        ask(fill);
 }
 
 /* ---- Listing ---- */
@@ -395,7 +499,7 @@ static void note_writes_under_way(struct pg_fill *fill)
     TAILQ_FOREACH(write, &fill->pg->writes, link)
     {
         if (is_after(&write->object->id, fill->done_upto))
-            pending_add(fill, write->object->bytes, write->object->len);
+            (void)pending_add(fill, write->object->bytes, write->object->len, 0);
     }
 }
 
@@ -445,6 +549,7 @@ static int take_batch(struct pg_fill *fill, const struct store_list *list)
         if (!name)
             return -ENOMEM;
         name->len = (uint16_t)e.len;
+        name->size = list->entries[taken].size;
         memcpy(name->bytes, memory, e.len);
         fill->batch[fill->n_batch++] = name;
         bytes += e.len + 64;
@@ -571,47 +676,68 @@ static void push_sent(struct pg_push *push)
 
 static void push_next(struct pg_fill *fill);
 
+/* Its copy is not what the changes build upon. */
+static bool push_whole(struct pg_fill *fill, const struct pg_push *push, int error)
+{
+    struct fill_object *object = pending_find(fill, push->bytes, push->len);
+    if (!object || error != -ESTALE || !push->partial)
+        return false;
+    object->started = false;
+    object->whole = true;
+    TAILQ_INSERT_HEAD(&fill->to_push, object, link);
+    return true;
+}
+
 static void push_done(struct pg_push *push, int error)
 {
-    struct pg_fill *fill = pg_fill_find(push->pg, push->osd);
+    struct pg *pg = push->pg;
+    struct pg_fill *fill = pg_fill_find(pg, push->osd);
     assert(fill && fill->phase == FILL_PUSHING && fill->pushes > 0);
     fill->pushes--;
     fill->silent_ticks = 0;
-    fill->pg->silent_ticks = 0;
-    if (error) {
+    pg->silent_ticks = 0;
+    pg->recovered_bytes += push->sent_bytes;
+    pg->world->recovered_bytes += push->sent_bytes;
+    if (error && !push_whole(fill, push, error)) {
         fill_back_off(fill, error_text(error));
+        fill->full = error == -ENOSPC;
         return;
     }
+    pg->recovered_objects += !error;
+    pg->world->recovered_objects += !error;
     push_next(fill);
 }
 
-static struct fill_object *next_to_push(struct pg_fill *fill)
+static bool push_create(struct pg_fill *fill, struct fill_object *object)
 {
-    struct fill_object *object, *next;
-    HASH_ITER(hh, fill->pending, object, next)
-    {
-        if (!object->started)
-            return object;
-    }
-    return NULL;
+    struct pg_push *push = pg_push_create(fill->pg, fill->osd, object->bytes, object->len);
+    if (!push)
+        return false;
+    TAILQ_REMOVE(&fill->to_push, object, link);
+    object->started = true;
+    push->done = push_done;
+    push->sent = push_sent;
+    if (fill->by_log && !object->whole)
+        push->base = fill->from;
+    bool known = object->size > 0 && object->size < PG_PUSH_PIECE;
+    push->turn.bytes = (known ? (uint32_t)object->size : PG_PUSH_PIECE) + PG_BLOCK;
+    push->urgent = object->urgent;
+    fill->pushes++;
+    pg_push_start(push, !fill->member);
+    return true;
 }
 
 static void push_next(struct pg_fill *fill)
 {
     struct fill_object *object;
     uint64_t attempt = fill->attempt;
-    while (fill->phase == FILL_PUSHING && fill->attempt == attempt &&
-           fill->pushes < PG_PUSHES_MAX && (object = next_to_push(fill))) {
-        struct pg_push *push = pg_push_create(fill->pg, fill->osd, object->bytes, object->len);
-        if (!push) {
+    uint32_t most = fill->member ? PG_PUSHES_MAX : PG_FILL_PUSHES;
+    while (fill->phase == FILL_PUSHING && fill->attempt == attempt && fill->pushes < most &&
+           (object = TAILQ_FIRST(&fill->to_push))) {
+        if (!push_create(fill, object)) {
             fill_back_off(fill, "no memory");
             return;
         }
-        object->started = true;
-        push->done = push_done;
-        push->sent = push_sent;
-        fill->pushes++;
-        pg_push_start(push, !fill->member);
     }
     if (fill->phase == FILL_PUSHING && fill->pushes == 0 && HASH_COUNT(fill->pending) == 0)
         batch_done(fill);
@@ -630,12 +756,42 @@ void pg_fill_scan_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgScanR
             return;
         }
         const struct pg_name *name = fill->batch[reply->missing[i]];
-        pending_add(fill, name->bytes, name->len);
+        (void)pending_add(fill, name->bytes, name->len, name->size);
     }
     if (reply->result || fill->spoiled) {
         fill_back_off(fill, reply->result ? error_text(reply->result) : "too many writes");
         return;
     }
+    fill->compared += fill->n_batch;
+    fill->differing += HASH_COUNT(fill->pending);
+    fill->phase = FILL_PUSHING;
+    push_next(fill);
+}
+
+/*
+ * By log, all that it lacks is one batch: what was noted since the entry at which it was whole, and
+ * what entries of its own name.
+ */
+static void push_noted(struct pg_fill *fill)
+{
+    const struct pg_dirty *dirty = &fill->pg->dirty;
+    const struct pg_dirty_object *object;
+    if (!pg_dirty_reaches(dirty, fill->from) || fill->spoiled) {
+        /* Too much was written meanwhile to note it. */
+        batch_clear(fill);
+        fill->spoiled = fill->by_log = false;
+        list_batch(fill);
+        return;
+    }
+    for (object = dirty->objects; object; object = object->hh.next) {
+        if (object->last > fill->from.sequence)
+            (void)pending_add(fill, object->bytes, object->len, pg_dirty_bytes(object));
+    }
+    if (fill->spoiled) {
+        fill_back_off(fill, "too many objects");
+        return;
+    }
+    fill->batch_ends = true;
     fill->phase = FILL_PUSHING;
     push_next(fill);
 }
@@ -703,16 +859,21 @@ void pg_fill_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info)
 {
     struct pg_fill *fill = pg_fill_find(pg, from);
     if (!fill || info->attempt != fill->attempt ||
-        (fill->phase != FILL_STARTING && fill->phase != FILL_FINISHING))
+        (fill->phase != FILL_ASKING && fill->phase != FILL_STARTING &&
+         fill->phase != FILL_FINISHING))
         return;
     fill->silent_ticks = 0;
     pg->silent_ticks = 0;
     if (info->result) {
         fill_back_off(fill, error_text(info->result));
+    } else if (fill->phase == FILL_ASKING && info->answers == 5) {
+        told(fill, info);
     } else if (fill->phase == FILL_STARTING && info->answers == 3) {
         if (info->head->sequence < fill->chunk)
             return; /* Of an earlier part. */
-        if (fill->attached)
+        if (fill->attached && fill->by_log)
+            push_noted(fill);
+        else if (fill->attached)
             list_batch(fill);
         else
             send_log(fill);
@@ -757,6 +918,12 @@ static void tick_adding(struct pg_fill *fill)
         pg->world->ops->add_member(pg->world->ctx, pg->id, pg->view.config, fill->osd);
 }
 
+/* One that had no room is not asked all the time. */
+static bool may_run(const struct pg_fill *fill)
+{
+    return !fill->full || fill->silent_ticks >= PG_FULL_PATIENCE_TICKS;
+}
+
 void pg_fill_tick(struct pg *pg)
 {
     struct pg_fill *fill, *next;
@@ -765,11 +932,12 @@ void pg_fill_tick(struct pg *pg)
         fill->silent_ticks++;
         if (fill->phase == FILL_ADDING)
             tick_adding(fill);
-        else if (fill->phase == FILL_BACKING_OFF)
+        else if (fill->phase == FILL_BACKING_OFF && may_run(fill))
             fill_run(fill);
         else if (fill->spoiled)
             fill_back_off(fill, "too many writes");
-        else if (fill->phase != FILL_QUEUED && fill->silent_ticks >= PG_FILL_PATIENCE_TICKS)
+        else if (fill->phase != FILL_QUEUED && fill->phase != FILL_BACKING_OFF &&
+                 fill->silent_ticks >= PG_FILL_PATIENCE_TICKS)
             fill_back_off(fill, "no progress");
     }
 }

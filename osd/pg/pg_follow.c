@@ -155,7 +155,13 @@ void pg_send_info(struct pg *pg, uint64_t attempt, uint32_t answers, int result)
     info.attempt = attempt;
     info.has_committed = true;
     info.committed = pg->committed;
-    if (answers == 1)
+    Limpet__Wire__Version fill_from = LIMPET__WIRE__VERSION__INIT;
+    if (!pg->complete) {
+        fill_from.config = pg->fill_from.config;
+        fill_from.sequence = pg->fill_from.sequence;
+        info.fill_from = &fill_from;
+    }
+    if (answers == 1 || answers == 5)
         info.n_entries = list_entries(pg, &info.entries);
     pg_answer_proto(pg, MSG_PG_INFO, &info.base);
     free(info.entries);
@@ -228,6 +234,7 @@ static void cut_log(struct pg *pg, struct store_txn *txn, uint64_t cut)
     pg_numbered_key(PG_KEY_LOG, UINT64_MAX, to);
     txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
     pg_log_cut(&pg->log, cut);
+    pg_dirty_cut(&pg->dirty, cut);
     pg->generation++;
     if (pg->durable > cut)
         pg->durable = cut;
@@ -249,7 +256,7 @@ static void switch_over(struct pg *pg, const Limpet__Wire__PgActivate *activate)
     cut_log(pg, &step->txn, activate->cut_after->sequence);
     for (size_t i = 0; i < activate->n_entries && !failed; i++) {
         const ProtobufCBinaryData *data = &activate->entries[i];
-        struct pg_entry *entry = pg_log_append(&pg->log, data->data, data->len);
+        struct pg_entry *entry = pg_entry_add(pg, data->data, data->len);
         failed = !entry;
         if (entry)
             pg_log_entry_put(pg, &step->txn, entry);
@@ -287,6 +294,10 @@ static void receive_switch(struct pg *pg, const Limpet__Wire__PgActivate *activa
 
 void pg_activated_by(struct pg *pg, const Limpet__Wire__PgActivate *activate)
 {
+    if (activate->tell) {
+        pg_learn_tell(pg, activate);
+        return;
+    }
     if (activate->start_fill) {
         pg_learn_start(pg, activate);
         return;

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "osd/pg/pg.h"
+#include "osd/pg/pg_dirty.h"
 #include "osd/pg/pg_log.h"
 
 enum {
@@ -24,11 +25,16 @@ enum {
     PG_STAGED_MAX = 4096,
     PG_FORMERS_MAX = 8,
     PG_PUSH_PIECE = 4 * 1024 * 1024,
-    PG_PUSHES_MAX = 4, /* Objects on their way to one copy. */
-    PG_FILLS_MAX = 4,  /* Copies that an OSD fills at the same time. */
+    PG_PUSH_PIECE_SMALL = 512 * 1024, /* When clients are active. */
+    PG_PIECE_EXTENTS = 256,
+    PG_ROOM_SHARE = 16,  /* Of its store that a copy leaves free when it is filled. */
+    PG_READ_GAP = 16,    /* Unchanged blocks between changed ones that are read along with them. */
+    PG_PUSHES_MAX = 4,   /* Objects on their way to one member. */
+    PG_FILL_PUSHES = 32, /* And to a copy that is filled; how many really, turns decide. */
+    PG_FILLS_MAX = 4,    /* Copies that an OSD fills at the same time. */
     PG_SCAN_OBJECTS = 256,
     PG_SCAN_BYTES = 128 * 1024,
-    PG_DIRTY_MAX = 16384, /* Objects written during one comparison; more restart the filling. */
+    PG_DIRTY_MAX = 32768, /* Objects written during one comparison; more restart the filling. */
     PG_LEARNER_LIST = 256,
     PG_REMOVE_OBJECTS = 64,
     PG_OBJECTS_CACHED = 4096, /* Idle object contexts of an OSD. */
@@ -37,6 +43,7 @@ enum {
     PG_PATIENCE_TICKS = 6,
     PG_FILL_PATIENCE_TICKS = 20,
     PG_ADD_REPEAT_TICKS = 2,
+    PG_FULL_PATIENCE_TICKS = 10,
 };
 
 /* ---- What is under way in the store ---- */
@@ -109,23 +116,56 @@ struct pg_object {
 
 /* ---- An object on its way to another copy ---- */
 
+struct pg_range {
+    uint32_t first, end; /* Blocks. */
+};
+
+/* What goes into one message: pairs of offset and length, and the bytes of the extents. */
+struct pg_piece {
+    struct buf_slice data;
+    size_t len;
+    uint32_t n_extents, n_zeros;
+    uint64_t extents[2 * PG_PIECE_EXTENTS];
+    uint64_t zeros[2 * PG_PIECE_EXTENTS];
+};
+
 struct pg_push {
     struct pg_async async; /* Of the read. */
     struct store_read read;
     struct pg_turn turn;
     struct object_waiter waiter;
+    bool urgent; /* Before others. */
     bool reading;
     bool cancelled;
     struct pg_object *locked; /* Held as a reader until everything was sent. */
     struct pg *pg;
     int32_t osd;
     uint64_t tid;
-    uint64_t offset; /* Of the piece that is being read or acknowledged. */
+    /* The copy has the object as it was after this entry, or later: zero if that is not known. */
+    struct wire_version base;
+    bool partial; /* Only the ranges are sent. */
+    /* What the first read told. */
+    bool looked;
+    bool exists;
+    struct wire_version version;
     uint64_t size;
+    uint16_t info_len;
+    uint8_t info[STORE_INFO_MAX];
+    struct encoder attrs; /* For the first piece. */
     bool last;
+    uint64_t sent_bytes;
+    /* The piece speaks of the object from `offset` to `next`. */
+    uint64_t offset, next;
+    uint32_t n_ranges, range; /* That change, and the one that is looked at. */
+    struct pg_range *ranges;
+    struct pg_range run; /* What is being read. */
+    struct pg_piece *piece;
     /* Called once, with 0 or an error; not after pg_push_cancel(). The push is freed then. */
     void (*done)(struct pg_push *push, int error);
-    /* All was sent: writes that follow may be sent as they are. Optional. */
+    /*
+     * Writes that follow may be sent as they are: all was sent, or, if the copy looks at what it
+     * has first, taken. Optional.
+     */
     void (*sent)(struct pg_push *push);
     TAILQ_ENTRY(pg_push) link;
     struct object_id id; /* Points into bytes. */
@@ -148,6 +188,7 @@ enum peer_phase {
 /* Objects that wait to be pushed. */
 struct pg_name {
     TAILQ_ENTRY(pg_name) link;
+    uint64_t size;
     uint16_t len;
     uint8_t bytes[];
 };
@@ -179,6 +220,7 @@ struct pg_former {
 
 enum fill_phase {
     FILL_QUEUED,      /* Others are being filled. */
+    FILL_ASKING,      /* It tells what it has. */
     FILL_STARTING,    /* It takes over the log. */
     FILL_LISTING,     /* We list the next objects of ours. */
     FILL_COMPARING,   /* It compares them with its own. */
@@ -191,10 +233,16 @@ enum fill_phase {
 /* By its encoded id. */
 struct fill_object {
     UT_hash_handle hh;
-    bool started; /* A push was created for it. */
+    TAILQ_ENTRY(fill_object) link; /* In fill->to_push, until a push was created for it. */
+    bool started;
+    bool whole;    /* What it changed from is not known. */
+    bool urgent;   /* A client wants it. */
+    uint64_t size; /* Of what is to be sent, as far as known. */
     uint16_t len;
     uint8_t bytes[];
 };
+
+TAILQ_HEAD(fill_object_list, fill_object);
 
 struct fill_listing;
 
@@ -224,6 +272,13 @@ struct pg_fill {
     uint32_t n_batch;
     struct pg_name **batch;          /* What it was told of, by index. */
     struct fill_object *pending;     /* To be pushed; while listing and comparing: written since. */
+    struct fill_object_list to_push; /* Those without a push; the next one first. */
+    uint64_t pending_bytes;
+    bool resumable;                  /* By log, and again so if this fails. */
+    bool by_log;                     /* Only what was noted is pushed; nothing is compared. */
+    bool full;                       /* It had no room when it backed off. */
+    struct wire_version from;        /* By log: it was whole at this entry. */
+    uint64_t compared, differing;    /* Objects of earlier batches, and those that were pushed. */
     uint32_t pushes;                 /* Under way. */
     TAILQ_ENTRY(pg_fill) link;       /* In pg->fills. */
     TAILQ_ENTRY(pg_fill) world_link; /* In world->waiting_fills. */
@@ -288,9 +343,11 @@ struct pg {
 
     /* The copy. */
     struct pg_log log;
+    struct pg_dirty dirty; /* What absent members lack. */
     bool complete;
-    bool persisted; /* The store has our state, or is about to. */
-    bool recorded;  /* It has it durably. */
+    struct wire_version fill_from; /* While it is not complete; see pg_state_layout. */
+    bool persisted;                /* The store has our state, or is about to. */
+    bool recorded;                 /* It has it durably. */
     bool recording;
     uint64_t durable;    /* Entries up to here are durable in our store. */
     uint64_t committed;  /* And on all members, as far as we know. */
@@ -311,6 +368,7 @@ struct pg {
     struct pg_peer peers[PG_SIZE_MAX];
     struct pg_fill_list fills;
     struct pg_push_list pushes;
+    uint64_t recovered_objects, recovered_bytes; /* Sent to copies that were filled. */
     struct pg_object *objects;
     struct pg_request_list held;
     struct pg_request_list queued;
@@ -333,6 +391,7 @@ struct pg {
     struct pg_staged_list staged;
     uint32_t n_staged;
     struct learn_scan *scan; /* The comparison that runs. */
+    bool by_log;             /* The primary pushes changes since an entry that it named. */
 
     uint64_t removal; /* Counts how often removal was begun. */
 
@@ -360,6 +419,19 @@ int pg_decode_id(const struct pg *pg, const void *data, size_t len,
                  struct object_id *out) MUST_CHECK;
 uint64_t pg_epoch(const struct pg *pg);
 const char *pg_text(const struct pg *pg);
+
+/* ---- pg_catchup.c ---- */
+
+/* Appends to the log, and notes what it changes; as pg_log_append(). */
+struct pg_entry *pg_entry_add(struct pg *pg, const void *data, size_t len) MUST_CHECK;
+/* After each map: whether there may be copies that lack something. */
+void pg_dirty_follow(struct pg *pg, bool first_map);
+/*
+ * Whether the learner that told this can be caught up from the log, and from which entry on.
+ * `common`: where its log parts from ours. Entries after that are of its own.
+ */
+bool pg_catchup_from(struct pg *pg, const Limpet__Wire__PgInfo *info, struct wire_version *from,
+                     uint64_t *common);
 
 /* ---- pg_object.c ---- */
 
@@ -458,6 +530,8 @@ void pg_activate_peer_reset(struct pg *pg, int32_t osd);
 /* Members refused us: compare with all of them again. */
 void pg_activate_again(struct pg *pg, const char *why);
 void pg_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info);
+/* What another copy said about its log is well-formed: -EBADMSG if not. */
+int pg_info_check(const struct pg *pg, const Limpet__Wire__PgInfo *info) MUST_CHECK;
 
 /* ---- pg_follow.c: the member's side of activation ---- */
 
@@ -500,6 +574,9 @@ void pg_fill_member(struct pg *pg, struct pg_peer *peer);
 void pg_fill_tick(struct pg *pg);
 void pg_fill_check_add(struct pg *pg);
 
+/* A client reads or writes the object: copies that lack it get it first. */
+void pg_fill_wanted(struct pg *pg, const uint8_t *bytes, uint16_t len);
+
 enum fill_write { FILL_WRITE_NONE, FILL_WRITE_LOG_ONLY, FILL_WRITE_WHOLE };
 /* How a write to this object is to be told to the copy; notes that it was written. */
 enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
@@ -508,6 +585,8 @@ enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
 /* ---- pg_learn.c: the copy that is being filled ---- */
 
 void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate);
+/* The primary wants to know what we have. */
+void pg_learn_tell(struct pg *pg, const Limpet__Wire__PgActivate *activate);
 void pg_learn_filled(struct pg *pg, const Limpet__Wire__PgActivate *activate);
 void pg_learn_scan(struct pg *pg, const struct pg_incoming *in);
 void pg_learn_stop(struct pg *pg);

@@ -19,13 +19,30 @@ int pg_numbered_key_parse(char kind, const uint8_t *key, size_t len, uint64_t *n
     return 0;
 }
 
+static bool extents_are_ordered(const uint8_t *data, uint8_t n)
+{
+    uint32_t after = 0;
+    for (uint8_t i = 0; i < n; i++) {
+        struct pg_extent_layout extent;
+        memcpy(&extent, data + i * sizeof extent, sizeof extent);
+        if (extent.first >= extent.end || extent.end > PG_BLOCKS_MAX ||
+            (i > 0 && extent.first <= after))
+            return false;
+        after = extent.end;
+    }
+    return true;
+}
+
 int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
                    struct object_id *object)
 {
     if (len < sizeof *head || len > PG_ENTRY_MAX)
         return -EBADMSG;
     memcpy(head, data, sizeof *head);
-    if (head->layout != PG_LAYOUT_VERSION || len != sizeof *head + head->object_len)
+    uint8_t n = head->n_extents == PG_EXTENTS_WHOLE ? 0 : head->n_extents;
+    if (head->layout != PG_LAYOUT_VERSION || n > PG_EXTENTS_MAX ||
+        len != sizeof *head + head->object_len + n * sizeof(struct pg_extent_layout) ||
+        !extents_are_ordered((const uint8_t *)data + sizeof *head + head->object_len, n))
         return -EBADMSG;
     if (head->kind < PG_ENTRY_MODIFY || head->kind > PG_ENTRY_FAILED ||
         (head->kind == PG_ENTRY_FAILED) != (head->result < 0) || head->result > 0)

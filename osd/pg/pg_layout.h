@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/error.h"
 #include "common/object.h"
@@ -24,7 +25,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 1 };
+enum { PG_LAYOUT_VERSION = 2 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -38,8 +39,25 @@ enum pg_entry_kind {
     PG_ENTRY_FAILED = 3,
 };
 
+/* Blocks of an object from `first` up to, not including, `end`. */
+struct PG_PACKED pg_extent_layout {
+    uint16_t first;
+    uint16_t end; /* PG_BLOCKS_MAX: to the end of the object, however large it is. */
+};
+static_assert(sizeof(struct pg_extent_layout) == 4, "pg_extent_layout");
+
+enum {
+    PG_BLOCK = 4096,
+    PG_BLOCKS_MAX = (int)(OBJECT_SIZE_MAX / PG_BLOCK),
+    PG_EXTENTS_MAX = 8,
+    /* In place of their number: anything of the object may have changed. */
+    PG_EXTENTS_WHOLE = 255,
+};
+
 /*
- * Followed by object_len bytes of encoded object_id. Totals are those of the whole group after this
+ * Followed by object_len bytes of encoded object_id, and by n_extents extents of changed data, in
+ * order and apart from one another; a change of the info blob or of attributes' values only has
+ * none. Totals are those of the whole group after this
  * entry, so that whoever has the log has the statistics.
  */
 struct PG_PACKED pg_entry_layout {
@@ -53,8 +71,10 @@ struct PG_PACKED pg_entry_layout {
     uint64_t committed; /* Entries up to this sequence were durable on every member by then. */
     uint64_t objects;
     uint64_t bytes;
+    uint8_t n_extents;
+    uint8_t reserved[7];
 };
-static_assert(sizeof(struct pg_entry_layout) == 64, "pg_entry_layout");
+static_assert(sizeof(struct pg_entry_layout) == 72, "pg_entry_layout");
 
 struct PG_PACKED pg_state_layout {
     uint8_t layout;
@@ -64,8 +84,13 @@ struct PG_PACKED pg_state_layout {
     struct wire_version base; /* The entry before the oldest of the log. */
     uint64_t objects;         /* Totals at `base`, for a log without entries. */
     uint64_t bytes;
+    /*
+     * Of a copy that is not complete: objects that no entry after this one names are as they were
+     * then; the others are as they were then or after any entry since. Zero: nothing is known.
+     */
+    struct wire_version fill_from;
 };
-static_assert(sizeof(struct pg_state_layout) == 40, "pg_state_layout");
+static_assert(sizeof(struct pg_state_layout) == 56, "pg_state_layout");
 
 /* The OSD's blob in the store for each object. */
 struct PG_PACKED object_info_layout {
@@ -78,7 +103,8 @@ static_assert(sizeof(struct object_info_layout) == 32, "object_info_layout");
 
 enum {
     PG_OBJECT_ID_MAX = 8 + 4 + 8 + 2 + OBJECT_NAMESPACE_MAX + 2 + OBJECT_NAME_MAX,
-    PG_ENTRY_MAX = (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX,
+    PG_ENTRY_EXTENTS = PG_EXTENTS_MAX * (int)sizeof(struct pg_extent_layout),
+    PG_ENTRY_MAX = (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX + PG_ENTRY_EXTENTS,
     PG_NUMBERED_KEY_LEN = 9,
 };
 
@@ -109,6 +135,16 @@ static inline bool version_equal(struct wire_version a, struct wire_version b)
  */
 int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
                    struct object_id *object) MUST_CHECK;
+
+/* The extents of an entry that passed pg_entry_parse(); at most PG_EXTENTS_MAX. */
+static inline uint8_t pg_entry_extents(const struct pg_entry_layout *head, const void *data,
+                                       struct pg_extent_layout out[PG_EXTENTS_MAX])
+{
+    uint8_t n = head->n_extents == PG_EXTENTS_WHOLE ? 0 : head->n_extents;
+    memcpy(out, (const uint8_t *)data + sizeof *head + head->object_len,
+           n * sizeof(struct pg_extent_layout));
+    return n;
+}
 
 int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out) MUST_CHECK;
 int object_info_parse(const void *data, size_t len, struct object_info_layout *out) MUST_CHECK;

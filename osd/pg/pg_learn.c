@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/planted.h"
+
 struct learn_scan {
     struct pg_async async;
     struct store_list list;
@@ -50,12 +52,25 @@ static bool may_start(const struct pg *pg)
            pg->state == PG_STATE_FILLED || pg->state == PG_STATE_REPLICA_WAITING;
 }
 
+/* Whether what the primary builds upon is true of our copy. */
+static bool stands_on(const struct pg *pg, const Limpet__Wire__Version *from)
+{
+    struct wire_version ours;
+    if (!pg->complete)
+        return from->sequence > 0 && from->sequence == pg->fill_from.sequence &&
+               from->config == pg->fill_from.config;
+    return pg_log_version(&pg->log, from->sequence, &ours) && ours.config == from->config;
+}
+
 static int check_start(const struct pg *pg, const Limpet__Wire__PgActivate *activate, bool goes_on)
 {
     if (!may_start(pg))
         return -EAGAIN;
     if (!activate->cut_after)
         return -EBADMSG;
+    if (!goes_on && activate->fill_from && !stands_on(pg, activate->fill_from) &&
+        !planted(PLANTED_CATCH_UP_UNCOMMON))
+        return -EAGAIN;
     if (goes_on && activate->cut_after->sequence != pg_log_head(&pg->log).sequence)
         return -EAGAIN;
     return pg_entries_check(pg, activate->n_entries, activate->entries,
@@ -70,6 +85,11 @@ static void start_done(struct pg_step *step)
         pg_send_info(pg, step->attempt, 3, 0);
 }
 
+void pg_learn_tell(struct pg *pg, const Limpet__Wire__PgActivate *activate)
+{
+    pg_send_info(pg, activate->attempt, 5, may_start(pg) ? 0 : -EAGAIN);
+}
+
 /* Our own log, and the claim to be complete, are given up in the transaction that begins. */
 static void begin_filling(struct pg *pg, struct store_txn *txn,
                           const Limpet__Wire__PgActivate *activate)
@@ -82,10 +102,17 @@ static void begin_filling(struct pg *pg, struct store_txn *txn,
     pg_staged_clear(pg, true);
     pg_log_remove_all(pg, txn);
     pg_log_reset(&pg->log, base, 0, 0);
+    pg_dirty_stop(&pg->dirty);
     pg->generation++;
     pg->durable = base.sequence;
     pg->committed = base.sequence;
     pg->complete = false;
+    pg->fill_from = (struct wire_version){0};
+    if (activate->fill_from && activate->resumable) {
+        pg->fill_from.config = activate->fill_from->config;
+        pg->fill_from.sequence = activate->fill_from->sequence;
+    }
+    pg->by_log = activate->fill_from != NULL;
     pg->upstream_fill = activate->attempt;
     pg->bound = pg->upstream;
     pg_put_state(pg, txn);
@@ -110,7 +137,7 @@ void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate)
     bool failed = false;
     for (size_t i = 0; i < activate->n_entries && !failed; i++) {
         const ProtobufCBinaryData *data = &activate->entries[i];
-        struct pg_entry *entry = pg_log_append(&pg->log, data->data, data->len);
+        struct pg_entry *entry = pg_entry_add(pg, data->data, data->len);
         failed = !entry;
         if (entry)
             pg_log_entry_put(pg, &step->txn, entry);

@@ -48,6 +48,7 @@ static int take_state(struct pg *pg, const void *value, size_t len)
     if (pg_state_parse(value, len, &state))
         return -ELIMPET_CORRUPT;
     pg->complete = state.complete;
+    pg->fill_from = state.fill_from;
     if (pg->log.count > 0) {
         /* Entries sort before the state; they must continue its base. */
         struct pg_entry *oldest = pg_log_get(&pg->log, pg->log.base.sequence + 1);

@@ -34,6 +34,14 @@ struct pg_push *pg_push_create(struct pg *pg, int32_t osd, const uint8_t *id, ui
     return push;
 }
 
+static void piece_drop(struct pg_push *push)
+{
+    if (push->piece)
+        buf_slice_drop(&push->piece->data);
+    free(push->piece);
+    push->piece = NULL;
+}
+
 static void unlock(struct pg_push *push)
 {
     struct pg_object *object = push->locked;
@@ -48,6 +56,9 @@ static void push_free(struct pg_push *push)
     assert(!push->reading && !push->locked && !push->waiter.queued);
     buf_slice_drop(&push->read.data);
     encoder_fini(&push->read.attrs);
+    encoder_fini(&push->attrs);
+    piece_drop(push);
+    free(push->ranges);
     free(push);
 }
 
@@ -123,43 +134,64 @@ static int list_attrs(const struct encoder *attrs, Limpet__Wire__PgPush *out)
     return 0;
 }
 
+static void name_object(struct pg_push *push, Limpet__Wire__PgObject *object,
+                        Limpet__Wire__Version *version)
+{
+    limpet__wire__pg_object__init(object);
+    limpet__wire__version__init(version);
+    version->config = push->version.config;
+    version->sequence = push->version.sequence;
+    object->id = (ProtobufCBinaryData){push->len, push->bytes};
+    object->version = version;
+    object->has_size = push->exists;
+    object->size = push->size;
+}
+
 static struct message *piece_message(struct pg_push *push)
 {
     const struct pg *pg = push->pg;
-    const struct store_read *read = &push->read;
-    Limpet__Wire__PgPush piece = LIMPET__WIRE__PG_PUSH__INIT;
-    Limpet__Wire__PgObject object = LIMPET__WIRE__PG_OBJECT__INIT;
-    Limpet__Wire__Version version = LIMPET__WIRE__VERSION__INIT;
-    struct object_info_layout info = {0};
+    const struct pg_piece *piece = push->piece;
+    Limpet__Wire__PgPush proto = LIMPET__WIRE__PG_PUSH__INIT;
+    Limpet__Wire__PgObject object;
+    Limpet__Wire__Version version;
     struct message *message = NULL;
-    bool exists = read->error == 0;
-    if (exists && object_info_parse(read->stat.info, read->stat.info_len, &info))
-        return NULL;
-    version.config = info.version.config;
-    version.sequence = info.version.sequence;
-    object.id = (ProtobufCBinaryData){push->len, push->bytes};
-    object.version = &version;
-    object.has_size = exists;
-    object.size = push->size;
-    piece.pool = pg->id.pool;
-    piece.seed = pg->id.seed;
-    piece.config = pg->view.config;
-    piece.tid = push->tid;
-    piece.object = &object;
-    piece.offset = push->offset;
-    piece.first = push->offset == 0;
-    piece.last = push->last;
-    piece.has_remove = true;
-    piece.remove = !exists;
-    if (exists && piece.first) {
-        piece.has_info = true;
-        piece.info = (ProtobufCBinaryData){read->stat.info_len, push->read.stat.info};
+    name_object(push, &object, &version);
+    proto.pool = pg->id.pool;
+    proto.seed = pg->id.seed;
+    proto.config = pg->view.config;
+    proto.tid = push->tid;
+    proto.object = &object;
+    proto.offset = push->offset;
+    proto.next = push->next;
+    proto.first = push->offset == 0;
+    proto.last = push->last;
+    proto.has_remove = true;
+    proto.remove = !push->exists;
+    proto.has_partial = push->partial;
+    proto.partial = push->partial;
+    if (piece) {
+        proto.n_extents = piece->n_extents;
+        proto.extents = push->piece->extents;
+        proto.n_zeros = piece->n_zeros;
+        proto.zeros = push->piece->zeros;
     }
-    if (!exists || !piece.first || list_attrs(&read->attrs, &piece) == 0)
-        message = message_pack(MSG_PG_PUSH, &piece.base);
-    free(piece.attr_names);
-    free(piece.attr_values);
+    if (push->exists && proto.first) {
+        proto.has_info = true;
+        proto.info = (ProtobufCBinaryData){push->info_len, push->info};
+    }
+    if (!push->exists || !proto.first || list_attrs(&push->attrs, &proto) == 0)
+        message = message_pack(MSG_PG_PUSH, &proto.base);
+    free(proto.attr_names);
+    free(proto.attr_values);
     return message;
+}
+
+/* Everything was sent, or taken: writes that follow may go as they are. */
+static void push_settle(struct pg_push *push)
+{
+    if (push->sent)
+        push->sent(push);
+    unlock(push);
 }
 
 static void send_piece(struct pg_push *push)
@@ -170,35 +202,267 @@ static void send_piece(struct pg_push *push)
         push_end(push, -EMSGSIZE);
         return;
     }
-    message->payload = push->read.data;
-    push->read.data = BUF_SLICE_EMPTY;
-    encoder_fini(&push->read.attrs);
-    memset(&push->read.attrs, 0, sizeof push->read.attrs);
+    if (push->piece) {
+        if (push->piece->len > 0)
+            message->payload = buf_slice_sub(push->piece->data, 0, push->piece->len);
+        push->sent_bytes += push->piece->len;
+    }
+    piece_drop(push);
+    encoder_fini(&push->attrs);
+    memset(&push->attrs, 0, sizeof push->attrs);
     pg->world->ops->send(pg->world->ctx, push->osd, message);
-    if (!push->last)
-        return;
-    if (push->sent)
-        push->sent(push);
-    unlock(push);
+    /* The copy compares what it has before it changes parts of it: until then nothing may follow.
+     */
+    if (push->last && !push->partial)
+        push_settle(push);
 }
 
-static int check_piece(struct pg_push *push)
+/* ---- Pieces ---- */
+
+static uint32_t piece_max(const struct pg_push *push)
 {
-    const struct store_read *read = &push->read;
-    if (read->error == -ENOENT && push->offset == 0) {
+    const struct pg_world *world = push->pg->world;
+    return push->locked && pg_throttle_clients_active(&world->turns.throttle, env_now(world->env))
+               ? PG_PUSH_PIECE_SMALL
+               : PG_PUSH_PIECE;
+}
+
+static int piece_begin(struct pg_push *push, size_t bytes)
+{
+    assert(!push->piece);
+    struct pg_piece *piece = malloc(sizeof *piece);
+    if (!piece)
+        return -ENOMEM;
+    piece->n_extents = piece->n_zeros = 0;
+    piece->len = 0;
+    piece->data = BUF_SLICE_EMPTY;
+    push->piece = piece;
+    return bytes > 0 ? buf_slice_alloc(bytes, &piece->data) : 0;
+}
+
+/* Adds a range to a list of pairs, where it may continue the last one. */
+static void add_pair(uint64_t *pairs, uint32_t *n, uint64_t offset, uint64_t len)
+{
+    if (*n > 0 && pairs[*n - 2] + pairs[*n - 1] == offset) {
+        pairs[*n - 1] += len;
+        return;
+    }
+    assert(*n + 2 <= 2 * PG_PIECE_EXTENTS);
+    pairs[(*n)++] = offset;
+    pairs[(*n)++] = len;
+}
+
+static bool is_zero(const uint8_t *data, size_t len)
+{
+    return data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
+}
+
+static bool piece_is_full(const struct pg_piece *piece)
+{
+    return piece->n_extents == 2 * PG_PIECE_EXTENTS || piece->n_zeros == 2 * PG_PIECE_EXTENTS;
+}
+
+/* Copies what was read at an offset into the piece, up to where the piece is full. */
+static uint64_t piece_add(struct pg_push *push, uint64_t offset, const uint8_t *data, size_t len)
+{
+    struct pg_piece *piece = push->piece;
+    size_t done = 0;
+    while (done < len && !piece_is_full(piece)) {
+        size_t n = len - done < PG_BLOCK ? len - done : PG_BLOCK;
+        if (is_zero(data + done, n)) {
+            add_pair(piece->zeros, &piece->n_zeros, offset + done, n);
+        } else {
+            memcpy(piece->data.data + piece->len, data + done, n);
+            piece->len += n;
+            add_pair(piece->extents, &piece->n_extents, offset + done, n);
+        }
+        done += n;
+    }
+    return offset + done;
+}
+
+static bool has_zero_block(const struct buf_slice *data)
+{
+    for (size_t at = 0; at < data->len; at += PG_BLOCK) {
+        size_t n = data->len - at < PG_BLOCK ? data->len - at : PG_BLOCK;
+        if (is_zero(data->data + at, n))
+            return true;
+    }
+    return false;
+}
+
+/* A piece of a whole object: all that was read, but for blocks of zeros. */
+static int take_whole(struct pg_push *push)
+{
+    struct buf_slice *data = &push->read.data;
+    uint64_t left = push->size - push->offset;
+    if (data->len != (left < push->read.len ? left : push->read.len))
+        return -EIO;
+    bool gather = has_zero_block(data);
+    int error = piece_begin(push, gather ? data->len : 0);
+    if (error)
+        return error;
+    push->next = push->offset + data->len;
+    if (gather) {
+        push->next = piece_add(push, push->offset, data->data, data->len);
+        push->piece->n_zeros = 0; /* They are so where nothing was written. */
+    } else if (data->len > 0) {
+        add_pair(push->piece->extents, &push->piece->n_extents, push->offset, data->len);
+        push->piece->len = data->len;
+        push->piece->data = buf_slice_ref(*data);
+    }
+    push->last = push->next == push->size;
+    return 0;
+}
+
+/* ---- Changed blocks ---- */
+
+static void read_at(struct pg_push *push, uint64_t offset, uint64_t len);
+
+/* What is known to have changed, if that is enough. Writes are held back from now on. */
+static int find_ranges(struct pg_push *push)
+{
+    const struct pg_dirty *dirty = &push->pg->dirty;
+    const struct pg_dirty_object *object = NULL;
+    uint32_t first, end, n = 0;
+    if (push->base.sequence > 0 && pg_dirty_reaches(dirty, push->base))
+        object = pg_dirty_find(dirty, push->bytes, push->len);
+    if (!object || object->whole)
+        return 0;
+    for (end = 0; pg_dirty_next(object, end, PG_BLOCKS_MAX, &first, &end);)
+        n++;
+    push->ranges = calloc(n + 1, sizeof *push->ranges);
+    if (!push->ranges)
+        return -ENOMEM;
+    for (end = 0; pg_dirty_next(object, end, PG_BLOCKS_MAX, &first, &end);)
+        push->ranges[push->n_ranges++] = (struct pg_range){first, end};
+    push->partial = true;
+    return 0;
+}
+
+/* Blocks beyond the end are gone. */
+static void clip_ranges(struct pg_push *push)
+{
+    uint32_t blocks = (uint32_t)((push->size + PG_BLOCK - 1) / PG_BLOCK);
+    while (push->n_ranges > 0 && push->ranges[push->n_ranges - 1].first >= blocks)
+        push->n_ranges--;
+    if (push->n_ranges > 0 && push->ranges[push->n_ranges - 1].end > blocks)
+        push->ranges[push->n_ranges - 1].end = blocks;
+}
+
+/* The next blocks to read: changed ones, with small gaps between them, that the piece has room for.
+ */
+static bool next_run(struct pg_push *push)
+{
+    size_t room =
+        (push->piece ? push->piece->data.len - push->piece->len : piece_max(push)) / PG_BLOCK;
+    if (push->range == push->n_ranges || room == 0 || (push->piece && piece_is_full(push->piece)))
+        return false;
+    const struct pg_range *range = &push->ranges[push->range];
+    push->run = *range;
+    for (uint32_t i = push->range + 1;
+         i < push->n_ranges && push->ranges[i].first - push->run.end <= PG_READ_GAP; i++)
+        push->run.end = push->ranges[i].end;
+    if (push->run.end - push->run.first > room)
+        push->run.end = push->run.first + (uint32_t)room;
+    return true;
+}
+
+/* Takes the changed blocks out of the run that was read. Sets range and its first block anew. */
+static int take_run(struct pg_push *push)
+{
+    const struct buf_slice *data = &push->read.data;
+    uint64_t base = (uint64_t)push->run.first * PG_BLOCK;
+    uint64_t end = (uint64_t)push->run.end * PG_BLOCK;
+    if (end > push->size)
+        end = push->size;
+    if (data->len != end - base)
+        return -EIO;
+    while (push->range < push->n_ranges && push->ranges[push->range].first < push->run.end &&
+           !piece_is_full(push->piece)) {
+        struct pg_range *range = &push->ranges[push->range];
+        uint64_t from = (uint64_t)range->first * PG_BLOCK;
+        uint64_t to = (uint64_t)range->end * PG_BLOCK;
+        if (to > end)
+            to = end;
+        uint64_t done = piece_add(push, from, data->data + (from - base), (size_t)(to - from));
+        range->first = (uint32_t)((done + PG_BLOCK - 1) / PG_BLOCK);
+        if (range->first >= range->end)
+            push->range++;
+    }
+    return 0;
+}
+
+/* Reads on, or sends what there is. */
+static void next_changes(struct pg_push *push)
+{
+    if (!push->piece) {
+        size_t bytes = 0;
+        for (uint32_t i = push->range; i < push->n_ranges && bytes < piece_max(push); i++)
+            bytes += (size_t)(push->ranges[i].end - push->ranges[i].first) * PG_BLOCK;
+        int error = piece_begin(push, bytes < piece_max(push) ? bytes : piece_max(push));
+        if (error) {
+            push_end(push, error);
+            return;
+        }
+    }
+    if (next_run(push)) {
+        read_at(push, (uint64_t)push->run.first * PG_BLOCK,
+                (uint64_t)(push->run.end - push->run.first) * PG_BLOCK);
+        return;
+    }
+    push->last = push->range == push->n_ranges;
+    push->next = push->last ? push->size : (uint64_t)push->ranges[push->range].first * PG_BLOCK;
+    send_piece(push);
+}
+
+/* ---- Reading ---- */
+
+/* What the first read tells of the object. */
+static int take_stat(struct pg_push *push)
+{
+    struct store_read *read = &push->read;
+    struct object_info_layout info;
+    push->looked = true;
+    push->exists = read->error != -ENOENT;
+    if (!push->exists) {
+        push->partial = false;
         push->last = true;
         return 0;
     }
     if (read->error)
         return read->error;
-    if (push->offset == 0)
-        push->size = read->stat.size;
-    uint64_t left = push->size - push->offset;
-    if (read->stat.size != push->size ||
-        read->data.len != (left < PG_PUSH_PIECE ? left : PG_PUSH_PIECE))
-        return -EIO;
-    push->last = left <= PG_PUSH_PIECE;
+    if (object_info_parse(read->stat.info, read->stat.info_len, &info))
+        return -ELIMPET_CORRUPT;
+    push->version = info.version;
+    push->size = read->stat.size;
+    push->info_len = read->stat.info_len;
+    memcpy(push->info, read->stat.info, read->stat.info_len);
+    push->attrs = read->attrs;
+    memset(&read->attrs, 0, sizeof read->attrs);
+    clip_ranges(push);
     return 0;
+}
+
+static void look_done(struct pg_push *push)
+{
+    bool first = !push->looked;
+    int error = first ? take_stat(push) : push->read.error;
+    if (!error && push->exists && push->read.stat.size != push->size)
+        error = -EIO;
+    if (!error && push->exists && !push->partial)
+        error = take_whole(push);
+    else if (!error && push->partial && !first)
+        error = take_run(push);
+    buf_slice_drop(&push->read.data);
+    encoder_fini(&push->read.attrs);
+    memset(&push->read.attrs, 0, sizeof push->read.attrs);
+    if (error)
+        push_end(push, error);
+    else if (push->partial)
+        next_changes(push);
+    else
+        send_piece(push);
 }
 
 static void read_done(struct store_read *read)
@@ -206,28 +470,34 @@ static void read_done(struct store_read *read)
     struct pg_push *push = container_of(read, struct pg_push, read);
     pg_async_end(&push->async);
     push->reading = false;
-    if (push->cancelled) {
+    if (push->cancelled)
         push_free(push);
-        return;
-    }
-    int error = check_piece(push);
-    if (error)
-        push_end(push, error);
     else
-        send_piece(push);
+        look_done(push);
 }
 
-static void read_piece(struct pg_push *push)
+static void read_at(struct pg_push *push, uint64_t offset, uint64_t len)
 {
     memset(&push->read, 0, sizeof push->read);
     push->read.object = push->id;
-    push->read.offset = push->offset;
-    push->read.len = PG_PUSH_PIECE;
-    push->read.want_attrs = push->offset == 0;
+    push->read.offset = offset;
+    push->read.len = len;
+    push->read.want_attrs = !push->looked;
     push->read.done = read_done;
     push->reading = true;
     pg_async_begin(push->pg, &push->async, push_drop);
     store_read(push->pg->world->store, &push->read);
+}
+
+/* The object's first piece, or the next one. */
+static void read_piece(struct pg_push *push)
+{
+    if (!push->partial)
+        read_at(push, push->offset, piece_max(push));
+    else if (!push->looked)
+        read_at(push, 0, 0);
+    else
+        next_changes(push);
 }
 
 static void object_ready(struct object_waiter *waiter, struct pg_object *object, int error)
@@ -239,7 +509,11 @@ static void object_ready(struct object_waiter *waiter, struct pg_object *object,
     }
     pg_object_hold(object, false);
     push->locked = object;
-    read_piece(push);
+    error = find_ranges(push);
+    if (error)
+        push_end(push, error);
+    else
+        read_piece(push);
 }
 
 static void turn_came(struct pg_turn *turn)
@@ -259,7 +533,7 @@ void pg_push_start(struct pg_push *push, bool exclusive)
         return;
     }
     push->turn.go = turn_came;
-    pg_turn_ask(&pg->world->turns, &push->turn, false);
+    pg_turn_ask(&pg->world->turns, &push->turn, push->urgent);
 }
 
 void pg_push_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgPushReply *reply)
@@ -276,11 +550,17 @@ void pg_push_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgPushReply 
     if (fill)
         fill->silent_ticks = 0;
     pg->silent_ticks = 0;
-    if (reply->result || push->last) {
-        push_end(push, reply->result);
+    if (reply->has_pressure)
+        pg_throttle_hear(&pg->world->turns.throttle, reply->pressure, env_now(pg->world->env));
+    bool has_it = push->partial && reply->result == -EALREADY;
+    bool ends = has_it || (push->last && !reply->result);
+    if (ends && push->partial)
+        push_settle(push);
+    if (ends || reply->result) {
+        push_end(push, ends ? 0 : reply->result);
         return;
     }
-    push->offset += PG_PUSH_PIECE;
+    push->offset = push->next;
     read_piece(push);
 }
 
@@ -294,6 +574,8 @@ static void answer_push(struct pg *pg, uint64_t tid, int result)
     reply.config = pg->upstream_config;
     reply.tid = tid;
     reply.result = result;
+    reply.pressure = pg_throttle_pressure(&pg->world->turns.throttle, env_now(pg->world->env));
+    reply.has_pressure = reply.pressure > 0;
     pg_answer_proto(pg, MSG_PG_PUSH_REPLY, &reply.base);
 }
 
@@ -309,6 +591,38 @@ static int check_attrs(const Limpet__Wire__PgPush *push)
     return 0;
 }
 
+/* Pairs of offset and length, in order, from `first` to `end`. Adds up the lengths. */
+static bool pairs_fit(const uint64_t *pairs, size_t n, uint64_t first, uint64_t end,
+                      uint64_t *total)
+{
+    *total = 0;
+    if (n % 2 != 0)
+        return false;
+    for (size_t i = 0; i < n; i += 2) {
+        if (pairs[i] < first || pairs[i] >= end || pairs[i + 1] == 0 ||
+            pairs[i + 1] > end - pairs[i])
+            return false;
+        first = pairs[i] + pairs[i + 1];
+        *total += pairs[i + 1];
+    }
+    return true;
+}
+
+static int check_piece(const Limpet__Wire__PgPush *push, size_t payload_len)
+{
+    uint64_t data, zeros;
+    if (push->object->size > OBJECT_SIZE_MAX || push->next > push->object->size ||
+        push->offset > push->next || (push->offset == push->next && !push->last))
+        return -EBADMSG;
+    if (push->first != (push->offset == 0) || push->last != (push->next == push->object->size))
+        return -EBADMSG;
+    if (!pairs_fit(push->extents, push->n_extents, push->offset, push->next, &data) ||
+        !pairs_fit(push->zeros, push->n_zeros, push->offset, push->next, &zeros) ||
+        data != payload_len || (push->n_zeros > 0 && !push->partial))
+        return -EBADMSG;
+    return 0;
+}
+
 static int check_push(const struct pg *pg, const Limpet__Wire__PgPush *push, size_t payload_len,
                       struct object_id *id)
 {
@@ -317,32 +631,45 @@ static int check_push(const struct pg *pg, const Limpet__Wire__PgPush *push, siz
         id->snap != OBJECT_HEAD)
         return -EBADMSG;
     if (push->remove)
-        return payload_len == 0 && push->first && push->last ? 0 : -EBADMSG;
-    if (push->object->size > OBJECT_SIZE_MAX || push->offset > push->object->size ||
-        payload_len > push->object->size - push->offset)
+        return payload_len == 0 && push->first && push->last && !push->partial ? 0 : -EBADMSG;
+    if (check_piece(push, payload_len) ||
+        (push->first && object_info_parse(push->info.data, push->info.len, &info)))
         return -EBADMSG;
-    bool ends = push->offset + payload_len == push->object->size;
-    if (push->first != (push->offset == 0) || push->last != ends)
-        return -EBADMSG;
-    if (push->first && object_info_parse(push->info.data, push->info.len, &info))
-        return -EBADMSG;
+    if (push->partial && !pg->by_log)
+        return -ESTALE;
     return check_attrs(push);
+}
+
+static void put_beginning(struct store_txn *txn, const Limpet__Wire__PgPush *push)
+{
+    if (push->partial) {
+        txn_truncate(txn, push->object->size);
+    } else {
+        txn_remove(txn);
+        txn_touch(txn);
+    }
+    txn_set_info(txn, push->info.data, (uint16_t)push->info.len);
+    for (size_t i = 0; i < push->n_attr_names; i++)
+        txn_set_attr(txn, push->attr_names[i].data, (uint16_t)push->attr_names[i].len,
+                     push->attr_values[i].data, (uint32_t)push->attr_values[i].len);
 }
 
 /* Contents of a piece, for the object that the transaction speaks of. */
 static void put_piece(struct store_txn *txn, const Limpet__Wire__PgPush *push,
                       struct buf_slice data)
 {
-    if (push->first) {
-        txn_remove(txn);
-        txn_touch(txn);
-        txn_set_info(txn, push->info.data, (uint16_t)push->info.len);
-        for (size_t i = 0; i < push->n_attr_names; i++)
-            txn_set_attr(txn, push->attr_names[i].data, (uint16_t)push->attr_names[i].len,
-                         push->attr_values[i].data, (uint32_t)push->attr_values[i].len);
+    uint64_t at = 0, end = push->offset;
+    if (push->first)
+        put_beginning(txn, push);
+    for (size_t i = 0; i < push->n_extents; i += 2) {
+        txn_write(txn, push->extents[i], push->extents[i + 1], at);
+        at += push->extents[i + 1];
+        end = push->extents[i] + push->extents[i + 1];
     }
-    if (data.len > 0)
-        txn_write(txn, push->offset, data.len, 0);
+    for (size_t i = 0; i < push->n_zeros; i += 2)
+        txn_zero(txn, push->zeros[i], push->zeros[i + 1]);
+    if (!push->partial && end < push->next)
+        txn_truncate(txn, push->next);
     txn->data = buf_slice_ref(data);
 }
 
@@ -387,9 +714,16 @@ static int receive_aside(struct pg *pg, struct store_txn *txn, const Limpet__Wir
         return 0;
     struct object_id temporary = *id;
     temporary.snap = PG_OBJECT_TEMPORARY;
+    if (push->partial && push->first) {
+        /* What is left of one that was begun before must not shine through. */
+        txn_object(txn, &temporary);
+        txn_remove(txn);
+        txn_object(txn, id);
+        txn_clone(txn, &temporary);
+    }
     txn_object(txn, &temporary);
     put_piece(txn, push, data);
-    staged->received += data.len;
+    staged->received = push->next;
     staged->whole = push->last;
     if (push->last && pg->state == PG_STATE_FILLING) {
         pg_staged_put(pg, txn, staged);
@@ -412,35 +746,145 @@ static int receive_piece(struct pg *pg, struct store_txn *txn, const Limpet__Wir
     return 0;
 }
 
+/* A copy that is being filled leaves room for what clients write to the others. */
+static bool has_room(const struct pg *pg, uint64_t bytes)
+{
+    struct store_statfs fs;
+    pg->world->store->ops->statfs(pg->world->store, &fs);
+    return !pg->world->full && fs.bytes_available > fs.bytes_total / PG_ROOM_SHARE + 2 * bytes;
+}
+
 static void receive_done(struct pg_step *step)
 {
+    struct pg_world *world = step->async.pg->world;
+    pg_throttle_job_end(&world->turns.throttle, false, env_now(world->env));
     answer_push(step->async.pg, step->tid, 0);
 }
 
-void pg_push_receive(struct pg *pg, const struct pg_incoming *in)
+/* A piece in the order of the session, checked. */
+static int take_piece(struct pg *pg, const Limpet__Wire__PgPush *push, const struct object_id *id,
+                      struct buf_slice data)
 {
-    const Limpet__Wire__PgPush *push = in->push;
-    struct object_id id;
-    int error = check_push(pg, push, in->message->payload.len, &id);
-    if (!error && pg->state != PG_STATE_REPLICA_WAITING && pg->state != PG_STATE_FILLING)
-        error = -EAGAIN;
-    if (!error && pg->bound != pg->upstream)
-        error = -EAGAIN;
-    struct pg_step *step = error ? NULL : pg_step_create(pg);
-    if (!step) {
-        answer_push(pg, push->tid, error ? error : -ENOMEM);
-        return;
-    }
-    error = receive_piece(pg, &step->txn, push, &id, in->message->payload);
+    struct pg_step *step = pg_step_create(pg);
+    if (!step)
+        return -ENOMEM;
+    int error = receive_piece(pg, &step->txn, push, id, data);
     if (!error && step->txn.ops.failed)
         error = -ENOMEM;
     if (error) {
         txn_fini(&step->txn);
         free(step);
-        answer_push(pg, push->tid, error);
-        return;
+        return error;
     }
     step->tid = push->tid;
     step->done = receive_done;
+    pg_throttle_job_begin(&pg->world->turns.throttle, false, env_now(pg->world->env));
     pg_step_submit(step);
+    return 0;
+}
+
+/* ---- Changes to an object that is there ---- */
+
+/*
+ * The first piece of changes waits until the store has told what the object is: changes to another
+ * object than the primary believes would make one that never was. The primary sends nothing about
+ * the object meanwhile.
+ */
+struct patch {
+    struct pg_async async;
+    struct store_read read;
+    struct pg_incoming in;
+    struct net_session *session;
+    uint64_t attempt;
+    struct object_id id; /* Points into in. */
+};
+
+static void patch_free(struct patch *patch)
+{
+    buf_slice_drop(&patch->read.data);
+    encoder_fini(&patch->read.attrs);
+    message_unref(patch->in.message);
+    pg_incoming_fini(&patch->in);
+    free(patch);
+}
+
+static void patch_drop(struct pg_async *async)
+{
+    patch_free(container_of(async, struct patch, async));
+}
+
+/* Ours is older than what comes, and there. What is equal needs nothing. */
+static int compare_base(const struct store_read *read, const Limpet__Wire__PgPush *push)
+{
+    struct object_info_layout info;
+    if (read->error == -ENOENT)
+        return -ESTALE;
+    if (read->error)
+        return -EIO;
+    if (object_info_parse(read->stat.info, read->stat.info_len, &info))
+        return -ESTALE;
+    if (info.version.config == push->object->version->config &&
+        info.version.sequence == push->object->version->sequence)
+        return -EALREADY;
+    return info.version.sequence < push->object->version->sequence ? 0 : -ESTALE;
+}
+
+static void base_read(struct store_read *read)
+{
+    struct patch *patch = container_of(read, struct patch, read);
+    struct pg *pg = patch->async.pg;
+    pg_async_end(&patch->async);
+    bool goes_on = pg->state == PG_STATE_FILLING && pg->upstream_fill == patch->attempt &&
+                   pg->bound == patch->session && pg->bound == pg->upstream;
+    if (goes_on) {
+        int error = compare_base(read, patch->in.push);
+        if (!error)
+            error = take_piece(pg, patch->in.push, &patch->id, patch->in.message->payload);
+        if (error)
+            answer_push(pg, patch->in.push->tid, error);
+    }
+    patch_free(patch);
+}
+
+static int patch_begin(struct pg *pg, const struct pg_incoming *in)
+{
+    struct patch *patch = calloc(1, sizeof *patch);
+    if (!patch)
+        return -ENOMEM;
+    /* Of its own, since the message goes when this turn ends. */
+    if (pg_incoming_decode(in->message, &patch->in)) {
+        free(patch);
+        return -ENOMEM;
+    }
+    message_ref(in->message);
+    patch->session = pg->bound;
+    patch->attempt = pg->upstream_fill;
+    const ProtobufCBinaryData *id = &patch->in.push->object->id;
+    if (pg_decode_id(pg, id->data, id->len, &patch->id))
+        assert(0);
+    patch->read.object = patch->id;
+    patch->read.done = base_read;
+    pg_async_begin(pg, &patch->async, patch_drop);
+    store_read(pg->world->store, &patch->read);
+    return 0;
+}
+
+void pg_push_receive(struct pg *pg, const struct pg_incoming *in)
+{
+    const struct buf_slice *data = &in->message->payload;
+    const Limpet__Wire__PgPush *push = in->push;
+    struct object_id id;
+    int error = check_push(pg, push, data->len, &id);
+    if (!error && pg->state != PG_STATE_REPLICA_WAITING && pg->state != PG_STATE_FILLING)
+        error = -EAGAIN;
+    if (!error && pg->bound != pg->upstream)
+        error = -EAGAIN;
+    if (!error && pg->state == PG_STATE_FILLING && !has_room(pg, data->len))
+        error = -ENOSPC;
+    if (!error && push->partial && push->first)
+        error = patch_begin(pg, in);
+    else if (!error)
+        error = take_piece(pg, push, &id, *data);
+    if (error)
+        answer_push(pg, push->tid, error);
 }

@@ -114,6 +114,8 @@ static void start(struct pg_request *request)
     pg_request_place(request, REQUEST_QUEUED);
     request->waiter.writes = request->ops.write;
     request->waiter.ready = object_ready;
+    if (!TAILQ_EMPTY(&request->pg->fills))
+        pg_fill_wanted(request->pg, request->ops.id, request->ops.id_len);
     if (pg_object_enter(request->pg, request->ops.id, request->ops.id_len, &request->waiter))
         pg_request_fail(request, -ENOMEM);
 }
@@ -124,7 +126,7 @@ static bool fits_window(const struct pg *pg, const struct pg_request *request, u
     *bytes = 0;
     if (!request->ops.write)
         return true;
-    *bytes = (uint32_t)sizeof(struct pg_entry_layout) + request->ops.id_len;
+    *bytes = (uint32_t)sizeof(struct pg_entry_layout) + request->ops.id_len + PG_ENTRY_EXTENTS;
     return pg->window_bytes + *bytes <= PG_WINDOW_BYTES;
 }
 

@@ -9,11 +9,14 @@ static void grant(struct pg_turns *turns)
     uint64_t wait_ns = 0;
     while ((turn = TAILQ_FIRST(&turns->waiting))) {
         uint64_t now = env_now(turns->env);
+        if (turns->bytes > 0 && turns->bytes + turn->bytes > PG_TURNS_BYTES_MAX)
+            return;
         if (!pg_throttle_may_begin(&turns->throttle, now, &wait_ns))
             break;
         TAILQ_REMOVE(&turns->waiting, turn, link);
         turn->waiting = false;
         turn->running = true;
+        turns->bytes += turn->bytes;
         pg_throttle_job_begin(&turns->throttle, true, now);
         turn->go(turn);
     }
@@ -69,8 +72,11 @@ static void leave(struct pg_turns *turns, struct pg_turn *turn)
 {
     if (turn->waiting)
         TAILQ_REMOVE(&turns->waiting, turn, link);
-    if (turn->running)
+    if (turn->running) {
+        assert(turns->bytes >= turn->bytes);
+        turns->bytes -= turn->bytes;
         pg_throttle_job_end(&turns->throttle, true, env_now(turns->env));
+    }
     turn->waiting = turn->running = false;
 }
 

@@ -16,17 +16,22 @@
 
 struct pg_turn {
     void (*go)(struct pg_turn *turn); /* Never called from inside pg_turn_ask(). */
+    uint32_t bytes;                   /* Of memory that it will need, about; the owner sets it. */
     bool waiting;
     bool running;
     TAILQ_ENTRY(pg_turn) link;
 };
 TAILQ_HEAD(pg_turn_list, pg_turn);
 
+/* All turns that run may need this much memory. */
+enum { PG_TURNS_BYTES_MAX = 24 * 1024 * 1024 };
+
 /* Of an OSD; part of struct pg_world. */
 struct pg_turns {
     struct env *env;
     struct pg_throttle throttle;
     struct pg_turn_list waiting;
+    uint64_t bytes; /* Of those that run. */
     struct env_timer timer;
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/planted.h"
+#include "osd/pg/pg_extents.h"
 
 /* ---- Writes and their memory ---- */
 
@@ -185,7 +186,8 @@ struct execution {
 };
 
 static size_t encode_entry(const struct pg_request *request, const struct object_state *before,
-                           const struct execution *run, uint8_t out[PG_ENTRY_MAX])
+                           const struct execution *run, const struct encoder *ops,
+                           uint8_t out[PG_ENTRY_MAX])
 {
     const struct pg *pg = request->pg;
     const struct object_state *after = &run->after;
@@ -200,14 +202,22 @@ static size_t encode_entry(const struct pg_request *request, const struct object
         .committed = pg->committed,
     };
     uint64_t objects, bytes;
+    struct pg_extents changed = {0};
     if (run->error)
         head.kind = PG_ENTRY_FAILED;
+    else
+        pg_extents_of(ops, request->message->payload.len, before->exists, &changed);
+    head.n_extents = changed.n;
     pg_log_totals(&pg->log, &objects, &bytes);
     head.objects = objects + after->exists - before->exists;
     head.bytes = bytes + after->size - before->size;
     memcpy(out, &head, sizeof head);
     memcpy(out + sizeof head, request->ops.id, request->ops.id_len);
-    return sizeof head + request->ops.id_len;
+    size_t len = sizeof head + request->ops.id_len;
+    if (changed.n == PG_EXTENTS_WHOLE)
+        return len;
+    memcpy(out + len, changed.extents, changed.n * sizeof changed.extents[0]);
+    return len + changed.n * sizeof changed.extents[0];
 }
 
 static struct message *replicate_message(struct pg *pg, const struct pg_entry_layout *entry,
@@ -290,14 +300,14 @@ static int prepare(struct pg_request *request, struct pg_write *write,
         put_info(&write->txn, &run->after);
     if (write->txn.ops.failed)
         return -ENOMEM;
-    size_t len = encode_entry(request, before, run, bytes);
+    size_t len = encode_entry(request, before, run, &write->txn.ops, bytes);
     memcpy(&head, bytes, sizeof head);
     write->failed_step = run->failed_step;
     write->replicate = replicate_message(pg, (const struct pg_entry_layout *)(void *)bytes, len,
                                          write->txn.ops.data, write->txn.ops.len, 0);
     if (!write->replicate)
         return -ENOMEM;
-    *entry = pg_log_append(&pg->log, bytes, len);
+    *entry = pg_entry_add(pg, bytes, len);
     return *entry ? 0 : -ENOMEM;
 }
 
@@ -566,7 +576,7 @@ static int rep_apply(struct pg *pg, const struct pg_incoming *in, const struct r
         return -ENOMEM;
     encode_bytes(&write->txn.ops, parts->ops, in->rep.txn_len);
     struct pg_entry *entry =
-        write->txn.ops.failed ? NULL : pg_log_append(&pg->log, parts->entry, in->rep.log_len);
+        write->txn.ops.failed ? NULL : pg_entry_add(pg, parts->entry, in->rep.log_len);
     if (!entry) {
         write_free(pg->world, write);
         return -ENOMEM;

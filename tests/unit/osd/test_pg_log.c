@@ -34,8 +34,11 @@ static size_t make_entry(uint64_t config, uint64_t sequence, uint64_t tid,
     encode_object_id(&e, &object);
     assert_false(e.failed);
     head.object_len = (uint16_t)e.len;
+    const struct pg_extent_layout extent = {.first = 0x0304, .end = 0x0506};
+    head.n_extents = 1;
     memcpy(out, &head, sizeof head);
-    return sizeof head + e.len;
+    memcpy(out + sizeof head + e.len, &extent, sizeof extent);
+    return sizeof head + e.len + sizeof extent;
 }
 
 static void add(struct pg_log *log, uint64_t config, uint64_t sequence)
@@ -57,7 +60,7 @@ static void golden_bytes(void **state)
 {
     (void)state;
     struct {
-        uint8_t entry[sizeof(struct pg_entry_layout) + 30];
+        uint8_t entry[sizeof(struct pg_entry_layout) + 34];
         struct pg_state_layout state;
         struct object_info_layout info;
         uint8_t key[PG_NUMBERED_KEY_LEN];
@@ -73,6 +76,7 @@ static void golden_bytes(void **state)
         .base = {.config = 0x3132333435363738, .sequence = 0x4142434445464748},
         .objects = 0x5152535455565758,
         .bytes = 0x6162636465666768,
+        .fill_from = {.config = 0x6972737475767778, .sequence = 0x7982838485868788},
     };
     all.info = (struct object_info_layout){
         .layout = PG_LAYOUT_VERSION,
@@ -115,6 +119,12 @@ static void refuses_malformed_entries(void **state)
     assert_int_equal(pg_entry_parse(broken, len, &head, &id), -EBADMSG);
     memcpy(broken, bytes, len);
     broken[offsetof(struct pg_entry_layout, committed)] = 9; /* Committed before it was made. */
+    assert_int_equal(pg_entry_parse(broken, len, &head, &id), -EBADMSG);
+    memcpy(broken, bytes, len);
+    broken[len - 1] = 1; /* The extent ends before it begins. */
+    assert_int_equal(pg_entry_parse(broken, len, &head, &id), -EBADMSG);
+    memcpy(broken, bytes, len);
+    broken[offsetof(struct pg_entry_layout, n_extents)] = PG_EXTENTS_MAX + 1;
     assert_int_equal(pg_entry_parse(broken, len, &head, &id), -EBADMSG);
 }
 
