@@ -64,8 +64,6 @@ enum planted_bug {
     PLANTED_STORE_IGNORE_SHARED,
     /* OSD: some of the changed blocks of a write are not noted for copies that lack it. */
     PLANTED_FORGET_EXTENT,
-    /* OSD: an object that entries of a learner's own changed gets only what ours changed. */
-    PLANTED_PATCH_DIVERGED,
     /* OSD: a learner is caught up from the head of its own log, though it is not part of ours. */
     PLANTED_CATCH_UP_UNCOMMON,
     PLANTED_END

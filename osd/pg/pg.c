@@ -775,7 +775,7 @@ static const char *why_waiting(const struct pg *pg)
         return "making members equal";
     if (pg->state == PG_STATE_PRIMARY_ACTIVE && !pg->view.active)
         return "fewer members than min_size: serves once a copy was added";
-    return NULL;
+    return pg_fills_waiting(pg);
 }
 
 void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
@@ -799,14 +799,7 @@ void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
         out->state = LIMPET__WIRE__PG_STATE__PG_UNKNOWN;
     }
     pg_log_totals(&pg->log, &out->objects, &out->bytes);
-    const struct pg_fill *fill;
-    TAILQ_FOREACH(fill, &pg->fills, link)
-    {
-        out->has_learners = true;
-        out->learners++;
-        out->has_objects_missing = true;
-        out->objects_missing += HASH_COUNT(fill->pending);
-    }
+    pg_fills_stat(pg, out);
     /* protobuf-c has no const strings, but packing does not write to them. */
     out->waiting = (char *)(uintptr_t)why_waiting(pg);
 }

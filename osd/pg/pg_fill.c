@@ -418,9 +418,17 @@ static void note_its_own(struct pg_fill *fill, const Limpet__Wire__PgInfo *info,
         if (head.version.sequence <= common || head.kind == PG_ENTRY_FAILED)
             continue;
         struct fill_object *object = pending_add(fill, entry + sizeof head, head.object_len, 0);
-        if (object && !planted(PLANTED_PATCH_DIVERGED))
+        if (object)
             object->whole = true;
     }
+}
+
+/* What became of a filling, for those who wonder where the time went. */
+static void log_end(const struct pg_fill *fill)
+{
+    log_info(fill->pg->world->env, "filled",
+             "pg=%s osd=%d by=%s objects=%" PRIu64 " bytes=%" PRIu64, pg_text(fill->pg), fill->osd,
+             fill->by_log ? "log" : "comparison", fill->sent_objects, fill->sent_bytes);
 }
 
 static void told(struct pg_fill *fill, const Limpet__Wire__PgInfo *info)
@@ -696,6 +704,8 @@ static void push_done(struct pg_push *push, int error)
     fill->pushes--;
     fill->silent_ticks = 0;
     pg->silent_ticks = 0;
+    fill->sent_bytes += push->sent_bytes;
+    fill->sent_objects += !error;
     pg->recovered_bytes += push->sent_bytes;
     pg->world->recovered_bytes += push->sent_bytes;
     if (error && !push_whole(fill, push, error)) {
@@ -776,7 +786,9 @@ static void push_noted(struct pg_fill *fill)
 {
     const struct pg_dirty *dirty = &fill->pg->dirty;
     const struct pg_dirty_object *object;
-    if (!pg_dirty_reaches(dirty, fill->from) || fill->spoiled) {
+    bool reaches = pg_dirty_reaches(dirty, fill->from) ||
+                   (planted(PLANTED_CATCH_UP_UNCOMMON) && dirty->tracking);
+    if (!reaches || fill->spoiled) {
         /* Too much was written meanwhile to note it. */
         batch_clear(fill);
         fill->spoiled = fill->by_log = false;
@@ -819,6 +831,7 @@ static void fill_finish(struct pg_fill *fill)
 static void fill_complete(struct pg_fill *fill)
 {
     struct pg *pg = fill->pg;
+    log_end(fill);
     if (fill->acked < fill->finish_sequence)
         fill->acked = fill->finish_sequence;
     if (fill->member) {

@@ -274,14 +274,15 @@ struct pg_fill {
     struct fill_object *pending;     /* To be pushed; while listing and comparing: written since. */
     struct fill_object_list to_push; /* Those without a push; the next one first. */
     uint64_t pending_bytes;
-    bool resumable;                  /* By log, and again so if this fails. */
-    bool by_log;                     /* Only what was noted is pushed; nothing is compared. */
-    bool full;                       /* It had no room when it backed off. */
-    struct wire_version from;        /* By log: it was whole at this entry. */
-    uint64_t compared, differing;    /* Objects of earlier batches, and those that were pushed. */
-    uint32_t pushes;                 /* Under way. */
-    TAILQ_ENTRY(pg_fill) link;       /* In pg->fills. */
-    TAILQ_ENTRY(pg_fill) world_link; /* In world->waiting_fills. */
+    bool resumable;                    /* By log, and again so if this fails. */
+    bool by_log;                       /* Only what was noted is pushed; nothing is compared. */
+    bool full;                         /* It had no room when it backed off. */
+    struct wire_version from;          /* By log: it was whole at this entry. */
+    uint64_t sent_objects, sent_bytes; /* Since it was created. */
+    uint64_t compared, differing;      /* Objects of earlier batches, and those that were pushed. */
+    uint32_t pushes;                   /* Under way. */
+    TAILQ_ENTRY(pg_fill) link;         /* In pg->fills. */
+    TAILQ_ENTRY(pg_fill) world_link;   /* In world->waiting_fills. */
 };
 
 /* ---- Received before a switch ---- */
@@ -572,6 +573,9 @@ struct pg_fill *pg_fill_find(struct pg *pg, int32_t osd);
 /* Begins to fill a member whose log has nothing in common with ours. */
 void pg_fill_member(struct pg *pg, struct pg_peer *peer);
 void pg_fill_tick(struct pg *pg);
+/* What is left to do and why it waits, for the statistics. */
+void pg_fills_stat(const struct pg *pg, Limpet__Wire__PgStat *out);
+const char *pg_fills_waiting(const struct pg *pg);
 void pg_fill_check_add(struct pg *pg);
 
 /* A client reads or writes the object: copies that lack it get it first. */

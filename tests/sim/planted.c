@@ -54,8 +54,6 @@ static const struct {
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",
                                "some changed blocks are not noted for copies that lack them"},
-    [PLANTED_PATCH_DIVERGED] = {"patch-diverged",
-                                "an object that a learner changed on its own is not sent whole"},
     [PLANTED_CATCH_UP_UNCOMMON] = {"catch-up-uncommon",
                                    "a learner is caught up from a point that is not common"},
 };
