@@ -45,7 +45,8 @@ struct bench {
     uint64_t count;
     double seconds;
     bool json;
-    bool keep;
+    bool warm;
+    bool in_order;      /* Reads each block once. */
     const char *verify; /* File of what was acknowledged. */
     FILE *acknowledged;
     uint64_t issued, completed, bytes;
@@ -174,7 +175,7 @@ static void start_write(struct request *r)
     uint64_t slots = b->object_bytes / b->block_bytes;
     uint64_t at = 0;
     uint8_t info[32] = {0};
-    r->object = b->op == OP_WRITE && !b->verify ? b->issued : next_random(b) % b->objects;
+    r->object = b->op == OP_WRITE && !b->verify ? b->issued - 1 : next_random(b) % b->objects;
     if (b->op == OP_OVERWRITE && slots > 1)
         at = next_random(b) % slots * b->block_bytes;
     struct object_id id = object_of(r, r->object);
@@ -214,8 +215,9 @@ static void start_read(struct request *r)
     struct bench *b = r->b;
     uint64_t slots = b->object_bytes / b->block_bytes;
     memset(&r->read, 0, sizeof r->read);
-    r->read.object = object_of(r, next_random(b) % b->objects);
-    r->read.offset = slots > 1 ? next_random(b) % slots * b->block_bytes : 0;
+    uint64_t place = b->in_order ? b->issued - 1 : next_random(b) % (b->objects * slots);
+    r->read.object = object_of(r, place / slots % b->objects);
+    r->read.offset = place % slots * b->block_bytes;
     r->read.len = b->block_bytes;
     r->read.done = read_done;
     store_read(b->store, &r->read);
@@ -362,6 +364,17 @@ static void prepare(struct bench *b)
     run_requests(&fill);
 }
 
+/* Every block once, so that what fits the cache is in it. */
+static void warm(struct bench *b)
+{
+    struct bench all = *b;
+    all.op = OP_READ;
+    all.in_order = true;
+    all.depth = 8;
+    all.count = b->objects * (b->object_bytes / b->block_bytes);
+    run_requests(&all);
+}
+
 /* ---- Opening ---- */
 
 static void open_store(struct bench *b)
@@ -483,6 +496,7 @@ static const char bench_help[] =
     "  --size N           bytes of a new store's disk (4G)\n"
     "  --memory N         memory target (256M)\n"
     "  --no-fill          the objects are there already\n"
+    "  --warm             reads all objects once before it measures\n"
     "  --verify FILE      writes whole objects of --block-size, notes in FILE what was "
     "acknowledged,\n"
     "                     and first checks what an earlier run noted there\n"
@@ -521,6 +535,7 @@ static void parse(struct bench *b, int argc, char **argv, bool *fill)
                                             {"size", required_argument, NULL, 'S'},
                                             {"memory", required_argument, NULL, 'M'},
                                             {"no-fill", no_argument, NULL, 'N'},
+                                            {"warm", no_argument, NULL, 'W'},
                                             {"verify", required_argument, NULL, 'V'},
                                             {"format", required_argument, NULL, 'f'},
                                             {"help", no_argument, NULL, 'h'},
@@ -561,6 +576,9 @@ static void parse(struct bench *b, int argc, char **argv, bool *fill)
             break;
         case 'N':
             *fill = false;
+            break;
+        case 'W':
+            b->warm = true;
             break;
         case 'V':
             b->verify = optarg;
@@ -608,6 +626,8 @@ int store_bench_main(int argc, char **argv)
     } else if (fill) {
         prepare(&b);
     }
+    if (b.warm)
+        warm(&b);
     run_phase(&b);
     buf_slice_drop(&b.payload);
     if (b.acknowledged)

@@ -1,10 +1,11 @@
 /*
- * The disk on io_uring: O_DIRECT, a registered file, one system call for all requests of a loop
- * turn.
+ * The disk on io_uring: O_DIRECT, a registered file, few system calls for all requests of a
+ * loop turn.
  *
  * Requests collect in the submission queue and are handed to the kernel once, after the turn's
- * messages have left. The ring's descriptor is readable when something has completed, so the loop
- * polls it like a socket. What does not fit in the ring waits in a list.
+ * messages have left; or some reads at once, so that the disk does not rest while a turn is long.
+ * The ring's descriptor is readable when something has completed, so the loop polls it like a
+ * socket. What does not fit in the ring waits in a list.
  */
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include "common/env_real.h"
 #include "osd/store/disk.h"
 
-enum { RING_ENTRIES = 512, REAP_MAX = 64 };
+enum { RING_ENTRIES = 512, REAP_MAX = 64, SUBMIT_AT = 4 };
 
 struct disk_uring {
     struct disk disk;
@@ -108,16 +109,21 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     reap(poll->data);
 }
 
-static void submit_run(struct env_task *task)
+static void hand_over(struct disk_uring *d)
 {
-    struct disk_uring *d = container_of(task, struct disk_uring, task);
-    fill(d);
     int n;
     do
         n = io_uring_submit(&d->ring);
     while (n == -EINTR);
     if (n == -EAGAIN || n == -EBUSY)
         env_defer(d->env, &d->task);
+}
+
+static void submit_run(struct env_task *task)
+{
+    struct disk_uring *d = container_of(task, struct disk_uring, task);
+    fill(d);
+    hand_over(d);
 }
 
 static void uring_submit(struct disk *disk, struct disk_io *io)
@@ -127,7 +133,10 @@ static void uring_submit(struct disk *disk, struct disk_io *io)
     io->error = 0;
     if (!STAILQ_EMPTY(&d->waiting) || !prepare(d, io))
         STAILQ_INSERT_TAIL(&d->waiting, io, link);
-    env_defer(d->env, &d->task);
+    if (io->op == DISK_READ && io_uring_sq_ready(&d->ring) >= SUBMIT_AT)
+        hand_over(d);
+    else
+        env_defer(d->env, &d->task);
 }
 
 static int uring_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, void *data,

@@ -26,9 +26,9 @@ enum {
     ENGINE_KEY_MAX = 2 * (OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX) + 64,
     /* From this many bytes on, whole blocks are written to new places instead of the journal. */
     REDIRECT_BYTES = 64 * 1024,
-    PLACE_RUN_BLOCKS = 256,    /* Blocks of one write when deferred data are put in place. */
-    PLACE_BATCH_BLOCKS = 2048, /* Blocks under way at a time. */
-    GROUP_PAYLOAD_MAX = 2048,  /* Payload blocks of one group. */
+    PLACE_RUN_BLOCKS = 256,   /* Blocks of one write when deferred data are put in place. */
+    PLACE_BATCH_BLOCKS = 128, /* Blocks under way at a time: the journal's writes wait behind. */
+    GROUP_PAYLOAD_MAX = 2048, /* Payload blocks of one group. */
     GROUP_META_MAX = 4 * 1024 * 1024,
     ALLOCATOR_PART_BYTES = 16384,
 };

@@ -235,8 +235,6 @@ static void group_done(struct engine *e)
     checkpoint_settled(e);
     if (!e->failed && j->head - j->tail > j->bytes / 2)
         checkpoint_start(e);
-    if (!e->failed)
-        place_kick(e);
     env_defer(e->env, &e->pump_task);
     engine_check_closed(e);
 }

@@ -51,9 +51,8 @@ struct reader {
 
 static void attempt(struct reader *r);
 
-static void complete(struct env_task *task)
+static void complete(struct reader *r)
 {
-    struct reader *r = container_of(task, struct reader, task);
     struct engine *e = r->engine;
     struct store_read *read = r->read;
     read->error = r->error;
@@ -67,6 +66,11 @@ static void complete(struct env_task *task)
     e->busy--;
     read->done(read);
     engine_check_closed(e);
+}
+
+static void complete_run(struct env_task *task)
+{
+    complete(container_of(task, struct reader, task));
 }
 
 static void finish(struct reader *r, int error)
@@ -139,7 +143,9 @@ static void all_read(struct reader *r)
         attempt(r);
         return;
     }
-    finish(r, error == -EAGAIN ? -EIO : error);
+    /* At once: the reader's next request should reach the disk while others are still checked. */
+    r->error = error == -EAGAIN ? -EIO : error;
+    complete(r);
 }
 
 static void run_done(struct disk_io *io)
@@ -339,7 +345,7 @@ void engine_read(struct store *store, struct store_read *read)
     LIST_INSERT_HEAD(&e->readers, r, all);
     r->engine = e;
     r->read = read;
-    r->task.run = complete;
+    r->task.run = complete_run;
     r->waiter.ready = onode_ready;
     read->error = 0;
     read->data = BUF_SLICE_EMPTY;

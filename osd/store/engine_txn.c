@@ -283,6 +283,7 @@ void engine_pump(struct engine *e)
             txn_execute(ctx);
     }
     journal_kick(e);
+    place_kick(e); /* Behind the journal's write, which somebody waits for. */
     cache_shrink(e);
     onode_shrink(e);
     engine_check_closed(e);
