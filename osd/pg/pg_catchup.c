@@ -7,7 +7,7 @@
  */
 #include "osd/pg/pg_impl.h"
 
-#include <errno.h>
+#include <string.h>
 
 #include "common/planted.h"
 
@@ -94,4 +94,33 @@ bool pg_catchup_from(struct pg *pg, const Limpet__Wire__PgInfo *info, struct wir
         track_from(pg, from->sequence);
     }
     return pg_dirty_reaches(&pg->dirty, *from);
+}
+
+/* ---- What changed ---- */
+
+static bool names(const struct pg_entry *entry, const uint8_t *id, uint16_t len)
+{
+    return entry->head.object_len == len && memcmp(&entry->head + 1, id, len) == 0;
+}
+
+const struct pg_dirty_object *pg_changes_since(struct pg *pg, struct wire_version from,
+                                               const uint8_t *id, uint16_t len,
+                                               struct pg_dirty *memory)
+{
+    struct wire_version ours;
+    if (from.sequence == 0 || !pg_dirty_reaches(&pg->dirty, from))
+        return NULL;
+    const struct pg_dirty_object *object = pg_dirty_find(&pg->dirty, id, len);
+    if (!object || object->first > from.sequence || !pg_log_version(&pg->log, from.sequence, &ours))
+        return object;
+    pg_dirty_start(memory, from);
+    uint64_t head = pg_log_head(&pg->log).sequence;
+    for (uint64_t sequence = from.sequence + 1; sequence <= head && memory->tracking; sequence++) {
+        const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
+        if (!names(entry, id, len))
+            continue;
+        memory->upto = sequence - 1;
+        pg_dirty_note(memory, &entry->head);
+    }
+    return memory->tracking ? pg_dirty_find(memory, id, len) : object;
 }

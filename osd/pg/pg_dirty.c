@@ -85,6 +85,7 @@ static bool object_mark(struct pg_dirty *dirty, struct pg_dirty_object *object,
     }
     if (!grow(dirty, object, (extent.end + 63u) / 64))
         return false;
+    assert(object->words);
     for (uint32_t block = extent.first; block < extent.end; block++)
         object->words[block / 64] |= UINT64_C(1) << (block % 64);
     return true;
@@ -112,6 +113,8 @@ static bool note_object(struct pg_dirty *dirty, const struct pg_entry_layout *he
         object = object_add(dirty, id, head->object_len);
     if (!object)
         return false;
+    if (object->first == 0)
+        object->first = head->version.sequence;
     object->last = head->version.sequence;
     if (head->n_extents == PG_EXTENTS_WHOLE)
         object->whole = true;

@@ -25,6 +25,7 @@ enum {
 /* An object that has changed. */
 struct pg_dirty_object {
     UT_hash_handle hh; /* By its encoded id, in the order of the first change. */
+    uint64_t first;    /* Sequence of the oldest noted entry that names it. */
     uint64_t last;     /* Sequence of the newest entry that names it. */
     bool whole;
     uint16_t tail; /* From this block on everything; PG_BLOCKS_MAX: nothing. */

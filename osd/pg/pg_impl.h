@@ -434,6 +434,14 @@ void pg_dirty_follow(struct pg *pg, bool first_map);
 bool pg_catchup_from(struct pg *pg, const Limpet__Wire__PgInfo *info, struct wire_version *from,
                      uint64_t *common);
 
+/*
+ * What changed in an object since an entry: what was noted, or, where that says too much, what the
+ * log itself says, collected in `memory` (stop it afterwards). NULL: it is not known.
+ */
+const struct pg_dirty_object *pg_changes_since(struct pg *pg, struct wire_version from,
+                                               const uint8_t *id, uint16_t len,
+                                               struct pg_dirty *memory);
+
 /* ---- pg_object.c ---- */
 
 /* Puts the waiter in line for the object, and calls ready() now or later. -ENOMEM. */

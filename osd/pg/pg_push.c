@@ -319,16 +319,9 @@ static int take_whole(struct pg_push *push)
 
 static void read_at(struct pg_push *push, uint64_t offset, uint64_t len);
 
-/* What is known to have changed, if that is enough. Writes are held back from now on. */
-static int find_ranges(struct pg_push *push)
+static int take_ranges(struct pg_push *push, const struct pg_dirty_object *object)
 {
-    const struct pg_dirty *dirty = &push->pg->dirty;
-    const struct pg_dirty_object *object = NULL;
     uint32_t first, end, n = 0;
-    if (push->base.sequence > 0 && pg_dirty_reaches(dirty, push->base))
-        object = pg_dirty_find(dirty, push->bytes, push->len);
-    if (!object || object->whole)
-        return 0;
     for (end = 0; pg_dirty_next(object, end, PG_BLOCKS_MAX, &first, &end);)
         n++;
     push->ranges = calloc(n + 1, sizeof *push->ranges);
@@ -338,6 +331,19 @@ static int find_ranges(struct pg_push *push)
         push->ranges[push->n_ranges++] = (struct pg_range){first, end};
     push->partial = true;
     return 0;
+}
+
+/* What is known to have changed, if that is enough. Writes are held back from now on. */
+static int find_ranges(struct pg_push *push)
+{
+    size_t total = 0;
+    struct pg_dirty memory;
+    pg_dirty_init(&memory, &total);
+    const struct pg_dirty_object *object =
+        pg_changes_since(push->pg, push->base, push->bytes, push->len, &memory);
+    int error = object && !object->whole ? take_ranges(push, object) : 0;
+    pg_dirty_stop(&memory);
+    return error;
 }
 
 /* Blocks beyond the end are gone. */

@@ -153,6 +153,8 @@ PLANTED = {
     "accept-old-config": (100, ("--isolate-osds", "--no-reads")),
     "skip-reconcile": (200, ()),
     "add-unfilled": (20, ()),
+    "forget-extent": (200, ()),
+    "catch-up-uncommon": (100, ()),
     "run-duplicate": (30, ()),
     "member-ack-early": (300, ()),
     "vote-not-durable": (50, ()),

@@ -129,6 +129,62 @@ static void copies_only_what_differs(void **state)
     assert_on_disk(&world, 2, "object.5", NULL);
 }
 
+static uint64_t pushed_bytes;
+
+static void count_pushed(struct world *w, const struct flight *flight)
+{
+    (void)w;
+    if (flight->message->type == MSG_PG_PUSH)
+        pushed_bytes += flight->message->payload.len;
+}
+
+static void changed_blocks_come_alone(void **state)
+{
+    (void)state;
+    size_t len = 3 * 1024 * 1024;
+    char *text = malloc(len + 1);
+    assert_non_null(text);
+    memset(text, 'q', len);
+    text[len] = '\0';
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "large", text), 0);
+    grant();
+    world_crash(&world, 2);
+    world_set_up(&world, 2, false, 0, 1, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    const struct step change = {
+        .code = WIRE_OP_CODE_WRITE_AT, .offset = 1000000, .data = "changed", .len = 7};
+    assert_int_equal(ask_now(&world, 0, "large", &change, 1), 0);
+    memcpy(text + 1000000, "changed", 7);
+    pushed_bytes = 0;
+    world.watch = count_pushed;
+    world_start(&world, 2);
+    world_set_up(&world, 2, true, 0, 1, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_int_equal(pushed_bytes, PG_BLOCK);
+    assert_on_disk(&world, 2, "large", text);
+    assert_equal_disks(&world, 0, 2);
+    free(text);
+}
+
+static void zeros_do_not_travel(void **state)
+{
+    (void)state;
+    const struct step far = {
+        .code = WIRE_OP_CODE_WRITE_AT, .offset = 2000000, .data = "end", .len = 3};
+    world_stop_link(&world, 0, 2, true);
+    world_settle(&world);
+    assert_int_equal(ask_now(&world, 0, "sparse", &far, 1), 0);
+    pushed_bytes = 0;
+    world.watch = count_pushed;
+    world_stop_link(&world, 0, 2, false);
+    world_settle(&world);
+    assert_true(pushed_bytes <= 2 * PG_BLOCK);
+    assert_equal_disks(&world, 0, 2);
+}
+
 static void large_objects_come_in_pieces(void **state)
 {
     (void)state;
@@ -502,6 +558,8 @@ int main(void)
         TEST(fills_a_copy_and_asks_to_add_it),
         TEST(more_objects_than_fit_one_comparison),
         TEST(copies_only_what_differs),
+        TEST(changed_blocks_come_alone),
+        TEST(zeros_do_not_travel),
         TEST(large_objects_come_in_pieces),
         TEST(leaves_nothing_of_half_a_large_object),
         TEST(clients_write_meanwhile),
