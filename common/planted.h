@@ -40,6 +40,26 @@ enum planted_bug {
     PLANTED_APPEND_NOT_DURABLE,
     /* Client: operations under way are forgotten when their session closes. */
     PLANTED_CLIENT_NO_RESEND,
+    /* OSD: the primary answers when all members but one have committed. */
+    PLANTED_ACK_ALL_BUT_ONE,
+    /* OSD: the primary answers without a learner that it has asked to add. */
+    PLANTED_ACK_WITHOUT_LEARNER,
+    /* OSD: a member takes all that it has for committed. */
+    PLANTED_COMMITTED_TOO_HIGH,
+    /* OSD: a new primary serves when one member is equal to it, not all. */
+    PLANTED_SERVE_BEFORE_EQUAL,
+    /* OSD: writes of an object go on while it is pushed to a learner. */
+    PLANTED_PUSH_UNLOCKED,
+    /* OSD: a copy is removed when it is not wanted, though it is still a member. */
+    PLANTED_REMOVE_EARLY,
+    /* OSD: an increment of the map is skipped. */
+    PLANTED_SKIP_INCREMENT,
+    /* Monitor: a set that loses a member keeps its configuration number. */
+    PLANTED_CONFIG_NOT_RAISED,
+    /* Monitor: a member is added whatever configuration the primary knew. */
+    PLANTED_ADD_ANY_CONFIG,
+    /* Monitor: a snapshot replaces log entries before it is durable. */
+    PLANTED_SNAPSHOT_NOT_DURABLE,
     /* Store: a group is acknowledged without a flush. */
     PLANTED_STORE_SKIP_FLUSH,
     /* Store: deferred blocks are put in place before their record is durable. */

@@ -240,7 +240,8 @@ static int replace_file(struct env *env, const char *name, const void *data, siz
     if (rc != 0)
         return rc;
     rc = env_file_write(env, file, data, len, 0);
-    if (rc == 0)
+    bool syncs = !planted(PLANTED_SNAPSHOT_NOT_DURABLE) || strcmp(name, SNAPSHOT_FILE) != 0;
+    if (rc == 0 && syncs)
         rc = env_file_sync(env, file);
     env_file_close(env, file);
     if (rc == 0)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/planted.h"
 #include "mon/machine_private.h"
 
 /* ---- What CRUSH says ---- */
@@ -454,7 +455,8 @@ static int pg_evaluate(struct change *change, const struct map_pool *pool, uint3
     bool still_virgin = virgin && !set_serves(&pg, change->map, pool->min_size);
     if (virgin && !still_virgin)
         moved = true;
-    if (moved && !still_virgin)
+    bool keeps_number = planted(PLANTED_CONFIG_NOT_RAISED) && pg.n < old.n;
+    if (moved && !still_virgin && !keeps_number)
         pg.config = change_epoch(change);
     bool plain = set_equals(&pg, event->after) && pg.config == pool->config_base;
     if (plain)

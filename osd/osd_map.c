@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/planted.h"
 #include "osd/osd_impl.h"
 
 /* ---- Placement groups ---- */
@@ -196,7 +197,9 @@ static int apply(struct osd *osd, const ProtobufCBinaryData *data, bool *applied
     if (error)
         return error;
     *applied = false;
-    if (map_increment_epoch(inc) > osd->map->epoch) {
+    if (planted(PLANTED_SKIP_INCREMENT) && map_increment_epoch(inc) % 8 == 0) {
+        osd->map->epoch = map_increment_epoch(inc);
+    } else if (map_increment_epoch(inc) > osd->map->epoch) {
         error = map_apply(osd->map, inc);
         *applied = error == 0;
     }

@@ -396,6 +396,22 @@ void pg_write_start(struct pg_request *request, struct pg_object *object)
 
 /* ---- Commit ---- */
 
+/* Of the peers, and of ourselves; only a planted bug asks. */
+static uint64_t second_slowest(const struct pg *pg)
+{
+    uint64_t slowest = pg->durable, second = pg->durable;
+    for (uint8_t i = 0; i < pg->n_peers; i++) {
+        uint64_t acked = pg->peers[i].acked;
+        if (acked < slowest) {
+            second = slowest;
+            slowest = acked;
+        } else if (acked < second) {
+            second = acked;
+        }
+    }
+    return second;
+}
+
 /* What every member has durable, and every learner that may become one (G3, G8). */
 static uint64_t durable_everywhere(const struct pg *pg)
 {
@@ -405,10 +421,13 @@ static uint64_t durable_everywhere(const struct pg *pg)
     for (uint8_t i = 0; i < pg->n_peers; i++)
         if (pg->peers[i].acked < sequence)
             sequence = pg->peers[i].acked;
+    if (planted(PLANTED_ACK_ALL_BUT_ONE) && pg->n_peers > 1)
+        sequence = second_slowest(pg);
     const struct pg_fill *fill;
     TAILQ_FOREACH(fill, &pg->fills, link)
     {
-        if (fill->phase == FILL_ADDING && fill->acked < sequence)
+        bool counts = fill->phase == FILL_ADDING && !planted(PLANTED_ACK_WITHOUT_LEARNER);
+        if (counts && fill->acked < sequence)
             sequence = fill->acked;
     }
     return sequence;
@@ -563,7 +582,7 @@ static enum rep_place rep_place(const struct pg *pg, const struct wire_rep_txn *
 static void note_committed(struct pg *pg, uint64_t committed)
 {
     uint64_t head = pg_log_head(&pg->log).sequence;
-    if (committed > head)
+    if (committed > head || planted(PLANTED_COMMITTED_TOO_HIGH))
         committed = head;
     if (committed > pg->committed)
         pg->committed = committed;

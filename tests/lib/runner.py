@@ -20,6 +20,10 @@ REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 LOGS = os.path.join(REPO, "build", "test-logs")
 SIM_SEEDS = 100
 SIM_SEEDS_A_TEST = 10
+SIM_SEEDS_A_SCENARIO = 20
+SIM_FRESH_SEEDS = 300
+SIM_FRESH_BASE = 1000
+SIM_LONG_SEEDS = 50000
 FUZZ_SECONDS = 5
 TAIL_LINES = 40
 CLEAN_UP_SECONDS = 40
@@ -133,16 +137,37 @@ def unit_tests(preset, prefix=""):
     return tests
 
 
-def sim_tests(preset, seeds, prefix="", first=1, each=SIM_SEEDS_A_TEST):
+def sim_tests(preset, seeds, prefix="", first=1, each=SIM_SEEDS_A_TEST, scenario="mixed"):
+    """Each test runs some seeds one after the other; a failing one says how to repeat it."""
     program = os.path.join(folder_of(preset), "bin", "limpet-sim")
     env = SANITIZER_ENV if preset != "release" else {}
     tests = []
     for start in range(first, first + seeds, each):
         last = min(start + each, first + seeds) - 1
-        script = 'for seed in $(seq %d %d); do "%s" --seed "$seed" || { echo "seed $seed"; exit 1; }; done'
-        tests.append(Test("%ssim/seeds-%d-%d" % (prefix, start, last),
-                          ["/bin/sh", "-c", script % (start, last, program)], timeout=1200,
-                          needs=preset, env=env))
+        name = "%ssim/%s-%d-%d" % (prefix, scenario, start, last)
+        tests.append(Test(name, [program, "--scenario", scenario, "--seeds",
+                                 "%d-%d" % (start, last), "--keep-going", "--brief"],
+                          timeout=1200, needs=preset, env=env))
+    return tests
+
+
+def fresh_base():
+    return SIM_FRESH_BASE * int(time.strftime("%Y%m%d", time.gmtime()))
+
+
+def fresh_sim_tests(preset):
+    """Other seeds every day: what the fixed ones miss."""
+    return sim_tests(preset, SIM_FRESH_SEEDS, "fresh/", fresh_base(), 50)
+
+
+def scenario_tests(preset):
+    """A few seeds of every scenario but the mixed one."""
+    names = [os.path.basename(path)[:-len(".txt")] for path in sources("tests/sim/scenarios/*.txt")]
+    tests = []
+    for name in names:
+        if name != "mixed":
+            tests += sim_tests(preset, SIM_SEEDS_A_SCENARIO, scenario=name,
+                               each=SIM_SEEDS_A_SCENARIO)
     return tests
 
 
@@ -249,6 +274,7 @@ def model_tests(prefix="", long=False):
 def default_plan(jobs):
     builds = [build_steps("release", jobs), build_steps("fuzz", jobs), build_steps("asan", jobs)]
     tests = unit_tests("release") + lint_tests(jobs) + sim_tests("release", SIM_SEEDS)
+    tests += scenario_tests("release") + fresh_sim_tests("release")
     tests += planted_tests("release") + fuzz_tests(FUZZ_SECONDS)
     tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
     tests += store_tests() + model_tests()
@@ -262,9 +288,9 @@ def sanitizer_plan(preset, jobs):
 
 
 CAMPAIGNS = {
-    "sim": ("2,000 further seeds of the simulator",
+    "sim": ("50,000 further seeds of the simulator",
             lambda jobs: ([build_steps("release", jobs)],
-                          sim_tests("release", 2000, "long/", first=1001, each=50))),
+                          sim_tests("release", SIM_LONG_SEEDS, "long/", first=1001, each=500))),
     "store": ("10,000 simulated power cuts, 1,000 bit flips, 200 kills, 50 real power cuts",
               lambda jobs: ([build_steps("release", jobs)], store_tests("long/", long=True))),
     "model": ("the model of the configuration protocol with larger bounds",
@@ -284,11 +310,20 @@ CAMPAIGNS = {
 class Board:
     """Prints a line for each finished test and, on a terminal, what runs at the moment."""
 
-    def __init__(self, total):
+    def __init__(self, total, tells_left):
         self.total = total
+        self.tells_left = tells_left
+        self.begun = time.monotonic()
         self.done = 0
         self.running = []
         self.terminal = sys.stdout.isatty()
+
+    def left(self):
+        """How long the rest takes, where tests are many of a kind."""
+        if not self.tells_left or self.done == self.total:
+            return ""
+        seconds = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
+        return "  about %d min left" % round(seconds / 60)
 
     def clear(self):
         if self.terminal:
@@ -313,8 +348,8 @@ class Board:
         self.clear()
         verdict = "ok  " if test.passed else "FAIL"
         why = "" if test.passed else "  (%s)" % test.why
-        print("%s %7.1f s  [%d/%d] %s%s"
-              % (verdict, test.seconds, self.done, self.total, test.name, why))
+        print("%s %7.1f s  [%d/%d] %s%s%s"
+              % (verdict, test.seconds, self.done, self.total, test.name, why, self.left()))
         if not test.passed and os.path.exists(test.log) and not test.why.startswith("not run"):
             self.tail(test)
         self.show()
@@ -329,11 +364,11 @@ class Board:
 
 
 class Runner:
-    def __init__(self, tests, slots):
+    def __init__(self, tests, slots, tells_left=False):
         self.waiting = list(tests)
         self.slots = slots
         self.free = slots
-        self.board = Board(len(tests))
+        self.board = Board(len(tests), tells_left)
         self.changed = threading.Condition()
         self.finished = []
         self.failed_builds = set()
@@ -443,7 +478,7 @@ def main(argv):
         return 1
     shutil.rmtree(LOGS, ignore_errors=True)
     os.makedirs(LOGS)
-    runner = Runner(plan, options.jobs)
+    runner = Runner(plan, options.jobs, bool(options.long))
 
     def stop(number, _frame):
         runner.interrupt()
@@ -451,6 +486,8 @@ def main(argv):
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
 
+    if any(test.name.startswith("fresh/") for test in plan):
+        print("fresh seeds of the simulator begin with %d" % fresh_base())
     begun = time.monotonic()
     runner.run()
     failed = [test for test in runner.finished if not test.passed]

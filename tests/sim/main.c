@@ -24,6 +24,7 @@ enum { JOBS_MAX = 256, PROGRESS_S = 10 };
 
 struct totals {
     uint64_t virtual_ns;
+    uint64_t undecided;
     double processor_s;
 };
 
@@ -320,6 +321,7 @@ static bool run_one(const struct program *p, uint64_t seed, struct totals *total
     run_seed(&options, &result);
     double took = processor_seconds() - before;
     totals->virtual_ns += result.virtual_ns;
+    totals->undecided += result.undecided;
     totals->processor_s += took;
     if (p->twice && !result.failed) {
         struct run_result again;
@@ -396,11 +398,15 @@ static void print_totals(const struct program *p, const struct campaign *c)
     struct totals sum = {0};
     for (uint32_t i = 0; i < p->jobs; i++) {
         sum.virtual_ns += p->totals[i].virtual_ns;
+        sum.undecided += p->totals[i].undecided;
         sum.processor_s += p->totals[i].processor_s;
     }
     double virtual = (double)sum.virtual_ns / 1e9;
     printf("virtual %.0f s, %.0f times faster than real time on a processor\n", virtual,
            sum.processor_s > 0 ? virtual / sum.processor_s : 0);
+    if (sum.undecided > 0)
+        printf("%" PRIu64 " objects with too many orders to check whether they are linearizable\n",
+               sum.undecided);
     printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", c->passed, c->failed,
            seconds_now() - c->begun);
 }

@@ -29,7 +29,8 @@
 #define BALLAST_NS (60 * SEC_NS)
 #define STOP_NS    (60 * SEC_NS)
 
-enum { LINEAR_STEPS = 3 * 1000 * 1000 };
+/* Of an object. Too many operations without an answer may leave too many orders to try. */
+enum { LINEAR_STEPS = 300 * 1000 };
 
 struct run {
     const struct run_options *options;
@@ -236,7 +237,7 @@ static void check_object(struct run *run, uint32_t object)
     if (verdict == LINEAR_VIOLATED)
         cluster_fail(run->cluster, "the history of object %u is not linearizable", object);
     else if (verdict == LINEAR_UNDECIDED)
-        cluster_fail(run->cluster, "the history of object %u is too long to be checked", object);
+        run->result->undecided++;
     if (why) {
         fprintf(stderr, "seed %" PRIu64 ", object %u: %s", run->options->seed, object, why);
         fprintf(stderr, "its whole history:\n");

@@ -29,6 +29,7 @@ struct run_result {
     uint64_t virtual_ns;
     uint32_t operations; /* Answered. */
     uint32_t unknown;    /* Whose outcome nobody knows. */
+    uint32_t undecided;  /* Objects whose history has too many orders to be checked. */
     uint32_t faults;
     uint64_t longest_ns; /* Of an operation. */
     uint64_t settle_ns;  /* From the end of faults until every copy was equal. */
