@@ -175,7 +175,7 @@ def scenario_tests(preset):
 # tests/sim/README.md.
 PLANTED = {
     "ack-before-members": (30, ()),
-    "accept-old-config": (100, ("--isolate-osds", "--no-reads")),
+    "accept-old-config": (100, ("--scenario", "isolate", "--no-reads")),
     "skip-reconcile": (200, ()),
     "add-unfilled": (20, ()),
     "forget-extent": (200, ()),
@@ -185,6 +185,15 @@ PLANTED = {
     "vote-not-durable": (50, ()),
     "append-not-durable": (20, ()),
     "client-no-resend": (100, ()),
+    "ack-all-but-one": (40, ()),
+    "ack-without-learner": (800, ("--scenario", "isolate")),
+    "committed-too-high": (200, ()),
+    "serve-before-equal": (20, ()),
+    "push-unlocked": (200, ()),
+    "remove-early": (60, ()),
+    "skip-increment": (20, ()),
+    "config-not-raised": (30, ()),
+    "snapshot-not-durable": (40, ()),
 }
 
 
