@@ -10,9 +10,9 @@
 #include "common/log.h"
 #include "common/version.h"
 
-static const struct command *const tables[] = {commands_status, commands_health,      commands_mon,
-                                               commands_osd,    commands_pool,        commands_pg,
-                                               commands_auth,   commands_health_codes};
+static const struct command *const tables[] = {
+    commands_status, commands_health, commands_mon,          commands_osd,   commands_pool,
+    commands_pg,     commands_auth,   commands_health_codes, commands_crush, commands_plan};
 
 /* ---- Output ---- */
 
@@ -223,9 +223,16 @@ bool command_begin(struct leader *leader, struct request *request)
         request->result = call_fill(leader, request, &call);
     if (request->result != 0)
         return false;
-    if (request->command->change)
+    bool dry = call_flag(&call, "dry_run");
+    if (dry && request->command->change != COMMAND_MOVES)
+        request->result = call_say(&call, -EINVAL, "'%.64s' moves no data: no --dry-run",
+                                   request->command->prefix);
+    else if (dry)
+        request->result = command_dry_run(&call);
+    else if (request->command->change != COMMAND_READS)
         return true;
-    request->result = request->command->run(&call);
+    else
+        request->result = request->command->run(&call);
     return false;
 }
 
@@ -237,7 +244,9 @@ int command_stage(struct leader *leader, struct batch *batch, struct request *re
     assert(rc == 0); /* command_begin() has done the same. */
     call.batch = batch;
     call.map = change_map(batch->change);
-    rc = request->command->run(&call);
+    rc = request->command->change == COMMAND_MOVES ? command_check_room(&call) : 0;
+    if (rc == 0)
+        rc = request->command->run(&call);
     if (rc == -EINPROGRESS)
         return rc;
     if (rc == 0 && (!change_empty(batch->change) || !mon_entry_empty(&batch->entry))) {

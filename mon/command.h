@@ -19,10 +19,12 @@ struct command_call {
     bool pretty;
 };
 
+enum { COMMAND_READS = 0, COMMAND_CHANGES = 1, COMMAND_MOVES = 2 /* Data, perhaps. */ };
+
 struct command {
     const char *prefix;
-    uint8_t caps; /* That the sender must have at the monitors. */
-    bool change;
+    uint8_t caps;   /* That the sender must have at the monitors. */
+    uint8_t change; /* COMMAND_*; false and true, too, mean the first two. */
     int (*run)(struct command_call *call);
     const char *arguments;
     const char *help;
@@ -56,11 +58,20 @@ const char *format_bytes(double bytes, char text[32]);
 /* "12s", "5m", "3h", "2d" */
 const char *format_age(uint64_t ns, char text[16]);
 
+/* ---- command_plan.c, for commands that may move data ---- */
+
+/* Answers what the command would do. */
+int command_dry_run(struct command_call *call) MUST_CHECK;
+/* -ENOSPC, which it explains: OSDs would be too full, and the call does not insist. */
+int command_check_room(struct command_call *call) MUST_CHECK;
+
 /* ---- Tables, one a file ---- */
 
 extern const struct command commands_mon[];
 extern const struct command commands_osd[];
 extern const struct command commands_pool[];
+extern const struct command commands_crush[];
+extern const struct command commands_plan[];
 extern const struct command commands_pg[];
 extern const struct command commands_auth[];
 extern const struct command commands_status[];

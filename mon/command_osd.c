@@ -386,8 +386,8 @@ static int act_remove(struct command_call *call, int32_t id)
     else if (rc == -ENOTEMPTY)
         call_say(
             call, rc,
-            "placement groups still count on the data of osd.%d: limpet osd out %d, wait until "
-            "they are clean; or, if its data are lost, add --yes-i-really-mean-it",
+            "placement groups still count on the data of osd.%d: limpet osd drain %d --wait moves "
+            "them, once it runs again; or, if its data are lost, add --yes-i-really-mean-it",
             id, id);
     return rc == -ENOENT ? 0 : rc;
 }
@@ -471,21 +471,6 @@ static int run_unset(struct command_call *call)
     return flag_command(call, false);
 }
 
-static int run_rule_ls(struct command_call *call)
-{
-    json_t *list = json_array();
-
-    for (uint32_t i = 0; i < call->map->crush->n_rules; i++) {
-        json_array_append_new(list, json_string(call->map->crush->rules[i].name));
-        if (!call->json)
-            call_print(call, "%s\n", call->map->crush->rules[i].name);
-    }
-    if (call->json)
-        return call_json(call, list);
-    json_decref(list);
-    return 0;
-}
-
 const struct command commands_osd[] = {
     {"osd dump", CAP_READ, false, run_dump, "", "the map of the OSDs, pools and exceptions"},
     {"osd stat", CAP_READ, false, run_stat, "", "the OSDs in one line"},
@@ -493,15 +478,17 @@ const struct command commands_osd[] = {
     {"osd tree", CAP_READ, false, run_tree, "", "the OSDs in the CRUSH hierarchy"},
     {"osd df", CAP_READ, false, run_df, "", "how full each OSD is"},
     {"osd getmap", CAP_READ, false, run_getmap, "[epoch]", "the encoded map"},
-    {"osd crush rule ls", CAP_READ, false, run_rule_ls, "", "names of the CRUSH rules"},
     {"osd down", CAP_READ | CAP_WRITE, true, run_down, "ids", "mark OSDs down"},
-    {"osd out", CAP_READ | CAP_WRITE, true, run_out, "ids", "move the data of OSDs elsewhere"},
-    {"osd in", CAP_READ | CAP_WRITE, true, run_in, "ids", "give OSDs data again"},
-    {"osd reweight", CAP_READ | CAP_WRITE, true, run_reweight, "id weight",
+    {"osd out", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_out, "ids",
+     "move the data of OSDs elsewhere"},
+    {"osd drain", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_out, "ids",
+     "the same as osd out; osd safe-to-destroy tells when they are empty"},
+    {"osd in", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_in, "ids", "give OSDs data again"},
+    {"osd reweight", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_reweight, "id weight",
      "give an OSD less than its share: 0 to 1"},
-    {"osd rm", CAP_READ | CAP_WRITE, true, run_remove, "ids [yes_i_really_mean_it]",
+    {"osd rm", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_remove, "ids [yes_i_really_mean_it]",
      "forget OSDs that are down"},
-    {"osd purge", CAP_READ | CAP_WRITE, true, run_remove, "id [yes_i_really_mean_it]",
+    {"osd purge", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_remove, "id [yes_i_really_mean_it]",
      "the same as osd rm"},
     {"osd set", CAP_READ | CAP_WRITE, true, run_set, "key", "set a flag of the cluster"},
     {"osd unset", CAP_READ | CAP_WRITE, true, run_unset, "key", "unset a flag of the cluster"},

@@ -280,6 +280,27 @@ static int run_rename(struct command_call *call)
     return rc == 0 ? call_say(call, 0, "pool '%.128s' renamed to '%.128s'", from, to) : rc;
 }
 
+static int set_rule(struct command_call *call, const struct map_pool *pool)
+{
+    const char *name = call_need(call, "val");
+    uint64_t id = pool->id;
+
+    if (name == NULL)
+        return -EINVAL;
+    for (uint32_t i = 0; i < call->map->crush->n_rules; i++) {
+        const struct crush_rule *rule = &call->map->crush->rules[i];
+        if (strcmp(rule->name, name) != 0)
+            continue;
+        int rc = machine_pool_rule(call->batch->change, id, rule->id);
+        if (rc == -ENOENT)
+            return call_say(call, -EINVAL, "rule '%.64s' is not for this type of pool", name);
+        return rc == 0 ? call_say(call, 0, "set pool %" PRIu64 " crush_rule to %.64s", id, name)
+                       : rc;
+    }
+    return call_say(call, -ENOENT, "there is no CRUSH rule '%.64s': see limpet osd crush rule ls",
+                    name);
+}
+
 static int run_set(struct command_call *call)
 {
     int rc;
@@ -291,6 +312,8 @@ static int run_set(struct command_call *call)
         return rc;
     if (name == NULL)
         return -EINVAL;
+    if (strcmp(name, "crush_rule") == 0)
+        return set_rule(call, pool);
     rc = call_number(call, "val", &value);
     if (rc == -ENOENT)
         return call_say(call, -EINVAL, "argument \"val\" is missing");
@@ -304,7 +327,8 @@ static int run_set(struct command_call *call)
     } else if (strcmp(name, "min_size") == 0) {
         min_size = value;
     } else {
-        return call_say(call, -EINVAL, "variable '%.64s' cannot be set: size or min_size", name);
+        return call_say(call, -EINVAL,
+                        "variable '%.64s' cannot be set: size, min_size or crush_rule", name);
     }
     if (size == 0 || size > PG_SIZE_MAX || min_size == 0 || min_size > size)
         return call_say(call, -EINVAL, "size must be 1 to %d, and min_size 1 to size (%" PRIu64 ")",
@@ -321,8 +345,8 @@ const struct command commands_pool[] = {
     {"osd pool get", CAP_READ, false, run_get, "pool var", "a setting of a pool"},
     {"osd pool create", CAP_READ | CAP_WRITE, true, run_create,
      "pool [pg_num] [size] [min_size] [rule]", "make a pool"},
-    {"osd pool set", CAP_READ | CAP_WRITE, true, run_set, "pool var val",
-     "change size or min_size of a pool"},
+    {"osd pool set", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_set, "pool var val",
+     "change size, min_size or crush_rule of a pool"},
     {"osd pool rename", CAP_READ | CAP_WRITE, true, run_rename, "srcpool destpool",
      "give a pool another name"},
     {"osd pool rm", CAP_READ | CAP_WRITE, true, run_remove,

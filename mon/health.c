@@ -237,6 +237,11 @@ static bool is_moving(const struct pg_condition *pg)
     return pg->active && !pg->clean && !pg->undersized;
 }
 
+static bool is_unplaced(const struct pg_condition *pg)
+{
+    return pg->unplaced;
+}
+
 static void check_pgs(const struct mon *mon, const struct summary *summary, struct health *health)
 {
     struct health_check *check;
@@ -265,8 +270,16 @@ static void check_pgs(const struct mon *mon, const struct summary *summary, stru
                            : summary->n_unclean - summary->n_inactive);
     if (moving > 0) {
         check = check_add(health, "OBJECT_MISPLACED", HEALTH_WARN, moving);
-        snprintf(check->summary, sizeof check->summary, "%" PRIu64 " pgs are being moved", moving);
+        snprintf(check->summary, sizeof check->summary,
+                 "%" PRIu64 " pgs are being moved, %" PRIu64 "/%" PRIu64 " objects misplaced",
+                 moving, summary->misplaced, summary->copies);
         pg_details(mon, check, is_moving);
+    }
+    if (summary->n_unplaced > 0) {
+        check = check_add(health, "PG_UNPLACED", HEALTH_WARN, summary->n_unplaced);
+        snprintf(check->summary, sizeof check->summary,
+                 "%" PRIu64 " pgs find fewer places than their pool asks for", summary->n_unplaced);
+        pg_details(mon, check, is_unplaced);
     }
 }
 

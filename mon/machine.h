@@ -151,6 +151,11 @@ int machine_pool_resize(struct change *change, uint64_t pool, uint8_t size,
 /* -EEXIST: the new name is in use. */
 int machine_pool_rename(struct change *change, uint64_t pool, const char *name) MUST_CHECK;
 
+/* -ENOENT: no such pool, or no such replicated rule. Data move as after any change of CRUSH. */
+int machine_pool_rule(struct change *change, uint64_t pool, uint32_t rule) MUST_CHECK;
+/* Another hierarchy, or other rules: well-formed, and with the rules that pools use. -EINVAL */
+int machine_crush(struct change *change, const struct crush_map *crush) MUST_CHECK;
+
 int machine_flags(struct change *change, uint32_t set, uint32_t clear) MUST_CHECK;
 
 /* R4: possible when every set of the pool is what CRUSH says, and all members are up. */

@@ -86,7 +86,8 @@ static uint32_t crush_weight(uint64_t bytes)
  * Puts an OSD under the bucket of its host, unless it is there. Staged only; *moved tells whether
  * anything changed.
  */
-static int crush_place(struct change *change, const struct machine_boot *boot, bool *moved)
+static int crush_place(struct change *change, const struct machine_boot *boot,
+                       const struct map_osd *known, bool *moved)
 {
     const struct crush_map *now = change->map->crush;
     char name[CRUSH_NAME_MAX + 1];
@@ -97,8 +98,13 @@ static int crush_place(struct change *change, const struct machine_boot *boot, b
         return 0;
     host_name(now, boot->host, host_type, name);
     const struct crush_bucket *parent = crush_parent(now, boot->id);
-    /* An OSD that an operator put anywhere but under a host stays there. */
-    if (parent != NULL && (parent->type != host_type || strcmp(parent->name, name) == 0))
+    /* Where an operator has put an OSD it stays, until it boots on another host. */
+    char clean[MAP_HOST_MAX + 1];
+    host_clean(boot->host, clean);
+    bool same_host = known != NULL && strcmp(known->host, clean) == 0;
+    if (parent != NULL && (parent->type != host_type || same_host))
+        return 0;
+    if (parent != NULL && strcmp(parent->name, name) == 0)
         return 0;
     struct crush_map *crush = crush_clone(now);
     if (crush == NULL)
@@ -171,7 +177,7 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
     if (boot->bytes_total != 0)
         osd.bytes_total = boot->bytes_total;
     host_clean(boot->host, osd.host);
-    int rc = crush_place(change, boot, &moved);
+    int rc = crush_place(change, boot, known, &moved);
     if (rc != 0)
         return rc;
     bool remap = moved || known == NULL || weight != osd.weight;
@@ -219,6 +225,24 @@ static int osd_weigh(struct change *change, int32_t id, const struct map_osd *os
             return change_break(change, -ENOMEM);
     }
     int rc = stage_osd(change, id, osd);
+    if (rc == 0)
+        rc = change_flush(change);
+    return rc == 0 ? evaluate_all(change, -1, false) : rc;
+}
+
+int machine_crush(struct change *change, const struct crush_map *crush)
+{
+    if (crush_check(crush) != 0)
+        return -EINVAL;
+    for (uint32_t i = 0; i < change->map->n_pools; i++) {
+        const struct map_pool *pool = &change->map->pools[i];
+        if (crush_rule(crush, pool->crush_rule) == NULL)
+            return -EINVAL;
+        /* The results before the change must be known when they are replaced. */
+        if (machine_wanted(change->machine, change->map, pool) == NULL)
+            return change_break(change, -ENOMEM);
+    }
+    int rc = stage_crush(change, crush);
     if (rc == 0)
         rc = change_flush(change);
     return rc == 0 ? evaluate_all(change, -1, false) : rc;

@@ -154,6 +154,25 @@ int machine_pool_resize(struct change *change, uint64_t id, uint8_t size, uint8_
     return rc == 0 ? evaluate_pool(change, id, min_size_before) : rc;
 }
 
+int machine_pool_rule(struct change *change, uint64_t id, uint32_t rule)
+{
+    const struct map_pool *known = map_pool(change->map, id);
+    const struct crush_rule *found = crush_rule(change->map->crush, rule);
+
+    if (known == NULL || found == NULL || found->type != known->type)
+        return -ENOENT;
+    if (known->crush_rule == rule)
+        return 0;
+    struct map_pool pool = *known;
+    pool.crush_rule = rule;
+    if (machine_wanted(change->machine, change->map, known) == NULL)
+        return -ENOMEM;
+    int rc = stage_pool(change, &pool);
+    if (rc == 0)
+        rc = change_flush(change);
+    return rc == 0 ? evaluate_pool(change, id, pool.min_size) : rc;
+}
+
 int machine_pool_rename(struct change *change, uint64_t id, const char *name)
 {
     const struct map_pool *known = map_pool(change->map, id);

@@ -12,7 +12,21 @@ struct pool_stats {
     struct pg_stat *pgs;
 };
 
+enum { WINDOW_BUCKETS = STATS_WINDOW_S + 2, RECOVERY_PAUSE_S = 10 };
+
+struct bucket {
+    uint64_t second;
+    double values[RATES];
+};
+
 struct stats {
+    struct bucket buckets[WINDOW_BUCKETS];
+    uint64_t window_since_ns; /* First value; 0: none. */
+    /* The recovery that is under way, or the last one. */
+    uint64_t recovery_began_ns;
+    uint64_t recovery_seen_ns;
+    double recovered_bytes;
+    double recovered_objects;
     int32_t n_osds;
     struct osd_stat *osds;
     uint32_t n_pools;
@@ -88,33 +102,125 @@ static struct pool_stats *pool_make(struct stats *stats, const struct map_pool *
         if (pgs == NULL)
             return NULL;
         for (uint32_t i = pool->pg_num; i < info->pg_num; i++)
-            pgs[i] = (struct pg_stat){.osd = -1};
+            pgs[i] = (struct pg_stat){.osd = -1, .counted_osd = -1};
         pool->pgs = pgs;
         pool->pg_num = info->pg_num;
     }
     return pool;
 }
 
-static void osd_report(struct osd_stat *osd, const Limpet__Wire__OsdStats *report, uint64_t now_ns)
+static void count(struct stats *stats, enum stats_rate what, uint64_t n, uint64_t now_ns)
+{
+    uint64_t second = now_ns / SEC_NS;
+    struct bucket *bucket = &stats->buckets[second % WINDOW_BUCKETS];
+
+    if (bucket->second != second)
+        *bucket = (struct bucket){.second = second};
+    bucket->values[what] += (double)n;
+    if (stats->window_since_ns == 0)
+        stats->window_since_ns = now_ns;
+}
+
+static uint64_t grown(uint64_t now, uint64_t before)
+{
+    return now >= before ? now - before : 0;
+}
+
+static void osd_report(struct stats *stats, struct osd_stat *osd,
+                       const Limpet__Wire__OsdStats *report, uint64_t now_ns)
 {
     uint64_t counters[4] = {report->write_ops, report->read_ops, report->write_bytes,
                             report->read_bytes};
 
-    if (osd->instance == report->instance && now_ns > osd->reported_ns) {
-        double seconds = (double)(now_ns - osd->reported_ns) / (double)SEC_NS;
-        for (int i = 0; i < 4; i++)
-            osd->rates[i] = counters[i] >= osd->counters[i]
-                                ? (double)(counters[i] - osd->counters[i]) / seconds
-                                : 0;
-    } else {
-        memset(osd->rates, 0, sizeof osd->rates);
-    }
+    for (int i = 0; i < 4 && osd->instance == report->instance; i++)
+        count(stats, (enum stats_rate)i, grown(counters[i], osd->counters[i]), now_ns);
     memcpy(osd->counters, counters, sizeof counters);
     osd->instance = report->instance;
     osd->reported_ns = now_ns;
     osd->epoch = report->epoch;
     osd->bytes_total = report->bytes_total;
     osd->bytes_used = report->bytes_used;
+}
+
+static void note_recovery(struct stats *stats, uint64_t bytes, uint64_t objects, uint64_t now_ns)
+{
+    if (bytes == 0 && objects == 0)
+        return;
+    if (now_ns - stats->recovery_seen_ns > RECOVERY_PAUSE_S * SEC_NS ||
+        stats->recovery_began_ns == 0) {
+        stats->recovery_began_ns = now_ns;
+        stats->recovered_bytes = 0;
+        stats->recovered_objects = 0;
+    }
+    stats->recovery_seen_ns = now_ns;
+    stats->recovered_bytes += (double)bytes;
+    stats->recovered_objects += (double)objects;
+    count(stats, RATE_BYTES_RECOVERED, bytes, now_ns);
+    count(stats, RATE_OBJECTS_RECOVERED, objects, now_ns);
+}
+
+/* Counters are those of a process, and begin anew when it becomes primary again. */
+static void pg_progress(struct stats *stats, struct pg_stat *pg,
+                        const Limpet__Wire__OsdStats *report, const Limpet__Wire__PgStat *in,
+                        uint64_t now_ns)
+{
+    if (pg->counted_osd == report->id && pg->counted_instance == report->instance) {
+        uint64_t bytes = in->bytes_recovered >= pg->bytes_recovered
+                             ? in->bytes_recovered - pg->bytes_recovered
+                             : in->bytes_recovered;
+        uint64_t objects = in->objects_recovered >= pg->objects_recovered
+                               ? in->objects_recovered - pg->objects_recovered
+                               : in->objects_recovered;
+        double seconds = (double)(now_ns - pg->counted_ns) / (double)SEC_NS;
+        note_recovery(stats, bytes, objects, now_ns);
+        if (seconds > 0)
+            pg->recovery_rate = (pg->recovery_rate + (double)bytes / seconds) / 2;
+    } else {
+        pg->recovery_rate = 0;
+    }
+    pg->counted_osd = report->id;
+    pg->counted_instance = report->instance;
+    pg->counted_ns = now_ns;
+    pg->bytes_recovered = in->bytes_recovered;
+    pg->objects_recovered = in->objects_recovered;
+}
+
+void stats_rates(const struct stats *stats, uint64_t now_ns, double rates[RATES])
+{
+    uint64_t second = now_ns / SEC_NS;
+    double seconds = (double)(now_ns - stats->window_since_ns) / (double)SEC_NS;
+
+    memset(rates, 0, RATES * sizeof rates[0]);
+    if (stats->window_since_ns == 0)
+        return;
+    seconds = seconds < 1 ? 1 : seconds > STATS_WINDOW_S ? STATS_WINDOW_S : seconds;
+    for (int i = 0; i < WINDOW_BUCKETS; i++) {
+        const struct bucket *bucket = &stats->buckets[i];
+        if (bucket->second + STATS_WINDOW_S <= second)
+            continue;
+        for (int what = 0; what < RATES; what++)
+            rates[what] += bucket->values[what] / seconds;
+    }
+}
+
+bool stats_recovery_rate(const struct stats *stats, double *bytes_per_s, double *objects_per_s)
+{
+    /* The first report tells what a second or so had done already. */
+    double seconds =
+        (double)(stats->recovery_seen_ns - stats->recovery_began_ns) / (double)SEC_NS + 1;
+
+    *bytes_per_s = stats->recovered_bytes / seconds;
+    *objects_per_s = stats->recovered_objects / seconds;
+    return stats->recovery_began_ns != 0;
+}
+
+double stats_recovery_eta(double bytes_per_s, double objects_per_s, uint64_t bytes,
+                          uint64_t objects)
+{
+    double by_bytes = bytes_per_s > 0 ? (double)bytes / bytes_per_s : -1;
+    double by_objects = objects_per_s > 0 ? (double)objects / objects_per_s : -1;
+
+    return by_bytes > by_objects ? by_bytes : by_objects;
 }
 
 static void pg_report(struct pg_stat *pg, const Limpet__Wire__OsdStats *report,
@@ -135,6 +241,7 @@ static void pg_report(struct pg_stat *pg, const Limpet__Wire__OsdStats *report,
     pg->bytes = in->bytes;
     pg->learners = in->learners;
     pg->objects_missing = in->objects_missing;
+    pg->bytes_missing = in->bytes_missing;
 }
 
 /* A complete report names all groups of which the OSD is primary: it is not of the others. */
@@ -146,7 +253,14 @@ static void forget_osd(struct stats *stats, int32_t id)
             if (pg->osd != id)
                 continue;
             free(pg->waiting);
-            *pg = (struct pg_stat){.osd = -1};
+            struct pg_stat counted = *pg;
+            *pg = (struct pg_stat){.osd = -1,
+                                   .counted_osd = counted.counted_osd,
+                                   .counted_instance = counted.counted_instance,
+                                   .counted_ns = counted.counted_ns,
+                                   .objects_recovered = counted.objects_recovered,
+                                   .bytes_recovered = counted.bytes_recovered,
+                                   .recovery_rate = counted.recovery_rate};
         }
     }
 }
@@ -161,7 +275,7 @@ void stats_report(struct stats *stats, const struct cluster_map *map,
     struct osd_stat *osd = osd_make(stats, report->id);
     if (osd == NULL)
         return;
-    osd_report(osd, report, now_ns);
+    osd_report(stats, osd, report, now_ns);
     if (report->complete)
         forget_osd(stats, report->id);
     for (size_t i = 0; i < report->n_pgs; i++) {
@@ -170,8 +284,11 @@ void stats_report(struct stats *stats, const struct cluster_map *map,
         if (info == NULL || in->seed >= info->pg_num)
             continue;
         struct pool_stats *pool = pool_make(stats, info);
-        if (pool != NULL)
-            pg_report(&pool->pgs[in->seed], report, in);
+        if (pool == NULL)
+            continue;
+        pg_report(&pool->pgs[in->seed], report, in);
+        if (pool->pgs[in->seed].osd == report->id)
+            pg_progress(stats, &pool->pgs[in->seed], report, in, now_ns);
     }
 }
 
@@ -238,6 +355,11 @@ static Limpet__Wire__PgStat *pg_replay(uint64_t pool, uint32_t seed, const struc
     out->learners = pg->learners;
     out->has_objects_missing = pg->objects_missing != 0;
     out->objects_missing = pg->objects_missing;
+    out->has_bytes_missing = pg->bytes_missing != 0;
+    out->bytes_missing = pg->bytes_missing;
+    out->has_objects_recovered = out->has_bytes_recovered = pg->counted_osd == pg->osd;
+    out->objects_recovered = pg->counted_osd == pg->osd ? pg->objects_recovered : 0;
+    out->bytes_recovered = pg->counted_osd == pg->osd ? pg->bytes_recovered : 0;
     out->waiting = pg->waiting != NULL ? strdup(pg->waiting) : NULL;
     return out;
 }

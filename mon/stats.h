@@ -23,8 +23,28 @@ struct pg_stat {
     uint64_t bytes;
     uint32_t learners;
     uint64_t objects_missing;
+    uint64_t bytes_missing;
     char *waiting; /* NULL or a line for a person. */
+    /* What the primary has sent to learners, as it counts; it outlives complete reports. */
+    int32_t counted_osd;
+    uint64_t counted_instance;
+    uint64_t counted_ns;
+    uint64_t objects_recovered;
+    uint64_t bytes_recovered;
+    double recovery_rate; /* Bytes a second, smoothed. */
 };
+
+/* What happens in a second: of all OSDs, over the last seconds. */
+enum stats_rate {
+    RATE_WRITE_OPS,
+    RATE_READ_OPS,
+    RATE_WRITE_BYTES,
+    RATE_READ_BYTES,
+    RATE_OBJECTS_RECOVERED,
+    RATE_BYTES_RECOVERED,
+    RATES,
+};
+enum { STATS_WINDOW_S = 10 };
 
 struct osd_stat {
     uint64_t instance; /* 0: no report. */
@@ -33,7 +53,6 @@ struct osd_stat {
     uint64_t bytes_total;
     uint64_t bytes_used;
     uint64_t counters[4]; /* write ops, read ops, write bytes, read bytes */
-    double rates[4];      /* The same, per second, over the last two reports. */
 };
 
 struct stats;
@@ -49,6 +68,14 @@ void stats_report(struct stats *stats, const struct cluster_map *map,
 void stats_trim(struct stats *stats, const struct cluster_map *map);
 /* A pool's configuration numbers were all raised to `config`, with no other change. */
 void stats_compacted(struct stats *stats, uint64_t pool, uint64_t config);
+
+/* Over the window that ends now. */
+void stats_rates(const struct stats *stats, uint64_t now_ns, double rates[RATES]);
+/* Of the recovery that is under way, or of the last one. False: there was none since we lead. */
+bool stats_recovery_rate(const struct stats *stats, double *bytes_per_s, double *objects_per_s);
+/* Seconds that so much takes at these rates; -1: they do not tell. */
+double stats_recovery_eta(double bytes_per_s, double objects_per_s, uint64_t bytes,
+                          uint64_t objects);
 
 /* NULL: nothing is known of the running process. */
 const struct osd_stat *stats_osd(const struct stats *stats, const struct cluster_map *map,

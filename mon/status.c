@@ -20,15 +20,45 @@ static json_t *pgmap_json(const struct summary *summary, uint32_t n_pools)
                   (json_int_t)summary->objects, "data_bytes", (json_int_t)summary->bytes,
                   "bytes_used", (json_int_t)summary->bytes_used, "bytes_avail", (json_int_t)avail,
                   "bytes_total", (json_int_t)summary->bytes_total);
-    json_object_set_new(pgmap, "write_op_per_sec", json_integer((json_int_t)summary->rates[0]));
-    json_object_set_new(pgmap, "read_op_per_sec", json_integer((json_int_t)summary->rates[1]));
-    json_object_set_new(pgmap, "write_bytes_sec", json_integer((json_int_t)summary->rates[2]));
-    json_object_set_new(pgmap, "read_bytes_sec", json_integer((json_int_t)summary->rates[3]));
+    json_object_set_new(pgmap, "write_op_per_sec",
+                        json_integer((json_int_t)summary->rates[RATE_WRITE_OPS]));
+    json_object_set_new(pgmap, "read_op_per_sec",
+                        json_integer((json_int_t)summary->rates[RATE_READ_OPS]));
+    json_object_set_new(pgmap, "write_bytes_sec",
+                        json_integer((json_int_t)summary->rates[RATE_WRITE_BYTES]));
+    json_object_set_new(pgmap, "read_bytes_sec",
+                        json_integer((json_int_t)summary->rates[RATE_READ_BYTES]));
     if (summary->degraded > 0) {
         json_object_set_new(pgmap, "degraded_objects", json_integer((json_int_t)summary->degraded));
         json_object_set_new(pgmap, "degraded_total", json_integer((json_int_t)summary->copies));
+        json_object_set_new(pgmap, "degraded_ratio",
+                            json_real((double)summary->degraded / (double)summary->copies));
     }
+    if (summary->misplaced > 0) {
+        json_object_set_new(pgmap, "misplaced_objects",
+                            json_integer((json_int_t)summary->misplaced));
+        json_object_set_new(pgmap, "misplaced_total", json_integer((json_int_t)summary->copies));
+        json_object_set_new(pgmap, "misplaced_ratio",
+                            json_real((double)summary->misplaced / (double)summary->copies));
+    }
+    json_object_set_new(pgmap, "recovering_objects_per_sec",
+                        json_integer((json_int_t)summary->rates[RATE_OBJECTS_RECOVERED]));
+    json_object_set_new(pgmap, "recovering_bytes_per_sec",
+                        json_integer((json_int_t)summary->rates[RATE_BYTES_RECOVERED]));
     return pgmap;
+}
+
+static json_t *recovery_json(const struct summary *summary)
+{
+    json_t *waiting = json_array();
+
+    for (uint32_t i = 0; i < summary->n_reasons; i++)
+        json_array_append_new(waiting, json_pack("{s:s, s:I}", "reason", summary->reasons[i].text,
+                                                 "pgs", (json_int_t)summary->reasons[i].count));
+    json_t *eta = summary->eta_s >= 0 ? json_real(summary->eta_s) : json_null();
+    return json_pack("{s:I, s:I, s:o, s:o}", "bytes_left", (json_int_t)summary->bytes_left,
+                     "objects_left", (json_int_t)summary->objects_left, "eta_seconds", eta,
+                     "waiting", waiting);
 }
 
 static int status_json(struct command_call *call, const struct summary *summary,
@@ -67,6 +97,7 @@ static int status_json(struct command_call *call, const struct summary *summary,
                   "osd_up_since", (json_int_t)up_since, "num_in_osds", (json_int_t)summary->n_in,
                   "num_remapped_pgs", (json_int_t)mon->state.map->n_pgs));
     json_object_set_new(root, "pgmap", pgmap_json(summary, mon->state.map->n_pools));
+    json_object_set_new(root, "recovery", recovery_json(summary));
     return call_json(call, root);
 }
 
@@ -103,6 +134,49 @@ static void status_services(struct command_call *call, const struct summary *sum
     call_print(call, "\n\n");
 }
 
+static void status_io(struct command_call *call, const struct summary *summary)
+{
+    const double *rates = summary->rates;
+    bool clients = rates[RATE_WRITE_OPS] + rates[RATE_READ_OPS] >= 0.5;
+    bool recovery = rates[RATE_BYTES_RECOVERED] + rates[RATE_OBJECTS_RECOVERED] >= 0.05;
+    char a[32];
+    char b[32];
+
+    if (clients || recovery)
+        call_print(call, "\n  io:\n");
+    if (clients)
+        call_print(call, "    client:   %s/s rd, %s/s wr, %.0f op/s rd, %.0f op/s wr\n",
+                   format_bytes(rates[RATE_READ_BYTES], a),
+                   format_bytes(rates[RATE_WRITE_BYTES], b), rates[RATE_READ_OPS],
+                   rates[RATE_WRITE_OPS]);
+    if (recovery)
+        call_print(call, "    recovery: %s/s, %.1f objects/s\n",
+                   format_bytes(rates[RATE_BYTES_RECOVERED], a), rates[RATE_OBJECTS_RECOVERED]);
+}
+
+/* How much is left, until when, and why something waits. */
+static void status_progress(struct command_call *call, const struct summary *summary)
+{
+    char bytes[32];
+    char age[16];
+
+    if (summary->objects_left + summary->bytes_left == 0 && summary->n_reasons == 0)
+        return;
+    call_print(call, "\n  progress:\n");
+    if (summary->objects_left + summary->bytes_left > 0) {
+        call_print(call, "    recovery: %s in %" PRIu64 " objects left",
+                   format_bytes((double)summary->bytes_left, bytes), summary->objects_left);
+        if (summary->eta_s >= 0)
+            call_print(call, ", about %s\n",
+                       format_age((uint64_t)(summary->eta_s * (double)SEC_NS), age));
+        else
+            call_print(call, ", time not known: nothing has been copied of late\n");
+    }
+    for (uint32_t i = 0; i < summary->n_reasons; i++)
+        call_print(call, "    waiting:  %" PRIu64 " pgs: %s\n", summary->reasons[i].count,
+                   summary->reasons[i].text);
+}
+
 static void status_data(struct command_call *call, const struct summary *summary)
 {
     char a[32];
@@ -126,14 +200,16 @@ static void status_data(struct command_call *call, const struct summary *summary
         call_print(call, "%" PRIu64 "/%" PRIu64 " objects degraded (%.3f%%)\n             ",
                    summary->degraded, summary->copies,
                    100.0 * (double)summary->degraded / (double)summary->copies);
+    if (summary->misplaced > 0)
+        call_print(call, "%" PRIu64 "/%" PRIu64 " objects misplaced (%.3f%%)\n             ",
+                   summary->misplaced, summary->copies,
+                   100.0 * (double)summary->misplaced / (double)summary->copies);
     for (uint32_t i = 0; i < summary->n_states; i++)
         call_print(call, "%s%" PRIu64 " %s", i > 0 ? "\n             " : "",
                    summary->states[i].count, summary->states[i].text);
     call_print(call, "\n");
-    if (summary->rates[0] + summary->rates[1] >= 0.5)
-        call_print(call, "\n  io:\n    client:   %s/s rd, %s/s wr, %.0f op/s rd, %.0f op/s wr\n",
-                   format_bytes(summary->rates[3], a), format_bytes(summary->rates[2], b),
-                   summary->rates[1], summary->rates[0]);
+    status_io(call, summary);
+    status_progress(call, summary);
     call_print(call, "\n");
 }
 

@@ -65,12 +65,11 @@ static void describe_inactive(struct pg_condition *pg, const struct map_pool *po
     }
 }
 
-void summary_pg(const struct mon *mon, const struct map_pool *pool, uint32_t seed,
-                struct pg_condition *out)
+static void describe(const struct mon *mon, const struct map_pool *pool, uint32_t seed,
+                     struct pg_condition *out)
 {
     struct pg_id pg = {.pool = pool->id, .seed = seed};
 
-    memset(out, 0, sizeof *out);
     if (map_pg_view(mon->state.map, pg, &out->view) != 0)
         return;
     out->stat = current_stat(mon, pg, &out->view);
@@ -90,6 +89,45 @@ void summary_pg(const struct mon *mon, const struct map_pool *pool, uint32_t see
         describe_active(out, pool);
 }
 
+/* What is left to be copied: to those being filled, as they are known to lack it; to others, all.
+ */
+static void count_left(struct pg_condition *pg, const struct map_pool *pool,
+                       const struct pg_stat *stat)
+{
+    uint64_t filling = pg->stat != NULL ? pg->stat->learners : 0;
+    uint64_t learners = pg->view.n_learners;
+
+    filling = filling < learners ? filling : learners;
+    pg->objects_left = stat->objects * (learners - filling);
+    pg->bytes_left = stat->bytes * (learners - filling);
+    if (filling > 0) {
+        pg->objects_left += pg->stat->objects_missing;
+        pg->bytes_left += pg->stat->bytes_missing;
+    }
+    uint64_t copies = stat->objects * pg->missing_copies;
+    uint64_t nowhere = pg->missing_copies > learners ? pg->missing_copies - learners : 0;
+    pg->degraded = pg->objects_left + stat->objects * nowhere;
+    pg->degraded = pg->degraded < copies ? pg->degraded : copies;
+    if (pg->missing_copies == 0 && pg->view.n_members >= pool->size)
+        pg->misplaced = pg->objects_left;
+    if (pg->bytes_left > 0 && stat->recovery_rate >= 1)
+        pg->eta_s = (double)pg->bytes_left / stat->recovery_rate;
+}
+
+void summary_pg(const struct mon *mon, const struct map_pool *pool, uint32_t seed,
+                struct pg_condition *out)
+{
+    /* The last report tells how much there is, also when it is of an older configuration. */
+    const struct pg_stat *stat = stats_pg(mon->stats, (struct pg_id){pool->id, seed});
+
+    memset(out, 0, sizeof *out);
+    out->eta_s = -1;
+    describe(mon, pool, seed, out);
+    out->unplaced = out->view.n_wanted < pool->size;
+    if (stat != NULL)
+        count_left(out, pool, stat);
+}
+
 static void count_state(struct summary *summary, const char *text)
 {
     for (uint32_t i = 0; i < summary->n_states; i++) {
@@ -101,6 +139,20 @@ static void count_state(struct summary *summary, const char *text)
     if (summary->n_states < SUMMARY_STATES_MAX) {
         snprintf(summary->states[summary->n_states].text, SUMMARY_STATE_TEXT_MAX, "%s", text);
         summary->states[summary->n_states++].count = 1;
+    }
+}
+
+static void count_reason(struct summary *summary, const char *text)
+{
+    for (uint32_t i = 0; i < summary->n_reasons; i++) {
+        if (strcmp(summary->reasons[i].text, text) == 0) {
+            summary->reasons[i].count++;
+            return;
+        }
+    }
+    if (summary->n_reasons < SUMMARY_REASONS_MAX) {
+        snprintf(summary->reasons[summary->n_reasons].text, STATS_WAITING_MAX + 1, "%s", text);
+        summary->reasons[summary->n_reasons++].count = 1;
     }
 }
 
@@ -116,15 +168,20 @@ static void count_pg(const struct mon *mon, const struct map_pool *pool, uint32_
     out->n_down += !pg.available_by_map;
     out->n_undersized += pg.undersized;
     out->n_unclean += !pg.clean;
+    out->n_unplaced += pg.unplaced;
     struct pg_id id = {.pool = pool->id, .seed = seed};
-    /* The last report tells how much there is, also when it is of an older configuration. */
     const struct pg_stat *stat = stats_pg(mon->stats, id);
     if (stat == NULL)
         return;
+    if (!pg.clean && pg.stat != NULL && pg.stat->waiting != NULL)
+        count_reason(out, pg.stat->waiting);
     out->objects += stat->objects;
     out->bytes += stat->bytes;
     out->copies += stat->objects * pool->size;
-    out->degraded += stat->objects * pg.missing_copies;
+    out->degraded += pg.degraded;
+    out->misplaced += pg.misplaced;
+    out->bytes_left += pg.bytes_left;
+    out->objects_left += pg.objects_left;
 }
 
 static void sort_states(struct summary *out)
@@ -155,14 +212,18 @@ void summary_make(const struct mon *mon, struct summary *out)
             continue;
         out->bytes_total += stat->bytes_total;
         out->bytes_used += stat->bytes_used;
-        for (int i = 0; i < 4; i++)
-            out->rates[i] += stat->rates[i];
     }
     for (uint32_t i = 0; i < map->n_pools; i++) {
         for (uint32_t seed = 0; seed < map->pools[i].pg_num; seed++)
             count_pg(mon, &map->pools[i], seed, out);
     }
     sort_states(out);
+    stats_rates(mon->stats, env_now(mon->env), out->rates);
+    out->eta_s = -1;
+    if (out->bytes_left + out->objects_left > 0)
+        out->eta_s =
+            stats_recovery_eta(out->rates[RATE_BYTES_RECOVERED], out->rates[RATE_OBJECTS_RECOVERED],
+                               out->bytes_left, out->objects_left);
 }
 
 void summary_pool(const struct mon *mon, const struct map_pool *pool, struct pool_summary *out)

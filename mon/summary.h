@@ -4,7 +4,7 @@
 
 #include "mon/leader.h"
 
-enum { SUMMARY_STATES_MAX = 32, SUMMARY_STATE_TEXT_MAX = 64 };
+enum { SUMMARY_STATES_MAX = 32, SUMMARY_STATE_TEXT_MAX = 64, SUMMARY_REASONS_MAX = 4 };
 
 /* What is true of one placement group, as far as map and reports tell. */
 struct pg_condition {
@@ -15,7 +15,13 @@ struct pg_condition {
     bool available_by_map; /* Nothing in the map keeps it from being active. */
     bool clean;
     bool undersized;
+    bool unplaced;           /* CRUSH finds fewer OSDs than the pool asks for. */
     uint32_t missing_copies; /* Of each object. */
+    uint64_t degraded;       /* Copies of objects that are missing, */
+    uint64_t misplaced;      /* or not yet where they belong. */
+    uint64_t objects_left;   /* To be copied, as far as the map and the primary know. */
+    uint64_t bytes_left;
+    double eta_s; /* -1: not known, or nothing is left. */
 };
 
 struct summary {
@@ -24,7 +30,7 @@ struct summary {
     uint32_t n_in;
     uint64_t bytes_total;
     uint64_t bytes_used;
-    double rates[4]; /* write ops, read ops, write bytes, read bytes; a second */
+    double rates[RATES];
     uint64_t n_pgs;
     uint64_t n_inactive;
     uint64_t n_down; /* Inactive because of the map. */
@@ -33,7 +39,17 @@ struct summary {
     uint64_t objects;
     uint64_t bytes; /* Of objects, once. */
     uint64_t copies;
-    uint64_t degraded; /* Copies that are missing. */
+    uint64_t degraded;   /* Copies that are missing, */
+    uint64_t misplaced;  /* or not yet where they belong. */
+    uint64_t bytes_left; /* To be copied. */
+    uint64_t objects_left;
+    uint64_t n_unplaced;
+    double eta_s;       /* -1: not known. */
+    uint32_t n_reasons; /* Why groups wait. */
+    struct {
+        char text[STATS_WAITING_MAX + 1];
+        uint64_t count;
+    } reasons[SUMMARY_REASONS_MAX];
     uint32_t n_states;
     struct {
         char text[SUMMARY_STATE_TEXT_MAX];

@@ -108,6 +108,11 @@ int crush_insert(struct crush_map *map, int32_t bucket, int32_t item, uint32_t w
  * it is nowhere, -ENOTEMPTY, -EBUSY when a rule takes it.
  */
 int crush_remove(struct crush_map *map, int32_t item) MUST_CHECK;
+/*
+ * Takes an item out of its bucket and leaves it as it is, to be inserted elsewhere. -ENOENT when it
+ * is in none.
+ */
+int crush_detach(struct crush_map *map, int32_t item) MUST_CHECK;
 /* A new weight for an item wherever it is; buckets above change by the difference. -ENOENT, -ERANGE
  */
 int crush_reweight(struct crush_map *map, int32_t item, uint32_t weight) MUST_CHECK;
@@ -125,6 +130,8 @@ int crush_type_by_name(const struct crush_map *map, const char *name) MUST_CHECK
  */
 int crush_add_simple_rule(struct crush_map *map, const char *name, const char *root,
                           const char *type, bool indep, uint32_t *id) MUST_CHECK;
+/* -ENOENT. No pool may use it. */
+int crush_remove_rule(struct crush_map *map, uint32_t id) MUST_CHECK;
 const struct crush_rule *crush_rule(const struct crush_map *map, uint32_t id);
 
 /*

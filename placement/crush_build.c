@@ -420,6 +420,16 @@ int crush_remove(struct crush_map *map, int32_t item)
     return found ? 0 : -ENOENT;
 }
 
+int crush_detach(struct crush_map *map, int32_t item)
+{
+    struct crush_bucket *bucket = mutable_parent(map, item);
+    if (bucket == NULL) {
+        return -ENOENT;
+    }
+    remove_at(map, bucket, find_item(bucket, item));
+    return 0;
+}
+
 int crush_reweight(struct crush_map *map, int32_t item, uint32_t weight)
 {
     /* All that is added, before any is: the buckets may have the same ones above them. */
@@ -459,6 +469,19 @@ const struct crush_rule *crush_rule(const struct crush_map *map, uint32_t id)
         }
     }
     return NULL;
+}
+
+int crush_remove_rule(struct crush_map *map, uint32_t id)
+{
+    for (uint32_t i = 0; i < map->n_rules; i++) {
+        if (map->rules[i].id == id) {
+            memmove(&map->rules[i], &map->rules[i + 1],
+                    (map->n_rules - i - 1) * sizeof *map->rules);
+            map->n_rules--;
+            return 0;
+        }
+    }
+    return -ENOENT;
 }
 
 static void add_step(struct crush_rule *rule, uint32_t op, int32_t arg1, int32_t arg2)

@@ -6,6 +6,7 @@
  *   commands.c  the table: the single source of help, completions and man pages
  *   help.c, completion.c, man.c   what is generated from it
  *   remote.c    commands that the monitors execute
+ *   drain.c     waiting until OSDs are empty
  *   rados.c, transfer.c   objects
  *   bench.c     measuring
  *   keyring.c   keyring files
@@ -211,6 +212,7 @@ int run_man(struct cli *cli);
 int run_fsid(struct cli *cli);
 int run_raw_command(struct cli *cli);
 int run_pool_rm(struct cli *cli);
+int run_osd_drain(struct cli *cli);
 int run_keyring_create(struct cli *cli);
 int run_keyring_list(struct cli *cli);
 int run_rados(struct cli *cli);
