@@ -103,6 +103,8 @@ static int take_filter(struct command_call *call, json_t *states, struct pg_filt
     *out = (struct pg_filter){.states = states};
     if (call_text(call, "pool") != NULL)
         out->pool = call_pool(call, "pool", &rc);
+    if (out->pool != NULL)
+        rc = 0;
     for (size_t i = 0; i < json_array_size(words) && rc == 0; i++) {
         const char *word = json_string_value(json_array_get(words, i));
         const char *const *known = state_words;

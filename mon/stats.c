@@ -176,6 +176,9 @@ static void pg_progress(struct stats *stats, struct pg_stat *pg,
         if (seconds > 0)
             pg->recovery_rate = (pg->recovery_rate + (double)bytes / seconds) / 2;
     } else {
+        /* Another primary than the one that was counted before has counted from nothing. */
+        if (pg->counted_osd >= 0)
+            note_recovery(stats, in->bytes_recovered, in->objects_recovered, now_ns);
         pg->recovery_rate = 0;
     }
     pg->counted_osd = report->id;
