@@ -718,6 +718,16 @@ static void push_done(struct pg_push *push, int error)
     push_next(fill);
 }
 
+/* Where the size is not known it comes in pieces, should it be large. */
+static uint32_t piece_bytes(uint64_t size)
+{
+    if (size == 0)
+        return PG_PUSH_PIECE_UNKNOWN;
+    if (size >= PG_PUSH_PIECE)
+        return PG_PUSH_PIECE;
+    return (uint32_t)((size + PG_BLOCK - 1) / PG_BLOCK) * PG_BLOCK;
+}
+
 static bool push_create(struct pg_fill *fill, struct fill_object *object)
 {
     struct pg_push *push = pg_push_create(fill->pg, fill->osd, object->bytes, object->len);
@@ -729,8 +739,7 @@ static bool push_create(struct pg_fill *fill, struct fill_object *object)
     push->sent = push_sent;
     if (fill->by_log && !object->whole)
         push->base = fill->from;
-    bool known = object->size > 0 && object->size < PG_PUSH_PIECE;
-    push->turn.bytes = (known ? (uint32_t)object->size : PG_PUSH_PIECE) + PG_BLOCK;
+    push->turn.bytes = piece_bytes(object->size);
     push->urgent = object->urgent;
     fill->pushes++;
     pg_push_start(push, !fill->member);

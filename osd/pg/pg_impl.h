@@ -26,6 +26,7 @@ enum {
     PG_FORMERS_MAX = 8,
     PG_PUSH_PIECE = 4 * 1024 * 1024,
     PG_PUSH_PIECE_SMALL = 512 * 1024, /* When clients are active. */
+    PG_PUSH_PIECE_UNKNOWN = 256 * 1024,
     PG_PIECE_EXTENTS = 256,
     PG_ROOM_SHARE = 16,  /* Of its store that a copy leaves free when it is filled. */
     PG_READ_GAP = 16,    /* Unchanged blocks between changed ones that are read along with them. */

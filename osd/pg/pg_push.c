@@ -221,12 +221,16 @@ static void send_piece(struct pg_push *push)
 
 /* ---- Pieces ---- */
 
+/* Its turn says how much memory it may need. */
 static uint32_t piece_max(const struct pg_push *push)
 {
     const struct pg_world *world = push->pg->world;
-    return push->locked && pg_throttle_clients_active(&world->turns.throttle, env_now(world->env))
-               ? PG_PUSH_PIECE_SMALL
-               : PG_PUSH_PIECE;
+    if (!push->turn.running)
+        return PG_PUSH_PIECE;
+    assert(push->turn.bytes >= PG_BLOCK && push->turn.bytes % PG_BLOCK == 0);
+    bool clients = pg_throttle_clients_active(&world->turns.throttle, env_now(world->env));
+    return clients && push->turn.bytes > PG_PUSH_PIECE_SMALL ? PG_PUSH_PIECE_SMALL
+                                                             : push->turn.bytes;
 }
 
 static int piece_begin(struct pg_push *push, size_t bytes)
