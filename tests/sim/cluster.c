@@ -534,7 +534,8 @@ static bool command_finished(void *ctx)
     return ((struct command *)ctx)->finished;
 }
 
-bool cluster_command(struct cluster *cluster, uint64_t timeout_ns, const char *json)
+bool cluster_command_try(struct cluster *cluster, uint64_t timeout_ns, const char *json,
+                         int *result)
 {
     struct command *c = command_start(cluster, timeout_ns, json, true);
     uint64_t deadline = sim_now(cluster->sim) + timeout_ns + 10 * SEC_NS;
@@ -544,10 +545,18 @@ bool cluster_command(struct cluster *cluster, uint64_t timeout_ns, const char *j
             command_free(c);
         return false;
     }
-    if (c->command.result != 0)
-        cluster_fail(cluster, "command %s fails: %d %s", json, c->command.result,
-                     c->command.status ? c->command.status : "");
+    *result = c->command.result;
     command_free(c);
+    return !cluster->failed;
+}
+
+bool cluster_command(struct cluster *cluster, uint64_t timeout_ns, const char *json)
+{
+    int result;
+    if (!cluster_command_try(cluster, timeout_ns, json, &result))
+        return false;
+    if (result != 0)
+        cluster_fail(cluster, "command %s fails: %d", json, result);
     return !cluster->failed;
 }
 

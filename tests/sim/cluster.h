@@ -123,6 +123,9 @@ bool cluster_run_until(struct cluster *cluster, bool (*done)(void *ctx), void *c
 /* Runs until then, or until a failure. */
 bool cluster_run(struct cluster *cluster, uint64_t until_ns);
 
+/* A command by the administrator, whose result may be an error. */
+bool cluster_command_try(struct cluster *cluster, uint64_t timeout_ns, const char *json,
+                         int *result);
 /* A command by the administrator. Fails the cluster unless the result is 0. */
 bool cluster_command(struct cluster *cluster, uint64_t timeout_ns, const char *json);
 /* The same, without waiting, and whatever becomes of it. */

@@ -1,5 +1,6 @@
 #include "tests/sim/faults_impl.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -73,15 +74,26 @@ void fault_heal_weights_fire(struct env_timer *timer)
     f->out = 0;
 }
 
+/* A command to remove an OSD, sent before, may come that late: then it must be back first. */
+static bool weigh_one(struct faults *f, uint32_t id)
+{
+    char json[128];
+    weight_one(json, sizeof json, id);
+    for (int result = -ENOENT; result == -ENOENT;) {
+        if (!topology_await_osds(&f->topology) ||
+            !cluster_command_try(f->cluster, 60 * SEC_NS, json, &result))
+            return false;
+        if (result != 0 && result != -ENOENT)
+            cluster_fail(f->cluster, "command %s fails: %d", json, result);
+    }
+    return !f->cluster->failed;
+}
+
 bool fault_undo_commands(struct faults *f)
 {
-    if (!topology_await_osds(&f->topology))
-        return false;
     /* All of them: nobody knows what became of earlier commands. */
     for (uint32_t id = 0; id < f->cluster->options.n_osds; id++) {
-        char json[128];
-        weight_one(json, sizeof json, id);
-        if (!cluster_command(f->cluster, 60 * SEC_NS, json))
+        if (!weigh_one(f, id))
             return false;
     }
     return topology_restore(&f->topology);
