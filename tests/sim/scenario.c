@@ -245,7 +245,7 @@ static int parse_choice(struct parser *p, const struct field *field, char **text
         return refuse(p, "%s wants the smaller number first", field->name);
     if (**text == '@') {
         static const struct field weight = {"a weight", FIELD_COUNT, 0, 1, 1000, ""};
-        uint64_t value;
+        uint64_t value = 0;
         (*text)++;
         if (parse_number(p, &weight, text, &value) < 0)
             return -EINVAL;
@@ -285,7 +285,7 @@ static int parse_value(struct parser *p, const struct field *field, char *text,
 static int parse_fault(struct parser *p, const char *key, char *text)
 {
     static const struct field weight = {"the weight of a fault", FIELD_COUNT, 0, 0, 1000, ""};
-    uint64_t value;
+    uint64_t value = 0;
     int number = fault_by_name(key);
     if (number < 0)
         return refuse(p, "there is no fault '%s'", key);
