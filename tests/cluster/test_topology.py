@@ -124,6 +124,50 @@ def drains_and_fills_again():
 
 
 @case
+def weights_and_sizes_change():
+    ok("osd", "reweight", "2", "0.3")
+    wait_moved()
+    ok("osd", "crush", "reweight", "osd.1", "0.007")
+    wait_moved()
+    for size, min_size in ((4, 2), (2, 1), (3, 3), (3, 2)):
+        ok("pool", "set", "data", "size", size)
+        ok("pool", "set", "data", "min_size", min_size)
+        if size < 4:
+            wait_moved()
+    ok("osd", "reweight", "2", "1")
+    ok("osd", "crush", "reweight", "osd.1", "0.01")
+    wait_moved()
+
+
+@case
+def rules_change():
+    ok("osd", "crush", "add-bucket", "r1", "rack", "root=default")
+    ok("osd", "crush", "rule", "create-replicated", "by_osd", "default", "osd")
+    check("by_osd" in ok("osd", "crush", "rule", "ls").text, "no rule")
+    ok("pool", "set", "data", "crush_rule", "by_osd")
+    check(answer("pool", "get", "data", "crush_rule")["crush_rule"] == "by_osd", "not set")
+    wait_moved()
+    used = cluster.limpet("osd", "crush", "rule", "rm", "by_osd")
+    check(used.code != 0 and "uses" in used.err, str(used))
+    ok("pool", "set", "data", "crush_rule", "replicated_rule")
+    ok("osd", "crush", "rule", "rm", "by_osd")
+    ok("osd", "crush", "rm", "r1")
+    wait_moved()
+
+
+@case
+def an_osd_is_removed():
+    ok("osd", "drain", "3", "--wait")
+    cluster.kill("osd.3")
+    wait_until("osd.3 to be down", lambda: answer("osd", "stat")["num_up_osds"] == 3, 30)
+    ok("osd", "rm", "3")
+    check("3" not in ok("osd", "ls").text.split(), "still there")
+    ok("health", "explain", "PG_DEGRADED")
+    check(cluster.limpet("health", "explain", "PIGEON").code != 0, "no such code")
+    wait_moved()
+
+
+@case
 def nothing_was_lost():
     writer.end()
     print("     %d rounds" % writer.rounds)

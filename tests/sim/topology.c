@@ -104,12 +104,13 @@ void topology_restore_send(struct topology *t)
     }
 }
 
-static bool osds_exist(void *ctx)
+static bool osds_up(void *ctx)
 {
     const struct topology *t = ctx;
     const struct cluster_map *map = cluster_map_newest(t->cluster);
     for (uint32_t i = 0; map && i < t->cluster->options.n_osds; i++) {
-        if (!map_osd(map, (int32_t)i))
+        /* Up: a removal that is still under way is refused from now on. */
+        if (!map_osd_up(map, (int32_t)i))
             return false;
     }
     return map != NULL;
@@ -118,7 +119,7 @@ static bool osds_exist(void *ctx)
 bool topology_await_osds(struct topology *t)
 {
     uint64_t deadline = sim_now(t->cluster->sim) + RESTORE_S * SEC_NS;
-    return cluster_run_until(t->cluster, osds_exist, t, deadline, "removed OSDs do not come back");
+    return cluster_run_until(t->cluster, osds_up, t, deadline, "removed OSDs do not come back");
 }
 
 bool topology_restore(struct topology *t)

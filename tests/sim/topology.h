@@ -32,7 +32,7 @@ void topology_extra_pool(struct topology *topology);
  * handed, by the map, with all its data. */
 void topology_remove_osd(struct topology *topology);
 
-/* Waits until the map has all OSDs again; what is down must have been started. */
+/* Waits until the map has all OSDs again, up; what is down must have been started. */
 bool topology_await_osds(struct topology *topology);
 /* As it was at first. False when that fails, which the cluster has been told. */
 bool topology_restore(struct topology *topology);
