@@ -110,8 +110,8 @@ static int finish(struct command_call *call, struct crush_map *crush, int rc, co
 static int run_reweight(struct command_call *call)
 {
     const char *name = call_need(call, "name");
-    uint32_t weight;
-    int32_t item;
+    uint32_t weight = 0;
+    int32_t item = 0;
 
     if (name == NULL)
         return -EINVAL;
@@ -149,16 +149,14 @@ static uint32_t weight_of(const struct crush_map *crush, int32_t item)
 static int place(struct command_call *call, int32_t item, uint32_t weight, const char *name)
 {
     struct crush_map *crush = crush_clone(call->map->crush);
-    const struct crush_bucket *to;
+    const struct crush_bucket *to = NULL;
 
     if (crush == NULL)
         return -ENOMEM;
     int rc = find_location(call, crush, &to);
-    if (rc == 0 && to == NULL)
-        rc = call_say(call, -EINVAL, "where to? Give TYPE=NAME, as in host=h1");
-    if (rc != 0) {
+    if (rc != 0 || to == NULL) {
         crush_destroy(crush);
-        return rc;
+        return rc != 0 ? rc : call_say(call, -EINVAL, "where to? Give TYPE=NAME, as in host=h1");
     }
     int32_t to_id = to->id;
     if (crush_parent(crush, item) != NULL)
@@ -177,8 +175,8 @@ static int place(struct command_call *call, int32_t item, uint32_t weight, const
 static int run_set(struct command_call *call)
 {
     const char *name = call_need(call, "id");
-    uint32_t weight;
-    int32_t id;
+    uint32_t weight = 0;
+    int32_t id = 0;
 
     if (name == NULL)
         return -EINVAL;
@@ -195,7 +193,7 @@ static int run_set(struct command_call *call)
 static int run_move(struct command_call *call)
 {
     const char *name = call_need(call, "name");
-    int32_t item;
+    int32_t item = 0;
 
     if (name == NULL)
         return -EINVAL;
@@ -213,8 +211,8 @@ static int run_add_bucket(struct command_call *call)
 {
     const char *name = call_need(call, "name");
     const char *type = name != NULL ? call_need(call, "type") : NULL;
-    const struct crush_bucket *to;
-    int32_t id;
+    const struct crush_bucket *to = NULL;
+    int32_t id = 0;
 
     if (type == NULL)
         return -EINVAL;
@@ -246,7 +244,7 @@ static int run_add_bucket(struct command_call *call)
 static int run_remove(struct command_call *call)
 {
     const char *name = call_need(call, "name");
-    int32_t item;
+    int32_t item = 0;
 
     if (name == NULL)
         return -EINVAL;
