@@ -35,6 +35,7 @@ enum message_type {
     MSG_OSD_FAILURE = 25,       /* OsdFailure */
     MSG_OSD_STATS = 26,         /* OsdStats */
     MSG_PG_ADD_MEMBER = 27,     /* PgAddMember */
+    MSG_PG_SCRUB_ORDER = 30,    /* PgScrubOrder: to an OSD */
     /* Between monitors; protobuf. */
     MSG_RAFT = 32,          /* RaftMessage; entries or snapshot in the payload */
     MSG_FORWARD = 33,       /* Forward; the wrapped message's payload is the payload */
@@ -51,6 +52,10 @@ enum message_type {
     MSG_PG_SCAN_REPLY = 69,
     MSG_PG_PUSH = 70, /* PgPush; object data in the payload */
     MSG_PG_PUSH_REPLY = 71,
+    MSG_PG_SCRUB = 80,       /* PgScrub */
+    MSG_PG_SCRUB_REPLY = 81, /* PgScrubReply */
+    MSG_PG_PULL = 82,        /* PgPull */
+    MSG_PG_PULL_REPLY = 83,  /* PgPullReply; object data in the payload */
 };
 
 struct message {

@@ -34,6 +34,16 @@ enum planted_bug {
     PLANTED_LEASE_NOT_INHERITED,
     /* OSD: a member acknowledges what is not durable yet. */
     PLANTED_MEMBER_ACK_EARLY,
+    /* OSD: a scrub takes the copy that the fewest agree with for the good one. */
+    PLANTED_REPAIR_FROM_BAD,
+    /* OSD: a scrub does not compare sizes and data. */
+    PLANTED_SCRUB_IGNORE_DATA,
+    /* OSD: a scrub does not notice that a copy lacks an object, or has one too many. */
+    PLANTED_SCRUB_IGNORE_MISSING,
+    /* OSD: what differs is repaired without looking again while no write runs. */
+    PLANTED_REPAIR_WITHOUT_HOLD,
+    /* OSD: a read error goes to the client. */
+    PLANTED_NO_READ_REPAIR,
     /* Monitor: term and vote are remembered, but not written. */
     PLANTED_VOTE_NOT_DURABLE,
     /* Monitor: log entries are acknowledged without flushing them. */

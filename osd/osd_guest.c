@@ -488,7 +488,9 @@ void osd_guest_received(struct osd *osd, struct net_session *session, struct mes
     case MSG_REP_TXN:
     case MSG_PG_ACTIVATE:
     case MSG_PG_SCAN:
-    case MSG_PG_PUSH: {
+    case MSG_PG_PUSH:
+    case MSG_PG_SCRUB:
+    case MSG_PG_PULL: {
         int32_t from = is_osd(session) ? entity_osd_id(&session->peer.name) : -1;
         if (from >= 0)
             osd_group_message(osd, session, from, message);

@@ -209,6 +209,8 @@ void osd_peer_received(struct osd_peer *peer, struct message *message)
     case MSG_PG_INFO:
     case MSG_PG_SCAN_REPLY:
     case MSG_PG_PUSH_REPLY:
+    case MSG_PG_SCRUB_REPLY:
+    case MSG_PG_PULL_REPLY:
         osd_group_message(osd, peer->session, peer->id, message);
         break;
     default:

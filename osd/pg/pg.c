@@ -181,6 +181,9 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
     TAILQ_INIT(&pg->running);
     TAILQ_INIT(&pg->waiting);
     TAILQ_INIT(&pg->staged);
+    TAILQ_INIT(&pg->surveys);
+    TAILQ_INIT(&pg->repairs);
+    TAILQ_INIT(&pg->inconsistents);
     for (uint32_t i = 0; i < PG_SIZE_MAX; i++)
         TAILQ_INIT(&pg->peers[i].to_push);
     return pg;
@@ -194,6 +197,7 @@ static void stop_working(struct pg *pg, bool discard)
     pg_activate_stop(pg);
     pg_fills_stop(pg, false);
     pg_pushes_cancel(pg, -1);
+    pg_scrub_stop(pg);
     pg_staged_clear(pg, discard);
     pg_learn_stop(pg);
 }
@@ -217,6 +221,7 @@ void pg_destroy(struct pg *pg)
         TAILQ_REMOVE(&pg->asyncs, async, link);
         async->drop(async);
     }
+    pg_inconsistents_clear(pg);
     pg_log_fini(&pg->log);
     pg_dirty_stop(&pg->dirty);
     free(pg);
@@ -371,6 +376,11 @@ struct pg_step *pg_step_create(struct pg *pg)
     step->txn.done = step_done;
     step->async.pg = pg;
     return step;
+}
+
+void pg_step_discard(struct pg_step *step)
+{
+    step_drop(&step->async);
 }
 
 void pg_step_submit(struct pg_step *step)
@@ -646,6 +656,12 @@ static enum pg_verdict receive_downstream(struct pg *pg, struct net_session *ses
     case MSG_PG_PUSH:
         pg_push_receive(pg, in);
         break;
+    case MSG_PG_SCRUB:
+        pg_scrub_asked(pg, in->scrub);
+        break;
+    case MSG_PG_PULL:
+        pg_pull_asked(pg, in->pull);
+        break;
     default:
         assert(0);
     }
@@ -676,6 +692,12 @@ static void receive_upstream(struct pg *pg, int32_t from, const struct pg_incomi
     case MSG_PG_PUSH_REPLY:
         pg_push_reply(pg, from, in->push_reply);
         break;
+    case MSG_PG_SCRUB_REPLY:
+        pg_scrub_reply(pg, from, in->scrub_reply);
+        break;
+    case MSG_PG_PULL_REPLY:
+        pg_pull_reply(pg, from, in);
+        break;
     default:
         assert(0);
     }
@@ -684,7 +706,7 @@ static void receive_upstream(struct pg *pg, int32_t from, const struct pg_incomi
 static bool is_answer(uint16_t type)
 {
     return type == MSG_REP_ACK || type == MSG_PG_INFO || type == MSG_PG_SCAN_REPLY ||
-           type == MSG_PG_PUSH_REPLY;
+           type == MSG_PG_PUSH_REPLY || type == MSG_PG_SCRUB_REPLY || type == MSG_PG_PULL_REPLY;
 }
 
 enum pg_verdict pg_receive(struct pg *pg, struct net_session *session, int32_t from,
@@ -705,6 +727,9 @@ void pg_session_closed(struct pg *pg, struct net_session *session)
         pg->upstream = NULL;
     if (pg->bound == session)
         pg->bound = NULL;
+    /* What was being repaired comes anew, if at all. */
+    if (!pg->upstream && pg->state == PG_STATE_REPLICA_ACTIVE)
+        pg_staged_clear(pg, true);
 }
 
 void pg_peer_reset(struct pg *pg, int32_t osd)
@@ -717,6 +742,7 @@ void pg_peer_reset(struct pg *pg, int32_t osd)
     else if (pg->state == PG_STATE_PRIMARY_ACTIVE && peer)
         pg_writes_resend(pg, osd, peer->acked);
     pg_fill_peer_reset(pg, osd);
+    pg_scrub_peer_reset(pg, osd);
 }
 
 void pg_tick(struct pg *pg)
@@ -728,6 +754,7 @@ void pg_tick(struct pg *pg)
     else if (pg->state == PG_STATE_PRIMARY_ACTIVATING)
         pg_activate_tick(pg);
     pg_fill_tick(pg);
+    pg_scrub_tick(pg);
 }
 
 /* ---- Statistics ---- */
@@ -803,4 +830,5 @@ void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
     pg_fills_stat(pg, out);
     /* protobuf-c has no const strings, but packing does not write to them. */
     out->waiting = (char *)(uintptr_t)why_waiting(pg);
+    pg_scrub_stat(pg, out);
 }

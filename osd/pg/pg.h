@@ -60,12 +60,20 @@ TAILQ_HEAD(pg_fill_list, pg_fill);
 SLIST_HEAD(pg_write_pool, pg_write);
 TAILQ_HEAD(pg_read_list, pg_read);
 
+/* When groups are scrubbed without being told to. 0: never. */
+struct pg_scrub_options {
+    uint64_t interval_ns; /* Digests of metadata, and sizes. */
+    uint64_t deep_interval_ns;
+    uint64_t first_ns; /* Not before the OSD has run for this long. */
+};
+
 /*
  * What all placement groups of an OSD share. Set up by pg_world_init(), which wants env and store
  * set.
  */
 struct pg_world {
     struct env *env;
+    struct pg_scrub_options scrub;
     struct store *store;
     const struct cluster_map *map; /* The OSD's; replaced when it changes. */
     int32_t self;
@@ -80,9 +88,13 @@ struct pg_world {
     /* Counters for the statistics. */
     uint64_t write_ops, read_ops, write_bytes, read_bytes;
     uint64_t recovered_objects, recovered_bytes; /* Sent to copies that were filled. */
-    struct pg_turns turns;                       /* Of background jobs. */
+    uint64_t read_errors;                        /* Objects that our store could not read. */
+    uint64_t repaired;     /* Objects of ours written anew from another copy. */
+    struct pg_turns turns; /* Of background jobs. */
     /* Private to osd/pg. */
-    uint32_t n_unleased; /* Reads that wait for leases. */
+    uint32_t n_unleased;  /* Reads that wait for leases. */
+    struct pg *scrubbing; /* The one whose turn it is. */
+    uint32_t n_surveys;
     uint32_t n_objects;
     struct pg_object_list idle_objects; /* Of all groups: least recently used first. */
     size_t dirty_bytes;                 /* Of what absent members lack. */
@@ -163,6 +175,8 @@ void pg_follow_map(struct pg *pg, bool every_step);
 void pg_lease_renewed(struct pg *pg);
 /* Twice a second, for what must be repeated. */
 void pg_tick(struct pg *pg);
+/* Scrub it as soon as it may be. */
+void pg_scrub_order(struct pg *pg, bool deep);
 /* A client's request for this pg, valid for the world's map. It is answered by request_done(). */
 void pg_request(struct pg *pg, struct pg_request *request);
 /* The client is gone: nobody waits for the reply. What runs already is finished in silence. */
@@ -182,6 +196,10 @@ struct pg_incoming {
         Limpet__Wire__PgScanReply *scan_reply;
         Limpet__Wire__PgPush *push;
         Limpet__Wire__PgPushReply *push_reply;
+        Limpet__Wire__PgScrub *scrub;
+        Limpet__Wire__PgScrubReply *scrub_reply;
+        Limpet__Wire__PgPull *pull;
+        Limpet__Wire__PgPullReply *pull_reply;
     };
     struct wire_rep_txn rep;
     struct wire_rep_ack ack;
@@ -235,8 +253,9 @@ uint32_t pg_partners(const struct pg *pg, int32_t out[PG_PARTNERS_MAX]);
 bool pg_is_busy(const struct pg *pg);
 /* Writes that are not yet durable here, or not yet acknowledged. */
 bool pg_has_writes(const struct pg *pg);
-/* For a primary. `waiting` points to static memory. */
+/* For a primary. `waiting` points to static memory, lists to what pg_stat_fini() frees. */
 void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out);
+void pg_stat_fini(Limpet__Wire__PgStat *stat);
 
 /* For tests. */
 struct wire_version pg_head(const struct pg *pg);

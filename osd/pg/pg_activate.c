@@ -186,6 +186,8 @@ void pg_activate_again(struct pg *pg, const char *why)
     pg_requests_withdraw(pg);
     pg_fills_stop(pg, true);
     pg_pushes_cancel(pg, -1);
+    pg_scrub_stop(pg);
+    pg_staged_clear(pg, true);
     pg_activate_stop(pg);
     pg_set_state(pg, PG_STATE_PRIMARY_ACTIVATING);
     pg_activate_start(pg);

@@ -80,18 +80,26 @@ void pg_staged_put(struct pg *pg, struct store_txn *txn, const struct pg_staged 
     put_pair_removal(pg, txn, staged->number);
 }
 
+void pg_staged_discard(struct pg *pg, struct store_txn *txn, struct pg_staged *staged)
+{
+    if (!staged->remove) {
+        struct object_id temporary = temporary_of(staged->id);
+        txn_object(txn, &temporary);
+        txn_remove(txn);
+        put_pair_removal(pg, txn, staged->number);
+    }
+    pg_staged_free(pg, staged);
+}
+
 void pg_staged_clear(struct pg *pg, bool discard)
 {
     struct pg_step *step = discard && pg->n_staged > 0 ? pg_step_create(pg) : NULL;
     struct pg_staged *staged;
     while ((staged = TAILQ_FIRST(&pg->staged))) {
-        if (step && !staged->remove) {
-            struct object_id temporary = temporary_of(staged->id);
-            txn_object(&step->txn, &temporary);
-            txn_remove(&step->txn);
-            put_pair_removal(pg, &step->txn, staged->number);
-        }
-        pg_staged_free(pg, staged);
+        if (step)
+            pg_staged_discard(pg, &step->txn, staged);
+        else
+            pg_staged_free(pg, staged);
     }
     assert(pg->n_staged == 0);
     if (step)

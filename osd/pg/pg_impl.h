@@ -11,6 +11,7 @@
 #include "osd/pg/pg.h"
 #include "osd/pg/pg_dirty.h"
 #include "osd/pg/pg_log.h"
+#include "osd/pg/pg_scrub.h"
 
 enum {
     /*
@@ -45,6 +46,13 @@ enum {
     PG_FILL_PATIENCE_TICKS = 20,
     PG_ADD_REPEAT_TICKS = 2,
     PG_FULL_PATIENCE_TICKS = 10,
+    PG_SURVEYS_MAX = 8, /* Of an OSD: chunks of scrubs, its own and those of others. */
+    PG_PULL_READS_MAX = 16,
+    PG_SCRUB_PATIENCE_TICKS = 20,
+    PG_REPAIR_PATIENCE_TICKS = 6,
+    PG_SCRUB_FAILURES = 10, /* Chunks that were tried again, before it is put off. */
+    PG_INCONSISTENT_MAX = 128,
+    PG_INCONSISTENT_TOLD = 32, /* In one PgStat. */
 };
 
 /* ---- What is under way in the store ---- */
@@ -115,6 +123,14 @@ struct pg_object {
     uint8_t bytes[]; /* Encoded. */
 };
 
+struct pg_repair;
+/* Somebody who waits until our copy of an object is good again. Holds the object meanwhile. */
+struct repair_waiter {
+    void (*done)(struct repair_waiter *waiter, int error);
+    struct pg_repair *repair; /* NULL: it waits for nothing. */
+    TAILQ_ENTRY(repair_waiter) link;
+};
+
 /* ---- An object on its way to another copy ---- */
 
 struct pg_range {
@@ -161,6 +177,10 @@ struct pg_push {
     struct pg_range *ranges;
     struct pg_range run; /* What is being read. */
     struct pg_piece *piece;
+    bool repairs; /* Of a copy that is damaged; the owner holds the object. */
+    uint64_t repair_after;
+    bool repaired; /* Our own copy, from which it is read, was damaged. */
+    struct repair_waiter repair;
     /* Called once, with 0 or an error; not after pg_push_cancel(). The push is freed then. */
     void (*done)(struct pg_push *push, int error);
     /*
@@ -298,6 +318,59 @@ struct pg_staged {
 };
 TAILQ_HEAD(pg_staged_list, pg_staged);
 
+/* ---- Scrub and repair ---- */
+
+/* A part of our copy that is being read for its digests. */
+struct pg_survey {
+    struct pg_async async;
+    struct store_list list;
+    struct store_read read;
+    struct store_omap_read omap;
+    struct pg *pg;
+    bool cancelled;
+    bool listed;  /* In pg->surveys. */
+    bool counted; /* As a job of another OSD. */
+    bool deep;
+    bool only; /* One object: the one entry of the map. */
+    uint64_t tid;
+    struct object_id *after, *last; /* The range begins after it; last one that was looked at. */
+    uint32_t next;                  /* In the listing. */
+    uint64_t offset;                /* Of the current object. */
+    uint64_t bytes;                 /* Read so far. */
+    uint8_t *omap_from;
+    uint16_t omap_from_len;
+    struct scrub_map map;
+    /* Called once, unless it was cancelled. The survey is freed then; the map may be taken. */
+    void (*done)(struct pg_survey *survey, int error);
+    TAILQ_ENTRY(pg_survey) link;
+};
+TAILQ_HEAD(pg_survey_list, pg_survey);
+
+TAILQ_HEAD(pg_repair_list, pg_repair);
+
+/* What the last scrub, or a client's read, found of an object. */
+struct pg_inconsistent {
+    TAILQ_ENTRY(pg_inconsistent) link;
+    uint32_t errors, shard_errors;
+    int32_t selected; /* The OSD whose copy is good; -1: none is. */
+    bool repaired;
+    uint64_t scrub; /* Number of the scrub that found it. */
+    struct wire_version version;
+    uint8_t n_shards;
+    struct {
+        int32_t osd;
+        uint32_t errors;
+        struct wire_version version;
+        uint64_t size;
+        uint32_t omap_digest, data_digest;
+    } shards[PG_SIZE_MAX];
+    uint16_t len;
+    uint8_t bytes[];
+};
+TAILQ_HEAD(pg_inconsistent_list, pg_inconsistent);
+
+struct pg_scrub;
+
 /* ---- The group ---- */
 
 TAILQ_HEAD(pg_request_list, pg_request);
@@ -397,6 +470,19 @@ struct pg {
 
     uint64_t removal; /* Counts how often removal was begun. */
 
+    /* Scrub and repair. */
+    uint64_t scrub_stamp_ns, deep_stamp_ns; /* Wall clock. */
+    uint64_t scrub_due_ns, deep_due_ns;     /* Wall clock; 0: not chosen yet. */
+    uint64_t scrub_retry_ns;                /* Put off until then. */
+    bool scrub_ordered, deep_ordered;
+    uint64_t scrub_number;
+    struct pg_scrub *scrub; /* That runs, or waits for its turn. */
+    struct pg_survey_list surveys;
+    uint32_t n_pull_reads;
+    struct pg_repair_list repairs;
+    struct pg_inconsistent_list inconsistents;
+    uint32_t n_inconsistents; /* In the list. */
+
     void (*loaded)(void *ctx, struct pg *pg);
     void *loaded_ctx;
 };
@@ -409,6 +495,7 @@ bool pg_is_member(const struct pg *pg, int32_t osd);
 void pg_put_state(struct pg *pg, struct store_txn *txn);
 struct pg_step *pg_step_create(struct pg *pg) MUST_CHECK;
 void pg_step_submit(struct pg_step *step);
+void pg_step_discard(struct pg_step *step); /* One that was not submitted. */
 void pg_fatal(struct pg *pg, int error, const char *why);
 struct pg_peer *pg_peer_find(struct pg *pg, int32_t osd);
 /* Frees a packed-protobuf message's worth: packs and sends to an OSD. */
@@ -467,6 +554,8 @@ void pg_requests_withdraw(struct pg *pg);
 /* Refuses all requests: another OSD is the primary, or the pool is gone. */
 void pg_requests_refuse(struct pg *pg);
 void pg_requests_answer_waiting(struct pg *pg);
+/* A read that could not go on: it runs again, before others, when the group serves. */
+void pg_request_hold_again(struct pg_request *request);
 
 /* ---- pg_lease.c ---- */
 
@@ -551,6 +640,8 @@ void pg_staged_clear(struct pg *pg, bool discard);
 struct pg_staged *pg_staged_find(struct pg *pg, const struct object_id *id);
 struct pg_staged *pg_staged_add(struct pg *pg, const struct object_id *id) MUST_CHECK;
 void pg_staged_free(struct pg *pg, struct pg_staged *staged);
+/* The same, and what the store has of it is removed. */
+void pg_staged_discard(struct pg *pg, struct store_txn *txn, struct pg_staged *staged);
 /* The object takes its place, or leaves it. */
 void pg_staged_put(struct pg *pg, struct store_txn *txn, const struct pg_staged *staged);
 void pg_send_info(struct pg *pg, uint64_t attempt, uint32_t answers, int result);
@@ -603,6 +694,66 @@ void pg_learn_tell(struct pg *pg, const Limpet__Wire__PgActivate *activate);
 void pg_learn_filled(struct pg *pg, const Limpet__Wire__PgActivate *activate);
 void pg_learn_scan(struct pg *pg, const struct pg_incoming *in);
 void pg_learn_stop(struct pg *pg);
+
+/* Checks a pushed piece, and turns it into operations: aside, or in place. */
+int pg_piece_check(const struct pg *pg, const Limpet__Wire__PgPush *push, size_t payload_len,
+                   struct object_id *id) MUST_CHECK;
+int pg_piece_put(struct pg *pg, struct store_txn *txn, const Limpet__Wire__PgPush *push,
+                 const struct object_id *id, struct buf_slice data) MUST_CHECK;
+/* The lists of attributes of a piece, which the caller frees; they point into the encoder. */
+int pg_piece_attrs(const struct encoder *attrs, Limpet__Wire__PgPush *out) MUST_CHECK;
+
+/* ---- pg_scrub_member.c ---- */
+
+/* NULL when memory is short, or enough of them run. One of the two that follow starts it. */
+struct pg_survey *pg_survey_create(struct pg *pg, bool deep) MUST_CHECK;
+void pg_survey_range(struct pg_survey *survey);
+/* -ENOMEM: it is gone. */
+int pg_survey_object(struct pg_survey *survey, const void *bytes, size_t len) MUST_CHECK;
+/* One that was not started. */
+void pg_survey_discard(struct pg_survey *survey);
+void pg_survey_cancel(struct pg_survey *survey);
+void pg_surveys_stop(struct pg *pg);
+void pg_scrub_asked(struct pg *pg, const Limpet__Wire__PgScrub *scrub);
+
+/* ---- pg_scrub.c: the primary ---- */
+
+void pg_scrub_tick(struct pg *pg);
+void pg_scrub_stop(struct pg *pg);
+/* 0: none runs; 1: a light one; 2: a deep one. */
+uint32_t pg_scrub_level(const struct pg *pg);
+void pg_scrub_peer_reset(struct pg *pg, int32_t osd);
+void pg_scrub_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgScrubReply *reply);
+
+/* ---- pg_scrub_state.c: what is remembered ---- */
+
+int pg_scrub_load(struct pg *pg, const void *value, size_t len) MUST_CHECK;
+void pg_scrub_save(struct pg *pg);
+void pg_scrub_stat(const struct pg *pg, Limpet__Wire__PgStat *out);
+void pg_inconsistents_clear(struct pg *pg);
+/* Replaces what is known of the object. NULL when memory is short, or too many are. */
+struct pg_inconsistent *pg_inconsistent_note(struct pg *pg, const uint8_t *bytes, uint16_t len);
+/* The scrub with this number is over: what it did not find again is forgotten. */
+void pg_inconsistents_expire(struct pg *pg, uint64_t number, bool deep);
+/* A client could not read it, and no good copy was found. */
+void pg_inconsistent_unreadable(struct pg *pg, const struct pg_object *object);
+
+/* ---- pg_repair.c: our copy from a member's ---- */
+
+/*
+ * Our copy of the object, which the caller holds, is written anew from the copy of a member:
+ * `source`, or of any that has a good one of our version (-1). waiter->done() is called later.
+ */
+int pg_repair_ask(struct pg *pg, struct pg_object *object, int32_t source,
+                  struct repair_waiter *waiter) MUST_CHECK;
+void pg_repair_leave(struct repair_waiter *waiter);
+void pg_repairs_stop(struct pg *pg);
+void pg_repair_tick(struct pg *pg);
+void pg_repair_peer_reset(struct pg *pg, int32_t osd);
+void pg_pull_asked(struct pg *pg, const Limpet__Wire__PgPull *pull);
+void pg_pull_reply(struct pg *pg, int32_t from, const struct pg_incoming *in);
+/* An error that another copy may help against. Counts it. */
+bool pg_is_read_error(struct pg *pg, int error);
 
 /* ---- pg_remove.c ---- */
 

@@ -57,6 +57,18 @@ static int decode_proto(const struct message *message, struct pg_incoming *out,
     case MSG_PG_PUSH:
         TAKE_HEAD(out, out->push);
         break;
+    case MSG_PG_SCRUB:
+        TAKE_HEAD(out, out->scrub);
+        break;
+    case MSG_PG_SCRUB_REPLY:
+        TAKE_HEAD(out, out->scrub_reply);
+        break;
+    case MSG_PG_PULL:
+        TAKE_HEAD(out, out->pull);
+        break;
+    case MSG_PG_PULL_REPLY:
+        TAKE_HEAD(out, out->pull_reply);
+        break;
     default:
         TAKE_HEAD(out, out->push_reply);
     }
@@ -84,6 +96,14 @@ int pg_incoming_decode(struct message *message, struct pg_incoming *out)
         return decode_proto(message, out, &limpet__wire__pg_push__descriptor);
     case MSG_PG_PUSH_REPLY:
         return decode_proto(message, out, &limpet__wire__pg_push_reply__descriptor);
+    case MSG_PG_SCRUB:
+        return decode_proto(message, out, &limpet__wire__pg_scrub__descriptor);
+    case MSG_PG_SCRUB_REPLY:
+        return decode_proto(message, out, &limpet__wire__pg_scrub_reply__descriptor);
+    case MSG_PG_PULL:
+        return decode_proto(message, out, &limpet__wire__pg_pull__descriptor);
+    case MSG_PG_PULL_REPLY:
+        return decode_proto(message, out, &limpet__wire__pg_pull_reply__descriptor);
     default:
         return -EBADMSG;
     }

@@ -70,3 +70,11 @@ int object_info_parse(const void *data, size_t len, struct object_info_layout *o
     memcpy(out, data, sizeof *out);
     return out->layout == PG_LAYOUT_VERSION ? 0 : -EBADMSG;
 }
+
+int pg_scrub_parse(const void *data, size_t len, struct pg_scrub_layout *out)
+{
+    if (len != sizeof *out)
+        return -EBADMSG;
+    memcpy(out, data, sizeof *out);
+    return out->layout == PG_LAYOUT_VERSION ? 0 : -EBADMSG;
+}

@@ -8,6 +8,7 @@
  * Keys among the pairs of a placement group:
  *     "s"                          the state: pg_state_layout
  *     "l" + sequence, big-endian   a log entry: pg_entry_layout, then the encoded object_id
+ *     "c"                          when it was scrubbed: pg_scrub_layout
  *     "t" + number, big-endian     a temporary object that a restart must remove: encoded object_id
  */
 #ifndef LIMPET_OSD_PG_PG_LAYOUT_H
@@ -92,6 +93,15 @@ struct PG_PACKED pg_state_layout {
 };
 static_assert(sizeof(struct pg_state_layout) == 56, "pg_state_layout");
 
+/* Wall clock of the last scrubs that were completed; 0: never. On every member. */
+struct PG_PACKED pg_scrub_layout {
+    uint8_t layout;
+    uint8_t reserved[7];
+    uint64_t scrub_ns;
+    uint64_t deep_ns;
+};
+static_assert(sizeof(struct pg_scrub_layout) == 24, "pg_scrub_layout");
+
 /* The OSD's blob in the store for each object. */
 struct PG_PACKED object_info_layout {
     uint8_t layout;
@@ -111,7 +121,7 @@ enum {
 /* The snapshot number under which an object is kept while it is being received. */
 #define PG_OBJECT_TEMPORARY (OBJECT_HEAD - 1)
 
-enum { PG_KEY_STATE = 's', PG_KEY_LOG = 'l', PG_KEY_TEMPORARY = 't' };
+enum { PG_KEY_STATE = 's', PG_KEY_LOG = 'l', PG_KEY_TEMPORARY = 't', PG_KEY_SCRUB = 'c' };
 
 void pg_numbered_key(char kind, uint64_t number, uint8_t out[PG_NUMBERED_KEY_LEN]);
 /* The number in a key of this kind; -EBADMSG when it is none. */
@@ -147,6 +157,7 @@ static inline uint8_t pg_entry_extents(const struct pg_entry_layout *head, const
 }
 
 int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out) MUST_CHECK;
+int pg_scrub_parse(const void *data, size_t len, struct pg_scrub_layout *out) MUST_CHECK;
 int object_info_parse(const void *data, size_t len, struct object_info_layout *out) MUST_CHECK;
 
 #endif

@@ -91,6 +91,8 @@ static int take_pair(struct pg *pg, struct decoder *d, bool *has_state, struct p
         *has_state = true;
         return take_state(pg, value, value_len);
     }
+    if (key_len == 1 && key[0] == PG_KEY_SCRUB)
+        return pg_scrub_load(pg, value, value_len);
     if (pg_numbered_key_parse(PG_KEY_LOG, key, key_len, &number) == 0)
         return take_entry(pg, number, value, value_len);
     if (pg_numbered_key_parse(PG_KEY_TEMPORARY, key, key_len, &number) == 0) {

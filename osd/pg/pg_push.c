@@ -89,6 +89,7 @@ void pg_push_cancel(struct pg_push *push)
     push->cancelled = true;
     pg_turn_drop(&push->pg->world->turns, &push->turn);
     pg_object_leave(&push->waiter);
+    pg_repair_leave(&push->repair);
     unlock(push);
     if (!push->reading)
         push_free(push);
@@ -105,7 +106,7 @@ void pg_pushes_cancel(struct pg *pg, int32_t osd)
 }
 
 /* Attributes in the lists of a PgPush; they point into the encoder. */
-static int list_attrs(const struct encoder *attrs, Limpet__Wire__PgPush *out)
+int pg_piece_attrs(const struct encoder *attrs, Limpet__Wire__PgPush *out)
 {
     struct decoder d;
     size_t n = 0;
@@ -167,6 +168,8 @@ static struct message *piece_message(struct pg_push *push)
     proto.next = push->next;
     proto.first = push->offset == 0;
     proto.last = push->last;
+    proto.has_repair_after = push->repairs;
+    proto.repair_after = push->repair_after;
     proto.has_remove = true;
     proto.remove = !push->exists;
     proto.has_partial = push->partial;
@@ -181,7 +184,7 @@ static struct message *piece_message(struct pg_push *push)
         proto.has_info = true;
         proto.info = (ProtobufCBinaryData){push->info_len, push->info};
     }
-    if (!push->exists || !proto.first || list_attrs(&push->attrs, &proto) == 0)
+    if (!push->exists || !proto.first || pg_piece_attrs(&push->attrs, &proto) == 0)
         message = message_pack(MSG_PG_PUSH, &proto.base);
     free(proto.attr_names);
     free(proto.attr_values);
@@ -456,9 +459,37 @@ static int take_stat(struct pg_push *push)
     return 0;
 }
 
+static void source_repaired(struct repair_waiter *waiter, int error)
+{
+    struct pg_push *push = container_of(waiter, struct pg_push, repair);
+    if (error)
+        push_end(push, error);
+    else
+        read_at(push, push->read.offset, push->read.len);
+}
+
+/* Our own copy is damaged: while we serve, a member's may help, once. */
+static bool repair_source(struct pg_push *push, bool first)
+{
+    struct pg *pg = push->pg;
+    if (!pg_is_read_error(pg, push->read.error) || push->repaired || !push->locked)
+        return false;
+    push->repaired = true;
+    push->repair.done = source_repaired;
+    if (pg_repair_ask(pg, push->locked, -1, &push->repair))
+        return false;
+    push->looked = !first;
+    buf_slice_drop(&push->read.data);
+    encoder_fini(&push->read.attrs);
+    memset(&push->read.attrs, 0, sizeof push->read.attrs);
+    return true;
+}
+
 static void look_done(struct pg_push *push)
 {
     bool first = !push->looked;
+    if (push->read.error && push->read.error != -ENOENT && repair_source(push, first))
+        return;
     int error = first ? take_stat(push) : push->read.error;
     if (!error && push->exists && push->read.stat.size != push->size)
         error = -EIO;
@@ -556,7 +587,7 @@ void pg_push_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgPushReply 
         if (push->osd == from && push->tid == reply->tid)
             break;
     }
-    if (!push || push->reading || push->waiter.queued || push->turn.waiting)
+    if (!push || push->reading || push->waiter.queued || push->turn.waiting || push->repair.repair)
         return;
     struct pg_fill *fill = pg_fill_find(pg, from);
     if (fill)
@@ -652,6 +683,12 @@ static int check_push(const struct pg *pg, const Limpet__Wire__PgPush *push, siz
     return check_attrs(push);
 }
 
+int pg_piece_check(const struct pg *pg, const Limpet__Wire__PgPush *push, size_t payload_len,
+                   struct object_id *id)
+{
+    return push->partial ? -EBADMSG : check_push(pg, push, payload_len, id);
+}
+
 static void put_beginning(struct store_txn *txn, const Limpet__Wire__PgPush *push)
 {
     if (push->partial) {
@@ -737,7 +774,7 @@ static int receive_aside(struct pg *pg, struct store_txn *txn, const Limpet__Wir
     put_piece(txn, push, data);
     staged->received = push->next;
     staged->whole = push->last;
-    if (push->last && pg->state == PG_STATE_FILLING) {
+    if (push->last && pg->state != PG_STATE_REPLICA_WAITING) {
         pg_staged_put(pg, txn, staged);
         pg_staged_free(pg, staged);
     }
@@ -758,6 +795,44 @@ static int receive_piece(struct pg *pg, struct store_txn *txn, const Limpet__Wir
     return 0;
 }
 
+int pg_piece_put(struct pg *pg, struct store_txn *txn, const Limpet__Wire__PgPush *push,
+                 const struct object_id *id, struct buf_slice data)
+{
+    return receive_piece(pg, txn, push, id, data);
+}
+
+/*
+ * A repair, to a member whose log is the primary's: the object was held when it was read, so there
+ * is no newer write of it in the log, unless this message is late (of a session that has ended).
+ */
+static int check_repair(const struct pg *pg, const Limpet__Wire__PgPush *push)
+{
+    uint64_t head = pg_log_head(&pg->log).sequence;
+    const ProtobufCBinaryData *id = &push->object->id;
+    if (push->partial)
+        return -EBADMSG;
+    if (planted(PLANTED_REPAIR_WITHOUT_HOLD))
+        return 0;
+    if (push->repair_after < pg->log.base.sequence || push->repair_after > head)
+        return -EAGAIN;
+    for (uint64_t sequence = push->repair_after + 1; sequence <= head; sequence++) {
+        const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
+        if (entry->head.object_len == id->len && memcmp(&entry->head + 1, id->data, id->len) == 0)
+            return -EAGAIN;
+    }
+    return 0;
+}
+
+/* Whether our state is one in which such a push may come. */
+static int check_receiving(const struct pg *pg, const Limpet__Wire__PgPush *push)
+{
+    if (push->has_repair_after)
+        return pg->state == PG_STATE_REPLICA_ACTIVE ? check_repair(pg, push) : -EAGAIN;
+    if (pg->state != PG_STATE_REPLICA_WAITING && pg->state != PG_STATE_FILLING)
+        return -EAGAIN;
+    return pg->bound == pg->upstream ? 0 : -EAGAIN;
+}
+
 /* A copy that is being filled leaves room for what clients write to the others. */
 static bool has_room(const struct pg *pg, uint64_t bytes)
 {
@@ -769,6 +844,7 @@ static bool has_room(const struct pg *pg, uint64_t bytes)
 static void receive_done(struct pg_step *step)
 {
     struct pg_world *world = step->async.pg->world;
+    world->repaired += step->answers;
     pg_throttle_job_end(&world->turns.throttle, false, env_now(world->env));
     answer_push(step->async.pg, step->tid, 0);
 }
@@ -789,6 +865,7 @@ static int take_piece(struct pg *pg, const Limpet__Wire__PgPush *push, const str
         return error;
     }
     step->tid = push->tid;
+    step->answers = push->has_repair_after && push->last;
     step->done = receive_done;
     pg_throttle_job_begin(&pg->world->turns.throttle, false, env_now(pg->world->env));
     pg_step_submit(step);
@@ -887,10 +964,8 @@ void pg_push_receive(struct pg *pg, const struct pg_incoming *in)
     const Limpet__Wire__PgPush *push = in->push;
     struct object_id id;
     int error = check_push(pg, push, data->len, &id);
-    if (!error && pg->state != PG_STATE_REPLICA_WAITING && pg->state != PG_STATE_FILLING)
-        error = -EAGAIN;
-    if (!error && pg->bound != pg->upstream)
-        error = -EAGAIN;
+    if (!error)
+        error = check_receiving(pg, push);
     if (!error && pg->state == PG_STATE_FILLING && !has_room(pg, data->len))
         error = -ENOSPC;
     if (!error && push->partial && push->first)

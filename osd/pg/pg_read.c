@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/planted.h"
 #include "osd/pg/pg_layout.h"
 
 struct pg_read {
@@ -18,7 +19,9 @@ struct pg_read {
     struct pg_object *object;
     uint16_t n;
     uint16_t step;
-    bool waits; /* In the world's waiting_reads. */
+    bool waits;    /* In the world's waiting_reads. */
+    bool repaired; /* Our copy turned out to be damaged, once. */
+    struct repair_waiter repair;
     TAILQ_ENTRY(pg_read) waiting_link;
     uint64_t total; /* Of all steps so far. */
     uint32_t *lens; /* Of each step's data; stand after the parts. */
@@ -124,6 +127,36 @@ static int answer_stat(struct pg_read *read)
 /* Runs steps until one needs the store: then true, and read_done() goes on. */
 static bool run_steps(struct pg_read *read, int *error);
 
+static void submit(struct pg_read *read, uint64_t offset, uint64_t len);
+
+static void repair_done(struct repair_waiter *waiter, int error)
+{
+    struct pg_read *read = container_of(waiter, struct pg_read, repair);
+    if (error == -ECANCELED && read->request)
+        pg_request_hold_again(read->request);
+    if (error && error != -ECANCELED && read->object->pg)
+        pg_inconsistent_unreadable(read->object->pg, read->object);
+    if (error || !read->request)
+        finish(read, -EIO);
+    else
+        submit(read, read->read.offset, read->read.len);
+}
+
+/* Our copy is damaged: it is written anew from a member's, and then read again. */
+static bool repair(struct pg_read *read, int error)
+{
+    struct pg *pg = read->object->pg;
+    if (!pg || !read->request || !pg_is_read_error(pg, error) || planted(PLANTED_NO_READ_REPAIR))
+        return false;
+    if (read->repaired) {
+        pg_inconsistent_unreadable(pg, read->object);
+        return false;
+    }
+    read->repaired = true;
+    read->repair.done = repair_done;
+    return pg_repair_ask(pg, read->object, -1, &read->repair) == 0;
+}
+
 static void read_done(struct store_read *done)
 {
     struct pg_read *read = container_of(done, struct pg_read, read);
@@ -135,8 +168,10 @@ static void read_done(struct store_read *done)
         log_error(pg->world->env, "object unreadable", "pg=%s name=%.*s error=\"%s\"", pg_text(pg),
                   (int)read->object->id.name_len, (const char *)read->object->id.name,
                   error_text(error));
-        error = -EIO;
         buf_slice_drop(&done->data);
+        if (repair(read, error))
+            return;
+        error = -EIO;
     } else {
         read->parts[read->step] = done->data;
         read->lens[read->step] = (uint32_t)done->data.len;

@@ -178,6 +178,13 @@ void pg_requests_withdraw(struct pg *pg)
     }
 }
 
+void pg_request_hold_again(struct pg_request *request)
+{
+    detach(request);
+    TAILQ_INSERT_HEAD(&request->pg->held, request, link);
+    request->place = REQUEST_HELD;
+}
+
 void pg_requests_refuse(struct pg *pg)
 {
     assert(!pg->serving);

@@ -50,6 +50,7 @@ struct memory_object {
     /* Contents in pieces of CHUNK_BYTES; NULL or beyond n_chunks: zeroes. */
     uint32_t n_chunks;
     uint8_t **chunks;
+    uint32_t rotten; /* This chunk, counted from 1, fails to be read; 0: none. */
     struct pair_tree attrs;
     struct pair_tree omap;
     struct pair_tree header; /* One pair with an empty key, or none. */
@@ -265,6 +266,9 @@ static void object_write(struct store_memory_disk *disk, struct memory_object *o
         uint32_t i;
         size_t at, part = chunk_part(offset, len, &i, &at);
         memcpy(object_chunk(object, i) + at, data, part);
+        /* What is overwritten in part stays as bad as it is. */
+        if (object->rotten == i + 1 && at == 0 && (part == CHUNK_BYTES || part == object->size))
+            object->rotten = 0;
         offset += part;
         data += part;
         len -= part;
@@ -304,6 +308,8 @@ static void object_truncate(struct store_memory_disk *disk, struct memory_object
         free(object->chunks[i]);
     if (keep < object->n_chunks)
         object->n_chunks = keep;
+    if (object->rotten > keep)
+        object->rotten = 0;
     if (size < object->size)
         object_clear(object, size, (uint64_t)keep * CHUNK_BYTES - size);
     object_set_size(disk, object, size);
@@ -356,6 +362,7 @@ static void object_clone(struct store_memory_disk *disk, struct memory_object *o
         object_remove(disk, copy);
     copy = object_get(disk, to);
     object_set_size(disk, copy, object->size);
+    copy->rotten = object->rotten;
     copy->info_len = object->info_len;
     memcpy(copy->info, object->info, object->info_len);
     for (uint32_t i = 0; i < object->n_chunks; i++)
@@ -682,6 +689,13 @@ static int read_extents(const struct memory_object *object, struct store_read *r
     return read->extents.failed ? -ENOMEM : 0;
 }
 
+static bool touches_rot(const struct memory_object *object, uint64_t offset, uint64_t len)
+{
+    uint64_t chunk = object->rotten;
+    return chunk > 0 && offset / CHUNK_BYTES <= chunk - 1 &&
+           (offset + len - 1) / CHUNK_BYTES >= chunk - 1;
+}
+
 static int read_object(struct memory_store *ms, struct store_read *read)
 {
     const struct memory_object *object = object_find(ms->disk, &read->object);
@@ -694,6 +708,8 @@ static int read_object(struct memory_store *ms, struct store_read *read)
     if (read->len > 0 && read->offset < object->size) {
         uint64_t left = object->size - read->offset;
         uint64_t len = read->len < left ? read->len : left;
+        if (!read->want_extents && touches_rot(object, read->offset, len))
+            return -EIO;
         int rc = read->want_extents ? read_extents(object, read, len)
                                     : buf_slice_alloc((size_t)len, &read->data);
         if (rc < 0)
@@ -966,6 +982,33 @@ void store_memory_set_latency(struct store *store, uint64_t latency_ns)
     container_of(store, struct memory_store, store)->latency_ns = latency_ns;
 }
 
+/* ---- Damage ---- */
+
+bool store_memory_damage(struct store_memory_disk *disk, const struct object_id *id,
+                         enum store_memory_damage how, uint64_t random)
+{
+    struct memory_object *object = object_find(disk, id);
+    if (!object || (object->size == 0 && how != STORE_DAMAGE_LOSE))
+        return false;
+    uint64_t at = random % (object->size + 1);
+    at -= at == object->size && at > 0;
+    switch (how) {
+    case STORE_DAMAGE_ROT:
+        object->rotten = (uint32_t)(at / CHUNK_BYTES) + 1;
+        break;
+    case STORE_DAMAGE_FLIP:
+        object_chunk(object, (uint32_t)(at / CHUNK_BYTES))[at % CHUNK_BYTES] ^= 0x10;
+        break;
+    case STORE_DAMAGE_TRUNCATE:
+        object_truncate(disk, object, at);
+        break;
+    case STORE_DAMAGE_LOSE:
+        object_remove(disk, object);
+        break;
+    }
+    return true;
+}
+
 /* ---- Looking at a disk ---- */
 
 void store_memory_visit_objects(struct store_memory_disk *disk, uint64_t pool, uint32_t first,
@@ -980,6 +1023,7 @@ void store_memory_visit_objects(struct store_memory_disk *disk, uint64_t pool, u
             .info_len = object->info_len,
             .info = object->info,
             .data_crc = object_crc(object),
+            .rotten = object->rotten > 0,
         };
         struct pair *pair;
         RB_FOREACH(pair, pair_tree, &object->attrs)

@@ -10,6 +10,20 @@
  */
 void store_memory_set_latency(struct store *store, uint64_t latency_ns);
 
+/*
+ * What disks do that keep no promise. Rot: a part of the object fails to be read, until it is
+ * written anew as a whole. The others happen in silence: a bit is another one, the end is missing,
+ * the object is. False when there is no such object, or nothing of it to damage.
+ */
+enum store_memory_damage {
+    STORE_DAMAGE_ROT,
+    STORE_DAMAGE_FLIP,
+    STORE_DAMAGE_TRUNCATE,
+    STORE_DAMAGE_LOSE,
+};
+bool store_memory_damage(struct store_memory_disk *disk, const struct object_id *id,
+                         enum store_memory_damage how, uint64_t random);
+
 /* Everything below sees what is durable, and works on an open disk as on a closed one. */
 
 struct store_memory_object {
@@ -18,6 +32,7 @@ struct store_memory_object {
     uint16_t info_len;
     const uint8_t *info;
     uint32_t data_crc;  /* crc32c of the contents. */
+    bool rotten;        /* Some of the contents cannot be read. */
     uint32_t attrs_crc; /* crc32c over names and values of the attributes, in order. */
 };
 typedef void (*store_memory_object_visit)(void *ctx, const struct store_memory_object *object);

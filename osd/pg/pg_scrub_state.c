@@ -1,0 +1,220 @@
+/*
+ * What is remembered of scrubs: when they were, on every member's disk; and what they found, in the
+ * memory of the primary until the next one.
+ */
+#include "osd/pg/pg_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Stamps ---- */
+
+int pg_scrub_load(struct pg *pg, const void *value, size_t len)
+{
+    struct pg_scrub_layout layout;
+    if (pg_scrub_parse(value, len, &layout))
+        return -ELIMPET_CORRUPT;
+    pg->scrub_stamp_ns = layout.scrub_ns;
+    pg->deep_stamp_ns = layout.deep_ns;
+    return 0;
+}
+
+void pg_scrub_save(struct pg *pg)
+{
+    const uint8_t key = PG_KEY_SCRUB;
+    struct pg_scrub_layout layout = {
+        .layout = PG_LAYOUT_VERSION,
+        .scrub_ns = pg->scrub_stamp_ns,
+        .deep_ns = pg->deep_stamp_ns,
+    };
+    /* Without it nothing but the schedule is lost. A group that the store does not know has nothing
+     * to remember. */
+    struct pg_step *step = pg->persisted ? pg_step_create(pg) : NULL;
+    if (!step)
+        return;
+    txn_pg_set(&step->txn, pg->id, &key, sizeof key, &layout, sizeof layout);
+    if (step->txn.ops.failed)
+        pg_step_discard(step);
+    else
+        pg_step_submit(step);
+}
+
+/* ---- Findings ---- */
+
+static void forget(struct pg *pg, struct pg_inconsistent *found)
+{
+    TAILQ_REMOVE(&pg->inconsistents, found, link);
+    pg->n_inconsistents--;
+    free(found);
+}
+
+void pg_inconsistents_clear(struct pg *pg)
+{
+    while (!TAILQ_EMPTY(&pg->inconsistents))
+        forget(pg, TAILQ_FIRST(&pg->inconsistents));
+}
+
+static struct pg_inconsistent *find(struct pg *pg, const uint8_t *bytes, uint16_t len)
+{
+    struct pg_inconsistent *found;
+    TAILQ_FOREACH(found, &pg->inconsistents, link)
+    {
+        if (found->len == len && memcmp(found->bytes, bytes, len) == 0)
+            return found;
+    }
+    return NULL;
+}
+
+/* Makes room: what was repaired is of less interest. */
+static bool make_room(struct pg *pg)
+{
+    struct pg_inconsistent *found;
+    if (pg->n_inconsistents < PG_INCONSISTENT_MAX)
+        return true;
+    TAILQ_FOREACH(found, &pg->inconsistents, link)
+    {
+        if (!found->repaired)
+            continue;
+        forget(pg, found);
+        return true;
+    }
+    return false;
+}
+
+struct pg_inconsistent *pg_inconsistent_note(struct pg *pg, const uint8_t *bytes, uint16_t len)
+{
+    struct pg_inconsistent *found = find(pg, bytes, len);
+    if (found)
+        forget(pg, found);
+    found = make_room(pg) ? calloc(1, sizeof *found + len) : NULL;
+    if (!found)
+        return NULL;
+    found->selected = -1;
+    found->scrub = pg->scrub_number;
+    found->len = len;
+    memcpy(found->bytes, bytes, len);
+    TAILQ_INSERT_TAIL(&pg->inconsistents, found, link);
+    pg->n_inconsistents++;
+    return found;
+}
+
+/* A light scrub would not find what is wrong with data only, and so may not forget it. */
+void pg_inconsistents_expire(struct pg *pg, uint64_t number, bool deep)
+{
+    struct pg_inconsistent *found, *next;
+    for (found = TAILQ_FIRST(&pg->inconsistents); found; found = next) {
+        next = TAILQ_NEXT(found, link);
+        bool only_deep = !found->repaired && found->shard_errors & (SCRUB_READ | SCRUB_DATA);
+        if (found->scrub < number && (deep || !only_deep))
+            forget(pg, found);
+    }
+}
+
+void pg_inconsistent_unreadable(struct pg *pg, const struct pg_object *object)
+{
+    struct pg_inconsistent *found = find(pg, object->bytes, object->len);
+    if (found && !found->repaired)
+        return;
+    found = pg_inconsistent_note(pg, object->bytes, object->len);
+    if (!found)
+        return;
+    found->shard_errors = SCRUB_READ;
+    found->version = object->state.version;
+    found->n_shards = 1;
+    found->shards[0].osd = pg->world->self;
+    found->shards[0].errors = SCRUB_READ;
+    found->shards[0].version = object->state.version;
+    found->shards[0].size = object->state.size;
+    pg->world->ops->changed(pg->world->ctx, pg);
+}
+
+/* ---- Telling ---- */
+
+static Limpet__Wire__Version *tell_version(struct wire_version version)
+{
+    Limpet__Wire__Version *out = malloc(sizeof *out);
+    if (!out)
+        return NULL;
+    limpet__wire__version__init(out);
+    out->config = version.config;
+    out->sequence = version.sequence;
+    return out;
+}
+
+/* Everything allocated, so that it can be freed as if it had been unpacked. */
+static Limpet__Wire__PgInconsistent *tell(const struct pg_inconsistent *found)
+{
+    Limpet__Wire__PgInconsistent *out = malloc(sizeof *out);
+    if (!out)
+        return NULL;
+    limpet__wire__pg_inconsistent__init(out);
+    out->id.data = malloc(found->len);
+    out->version = tell_version(found->version);
+    out->shards = calloc(found->n_shards, sizeof *out->shards);
+    if (!out->id.data || !out->version || !out->shards)
+        goto fail;
+    out->id.len = found->len;
+    memcpy(out->id.data, found->bytes, found->len);
+    out->errors = found->errors;
+    out->shard_errors = found->shard_errors;
+    out->selected = found->selected;
+    out->repaired = found->repaired;
+    for (uint8_t i = 0; i < found->n_shards; i++) {
+        Limpet__Wire__PgShard *shard = malloc(sizeof *shard);
+        if (!shard)
+            goto fail;
+        limpet__wire__pg_shard__init(shard);
+        out->shards[out->n_shards++] = shard;
+        shard->osd = found->shards[i].osd;
+        shard->errors = found->shards[i].errors;
+        shard->size = found->shards[i].size;
+        shard->omap_digest = found->shards[i].omap_digest;
+        shard->has_data_digest = true;
+        shard->data_digest = found->shards[i].data_digest;
+        shard->version = tell_version(found->shards[i].version);
+    }
+    return out;
+fail:
+    limpet__wire__pg_inconsistent__free_unpacked(out, NULL);
+    return NULL;
+}
+
+void pg_scrub_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
+{
+    const struct pg_inconsistent *found;
+    out->has_scrub_stamp_ns = pg->scrub_stamp_ns > 0;
+    out->scrub_stamp_ns = pg->scrub_stamp_ns;
+    out->has_deep_stamp_ns = pg->deep_stamp_ns > 0;
+    out->deep_stamp_ns = pg->deep_stamp_ns;
+    out->scrubbing = pg_scrub_level(pg);
+    out->has_scrubbing = out->scrubbing > 0;
+    if (pg->n_inconsistents == 0)
+        return;
+    out->has_inconsistent = out->has_unrepairable = true;
+    out->inconsistents = calloc(PG_INCONSISTENT_TOLD, sizeof *out->inconsistents);
+    /* First what is still wrong. */
+    for (int repaired = 0; repaired < 2; repaired++) {
+        TAILQ_FOREACH(found, &pg->inconsistents, link)
+        {
+            if (found->repaired != repaired)
+                continue;
+            out->inconsistent += !repaired;
+            out->unrepairable += !repaired && found->selected < 0;
+            if (!out->inconsistents || out->n_inconsistents == PG_INCONSISTENT_TOLD)
+                continue;
+            Limpet__Wire__PgInconsistent *told = tell(found);
+            if (told)
+                out->inconsistents[out->n_inconsistents++] = told;
+        }
+    }
+}
+
+void pg_stat_fini(Limpet__Wire__PgStat *stat)
+{
+    for (size_t i = 0; i < stat->n_inconsistents; i++)
+        limpet__wire__pg_inconsistent__free_unpacked(stat->inconsistents[i], NULL);
+    free(stat->inconsistents);
+    stat->inconsistents = NULL;
+    stat->n_inconsistents = 0;
+}
