@@ -27,7 +27,23 @@ static void send_stats(struct osd *osd, Limpet__Wire__PgStat **list, size_t n, b
     stats.read_ops = osd->world.read_ops;
     stats.write_bytes = osd->world.write_bytes;
     stats.read_bytes = osd->world.read_bytes;
+    stats.has_read_errors = stats.has_repaired = true;
+    stats.read_errors = osd->world.read_errors;
+    stats.repaired = osd->world.repaired;
     osd_mon_send(osd, MSG_OSD_STATS, &stats.base);
+}
+
+/* How many of the next ones a message can carry: at least one. */
+static size_t count_part(Limpet__Wire__PgStat *const *list, size_t n)
+{
+    size_t bytes = 0, part = 0;
+    while (part < n && part < OSD_STATS_PGS_MAX) {
+        bytes += limpet__wire__pg_stat__get_packed_size(list[part]) + 8;
+        if (bytes > OSD_STATS_BYTES_MAX && part > 0)
+            break;
+        part++;
+    }
+    return part;
 }
 
 static bool is_due(const struct osd_pg *entry, bool all)
@@ -58,11 +74,14 @@ static void tell(struct osd *osd, bool all)
         entry->stat_due = false;
     }
     /* More than a message can carry go in several, none of which is complete by itself. */
-    bool complete = all && n <= OSD_STATS_PGS_MAX;
-    for (size_t at = 0; at == 0 || at < n; at += OSD_STATS_PGS_MAX) {
-        size_t part = n - at < OSD_STATS_PGS_MAX ? n - at : OSD_STATS_PGS_MAX;
+    bool complete = all && count_part(list, n) == n;
+    for (size_t at = 0; at == 0 || at < n;) {
+        size_t part = count_part(list + at, n - at);
         send_stats(osd, list + at, part, complete);
+        at += part > 0 ? part : 1;
     }
+    for (size_t i = 0; i < n; i++)
+        pg_stat_fini(&stats[i]);
     free(stats);
     free(list);
 }
