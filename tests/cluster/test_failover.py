@@ -122,6 +122,23 @@ def survives_a_hung_osd():
 
 
 @case
+def a_hung_osd_fences_itself_when_it_wakes():
+    cluster.wait_healthy()
+    names = ["fenced-%d" % i for i in range(12)]
+    for name in names:
+        cluster.put("data", name, b"old")
+    cluster.kill("osd.0", signal.SIGSTOP)
+    # Of some it is the primary: these wait until it was marked down and its leases have run out.
+    slowest = max(cluster.put("data", name, b"new").seconds for name in names)
+    cluster.kill("osd.0", signal.SIGCONT)
+    for _ in range(5):
+        for name in names:
+            check(cluster.get("data", name) == b"new", "%s: an old version was read" % name)
+    print("     slowest put %.2f s" % slowest)
+    cluster.wait_healthy()
+
+
+@case
 def an_osd_that_was_away_copies_what_it_missed():
     cluster.kill("osd.0")
     wait_until("osd.0 down in the map",
