@@ -190,7 +190,8 @@ static int run_ls(struct command_call *call)
     return rc;
 }
 
-static int run_map(struct command_call *call)
+/* The group of argument "pgid"; otherwise says what is wrong with it. */
+static int need_pg(struct command_call *call, struct pg_id *pg)
 {
     const char *text = call_need(call, "pgid");
     char *end = NULL;
@@ -211,18 +212,32 @@ static int run_map(struct command_call *call)
     const struct map_pool *pool = map_pool(call->map, pool_id);
     if (pool == NULL || seed >= pool->pg_num)
         return call_say(call, -ENOENT, "there is no placement group '%.32s'", text);
+    *pg = (struct pg_id){.pool = pool_id, .seed = (uint32_t)seed};
+    return 0;
+}
+
+static int run_map(struct command_call *call)
+{
+    struct pg_id pg;
+    char text[PG_ID_TEXT_MAX];
+    int rc = need_pg(call, &pg);
+
+    if (rc != 0)
+        return rc;
+    const struct map_pool *pool = map_pool(call->map, pg.pool);
     if (call->json) {
-        json_t *value = pg_json(call->mon, pool, (uint32_t)seed);
+        json_t *value = pg_json(call->mon, pool, pg.seed);
         json_object_set_new(value, "epoch", json_integer((json_int_t)call->map->epoch));
         return call_json(call, value);
     }
-    struct pg_condition pg;
+    struct pg_condition condition;
     char wanted[96];
     char members[96];
-    summary_pg(call->mon, pool, (uint32_t)seed, &pg);
-    call_print(call, "osdmap e%" PRIu64 " pg %s -> up %s acting %s\n", call->map->epoch, text,
-               ids_text(pg.view.wanted, pg.view.n_wanted, wanted, sizeof wanted),
-               ids_text(pg.view.members, pg.view.n_members, members, sizeof members));
+    summary_pg(call->mon, pool, pg.seed, &condition);
+    call_print(call, "osdmap e%" PRIu64 " pg %s -> up %s acting %s\n", call->map->epoch,
+               pg_id_format(pg, text),
+               ids_text(condition.view.wanted, condition.view.n_wanted, wanted, sizeof wanted),
+               ids_text(condition.view.members, condition.view.n_members, members, sizeof members));
     return 0;
 }
 
@@ -247,11 +262,73 @@ static int run_stat(struct command_call *call)
     return 0;
 }
 
+/* Members of the set, those that are up or those that are down, as "osd.1, osd.4". */
+static const char *members_text(const struct command_call *call, const struct pg_view *view,
+                                bool up, char *out, size_t size)
+{
+    size_t at = 0;
+
+    out[0] = '\0';
+    for (uint8_t i = 0; i < view->n_members && at < size; i++) {
+        if (map_osd_up(call->map, view->members[i]) == up)
+            at += (size_t)snprintf(out + at, size - at, "%sosd.%d", at > 0 ? ", " : "",
+                                   view->members[i]);
+    }
+    return out;
+}
+
+static int run_force_activate(struct command_call *call)
+{
+    struct pg_id pg;
+    struct pg_view view;
+    char text[PG_ID_TEXT_MAX];
+    char up[128];
+    char down[128];
+    int rc = need_pg(call, &pg);
+
+    if (rc == 0)
+        rc = map_pg_view(call->map, pg, &view);
+    if (rc != 0)
+        return rc;
+    pg_id_format(pg, text);
+    members_text(call, &view, true, up, sizeof up);
+    members_text(call, &view, false, down, sizeof down);
+    if (view.n_up == view.n_members)
+        return call_say(call, -EALREADY, "all members of %s are up: nothing has to be forced",
+                        text);
+    if (view.n_up == 0)
+        return call_say(call, -EHOSTDOWN,
+                        "no member of %s is up (%s): start one of them. Only if all of them are "
+                        "lost for ever, and with them the data, remove them: limpet osd rm",
+                        text, down);
+    if (!call_flag(call, "yes_i_really_mean_it") && !call_flag(call, "force"))
+        return call_say(call, -EPERM,
+                        "%s would go on with %s alone, and give up %s. If what is left is damaged "
+                        "or fails before it was copied, acknowledged writes are lost, though those "
+                        "that were given up still have them. Start %s if that is possible at all; "
+                        "if not, add --yes-i-really-mean-it",
+                        text, up, down, down);
+    rc = machine_pg_force_activate(call->batch->change, pg);
+    if (rc == -ENODATA)
+        return call_say(call, rc, "%s has never served: there is nothing to lose, start %s", text,
+                        down);
+    if (rc != 0)
+        return rc;
+    return call_say(
+        call, 0,
+        "%s goes on with %s; it serves when it has min_size copies again: see limpet pg "
+        "map %s",
+        text, up, text);
+}
+
 const struct command commands_pg[] = {
     {"pg dump", CAP_READ, false, run_ls, "", "all placement groups"},
     {"pg ls", CAP_READ, false, run_ls, "[pool] [states]",
      "placement groups, of one pool and in some states if given"},
     {"pg map", CAP_READ, false, run_map, "pgid", "where a placement group is"},
+    {"pg force-activate", CAP_READ | CAP_WRITE, true, run_force_activate,
+     "pgid [yes_i_really_mean_it]",
+     "go on without the members that are down, although too few are left"},
     {"pg stat", CAP_READ, false, run_stat, "", "the placement groups in one line"},
     {0},
 };

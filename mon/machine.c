@@ -375,6 +375,7 @@ struct pg_event {
     int32_t added;           /* OSD that joins; -1: none */
     int32_t removed;         /* OSD whose data are given up; -1: none */
     uint8_t min_size_before; /* Of the pool; 0: as now */
+    bool forced;             /* The members that are down are given up, however few are left. */
 };
 
 /*
@@ -431,7 +432,7 @@ static void pg_change_set(struct change *change, const struct map_pool *pool, st
         set_take(pg, event->after);
     if (pg->n == 0)
         *pg = old; /* Nobody is left to take over. */
-    set_shrink(pg, change->map, pool->min_size);
+    set_shrink(pg, change->map, event->forced ? 1 : pool->min_size);
     set_settle(pg, change->map, pool, event->after);
 }
 
@@ -576,6 +577,32 @@ int evaluate_add(struct change *change, const struct map_pool *pool, uint32_t se
                              .added = osd,
                              .removed = -1};
     int rc = pg_evaluate(change, pool, seed, &event);
+    return rc == 0 ? change_flush(change) : rc;
+}
+
+int machine_pg_force_activate(struct change *change, struct pg_id pg)
+{
+    const struct map_pool *pool = map_pool(change->map, pg.pool);
+    struct pg_view view;
+
+    if (pool == NULL || map_pg_view(change->map, pg, &view) != 0)
+        return -ENOENT;
+    if (view.n_up == view.n_members)
+        return -EALREADY;
+    if (view.n_up == 0)
+        return -EHOSTDOWN;
+    if (view.config == pool->created && view.n_up < pool->min_size)
+        return -ENODATA;
+    const struct wanted *wanted = machine_wanted(change->machine, change->map, pool);
+    if (wanted == NULL)
+        return change_break(change, -ENOMEM);
+    struct pg_event event = {.before = &wanted[pg.seed],
+                             .after = &wanted[pg.seed],
+                             .touched = -1,
+                             .added = -1,
+                             .removed = -1,
+                             .forced = true};
+    int rc = pg_evaluate(change, pool, pg.seed, &event);
     return rc == 0 ? change_flush(change) : rc;
 }
 

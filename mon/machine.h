@@ -13,7 +13,8 @@
  *      it can: by that it is known.
  *  M2  The set never gets smaller than min_size by losing members that are down: it then keeps them
  *      and waits, inactive.
- *      The one exception is an OSD that an operator removes by force: its data are given up.
+ *      The exceptions are an operator's: an OSD that is removed by force (its data are given up),
+ *      and a group that is activated by force (of it, what its members that are down hold).
  *  M3  The set is empty only as long as CRUSH has never given the group an OSD.
  *  M4  Only members leave the set that are down, as far as M2 allows; or, while all members are up
  *      and more than the pool's size, those that CRUSH does not want, the primary last. So a move
@@ -134,6 +135,11 @@ struct machine_add_member {
     int32_t from;
 };
 int machine_pg_add_member(struct change *change, const struct machine_add_member *add) MUST_CHECK;
+/*
+ * The members of the group that are down are given up, even if fewer than min_size are left.
+ * -ENOENT; -EALREADY: none is down; -EHOSTDOWN: all are; -ENODATA: it has never served.
+ */
+int machine_pg_force_activate(struct change *change, struct pg_id pg) MUST_CHECK;
 
 struct machine_pool_create {
     const char *name;

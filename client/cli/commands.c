@@ -419,6 +419,12 @@ const struct cli_command cli_commands[] = {
      .prefix = "pg map",
      .summary = "which OSDs a group is on",
      .params = PARAMS({.name = "pgid", .type = CLI_TEXT, .shown = "PG"})},
+    {.path = "pg force-activate",
+     .prefix = "pg force-activate",
+     .params = PARAMS({.name = "pgid", .type = CLI_TEXT, .shown = "PG"}),
+     .options = force_option,
+     .summary = "go on without a group's members that are down, though too few are left",
+     .examples = EXAMPLES("limpet pg force-activate 1.2f --yes-i-really-mean-it")},
 
     {.path = "auth", .summary = "entities, their keys and capabilities"},
     {.path = "auth ls",

@@ -238,7 +238,7 @@ static void check_object(struct run *run, uint32_t object)
         cluster_fail(run->cluster, "the history of object %u is not linearizable", object);
     else if (verdict == LINEAR_UNDECIDED)
         run->result->undecided++;
-    if (why) {
+    if (why && verdict == LINEAR_VIOLATED) {
         fprintf(stderr, "seed %" PRIu64 ", object %u: %s", run->options->seed, object, why);
         fprintf(stderr, "its whole history:\n");
         print_history(history, object);

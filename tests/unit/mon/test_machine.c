@@ -212,6 +212,51 @@ static void a_down_osd_leaves_its_groups_in_one_increment(void **state)
     teardown(&f);
 }
 
+static int try_force(struct fixture *f, uint64_t pool, uint32_t seed)
+{
+    begin(f);
+    int rc = machine_pg_force_activate(f->change, (struct pg_id){.pool = pool, .seed = seed});
+    commit(f);
+    return rc;
+}
+
+static void force_gives_up_members_that_are_down(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    for (int32_t i = 0; i < 3; i++)
+        do_boot(&f, i, 10 + (uint64_t)i);
+    uint64_t pool = do_pool(&f, "p", 8, 3, 2);
+    assert_int_equal(try_force(&f, pool, 0), -EALREADY);
+    assert_int_equal(try_force(&f, pool, 8), -ENOENT);
+    do_down(&f, 1);
+    do_down(&f, 2);
+    uint64_t config = view_of(&f, pool, 0).config;
+    assert_int_equal(view_of(&f, pool, 0).n_members, 2);
+    assert_int_equal(try_force(&f, pool, 0), 0);
+    struct pg_view view = view_of(&f, pool, 0);
+    assert_int_equal(view.n_members, 1);
+    assert_int_equal(view.members[0], 0);
+    assert_true(view.config > config);
+    /* Only this group; and it serves when it has min_size copies. */
+    assert_int_equal(view_of(&f, pool, 1).n_members, 2);
+    assert_false(view.active);
+    /* Who was given up comes back as a learner, not as a member. */
+    do_boot(&f, 2, 77);
+    view = view_of(&f, pool, 0);
+    assert_int_equal(view.n_members, 1);
+    assert_int_equal(view.n_learners, 1);
+    assert_int_equal(try_add(&f, pool, 0, view.config, 2, 0), 0);
+    assert_true(view_of(&f, pool, 0).active);
+    /* Nobody is left who could go on. */
+    do_down(&f, 2);
+    do_down(&f, 0);
+    assert_int_equal(try_force(&f, pool, 0), -EHOSTDOWN);
+    teardown(&f);
+}
+
 static void moving_data_adds_before_it_drops(void **state)
 {
     struct fixture f;
@@ -906,6 +951,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_down_osd_leaves_its_groups_in_one_increment),
+        cmocka_unit_test(force_gives_up_members_that_are_down),
         cmocka_unit_test(moving_data_adds_before_it_drops),
         cmocka_unit_test(copies_stay_while_there_is_no_other_place),
         cmocka_unit_test(a_large_set_moves_one_by_one),
