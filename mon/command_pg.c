@@ -218,7 +218,7 @@ static int need_pg(struct command_call *call, struct pg_id *pg)
 
 static int run_map(struct command_call *call)
 {
-    struct pg_id pg;
+    struct pg_id pg = {0};
     char text[PG_ID_TEXT_MAX];
     int rc = need_pg(call, &pg);
 
@@ -279,8 +279,8 @@ static const char *members_text(const struct command_call *call, const struct pg
 
 static int run_force_activate(struct command_call *call)
 {
-    struct pg_id pg;
-    struct pg_view view;
+    struct pg_id pg = {0};
+    struct pg_view view = {0};
     char text[PG_ID_TEXT_MAX];
     char up[128];
     char down[128];
