@@ -14,6 +14,7 @@ struct pool_mapping {
     uint64_t pool;
     uint32_t pg_num;
     struct wanted *wanted;
+    uint64_t since; /* Epoch since which it has been so, as far as this machine has seen. */
 };
 
 struct machine {
@@ -80,20 +81,30 @@ const struct wanted *machine_wanted(struct machine *machine, const struct cluste
     struct wanted *wanted = map_all(map, pool);
     if (wanted == NULL)
         return NULL;
-    machine->pools[machine->n++] =
-        (struct pool_mapping){.pool = pool->id, .pg_num = pool->pg_num, .wanted = wanted};
+    machine->pools[machine->n++] = (struct pool_mapping){
+        .pool = pool->id, .pg_num = pool->pg_num, .wanted = wanted, .since = map->epoch};
     return wanted;
+}
+
+uint64_t machine_wanted_since(const struct machine *machine, const struct map_pool *pool)
+{
+    for (uint32_t i = 0; i < machine->n; i++) {
+        if (machine->pools[i].pool == pool->id)
+            return machine->pools[i].since;
+    }
+    return UINT64_MAX;
 }
 
 /* Puts new results in the place of the old ones, which are freed. */
 static void machine_replace(struct machine *machine, const struct map_pool *pool,
-                            struct wanted *wanted)
+                            struct wanted *wanted, uint64_t epoch)
 {
     for (uint32_t i = 0; i < machine->n; i++) {
         if (machine->pools[i].pool == pool->id) {
             free(machine->pools[i].wanted);
             machine->pools[i].wanted = wanted;
             machine->pools[i].pg_num = pool->pg_num;
+            machine->pools[i].since = epoch;
             return;
         }
     }
@@ -518,7 +529,7 @@ static int evaluate_remap(struct change *change, const struct map_pool *pool,
                                  .min_size_before = how->min_size_before};
         rc = pg_evaluate(change, pool, seed, &event);
     }
-    machine_replace(change->machine, pool, after);
+    machine_replace(change->machine, pool, after, change_epoch(change));
     return rc;
 }
 

@@ -364,6 +364,12 @@ int machine_pg_add_member(struct change *change, const struct machine_add_member
      * was under way for so long, even about the same process, must not add it. */
     if (add->epoch != 0 && osd->up_from > add->epoch)
         return -ESTALE;
+    /* Nor one from before CRUSH changed its mind: the primary may have given the learner up since,
+     * although it is wanted again. It asks anew under the map that it has by now. */
+    if (machine_wanted(change->machine, change->map, pool) == NULL)
+        return change_break(change, -ENOMEM);
+    if (add->epoch != 0 && add->epoch < machine_wanted_since(change->machine, pool))
+        return -ESTALE;
     bool learner = false;
     for (uint8_t i = 0; i < view.n_learners; i++)
         learner = learner || view.learners[i] == add->osd;

@@ -34,6 +34,8 @@ int change_break(struct change *change, int error);
 /* What CRUSH says, from memory; valid until the machine remaps or forgets. NULL: no memory. */
 const struct wanted *machine_wanted(struct machine *machine, const struct cluster_map *map,
                                     const struct map_pool *pool) MUST_CHECK;
+/* The epoch since which that has been so, as far as known; UINT64_MAX before the first time. */
+uint64_t machine_wanted_since(const struct machine *machine, const struct map_pool *pool);
 /* Drops what is known about one pool. */
 void machine_forget_pool(struct machine *machine, uint64_t pool);
 

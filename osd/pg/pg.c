@@ -26,8 +26,7 @@
  *      acknowledged, and its acknowledgement is needed from then on until the configuration changes
  *      or the map shows that it is down.
  *  G9  Before a new primary serves, every process that may have served before under an older
- *      configuration knows that it is over, or is down in the map. (One that is down in the map
- *      and lives may still answer reads until it sees the map.)
+ *      configuration has ended, or knows that it is over, or has no lease of ours left (pg_lease.c).
  *  G10 A copy is removed only when this process is up in the map, and the pool is gone, or the
  * group is clean without us.
  *

@@ -301,6 +301,50 @@ static void moving_data_adds_before_it_drops(void **state)
     teardown(&f);
 }
 
+/*
+ * A primary gives a learner up that CRUSH does not want any more. What it asked before must not add
+ * the learner when it is wanted again: writes were acknowledged without it.
+ */
+static void what_was_asked_before_crush_changed_is_void(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    for (int32_t i = 0; i < 4; i++)
+        do_boot(&f, i, 10 + (uint64_t)i);
+    uint64_t pool = do_pool(&f, "p", 32, 3, 2);
+    uint64_t asked_at = 0;
+    for (int round = 0; round < 2; round++) {
+        begin(&f);
+        assert_int_equal(machine_osd_out(f.change, 0, false), 0);
+        commit(&f);
+        asked_at = asked_at != 0 ? asked_at : f.map->epoch;
+        if (round == 0) {
+            begin(&f);
+            assert_int_equal(machine_osd_in(f.change, 0), 0);
+            commit(&f);
+        }
+    }
+    uint32_t seed = 0;
+    while (view_of(&f, pool, seed).n_learners == 0)
+        seed++;
+    struct pg_view view = view_of(&f, pool, seed);
+    struct machine_add_member add = {.pg = {.pool = pool, .seed = seed},
+                                     .config = view.config,
+                                     .osd = view.learners[0],
+                                     .osd_instance = 10 + (uint64_t)view.learners[0],
+                                     .epoch = asked_at,
+                                     .from = view.primary};
+    begin(&f);
+    assert_int_equal(machine_pg_add_member(f.change, &add), -ESTALE);
+    add.epoch = f.map->epoch;
+    assert_int_equal(machine_pg_add_member(f.change, &add), 0);
+    commit(&f);
+    assert_true(has(view_of(&f, pool, seed).members, 3, add.osd));
+    teardown(&f);
+}
+
 static void do_add_all(struct fixture *f, uint64_t pool)
 {
     for (uint32_t seed = 0; seed < map_pool(f->map, pool)->pg_num; seed++) {
@@ -953,6 +997,7 @@ int main(void)
         cmocka_unit_test(a_down_osd_leaves_its_groups_in_one_increment),
         cmocka_unit_test(force_gives_up_members_that_are_down),
         cmocka_unit_test(moving_data_adds_before_it_drops),
+        cmocka_unit_test(what_was_asked_before_crush_changed_is_void),
         cmocka_unit_test(copies_stay_while_there_is_no_other_place),
         cmocka_unit_test(a_large_set_moves_one_by_one),
         cmocka_unit_test(a_pool_without_osds_gets_them_as_they_come),
