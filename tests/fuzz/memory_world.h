@@ -236,6 +236,7 @@ static inline void memory_log(struct env *env, int level, const char *line)
 
 static const struct env_ops memory_ops = {
     .now_ns = memory_now,
+    .clock_ns = memory_now,
     .wall_ns = memory_now,
     .random = memory_random,
     .timer_arm = memory_timer_arm,

@@ -194,9 +194,8 @@ PLANTED = {
     "skip-increment": (20, ()),
     "config-not-raised": (30, ()),
     "snapshot-not-durable": (40, ()),
-    "read-without-lease": (100, ("--scenario", "isolate")),
-    "lease-wait-skipped": (150, ("--scenario", "isolate")),
-    "lease-not-inherited": (300, ("--scenario", "isolate")),
+    "read-without-lease": (600, ("--scenario", "isolate")),
+    "lease-wait-skipped": (600, ("--scenario", "isolate")),
 }
 
 
