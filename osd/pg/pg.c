@@ -26,9 +26,9 @@
  *      acknowledged, and its acknowledgement is needed from then on until the configuration changes
  *      or the map shows that it is down.
  *  G9  Before a new primary serves, every process that may have served before under an older
- *      configuration has ended, or knows that it is over, or has no lease of ours left (pg_lease.c).
- *  G10 A copy is removed only when this process is up in the map, and the pool is gone, or the
- * group is clean without us.
+ *      configuration has ended, or knows that it is over, or has no lease of ours left
+ * (pg_lease.c). G10 A copy is removed only when this process is up in the map, and the pool is
+ * gone, or the group is clean without us.
  *
  * States, and what the map (M), the primary's messages (P) or our own work (W) change:
  *
