@@ -96,6 +96,10 @@ enum planted_bug {
     PLANTED_FORGET_EXTENT,
     /* OSD: a learner is caught up from the head of its own log, though it is not part of ours. */
     PLANTED_CATCH_UP_UNCOMMON,
+    /* OSD: results of requests are forgotten when their entries leave the log. */
+    PLANTED_DUP_FORGOTTEN_AT_TRIM,
+    /* OSD: a copy that is filled is not told of results whose entries have left the log. */
+    PLANTED_DUP_NOT_FILLED,
     PLANTED_END
 };
 

@@ -68,6 +68,11 @@ enum wire_osd_op_flags {
 struct WIRE_PACKED wire_osd_op {
     uint64_t client; /* Instance of the client process: with tid it names the request. */
     uint64_t tid;
+    /*
+     * Of a write: the client waits for no write to this placement group with a smaller tid, and
+     * never sends one again. 0: it does not say.
+     */
+    uint64_t oldest;
     uint64_t epoch; /* The client's map. */
     uint64_t pool;
     uint32_t pg_seed;
@@ -76,7 +81,7 @@ struct WIRE_PACKED wire_osd_op {
     uint16_t n_ops;
     uint16_t reserved;
 };
-static_assert(sizeof(struct wire_osd_op) == 48, "wire_osd_op");
+static_assert(sizeof(struct wire_osd_op) == 56, "wire_osd_op");
 
 enum { WIRE_OPS_MAX = 64 };
 

@@ -278,6 +278,8 @@ static void init_world(struct osd *osd)
     osd->world.env = osd->env;
     osd->world.store = osd->store;
     pg_world_init(&osd->world);
+    if (osd->options.pg_log_keep > 0)
+        osd->world.log_keep = osd->options.pg_log_keep;
     osd->world.map = osd->map;
     osd->world.self = osd->options.id;
     osd->world.ops = &world_ops;

@@ -183,6 +183,7 @@ struct client *client_create(struct env *env, const struct client_options *optio
     TAILQ_INIT(&c->active);
     c->connect_timer.fire = connect_timed_out;
     c->task.fire = run_task;
+    c->limit.fire = op_limit_fired;
     mon_link_init(c);
     ticket_init(c);
     net_handlers_set(env, &handlers, c);
@@ -201,6 +202,7 @@ void client_destroy(struct client *c)
     ticket_fini(c);
     target_fini(c);
     env_timer_stop(c->env, &c->task);
+    env_timer_stop(c->env, &c->limit);
     map_destroy(c->map);
     assert(HASH_COUNT(c->by_tid) == 0 && c->ops_in_flight == 0 && c->bytes_in_flight == 0);
     sodium_memzero(&c->options.secret, sizeof c->options.secret);

@@ -26,10 +26,17 @@ struct client_options {
     uint32_t n_mons;
     struct net_address mons[MAP_MONS_MAX];
     uint64_t connect_timeout_ns;  /* Until the first map; 0: 30 s. */
-    uint64_t op_timeout_ns;       /* An operation fails with -ETIMEDOUT after this; 0: never. */
+    uint64_t op_timeout_ns;       /* An operation fails with -ETIMEDOUT after this; 0: see below. */
     uint64_t max_bytes_in_flight; /* 0: default. More operations wait in line. */
     uint32_t max_ops_in_flight;   /* 0: default. */
 };
+
+/*
+ * A write that was sent and has no answer after this fails with -ETIMEDOUT whatever the options
+ * say, and is not sent again: OSDs remember for somewhat longer what they have executed, and after
+ * that they could not tell a repetition from a new request.
+ */
+#define CLIENT_WRITE_LIMIT_NS (10 * 60 * SEC_NS)
 
 /* Takes the env's message handlers. NULL when memory is short. */
 struct client *client_create(struct env *env, const struct client_options *options) MUST_CHECK;
@@ -85,7 +92,9 @@ struct client_op {
     void (*done)(struct client_op *op);
     /*
      * 0, or the first failing step's negative errno, -ETIMEDOUT, -ECANCELED, -ENOENT (no pool),
-     * -EFBIG (data beyond MESSAGE_PAYLOAD_MAX), -ENOMEM, -EACCES (no ticket for this entity).
+     * -EFBIG (data beyond MESSAGE_PAYLOAD_MAX), -ENOMEM, -EACCES (no ticket for this entity);
+     * -ESTALE (a write was repeated, and the OSDs had too much to remember to know whether it has
+     * happened).
      */
     int result;
     struct wire_version version;
@@ -94,6 +103,7 @@ struct client_op {
     uint64_t tid;
     uint64_t size_bytes; /* Its share of the budget. */
     uint64_t submitted_ns;
+    uint64_t sent_ns; /* For the first time; 0: never. */
     uint32_t attempt;
     enum client_op_state state;
     bool pool_asked;   /* The leader is asked whether there is such a pool, */
@@ -102,7 +112,8 @@ struct client_op {
     struct buf_slice payload;
     struct env_timer timer;
     TAILQ_ENTRY(client_op) link;
-    UT_hash_handle hh; /* By tid. */
+    TAILQ_ENTRY(client_op) write_link; /* Of writes, in its placement group. */
+    UT_hash_handle hh;                 /* By tid. */
 };
 TAILQ_HEAD(client_op_list, client_op);
 

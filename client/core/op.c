@@ -104,6 +104,14 @@ static void timed_out(struct env_timer *timer)
     op_finish_now(op->client, op, -ETIMEDOUT);
 }
 
+void op_limit_fired(struct env_timer *timer)
+{
+    struct client *c = container_of(timer, struct client, limit);
+    target_end_old_writes(c);
+    if (c->ops_in_flight > 0)
+        env_timer_after(c->env, &c->limit, WRITE_LIMIT_CHECK_NS);
+}
+
 void client_cancel(struct client *c, struct client_op *op)
 {
     if (op->state != CLIENT_OP_IDLE && op->state != CLIENT_OP_FINISHED)
@@ -126,6 +134,10 @@ static void start(struct client *c, struct client_op *op)
     c->ops_in_flight++;
     c->bytes_in_flight += op->size_bytes;
     op->state = CLIENT_OP_UNSENT;
+    /* Here, so that a placement group gets its operations in the order of tids (C5). */
+    op->tid = ++c->next_tid;
+    if (!c->limit.armed)
+        env_timer_after(c->env, &c->limit, WRITE_LIMIT_CHECK_NS);
     HASH_ADD(hh, c->by_tid, tid, sizeof op->tid, op);
     int rc = target_add(c, op);
     if (rc != 0)
@@ -203,8 +215,9 @@ void client_submit(struct client *c, struct client_op *op)
     assert(op->n_steps > 0 && op->n_steps <= CLIENT_STEPS_MAX);
     assert(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX);
     op->client = c;
-    op->tid = ++c->next_tid;
+    op->tid = 0;
     op->submitted_ns = env_now(c->env);
+    op->sent_ns = 0;
     op->attempt = 0;
     op->result = 0;
     op->pg = NULL;
@@ -245,6 +258,7 @@ struct message *op_message(struct client *c, struct client_op *op)
     struct wire_osd_op head = {
         .client = c->env->instance,
         .tid = op->tid,
+        .oldest = op->write ? TAILQ_FIRST(&op->pg->writes)->tid : 0,
         .epoch = c->map->epoch,
         .pool = op->object.pool,
         .pg_seed = (uint32_t)op->pg->key.seed,

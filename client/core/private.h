@@ -20,6 +20,10 @@
  *  C2  An operation is completed only by a reply on the session over which it was last sent, by
  *      its time-out, by cancellation, or because its pool is gone.
  *  C3  Nothing is sent to an OSD whose address or instance differs from the map's.
+ *  C5  Operations of a placement group are in the order of their tids, and a write that has left
+ *      its group's list for good is never sent again. So the first write in the list is the
+ *      `oldest` that OSDs are told: they may forget results before it, and refuse requests before
+ *      it (osd/pg/pg_clients.h).
  *  C4  done callbacks are made with no list of ours half changed, and never from inside a call of
  *      the API except client_destroy().
  */
@@ -48,6 +52,7 @@ enum {
 #define TICKET_RETRY_NS        (1 * SEC_NS)
 #define OSD_RETRY_MIN_NS       (250 * MSEC_NS)
 #define OSD_RETRY_MAX_NS       (1 * SEC_NS)
+#define WRITE_LIMIT_CHECK_NS   (5 * SEC_NS)
 #define PG_RETRY_MIN_NS        (10 * MSEC_NS)
 #define PG_RETRY_MAX_NS        (1 * SEC_NS)
 
@@ -119,11 +124,12 @@ struct client_pg {
     uint64_t interval;    /* A number for the present membership and its members' processes. */
     struct osd_link *osd; /* Where the sent ones are. */
     struct client_op_list ops;
-    struct client_op *unsent; /* The first that is not sent; all after it are not either. */
-    uint64_t wait_epoch;      /* The primary refused and told us to have this map first. */
-    uint32_t refusals;        /* In a row. */
-    struct env_timer retry;   /* Armed: nothing is sent before it fires. */
-    bool active;              /* In client->active, because ops is not empty. */
+    struct client_op_list writes; /* Those of ops that write. */
+    struct client_op *unsent;     /* The first that is not sent; all after it are not either. */
+    uint64_t wait_epoch;          /* The primary refused and told us to have this map first. */
+    uint32_t refusals;            /* In a row. */
+    struct env_timer retry;       /* Armed: nothing is sent before it fires. */
+    bool active;                  /* In client->active, because ops is not empty. */
     TAILQ_ENTRY(client_pg) link;
     UT_hash_handle hh;
 };
@@ -172,6 +178,7 @@ struct client {
      */
     struct env_timer task;
     bool kick;
+    struct env_timer limit; /* Armed while operations are under way: looks for writes too old. */
 };
 
 /* client.c */
@@ -235,6 +242,8 @@ void op_finish_now(struct client *client, struct client_op *op, int result);
 void op_run_finished(struct client *client);
 void op_fail_all(struct client *client, int error);
 void op_admit(struct client *client);
+/* Of client->limit. */
+void op_limit_fired(struct env_timer *timer);
 struct message *op_message(struct client *client, struct client_op *op) MUST_CHECK;
 void op_reply(struct client *client, struct osd_link *osd, struct message *message);
 
@@ -259,6 +268,8 @@ void target_refused(struct client *client, struct client_op *op, uint64_t epoch)
 void target_answered(struct client_pg *pg);
 void target_kick(struct client *client);
 void target_map_changed(struct client *client);
+/* Ends writes that were sent too long ago (CLIENT_WRITE_LIMIT_NS). */
+void target_end_old_writes(struct client *client);
 bool target_stalled(const struct client *client);
 /* Fails what waits for a ticket that the monitors do not grant. */
 void target_no_ticket(struct client *client, int error);

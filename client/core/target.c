@@ -61,6 +61,8 @@ void target_remove(struct client *c, struct client_op *op)
     if (pg->unsent == op)
         pg->unsent = TAILQ_NEXT(op, link);
     TAILQ_REMOVE(&pg->ops, op, link);
+    if (op->write)
+        TAILQ_REMOVE(&pg->writes, op, write_link);
     op->pg = NULL;
     if (TAILQ_EMPTY(&pg->ops))
         pg_deactivate(pg);
@@ -143,6 +145,7 @@ static struct client_pg *pg_get(struct client *c, uint64_t pool, uint32_t seed)
     pg->primary = -1;
     pg->retry.fire = pg_retry_fired;
     TAILQ_INIT(&pg->ops);
+    TAILQ_INIT(&pg->writes);
     HASH_ADD(hh, c->pgs, key, sizeof pg->key, pg);
     return pg;
 }
@@ -283,9 +286,34 @@ static void pg_send(struct client_pg *pg)
             return;
         }
         net_send(c->env, osd->session, m);
+        if (pg->unsent->sent_ns == 0)
+            pg->unsent->sent_ns = env_now(c->env);
         pg->unsent->state = CLIENT_OP_SENT;
         pg->unsent = TAILQ_NEXT(pg->unsent, link);
     }
+}
+
+/* At the end, except when groups were merged (C5). */
+static void put_in_line(struct client_pg *pg, struct client_op *op)
+{
+    struct client_op *before = TAILQ_LAST(&pg->ops, client_op_list);
+    if (before != NULL && before->tid > op->tid)
+        pg_mark_unsent(pg);
+    while (before != NULL && before->tid > op->tid)
+        before = TAILQ_PREV(before, client_op_list, link);
+    if (before != NULL)
+        TAILQ_INSERT_AFTER(&pg->ops, before, op, link);
+    else
+        TAILQ_INSERT_HEAD(&pg->ops, op, link);
+    if (!op->write)
+        return;
+    before = TAILQ_LAST(&pg->writes, client_op_list);
+    while (before != NULL && before->tid > op->tid)
+        before = TAILQ_PREV(before, client_op_list, write_link);
+    if (before != NULL)
+        TAILQ_INSERT_AFTER(&pg->writes, before, op, write_link);
+    else
+        TAILQ_INSERT_HEAD(&pg->writes, op, write_link);
 }
 
 int target_add(struct client *c, struct client_op *op)
@@ -301,9 +329,9 @@ int target_add(struct client *c, struct client_op *op)
     if (rc != 0)
         return rc;
     op->pg = pg;
-    TAILQ_INSERT_TAIL(&pg->ops, op, link);
+    put_in_line(pg, op);
     pg_activate(pg);
-    if (pg->unsent == NULL)
+    if (pg->unsent == NULL || pg->unsent->tid > op->tid)
         pg->unsent = op;
     pg_send(pg);
     if (pg->osd == NULL)
@@ -420,6 +448,26 @@ void target_map_changed(struct client *c)
     {
         if (!pg->active)
             pg_free(c, pg);
+    }
+}
+
+void target_end_old_writes(struct client *c)
+{
+    uint64_t now = env_now(c->env);
+    struct client_pg *pg, *next_pg;
+    for (pg = TAILQ_FIRST(&c->active); pg != NULL; pg = next_pg) {
+        next_pg = TAILQ_NEXT(pg, link);
+        struct client_op *op, *next;
+        /* They were sent in this order, so the first young one ends the search. */
+        for (op = TAILQ_FIRST(&pg->writes); op != NULL; op = next) {
+            next = TAILQ_NEXT(op, write_link);
+            if (op->sent_ns == 0 || now - op->sent_ns < CLIENT_WRITE_LIMIT_NS)
+                break;
+            log_warn(c->env, "a write has no answer",
+                     "pool=%" PRIu64 " pg=%" PRIu64 " tid=%" PRIu64, pg->key.pool, pg->key.seed,
+                     op->tid);
+            op_finish_later(c, op, -ETIMEDOUT);
+        }
     }
 }
 

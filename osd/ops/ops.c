@@ -104,6 +104,8 @@ int ops_decode(const struct message *message, struct ops_request *out)
         return -EINVAL;
     if (out->list && out->head.n_ops != 1)
         return -EINVAL;
+    if (out->write && (out->head.oldest > out->head.tid || out->head.tid == UINT64_MAX))
+        return -EINVAL;
     int error = out->list ? 0 : check_object(out);
     return error ? error : check_steps(out, message->payload.len);
 }

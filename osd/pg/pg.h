@@ -83,14 +83,16 @@ struct pg_world {
     /* Leases: when this process started (env_clock()), and the longest that any of ours grants. */
     uint64_t started_ns;
     uint64_t lease_ns;
+    uint32_t log_keep; /* Entries that a log is cut back to; set by pg_world_init(). */
     const struct pg_world_ops *ops;
     void *ctx;
     /* Counters for the statistics. */
     uint64_t write_ops, read_ops, write_bytes, read_bytes;
     uint64_t recovered_objects, recovered_bytes; /* Sent to copies that were filled. */
     uint64_t read_errors;                        /* Objects that our store could not read. */
-    uint64_t repaired;     /* Objects of ours written anew from another copy. */
-    struct pg_turns turns; /* Of background jobs. */
+    uint64_t repaired;        /* Objects of ours written anew from another copy. */
+    uint64_t results_dropped; /* Of clients with too many, or too many clients: pg_clients.h. */
+    struct pg_turns turns;    /* Of background jobs. */
     /* Private to osd/pg. */
     uint32_t n_unleased;  /* Reads that wait for leases. */
     struct pg *scrubbing; /* The one whose turn it is. */

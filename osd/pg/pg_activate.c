@@ -102,6 +102,8 @@ static void check_all_equal(struct pg *pg)
     pg_lease_forget(pg);
     assert(pg->durable == pg_log_head(&pg->log).sequence);
     pg->compare_again = false;
+    pg->clock_base_ns = pg_log_stamp(&pg->log);
+    pg->clock_from_ns = env_now(pg->world->env);
     pg_set_state(pg, PG_STATE_PRIMARY_ACTIVE);
     pg->serving = true;
     log_debug(pg->world->env, "pg active", "pg=%s config=%" PRIu64 " head=%" PRIu64, pg_text(pg),

@@ -335,10 +335,11 @@ static void init_activate(struct pg_fill *fill, Limpet__Wire__PgActivate *activa
     activate->attempt = fill->attempt;
 }
 
-static size_t entries_that_fit(const struct pg *pg, uint64_t after)
+/* What a message already holds counts: `bytes`. */
+static size_t entries_that_fit(const struct pg *pg, uint64_t after, size_t bytes)
 {
     uint64_t head = pg_log_head(&pg->log).sequence;
-    size_t bytes = 0, n = 0;
+    size_t n = 0;
     while (after + n < head && n < PG_ENTRIES_MAX) {
         bytes += pg_log_get(&pg->log, after + n + 1)->len + 8;
         if (bytes > PG_ENTRIES_BYTES)
@@ -347,6 +348,33 @@ static size_t entries_that_fit(const struct pg *pg, uint64_t after)
     }
     return n;
 }
+
+/*
+ * What is remembered of clients, into `e` and as `list`: it is true at the base of the log, so it
+ * goes with the first part. -ENOMEM.
+ */
+static int list_clients(const struct pg *pg, struct encoder *e, ProtobufCBinaryData *list)
+{
+    const struct pg_client *client;
+    size_t n = 0, at = 0;
+    TAILQ_FOREACH(client, &pg->log.clients.kept, kept_link)
+    {
+        pg_client_encode(client, e);
+    }
+    if (e->failed)
+        return -ENOMEM;
+    TAILQ_FOREACH(client, &pg->log.clients.kept, kept_link)
+    {
+        size_t len =
+            sizeof(struct pg_client_layout) + client->n_results * sizeof(struct pg_result_layout);
+        list[n++] = (ProtobufCBinaryData){len, e->data + at};
+        at += len;
+    }
+    assert(n == pg->log.clients.n_kept && at == e->len);
+    return 0;
+}
+
+static_assert((int)PG_CLIENTS_BYTES <= (int)PG_ENTRIES_BYTES, "clients fit one message");
 
 static void send_log(struct pg_fill *fill)
 {
@@ -359,9 +387,22 @@ static void send_log(struct pg_fill *fill)
         fill_back_off(fill, "the log was trimmed");
         return;
     }
-    size_t n = entries_that_fit(pg, fill->chunk);
+    bool first = fill->chunk == pg->log.base.sequence && !planted(PLANTED_DUP_NOT_FILLED);
+    uint32_t n_clients = first ? pg->log.clients.n_kept : 0;
+    struct encoder records;
+    encoder_init(&records);
+    ProtobufCBinaryData *clients = calloc(n_clients + 1, sizeof *clients);
+    if (!clients || (first && list_clients(pg, &records, clients))) {
+        free(clients);
+        encoder_fini(&records);
+        fill_back_off(fill, "no memory");
+        return;
+    }
+    size_t n = entries_that_fit(pg, fill->chunk, records.len + n_clients * 8);
     ProtobufCBinaryData *entries = calloc(n + 1, sizeof *entries);
     if (!entries) {
+        free(clients);
+        encoder_fini(&records);
         fill_back_off(fill, "no memory");
         return;
     }
@@ -384,10 +425,14 @@ static void send_log(struct pg_fill *fill)
     activate.cut_after = &cut;
     activate.n_entries = n;
     activate.entries = entries;
+    activate.n_clients = n_clients;
+    activate.clients = clients;
     fill->chunk += n;
     fill->attached = fill->chunk == pg_log_head(&pg->log).sequence;
     pg_send_proto(pg, fill->osd, MSG_PG_ACTIVATE, &activate.base);
     free(entries);
+    free(clients);
+    encoder_fini(&records);
 }
 
 static void fill_start(struct pg_fill *fill)

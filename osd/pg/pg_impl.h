@@ -435,9 +435,11 @@ struct pg {
     uint64_t attempt; /* Numbers activations; fills have numbers of their own. */
     uint64_t fill_attempt;
     uint64_t next_tid;
-    bool activation_due; /* It starts when our own store has caught up. */
-    bool lacks_commits;  /* A member has acknowledged writes that we do not have. */
-    bool compare_again;  /* A member refused: activate anew at the next tick or map. */
+    bool activation_due;    /* It starts when our own store has caught up. */
+    uint64_t clock_base_ns; /* Of the log's clock, */
+    uint64_t clock_from_ns; /* and of ours, when we began to serve. */
+    bool lacks_commits;     /* A member has acknowledged writes that we do not have. */
+    bool compare_again;     /* A member refused: activate anew at the next tick or map. */
     uint32_t silent_ticks;
     uint8_t n_peers;
     struct pg_peer peers[PG_SIZE_MAX];
@@ -605,6 +607,8 @@ void pg_writes_resend(struct pg *pg, int32_t osd, uint64_t acked);
 void pg_rep_txn(struct pg *pg, const struct pg_incoming *in);
 /* Answers the message that upstream sent. */
 void pg_rep_refuse(struct pg *pg, const struct wire_rep_txn *rep, int error);
+/* The store's record of a client becomes what it is now, as part of a transaction. */
+void pg_client_put(struct pg *pg, struct store_txn *txn, const struct pg_client *client);
 /* Shortens a log that has become too long, as part of a transaction. */
 void pg_log_shorten(struct pg *pg, struct store_txn *txn);
 void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack);
@@ -758,7 +762,7 @@ bool pg_is_read_error(struct pg *pg, int error);
 /* ---- pg_remove.c ---- */
 
 void pg_remove_start(struct pg *pg);
-/* Drops all entries of the log in the store; part of a transaction. */
+/* Drops entries of the log and records of clients in the store; part of a transaction. */
 void pg_log_remove_all(struct pg *pg, struct store_txn *txn);
 
 #endif

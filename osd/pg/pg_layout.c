@@ -49,10 +49,32 @@ int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
         return -EBADMSG;
     if (head->version.sequence == 0 || head->committed >= head->version.sequence)
         return -EBADMSG;
+    if (head->client != 0 && (head->oldest > head->tid || head->tid == UINT64_MAX))
+        return -EBADMSG;
     struct decoder d;
     decoder_init(&d, (const uint8_t *)data + sizeof *head, head->object_len);
     decode_object_id(&d, object);
     return decoder_end(&d);
+}
+
+int pg_client_parse(const void *data, size_t len, struct pg_client_layout *head)
+{
+    if (len < sizeof *head || len > PG_CLIENT_MAX)
+        return -EBADMSG;
+    memcpy(head, data, sizeof *head);
+    if (head->layout != PG_LAYOUT_VERSION || head->client == 0 || head->sequence == 0 ||
+        len != sizeof *head + head->n_results * sizeof(struct pg_result_layout))
+        return -EBADMSG;
+    uint64_t least = head->oldest;
+    for (uint16_t i = 0; i < head->n_results; i++) {
+        struct pg_result_layout result;
+        memcpy(&result, (const uint8_t *)data + sizeof *head + i * sizeof result, sizeof result);
+        if (result.tid < least || result.tid == UINT64_MAX || result.result > 0 ||
+            result.version.sequence == 0 || result.version.sequence > head->sequence)
+            return -EBADMSG;
+        least = result.tid + 1;
+    }
+    return 0;
 }
 
 int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out)

@@ -8,6 +8,7 @@
  * Keys among the pairs of a placement group:
  *     "s"                          the state: pg_state_layout
  *     "l" + sequence, big-endian   a log entry: pg_entry_layout, then the encoded object_id
+ *     "r" + client, big-endian     a client's results: pg_client_layout, then pg_result_layout
  *     "c"                          when it was scrubbed: pg_scrub_layout
  *     "t" + number, big-endian     a temporary object that a restart must remove: encoded object_id
  */
@@ -26,7 +27,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 2 };
+enum { PG_LAYOUT_VERSION = 3 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -72,10 +73,38 @@ struct PG_PACKED pg_entry_layout {
     uint64_t committed; /* Entries up to this sequence were durable on every member by then. */
     uint64_t objects;
     uint64_t bytes;
+    uint64_t oldest;      /* Of the request: see wire_osd_op. */
+    uint64_t stamp_ns;    /* Clock of the log: time that primaries have served, never backwards. */
+    uint16_t failed_step; /* Of PG_ENTRY_FAILED. */
     uint8_t n_extents;
-    uint8_t reserved[7];
+    uint8_t reserved[5];
 };
-static_assert(sizeof(struct pg_entry_layout) == 72, "pg_entry_layout");
+static_assert(sizeof(struct pg_entry_layout) == 88, "pg_entry_layout");
+
+/*
+ * What is remembered of a client when its entries have left the log: see osd/pg/pg_clients.h.
+ * Followed by n_results pg_result_layout, in ascending order of tid.
+ */
+struct PG_PACKED pg_client_layout {
+    uint8_t layout;
+    uint8_t reserved;
+    uint16_t n_results;
+    uint32_t reserved2;
+    uint64_t client;
+    uint64_t oldest;   /* Highest that an entry which left the log has named. */
+    uint64_t stamp_ns; /* Of its last entry that left the log; and that entry's place. */
+    uint64_t sequence;
+};
+static_assert(sizeof(struct pg_client_layout) == 40, "pg_client_layout");
+
+struct PG_PACKED pg_result_layout {
+    uint64_t tid;
+    struct wire_version version;
+    int32_t result;
+    uint16_t failed_step;
+    uint16_t reserved;
+};
+static_assert(sizeof(struct pg_result_layout) == 32, "pg_result_layout");
 
 struct PG_PACKED pg_state_layout {
     uint8_t layout;
@@ -116,12 +145,21 @@ enum {
     PG_ENTRY_EXTENTS = PG_EXTENTS_MAX * (int)sizeof(struct pg_extent_layout),
     PG_ENTRY_MAX = (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX + PG_ENTRY_EXTENTS,
     PG_NUMBERED_KEY_LEN = 9,
+    PG_CLIENT_RESULTS_MAX = 1024, /* Of one client. */
+    PG_CLIENT_MAX = (int)sizeof(struct pg_client_layout) +
+                    PG_CLIENT_RESULTS_MAX * (int)sizeof(struct pg_result_layout),
 };
 
 /* The snapshot number under which an object is kept while it is being received. */
 #define PG_OBJECT_TEMPORARY (OBJECT_HEAD - 1)
 
-enum { PG_KEY_STATE = 's', PG_KEY_LOG = 'l', PG_KEY_TEMPORARY = 't', PG_KEY_SCRUB = 'c' };
+enum {
+    PG_KEY_STATE = 's',
+    PG_KEY_LOG = 'l',
+    PG_KEY_TEMPORARY = 't',
+    PG_KEY_SCRUB = 'c',
+    PG_KEY_CLIENT = 'r',
+};
 
 void pg_numbered_key(char kind, uint64_t number, uint8_t out[PG_NUMBERED_KEY_LEN]);
 /* The number in a key of this kind; -EBADMSG when it is none. */
@@ -155,6 +193,12 @@ static inline uint8_t pg_entry_extents(const struct pg_entry_layout *head, const
            n * sizeof(struct pg_extent_layout));
     return n;
 }
+
+/*
+ * Checks that bytes are exactly one client's record. The results follow the head, unaligned.
+ * -EBADMSG otherwise.
+ */
+int pg_client_parse(const void *data, size_t len, struct pg_client_layout *head) MUST_CHECK;
 
 int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out) MUST_CHECK;
 int pg_scrub_parse(const void *data, size_t len, struct pg_scrub_layout *out) MUST_CHECK;

@@ -44,6 +44,8 @@ void pg_log_remove_all(struct pg *pg, struct store_txn *txn)
     pg_numbered_key(PG_KEY_LOG, 0, from);
     pg_numbered_key(PG_KEY_LOG, UINT64_MAX, to);
     txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
+    const uint8_t first = PG_KEY_CLIENT, end = PG_KEY_CLIENT + 1;
+    txn_pg_remove_range(txn, pg->id, &first, sizeof first, &end, sizeof end);
 }
 
 static bool may_start(const struct pg *pg)
@@ -62,6 +64,25 @@ static bool stands_on(const struct pg *pg, const Limpet__Wire__Version *from)
     return pg_log_version(&pg->log, from->sequence, &ours) && ours.config == from->config;
 }
 
+/* Records that can all be true at the base of the log that comes with them. */
+static int check_clients(const Limpet__Wire__PgActivate *activate)
+{
+    size_t n_results = 0;
+    uint64_t after = 0;
+    if (activate->n_clients > PG_CLIENTS_MAX)
+        return -EBADMSG;
+    for (size_t i = 0; i < activate->n_clients; i++) {
+        struct pg_client_layout head;
+        const ProtobufCBinaryData *record = &activate->clients[i];
+        if (pg_client_parse(record->data, record->len, &head) || head.sequence <= after ||
+            head.sequence > activate->cut_after->sequence)
+            return -EBADMSG;
+        after = head.sequence;
+        n_results += head.n_results;
+    }
+    return n_results <= PG_RESULTS_MAX ? 0 : -EBADMSG;
+}
+
 static int check_start(const struct pg *pg, const Limpet__Wire__PgActivate *activate, bool goes_on)
 {
     if (!may_start(pg))
@@ -73,6 +94,8 @@ static int check_start(const struct pg *pg, const Limpet__Wire__PgActivate *acti
         return -EAGAIN;
     if (goes_on && activate->cut_after->sequence != pg_log_head(&pg->log).sequence)
         return -EAGAIN;
+    if (check_clients(activate))
+        return -EBADMSG;
     return pg_entries_check(pg, activate->n_entries, activate->entries,
                             activate->cut_after->sequence);
 }
@@ -119,6 +142,23 @@ static void begin_filling(struct pg *pg, struct store_txn *txn,
     pg_set_state(pg, PG_STATE_FILLING);
 }
 
+static int take_clients(struct pg *pg, struct store_txn *txn,
+                        const Limpet__Wire__PgActivate *activate)
+{
+    for (size_t i = 0; i < activate->n_clients; i++) {
+        const ProtobufCBinaryData *record = &activate->clients[i];
+        int error = pg_clients_load(&pg->log.clients, record->data, record->len);
+        if (error)
+            return error;
+    }
+    const struct pg_client *client;
+    TAILQ_FOREACH(client, &pg->log.clients.kept, kept_link)
+    {
+        pg_client_put(pg, txn, client);
+    }
+    return 0;
+}
+
 void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate)
 {
     bool goes_on = pg->state == PG_STATE_FILLING && activate->attempt == pg->upstream_fill &&
@@ -132,9 +172,11 @@ void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate)
     /* Learners are filled by a primary that serves; members, before it does. */
     if (!pg_is_member(pg, pg->world->self))
         pg->n_formers = 0;
-    if (!goes_on)
-        begin_filling(pg, &step->txn, activate);
     bool failed = false;
+    if (!goes_on) {
+        begin_filling(pg, &step->txn, activate);
+        failed = take_clients(pg, &step->txn, activate) != 0;
+    }
     for (size_t i = 0; i < activate->n_entries && !failed; i++) {
         const ProtobufCBinaryData *data = &activate->entries[i];
         struct pg_entry *entry = pg_entry_add(pg, data->data, data->len);

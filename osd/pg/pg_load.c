@@ -78,6 +78,14 @@ static int take_entry(struct pg *pg, uint64_t sequence, const void *value, size_
     return 0;
 }
 
+static int take_client(struct pg *pg, uint64_t client, const void *value, size_t len)
+{
+    struct pg_client_layout head;
+    if (pg_client_parse(value, len, &head) || head.client != client)
+        return -ELIMPET_CORRUPT;
+    return pg_clients_load(&pg->log.clients, value, len);
+}
+
 static int take_pair(struct pg *pg, struct decoder *d, bool *has_state, struct pg_step **removal)
 {
     uint16_t key_len;
@@ -95,6 +103,8 @@ static int take_pair(struct pg *pg, struct decoder *d, bool *has_state, struct p
         return pg_scrub_load(pg, value, value_len);
     if (pg_numbered_key_parse(PG_KEY_LOG, key, key_len, &number) == 0)
         return take_entry(pg, number, value, value_len);
+    if (pg_numbered_key_parse(PG_KEY_CLIENT, key, key_len, &number) == 0)
+        return take_client(pg, number, value, value_len);
     if (pg_numbered_key_parse(PG_KEY_TEMPORARY, key, key_len, &number) == 0) {
         if (number > pg->temporary_next)
             pg->temporary_next = number;

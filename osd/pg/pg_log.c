@@ -9,6 +9,7 @@ enum { PG_LOG_CAPACITY_FIRST = 16 };
 void pg_log_init(struct pg_log *log)
 {
     memset(log, 0, sizeof *log);
+    pg_clients_init(&log->clients);
 }
 
 static struct pg_entry **slot(const struct pg_log *log, uint32_t index)
@@ -46,6 +47,7 @@ void pg_log_fini(struct pg_log *log)
         free(*slot(log, i));
     free(log->ring);
     free(log->buckets);
+    pg_clients_fini(&log->clients);
     pg_log_init(log);
 }
 
@@ -92,6 +94,10 @@ struct pg_entry *pg_log_append(struct pg_log *log, const void *data, size_t len)
     entry->len = (uint32_t)len;
     memcpy(&entry->head, data, len);
     assert(entry->head.version.sequence == pg_log_head(log).sequence + 1);
+    if (pg_clients_add(&log->clients, &entry->head)) {
+        free(entry);
+        return NULL;
+    }
     log->count++;
     *slot(log, log->count - 1) = entry;
     index_insert(log, entry);
@@ -104,12 +110,13 @@ void pg_log_cut(struct pg_log *log, uint64_t sequence)
     while (log->count > 0 && log->base.sequence + log->count > sequence) {
         struct pg_entry *entry = *slot(log, log->count - 1);
         index_remove(log, entry);
+        pg_clients_take_back(&log->clients, &entry->head);
         free(entry);
         log->count--;
     }
 }
 
-void pg_log_trim(struct pg_log *log, uint64_t sequence)
+int pg_log_trim(struct pg_log *log, uint64_t sequence)
 {
     assert(sequence <= pg_log_head(log).sequence);
     while (log->count > 0 && log->base.sequence < sequence) {
@@ -118,10 +125,19 @@ void pg_log_trim(struct pg_log *log, uint64_t sequence)
         log->base_objects = entry->head.objects;
         log->base_bytes = entry->head.bytes;
         index_remove(log, entry);
+        if (pg_clients_retire(&log->clients, &entry->head))
+            return -ENOMEM;
         free(entry);
         log->first = (log->first + 1) & (log->capacity - 1);
         log->count--;
     }
+    return 0;
+}
+
+uint64_t pg_log_stamp(const struct pg_log *log)
+{
+    uint64_t stamp = log->count == 0 ? 0 : (*slot(log, log->count - 1))->head.stamp_ns;
+    return stamp > log->clients.stamp_ns ? stamp : log->clients.stamp_ns;
 }
 
 struct wire_version pg_log_head(const struct pg_log *log)

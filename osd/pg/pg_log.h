@@ -8,10 +8,10 @@
 #ifndef LIMPET_OSD_PG_PG_LOG_H
 #define LIMPET_OSD_PG_PG_LOG_H
 
-#include "osd/pg/pg_layout.h"
+#include "osd/pg/pg_clients.h"
 
-/* The log is cut back to PG_LOG_KEEP entries when it exceeds PG_LOG_MAX. */
-enum { PG_LOG_KEEP = 2000, PG_LOG_MAX = 2500 };
+/* The log is cut back to so many entries when it exceeds them by a quarter. */
+enum { PG_LOG_KEEP = 2000 };
 
 struct pg_entry {
     struct pg_entry *next; /* In its bucket of the index. */
@@ -28,12 +28,13 @@ struct pg_log {
     uint32_t capacity; /* Of the ring and of the index; 0 or a power of two. */
     struct pg_entry **ring;
     struct pg_entry **buckets;
+    struct pg_clients clients; /* Their records are what is true at `base`. */
 };
 
 void pg_log_init(struct pg_log *log);
 void pg_log_fini(struct pg_log *log);
 
-/* Forgets all entries and starts after base. */
+/* Forgets all entries and clients, and starts after base. */
 void pg_log_reset(struct pg_log *log, struct wire_version base, uint64_t objects, uint64_t bytes);
 
 /*
@@ -41,14 +42,19 @@ void pg_log_reset(struct pg_log *log, struct wire_version base, uint64_t objects
  * head. Returns NULL when memory is short.
  */
 struct pg_entry *pg_log_append(struct pg_log *log, const void *data, size_t len) MUST_CHECK;
-/* Forgets entries after (cut) or up to (trim) this sequence, which lies in the log or is its base.
- */
+/* Takes back entries after this sequence, which lies in the log or is its base. */
 void pg_log_cut(struct pg_log *log, uint64_t sequence);
-void pg_log_trim(struct pg_log *log, uint64_t sequence);
+/*
+ * Lets entries up to this sequence go; what clients may ask about again is in log->clients then.
+ * -ENOMEM: the log is not to be used any more.
+ */
+int pg_log_trim(struct pg_log *log, uint64_t sequence) MUST_CHECK;
 
 struct wire_version pg_log_head(const struct pg_log *log);
 /* Totals of the group at the head. */
 void pg_log_totals(const struct pg_log *log, uint64_t *objects, uint64_t *bytes);
+/* The log's clock at the head: time that primaries have served. */
+uint64_t pg_log_stamp(const struct pg_log *log);
 /* NULL when the log does not have it. */
 struct pg_entry *pg_log_get(const struct pg_log *log, uint64_t sequence);
 /* The version at a sequence from base.sequence to head.sequence; false outside. */

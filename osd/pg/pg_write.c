@@ -76,11 +76,41 @@ void pg_log_entry_put(struct pg *pg, struct store_txn *txn, const struct pg_entr
     txn_pg_set(txn, pg->id, key, sizeof key, &entry->head, entry->len);
 }
 
+/* The record of a client becomes what it is now. */
+void pg_client_put(struct pg *pg, struct store_txn *txn, const struct pg_client *client)
+{
+    /* Up to the key itself: with a zero it is the next key that there can be. */
+    uint8_t key[PG_NUMBERED_KEY_LEN + 1] = {0};
+    struct encoder record;
+    pg_numbered_key(PG_KEY_CLIENT, client->client, key);
+    if (!client->kept) {
+        txn_pg_remove_range(txn, pg->id, key, PG_NUMBERED_KEY_LEN, key, sizeof key);
+        return;
+    }
+    encoder_init(&record);
+    pg_client_encode(client, &record);
+    if (record.failed)
+        txn->ops.failed = true;
+    else
+        txn_pg_set(txn, pg->id, key, PG_NUMBERED_KEY_LEN, record.data, (uint32_t)record.len);
+    encoder_fini(&record);
+}
+
+static void put_clients(struct pg *pg, struct store_txn *txn)
+{
+    struct pg_client *client;
+    while ((client = pg_clients_changed(&pg->log.clients))) {
+        pg_client_put(pg, txn, client);
+        pg_client_stored(&pg->log.clients, client);
+    }
+}
+
 void pg_log_shorten(struct pg *pg, struct store_txn *txn)
 {
-    if (pg->log.count <= PG_LOG_MAX)
+    uint32_t keep = pg->world->log_keep;
+    if (pg->log.count <= keep + keep / 4)
         return;
-    uint64_t upto = pg_log_head(&pg->log).sequence - PG_LOG_KEEP;
+    uint64_t upto = pg_log_head(&pg->log).sequence - keep;
     if (upto > pg->committed)
         upto = pg->committed;
     if (upto <= pg->log.base.sequence)
@@ -89,7 +119,11 @@ void pg_log_shorten(struct pg *pg, struct store_txn *txn)
     pg_numbered_key(PG_KEY_LOG, 0, from);
     pg_numbered_key(PG_KEY_LOG, upto + 1, to);
     txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
-    pg_log_trim(&pg->log, upto);
+    uint64_t dropped = pg->log.clients.dropped;
+    if (pg_log_trim(&pg->log, upto))
+        txn->ops.failed = true;
+    pg->world->results_dropped += pg->log.clients.dropped - dropped;
+    put_clients(pg, txn);
     pg_put_state(pg, txn);
 }
 
@@ -166,16 +200,45 @@ void pg_write_wait(struct pg_request *request, uint64_t sequence, const struct o
     pg_request_place(request, REQUEST_WAITING);
 }
 
-/* The request was executed before: its answer is in the log. */
+/*
+ * Whether the request was executed before: its answer is in the log, or in what is remembered of
+ * its client. Or it is one that the client waits for no more: a copy that comes late.
+ */
 static bool answer_repeated(struct pg_request *request)
 {
     const struct wire_osd_op *head = &request->ops.head;
-    const struct pg_entry *entry = pg_log_find(&request->pg->log, head->client, head->tid);
-    if (!entry || planted(PLANTED_RUN_DUPLICATE))
+    const struct pg_log *log = &request->pg->log;
+    const struct pg_entry *entry = pg_log_find(log, head->client, head->tid);
+    if (planted(PLANTED_RUN_DUPLICATE))
         return false;
-    struct ops_result outcome = {.result = entry->head.result, .version = entry->head.version};
-    pg_write_wait(request, entry->head.version.sequence, &outcome);
+    if (entry) {
+        struct ops_result outcome = {.result = entry->head.result,
+                                     .failed_step = entry->head.failed_step,
+                                     .version = entry->head.version};
+        pg_write_wait(request, entry->head.version.sequence, &outcome);
+        return true;
+    }
+    const struct pg_client *client = pg_clients_find(&log->clients, head->client);
+    const struct pg_result_layout *result = client ? pg_client_result(client, head->tid) : NULL;
+    if (result) {
+        struct ops_result outcome = {.result = result->result,
+                                     .failed_step = result->failed_step,
+                                     .version = result->version};
+        pg_write_wait(request, result->version.sequence, &outcome);
+        return true;
+    }
+    if (!client || head->tid >= client->known)
+        return false;
+    log_debug(request->pg->world->env, "late request refused",
+              "pg=%s client=%" PRIx64 " tid=%" PRIu64 " oldest=%" PRIu64, pg_text(request->pg),
+              head->client, head->tid, client->known);
+    pg_request_fail(request, -ESTALE);
     return true;
+}
+
+static uint64_t log_clock(const struct pg *pg)
+{
+    return pg->clock_base_ns + env_now(pg->world->env) - pg->clock_from_ns;
 }
 
 /* What executing a request came to. */
@@ -200,6 +263,9 @@ static size_t encode_entry(const struct pg_request *request, const struct object
         .client = request->ops.head.client,
         .tid = request->ops.head.tid,
         .committed = pg->committed,
+        .oldest = request->ops.head.oldest,
+        .stamp_ns = log_clock(pg),
+        .failed_step = run->error ? run->failed_step : 0,
     };
     uint64_t objects, bytes;
     struct pg_extents changed = {0};

@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (pg_log_common(&log, (struct wire_version){0}, spans, n, &common) == 0)
         must(common <= pg_log_head(&log).sequence);
     if (log.count > 2) {
-        pg_log_trim(&log, log.base.sequence + 1);
+        must(pg_log_trim(&log, log.base.sequence + 1) == 0);
         pg_log_cut(&log, pg_log_head(&log).sequence - 1);
     }
     pg_log_fini(&log);

@@ -263,6 +263,7 @@ static void osd_start(struct member *member)
         .secret = o->secret,
         .n_mons = cluster->options.n_mons,
         .listen = sim_node_address(member->node, 0),
+        .pg_log_keep = cluster->options.pg_log_keep,
         .fatal = osd_fatal,
         .fatal_ctx = o,
     };

@@ -78,6 +78,7 @@ struct cluster_options {
     uint64_t op_timeout_ns; /* Of these; 0: they wait for ever. */
     uint64_t store_latency_ns;
     uint64_t sync_ns;
+    uint32_t pg_log_keep; /* Entries in the logs of OSDs; 0: as always. */
 };
 
 struct cluster {

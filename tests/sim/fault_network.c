@@ -33,6 +33,16 @@ void fault_mon_is_isolated(struct faults *f)
     heal_network_in(f, SEC_NS + fault_below(f, 14 * SEC_NS));
 }
 
+/* What it asked for may be done without its knowing, and others go on. */
+void fault_client_is_isolated(struct faults *f)
+{
+    uint64_t i = 1 + fault_below(f, f->cluster->options.n_clients);
+    struct member *member = &f->cluster->clients[i].member;
+    sim_log(f->cluster->sim, "fault", "%s is isolated", sim_node_name(member->node));
+    isolate(f, member, 1 + (uint32_t)fault_below(f, 2));
+    heal_network_in(f, SEC_NS / 10 + fault_below(f, 5 * SEC_NS));
+}
+
 void fault_network_is_slow(struct faults *f)
 {
     uint64_t extra = 1 + fault_below(f, 300 * MSEC_NS);

@@ -34,6 +34,8 @@ static const struct kind {
     {"everything-loses-power", FAMILY_POWER, fault_everything_loses_power,
      "monitors, OSDs and clients at once"},
     {"client-dies", FAMILY_NONE, fault_client_dies, "a client dies and another one starts"},
+    {"client-is-isolated", FAMILY_NONE, fault_client_is_isolated,
+     "a client is cut off from all or some up to 5 s"},
     {"client-sleeps", FAMILY_NONE, fault_client_sleeps, "a client hangs up to 20 s"},
     {"mon-is-isolated", FAMILY_MONS, fault_mon_is_isolated,
      "a monitor is cut off from the others, and perhaps from more"},

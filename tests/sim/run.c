@@ -79,6 +79,7 @@ static void create_world(struct run *run)
         .op_timeout_ns = choose(run, &scenario->op_timeout),
         .store_latency_ns = choose(run, &scenario->store_latency),
         .sync_ns = choose(run, &scenario->sync),
+        .pg_log_keep = (uint32_t)choose(run, &scenario->log_keep),
     };
     if (options->n_mons)
         cluster.n_mons = options->n_mons;

@@ -42,6 +42,7 @@ static const struct field cluster_fields[] = {
     {"op_timeout", FIELD_TIME, IN_SCENARIO(op_timeout), 0, HOUR_NS, "of clients; 0s: never"},
     {"store_latency", FIELD_TIME, IN_SCENARIO(store_latency), 1000, SEC_NS, "of OSDs' disks"},
     {"sync", FIELD_TIME, IN_SCENARIO(sync), 1000, SEC_NS, "of files"},
+    {"log_keep", FIELD_COUNT, IN_SCENARIO(log_keep), 1, 100000, "entries of a group's log"},
     {"drift_ppm", FIELD_COUNT, IN_SCENARIO(drift), 0, 100000, "of clocks, at most"},
     {"breaks_per_hour", FIELD_COUNT, IN_SCENARIO(breaks), 0, 100000, "of each connection"},
     {"ends_per_hour", FIELD_COUNT, IN_SCENARIO(ends), 0, 100000, "of each session"},
@@ -98,6 +99,7 @@ static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
                                        "op_timeout = 0s@3, 1s..10s\n"
                                        "store_latency = 100us..500us\n"
                                        "sync = 100us..500us\n"
+                                       "log_keep = 2000@3, 1..4, 5..100\n"
                                        "drift_ppm = 500\n"
                                        "breaks_per_hour = 60\n"
                                        "ends_per_hour = 20\n";

@@ -57,6 +57,7 @@ struct scenario {
     struct scenario_value pools, pg_num, size;
     struct scenario_value op_timeout;
     struct scenario_value store_latency, sync;
+    struct scenario_value log_keep;
     struct scenario_value drift, breaks, ends;
     /* [workload NAME], each. */
     uint32_t n_workloads;

@@ -490,14 +490,58 @@ static void gives_up_after_the_time_out(void **state)
     fake_reply(&w, 0, tid, 0, 1, "");
 }
 
-static void waits_for_ever_without_a_time_out(void **state)
+static void a_read_waits_for_ever_without_a_time_out(void **state)
+{
+    (void)state;
+    static struct fake_op o;
+    fake_op_read(&o, 1, "object", 4);
+    client_submit(c, &o.op);
+    fake_osd_accept(&w, 0);
+    fake_advance(&w, 3600 * SEC_NS);
+    assert_false(o.done);
+}
+
+static void a_write_is_given_up_after_ten_minutes(void **state)
 {
     (void)state;
     static struct fake_op ops[1];
     uint64_t tids[1];
     send_writes(ops, 1, tids);
-    fake_advance(&w, 3600 * SEC_NS);
+    fake_advance(&w, CLIENT_WRITE_LIMIT_NS - SEC_NS);
     assert_false(ops[0].done);
+    fake_advance(&w, 10 * SEC_NS);
+    assert_true(ops[0].done);
+    assert_int_equal(ops[0].op.result, -ETIMEDOUT);
+}
+
+static void says_which_writes_it_waits_for(void **state)
+{
+    (void)state;
+    static struct fake_op o[4];
+    fake_osd_accept(&w, 0);
+    for (int i = 0; i < 3; i++) {
+        fake_op_write(&o[i], 1, "object", "data");
+        client_submit(c, &o[i].op);
+    }
+    fake_osd_accept(&w, 0);
+    uint64_t tids[3];
+    for (int i = 0; i < 3; i++) {
+        struct fake_request request = fake_request(&w, 0);
+        tids[i] = request.head.tid;
+        assert_int_equal(request.head.oldest, tids[0]);
+    }
+    /* The second has its answer, but the first has not. */
+    fake_reply(&w, 0, tids[1], 0, 1, "");
+    fake_op_read(&o[3], 1, "object", 4);
+    client_submit(c, &o[3].op);
+    assert_int_equal(fake_request(&w, 0).head.oldest, 0);
+    fake_op_write(&o[1], 1, "object", "data");
+    client_submit(c, &o[1].op);
+    assert_int_equal(fake_request(&w, 0).head.oldest, tids[0]);
+    fake_reply(&w, 0, tids[0], 0, 1, "");
+    fake_op_write(&o[0], 1, "object", "data");
+    client_submit(c, &o[0].op);
+    assert_int_equal(fake_request(&w, 0).head.oldest, tids[2]);
 }
 
 static void cancels_once(void **state)
@@ -696,7 +740,9 @@ int main(void)
         CASE(doubtful_operations_can_be_cancelled),
         CASE(finds_new_groups_when_a_pool_is_split),
         CASE(gives_up_after_the_time_out),
-        CASE(waits_for_ever_without_a_time_out),
+        CASE(a_read_waits_for_ever_without_a_time_out),
+        CASE(a_write_is_given_up_after_ten_minutes),
+        CASE(says_which_writes_it_waits_for),
         CASE(cancels_once),
         CASE(keeps_bytes_in_flight_within_the_budget),
         CASE(holds_back_what_a_session_cannot_carry),

@@ -77,6 +77,7 @@ static void client_operation(void **state)
     struct wire_osd_op op;
     op.client = figure64();
     op.tid = figure64();
+    op.oldest = figure64();
     op.epoch = figure64();
     op.pool = figure64();
     op.pg_seed = figure32();

@@ -1,0 +1,317 @@
+#include "osd/pg/pg_clients.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/planted.h"
+
+enum { RESULTS_FIRST = 4 };
+
+static_assert(PG_CLIENT_RESULTS_MAX <= UINT16_MAX, "n_results");
+
+void pg_clients_init(struct pg_clients *clients)
+{
+    memset(clients, 0, sizeof *clients);
+    TAILQ_INIT(&clients->kept);
+    TAILQ_INIT(&clients->changed);
+}
+
+static void client_free(struct pg_clients *clients, struct pg_client *client)
+{
+    /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
+    HASH_DELETE(hh, clients->by_id, client);
+    free(client->results);
+    free(client);
+}
+
+void pg_clients_fini(struct pg_clients *clients)
+{
+    struct pg_client *client, *next;
+    HASH_ITER(hh, clients->by_id, client, next)
+    {
+        client_free(clients, client);
+    }
+    pg_clients_init(clients);
+}
+
+struct pg_client *pg_clients_find(const struct pg_clients *clients, uint64_t client)
+{
+    struct pg_client *found;
+    HASH_FIND(hh, clients->by_id, &client, sizeof client, found);
+    return found;
+}
+
+static struct pg_client *find_or_create(struct pg_clients *clients, uint64_t id)
+{
+    struct pg_client *client = pg_clients_find(clients, id);
+    if (client)
+        return client;
+    client = calloc(1, sizeof *client);
+    if (!client)
+        return NULL;
+    client->client = id;
+    HASH_ADD(hh, clients->by_id, client, sizeof client->client, client);
+    return client;
+}
+
+static void free_if_unused(struct pg_clients *clients, struct pg_client *client)
+{
+    if (client->entries == 0 && !client->kept && !client->changed)
+        client_free(clients, client);
+}
+
+/* ---- Results ---- */
+
+/* Index of the first result that is not below tid. */
+static uint16_t place_of(const struct pg_client *client, uint64_t tid)
+{
+    uint16_t low = 0, high = client->n_results;
+    while (low < high) {
+        uint16_t middle = (uint16_t)((low + high) / 2);
+        if (client->results[middle].tid < tid)
+            low = (uint16_t)(middle + 1);
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct pg_result_layout *pg_client_result(const struct pg_client *client, uint64_t tid)
+{
+    uint16_t at = place_of(client, tid);
+    return at < client->n_results && client->results[at].tid == tid ? &client->results[at] : NULL;
+}
+
+static void mark_changed(struct pg_clients *clients, struct pg_client *client)
+{
+    if (client->changed)
+        return;
+    client->changed = true;
+    TAILQ_INSERT_TAIL(&clients->changed, client, changed_link);
+}
+
+static void raise_oldest(struct pg_clients *clients, struct pg_client *client, uint64_t oldest)
+{
+    if (oldest <= client->oldest)
+        return;
+    uint16_t n = place_of(client, oldest);
+    client->oldest = oldest;
+    if (client->known < oldest)
+        client->known = oldest;
+    client->n_results = (uint16_t)(client->n_results - n);
+    clients->n_results -= n;
+    if (n > 0)
+        memmove(client->results, client->results + n,
+                client->n_results * sizeof client->results[0]);
+}
+
+static int add_result(struct pg_clients *clients, struct pg_client *client,
+                      const struct pg_entry_layout *entry)
+{
+    if (entry->tid < client->oldest || planted(PLANTED_DUP_FORGOTTEN_AT_TRIM))
+        return 0;
+    if (client->n_results == client->capacity) {
+        uint16_t capacity = (uint16_t)(client->capacity ? client->capacity * 2 : RESULTS_FIRST);
+        struct pg_result_layout *more =
+            realloc(client->results, capacity * sizeof client->results[0]);
+        if (!more)
+            return -ENOMEM;
+        client->results = more;
+        client->capacity = capacity;
+    }
+    uint16_t at = place_of(client, entry->tid);
+    bool known = at < client->n_results && client->results[at].tid == entry->tid;
+    if (!known) {
+        memmove(client->results + at + 1, client->results + at,
+                (size_t)(client->n_results - at) * sizeof client->results[0]);
+        client->n_results++;
+        clients->n_results++;
+    }
+    client->results[at] = (struct pg_result_layout){
+        .tid = entry->tid,
+        .version = entry->version,
+        .result = entry->result,
+        .failed_step = entry->failed_step,
+    };
+    return 0;
+}
+
+/* ---- The limits ---- */
+
+/* D3. */
+static void drop_oldest_result(struct pg_clients *clients, struct pg_client *client)
+{
+    raise_oldest(clients, client, client->results[0].tid + 1);
+    mark_changed(clients, client);
+    clients->dropped++;
+}
+
+static void forget(struct pg_clients *clients, struct pg_client *client)
+{
+    TAILQ_REMOVE(&clients->kept, client, kept_link);
+    clients->n_kept--;
+    clients->n_results -= client->n_results;
+    client->n_results = 0;
+    client->oldest = 0;
+    client->kept = false;
+    mark_changed(clients, client);
+}
+
+static void keep_limits(struct pg_clients *clients, struct pg_client *newest)
+{
+    struct pg_client *client;
+    if (newest->n_results > PG_CLIENT_RESULTS_MAX)
+        drop_oldest_result(clients, newest);
+    while ((client = TAILQ_FIRST(&clients->kept)) != NULL &&
+           clients->stamp_ns - client->stamp_ns > PG_CLIENT_AGE_NS)
+        forget(clients, client);
+    if (clients->n_kept > PG_CLIENTS_MAX) {
+        forget(clients, TAILQ_FIRST(&clients->kept));
+        clients->dropped++;
+    }
+    if (clients->n_results <= PG_RESULTS_MAX)
+        return;
+    TAILQ_FOREACH(client, &clients->kept, kept_link)
+    {
+        if (client->n_results == 0)
+            continue;
+        drop_oldest_result(clients, client);
+        return;
+    }
+}
+
+/* ---- Entries ---- */
+
+int pg_clients_add(struct pg_clients *clients, const struct pg_entry_layout *entry)
+{
+    if (entry->client == 0)
+        return 0;
+    struct pg_client *client = find_or_create(clients, entry->client);
+    if (!client)
+        return -ENOMEM;
+    client->entries++;
+    if (client->known < entry->oldest)
+        client->known = entry->oldest;
+    return 0;
+}
+
+static struct pg_client *entry_leaves(struct pg_clients *clients,
+                                      const struct pg_entry_layout *entry)
+{
+    if (entry->client == 0)
+        return NULL;
+    struct pg_client *client = pg_clients_find(clients, entry->client);
+    assert(client && client->entries > 0);
+    client->entries--;
+    return client;
+}
+
+void pg_clients_take_back(struct pg_clients *clients, const struct pg_entry_layout *entry)
+{
+    struct pg_client *client = entry_leaves(clients, entry);
+    /* What it said of other requests stays true, whatever becomes of this one. */
+    if (client)
+        free_if_unused(clients, client);
+}
+
+int pg_clients_retire(struct pg_clients *clients, const struct pg_entry_layout *entry)
+{
+    struct pg_client *client = entry_leaves(clients, entry);
+    if (!client)
+        return 0;
+    if (clients->stamp_ns < entry->stamp_ns)
+        clients->stamp_ns = entry->stamp_ns;
+    if (client->kept)
+        TAILQ_REMOVE(&clients->kept, client, kept_link);
+    else
+        clients->n_kept++;
+    TAILQ_INSERT_TAIL(&clients->kept, client, kept_link);
+    client->kept = true;
+    client->stamp_ns = clients->stamp_ns;
+    client->sequence = entry->version.sequence;
+    mark_changed(clients, client);
+    raise_oldest(clients, client, entry->oldest);
+    int error = add_result(clients, client, entry);
+    if (!error)
+        keep_limits(clients, client);
+    return error;
+}
+
+/* ---- Records ---- */
+
+void pg_client_encode(const struct pg_client *client, struct encoder *e)
+{
+    struct pg_client_layout head = {
+        .layout = PG_LAYOUT_VERSION,
+        .n_results = client->n_results,
+        .client = client->client,
+        .oldest = client->oldest,
+        .stamp_ns = client->stamp_ns,
+        .sequence = client->sequence,
+    };
+    encode_bytes(e, &head, sizeof head);
+    if (client->n_results > 0)
+        encode_bytes(e, client->results, client->n_results * sizeof client->results[0]);
+}
+
+/* In the order of sequences; those of another copy come in it, those of the store do not. */
+static void insert_kept(struct pg_clients *clients, struct pg_client *client)
+{
+    struct pg_client *before = TAILQ_LAST(&clients->kept, pg_client_list);
+    while (before && before->sequence > client->sequence)
+        before = TAILQ_PREV(before, pg_client_list, kept_link);
+    if (before)
+        TAILQ_INSERT_AFTER(&clients->kept, before, client, kept_link);
+    else
+        TAILQ_INSERT_HEAD(&clients->kept, client, kept_link);
+    client->kept = true;
+    clients->n_kept++;
+    clients->n_results += client->n_results;
+}
+
+int pg_clients_load(struct pg_clients *clients, const void *data, size_t len)
+{
+    struct pg_client_layout head;
+    memcpy(&head, data, sizeof head);
+    assert(len == sizeof head + head.n_results * sizeof(struct pg_result_layout));
+    struct pg_client *client = find_or_create(clients, head.client);
+    if (!client)
+        return -ENOMEM;
+    if (client->kept)
+        forget(clients, client);
+    struct pg_result_layout *results = NULL;
+    if (head.n_results > 0) {
+        results = malloc(head.n_results * sizeof *results);
+        if (!results) {
+            free_if_unused(clients, client);
+            return -ENOMEM;
+        }
+        memcpy(results, (const uint8_t *)data + sizeof head, head.n_results * sizeof *results);
+    }
+    free(client->results);
+    client->results = results;
+    client->n_results = client->capacity = head.n_results;
+    client->oldest = head.oldest;
+    if (client->known < head.oldest)
+        client->known = head.oldest;
+    client->stamp_ns = head.stamp_ns;
+    client->sequence = head.sequence;
+    if (clients->stamp_ns < head.stamp_ns)
+        clients->stamp_ns = head.stamp_ns;
+    insert_kept(clients, client);
+    return 0;
+}
+
+struct pg_client *pg_clients_changed(const struct pg_clients *clients)
+{
+    return TAILQ_FIRST(&clients->changed);
+}
+
+void pg_client_stored(struct pg_clients *clients, struct pg_client *client)
+{
+    assert(client->changed);
+    client->changed = false;
+    TAILQ_REMOVE(&clients->changed, client, changed_link);
+    free_if_unused(clients, client);
+}
