@@ -46,6 +46,7 @@ struct bench {
     double seconds;
     bool json;
     bool warm;
+    bool sparse;
     bool in_order;      /* Reads each block once. */
     const char *verify; /* File of what was acknowledged. */
     FILE *acknowledged;
@@ -380,7 +381,7 @@ static void warm(struct bench *b)
 static void open_store(struct bench *b)
 {
     struct env_real_options env_options = {0};
-    struct store_engine_options options = {.memory_target = b->memory_target};
+    struct store_engine_options options = {.memory_target = b->memory_target, .sparse = b->sparse};
     struct uuid uuid = {.bytes = {1}};
     char why[256], made[DAEMON_PATH_MAX];
     int error = env_real_create(&env_options, &b->env);
@@ -494,6 +495,7 @@ static const char bench_help[] =
     "  --seconds S        length of the run (10)\n"
     "  --count N          number of operations instead\n"
     "  --size N           bytes of a new store's disk (4G)\n"
+    "  --sparse           the space of a new store's disk is taken as it is needed\n"
     "  --memory N         memory target (256M)\n"
     "  --no-fill          the objects are there already\n"
     "  --warm             reads all objects once before it measures\n"
@@ -536,6 +538,7 @@ static void parse(struct bench *b, int argc, char **argv, bool *fill)
                                             {"memory", required_argument, NULL, 'M'},
                                             {"no-fill", no_argument, NULL, 'N'},
                                             {"warm", no_argument, NULL, 'W'},
+                                            {"sparse", no_argument, NULL, 'P'},
                                             {"verify", required_argument, NULL, 'V'},
                                             {"format", required_argument, NULL, 'f'},
                                             {"help", no_argument, NULL, 'h'},
@@ -579,6 +582,9 @@ static void parse(struct bench *b, int argc, char **argv, bool *fill)
             break;
         case 'W':
             b->warm = true;
+            break;
+        case 'P':
+            b->sparse = true;
             break;
         case 'V':
             b->verify = optarg;

@@ -28,7 +28,7 @@ struct disk_io {
     uint32_t n_iov;
     uint64_t len; /* Sum of the iov's. */
     void (*done)(struct disk_io *io);
-    int error; /* 0; -EIO also for a short transfer; -ENOSPC from a full file system below. */
+    int error; /* 0; -EIO also for a short read; -ENOSPC from a full file system below. */
     STAILQ_ENTRY(disk_io) link;
 };
 

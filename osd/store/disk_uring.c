@@ -34,13 +34,49 @@ struct disk_uring {
     STAILQ_HEAD(, disk_io) waiting;
 };
 
-static int result_error(const struct disk_io *io, int result)
+static int write_piece(int fd, const uint8_t *data, size_t len, uint64_t offset)
 {
-    if (result < 0)
-        return result;
-    if (io->op != DISK_FLUSH && (uint64_t)result != io->len)
-        return -EIO;
+    while (len > 0) {
+        ssize_t n = pwrite(fd, data, len, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        data += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
     return 0;
+}
+
+/*
+ * The rest of a write of which the kernel took `taken` bytes: it says why it took no more only when
+ * asked to take more, and it may take them, as after a signal. It blocks, and is rare.
+ */
+static int write_rest(const struct disk_uring *d, const struct disk_io *io, uint64_t taken)
+{
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < io->n_iov; i++) {
+        size_t len = io->iov[i].iov_len;
+        uint64_t skip = taken > at ? taken - at : 0;
+        if (skip < len) {
+            const uint8_t *data = io->iov[i].iov_base;
+            int error = write_piece(d->fd, data + skip, len - skip, io->offset + at + skip);
+            if (error)
+                return error;
+        }
+        at += len;
+    }
+    return io->op == DISK_WRITE_DURABLE && fdatasync(d->fd) < 0 ? -errno : 0;
+}
+
+static int result_error(const struct disk_uring *d, const struct disk_io *io, int result)
+{
+    if (result < 0 || io->op == DISK_FLUSH)
+        return result < 0 ? result : 0;
+    if ((uint64_t)result == io->len)
+        return 0;
+    return io->op == DISK_READ ? -EIO : write_rest(d, io, (uint64_t)result);
 }
 
 static bool prepare(struct disk_uring *d, struct disk_io *io)
@@ -91,7 +127,7 @@ static void reap(struct disk_uring *d)
         struct disk_io *done[REAP_MAX];
         for (unsigned i = 0; i < n; i++) {
             done[i] = io_uring_cqe_get_data(cqes[i]);
-            done[i]->error = result_error(done[i], cqes[i]->res);
+            done[i]->error = result_error(d, done[i], cqes[i]->res);
         }
         io_uring_cq_advance(&d->ring, n);
         d->in_flight -= n;
@@ -146,9 +182,10 @@ static int uring_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, vo
     if (op == DISK_FLUSH)
         return fdatasync(d->fd) < 0 ? -errno : 0;
     uint8_t *at = data;
+    if (op != DISK_READ)
+        return write_piece(d->fd, at, len, offset);
     while (len > 0) {
-        ssize_t n = op == DISK_READ ? pread(d->fd, at, len, (off_t)offset)
-                                    : pwrite(d->fd, at, len, (off_t)offset);
+        ssize_t n = pread(d->fd, at, len, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)

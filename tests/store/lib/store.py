@@ -42,12 +42,13 @@ class Bench:
     """`store bench --verify` on a folder: first checks what earlier lives acknowledged. Each size of
     write has a list of its own, and a store of its own life: objects are written whole."""
 
-    def __init__(self, folder, acknowledged, size, memory="64M", seconds=600, disk="256M"):
+    def __init__(self, folder, acknowledged, size, memory="64M", seconds=600, disk="256M",
+                 options=()):
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [OSD, "store", "bench", "--data", folder, "--verify", acknowledged, "--block-size",
              size, "--objects", "64", "--depth", "16", "--seconds", str(seconds), "--size", disk,
-             "--memory", memory], stdout=self.log, stderr=subprocess.STDOUT)
+             "--memory", memory, *options], stdout=self.log, stderr=subprocess.STDOUT)
 
     def text(self):
         self.log.seek(0)
