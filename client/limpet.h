@@ -15,8 +15,10 @@
  * Errors. Functions return 0 (or a count) or a negative errno, with the meaning that it has for
  * files: -ENOENT no such object or pool, -EACCES the entity may not, -EFBIG beyond the largest
  * object, -ENOSPC the cluster is full, -ETIMEDOUT a time-out of the configuration has passed,
- * -EIO for what errno has no word for. Failures of OSDs and monitors are no errors: requests wait,
- * are sent to whoever is responsible now, and are executed once.
+ * or a change had no answer for ten minutes, -ESTALE a change was repeated and the OSDs had too
+ * much to remember to know whether it had happened, -EIO for what errno has no word for. Failures
+ * of OSDs and monitors are no errors: requests wait, are sent to whoever is responsible now, and
+ * are executed once.
  *
  * Order. Changes of one object are executed in the order in which they were submitted, from
  * whichever threads of this process, as long as one call returned before the next began; a read

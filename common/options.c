@@ -184,7 +184,9 @@ static const struct option_info options[] = {
     {.name = "rados_osd_op_timeout",
      .type = OPTION_DURATION,
      .default_value = "0",
-     .description = "How long a client waits for an operation on an object; 0: for ever."},
+     .description =
+         "How long a client waits for an operation on an object; 0: for ever. Writes end "
+         "after ten minutes whatever it says."},
     {.name = "rados_mon_op_timeout",
      .type = OPTION_DURATION,
      .default_value = "0",

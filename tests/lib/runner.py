@@ -181,6 +181,8 @@ PLANTED = {
     "forget-extent": (30, ()),
     "catch-up-uncommon": (40, ()),
     "run-duplicate": (30, ()),
+    "dup-forgotten-at-trim": (30, ("--scenario", "repeat")),
+    "dup-not-filled": (400, ("--scenario", "repeat")),
     "member-ack-early": (300, ()),
     "vote-not-durable": (50, ()),
     "append-not-durable": (20, ()),
