@@ -88,6 +88,10 @@ static int run_fsck(const char *dir, const struct fsck_options *options)
     else
         printf("%" PRIu64 " errors, %" PRIu64 " repaired, %" PRIu64 " damaged blocks\n",
                report.errors, report.repaired, report.damaged);
+    printf("fragmentation: %.1f blocks an extent; %" PRIu64 " free blocks in %" PRIu64
+           " runs, the longest %" PRIu64 "\n",
+           report.extents > 0 ? (double)report.blocks / (double)report.extents : 0.0,
+           report.free_blocks, report.free_runs, report.free_longest);
     return report.errors > report.repaired ? EUCLEAN : 0;
 }
 
@@ -138,6 +142,52 @@ static void print_bytes(const uint8_t *bytes, size_t len)
     }
 }
 
+/* Where a chunk's blocks are: runs of the object's blocks @ their first block on the disk. */
+static void dump_blocks(uint32_t number, const struct chunk *c)
+{
+    uint64_t base = (uint64_t)number * CHUNK_BLOCKS;
+    for (uint32_t i = 0, n; i < CHUNK_BLOCKS; i += n) {
+        n = 1;
+        if (c->block[i] == BLOCK_NONE)
+            continue;
+        while (i + n < CHUNK_BLOCKS && c->block[i + n] == c->block[i] + n)
+            n++;
+        printf(" %" PRIu64 "+%u@%u", base + i, n, c->block[i]);
+    }
+}
+
+static void dump_chunk(const uint8_t *key, size_t key_len, const void *value, size_t len)
+{
+    struct chunk chunk = {0};
+    struct decoder d;
+    uint64_t nid;
+    uint32_t number;
+    decoder_init(&d, value, len);
+    if (key_len != 1 + sizeof nid + sizeof number || chunk_decode(&d, UINT32_MAX, &chunk) < 0) {
+        printf("chunk: damaged record of %zu bytes\n", len);
+        return;
+    }
+    memcpy(&nid, key + 1, sizeof nid);
+    memcpy(&number, key + 1 + sizeof nid, sizeof number);
+    printf("chunk number=%" PRIu64 " blocks", be64toh(nid));
+    dump_blocks(be32toh(number), &chunk);
+    putchar('\n');
+}
+
+static void dump_first_chunk(const void *value, size_t len)
+{
+    struct onode o = {0};
+    encoder_init(&o.attrs);
+    if (object_decode(value, len, UINT32_MAX, &o) == 0 && o.n_chunks > 0 && o.chunks[0]) {
+        printf(" blocks");
+        dump_blocks(0, o.chunks[0]);
+    }
+    for (uint32_t i = 0; i < o.n_chunks; i++)
+        free(o.chunks[i]);
+    free(o.chunks);
+    encoder_fini(&o.attrs);
+}
+
 static void dump_object(const uint8_t *key, size_t key_len, const void *value, size_t len)
 {
     struct object_id id;
@@ -152,8 +202,10 @@ static void dump_object(const uint8_t *key, size_t key_len, const void *value, s
     print_bytes(id.space, id.space_len);
     printf(" name=");
     print_bytes(id.name, id.name_len);
-    printf(" number=%" PRIu64 " size=%" PRIu64 " attrs=%u%s\n", layout.nid, layout.size,
+    printf(" number=%" PRIu64 " size=%" PRIu64 " attrs=%u%s", layout.nid, layout.size,
            layout.attrs_len, layout.flags & OBJECT_HAS_OMAP ? " omap" : "");
+    dump_first_chunk(value, len);
+    putchar('\n');
 }
 
 static int dump_main(int argc, char **argv)
@@ -180,6 +232,10 @@ static int dump_main(int argc, char **argv)
            (error = index_next(parts.index, iter, &key, &key_len, &value, &len)) > 0) {
         if (*(const uint8_t *)key == KEY_OBJECT) {
             dump_object(key, key_len, value, len);
+            continue;
+        }
+        if (*(const uint8_t *)key == KEY_CHUNK) {
+            dump_chunk(key, key_len, value, len);
             continue;
         }
         printf("%c ", *(const char *)key);

@@ -104,6 +104,8 @@ static void check_chunk(struct fsck *f, uint64_t nid, uint64_t pool, uint64_t si
         if (block == BLOCK_NONE)
             continue;
         f->report->blocks++;
+        if (i == 0 || c->block[i - 1] == BLOCK_NONE || c->block[i - 1] + 1 != block)
+            f->report->extents++;
         if (sum)
             sum->value.blocks++;
         if (block < f->e->allocator.first) {
@@ -342,6 +344,23 @@ static void compare_pools(struct fsck *f)
     }
 }
 
+/* How scattered the free space is. */
+static void count_free(struct fsck *f)
+{
+    uint64_t run = 0;
+    for (uint32_t b = f->e->allocator.first; b < f->e->allocator.n_blocks; b++) {
+        if (f->mapped[b] > 0) {
+            run = 0;
+            continue;
+        }
+        f->report->free_blocks++;
+        if (run == 0)
+            f->report->free_runs++;
+        if (++run > f->report->free_longest)
+            f->report->free_longest = run;
+    }
+}
+
 static void compare_allocator(struct fsck *f)
 {
     if (!(f->e->super.flags & SUPER_CLEAN))
@@ -411,6 +430,7 @@ int engine_fsck(struct env *env, struct disk *disk, struct index *index,
         compare_shared(&f);
         compare_pools(&f);
         compare_allocator(&f);
+        count_free(&f);
         error = repair(&f);
     }
     if (error == 0)

@@ -21,6 +21,8 @@ struct fsck_report {
     uint64_t errors;   /* Findings. */
     uint64_t repaired; /* Of them. */
     uint64_t damaged;  /* Blocks that fail their checksum or cannot be read. */
+    uint64_t extents;  /* Runs of mapped blocks, at most a chunk long. */
+    uint64_t free_blocks, free_runs, free_longest; /* In blocks. */
 };
 
 /*
