@@ -301,8 +301,10 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
     size_t data_len = 0, at = 0;
     for (uint16_t i = 0; i < n; i++)
         data_len += steps[i].len;
-    if (code_writes(steps[0].code))
+    if (code_writes(steps[0].code)) {
         head.flags |= WIRE_OP_WRITE;
+        head.oldest = world->oldest;
+    }
     if (steps[0].code == WIRE_OP_CODE_LIST)
         head.flags |= WIRE_OP_PG;
     encoder_init(&e);
@@ -489,6 +491,8 @@ void world_start(struct world *world, int32_t osd)
     node->pgs.self = osd;
     node->pgs.started_ns = world->now_ns;
     node->pgs.lease_ns = world->lease_ns;
+    if (world->log_keep > 0)
+        node->pgs.log_keep = world->log_keep;
     for (int32_t other = 0; other < WORLD_OSDS; other++) {
         node->lease_until_ns[other] = UINT64_MAX;
         node->granted_until_ns[other] = 0;

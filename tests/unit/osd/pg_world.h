@@ -76,6 +76,8 @@ struct world {
     uint64_t latency_ns;
     uint64_t lease_ns; /* What an earlier process may have granted: 0 unless a test says so. */
     uint64_t next_tid;
+    uint64_t oldest;   /* That the client says with each write; 0: nothing. */
+    uint32_t log_keep; /* Of processes that start; 0: the default. */
     uint64_t next_session;
     struct node nodes[WORLD_OSDS];
     struct link_state links[WORLD_OSDS][WORLD_OSDS];
