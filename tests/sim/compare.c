@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "osd/pg/pg_layout.h"
+#include "osd/pg/pg_clients.h"
 #include "placement/hash.h"
 
 /* ---- The map ---- */
@@ -60,6 +60,9 @@ struct objects {
 
 struct logs {
     struct encoder entries; /* u64 sequence, u32 crc, of each. */
+    struct encoder heads;   /* pg_entry_layout of each. */
+    struct encoder records; /* What would be remembered of clients if the log ended at its head. */
+    struct pg_clients clients;
     uint64_t n;
     struct wire_version head;
     uint64_t objects;
@@ -85,7 +88,7 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
                        uint32_t len)
 {
     struct logs *logs = ctx;
-    uint64_t sequence;
+    uint64_t sequence, client;
     if (pg_numbered_key_parse(PG_KEY_LOG, key, key_len, &sequence) == 0) {
         struct pg_entry_layout head;
         struct object_id object;
@@ -96,7 +99,12 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
             logs->head = head.version;
             logs->objects = head.objects;
             logs->bytes = head.bytes;
+            encode_bytes(&logs->heads, &head, sizeof head);
         }
+    } else if (pg_numbered_key_parse(PG_KEY_CLIENT, key, key_len, &client) == 0) {
+        struct pg_client_layout head;
+        if (pg_client_parse(value, len, &head) == 0 && pg_clients_load(&logs->clients, value, len))
+            abort();
     } else if (key_len == 1 && key[0] == PG_KEY_STATE) {
         struct pg_state_layout state;
         if (pg_state_parse(value, len, &state) < 0)
@@ -108,6 +116,25 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
             logs->objects = state.objects;
             logs->bytes = state.bytes;
         }
+    }
+}
+
+/*
+ * Logs reach back differently far, and records say what is true where they begin. When all entries
+ * have left them, records must be the same (D1 in osd/pg/pg_clients.h).
+ */
+static void retire_all(struct logs *logs)
+{
+    const struct pg_client *client;
+    for (size_t at = 0; at < logs->heads.len; at += sizeof(struct pg_entry_layout)) {
+        struct pg_entry_layout head;
+        memcpy(&head, logs->heads.data + at, sizeof head);
+        if (pg_clients_add(&logs->clients, &head) || pg_clients_retire(&logs->clients, &head))
+            abort();
+    }
+    TAILQ_FOREACH(client, &logs->clients.kept, kept_link)
+    {
+        pg_client_encode(client, &logs->records);
     }
 }
 
@@ -123,15 +150,22 @@ static void copy_load(struct copy *copy, struct cluster_osd *osd, const struct m
     memset(copy, 0, sizeof *copy);
     encoder_init(&copy->objects.lines);
     encoder_init(&copy->logs.entries);
+    encoder_init(&copy->logs.heads);
+    encoder_init(&copy->logs.records);
+    pg_clients_init(&copy->logs.clients);
     pg_hash_range(pg.seed, pool->pg_num, &first, &last);
     store_memory_visit_objects(osd->disk, pg.pool, first, last, visit_object, &copy->objects);
     store_memory_visit_pairs(osd->disk, pg, visit_pair, &copy->logs);
+    retire_all(&copy->logs);
 }
 
 static void copy_fini(struct copy *copy)
 {
     encoder_fini(&copy->objects.lines);
     encoder_fini(&copy->logs.entries);
+    encoder_fini(&copy->logs.heads);
+    encoder_fini(&copy->logs.records);
+    pg_clients_fini(&copy->logs.clients);
 }
 
 /* Logs may reach back differently far. */
@@ -144,10 +178,14 @@ static bool logs_equal(const struct logs *a, const struct logs *b)
            (b->n == 0 || memcmp(a->entries.data + skip, b->entries.data, b->entries.len) == 0);
 }
 
+static bool bytes_equal(const struct encoder *a, const struct encoder *b)
+{
+    return a->len == b->len && (a->len == 0 || memcmp(a->data, b->data, a->len) == 0);
+}
+
 static bool objects_equal(const struct objects *a, const struct objects *b)
 {
-    return a->n == b->n && a->lines.len == b->lines.len &&
-           (a->lines.len == 0 || memcmp(a->lines.data, b->lines.data, a->lines.len) == 0);
+    return a->n == b->n && bytes_equal(&a->lines, &b->lines);
 }
 
 /* What is wrong with a copy, given the primary's; NULL when nothing is. */
@@ -162,6 +200,8 @@ static const char *copy_fault(const struct copy *primary, const struct copy *cop
         return "has other objects than the primary";
     if (!logs_equal(&primary->logs, logs))
         return "has another log than the primary";
+    if (!bytes_equal(&primary->logs.records, &logs->records))
+        return "remembers of clients what the primary does not, or the other way round";
     if (logs->objects != copy->objects.n || logs->bytes != copy->objects.bytes)
         return "has wrong totals in its log";
     return NULL;
