@@ -176,6 +176,18 @@ static const struct option_info options[] = {
      .min = 100 * MS,
      .max = 10 * SEC,
      .description = "How often an idle OSD sends its statistics, which also say that it lives."},
+    {.name = "osd_scrub_interval",
+     .type = OPTION_DURATION,
+     .default_value = "1d",
+     .max = 3650 * 24 * 3600 * SEC,
+     .description = "How long after a scrub a placement group is scrubbed again: sizes, attributes "
+                    "and versions of its copies are compared; 0: only when ordered."},
+    {.name = "osd_deep_scrub_interval",
+     .type = OPTION_DURATION,
+     .default_value = "7d",
+     .max = 3650 * 24 * 3600 * SEC,
+     .description = "The same for deep scrubs, which read and compare all data; 0: only when "
+                    "ordered."},
 
     {.name = "connect_timeout",
      .type = OPTION_DURATION,

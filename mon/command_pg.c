@@ -27,6 +27,23 @@ static const char *ids_text(const int32_t *ids, uint8_t n, char *out, size_t siz
     return out;
 }
 
+/* Seconds since 1970; null: never. */
+static json_t *stamp_json(uint64_t ns)
+{
+    return ns > 0 ? json_real((double)ns / (double)SEC_NS) : json_null();
+}
+
+static void scrub_json(json_t *value, const struct pg_stat *stat)
+{
+    const struct pg_stat none = {0};
+    const struct pg_stat *told = stat != NULL ? stat : &none;
+
+    json_object_set_new(value, "last_scrub_stamp", stamp_json(told->scrub_stamp_ns));
+    json_object_set_new(value, "last_deep_scrub_stamp", stamp_json(told->deep_stamp_ns));
+    json_object_set_new(value, "objects_inconsistent", json_integer(told->inconsistent));
+    json_object_set_new(value, "objects_unrepairable", json_integer(told->unrepairable));
+}
+
 static json_t *pg_json(const struct mon *mon, const struct map_pool *pool, uint32_t seed)
 {
     struct pg_condition pg;
@@ -51,6 +68,7 @@ static json_t *pg_json(const struct mon *mon, const struct map_pool *pool, uint3
         json_object_set_new(value, "bytes_recovered",
                             json_integer((json_int_t)stat->bytes_recovered));
     }
+    scrub_json(value, stat);
     json_object_set_new(value, "eta_seconds", pg.eta_s >= 0 ? json_real(pg.eta_s) : json_null());
     if (stat != NULL && stat->waiting != NULL)
         json_object_set_new(value, "waiting", json_string(stat->waiting));
@@ -321,6 +339,44 @@ static int run_force_activate(struct command_call *call)
         text, up, text);
 }
 
+/* The primary repairs what it finds, with every scrub: a repair is a deep scrub by another name. */
+static int order_scrub(struct command_call *call, bool deep, const char *what)
+{
+    struct pg_id pg = {0};
+    struct pg_view view = {0};
+    char text[PG_ID_TEXT_MAX];
+    int rc = need_pg(call, &pg);
+
+    if (rc == 0)
+        rc = map_pg_view(call->map, pg, &view);
+    if (rc != 0)
+        return rc;
+    pg_id_format(pg, text);
+    if (!view.active || !map_osd_up(call->map, view.primary))
+        return call_say(call, -EHOSTDOWN,
+                        "%s has no active primary to %s it: limpet pg map %s shows where it is, "
+                        "limpet health detail what it waits for",
+                        text, what, text);
+    session_order_scrub(call->mon, pg, view.primary, deep);
+    return call_say(call, 0, "told osd.%d to %s %s; limpet pg ls -f json shows when it was done",
+                    view.primary, what, text);
+}
+
+static int run_scrub(struct command_call *call)
+{
+    return order_scrub(call, false, "scrub");
+}
+
+static int run_deep_scrub(struct command_call *call)
+{
+    return order_scrub(call, true, "deep-scrub");
+}
+
+static int run_repair(struct command_call *call)
+{
+    return order_scrub(call, true, "repair");
+}
+
 const struct command commands_pg[] = {
     {"pg dump", CAP_READ, false, run_ls, "", "all placement groups"},
     {"pg ls", CAP_READ, false, run_ls, "[pool] [states]",
@@ -329,6 +385,12 @@ const struct command commands_pg[] = {
     {"pg force-activate", CAP_READ | CAP_WRITE, true, run_force_activate,
      "pgid [yes_i_really_mean_it]",
      "go on without the members that are down, although too few are left"},
+    {"pg scrub", CAP_READ | CAP_WRITE, false, run_scrub, "pgid",
+     "compare the copies of a placement group's objects: sizes, attributes, versions"},
+    {"pg deep-scrub", CAP_READ | CAP_WRITE, false, run_deep_scrub, "pgid",
+     "compare the copies of a placement group's objects with all their data"},
+    {"pg repair", CAP_READ | CAP_WRITE, false, run_repair, "pgid",
+     "deep-scrub a placement group, and write bad copies anew from good ones"},
     {"pg stat", CAP_READ, false, run_stat, "", "the placement groups in one line"},
     {0},
 };

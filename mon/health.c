@@ -14,6 +14,9 @@
 #include "mon/command.h"
 #include "mon/summary.h"
 
+/* As many as Ceph's mon_osd_warn_num_repaired. */
+enum { OSD_REPAIRS_MANY = 10 };
+
 const char *health_text(enum health_severity severity)
 {
     return severity == HEALTH_OK     ? "HEALTH_OK"
@@ -242,6 +245,49 @@ static bool is_unplaced(const struct pg_condition *pg)
     return pg->unplaced;
 }
 
+static bool is_inconsistent(const struct pg_condition *pg)
+{
+    return pg->stat != NULL && pg->stat->inconsistent > 0;
+}
+
+static void check_inconsistent(const struct mon *mon, const struct summary *summary,
+                               struct health *health)
+{
+    if (summary->n_inconsistent == 0)
+        return;
+    struct health_check *check =
+        check_add(health, "PG_INCONSISTENT", HEALTH_ERR, summary->n_inconsistent);
+    snprintf(check->summary, sizeof check->summary,
+             "%" PRIu64 " pgs inconsistent: copies of %" PRIu64 " objects differ, %" PRIu64
+             " of them without a copy that is known to be good",
+             summary->n_inconsistent, summary->objects_inconsistent, summary->objects_unrepairable);
+    pg_details(mon, check, is_inconsistent);
+}
+
+/* Repairs that a disk needed: one may happen, more tell that it is failing. */
+static void check_repairs(const struct mon *mon, struct health *health)
+{
+    const struct cluster_map *map = mon->state.map;
+    struct health_check *check = NULL;
+
+    for (int32_t id = 0; id < map->max_osd; id++) {
+        const struct osd_stat *stat = stats_osd(mon->stats, map, id);
+        if (stat == NULL ||
+            (stat->repaired < OSD_REPAIRS_MANY && stat->read_errors < OSD_REPAIRS_MANY))
+            continue;
+        if (check == NULL)
+            check = check_add(health, "OSD_TOO_MANY_REPAIRS", HEALTH_WARN, 0);
+        check->count++;
+        check_detail(check,
+                     "osd.%d repaired %" PRIu64 " objects and met %" PRIu64
+                     " read errors since it started",
+                     id, stat->repaired, stat->read_errors);
+    }
+    if (check != NULL)
+        snprintf(check->summary, sizeof check->summary,
+                 "%" PRIu64 " osd(s) had to repair many objects", check->count);
+}
+
 static void check_pgs(const struct mon *mon, const struct summary *summary, struct health *health)
 {
     struct health_check *check;
@@ -314,6 +360,8 @@ struct health *health_make(const struct mon *mon, const struct summary *summary)
     check_full(mon, health);
     check_flags(mon, health);
     check_pgs(mon, summary, health);
+    check_inconsistent(mon, summary, health);
+    check_repairs(mon, health);
     check_pools(mon, health);
     return health;
 }

@@ -79,6 +79,19 @@ static const struct health_code codes[] = {
      "Data are not where CRUSH wants them, after a change of weights, rules or OSDs.",
      "None: all copies are there. Moving them costs some of the disks' time.",
      "nothing: data is being moved to where it belongs; limpet status shows how far"},
+    {"PG_INCONSISTENT",
+     "Copies of an object differ, or cannot be read: a disk returned something else than what was "
+     "written to it, or lost it.",
+     "Reads of these objects are answered from a good copy where there is one; of an object "
+     "without one they fail.",
+     "limpet pg repair PG writes bad copies anew from good ones; objects that stay have no good "
+     "copy: restore them from elsewhere, or remove them. Check the disks of the OSDs"},
+    {"OSD_TOO_MANY_REPAIRS",
+     "An OSD could not read many of its objects, or had to write many of them anew from other "
+     "copies, since it started: its disk is failing.",
+     "None while other copies are good. Each failing disk makes it likelier that there is none.",
+     "look into the disk's own report (smartctl), and replace it: limpet osd out N, and limpet osd "
+     "rm N once the data is copied; restarting the OSD begins the count anew"},
     {"POOL_NO_REDUNDANCY", "A pool keeps one copy of each object.",
      "The failure of one disk loses data.",
      "limpet osd pool set POOL size 3, unless its data may be lost"},

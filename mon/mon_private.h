@@ -170,6 +170,9 @@ void session_reply(struct mon *mon, struct mon_session *session, uint64_t tid, i
 /* Hands a message with this content to the session, as its answer. */
 void session_deliver(struct mon *mon, struct mon_session *session, uint16_t type, const void *body,
                      size_t len, struct buf_slice payload);
+/* Orders the OSD to scrub a group, through whichever monitor has its session. Nothing is repeated:
+ * whether the order arrived is seen in the OSD's reports. */
+void session_order_scrub(struct mon *mon, struct pg_id pg, int32_t osd, bool deep);
 /* One at a time for an OSD: of two, the sooner time-out counts. The leader is told the outcome. */
 void session_probe(struct mon *mon, int32_t osd, uint64_t timeout_ms);
 

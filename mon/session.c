@@ -107,6 +107,51 @@ void session_send_peer(struct mon *mon, uint64_t id, struct message *message)
     net_send(mon->env, peer->out, message);
 }
 
+/* ---- Orders to OSDs ---- */
+
+/* Of an OSD that restarted, an old session may not be over yet: each gets the order. */
+static void order_own(struct mon *mon, int32_t osd, struct message *order)
+{
+    struct mon_session *session;
+
+    LIST_FOREACH(session, &mon->sessions, link)
+    {
+        if (session->osd == osd)
+            net_send(mon->env, session->net, message_ref(order));
+    }
+}
+
+void session_order_scrub(struct mon *mon, struct pg_id pg, int32_t osd, bool deep)
+{
+    Limpet__Wire__PgScrubOrder body = LIMPET__WIRE__PG_SCRUB_ORDER__INIT;
+
+    body.pool = pg.pool;
+    body.seed = pg.seed;
+    body.deep = deep;
+    body.osd = osd;
+    struct message *order = message_pack(MSG_PG_SCRUB_ORDER, &body.base);
+    if (order == NULL)
+        return;
+    order_own(mon, osd, order);
+    for (uint32_t i = 0; i < mon->n_peers; i++)
+        session_send_peer(mon, mon->peers[i].info.id, message_ref(order));
+    message_unref(order);
+}
+
+/* From the leader: it is ours to hand over when the OSD talks to us. */
+static void pass_order(struct mon *mon, struct message *message)
+{
+    Limpet__Wire__PgScrubOrder *order = (Limpet__Wire__PgScrubOrder *)message_unpack(
+        message, &limpet__wire__pg_scrub_order__descriptor);
+
+    if (order == NULL)
+        return;
+    order_own(mon, order->osd, message);
+    limpet__wire__pg_scrub_order__free_unpacked(order, NULL);
+}
+
+/* ---- Sessions to other monitors ---- */
+
 static void peer_opened(struct mon_peer *peer)
 {
     log_debug(peer->mon->env, "monitor reached", "mon=%s", peer->info.name);
@@ -334,13 +379,14 @@ static void handle_stats(struct mon *mon, struct mon_session *session, struct me
     forward_submit(mon, session, message, true);
 }
 
-static void receive_from_mon(struct mon *mon, struct mon_session *session,
-                             const struct message *message)
+static void receive_from_mon(struct mon *mon, struct mon_session *session, struct message *message)
 {
     if (message->type == MSG_RAFT)
         consensus_receive(mon->consensus, session->mon_id, message);
     else if (message->type == MSG_FORWARD)
         forward_received(mon, session, message);
+    else if (message->type == MSG_PG_SCRUB_ORDER)
+        pass_order(mon, message);
 }
 
 static void receive_from_osd(struct mon *mon, struct mon_session *session, struct message *message)
@@ -369,6 +415,7 @@ static void session_receive(struct mon *mon, struct mon_session *session, struct
         break;
     case MSG_RAFT:
     case MSG_FORWARD:
+    case MSG_PG_SCRUB_ORDER:
         if (session->mon_id != 0)
             receive_from_mon(mon, session, message);
         break;

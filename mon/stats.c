@@ -140,6 +140,8 @@ static void osd_report(struct stats *stats, struct osd_stat *osd,
     osd->epoch = report->epoch;
     osd->bytes_total = report->bytes_total;
     osd->bytes_used = report->bytes_used;
+    osd->read_errors = report->read_errors;
+    osd->repaired = report->repaired;
 }
 
 static void note_recovery(struct stats *stats, uint64_t bytes, uint64_t objects, uint64_t now_ns)
@@ -245,6 +247,11 @@ static void pg_report(struct pg_stat *pg, const Limpet__Wire__OsdStats *report,
     pg->learners = in->learners;
     pg->objects_missing = in->objects_missing;
     pg->bytes_missing = in->bytes_missing;
+    pg->scrubbing = (uint8_t)(in->scrubbing < 2 ? in->scrubbing : 2);
+    pg->scrub_stamp_ns = in->scrub_stamp_ns;
+    pg->deep_stamp_ns = in->deep_stamp_ns;
+    pg->inconsistent = in->inconsistent;
+    pg->unrepairable = in->unrepairable;
 }
 
 /* A complete report names all groups of which the OSD is primary: it is not of the others. */
@@ -360,6 +367,15 @@ static Limpet__Wire__PgStat *pg_replay(uint64_t pool, uint32_t seed, const struc
     out->objects_missing = pg->objects_missing;
     out->has_bytes_missing = pg->bytes_missing != 0;
     out->bytes_missing = pg->bytes_missing;
+    out->has_scrubbing = pg->scrubbing != 0;
+    out->scrubbing = pg->scrubbing;
+    out->has_scrub_stamp_ns = pg->scrub_stamp_ns != 0;
+    out->scrub_stamp_ns = pg->scrub_stamp_ns;
+    out->has_deep_stamp_ns = pg->deep_stamp_ns != 0;
+    out->deep_stamp_ns = pg->deep_stamp_ns;
+    out->has_inconsistent = out->has_unrepairable = pg->inconsistent != 0;
+    out->inconsistent = pg->inconsistent;
+    out->unrepairable = pg->unrepairable;
     out->has_objects_recovered = out->has_bytes_recovered = pg->counted_osd == pg->osd;
     out->objects_recovered = pg->counted_osd == pg->osd ? pg->objects_recovered : 0;
     out->bytes_recovered = pg->counted_osd == pg->osd ? pg->bytes_recovered : 0;
@@ -406,6 +422,9 @@ Limpet__Wire__OsdStats *stats_replay(const struct stats *stats, const struct clu
     out->read_ops = osd->counters[1];
     out->write_bytes = osd->counters[2];
     out->read_bytes = osd->counters[3];
+    out->has_read_errors = out->has_repaired = true;
+    out->read_errors = osd->read_errors;
+    out->repaired = osd->repaired;
     return out;
 }
 

@@ -24,7 +24,12 @@ struct pg_stat {
     uint32_t learners;
     uint64_t objects_missing;
     uint64_t bytes_missing;
-    char *waiting; /* NULL or a line for a person. */
+    char *waiting;           /* NULL or a line for a person. */
+    uint8_t scrubbing;       /* 1: light, 2: deep */
+    uint64_t scrub_stamp_ns; /* Wall clock; 0: never. */
+    uint64_t deep_stamp_ns;
+    uint32_t inconsistent; /* Objects whose copies differ and that were not repaired. */
+    uint32_t unrepairable; /* Of these: no good copy is known. */
     /* What the primary has sent to learners, as it counts; it outlives complete reports. */
     int32_t counted_osd;
     uint64_t counted_instance;
@@ -53,6 +58,8 @@ struct osd_stat {
     uint64_t bytes_total;
     uint64_t bytes_used;
     uint64_t counters[4]; /* write ops, read ops, write bytes, read bytes */
+    uint64_t read_errors; /* Of its disk, since it started. */
+    uint64_t repaired;    /* Objects of its own written anew, likewise. */
 };
 
 struct stats;

@@ -25,7 +25,17 @@ static void add_word(struct pg_condition *pg, const char *word)
     snprintf(pg->state + len, sizeof pg->state - len, "%s%s", len > 0 ? "+" : "", word);
 }
 
-static void describe_active(struct pg_condition *pg, const struct map_pool *pool)
+static void describe_scrub(struct pg_condition *pg)
+{
+    if (pg->stat->scrubbing > 0)
+        add_word(pg, "scrubbing");
+    if (pg->stat->scrubbing > 1)
+        add_word(pg, "deep");
+    if (pg->stat->inconsistent > 0)
+        add_word(pg, "inconsistent");
+}
+
+static void describe_copies(struct pg_condition *pg, const struct map_pool *pool)
 {
     bool filling = pg->stat->learners > 0;
 
@@ -48,6 +58,12 @@ static void describe_active(struct pg_condition *pg, const struct map_pool *pool
         add_word(pg, "backfilling");
     else if (pg->view.n_learners > 0)
         add_word(pg, "backfill_wait");
+}
+
+static void describe_active(struct pg_condition *pg, const struct map_pool *pool)
+{
+    describe_copies(pg, pool);
+    describe_scrub(pg);
 }
 
 static void describe_inactive(struct pg_condition *pg, const struct map_pool *pool)
@@ -169,6 +185,11 @@ static void count_pg(const struct mon *mon, const struct map_pool *pool, uint32_
     out->n_undersized += pg.undersized;
     out->n_unclean += !pg.clean;
     out->n_unplaced += pg.unplaced;
+    if (pg.stat != NULL && pg.stat->inconsistent > 0) {
+        out->n_inconsistent++;
+        out->objects_inconsistent += pg.stat->inconsistent;
+        out->objects_unrepairable += pg.stat->unrepairable;
+    }
     struct pg_id id = {.pool = pool->id, .seed = seed};
     const struct pg_stat *stat = stats_pg(mon->stats, id);
     if (stat == NULL)

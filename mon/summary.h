@@ -44,8 +44,11 @@ struct summary {
     uint64_t bytes_left; /* To be copied. */
     uint64_t objects_left;
     uint64_t n_unplaced;
-    double eta_s;       /* -1: not known. */
-    uint32_t n_reasons; /* Why groups wait. */
+    uint64_t n_inconsistent;       /* Groups with objects whose copies differ, */
+    uint64_t objects_inconsistent; /* and these. */
+    uint64_t objects_unrepairable; /* Of which no copy is known to be good. */
+    double eta_s;                  /* -1: not known. */
+    uint32_t n_reasons;            /* Why groups wait. */
     struct {
         char text[STATS_WAITING_MAX + 1];
         uint64_t count;

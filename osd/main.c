@@ -88,13 +88,18 @@ static uint64_t own_size(const struct process *process)
     return (uint64_t)fs.f_bavail * fs.f_frsize / 10 * 9;
 }
 
-static uint32_t own_milliseconds(const struct process *process, const char *name)
+static uint64_t own_duration(const struct process *process, const char *name)
 {
     char why[256];
     uint64_t ns;
     if (config_get_duration(process->daemon.config, name, &ns, why))
         die_because(EINVAL, "%s", why);
-    return (uint32_t)(ns / MSEC_NS);
+    return ns;
+}
+
+static uint32_t own_milliseconds(const struct process *process, const char *name)
+{
+    return (uint32_t)(own_duration(process, name) / MSEC_NS);
 }
 
 static struct store_engine_options own_store_options(const struct process *process)
@@ -351,6 +356,8 @@ static void fill_options(struct process *process, const struct identity *identit
     options->heartbeat_ms = own_milliseconds(process, "osd_heartbeat_interval");
     options->heartbeat_grace_ms = own_milliseconds(process, "osd_heartbeat_grace");
     options->stats_ms = own_milliseconds(process, "osd_stats_interval");
+    options->scrub_interval_ns = own_duration(process, "osd_scrub_interval");
+    options->deep_scrub_interval_ns = own_duration(process, "osd_deep_scrub_interval");
     options->fatal = fatal;
     options->fatal_ctx = process;
 }

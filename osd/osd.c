@@ -286,6 +286,11 @@ static void init_world(struct osd *osd)
     osd->world.ctx = osd;
     osd->world.started_ns = env_clock(osd->env);
     osd->world.lease_ns = OSD_LEASE_NS;
+    osd->world.scrub = (struct pg_scrub_options){
+        .interval_ns = osd->options.scrub_interval_ns,
+        .deep_interval_ns = osd->options.deep_scrub_interval_ns,
+        .first_ns = OSD_SCRUB_FIRST_NS,
+    };
 }
 
 static uint64_t choose_ns(uint32_t ms, uint64_t default_ns)

@@ -28,7 +28,9 @@ struct osd_options {
     uint32_t heartbeat_ms;       /* 0: default 500 */
     uint32_t heartbeat_grace_ms; /* 0: default 2000 */
     uint32_t stats_ms;           /* 0: default */
-    uint32_t pg_log_keep;        /* Entries of a log, for tests; 0: default */
+    uint64_t scrub_interval_ns;  /* 0: only when ordered; and deep ones. */
+    uint64_t deep_scrub_interval_ns;
+    uint32_t pg_log_keep; /* Entries of a log, for tests; 0: default */
     /* The OSD cannot go on (its store failed, or the map replaced it): the process must end. */
     void (*fatal)(void *ctx, int error, const char *why);
     void *fatal_ctx;

@@ -60,6 +60,7 @@ enum {
 #define OSD_PEER_RETRY_NS       (50 * MSEC_NS)
 #define OSD_PEER_RETRY_MAX_NS   (500 * MSEC_NS)
 #define OSD_RIVAL_NS            (60 * SEC_NS)
+#define OSD_SCRUB_FIRST_NS      (60 * SEC_NS)
 #define OSD_STOP_NS             (3 * SEC_NS)
 #define OSD_STOP_POLL_NS        (10 * MSEC_NS)
 #define OSD_STOP_GONE_NS        (1 * SEC_NS)

@@ -284,6 +284,20 @@ static void ping(struct osd *osd)
     net_send(osd->env, osd->mon.session, message);
 }
 
+/* The operator's wish: the flags of the map do not stop it. Another primary gets its own. */
+static void scrub_ordered(struct osd *osd, const struct message *message)
+{
+    Limpet__Wire__PgScrubOrder *order = (Limpet__Wire__PgScrubOrder *)message_unpack(
+        message, &limpet__wire__pg_scrub_order__descriptor);
+    if (!order)
+        return;
+    struct pg_id id = {.pool = order->pool, .seed = order->seed};
+    struct osd_pg *entry = osd_pg_find(osd, id);
+    if (entry && pg_is_primary(entry->pg))
+        pg_scrub_order(entry->pg, order->deep);
+    limpet__wire__pg_scrub_order__free_unpacked(order, NULL);
+}
+
 void osd_mon_received(struct osd *osd, struct message *message)
 {
     struct wire_ping ping_reply;
@@ -294,6 +308,9 @@ void osd_mon_received(struct osd *osd, struct message *message)
         break;
     case MSG_MON_TICKET:
         osd_auth_answered(osd, message);
+        break;
+    case MSG_PG_SCRUB_ORDER:
+        scrub_ordered(osd, message);
         break;
     case MSG_PING_REPLY:
         if (message->body_len == sizeof ping_reply) {

@@ -18,7 +18,7 @@ static const ProtobufCMessageDescriptor *const types[] = {
     &limpet__wire__forward_reply__descriptor,  &limpet__wire__pg_activate__descriptor,
     &limpet__wire__pg_info__descriptor,        &limpet__wire__pg_scan__descriptor,
     &limpet__wire__pg_scan_reply__descriptor,  &limpet__wire__pg_push__descriptor,
-    &limpet__wire__pg_push_reply__descriptor,
+    &limpet__wire__pg_push_reply__descriptor,  &limpet__wire__pg_scrub_order__descriptor,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

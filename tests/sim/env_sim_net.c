@@ -175,6 +175,7 @@ static const char *type_name(uint16_t type)
         [MSG_PG_SCAN_REPLY] = "scan-reply",
         [MSG_PG_PUSH] = "push",
         [MSG_PG_PUSH_REPLY] = "push-reply",
+        [MSG_PG_SCRUB_ORDER] = "scrub-order",
         [MSG_PG_SCRUB] = "scrub",
         [MSG_PG_SCRUB_REPLY] = "scrub-reply",
         [MSG_PG_PULL] = "pull",

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""A disk changes data behind an OSD's back: scrubs find and repair it, and no client sees it."""
+
+import json
+import mmap
+import os
+import signal
+
+from lib.cluster import BIN, Cluster, case, check, command, fails, random_bytes, run, succeeds, \
+    wait_until
+
+BLOCK = 4096
+OBJECT = random_bytes(1024 * 1024, "scrubbed")
+EUCLEAN = 117
+
+cluster = Cluster(osd_size="1G")
+
+
+def data_folder(osd):
+    return os.path.join(cluster.path, "osd.%d" % osd)
+
+
+def group():
+    """The placement group that has the object."""
+    result = succeeds(cluster.limpet("pg", "ls", "data", "-f", "json"))
+    return next((pg for pg in json.loads(result.text)["pg_stats"]
+                 if pg["stat_sum"]["num_objects"] == 1), None)
+
+
+def fsck(osd):
+    return command([os.path.join(BIN, "limpet-osd"), "--fsck", "--deep", "--data",
+                    data_folder(osd)])
+
+
+def corrupt(osd):
+    """Changes a byte of a block in the middle of the object while the OSD does not run."""
+    name = "osd.%d" % osd
+    cluster.kill(name, signal.SIGTERM)
+    at = len(OBJECT) // 2
+    with open(os.path.join(data_folder(osd), "store", "block"), "r+b") as file:
+        with mmap.mmap(file.fileno(), 0) as disk:
+            found = disk.find(OBJECT[at:at + BLOCK])
+            check(found >= 0, "%s has no copy of the object" % name)
+            disk[found] ^= 0xff
+    result = fsck(osd)
+    check(result.code == EUCLEAN, "the damage should be seen: %s" % result)
+    succeeds(cluster.start_daemon(name))
+    cluster.wait_healthy()
+
+
+def check_copy(osd):
+    """All data of a stopped OSD are as their checksums say."""
+    name = "osd.%d" % osd
+    cluster.kill(name, signal.SIGTERM)
+    succeeds(fsck(osd))
+    succeeds(cluster.start_daemon(name))
+    cluster.wait_healthy()
+
+
+def scrub(verb, stamp):
+    """Orders it, waits until it is done, and returns what is then known of the group."""
+    before = wait_until("a report of the group", group, 30)
+    succeeds(cluster.limpet("pg", verb, before["pgid"]))
+
+    def done():
+        now = group()
+        return now if now and now[stamp] and now[stamp] != before[stamp] else None
+    return wait_until("%s of %s" % (verb, before["pgid"]), done, 60)
+
+
+@case
+def a_scrub_is_told_in_the_group():
+    cluster.start()
+    cluster.pool("data")
+    cluster.put("data", "one", OBJECT)
+    pg = wait_until("a report of the object", group, 30)
+    check(pg["last_scrub_stamp"] is None, "never scrubbed: %r" % pg)
+    check(scrub("scrub", "last_scrub_stamp")["last_deep_scrub_stamp"] is None, "not a deep one")
+    pg = scrub("deep-scrub", "last_deep_scrub_stamp")
+    check(pg["objects_inconsistent"] == 0, "nothing is wrong: %r" % pg)
+
+
+@case
+def orders_that_cannot_be_are_refused():
+    fails(cluster.limpet("pg", "scrub", "7777.0"), 2, "no placement group")
+    fails(cluster.limpet("pg", "repair", "nonsense"), 22, "POOL.SEED")
+
+
+@case
+def a_deep_scrub_repairs_a_copy():
+    pg = group()
+    osd = next(osd for osd in pg["acting"] if osd != pg["acting_primary"])
+    corrupt(osd)
+    pg = scrub("deep-scrub", "last_deep_scrub_stamp")
+    check(pg["objects_inconsistent"] == 0, "it should be repaired: %r" % pg)
+    check_copy(osd)
+    pg = scrub("repair", "last_deep_scrub_stamp")
+    check(pg["objects_inconsistent"] == 0, "nothing is wrong any more: %r" % pg)
+
+
+@case
+def a_client_gets_right_data_of_a_damaged_primary():
+    osd = group()["acting_primary"]
+    corrupt(osd)
+    pg = wait_until("a report of the group", group, 30)
+    check(pg["acting_primary"] == osd, "osd.%d should be the primary again: %r" % (osd, pg))
+    check(cluster.get("data", "one") == OBJECT, "the object differs")
+    scrub("deep-scrub", "last_deep_scrub_stamp")
+    check_copy(osd)
+    check(cluster.get("data", "one") == OBJECT, "the object differs after the repair")
+    cluster.destroy()
+
+
+if __name__ == "__main__":
+    run()
