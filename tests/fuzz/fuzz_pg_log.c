@@ -1,6 +1,6 @@
 /*
  * What a placement group reads from its store and from other copies: log entries, state, info of
- * objects. The input is a list of entries, each after its length in two bytes.
+ * objects, records of clients. The input is a list of entries, each after its length in two bytes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +30,37 @@ static void small_ones(const uint8_t *data, size_t size)
         must(size == PG_NUMBERED_KEY_LEN);
 }
 
+/* A record that was accepted comes out as it went in, but for reserved bytes. */
+static void record(const uint8_t *data, size_t size)
+{
+    struct pg_client_layout head, again;
+    if (pg_client_parse(data, size, &head))
+        return;
+    struct pg_clients clients;
+    struct encoder e;
+    pg_clients_init(&clients);
+    encoder_init(&e);
+    must(pg_clients_load(&clients, data, size) == 0);
+    must(pg_clients_load(&clients, data, size) == 0); /* In place of the first. */
+    must(clients.n_kept == 1 && clients.n_results == head.n_results);
+    const struct pg_client *client = pg_clients_find(&clients, head.client);
+    must(client != NULL);
+    pg_client_encode(client, &e);
+    must(!e.failed && e.len == size && pg_client_parse(e.data, e.len, &again) == 0);
+    must(again.oldest == head.oldest && again.sequence == head.sequence);
+    must(memcmp(data + sizeof head, e.data + sizeof head, size - sizeof head) == 0);
+    /* The client goes on: everything up to its next request is forgotten. */
+    struct pg_entry_layout entry = {.kind = PG_ENTRY_MODIFY, .client = head.client};
+    entry.tid = entry.oldest = UINT64_MAX - 1;
+    entry.version.sequence = head.sequence;
+    entry.stamp_ns = head.stamp_ns;
+    must(pg_clients_add(&clients, &entry) == 0 && pg_clients_retire(&clients, &entry) == 0);
+    must(head.oldest > entry.tid ? clients.n_results == 0
+                                 : pg_client_result(client, entry.tid) != NULL);
+    encoder_fini(&e);
+    pg_clients_fini(&clients);
+}
+
 /* Takes an entry as if it were the next one. */
 static void take(struct pg_log *log, const uint8_t *data, size_t len)
 {
@@ -53,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t n = 0;
     uint64_t common;
     small_ones(data, size);
+    record(data, size);
     pg_log_init(&log);
     while (size >= 2) {
         size_t len = (size_t)data[0] | (size_t)data[1] << 8;
