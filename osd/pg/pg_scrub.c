@@ -5,14 +5,19 @@
  *      member and we ourselves tell what we have. What all tell alike is alike: equal versions mean
  *      equal contents. What differs, or could not be read, is a suspect and no more: it may just
  *      have been written.
+ *
  *  S2  A suspect is looked at again by itself while it is held as by a reader: writes before that
- * are committed on every member, those after it wait. What differs now is inconsistent. S3  A copy
- * is overwritten only by one that was read whole, with all its checksums, under the same hold, and
- * that scrub_choose() believes. Where there is none nothing is changed. S4  Our copy is made good
- * first (pg_repair.c), then those of members, by pushes: a push reads our copy. At the end the
- * object is surveyed once more, still held, and counts as repaired only if all copies are alike
- * then. S5  A hold ends when nothing comes for PG_SCRUB_PATIENCE_TICKS, when the configuration
- * changes, or a session with a member ends: then the chunk is done again.
+ *      are committed on every member, those after it wait. What differs now is inconsistent.
+ *
+ *  S3  A copy is overwritten only by one that was read whole, with all its checksums, under the
+ *      same hold, and that scrub_choose() believes. Where there is none nothing is changed.
+ *
+ *  S4  Our copy is made good first (pg_repair.c), then those of members, by pushes: a push reads
+ *      our copy. At the end the object is surveyed once more, still held, and counts as repaired
+ *      only if all copies are alike then.
+ *
+ *  S5  A hold ends when nothing comes for PG_SCRUB_PATIENCE_TICKS, when the configuration changes,
+ *      or a session with a member ends: then the chunk is done again.
  *
  *     TURN --> SURVEY --> (no suspects) --> next chunk, or the end
  *                 |

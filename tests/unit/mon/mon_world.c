@@ -285,6 +285,18 @@ static void take_ticket(struct world_peer *peer, const struct message *message)
     limpet__wire__mon_ticket__free_unpacked(in, NULL);
 }
 
+static void take_order(struct world_peer *peer, const struct message *message)
+{
+    Limpet__Wire__PgScrubOrder *order = (Limpet__Wire__PgScrubOrder *)message_unpack(
+        message, &limpet__wire__pg_scrub_order__descriptor);
+
+    assert_non_null(order);
+    assert_int_equal(order->osd, entity_osd_id(&peer->name));
+    peer->scrub_orders++;
+    peer->deep_ordered = order->deep;
+    limpet__wire__pg_scrub_order__free_unpacked(order, NULL);
+}
+
 static void peer_received(void *ctx, struct net_session *session, struct message *message)
 {
     struct world_peer *peer = ctx;
@@ -297,6 +309,8 @@ static void peer_received(void *ctx, struct net_session *session, struct message
         take_reply(peer, message);
     else if (message->type == MSG_MON_TICKET)
         take_ticket(peer, message);
+    else if (message->type == MSG_PG_SCRUB_ORDER)
+        take_order(peer, message);
 }
 
 static void peer_closed(void *ctx, struct net_session *session, int error)
@@ -497,6 +511,8 @@ void world_report(struct world_peer *osd, int32_t id)
     stats.epoch = osd->map != NULL ? osd->map->epoch : 0;
     stats.bytes_total = UINT64_C(10) << 30;
     stats.bytes_used = osd->bytes_used != 0 ? osd->bytes_used : UINT64_C(1) << 30;
+    stats.has_repaired = true;
+    stats.repaired = osd->repaired;
     stats.has_complete = true;
     stats.complete = true;
     for (uint32_t i = 0; osd->map != NULL && i < osd->map->n_pools; i++) {
@@ -516,6 +532,8 @@ void world_report(struct world_peer *osd, int32_t id)
                                      : LIMPET__WIRE__PG_STATE__PG_INACTIVE;
             out->objects = 1;
             out->bytes = 4096;
+            out->has_inconsistent = osd->inconsistent > 0;
+            out->inconsistent = osd->inconsistent;
             pointers[stats.n_pgs++] = out;
         }
     }

@@ -455,6 +455,68 @@ static void a_new_leader_hears_the_reports_again(void **state)
     world_destroy(world);
 }
 
+static void check_scrub_order(struct world_peer *admin, struct world_peer *osds[3],
+                              const char *what, bool deep)
+{
+    struct pg_view view;
+    struct pg_id pg = {.pool = admin->map->pools[0].id, .seed = 5};
+    char command[96];
+
+    assert_int_equal(map_pg_view(admin->map, pg, &view), 0);
+    for (int i = 0; i < 3; i++)
+        osds[i]->scrub_orders = 0;
+    snprintf(command, sizeof command, "{\"prefix\": \"pg %s\", \"pgid\": \"%d.5\"}", what,
+             (int)pg.pool);
+    assert_int_equal(world_command(admin, command), 0);
+    world_run_ms(admin->world, 100);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(osds[i]->scrub_orders, i == view.primary ? 1 : 0);
+    assert_int_equal(osds[view.primary]->deep_ordered, deep);
+}
+
+/* Each OSD talks to another monitor, so that at most one primary's session is the leader's. */
+static void scrubs_are_ordered_and_what_they_find_is_told(void **state)
+{
+    (void)state;
+    struct world *world = world_create(17, 3, NULL);
+    struct world_peer *osds[3];
+
+    world_await_leader(world, -1);
+    world_run_ms(world, 1000);
+    struct world_peer *admin = world_peer(world, "client.admin", 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "osd.%u", i);
+        osds[i] = world_peer(world, name, i);
+    }
+    reach_clean(world, osds, 3);
+    assert_int_equal(world_command(admin, "{\"prefix\": \"osd pool create\", \"pool\": \"p\"}"), 0);
+    world_subscribe(admin, 0);
+    world_run_ms(world, 100);
+    for (uint32_t shift = 0; shift < 3; shift++) {
+        for (uint32_t i = 0; i < 3; i++)
+            world_peer_connect(osds[i], (i + shift) % 3);
+        world_run_ms(world, 200);
+        check_scrub_order(admin, osds, "scrub", false);
+        check_scrub_order(admin, osds, "deep-scrub", true);
+        check_scrub_order(admin, osds, "repair", true);
+    }
+    assert_int_equal(world_command(admin, "{\"prefix\": \"pg scrub\", \"pgid\": \"99.0\"}"),
+                     -ENOENT);
+    osds[0]->inconsistent = 2;
+    osds[1]->repaired = 50;
+    for (uint32_t i = 0; i < 3; i++)
+        world_report(osds[i], (int32_t)i);
+    world_run_ms(world, 100);
+    assert_int_equal(world_command(admin, "{\"prefix\": \"health\", \"detail\": \"detail\"}"), 0);
+    assert_non_null(strstr(admin->output, "HEALTH_ERR"));
+    assert_non_null(strstr(admin->output, "[ERR] PG_INCONSISTENT"));
+    assert_non_null(strstr(admin->output, "active+clean+inconsistent"));
+    assert_non_null(strstr(admin->output, "osd.1 repaired 50 objects"));
+    assert_null(strstr(admin->output, "osd.2 repaired"));
+    world_destroy(world);
+}
+
 /* ---- Tickets ---- */
 
 static void tickets_are_given_to_those_with_capabilities(void **state)
@@ -670,6 +732,7 @@ int main(void)
         cmocka_unit_test(a_number_belongs_to_one_store),
         cmocka_unit_test(silent_osds_are_noticed_and_marked_out),
         cmocka_unit_test(a_new_leader_hears_the_reports_again),
+        cmocka_unit_test(scrubs_are_ordered_and_what_they_find_is_told),
         cmocka_unit_test(tickets_are_given_to_those_with_capabilities),
         cmocka_unit_test(subscribers_get_increments_or_a_map),
         cmocka_unit_test(another_cluster_is_refused),
