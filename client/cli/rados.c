@@ -105,9 +105,12 @@ static int run_stat(struct cli *cli)
     const char *object = cli->words[0];
     struct limpet_stat stat;
     int rc = limpet_stat(pool, object, &stat);
-    if (rc != 0)
-        return complain(rc, "error stat-ing %s/%s: %s", limpet_pool_name(pool), object,
-                        error_phrase(rc));
+    if (rc != 0) {
+        int code = complain(rc, "error stat-ing %s/%s: %s", limpet_pool_name(pool), object,
+                            error_phrase(rc));
+        limpet_pool_close(pool);
+        return code;
+    }
     char time[64];
     format_time(stat.mtime_ns, time, sizeof time);
     if (cli->format == FORMAT_PLAIN) {
@@ -172,12 +175,13 @@ static int list_objects(struct cli *cli, struct limpet_pool *pool, FILE *out)
     struct limpet_list_entry entry;
     int rc = limpet_list_open(pool, all, &list);
     uint64_t n = 0;
-    while (rc == 0 && (rc = limpet_list_next(list, &entry)) == 0)
+    if (rc != 0)
+        return rc;
+    while ((rc = limpet_list_next(list, &entry)) == 0)
         list_entry(cli, out, &entry, all, n++);
-    if (rc == -ENOENT) {
+    limpet_list_close(list);
+    if (rc == -ENOENT)
         rc = 0;
-        limpet_list_close(list);
-    }
     if (rc == 0 && cli->format != FORMAT_PLAIN)
         fprintf(out, "%s%s]\n", n == 0 ? "[" : "",
                 cli->format == FORMAT_JSON_PRETTY && n > 0 ? "\n" : "");
@@ -192,13 +196,14 @@ static int run_ls(struct cli *cli)
     FILE *out = to_stdout ? stdout : fopen(path, "we");
     if (out == NULL)
         fail(errno, "%s: %s", path, error_phrase(errno));
+    int code = 0;
     int rc = list_objects(cli, pool, out);
     if (rc != 0)
-        return complain(rc, "error listing pool %s: %s", limpet_pool_name(pool), error_phrase(rc));
-    if (!to_stdout && fclose(out) != 0)
-        return complain(errno, "%s: %s", path, error_phrase(errno));
+        code = complain(rc, "error listing pool %s: %s", limpet_pool_name(pool), error_phrase(rc));
+    if (!to_stdout && fclose(out) != 0 && code == 0)
+        code = complain(errno, "%s: %s", path, error_phrase(errno));
     limpet_pool_close(pool);
-    return 0;
+    return code;
 }
 
 /* ---- lspools, df ---- */

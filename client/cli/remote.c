@@ -207,9 +207,12 @@ int run_pool_rm(struct cli *cli)
     static const char *twice[3];
     twice[0] = name;
     twice[1] = cli->n_words > 1 ? cli->words[1] : name;
+    const char **words = cli->words;
     cli->words = twice;
     cli->n_words = 2;
-    return remote_run(cli);
+    int code = remote_run(cli);
+    cli->words = words;
+    return code;
 }
 
 /* For tests and for commands that this program does not know: any JSON. */
