@@ -12,8 +12,6 @@
 #include "mon/raft_codec.h"
 
 enum {
-    TICKS_PER_HEARTBEAT = 3,
-    TICK_MS_MIN = 5,
     INSTALL_SNAPSHOT_TIMEOUT_MS = 5000,
     ELECTION_HASTE_MS = 80, /* An election that is due is spread over this much time. */
 };
@@ -65,7 +63,8 @@ struct consensus {
     struct uuid fsid;
     struct log_store *store;
     uint32_t election_timeout_ms;
-    uint64_t tick_ns;
+    uint64_t heartbeat_ns;
+    bool ticks_lead;  /* The tick timer is armed for a leader. */
     uint32_t n_peers; /* All monitors, ourselves too. */
     struct consensus_peer peers[MAP_MONS_MAX];
 
@@ -518,17 +517,40 @@ static int io_random(struct raft_io *io, int min, int max)
     return min + (int)(env_random_u64(from_io(io)->env) % span);
 }
 
+/* How long a member that does not lead waits for a leader before it stands for election itself. */
+static unsigned election_patience_ms(const struct consensus *c)
+{
+    return c->raft.state == RAFT_CANDIDATE ? c->raft.candidate_state.randomized_election_timeout
+                                           : c->raft.follower_state.randomized_election_timeout;
+}
+
+/* libraft wants to be called at regular intervals. All that it does then is to send heartbeats, as
+ * a leader, or to stand for election when nothing was heard for long enough: so the timer is set
+ * for just that, and an idle follower is woken by the leader's heartbeats alone. What is heard
+ * meanwhile moves the election away; the timer then fires early and is set anew. */
+static void tick_arm(struct consensus *c)
+{
+    uint64_t delay_ns = c->heartbeat_ns;
+
+    c->ticks_lead = c->raft.state == RAFT_LEADER;
+    if (c->raft.state == RAFT_FOLLOWER || c->raft.state == RAFT_CANDIDATE) {
+        raft_time now = io_time(&c->io);
+        raft_time due = c->raft.election_timer_start + election_patience_ms(c);
+        delay_ns = (due > now ? due - now : 1) * MSEC_NS;
+    }
+    env_timer_stop(c->env, &c->tick_timer);
+    env_timer_after(c->env, &c->tick_timer, delay_ns);
+}
+
 static int io_start(struct raft_io *io, unsigned heartbeat_ms, raft_io_tick_cb tick,
                     raft_io_recv_cb recv)
 {
     struct consensus *c = from_io(io);
-    unsigned tick_ms = heartbeat_ms / TICKS_PER_HEARTBEAT;
 
     c->tick = tick;
     c->recv = recv;
-    c->tick_ns = (tick_ms > TICK_MS_MIN ? tick_ms : TICK_MS_MIN) * MSEC_NS;
-    /* Monitors that start together must not tick together: they would split their votes. */
-    env_timer_after(c->env, &c->tick_timer, env_random_u64(c->env) % c->tick_ns);
+    c->heartbeat_ns = heartbeat_ms * MSEC_NS;
+    tick_arm(c);
     return 0;
 }
 
@@ -536,13 +558,14 @@ static void tick_fire(struct env_timer *timer)
 {
     struct consensus *c = container_of(timer, struct consensus, tick_timer);
 
-    env_timer_after(c->env, &c->tick_timer, c->tick_ns);
     consensus_flush(c); /* C3: the tick may start an election. */
     if (c->failed)
         return;
     c->depth++;
     c->tick(&c->io);
     c->depth--;
+    if (!c->failed)
+        tick_arm(c);
     consensus_settle(c);
 }
 
@@ -729,6 +752,8 @@ static void consensus_settle(struct consensus *c)
             break;
         leader_begin(c);
     }
+    if (c->raft.state == RAFT_LEADER && !c->ticks_lead)
+        tick_arm(c);
     commit_tell(c);
     leadership_settle(c);
     if (c->decided && !c->failed) {
@@ -741,17 +766,13 @@ static void consensus_settle(struct consensus *c)
 /* Makes the election timer run out after delay_ms, if it would run longer. */
 static void election_hasten(struct consensus *c, uint64_t delay_ms)
 {
-    unsigned timeout;
-
-    if (c->raft.state == RAFT_FOLLOWER)
-        timeout = c->raft.follower_state.randomized_election_timeout;
-    else if (c->raft.state == RAFT_CANDIDATE)
-        timeout = c->raft.candidate_state.randomized_election_timeout;
-    else
+    if (c->raft.state != RAFT_FOLLOWER && c->raft.state != RAFT_CANDIDATE)
         return;
     raft_time due = io_time(&c->io) + delay_ms;
-    if (c->raft.election_timer_start + timeout > due)
-        c->raft.election_timer_start = due - timeout;
+    if (c->raft.election_timer_start + election_patience_ms(c) <= due)
+        return;
+    c->raft.election_timer_start = due - election_patience_ms(c);
+    tick_arm(c);
 }
 
 void consensus_peer_dead(struct consensus *c, uint64_t id)

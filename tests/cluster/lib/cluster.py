@@ -161,6 +161,18 @@ def process_cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def process_wakeups(pid):
+    """How often threads of the process have gone to sleep, and so have been woken, since they began."""
+    total = 0
+    for task in os.listdir("/proc/%d/task" % pid):
+        try:
+            with open("/proc/%d/task/%s/status" % (pid, task), encoding="ascii", errors="replace") as status:
+                total += int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read(), re.M).group(1))
+        except FileNotFoundError:
+            pass  # This thread has ended.
+    return total
+
+
 def process_alive(pid):
     try:
         with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as stat:
