@@ -62,7 +62,9 @@ int config_check(struct config *config, char why[256]) MUST_CHECK;
 
 /*
  * `mon host`: addresses separated by commas, spaces or semicolons, with Ceph's [v2:..,v1:..] groups
- * (the v2 address counts); names are resolved. Port default 3300. -ENOENT: it is not set.
+ * (the v2 address counts); names are resolved. Port default 3300. -ENOENT: it is not set. One name
+ * that cannot be resolved does not hide the other monitors: 0 with a text in `why` says that some
+ * are missing.
  */
 int config_mon_host(struct config *config, struct net_address *out, uint32_t max, uint32_t *n,
                     char why[256]) MUST_CHECK;

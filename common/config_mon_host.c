@@ -17,6 +17,7 @@ struct collector {
     struct net_address *out;
     uint32_t max;
     uint32_t n;
+    int unresolved; /* Why the first name that could not be resolved could not; 0: all were. */
     char *why;
 };
 
@@ -40,8 +41,12 @@ static int add_resolved(struct collector *c, const char *host, uint16_t port)
     struct addrinfo *found;
     int gai = getaddrinfo(host, NULL, &hints, &found);
     if (gai != 0) {
-        snprintf(c->why, 256, "mon_host: cannot resolve \"%.100s\": %s", host, gai_strerror(gai));
-        return gai == EAI_AGAIN ? -EAGAIN : -EINVAL;
+        if (c->unresolved == 0) {
+            c->unresolved = gai == EAI_AGAIN ? -EAGAIN : -EINVAL;
+            snprintf(c->why, 256, "mon_host: cannot resolve \"%.100s\": %s", host,
+                     gai_strerror(gai));
+        }
+        return 0;
     }
     int rc = 0;
     for (const struct addrinfo *at = found; at != NULL && rc == 0; at = at->ai_next) {
@@ -176,6 +181,8 @@ int config_mon_host(struct config *config, struct net_address *out, uint32_t max
         snprintf(why, 256, "mon_host: a '[' is not closed");
         return -EINVAL;
     }
+    if (c.n == 0 && c.unresolved != 0)
+        return c.unresolved;
     if (c.n == 0) {
         snprintf(why, 256,
                  "mon_host is not set: name the monitors' addresses in the configuration");

@@ -68,6 +68,8 @@ static uint32_t take_members(struct map_mon *mons)
     if (members == NULL || members[0] == '\0')
         die_because(EINVAL, "the configuration has no `mon initial members`");
     int rc = config_mon_host(daemon_state.config, addresses, MAP_MONS_MAX, &n_addresses, why);
+    if (rc == 0 && why[0] != '\0')
+        rc = -EINVAL; /* Names and addresses go by their order: none may be missing. */
     if (rc != 0)
         die_because(rc, "%s", why);
     for (const char *at = members; *at != '\0';) {

@@ -350,6 +350,8 @@ static void fill_options(struct process *process, const struct identity *identit
     options->secret = key->secret;
     if (config_mon_host(config, options->mons, MAP_MONS_MAX, &options->n_mons, why))
         die_because(EINVAL, "%s", why);
+    if (why[0] != '\0')
+        fprintf(stderr, "limpet-osd: warning: %s; going on with the other monitors\n", why);
     listen_address(process, options);
     const char *host = config_get(config, "host");
     snprintf(options->host, sizeof options->host, "%s", host ? host : "");

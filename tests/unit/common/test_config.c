@@ -336,6 +336,25 @@ static void resolves_names(void **state)
     config_destroy(config);
 }
 
+/* ".invalid" is a name that never resolves (RFC 6761). */
+static void goes_on_without_a_name_that_does_not_resolve(void **state)
+{
+    (void)state;
+    struct config *config = config_of("client.x", "");
+    struct net_address addresses[8];
+    uint32_t n;
+    char why[256];
+    assert_int_equal(config_set(config, "mon_host", "mon.invalid:7, 1.2.3.4:5"), 0);
+    assert_int_equal(config_mon_host(config, addresses, 8, &n, why), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(addresses[0].port, 5);
+    assert_non_null(strstr(why, "mon.invalid"));
+    assert_int_equal(config_set(config, "mon_host", "mon.invalid:7"), 0);
+    assert_true(config_mon_host(config, addresses, 8, &n, why) < 0);
+    assert_non_null(strstr(why, "mon.invalid"));
+    config_destroy(config);
+}
+
 static void refuses_what_is_no_mon_host(void **state)
 {
     (void)state;
@@ -434,6 +453,7 @@ int main(void)
         cmocka_unit_test(the_environment_names_the_file),
         cmocka_unit_test(reads_every_form_of_mon_host),
         cmocka_unit_test(resolves_names),
+        cmocka_unit_test(goes_on_without_a_name_that_does_not_resolve),
         cmocka_unit_test(refuses_what_is_no_mon_host),
         cmocka_unit_test(the_table_is_sound),
         cmocka_unit_test(the_table_prints_a_row_for_each),
