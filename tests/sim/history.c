@@ -20,17 +20,22 @@ void serial_fill(uint64_t serial, uint64_t at, uint8_t *out, size_t len)
         memset(out, 0, len);
         return;
     }
-    uint64_t start = random_split(&serial);
-    while (len > 0) {
-        uint64_t word = serial_word(start, at / sizeof word);
-        size_t skip = at % sizeof word;
-        size_t part = sizeof word - skip;
-        if (part > len)
-            part = len;
+    uint64_t start = random_split(&serial), i = at / sizeof i;
+    size_t skip = at % sizeof i;
+    if (skip > 0 && len > 0) {
+        uint64_t word = serial_word(start, i++);
+        size_t part = sizeof word - skip < len ? sizeof word - skip : len;
         memcpy(out, (const uint8_t *)&word + skip, part);
-        at += part;
         out += part;
         len -= part;
+    }
+    for (; len >= sizeof i; len -= sizeof i, out += sizeof i) {
+        uint64_t word = serial_word(start, i++);
+        memcpy(out, &word, sizeof word);
+    }
+    if (len > 0) {
+        uint64_t word = serial_word(start, i);
+        memcpy(out, &word, len);
     }
 }
 

@@ -8,10 +8,13 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,7 +40,6 @@ struct program {
     bool twice;
     bool keep_going;
     bool brief;
-    struct totals *totals; /* Of each job, in memory that they share with this process. */
     enum planted_bug planted;
 };
 
@@ -337,12 +339,59 @@ static bool run_one(const struct program *p, uint64_t seed, struct totals *total
     return !result.failed;
 }
 
+/*
+ * A process that runs one seed after the other: the next that nobody has taken. A seed that crashes
+ * takes its process with it, which is replaced. Each is replaced now and then, in case runs leave
+ * something behind.
+ */
 struct job {
     pid_t pid;
-    uint64_t seed;
+    _Atomic uint64_t seed; /* That it runs. */
+    _Atomic bool running;  /* A seed: a process that ends meanwhile has failed. */
+    struct totals totals;
 };
 
-static void start_job(const struct program *p, uint32_t i, struct job *job, uint64_t seed)
+/* What all processes share. */
+struct shared {
+    _Atomic uint64_t next; /* The seed. */
+    _Atomic uint64_t passed, failed;
+    _Atomic uint64_t lowest; /* Of those that failed; UINT64_MAX: none. */
+    struct job jobs[JOBS_MAX];
+};
+
+enum { SEEDS_A_PROCESS = 100 };
+
+static bool more_seeds(const struct program *p, struct shared *shared)
+{
+    return shared->next <= p->last && (shared->failed == 0 || p->keep_going);
+}
+
+static void note_failure(struct shared *shared, uint64_t seed)
+{
+    uint64_t lowest = shared->lowest;
+    shared->failed++;
+    while (seed < lowest && !atomic_compare_exchange_weak(&shared->lowest, &lowest, seed))
+        ;
+}
+
+static void job_run(const struct program *p, struct shared *shared, struct job *job)
+{
+    for (uint32_t i = 0; i < SEEDS_A_PROCESS && more_seeds(p, shared); i++) {
+        uint64_t seed = shared->next++;
+        if (seed > p->last)
+            break;
+        job->seed = seed;
+        job->running = true;
+        bool passed = run_one(p, seed, &job->totals);
+        job->running = false;
+        if (passed)
+            shared->passed++;
+        else
+            note_failure(shared, seed);
+    }
+}
+
+static void job_start(const struct program *p, struct shared *shared, struct job *job)
 {
     fflush(stdout);
     pid_t pid = fork();
@@ -350,56 +399,59 @@ static void start_job(const struct program *p, uint32_t i, struct job *job, uint
         perror("limpet-sim: fork");
         exit(EAGAIN);
     }
-    if (pid == 0)
-        exit(run_one(p, seed, &p->totals[i]) ? 0 : 1);
-    *job = (struct job){.pid = pid, .seed = seed};
-}
-
-/* Waits for one of the jobs; returns whether its seed passed. */
-static bool end_job(const struct program *p, struct job *jobs)
-{
-    int status;
-    pid_t pid = wait(&status);
-    for (uint32_t i = 0; i < p->jobs; i++) {
-        if (jobs[i].pid != pid)
-            continue;
-        jobs[i].pid = 0;
-        if (WIFSIGNALED(status)) {
-            printf("seed %" PRIu64 " FAILED: the process died of signal %d (%s)\n", jobs[i].seed,
-                   WTERMSIG(status), strsignal(WTERMSIG(status)));
-            print_repeat(p, jobs[i].seed);
-            fflush(stdout);
-        }
-        return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    if (pid == 0) {
+        job_run(p, shared, job);
+        exit(0);
     }
-    return true;
+    job->pid = pid;
 }
 
-struct campaign {
-    uint64_t next, passed, failed;
-    uint32_t running;
-    double begun, told;
-    struct job jobs[JOBS_MAX];
-};
-
-static void print_progress(const struct program *p, struct campaign *c)
+static void job_ended(const struct program *p, struct shared *shared, struct job *job, int status)
 {
-    double now = seconds_now();
-    uint64_t done = c->passed + c->failed, all = p->last - p->first + 1;
-    if (!p->brief || done == 0 || now < c->told + PROGRESS_S)
+    job->pid = 0;
+    if (!job->running)
         return;
-    c->told = now;
-    fprintf(stderr, "%" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed, %.0f s left\n", done,
-            all, c->failed, (now - c->begun) / (double)done * (double)(all - done));
+    job->running = false;
+    note_failure(shared, job->seed);
+    if (WIFSIGNALED(status))
+        printf("seed %" PRIu64 " FAILED: the process died of signal %d (%s)\n", job->seed,
+               WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else
+        printf("seed %" PRIu64 " FAILED: the process ended with %d\n", job->seed,
+               WEXITSTATUS(status));
+    print_repeat(p, job->seed);
+    fflush(stdout);
 }
 
-static void print_totals(const struct program *p, const struct campaign *c)
+static void print_progress(const struct program *p, const struct shared *shared, double begun)
+{
+    uint64_t done = shared->passed + shared->failed, all = p->last - p->first + 1;
+    if (done > 0)
+        fprintf(stderr, "%" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed, %.0f s left\n", done,
+                all, shared->failed, (seconds_now() - begun) / (double)done * (double)(all - done));
+}
+
+/* Wakes the wait for a process, so that progress can be told. */
+static void alarm_rang(int number)
+{
+    (void)number;
+}
+
+static void tell_progress_often(void)
+{
+    struct sigaction action = {.sa_handler = alarm_rang};
+    struct itimerval every = {{PROGRESS_S, 0}, {PROGRESS_S, 0}};
+    if (sigaction(SIGALRM, &action, NULL) < 0 || setitimer(ITIMER_REAL, &every, NULL) < 0)
+        perror("limpet-sim: no progress will be told");
+}
+
+static void print_totals(const struct program *p, const struct shared *shared, double begun)
 {
     struct totals sum = {0};
     for (uint32_t i = 0; i < p->jobs; i++) {
-        sum.virtual_ns += p->totals[i].virtual_ns;
-        sum.undecided += p->totals[i].undecided;
-        sum.processor_s += p->totals[i].processor_s;
+        sum.virtual_ns += shared->jobs[i].totals.virtual_ns;
+        sum.undecided += shared->jobs[i].totals.undecided;
+        sum.processor_s += shared->jobs[i].totals.processor_s;
     }
     double virtual = (double)sum.virtual_ns / 1e9;
     printf("virtual %.0f s, %.0f times faster than real time on a processor\n", virtual,
@@ -407,45 +459,72 @@ static void print_totals(const struct program *p, const struct campaign *c)
     if (sum.undecided > 0)
         printf("%" PRIu64 " objects with too many orders to check whether they are linearizable\n",
                sum.undecided);
-    printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", c->passed, c->failed,
-           seconds_now() - c->begun);
+    printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", shared->passed,
+           shared->failed, seconds_now() - begun);
 }
 
-/* Returns the number of seeds that failed. */
-static uint64_t run_many(struct program *p)
+static void run_jobs(const struct program *p, struct shared *shared, double begun)
 {
-    struct campaign *c = calloc(1, sizeof *c);
-    p->totals = mmap(NULL, p->jobs * sizeof *p->totals, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (!c || p->totals == MAP_FAILED) {
+    for (;;) {
+        uint32_t running = 0;
+        for (uint32_t i = 0; i < p->jobs; i++) {
+            if (shared->jobs[i].pid == 0 && more_seeds(p, shared))
+                job_start(p, shared, &shared->jobs[i]);
+            running += shared->jobs[i].pid != 0;
+        }
+        if (running == 0)
+            return;
+        int status;
+        pid_t pid = wait(&status);
+        if (pid < 0) {
+            print_progress(p, shared, begun);
+            continue;
+        }
+        for (uint32_t i = 0; i < p->jobs; i++) {
+            if (shared->jobs[i].pid == pid)
+                job_ended(p, shared, &shared->jobs[i], status);
+        }
+    }
+}
+
+/* The lowest seed that failed; UINT64_MAX when none did. */
+static uint64_t run_many(const struct program *p)
+{
+    struct shared *shared =
+        mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) {
         perror("limpet-sim");
         exit(ENOMEM);
     }
-    c->next = p->first;
-    c->begun = c->told = seconds_now();
-    for (;;) {
-        bool more = c->next <= p->last && (c->failed == 0 || p->keep_going);
-        if (!more && c->running == 0)
-            break;
-        if (more && c->running < p->jobs) {
-            uint32_t i = 0;
-            while (c->jobs[i].pid != 0)
-                i++;
-            start_job(p, i, &c->jobs[i], c->next++);
-            c->running++;
-            continue;
-        }
-        if (end_job(p, c->jobs))
-            c->passed++;
-        else
-            c->failed++;
-        c->running--;
-        print_progress(p, c);
+    double begun = seconds_now();
+    shared->next = p->first;
+    shared->lowest = UINT64_MAX;
+    if (p->brief)
+        tell_progress_often();
+    run_jobs(p, shared, begun);
+    print_totals(p, shared, begun);
+    uint64_t lowest = shared->lowest;
+    munmap(shared, sizeof *shared);
+    return lowest;
+}
+
+/* A seed that fails with a planted bug must pass without it: otherwise it says nothing. */
+static int judge_planted(struct program *p, uint64_t seed)
+{
+    const char *name = planted_name(p->planted);
+    if (seed == UINT64_MAX) {
+        printf("planted bug %s: NOT FOUND\n", name);
+        return 1;
     }
-    print_totals(p, c);
-    uint64_t failed = c->failed;
-    free(c);
-    return failed;
+    p->planted = PLANTED_NONE;
+    p->first = p->last = seed;
+    if (run_many(p) != UINT64_MAX) {
+        printf("planted bug %s: NOT FOUND, since seed %" PRIu64 " fails without it, too\n", name,
+               seed);
+        return 1;
+    }
+    printf("planted bug %s: found by seed %" PRIu64 ", which passes without it\n", name, seed);
+    return 0;
 }
 
 /* Memory that a run frees is for the next one: giving it back and forth costs a fifth of the time.
@@ -462,11 +541,9 @@ int main(int argc, char **argv)
     keep_memory();
     struct program p = {.scenario_name = "mixed", .first = 1, .last = 1, .jobs = 1};
     parse(&p, argc, argv);
+    if (p.planted)
+        return judge_planted(&p, run_many(&p));
     struct totals totals = {0};
-    bool ok = p.first == p.last && !p.planted ? run_one(&p, p.first, &totals) : run_many(&p) == 0;
-    if (p.planted) {
-        printf("planted bug %s: %s\n", planted_name(p.planted), ok ? "NOT FOUND" : "found");
-        return ok ? 1 : 0;
-    }
+    bool ok = p.first == p.last ? run_one(&p, p.first, &totals) : run_many(&p) == UINT64_MAX;
     return ok ? 0 : 1;
 }
