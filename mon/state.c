@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/witness.h"
 #include "mon/mon.pb-c.h"
 
 enum { STATE_FORMAT = 1, IDENTITY_FORMAT = 1 };
@@ -269,6 +270,8 @@ int mon_state_apply(struct mon_state *state, const void *data, size_t len, struc
     int rc = entry_decode(wire, &decoded);
     if (rc == 0 && decoded.increment != NULL)
         rc = map_apply(state->map, decoded.increment);
+    if (rc == 0 && decoded.increment != NULL)
+        witness_map(state->map);
     for (uint32_t i = 0; i < decoded.n_auth && rc == 0; i++) {
         if (decoded.auth[i].secret.len == 0)
             (void)keyring_remove(&state->auth, &decoded.auth[i].name);

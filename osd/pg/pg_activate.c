@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "common/planted.h"
+#include "common/witness.h"
 
 static void forget_names(struct pg_peer *peer)
 {
@@ -106,6 +107,7 @@ static void check_all_equal(struct pg *pg)
     pg->clock_from_ns = env_now(pg->world->env);
     pg_set_state(pg, PG_STATE_PRIMARY_ACTIVE);
     pg->serving = true;
+    witness_pg(pg, PG_MOMENT_SERVES, &(struct pg_testimony){0});
     log_debug(pg->world->env, "pg active", "pg=%s config=%" PRIu64 " head=%" PRIu64, pg_text(pg),
               pg->view.config, pg->durable);
     pg_advance(pg);

@@ -68,6 +68,12 @@ bool pg_lease_holds(struct pg *pg)
     return now < pg->lease_until_ns;
 }
 
+uint64_t pg_lease_end(const struct pg *pg)
+{
+    uint64_t end = leases_end(pg);
+    return pg->lease_until_ns > end ? pg->lease_until_ns : end;
+}
+
 void pg_lease_wait(struct pg_request *request, struct pg_object *object)
 {
     if (object)

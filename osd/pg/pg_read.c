@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/planted.h"
+#include "common/witness.h"
 #include "osd/pg/pg_layout.h"
 
 struct pg_read {
@@ -245,6 +246,7 @@ void pg_read_start(struct pg_request *request, struct pg_object *object)
         pg_lease_wait(request, object);
         return;
     }
+    witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
     if (!object->state.exists) {
         pg_request_fail(request, -ENOENT);
         return;
@@ -406,6 +408,7 @@ void pg_list_start(struct pg_request *request)
         pg_lease_wait(request, NULL);
         return;
     }
+    witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
     int error = parse_after(request, &after);
     struct pg_list *work = error ? NULL : calloc(1, sizeof *work);
     if (!work) {

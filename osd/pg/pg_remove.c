@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "common/planted.h"
+#include "common/witness.h"
 
 struct removal {
     struct pg_async async;
@@ -105,6 +106,7 @@ void pg_remove_start(struct pg *pg)
     struct pg_step *step = pg_step_create(pg);
     if (!step)
         return;
+    witness_pg(pg, PG_MOMENT_REMOVES, &(struct pg_testimony){0});
     pg->removal++;
     pg->complete = false;
     pg->fill_from = (struct wire_version){0};

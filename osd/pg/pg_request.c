@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#include "common/witness.h"
+
 static struct pg_request_list *list_of(struct pg *pg, enum request_place place)
 {
     switch (place) {
@@ -70,6 +72,11 @@ void pg_request_finish(struct pg_request *request, const struct ops_result *resu
         pg_throttle_client_end(&pg->world->turns.throttle, request->begun_ns,
                                env_now(pg->world->env));
     detach(request);
+    if (request->ops.write && answer.version.sequence > 0)
+        witness_pg(pg, PG_MOMENT_ACKNOWLEDGES,
+                   &(struct pg_testimony){.version = answer.version,
+                                          .client = request->ops.head.client,
+                                          .tid = request->ops.head.tid});
     struct message *reply = ops_reply(&request->ops.head, &answer, lens, data);
     pg->world->ops->request_done(pg->world->ctx, request, reply);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/planted.h"
+#include "common/witness.h"
 #include "osd/pg/pg_extents.h"
 
 /* ---- Writes and their memory ---- */
@@ -708,6 +709,8 @@ void pg_rep_txn(struct pg *pg, const struct pg_incoming *in)
         pg_rep_refuse(pg, &in->rep, error);
         return;
     }
+    witness_pg(pg, PG_MOMENT_FOLLOWS,
+               &(struct pg_testimony){.version = {.config = pg->upstream_config}});
     /* Whoever replicates serves, and made sure of those before it. */
     pg->n_formers = 0;
     if (planted(PLANTED_MEMBER_ACK_EARLY))

@@ -1047,6 +1047,21 @@ void store_memory_visit_pairs(struct store_memory_disk *disk, struct pg_id id,
     visit(ctx, pair->key, pair->key_len, pair->value, pair->value_len);
 }
 
+bool store_memory_pair(struct store_memory_disk *disk, struct pg_id id, const uint8_t *key,
+                       uint16_t key_len, const uint8_t **found, uint16_t *found_len,
+                       const uint8_t **value, uint32_t *value_len)
+{
+    struct memory_pg *pg = pg_find(disk, id);
+    struct pair *pair = pg ? pair_at_least(&pg->pairs, key, key_len) : NULL;
+    if (!pair)
+        return false;
+    *found = pair->key;
+    *found_len = pair->key_len;
+    *value = pair->value;
+    *value_len = pair->value_len;
+    return true;
+}
+
 void store_memory_visit_pgs(struct store_memory_disk *disk, store_pg_visit visit, void *ctx)
 {
     struct memory_pg *pg;

@@ -45,6 +45,10 @@ void store_memory_visit_objects(struct store_memory_disk *disk, uint64_t pool, u
 /* The pairs of a placement group, by key. */
 void store_memory_visit_pairs(struct store_memory_disk *disk, struct pg_id pg,
                               store_memory_pair_visit visit, void *ctx);
+/* The first pair of a placement group whose key is not below this one; false when none is. */
+bool store_memory_pair(struct store_memory_disk *disk, struct pg_id pg, const uint8_t *key,
+                       uint16_t key_len, const uint8_t **found, uint16_t *found_len,
+                       const uint8_t **value, uint32_t *value_len);
 void store_memory_visit_pgs(struct store_memory_disk *disk, store_pg_visit visit, void *ctx);
 uint64_t store_memory_bytes_used(const struct store_memory_disk *disk);
 

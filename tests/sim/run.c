@@ -23,6 +23,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/linear.h"
 #include "tests/sim/listing.h"
+#include "tests/sim/oracle.h"
 #include "tests/sim/workload.h"
 
 #define START_NS   (60 * SEC_NS)
@@ -39,6 +40,7 @@ struct run {
     struct cluster *cluster;
     struct workload *workload;
     struct faults *faults;
+    struct oracle *oracle;
     uint32_t n_pools;
     uint64_t calm_ns;          /* Since when there were no faults. */
     char why[CLUSTER_WHY_MAX]; /* What it is waiting for. */
@@ -88,6 +90,7 @@ static void create_world(struct run *run)
     if (options->n_clients)
         cluster.n_clients = options->n_clients;
     run->cluster = cluster_create(run->sim, &cluster);
+    run->oracle = oracle_create(run->cluster);
 }
 
 static bool admin_connected(void *ctx)
@@ -334,6 +337,7 @@ void run_seed(const struct run_options *options, struct run_result *result)
         faults_destroy(run.faults);
     if (run.workload)
         workload_destroy(run.workload);
+    oracle_destroy(run.oracle);
     cluster_destroy(run.cluster);
     sim_destroy(run.sim);
 }

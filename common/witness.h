@@ -1,0 +1,62 @@
+/*
+ * A witness of what the invariants of osd/pg speak about: the simulator, which sees all nodes at
+ * once and checks each of these moments against everybody's state (tests/sim/oracle.c). In every
+ * other build nobody looks.
+ */
+#ifndef LIMPET_COMMON_WITNESS_H
+#define LIMPET_COMMON_WITNESS_H
+
+#include "common/wire_layout.h"
+
+struct pg;
+struct cluster_map;
+
+enum pg_moment {
+    PG_MOMENT_SERVES,       /* The primary begins to serve. */
+    PG_MOMENT_READS,        /* It begins a read or a listing. */
+    PG_MOMENT_ACKNOWLEDGES, /* It tells a client of the write with this version. */
+    PG_MOMENT_FOLLOWS,      /* A member takes an entry under this configuration. */
+    PG_MOMENT_REMOVES,      /* A copy is about to be deleted. */
+};
+
+/* Zero where it does not apply. */
+struct pg_testimony {
+    struct wire_version version;
+    uint64_t client, tid; /* Of the request. */
+};
+
+struct witness {
+    /* A monitor has a map that a majority has agreed on. */
+    void (*map)(struct witness *witness, const struct cluster_map *map);
+    void (*pg)(struct witness *witness, struct pg *pg, enum pg_moment moment,
+               const struct pg_testimony *testimony);
+};
+
+#ifdef LIMPET_PLANTED
+extern struct witness *witness; /* NULL: nobody looks. */
+static inline void witness_map(const struct cluster_map *map)
+{
+    if (witness)
+        witness->map(witness, map);
+}
+static inline void witness_pg(struct pg *pg, enum pg_moment moment,
+                              const struct pg_testimony *testimony)
+{
+    if (witness)
+        witness->pg(witness, pg, moment, testimony);
+}
+#else
+static inline void witness_map(const struct cluster_map *map)
+{
+    (void)map;
+}
+static inline void witness_pg(struct pg *pg, enum pg_moment moment,
+                              const struct pg_testimony *testimony)
+{
+    (void)pg;
+    (void)moment;
+    (void)testimony;
+}
+#endif
+
+#endif
