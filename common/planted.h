@@ -92,6 +92,8 @@ enum planted_bug {
     PLANTED_STORE_TRUST_DIRECT,
     /* Store: an overwrite does not look whether its block is shared. */
     PLANTED_STORE_IGNORE_SHARED,
+    /* Store: growth takes the reserve as well. */
+    PLANTED_STORE_NO_RESERVE,
     /* OSD: some of the changed blocks of a write are not noted for copies that lack it. */
     PLANTED_FORGET_EXTENT,
     /* OSD: a learner is caught up from the head of its own log, though it is not part of ours. */

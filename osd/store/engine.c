@@ -388,9 +388,21 @@ static void statfs_sum(struct store *store, struct store_statfs *out)
 {
     const struct engine *e = engine_of(store);
     uint64_t free_blocks = (uint64_t)e->allocator.n_free + e->blocks_freed;
-    out->bytes_total = (uint64_t)(e->allocator.n_blocks - e->allocator.first) * BLOCK_BYTES;
-    out->bytes_available = free_blocks * BLOCK_BYTES;
+    /* What waits to be executed may need as much as it brings. */
+    uint64_t spoken_for = e->reserve + e->queued_bytes / BLOCK_BYTES;
+    out->bytes_total =
+        (uint64_t)(e->allocator.n_blocks - e->allocator.first - e->reserve) * BLOCK_BYTES;
+    out->bytes_available = free_blocks > spoken_for ? (free_blocks - spoken_for) * BLOCK_BYTES : 0;
     out->bytes_used = out->bytes_total - out->bytes_available;
+}
+
+static uint32_t reserve_of(const struct allocator *a)
+{
+    uint32_t blocks = a->n_blocks - a->first, limit = blocks / RESERVE_LIMIT_SHARE;
+    uint32_t reserve = blocks / RESERVE_SHARE;
+    if (reserve < RESERVE_MIN_BLOCKS)
+        reserve = RESERVE_MIN_BLOCKS;
+    return reserve < limit ? reserve : limit;
 }
 
 static int visit_pgs(struct store *store, store_pg_visit visit, void *ctx)
@@ -542,6 +554,7 @@ int engine_mount_journal(struct engine *e, struct mount_io *io, char why[256])
     if (error == 0)
         error = allocator_init(&e->allocator, (uint32_t)(e->super.size / BLOCK_BYTES),
                                (uint32_t)(e->super.data_offset / BLOCK_BYTES));
+    e->reserve = error == 0 ? reserve_of(&e->allocator) : 0;
     if (error == 0)
         error = engine_replay(e, io, why);
     return error;

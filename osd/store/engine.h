@@ -31,6 +31,11 @@ enum {
     GROUP_PAYLOAD_MAX = 2048, /* Payload blocks of one group. */
     GROUP_META_MAX = 4 * 1024 * 1024,
     ALLOCATOR_PART_BYTES = 16384,
+    /* Of the data area that growth may not take: a share, and at least so much, within a limit. */
+    RESERVE_SHARE = 64,
+    RESERVE_MIN_BLOCKS = 4096,
+    RESERVE_LIMIT_SHARE = 8,
+    RESERVE_LAST_SHARE = 8, /* Of the reserve: for what frees space, when all else is used. */
 };
 
 /* ---- Allocator: a bitmap of used blocks, with free counts of its parts (engine_alloc.c) ---- */
@@ -239,6 +244,8 @@ struct txn_onode {
 /* What one transaction needs, found out before it is executed. */
 struct txn_need {
     uint32_t blocks;   /* New ones. */
+    uint32_t grows;    /* Of them, those that do not take the place of others. */
+    bool index_grows;  /* The index gets what replaces nothing. */
     uint32_t deferred; /* Payload blocks. */
     size_t meta;       /* Bytes of its record, at most. */
     bool remaps;       /* Some operation so far clones or unmaps blocks. */
@@ -275,6 +282,7 @@ struct txn_ctx {
     struct env_work work; /* Loads it. */
     struct onode *omap_of;
     bool passes_on; /* Renames or clones: its writes may belong to any of its onodes. */
+    bool in_place;  /* No space to redirect to: large overwrites go through the journal as well. */
     uint64_t record;
     uint64_t bytes;
     STAILQ_ENTRY(txn_ctx) link;
@@ -395,7 +403,8 @@ struct checkpoint {
     struct iovec iov;
     struct env_work work;
     int error;
-    uint32_t runs; /* Placing writes under way. */
+    bool index_short; /* Found out with the flush. */
+    uint32_t runs;    /* Placing writes under way. */
     uint32_t run_capacity;
     struct place_run **run_pool;
     struct super_layout *super; /* Aligned. */
@@ -477,6 +486,8 @@ struct engine {
     struct freed *freed;
     uint32_t n_freed, freed_at, freed_capacity;
     uint32_t blocks_freed;   /* Waiting in freed. */
+    uint32_t reserve;        /* Blocks that growth may not take. */
+    bool index_short;        /* The index's disk is nearly full: it should not grow. */
     size_t allocator_loaded; /* Bytes of its stored state, at mount. */
     uint64_t dirty_limit;    /* Deferred bytes above which writers wait. */
     bool failed;

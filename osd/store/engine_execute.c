@@ -298,14 +298,14 @@ static void execute_write(struct execution *x, struct onode *o, const struct txn
         buf_slice_sub(x->ctx->txn->data, op->data_offset, op->len); /* Dropped below. */
     struct range_cut c = range_cut(op->offset, op->len);
     uint64_t at = op->offset, end = op->offset + op->len;
-    if (op->len > 0 && range_redirects(&c)) {
+    if (op->len > 0 && range_redirects(x->ctx, &c)) {
         struct buf_slice whole = buf_slice_sub(data, c.first_whole * BLOCK_BYTES - op->offset,
                                                (c.end_whole - c.first_whole) * BLOCK_BYTES);
         redirect(x, o, c.first_whole, (uint32_t)(c.end_whole - c.first_whole), whole);
         buf_slice_drop(&whole);
     }
     while (at < end) {
-        if (range_redirects(&c) && at == c.first_whole * BLOCK_BYTES) {
+        if (range_redirects(x->ctx, &c) && at == c.first_whole * BLOCK_BYTES) {
             at = c.end_whole * BLOCK_BYTES;
             continue;
         }

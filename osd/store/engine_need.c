@@ -83,9 +83,9 @@ struct range_cut range_cut(uint64_t offset, uint64_t len)
     return c;
 }
 
-bool range_redirects(const struct range_cut *c)
+bool range_redirects(const struct txn_ctx *ctx, const struct range_cut *c)
 {
-    return c->end_whole > c->first_whole &&
+    return !ctx->in_place && c->end_whole > c->first_whole &&
            (c->end_whole - c->first_whole) * BLOCK_BYTES >= REDIRECT_BYTES;
 }
 
@@ -172,7 +172,7 @@ static void need_write(struct txn_ctx *ctx, struct onode *o, const struct txn_op
                        struct txn_need *need)
 {
     struct range_cut c = range_cut(op->offset, op->len);
-    bool redirect = op->code == TXN_WRITE && range_redirects(&c);
+    bool redirect = op->code == TXN_WRITE && range_redirects(ctx, &c);
     uint64_t from = op->offset / BLOCK_BYTES;
     uint64_t to = (op->offset + op->len + BLOCK_BYTES - 1) / BLOCK_BYTES;
     if (c.head)
@@ -190,9 +190,10 @@ static void need_write(struct txn_ctx *ctx, struct onode *o, const struct txn_op
             need->meta += sizeof(struct deferred_layout);
         }
         /* What the transaction clones or unmaps needs a new block by the time it is written to. */
-        if ((redirect && whole) || need->remaps || onode_block(o, i) == BLOCK_NONE ||
-            onode_block_shared(ctx->engine, o, i))
-            need->blocks++;
+        bool more = need->remaps || onode_block(o, i) == BLOCK_NONE ||
+                    onode_block_shared(ctx->engine, o, i);
+        need->grows += more;
+        need->blocks += more || (redirect && whole);
     }
 }
 
@@ -202,24 +203,45 @@ static size_t drop_meta(const struct onode *o)
     return (size_t)shared_blocks(o, 0, UINT32_MAX) * SHARED_META_MAX;
 }
 
+/* Whether the index grows by an operation other than what it says of the object itself. */
+static bool adds_to_index(const struct txn_op *op, const struct onode *o)
+{
+    switch (op->code) {
+    case TXN_OMAP_SET:
+    case TXN_OMAP_HEADER:
+    case TXN_SET_ATTR:
+    case TXN_CLONE:
+        return true;
+    case TXN_REMOVE:
+    case TXN_REMOVE_ATTR:
+    case TXN_OMAP_REMOVE_RANGE:
+    case TXN_RENAME:
+        return false;
+    default:
+        return !o->will_exist;
+    }
+}
+
 static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_need *need)
 {
     need->meta += op->name_len + op->value_len + 64;
     if (op->code == TXN_PG_SET || op->code == TXN_PG_REMOVE_RANGE)
         return;
     struct onode *o = ctx_onode(ctx, &op->object);
+    need->index_grows |= adds_to_index(op, o);
     if (op->code == TXN_WRITE || op->code == TXN_ZERO) {
         if (op->len > 0)
             need_write(ctx, o->source, op, need);
         need->remaps |= op->code == TXN_ZERO;
     } else if (op->code == TXN_TRUNCATE) {
+        uint64_t last = op->offset / BLOCK_BYTES;
         need->meta += drop_meta(o->source);
-        need->remaps = true;
         if (op->offset % BLOCK_BYTES != 0) {
-            need_old(ctx, o->source, op->offset / BLOCK_BYTES);
+            need_old(ctx, o->source, last);
             need->deferred++;
-            need->blocks++;
+            need->blocks += need->remaps || onode_block_shared(ctx->engine, o->source, last);
         }
+        need->remaps = true;
     } else if (op->code == TXN_REMOVE) {
         need->meta += drop_meta(o->source);
     } else if (op->code == TXN_RENAME || op->code == TXN_CLONE) {
@@ -227,6 +249,51 @@ static void need_op(struct txn_ctx *ctx, const struct txn_op *op, struct txn_nee
         need->remaps |= op->code == TXN_CLONE;
     }
     sources_follow(ctx, op, o);
+}
+
+/* Blocks from `first` on that belong to the object alone. */
+static uint64_t own_blocks(const struct engine *e, const struct onode *o, uint64_t first,
+                           uint64_t end)
+{
+    uint64_t n = 0;
+    uint64_t most = (uint64_t)o->n_chunks * CHUNK_BLOCKS;
+    for (uint64_t i = first; i < end && i < most; i++)
+        n += onode_block(o, i) != BLOCK_NONE && !onode_block_shared(e, o, i);
+    return n;
+}
+
+/*
+ * Each object counts once, with what the first operation takes of it, as long as none has made it
+ * another one: too few is safe.
+ */
+uint64_t txn_returns(struct txn_ctx *ctx)
+{
+    struct txn_iterator it;
+    struct txn_op op;
+    const struct onode *last = NULL;
+    uint64_t n = 0;
+    txn_iterate(&it, ctx->txn->ops.data, ctx->txn->ops.len, ctx->txn->data.len);
+    while (txn_next(&it, &op) > 0) {
+        if (op.code == TXN_RENAME || op.code == TXN_CLONE)
+            break;
+        if (op.code == TXN_PG_SET || op.code == TXN_PG_REMOVE_RANGE)
+            continue;
+        const struct onode *o = ctx_onode(ctx, &op.object);
+        if (!o->exists || o == last)
+            continue;
+        struct range_cut c = range_cut(op.offset, op.len);
+        if (op.code == TXN_REMOVE)
+            n += own_blocks(ctx->engine, o, 0, UINT64_MAX);
+        else if (op.code == TXN_TRUNCATE)
+            n +=
+                own_blocks(ctx->engine, o, (op.offset + BLOCK_BYTES - 1) / BLOCK_BYTES, UINT64_MAX);
+        else if (op.code == TXN_ZERO)
+            n += own_blocks(ctx->engine, o, c.first_whole, c.end_whole);
+        else
+            continue;
+        last = o;
+    }
+    return n;
 }
 
 /* ---- The omap of an object that is cloned ---- */

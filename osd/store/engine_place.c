@@ -207,6 +207,7 @@ static void flush_index_run(struct env_work *work)
     struct checkpoint *c = container_of(work, struct checkpoint, work);
     struct engine *e = container_of(c, struct engine, checkpoint);
     c->error = e->index->ops->flush(e->index);
+    c->index_short = e->index->ops->is_short && e->index->ops->is_short(e->index);
 }
 
 static void flush_index_done(struct env_work *work)
@@ -214,11 +215,14 @@ static void flush_index_done(struct env_work *work)
     struct checkpoint *c = container_of(work, struct checkpoint, work);
     struct engine *e = container_of(c, struct engine, checkpoint);
     if (c->error < 0) {
-        engine_fail(e, c->error, "the index could not be flushed");
+        engine_fail(e, c->error,
+                    c->error == -ENOSPC ? "the file system of the index is full"
+                                        : "the index could not be flushed");
         c->step = CHECKPOINT_NONE;
         engine_check_closed(e);
         return;
     }
+    e->index_short = c->index_short;
     step(e);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/planted.h"
 #include "osd/store/engine_txn.h"
 
 /* ---- Contexts ---- */
@@ -33,6 +34,7 @@ static struct txn_ctx *ctx_get(struct engine *e)
     ctx->omap_loaded = false;
     ctx->omap_of = NULL;
     ctx->passes_on = false;
+    ctx->in_place = false;
     encoder_init(&ctx->omap);
     e->ctxs++;
     return ctx;
@@ -238,17 +240,44 @@ void txn_abandon(struct engine *e)
     STAILQ_CONCAT(&e->ctx_pool, &e->queue);
 }
 
+/*
+ * Whether the disk has room. Growth leaves the reserve alone; recovery takes it but for a last
+ * part, which is for what takes no more blocks than it gives back.
+ */
+static int disk_room(struct engine *e, struct txn_ctx *ctx, const struct txn_need *need)
+{
+    uint64_t now = e->allocator.n_free, later = now + e->blocks_freed;
+    uint64_t wanted = need->blocks;
+    if (wanted == 0 || wanted + e->reserve <= now)
+        return 0;
+    if (planted(PLANTED_STORE_NO_RESERVE) || need->grows == 0 || need->grows <= txn_returns(ctx))
+        wanted += 0;
+    else if (ctx->txn->uses_reserve)
+        wanted += e->reserve / RESERVE_LAST_SHARE;
+    else
+        wanted += e->reserve;
+    if (wanted <= now)
+        return 0;
+    if (wanted > later)
+        return -ENOSPC;
+    checkpoint_start(e);
+    return -EAGAIN;
+}
+
 /* Whether the engine has room for the transaction now; a checkpoint makes some. */
-static int room(struct engine *e, const struct txn_need *need)
+static int room(struct engine *e, struct txn_ctx *ctx, const struct txn_need *need)
 {
     if (need->deferred > journal_payload_max(&e->journal) ||
         need->meta > journal_meta_max(&e->journal))
         return -E2BIG;
-    if (need->blocks > e->allocator.n_free) {
-        if (need->blocks > e->allocator.n_free + e->blocks_freed)
+    int error = disk_room(e, ctx, need);
+    if (error < 0)
+        return error;
+    /* Looked at again at each refusal, since space may have come back without us. */
+    if (need->index_grows && !ctx->txn->uses_reserve && e->index_short) {
+        e->index_short = e->index->ops->is_short(e->index);
+        if (e->index_short)
             return -ENOSPC;
-        checkpoint_start(e);
-        return -EAGAIN;
     }
     if ((uint64_t)e->cache.n_dirty * BLOCK_BYTES > e->dirty_limit) {
         place_kick(e);
@@ -273,7 +302,15 @@ void engine_pump(struct engine *e)
         if (error == 0)
             error = ctx->error;
         if (error == 0)
-            error = room(e, &need);
+            error = room(e, ctx, &need);
+        if (error == -ENOSPC && !ctx->in_place && need.blocks > 0) {
+            ctx->in_place = true; /* What can be overwritten in place still can. */
+            error = txn_find_needs(ctx, &need);
+            if (error == 0 && ctx->waiting > 0)
+                break;
+            error = error == 0 ? room(e, ctx, &need) : error;
+            error = error == -E2BIG ? -ENOSPC : error;
+        }
         if (error == -EAGAIN)
             break;
         STAILQ_REMOVE_HEAD(&e->queue, link);

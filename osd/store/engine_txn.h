@@ -22,8 +22,10 @@ struct range_cut {
     uint64_t head_index, tail_index;
 };
 struct range_cut range_cut(uint64_t offset, uint64_t len);
-/* Whether the whole blocks are written to new places. */
-bool range_redirects(const struct range_cut *c);
+/* Whether the transaction writes the whole blocks to new places. */
+bool range_redirects(const struct txn_ctx *ctx, const struct range_cut *c);
+/* Blocks that the transaction takes away from objects before it gives them new ones, at least. */
+uint64_t txn_returns(struct txn_ctx *ctx);
 
 /*
  * Finds out what executing the transaction takes, and starts to load what is missing: afterwards

@@ -58,6 +58,8 @@ struct index_ops {
     int (*apply)(struct index *index, const struct encoder *batch);
     /* Blocks; on a helper thread. */
     int (*flush)(struct index *index);
+    /* Whether its disk is so full that only what frees space should come. NULL: never. */
+    bool (*is_short)(struct index *index);
     uint64_t (*memory)(struct index *index);        /* Bytes of memory in use. */
     uint64_t (*bytes_written)(struct index *index); /* To its files. */
     void (*close)(struct index *index);
@@ -93,13 +95,19 @@ static inline int MUST_CHECK index_next(struct index *index, struct index_iter *
 int index_rocksdb_open(const char *path, bool create, uint64_t memory_bytes, struct index **out,
                        char why[256]) MUST_CHECK;
 
-/* The pairs live in `disk`; closing without a flush, or index_memory_crash(), loses what is
- * unflushed. */
+/* The pairs live in `disk`; closing without a flush loses what is unflushed. */
 struct index_memory_disk;
 struct index_memory_disk *index_memory_disk_create(void) MUST_CHECK;
 void index_memory_disk_destroy(struct index_memory_disk *disk);
 /* Another one with the same pairs. */
 struct index_memory_disk *index_memory_disk_copy(struct index_memory_disk *disk) MUST_CHECK;
 int index_memory_open(struct index_memory_disk *disk, struct index **out) MUST_CHECK;
+/* Batches applied since the last flush. */
+uint32_t index_memory_unflushed(const struct index *index);
+/*
+ * A power cut, which also closes: the disk keeps the first `keep` of those batches, as if the index
+ * had flushed by itself behind the last of them.
+ */
+void index_memory_crash(struct index *index, uint32_t keep);
 
 #endif

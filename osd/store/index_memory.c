@@ -1,9 +1,12 @@
 /*
  * The index in memory, for the simulator: what is flushed is in the "disk", which survives a crash.
  *
- * A flush copies; so a crash, which is closing without a flush, leaves exactly the last flushed
- * state, as RocksDB without a log does.
+ * A flush copies. RocksDB without a log also flushes by itself when its table is full, so a crash
+ * leaves all batches up to any one at or after the last flush that was asked for: the batches since
+ * then are kept, and index_memory_crash() chooses.
  */
+#include <assert.h>
+#include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -22,10 +25,19 @@ struct index_memory_disk {
     struct pair_tree pairs;
 };
 
+/* One that was applied after the last flush. */
+struct kept_batch {
+    STAILQ_ENTRY(kept_batch) link;
+    size_t len;
+    uint8_t data[];
+};
+
 struct index_memory {
     struct index index;
     struct index_memory_disk *disk;
     struct pair_tree pairs;
+    STAILQ_HEAD(, kept_batch) batches;
+    uint32_t n_batches;
 };
 
 struct index_iter {
@@ -195,13 +207,12 @@ static int remove_range(struct pair_tree *tree, const struct index_change *c)
     return 0;
 }
 
-static int memory_apply(struct index *index, const struct encoder *batch)
+static int apply(struct pair_tree *tree, const uint8_t *data, size_t batch_len)
 {
-    struct pair_tree *tree = &memory(index)->pairs;
     struct index_change c;
     struct decoder d;
     int more;
-    decoder_init(&d, batch->data, batch->len);
+    decoder_init(&d, data, batch_len);
     while ((more = index_batch_next(&d, &c)) > 0) {
         int error = c.op == INDEX_PUT ? put(tree, &c) : remove_range(tree, &c);
         if (error < 0)
@@ -210,9 +221,34 @@ static int memory_apply(struct index *index, const struct encoder *batch)
     return more;
 }
 
+static int memory_apply(struct index *index, const struct encoder *batch)
+{
+    struct index_memory *m = memory(index);
+    struct kept_batch *kept = malloc(sizeof *kept + batch->len);
+    if (!kept)
+        return -ENOMEM;
+    kept->len = batch->len;
+    if (batch->len > 0)
+        memcpy(kept->data, batch->data, batch->len);
+    STAILQ_INSERT_TAIL(&m->batches, kept, link);
+    m->n_batches++;
+    return apply(&m->pairs, batch->data, batch->len);
+}
+
+static void forget_batches(struct index_memory *m)
+{
+    while (!STAILQ_EMPTY(&m->batches)) {
+        struct kept_batch *kept = STAILQ_FIRST(&m->batches);
+        STAILQ_REMOVE_HEAD(&m->batches, link);
+        free(kept);
+    }
+    m->n_batches = 0;
+}
+
 static int memory_flush(struct index *index)
 {
     struct index_memory *m = memory(index);
+    forget_batches(m);
     return tree_copy(&m->disk->pairs, &m->pairs);
 }
 
@@ -225,8 +261,28 @@ static uint64_t memory_none(struct index *index)
 static void memory_close(struct index *index)
 {
     struct index_memory *m = memory(index);
+    forget_batches(m);
     tree_clear(&m->pairs);
     free(m);
+}
+
+uint32_t index_memory_unflushed(const struct index *index)
+{
+    return memory((struct index *)(uintptr_t)index)->n_batches;
+}
+
+void index_memory_crash(struct index *index, uint32_t keep)
+{
+    struct index_memory *m = memory(index);
+    const struct kept_batch *kept;
+    STAILQ_FOREACH(kept, &m->batches, link)
+    {
+        if (keep-- == 0)
+            break;
+        int error = apply(&m->disk->pairs, kept->data, kept->len);
+        assert(error == 0);
+    }
+    memory_close(index);
 }
 
 static const struct index_ops memory_ops = {
@@ -273,6 +329,7 @@ int index_memory_open(struct index_memory_disk *disk, struct index **out)
     m->index.ops = &memory_ops;
     m->disk = disk;
     RB_INIT(&m->pairs);
+    STAILQ_INIT(&m->batches);
     if (tree_copy(&m->pairs, &disk->pairs) < 0) {
         memory_close(&m->index);
         return -ENOMEM;

@@ -10,10 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "osd/store/index.h"
 
-enum { READ_TIER_ALL = 0, READ_TIER_MEMORY = 1 };
+enum { READ_TIER_ALL = 0, READ_TIER_MEMORY = 1, COMPACTION_ROOM_MAX = 256 << 20 };
 
 struct index_rocksdb {
     struct index index;
@@ -25,6 +26,8 @@ struct index_rocksdb {
     rocksdb_readoptions_t *read_any;
     rocksdb_readoptions_t *read_memory;
     rocksdb_writebatch_t *batch;
+    char *path;
+    uint64_t memory_bytes;
 };
 
 struct index_iter {
@@ -159,6 +162,22 @@ static int rocks_flush(struct index *index)
     return text ? take_error(text) : 0;
 }
 
+/*
+ * Short: less is left than both write buffers, full, take as files, and a compaction on top, which
+ * needs its output beside its input. Deletions need that as well.
+ */
+static bool rocks_is_short(struct index *index)
+{
+    const struct index_rocksdb *r = rocks(index);
+    uint64_t files = 0;
+    struct statvfs fs;
+    if (statvfs(r->path, &fs) < 0)
+        return false;
+    rocksdb_property_int(r->db, "rocksdb.total-sst-files-size", &files);
+    uint64_t compaction = files / 4 < COMPACTION_ROOM_MAX ? files / 4 : COMPACTION_ROOM_MAX;
+    return (uint64_t)fs.f_bavail * fs.f_frsize < r->memory_bytes + compaction;
+}
+
 static uint64_t rocks_memory(struct index *index)
 {
     uint64_t tables = 0, readers = 0;
@@ -186,6 +205,7 @@ static void rocks_free(struct index_rocksdb *r)
     rocksdb_readoptions_destroy(r->read_any);
     rocksdb_readoptions_destroy(r->read_memory);
     rocksdb_writebatch_destroy(r->batch);
+    free(r->path);
     free(r);
 }
 
@@ -201,6 +221,7 @@ static const struct index_ops rocks_ops = {
     .iter_free = rocks_iter_free,
     .apply = rocks_apply,
     .flush = rocks_flush,
+    .is_short = rocks_is_short,
     .memory = rocks_memory,
     .bytes_written = rocks_bytes_written,
     .close = rocks_close,
@@ -241,6 +262,12 @@ int index_rocksdb_open(const char *path, bool create, uint64_t memory_bytes, str
     char *text = NULL;
     if (!r)
         return -ENOMEM;
+    r->path = strdup(path);
+    if (!r->path) {
+        free(r);
+        return -ENOMEM;
+    }
+    r->memory_bytes = memory_bytes;
     r->index.ops = &rocks_ops;
     r->options = rocksdb_options_create();
     r->cache = rocksdb_cache_create_lru(memory_bytes / 3);

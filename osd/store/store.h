@@ -44,6 +44,8 @@ enum {
 struct store_txn {
     struct encoder ops;
     struct buf_slice data;
+    /* May take space of the reserve: recovery, and what others have committed to already. */
+    bool uses_reserve;
     void (*done)(struct store_txn *txn, int error);
     void *impl[4]; /* Private to the store. */
 };
@@ -178,6 +180,11 @@ struct store_omap_read {
     void *impl[8];
 };
 
+/*
+ * Space without the store's reserve: used and available sum up to total, and available is 0 once
+ * the reserve is being used. Growth is refused with -ENOSPC when it does not fit in what is
+ * available; what a store does with uses_reserve and with transactions that free space is its own.
+ */
 struct store_statfs {
     uint64_t bytes_total;
     uint64_t bytes_used;

@@ -81,6 +81,7 @@ static const struct {
                                        "results leave with their entries of the log"},
     [PLANTED_DUP_NOT_FILLED] = {"dup-not-filled", "a filled copy lacks results that left the log"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
+    [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",
                                "some changed blocks are not noted for copies that lack them"},
     [PLANTED_CATCH_UP_UNCOMMON] = {"catch-up-uncommon",

@@ -137,7 +137,10 @@ static void choose_range(const struct model_shape *shape, struct random_stream *
 {
     uint64_t kind = shape->growing ? 7 : random_below(r, 10);
     uint64_t bytes = shape->object_bytes;
-    if (kind < 4) { /* Whole blocks, few. */
+    if (shape->deferring) {
+        s->len = (8 + random_below(r, 8)) * 4096;
+        s->offset = random_below(r, bytes / 4096 - 16) * 4096;
+    } else if (kind < 4) { /* Whole blocks, few. */
         s->offset = random_below(r, bytes / 4096 - 4) * 4096;
         s->len = (1 + random_below(r, 4)) * 4096;
     } else if (kind < 7) { /* Small and anywhere. */

@@ -29,6 +29,7 @@ struct model_shape {
     uint32_t omap_keys;
     uint32_t steps; /* Of a transaction, at most. */
     bool growing;   /* Mostly large writes. */
+    bool deferring; /* Mostly writes that are just small enough for the journal. */
     bool long_names;
 };
 
@@ -77,6 +78,7 @@ struct model_step {
 struct model_txn {
     uint64_t number;
     uint32_t n_steps;
+    bool uses_reserve;
     struct model_step steps[MODEL_STEPS_MAX];
 };
 

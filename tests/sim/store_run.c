@@ -18,6 +18,13 @@ static const struct plan *plan_of(const struct run *r, uint64_t number)
     return r->plans[number - r->base_number - 1];
 }
 
+/* What must always be possible. */
+static bool frees(const struct model_step *s)
+{
+    return s->code == STEP_REMOVE || s->code == STEP_TRUNCATE || s->code == STEP_OMAP_REMOVE ||
+           s->code == STEP_ATTR_REMOVE || s->code == STEP_PG_REMOVE;
+}
+
 static void plan_done(struct store_txn *txn, int error)
 {
     struct plan *p = container_of(txn, struct plan, store_txn);
@@ -37,8 +44,7 @@ static void plan_done(struct store_txn *txn, int error)
     } else if (r->may_refuse || error == -E2BIG) {
         p->state = PLAN_REFUSED;
         r->totals->refused++;
-        /* Removing must always be possible. */
-        if (error == -ENOSPC && p->txn.n_steps == 1 && p->txn.steps[0].code == STEP_REMOVE) {
+        if (error == -ENOSPC && p->txn.n_steps == 1 && frees(&p->txn.steps[0])) {
             fprintf(stderr, "a full store refuses to remove\n");
             r->wrong = true;
         }
@@ -55,6 +61,7 @@ static void submit_plan(struct run *r, struct plan *p)
     p->txn.number = r->next++;
     txn_init(&p->store_txn);
     p->store_txn.done = plan_done;
+    p->store_txn.uses_reserve = p->txn.uses_reserve;
     model_encode(&r->shape, &p->txn, &p->store_txn);
     if (r->n_plans == r->plan_capacity) {
         r->plan_capacity = r->plan_capacity ? 2 * r->plan_capacity : 256;
@@ -431,11 +438,19 @@ static struct env *open_parts(struct run *r)
     return env;
 }
 
+/* The index keeps what it was asked to flush, and sometimes more, which it flushed by itself. */
+static void cut_index(struct run *r)
+{
+    uint32_t n = index_memory_unflushed(r->index);
+    uint64_t keep = random_below(&r->random, 2) ? random_below(&r->random, n + UINT64_C(1)) : 0;
+    index_memory_crash(r->index, (uint32_t)keep);
+}
+
 static void drop_parts(struct run *r)
 {
     sim_process_freeze(r->node);
     disk_sim_power_cut(r->disk, &r->random);
-    r->index->ops->close(r->index);
+    cut_index(r);
     sim_process_end(r->node, SIM_POWER_CUT);
 }
 
@@ -467,7 +482,7 @@ void run_cut(struct run *r)
     sim_process_freeze(r->node);
     engine_abandon(r->store);
     disk_sim_power_cut(r->disk, &r->random);
-    r->index->ops->close(r->index);
+    cut_index(r);
     sim_process_end(r->node, SIM_POWER_CUT);
     r->totals->cuts++;
 }
@@ -548,6 +563,7 @@ void run_init(struct run *r, uint64_t seed, bool full, bool trace, struct store_
                         : large ? 4 << 20
                                 : 600 * 1024,
         .growing = full,
+        .deferring = !full && random_below(&r->random, 4) == 0,
         .omap_keys = random_below(&r->random, 4) == 0 ? 3000 : 40,
         .steps = MODEL_STEPS_MAX,
         .long_names = random_below(&r->random, 2) == 0,
@@ -555,6 +571,10 @@ void run_init(struct run *r, uint64_t seed, bool full, bool trace, struct store_
     r->memory = UINT64_C(1) << (21 + random_below(&r->random, 5)); /* 2 to 32 MiB */
     r->in_flight_max = 1 + (uint32_t)random_below(&r->random, 32);
     r->journal_bytes = UINT64_C(4) << (20 + random_below(&r->random, 3)); /* 4 to 16 MiB */
+    if (r->shape.deferring) { /* The journal turns fast, and objects rest between two turns. */
+        r->shape.objects = MODEL_OBJECTS_MAX;
+        r->journal_bytes = UINT64_C(4) << 20;
+    }
     r->disk_bytes = UINT64_C(64) << 20 << large;
     r->sim = sim_create(&options);
     r->node = sim_node_create(r->sim, "osd.0", &name);

@@ -145,12 +145,111 @@ static bool write_whole(struct run *r, uint32_t objects)
     return run_settle(r);
 }
 
+/* One step, by itself. Whether it was done; false with r->wrong when it should not have been. */
+static bool one_step(struct run *r, struct model_step step, bool uses_reserve)
+{
+    struct model_txn txn = {.n_steps = 1, .steps = {step}, .uses_reserve = uses_reserve};
+    uint64_t refused = r->totals->refused;
+    run_submit_txn(r, &txn);
+    return run_settle(r) && r->totals->refused == refused;
+}
+
+static bool must_pass(struct run *r, struct model_step step, bool uses_reserve, const char *what)
+{
+    if (one_step(r, step, uses_reserve))
+        return true;
+    fprintf(stderr, "a full store refuses %s\n", what);
+    return false;
+}
+
+/* Writes in pieces until nothing more fits. Returns how many did. */
+static uint32_t fill_up(struct run *r)
+{
+    enum { PIECE = 256 * 1024 };
+    uint32_t pieces = 0;
+    for (uint32_t n = 0; n < r->shape.objects; n++)
+        for (uint32_t at = 0; at + PIECE <= r->shape.object_bytes; at += PIECE) {
+            struct model_step step = {
+                .code = STEP_WRITE, .object = n, .offset = at, .len = PIECE, .fill = at + n};
+            if (!one_step(r, step, false))
+                return pieces;
+            pieces++;
+        }
+    return pieces;
+}
+
+/*
+ * What a full store must still do: overwrite in large and small pieces, take what recovery writes,
+ * drop clones, cut objects off. And it must go on refusing growth.
+ */
+static bool use_full(struct run *r)
+{
+    uint32_t last = r->shape.objects - 1, recovered = r->shape.object_bytes / 4;
+    struct model_step overwrite = {.code = STEP_WRITE, .len = 1 << 20, .offset = 4096, .fill = 3};
+    struct model_step small = {.code = STEP_WRITE, .len = 9000, .offset = 4100, .fill = 5};
+    struct model_step grow = {
+        .code = STEP_WRITE, .object = last, .offset = 3 << 20, .len = 1 << 20, .fill = 7};
+    struct model_step recover = {.code = STEP_WRITE, .object = last, .len = recovered, .fill = 9};
+    struct model_step clone = {.code = STEP_CLONE, .object = 2, .other = 3};
+    struct model_step cut = {.code = STEP_TRUNCATE, .object = 3, .offset = 70001};
+    struct model_step drop = {.code = STEP_REMOVE, .object = 3};
+    for (uint32_t i = 0; i < 8; i++, overwrite.fill += 2) {
+        overwrite.offset += 128 * 1024;
+        if (!must_pass(r, overwrite, false, "to overwrite 1 MiB") ||
+            !must_pass(r, small, false, "to overwrite 9 KB"))
+            return false;
+    }
+    if (one_step(r, grow, false) || !must_pass(r, recover, true, "recovery") ||
+        one_step(r, grow, false)) {
+        fprintf(stderr, "a full store lets an object grow, or does not recover one\n");
+        return false;
+    }
+    /* Recovery may take nearly all; then an overwrite has no new place to go to. */
+    for (recover.object--, recover.len = 256 * 1024; one_step(r, recover, true);
+         recover.fill += 2) {
+        recover.offset += recover.len;
+        if (recover.offset + recover.len > r->shape.object_bytes) {
+            recover.object--;
+            recover.offset = 0;
+        }
+    }
+    overwrite.len = r->journal_bytes > 4 << 20 ? 250 * 4096 : 100 * 4096;
+    if (!must_pass(r, overwrite, false, "to overwrite when the reserve is used up"))
+        return false;
+    return must_pass(r, clone, false, "a clone") && must_pass(r, cut, false, "to truncate it") &&
+           must_pass(r, drop, false, "to remove it");
+}
+
+/* Filled, used and emptied again and again, the same fits each time. */
+static bool run_cycles(struct run *r)
+{
+    struct store_statfs fs;
+    uint32_t first = 0;
+    for (uint32_t cycle = 0; cycle < 3; cycle++) {
+        uint32_t pieces = fill_up(r);
+        first = cycle == 0 ? pieces : first;
+        if (r->wrong || pieces == 0 || pieces != first) {
+            fprintf(stderr, "%u pieces fit, then %u\n", first, pieces);
+            return false;
+        }
+        if (!use_full(r) || !remove_all(r))
+            return false;
+        r->store->ops->statfs(r->store, &fs);
+        if (fs.bytes_used > 0 || fs.bytes_available != fs.bytes_total) {
+            fprintf(stderr, "%llu bytes are in use although there is no object\n",
+                    (unsigned long long)fs.bytes_used);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool run_full(struct run *r)
 {
     struct store_statfs fs;
     bool ok = run_open(r, false);
     r->may_refuse = true;
-    ok = ok && write_whole(r, r->shape.objects);
+    ok = ok && run_cycles(r) && write_whole(r, r->shape.objects);
     for (uint32_t life = 0; ok && life < 3; life++) {
         ok = run_work(r, r->next + 60) && run_settle(r);
         if (ok && r->totals->refused == 0) {
