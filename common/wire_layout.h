@@ -169,7 +169,14 @@ struct WIRE_PACKED wire_rep_ack {
     uint64_t config;
     uint64_t sequence;
     uint64_t epoch; /* The member's map. */
+    uint32_t flags; /* enum wire_rep_ack_flags */
+    uint32_t reserved;
 };
-static_assert(sizeof(struct wire_rep_ack) == 40, "wire_rep_ack");
+static_assert(sizeof(struct wire_rep_ack) == 48, "wire_rep_ack");
+
+enum wire_rep_ack_flags {
+    WIRE_REP_ACK_FULL = 1,    /* The member's store is so full that nothing should grow. */
+    WIRE_REP_ACK_NO_ROOM = 2, /* It has nothing left but its reserve. */
+};
 
 #endif

@@ -33,7 +33,6 @@ enum {
     OSD_STEPS_MAX = 16,     /* Increments that are shown to the groups one by one. */
     OSD_STATS_PGS_MAX = 2000,
     OSD_STATS_BYTES_MAX = 200 * 1024,
-    OSD_FULL_PERCENT = 95,
     OSD_RIVALS_MAX = 3,
 };
 

@@ -162,7 +162,7 @@ void osd_space_check(struct osd *osd)
 {
     struct store_statfs space;
     osd->store->ops->statfs(osd->store, &space);
-    bool full = space.bytes_used >= space.bytes_total / 100 * OSD_FULL_PERCENT ||
+    bool full = space.bytes_used >= space.bytes_total / 100 * PG_FULL_PERCENT ||
                 (osd->map->flags & MAP_FULL);
     if (full && !osd->world.full)
         log_warn(osd->env, "osd full", "osd=%d used=%llu total=%llu", osd->options.id,

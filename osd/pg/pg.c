@@ -387,6 +387,7 @@ void pg_step_submit(struct pg_step *step)
 {
     struct pg *pg = step->async.pg;
     step->generation = pg->generation;
+    step->txn.uses_reserve = true; /* Recovery, and what frees space. */
     pg_async_begin(pg, &step->async, step_drop);
     store_submit(pg->world->store, &step->txn);
 }

@@ -60,6 +60,8 @@ TAILQ_HEAD(pg_fill_list, pg_fill);
 SLIST_HEAD(pg_write_pool, pg_write);
 TAILQ_HEAD(pg_read_list, pg_read);
 
+enum { PG_FULL_PERCENT = 95 /* Of a store: from there on nothing grows. */ };
+
 /* When groups are scrubbed without being told to. 0: never. */
 struct pg_scrub_options {
     uint64_t interval_ns; /* Digests of metadata, and sizes. */

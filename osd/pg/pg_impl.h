@@ -39,7 +39,9 @@ enum {
     PG_DIRTY_MAX = 32768, /* Objects written during one comparison; more restart the filling. */
     PG_LEARNER_LIST = 256,
     PG_REMOVE_OBJECTS = 64,
-    PG_OBJECTS_CACHED = 4096, /* Idle object contexts of an OSD. */
+    PG_REMOVE_BYTES = 64 * 1024 * 1024, /* Of objects in one step, which may share their blocks. */
+    PG_ROOM_KNOWN_NS = 2000000000,      /* How long what a member said of its space counts. */
+    PG_OBJECTS_CACHED = 4096,           /* Idle object contexts of an OSD. */
     PG_FREE_WRITES = 1024,
     /* Ticks without progress until activation, or a filling, is tried again. */
     PG_PATIENCE_TICKS = 6,
@@ -218,10 +220,12 @@ TAILQ_HEAD(pg_name_list, pg_name);
 struct pg_peer {
     int32_t osd;
     enum peer_phase phase;
-    bool refused;    /* It knows another configuration: compare again with the next map. */
-    uint64_t acked;  /* It has everything up to here durable. */
-    uint64_t common; /* Where its log parted from ours. */
-    uint32_t pushes; /* Under way. */
+    bool refused;           /* It knows another configuration: compare again with the next map. */
+    uint64_t acked;         /* It has everything up to here durable. */
+    uint64_t common;        /* Where its log parted from ours. */
+    uint32_t pushes;        /* Under way. */
+    uint32_t room_flags;    /* enum wire_rep_ack_flags, as it said ... */
+    uint64_t room_heard_ns; /* ... then. */
     struct pg_name_list to_push;
 };
 
@@ -617,6 +621,16 @@ void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack);
 void pg_log_entry_put(struct pg *pg, struct store_txn *txn, const struct pg_entry *entry);
 /* Our own store has more than before. */
 void pg_durable_advance(struct pg *pg, uint64_t generation, uint64_t sequence);
+
+/* ---- pg_room.c ---- */
+
+/* What our store has to say of its space. */
+uint32_t pg_room_flags(const struct pg_world *world);
+/* What a member said. */
+void pg_room_heard(struct pg *pg, struct pg_peer *peer, uint32_t flags);
+/* -ENOSPC when a transaction, which makes its object grow or not, must not be begun. */
+int pg_room_check(const struct pg *pg, bool grows, const struct store_txn *txn,
+                  size_t data_len) MUST_CHECK;
 
 /* ---- pg_activate.c: the primary ---- */
 

@@ -68,7 +68,9 @@ static void listed(struct store_list *list)
         return;
     }
     step->tid = work->number;
-    for (uint32_t i = 0; i < list->n; i++) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < list->n && (i == 0 || bytes <= PG_REMOVE_BYTES); i++) {
+        bytes += list->entries[i].size;
         txn_object(&step->txn, &list->entries[i].id);
         txn_remove(&step->txn);
     }

@@ -140,6 +140,7 @@ static void send_ack(struct pg *pg, uint64_t sequence, int result)
         .config = pg->upstream_config,
         .sequence = sequence,
         .epoch = pg_epoch(pg),
+        .flags = pg_room_flags(pg->world),
     };
     memcpy(message->body, &ack, sizeof ack);
     pg_answer(pg, message);
@@ -183,6 +184,7 @@ static void write_done(struct store_txn *txn, int error)
 static void write_submit(struct pg *pg, struct pg_write *write)
 {
     write->generation = pg->generation;
+    write->txn.uses_reserve = true; /* Whether there is room was asked before: pg_room.c. */
     pg_async_begin(pg, &write->async, write_drop);
     store_submit(pg->world->store, &write->txn);
 }
@@ -425,8 +427,9 @@ static void execute(const struct pg_request *request, const struct object_state 
     memset(run, 0, sizeof *run);
     run->after = *before;
     run->error = ops_execute(&request->ops, &run->after, txn, &run->failed_step);
-    if (!run->error && pg->world->full && ops_grows(before, &run->after))
-        run->error = -ENOSPC;
+    if (!run->error)
+        run->error =
+            pg_room_check(pg, ops_grows(before, &run->after), txn, request->message->payload.len);
     if (run->error) {
         run->after = *before;
         encoder_reset(&txn->ops);
@@ -579,6 +582,7 @@ void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack)
     struct pg_peer *peer = pg_peer_find(pg, from);
     if (!peer || pg->state != PG_STATE_PRIMARY_ACTIVE)
         return;
+    pg_room_heard(pg, peer, ack->flags);
     if (ack->result) {
         log_info(pg->world->env, "member refused", "pg=%s osd=%d sequence=%" PRIu64 " error=\"%s\"",
                  pg_text(pg), from, ack->sequence, error_text(ack->result));

@@ -141,6 +141,8 @@ static void replication(void **state)
     ack.config = figure64();
     ack.sequence = figure64();
     ack.epoch = figure64();
+    ack.flags = figure32();
+    ack.reserved = figure32();
     uint8_t bytes[sizeof txn + sizeof ack];
     memcpy(bytes, &txn, sizeof txn);
     memcpy(bytes + sizeof txn, &ack, sizeof ack);

@@ -211,6 +211,20 @@ static void a_full_store_refuses_growth_but_not_removal(void **state)
     assert_int_equal(ask_now(&world, 0, "a", &remove_step, 1), 0);
 }
 
+static void a_full_member_refuses_growth_through_the_primary(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    world.nodes[1].pgs.full = true;
+    assert_int_equal(write_full(&world, 0, "a", "old"), 0); /* Its answer tells. */
+    assert_int_equal(append(&world, 0, "a", "more"), -ENOSPC);
+    assert_int_equal(write_full(&world, 0, "b", "new"), -ENOSPC);
+    assert_int_equal(write_full(&world, 0, "a", "new"), 0);
+    world.nodes[1].pgs.full = false;
+    assert_int_equal(ask_now(&world, 0, "a", &remove_step, 1), 0);
+    assert_int_equal(write_full(&world, 0, "b", "new"), 0);
+}
+
 static void refuses_objects_that_are_too_large(void **state)
 {
     (void)state;
@@ -726,6 +740,7 @@ int main(void)
         TEST(a_request_is_whole_or_not_at_all),
         TEST(reads_what_is_asked),
         TEST(a_full_store_refuses_growth_but_not_removal),
+        TEST(a_full_member_refuses_growth_through_the_primary),
         TEST(refuses_objects_that_are_too_large),
         TEST(lists_objects_in_parts),
         TEST(answers_a_repeated_request_from_the_log),
