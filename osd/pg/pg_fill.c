@@ -36,10 +36,25 @@ struct pg_fill *pg_fill_find(struct pg *pg, int32_t osd)
 
 /* ---- Taking turns ---- */
 
+/* What a group needs to be active at all is not paused. */
+const char *fill_paused_by(const struct pg_fill *fill, bool by_log)
+{
+    uint64_t flags = fill->pg->world->map->flags;
+    if (fill->member)
+        return NULL;
+    if (flags & MAP_NORECOVER)
+        return "norecover is set";
+    return !by_log && flags & MAP_NOBACKFILL ? "nobackfill is set" : NULL;
+}
+
 void fill_run(struct pg_fill *fill)
 {
     struct pg_world *world = fill->pg->world;
     assert(!fill->running && !fill->queued);
+    if (fill_paused_by(fill, !fill->must_compare)) {
+        fill->phase = FILL_PAUSED;
+        return;
+    }
     if (world->n_fills < PG_FILLS_MAX) {
         fill->running = true;
         world->n_fills++;
@@ -107,6 +122,47 @@ void fill_back_off(struct pg_fill *fill, const char *why)
     fill_rest(fill);
 }
 
+void fill_pause(struct pg_fill *fill)
+{
+    bool must_compare = !fill->by_log;
+    log_info(fill->pg->world->env, "filling pauses", "pg=%s osd=%d why=\"%s\"", pg_text(fill->pg),
+             fill->osd, fill_paused_by(fill, !must_compare));
+    fill_halt(fill);
+    fill->must_compare = must_compare;
+    fill->phase = FILL_PAUSED;
+    fill_rest(fill);
+}
+
+/* What has begun is paused, and what was paused begins, as the flags of the map say now. */
+static void follow_flags(struct pg_fill *fill)
+{
+    switch (fill->phase) {
+    case FILL_PAUSED:
+        if (!fill_paused_by(fill, !fill->must_compare))
+            fill_run(fill);
+        break;
+    case FILL_QUEUED:
+    case FILL_ASKING:
+    case FILL_BACKING_OFF:
+        /* Whether it needs a comparison is not known yet. */
+        if (fill_paused_by(fill, true)) {
+            fill->by_log = true;
+            fill_pause(fill);
+        }
+        break;
+    case FILL_STARTING:
+    case FILL_LISTING:
+    case FILL_COMPARING:
+    case FILL_PUSHING:
+        if (fill_paused_by(fill, fill->by_log))
+            fill_pause(fill);
+        break;
+    case FILL_FINISHING:
+    case FILL_ADDING:
+        break;
+    }
+}
+
 static struct pg_fill *fill_create(struct pg *pg, int32_t osd, bool member)
 {
     const struct map_osd *info = map_osd(pg->world->map, osd);
@@ -160,6 +216,10 @@ void pg_fills_follow_map(struct pg *pg)
         next = TAILQ_NEXT(fill, link);
         if (!is_wanted(fill))
             fill_destroy(fill);
+    }
+    TAILQ_FOREACH(fill, &pg->fills, link)
+    {
+        follow_flags(fill);
     }
     if (pg->state != PG_STATE_PRIMARY_ACTIVE)
         return;
@@ -296,7 +356,8 @@ void pg_fill_peer_reset(struct pg *pg, int32_t osd)
         return;
     if (fill->phase == FILL_ADDING)
         pg_writes_resend(pg, osd, fill->acked);
-    else if (fill->phase != FILL_QUEUED && fill->phase != FILL_BACKING_OFF)
+    else if (fill->phase != FILL_QUEUED && fill->phase != FILL_BACKING_OFF &&
+             fill->phase != FILL_PAUSED)
         fill_back_off(fill, "its session ended");
 }
 
@@ -311,6 +372,20 @@ static void tick_adding(struct pg_fill *fill)
         pg->world->ops->add_member(pg->world->ctx, pg->id, pg->view.config, fill->osd);
 }
 
+/* All that is left waits for its turn here: the copy has nothing to answer. */
+static bool waits_for_turns(const struct pg_fill *fill)
+{
+    const struct pg_push *push;
+    if (fill->phase != FILL_PUSHING)
+        return false;
+    TAILQ_FOREACH(push, &fill->pg->pushes, link)
+    {
+        if (push->osd == fill->osd && !push->turn.waiting)
+            return false;
+    }
+    return true;
+}
+
 /* One that had no room is not asked all the time. */
 static bool may_run(const struct pg_fill *fill)
 {
@@ -322,7 +397,7 @@ void pg_fill_tick(struct pg *pg)
     struct pg_fill *fill, *next;
     for (fill = TAILQ_FIRST(&pg->fills); fill; fill = next) {
         next = TAILQ_NEXT(fill, link);
-        fill->silent_ticks++;
+        fill->silent_ticks = waits_for_turns(fill) ? 0 : fill->silent_ticks + 1;
         if (fill->phase == FILL_ADDING)
             tick_adding(fill);
         else if (fill->phase == FILL_BACKING_OFF && may_run(fill))
@@ -330,7 +405,7 @@ void pg_fill_tick(struct pg *pg)
         else if (fill->spoiled)
             fill_back_off(fill, "too many writes");
         else if (fill->phase != FILL_QUEUED && fill->phase != FILL_BACKING_OFF &&
-                 fill->silent_ticks >= PG_FILL_PATIENCE_TICKS)
+                 fill->phase != FILL_PAUSED && fill->silent_ticks >= PG_FILL_PATIENCE_TICKS)
             fill_back_off(fill, "no progress");
     }
 }

@@ -17,6 +17,10 @@ void fill_run(struct pg_fill *fill);
 void fill_rest(struct pg_fill *fill);
 /* Something went wrong: from the beginning, later. */
 void fill_back_off(struct pg_fill *fill, const char *why);
+/* A flag of the map says that this is not to be done: an operator's name of it, or NULL. */
+const char *fill_paused_by(const struct pg_fill *fill, bool by_log);
+/* Stops until the map has no such flag. */
+void fill_pause(struct pg_fill *fill);
 /* Everything was pushed: the copy is told that it is complete. */
 void fill_finish(struct pg_fill *fill);
 

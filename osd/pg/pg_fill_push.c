@@ -94,6 +94,7 @@ enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
     switch (fill->phase) {
     case FILL_QUEUED:
     case FILL_BACKING_OFF:
+    case FILL_PAUSED:
         return FILL_WRITE_NONE;
     case FILL_ASKING:
         return FILL_WRITE_NONE;
@@ -251,7 +252,10 @@ void fill_push_noted(struct pg_fill *fill)
         /* Too much was written meanwhile to note it. */
         fill_clear_batch(fill);
         fill->spoiled = fill->by_log = false;
-        fill_list_batch(fill);
+        if (fill_paused_by(fill, false))
+            fill_pause(fill);
+        else
+            fill_list_batch(fill);
         return;
     }
     for (object = dirty->objects; object; object = object->hh.next) {

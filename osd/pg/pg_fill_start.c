@@ -162,6 +162,10 @@ void fill_told(struct pg_fill *fill, const Limpet__Wire__PgInfo *info)
         fill->resumable = info->head->sequence == common;
         note_its_own(fill, info, common);
     }
+    if (fill_paused_by(fill, fill->by_log)) {
+        fill_pause(fill);
+        return;
+    }
     log_info(fill->pg->world->env, "filling", "pg=%s osd=%d by=%s from=%" PRIu64, pg_text(fill->pg),
              fill->osd, fill->by_log ? "log" : "comparison",
              fill->by_log ? fill->from.sequence : 0);
@@ -175,6 +179,7 @@ void fill_begin(struct pg_fill *fill)
     fill->attempt = ++pg->fill_attempt;
     fill->attached = false;
     fill->full = false;
+    fill->must_compare = false;
     fill->acked = 0;
     fill->asked = false;
     fill->refused = false;

@@ -1,5 +1,5 @@
 /* What is left to do for copies that are being filled, and why it waits: for the statistics. */
-#include "osd/pg/pg_impl.h"
+#include "osd/pg/pg_fill.h"
 
 /* What is not compared yet differs like what was: an estimate, and nothing more. */
 static uint64_t objects_left(const struct pg_fill *fill, uint64_t objects)
@@ -44,6 +44,8 @@ static const char *why_fill_waits(const struct pg_fill *fill)
         return "a copy has no room";
     if (fill->phase == FILL_QUEUED)
         return "other copies are filled first";
+    if (fill->phase == FILL_PAUSED)
+        return fill_paused_by(fill, !fill->must_compare);
     if (fill->phase == FILL_BACKING_OFF)
         return "filling a copy failed and begins again";
     if (fill->phase == FILL_ADDING)

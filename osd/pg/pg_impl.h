@@ -253,6 +253,7 @@ enum fill_phase {
     FILL_FINISHING,   /* It was told that it is complete. */
     FILL_ADDING,      /* The monitors were asked to add it; its commits count already. */
     FILL_BACKING_OFF, /* Something went wrong; from the beginning at the next tick. */
+    FILL_PAUSED,      /* An operator wants it so, by a flag of the map. */
 };
 
 /* By its encoded id. */
@@ -302,6 +303,7 @@ struct pg_fill {
     bool resumable;                    /* By log, and again so if this fails. */
     bool by_log;                       /* Only what was noted is pushed; nothing is compared. */
     bool full;                         /* It had no room when it backed off. */
+    bool must_compare;                 /* When it was paused. */
     struct wire_version from;          /* By log: it was whole at this entry. */
     uint64_t sent_objects, sent_bytes; /* Since it was created. */
     uint64_t compared, differing;      /* Objects of earlier batches, and those that were pushed. */

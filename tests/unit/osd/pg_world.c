@@ -662,6 +662,13 @@ void world_set_ended(struct world *world, int32_t osd)
     apply(world, inc);
 }
 
+void world_set_flags(struct world *world, uint32_t flags)
+{
+    struct map_increment *inc = change(world);
+    must(map_increment_set_flags(inc, flags));
+    apply(world, inc);
+}
+
 void world_set_size(struct world *world, uint8_t size)
 {
     struct map_increment *inc = change(world);

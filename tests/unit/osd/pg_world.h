@@ -103,6 +103,8 @@ void world_set_down_only(struct world *world, int32_t osd);
 void world_set_osd_only(struct world *world, int32_t osd);
 /* The process of an OSD that is down is known to have ended. */
 void world_set_ended(struct world *world, int32_t osd);
+/* Flags of the map, enum map_flags. */
+void world_set_flags(struct world *world, uint32_t flags);
 /* Of the pool: CRUSH wants another number of OSDs. */
 void world_set_size(struct world *world, uint8_t size);
 /* Forgets the entry, as for a clean group: the configuration number becomes the epoch. */
