@@ -10,6 +10,7 @@
 
 struct pg;
 struct cluster_map;
+struct map_increment;
 
 enum pg_moment {
     PG_MOMENT_SERVES,       /* The primary begins to serve. */
@@ -26,18 +27,19 @@ struct pg_testimony {
 };
 
 struct witness {
-    /* A monitor has a map that a majority has agreed on. */
-    void (*map)(struct witness *witness, const struct cluster_map *map);
+    /* A monitor has a map that a majority has agreed on, and which came of this increment. */
+    void (*map)(struct witness *witness, const struct cluster_map *map,
+                const struct map_increment *inc);
     void (*pg)(struct witness *witness, struct pg *pg, enum pg_moment moment,
                const struct pg_testimony *testimony);
 };
 
 #ifdef LIMPET_PLANTED
 extern struct witness *witness; /* NULL: nobody looks. */
-static inline void witness_map(const struct cluster_map *map)
+static inline void witness_map(const struct cluster_map *map, const struct map_increment *inc)
 {
     if (witness)
-        witness->map(witness, map);
+        witness->map(witness, map, inc);
 }
 static inline void witness_pg(struct pg *pg, enum pg_moment moment,
                               const struct pg_testimony *testimony)
@@ -46,9 +48,10 @@ static inline void witness_pg(struct pg *pg, enum pg_moment moment,
         witness->pg(witness, pg, moment, testimony);
 }
 #else
-static inline void witness_map(const struct cluster_map *map)
+static inline void witness_map(const struct cluster_map *map, const struct map_increment *inc)
 {
     (void)map;
+    (void)inc;
 }
 static inline void witness_pg(struct pg *pg, enum pg_moment moment,
                               const struct pg_testimony *testimony)

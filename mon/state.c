@@ -271,7 +271,7 @@ int mon_state_apply(struct mon_state *state, const void *data, size_t len, struc
     if (rc == 0 && decoded.increment != NULL)
         rc = map_apply(state->map, decoded.increment);
     if (rc == 0 && decoded.increment != NULL)
-        witness_map(state->map);
+        witness_map(state->map, decoded.increment);
     for (uint32_t i = 0; i < decoded.n_auth && rc == 0; i++) {
         if (decoded.auth[i].secret.len == 0)
             (void)keyring_remove(&state->auth, &decoded.auth[i].name);
