@@ -119,10 +119,20 @@ static int take_pairs(struct pg *pg, const struct store_pg_read *read, struct pg
     bool has_state = false;
     int error = 0;
     decoder_init(&d, read->pairs.data, read->pairs.len);
-    while (!error && decoder_left(&d) > 0)
+    while (!error && decoder_left(&d) > 0) {
+        uint64_t at = read->pairs.len - decoder_left(&d);
         error = take_pair(pg, &d, &has_state, removal);
-    if (!error && !has_state)
+        if (error)
+            log_error(pg->world->env, "pair of a placement group refused",
+                      "pg=%s pairs=%u bytes=%zu at=%llu head=%llu error=\"%s\"", pg_text(pg),
+                      read->n, read->pairs.len, (unsigned long long)at,
+                      (unsigned long long)pg_log_head(&pg->log).sequence, error_text(error));
+    }
+    if (!error && !has_state) {
+        log_error(pg->world->env, "state of a placement group is missing", "pg=%s pairs=%u",
+                  pg_text(pg), read->n);
         error = -ELIMPET_CORRUPT;
+    }
     return error;
 }
 

@@ -87,6 +87,13 @@ static int rocks_iterate(struct index *index, const void *from, size_t from_len,
                          size_t to_len, bool reverse, bool may_block, struct index_iter **out)
 {
     struct index_rocksdb *r = rocks(index);
+    /*
+     * Never from memory alone: RocksDB before 8.5.3 loses a file's "not in memory" when a removed
+     * range in another file makes the iterator seek again, and then goes on without the file's
+     * keys (its pull request 11786).
+     */
+    if (!may_block)
+        return -EAGAIN;
     struct index_iter *iter = calloc(1, sizeof *iter);
     if (!iter)
         return -ENOMEM;
@@ -101,7 +108,6 @@ static int rocks_iterate(struct index *index, const void *from, size_t from_len,
     memcpy(iter->from, from, from_len);
     memcpy(iter->to, to, to_len);
     iter->options = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_read_tier(iter->options, may_block ? READ_TIER_ALL : READ_TIER_MEMORY);
     rocksdb_readoptions_set_iterate_lower_bound(iter->options, (char *)iter->from, from_len);
     rocksdb_readoptions_set_iterate_upper_bound(iter->options, (char *)iter->to, to_len);
     iter->it = rocksdb_create_iterator(r->db, iter->options);
