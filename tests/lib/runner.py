@@ -25,6 +25,7 @@ SIM_FRESH_SEEDS = 300
 SIM_FRESH_BASE = 1000
 SIM_LONG_SEEDS = 50000
 FUZZ_SECONDS = 5
+THRASH_SECONDS = 3600
 TAIL_LINES = 40
 CLEAN_UP_SECONDS = 40
 
@@ -277,6 +278,13 @@ def store_tests(prefix="", long=False):
     return tests
 
 
+def thrash_tests(seconds):
+    """Real daemons in network namespaces under faults, for so long; the seed is any."""
+    program = os.path.join(REPO, "tests/cluster/thrash/thrash")
+    return [Test("long/cluster/thrash", [sys.executable, "-B", program, "--seconds", str(seconds), "--keep"],
+                 seconds + 1800, 2, "release", {"LIMPET_BUILD": folder_of("release")})]
+
+
 def model_tests(prefix="", long=False):
     """The configuration protocol under a model checker."""
     path = os.path.join(REPO, "tests/model/run")
@@ -311,6 +319,8 @@ CAMPAIGNS = {
     "fuzz": ("every fuzz target for 10 minutes",
              lambda jobs: ([build_steps("fuzz", jobs)], fuzz_tests(600))),
     "asan": ("the whole suite under ASan and UBSan", lambda jobs: sanitizer_plan("asan", jobs)),
+    "thrash": ("an hour of faults on real daemons in network namespaces",
+               lambda jobs: ([build_steps("release", jobs)], thrash_tests(THRASH_SECONDS))),
     "tsan": ("unit tests and cluster tests under TSan",
              lambda jobs: ([build_steps("tsan", jobs)],
                            unit_tests("tsan", "tsan/") + cluster_tests("tsan", jobs, "tsan/"))),

@@ -48,6 +48,21 @@ static bool take_result(char **text, int *result)
     return true;
 }
 
+/* None at the end of the text. */
+static bool take_version(char **text, struct wire_version *version)
+{
+    uint64_t config = 0;
+    uint64_t sequence = 0;
+    if (!*text)
+        return true;
+    if (!take_number(text, 10, UINT64_MAX, &config) ||
+        !take_number(text, 10, UINT64_MAX, &sequence))
+        return false;
+    version->config = config;
+    version->sequence = sequence;
+    return true;
+}
+
 static bool read_call(char *text, struct history *history)
 {
     struct history_op op = {0};
@@ -78,10 +93,12 @@ static bool read_return(char *text, struct history *history)
     uint64_t size = 0;
     uint64_t hash = 0;
     uint64_t returned = 0;
+    struct wire_version version = {0};
     if (!take_number(&text, 10, HISTORY_FILE_MAX_OPS - 1, &id) || id >= history->n ||
         !take_result(&text, &result) || !take_number(&text, 10, UINT64_MAX, &size) ||
         !take_number(&text, 16, UINT64_MAX, &hash) ||
-        !take_number(&text, 10, HISTORY_NEVER - 1, &returned) || text)
+        !take_number(&text, 10, HISTORY_NEVER - 1, &returned) || !take_version(&text, &version) ||
+        text)
         return false;
     struct history_op *op = &history->ops[id];
     if (op->returned != HISTORY_NEVER || returned < op->called)
@@ -90,6 +107,7 @@ static bool read_return(char *text, struct history *history)
     op->size = size;
     op->hash = hash;
     op->returned = returned;
+    op->version = version;
     return true;
 }
 

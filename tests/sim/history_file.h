@@ -3,11 +3,11 @@
  * checked:
  *
  *     call ID CLIENT OBJECT KIND SERIAL OFFSET LEN TIME_NS
- *     return ID RESULT SIZE HASH TIME_NS
+ *     return ID RESULT SIZE HASH TIME_NS [CONFIG SEQUENCE]
  *
  * IDs count the calls from 0. KIND is read, stat, write_full, write_at, append, truncate, remove or
- * create; HASH is content_hash in hexadecimal. A call whose outcome is unknown (a timeout) has no
- * return.
+ * create; HASH is content_hash in hexadecimal; CONFIG and SEQUENCE are the object's version, where
+ * it is known. A call whose outcome is unknown (a timeout) has no return.
  */
 #ifndef LIMPET_TESTS_SIM_HISTORY_FILE_H
 #define LIMPET_TESTS_SIM_HISTORY_FILE_H

@@ -66,6 +66,20 @@ static void refuses_a_lost_write(void **state)
     assert_int_equal(verdict_of_read(0), LINEAR_VIOLATED);
 }
 
+static void takes_the_version_where_it_is_told(void **state)
+{
+    (void)state;
+    struct history history = {0};
+    assert_int_equal(parse("call 0 1 7 append 5 0 9 100\nreturn 0 0 0 0 200 3 44\n"
+                           "call 1 1 7 read 0 0 0 300\nreturn 1 -2 0 0 400\n",
+                           &history),
+                     0);
+    assert_int_equal(history.ops[0].version.config, 3);
+    assert_int_equal(history.ops[0].version.sequence, 44);
+    assert_int_equal(history.ops[1].version.sequence, 0);
+    history_fini(&history);
+}
+
 static void refuses_lines_that_are_no_events(void **state)
 {
     (void)state;
@@ -82,6 +96,8 @@ static void refuses_lines_that_are_no_events(void **state)
     struct history history = {0};
     assert_int_equal(parse("call 0 1 7 read 0 0 0 500\nreturn 0 0 0 0 499\n", &history), 2);
     history_fini(&history);
+    assert_int_equal(parse("call 0 1 7 read 0 0 0 500\nreturn 0 0 0 0 600 1\n", &history), 2);
+    history_fini(&history);
 }
 
 int main(void)
@@ -90,6 +106,7 @@ int main(void)
         cmocka_unit_test(accepts_the_last_write),
         cmocka_unit_test(refuses_a_stale_read),
         cmocka_unit_test(refuses_a_lost_write),
+        cmocka_unit_test(takes_the_version_where_it_is_told),
         cmocka_unit_test(refuses_lines_that_are_no_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Real daemons on hosts of their own, under faults and writers: thrash/README.md. Here a short form, and
+that it can fail."""
+
+import os
+import sys
+
+from lib.cluster import BUILD, case, check, command, run
+from thrash import network, plan
+
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "thrash", "thrash")
+SEED = 1
+SECONDS = 15
+# Requests that are repeated when an OSD dies are executed again: appended twice, removed twice.
+PLANTED = "run-duplicate"
+PLANTED_FAULTS = "osd-killed,osds-killed,osd-stopped"
+PLANTED_ROUNDS = 8
+
+
+def thrash(*options, timeout=600):
+    return command([sys.executable, "-B", PROGRAM, "--seed", SEED, *options], timeout=timeout,
+                   env={"LIMPET_BUILD": BUILD})
+
+
+@case
+def a_seed_decides_the_plan():
+    for number in range(20):
+        events = plan.round_events(SEED, number, 60)
+        check(events == plan.round_events(SEED, number, 60), "two plans of one seed differ")
+        short = plan.round_events(SEED, number, 30)
+        check(events[:len(short)] == short, "a shorter round is no beginning of a longer one")
+        check(events != plan.round_events(SEED + 1, number, 60), "two seeds have the same plan")
+        check_nothing_is_wanted_twice(events)
+    seen = {event.fault for number in range(20) for event in plan.round_events(SEED, number, 60)}
+    check(seen == set(plan.NAMED), "these faults never happen: %s" % (set(plan.NAMED) - seen))
+
+
+def check_nothing_is_wanted_twice(events):
+    until = {}
+    for event in events:
+        for target in event.targets:
+            check(until.get(target, -1) < event.at, "%s has two faults at a time" % target)
+            until[target] = event.until
+
+
+@case
+def nothing_is_lost_or_stale():
+    result = thrash("--rounds", 1, "--round-seconds", SECONDS)
+    print("     " + result.text.strip().replace("\n", "\n     "))
+    check(result.code == 0, "it failed: %s" % result.err)
+
+
+@case
+def a_planted_bug_is_found():
+    result = thrash("--rounds", PLANTED_ROUNDS, "--round-seconds", SECONDS, "--planted", PLANTED,
+                    "--faults", PLANTED_FAULTS)
+    found = result.code == 1 and "not linearizable" in result.text
+    if not found:
+        print("     " + result.text.strip().replace("\n", "\n     "))
+    check(found, "OSDs with the planted bug %s pass" % PLANTED)
+
+
+if __name__ == "__main__":
+    problem = network.why_impossible()
+    if problem:
+        print("skipped: needs root/namespaces (%s)" % problem)
+        sys.exit(0)
+    run()
