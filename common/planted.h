@@ -102,6 +102,8 @@ enum planted_bug {
     PLANTED_DUP_FORGOTTEN_AT_TRIM,
     /* OSD: a copy that is filled is not told of results whose entries have left the log. */
     PLANTED_DUP_NOT_FILLED,
+    /* OSD: a client that was forgotten is taken for one that has never written. */
+    PLANTED_DUP_FORGOTTEN_CLIENT,
     PLANTED_END
 };
 

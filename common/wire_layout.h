@@ -80,8 +80,9 @@ struct WIRE_PACKED wire_osd_op {
     uint32_t attempt; /* 0 first, counts resends. */
     uint16_t n_ops;
     uint16_t reserved;
+    uint64_t age_ns; /* So long ago it was sent for the first time; 0: it has not been. */
 };
-static_assert(sizeof(struct wire_osd_op) == 56, "wire_osd_op");
+static_assert(sizeof(struct wire_osd_op) == 64, "wire_osd_op");
 
 enum { WIRE_OPS_MAX = 64 };
 
@@ -171,8 +172,13 @@ struct WIRE_PACKED wire_rep_ack {
     uint64_t epoch; /* The member's map. */
     uint32_t flags; /* enum wire_rep_ack_flags */
     uint32_t reserved;
+    /*
+     * The entry with this sequence changed a part of something that the member's disk cannot read:
+     * its copy of that object is damaged. 0: none did.
+     */
+    uint64_t damaged;
 };
-static_assert(sizeof(struct wire_rep_ack) == 48, "wire_rep_ack");
+static_assert(sizeof(struct wire_rep_ack) == 56, "wire_rep_ack");
 
 enum wire_rep_ack_flags {
     WIRE_REP_ACK_FULL = 1,    /* The member's store is so full that nothing should grow. */

@@ -376,9 +376,19 @@ static int run_in(struct command_call *call)
     return each_osd(call, act_in, "marked in");
 }
 
+static bool was_just_up(struct command_call *call, int32_t id)
+{
+    const struct map_osd *osd = map_osd(call->map, id);
+    const struct osd_watch *watch = leader_watch(call->leader, id);
+    return osd != NULL && !osd->up && watch != NULL && watch->down_since_ns != 0 &&
+           env_now(call->mon->env) - watch->down_since_ns < OSD_FORGET_NS;
+}
+
 static int act_remove(struct command_call *call, int32_t id)
 {
     bool force = call_flag(call, "yes_i_really_mean_it") || call_flag(call, "force");
+    if (force && !call_flag(call, "dry_run") && was_just_up(call, id))
+        return call_say(call, -EAGAIN, "osd.%d was up a moment ago: wait two seconds", id);
     int rc = machine_osd_remove(call->batch->change, id, force);
 
     if (rc == -EBUSY)

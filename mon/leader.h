@@ -65,6 +65,13 @@ struct failure_report {
 
 enum { LEADER_REPORTS_MAX = 4096, WATCH_WHY_MAX = 96 };
 
+/*
+ * So long an OSD must have been down before it may be removed by force: longer than any lease that
+ * it may have granted before it ended. A set of others only, which that makes possible, would not
+ * wait for a former primary that reads under such a lease.
+ */
+#define OSD_FORGET_NS (2 * SEC_NS)
+
 /* What the leader remembers of an OSD beside the map. */
 struct osd_watch {
     uint64_t instance;

@@ -155,6 +155,7 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
         osd = *known;
     } else {
         osd.weight = (change->map->flags & MAP_NOIN) != 0 ? 0 : MAP_WEIGHT_ONE;
+        osd.created = change_epoch(change);
     }
     if (known != NULL && known->up && known->instance == boot->instance &&
         net_address_equal(&known->address, &boot->address))

@@ -30,6 +30,9 @@ static void send_stats(struct osd *osd, Limpet__Wire__PgStat **list, size_t n, b
     stats.has_read_errors = stats.has_repaired = true;
     stats.read_errors = osd->world.read_errors;
     stats.repaired = osd->world.repaired;
+    stats.has_results_dropped = stats.has_repeats_refused = true;
+    stats.results_dropped = osd->world.results_dropped;
+    stats.repeats_refused = osd->world.repeats_refused;
     osd_mon_send(osd, MSG_OSD_STATS, &stats.base);
 }
 

@@ -43,6 +43,7 @@ struct map_osd {
     struct uuid uuid;
     struct net_address address;
     uint64_t instance; /* Of the process that is, or was last, up. */
+    uint64_t created;  /* Epoch at which the number was given to this store. */
     uint64_t up_from;  /* Epoch of its last boot. */
     uint64_t down_at;  /* Epoch at which it was last marked down. */
     /*

@@ -79,6 +79,7 @@ static int read_osd(const Limpet__Map__Osd *m, int32_t *id, struct map_osd *out)
     out->weight = m->weight;
     out->instance = m->instance;
     out->up_from = m->up_from;
+    out->created = m->created;
     out->down_at = m->down_at;
     out->ended = m->ended;
     out->auto_out = m->auto_out;

@@ -105,6 +105,8 @@ static void write_osd(Limpet__Map__Osd *m, int32_t id, const struct map_osd *osd
     m->has_instance = osd->instance != 0;
     m->up_from = osd->up_from;
     m->has_up_from = osd->up_from != 0;
+    m->created = osd->created;
+    m->has_created = osd->created != 0;
     m->down_at = osd->down_at;
     m->has_down_at = osd->down_at != 0;
     m->ended = osd->ended;

@@ -264,6 +264,7 @@ struct message *op_message(struct client *c, struct client_op *op)
         .pg_seed = (uint32_t)op->pg->key.seed,
         .flags = (op->write ? WIRE_OP_WRITE : 0u) | (op->pg_op ? WIRE_OP_PG : 0u),
         .attempt = op->attempt,
+        .age_ns = op->sent_ns == 0 ? 0 : env_now(c->env) - op->sent_ns,
         .n_ops = op->n_steps,
     };
     encode_bytes(&e, &head, sizeof head);

@@ -183,6 +183,7 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
     TAILQ_INIT(&pg->staged);
     TAILQ_INIT(&pg->surveys);
     TAILQ_INIT(&pg->repairs);
+    TAILQ_INIT(&pg->suspects);
     TAILQ_INIT(&pg->inconsistents);
     for (uint32_t i = 0; i < PG_SIZE_MAX; i++)
         TAILQ_INIT(&pg->peers[i].to_push);
@@ -221,6 +222,7 @@ void pg_destroy(struct pg *pg)
         TAILQ_REMOVE(&pg->asyncs, async, link);
         async->drop(async);
     }
+    pg_suspects_clear(pg);
     pg_inconsistents_clear(pg);
     pg_log_fini(&pg->log);
     pg_dirty_stop(&pg->dirty);
@@ -360,6 +362,7 @@ static void step_done(struct store_txn *txn, int error)
     struct pg_step *step = container_of(txn, struct pg_step, txn);
     struct pg *pg = step->async.pg;
     pg_async_end(&step->async);
+    pg->world->read_errors += step->txn.damaged;
     if (error)
         pg_fatal(pg, error, "the store could not commit");
     else if (step->done)
@@ -374,6 +377,7 @@ struct pg_step *pg_step_create(struct pg *pg)
         return NULL;
     txn_init(&step->txn);
     step->txn.done = step_done;
+    step->txn.chained = true;
     step->async.pg = pg;
     return step;
 }
@@ -402,6 +406,7 @@ void pg_put_state(struct pg *pg, struct store_txn *txn)
         .objects = pg->log.base_objects,
         .bytes = pg->log.base_bytes,
         .fill_from = pg->complete ? (struct wire_version){0} : pg->fill_from,
+        .forgotten_ns = pg->log.clients.forgotten_ns,
     };
     txn_pg_set(txn, pg->id, &key, sizeof key, &state, sizeof state);
     pg->persisted = true;
@@ -502,6 +507,7 @@ static void begin_configuration(struct pg *pg)
         pg_requests_refuse(pg);
         pg_writes_disown(pg);
         pg_objects_forget(pg);
+        pg_suspects_clear(pg);
     }
     if (part == PG_STATE_PRIMARY_ACTIVATING && !pg->complete) {
         log_error(pg->world->env, "pg cannot serve", "pg=%s why=\"our copy is not complete\"",

@@ -94,6 +94,7 @@ struct pg_world {
     uint64_t read_errors;                        /* Objects that our store could not read. */
     uint64_t repaired;        /* Objects of ours written anew from another copy. */
     uint64_t results_dropped; /* Of clients with too many, or too many clients: pg_clients.h. */
+    uint64_t repeats_refused; /* Requests whose results may be among these. */
     struct pg_turns turns;    /* Of background jobs. */
     /* Private to osd/pg. */
     uint32_t n_unleased;  /* Reads that wait for leases. */

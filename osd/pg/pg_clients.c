@@ -6,7 +6,12 @@
 
 #include "common/planted.h"
 
-enum { RESULTS_FIRST = 4 };
+enum { RESULTS_FIRST = 4, CLIENT_CLOCK_SHARE = 16 /* By which clocks may differ in speed. */ };
+
+/* So long a copy of a request may be under way. */
+#define CLIENT_LATE_NS (UINT64_C(5) * 1000000000)
+/* No client repeats a request for so long, nor is anything remembered. */
+#define CLIENT_AGE_LIMIT_NS (4 * PG_CLIENT_AGE_NS)
 
 static_assert(PG_CLIENT_RESULTS_MAX <= UINT16_MAX, "n_results");
 
@@ -167,7 +172,10 @@ static void keep_limits(struct pg_clients *clients, struct pg_client *newest)
            clients->stamp_ns - client->stamp_ns > PG_CLIENT_AGE_NS)
         forget(clients, client);
     if (clients->n_kept > PG_CLIENTS_MAX) {
-        forget(clients, TAILQ_FIRST(&clients->kept));
+        client = TAILQ_FIRST(&clients->kept);
+        if (clients->forgotten_ns <= client->stamp_ns)
+            clients->forgotten_ns = client->stamp_ns + 1;
+        forget(clients, client);
         clients->dropped++;
     }
     if (clients->n_results <= PG_RESULTS_MAX)
@@ -213,6 +221,18 @@ void pg_clients_take_back(struct pg_clients *clients, const struct pg_entry_layo
     /* What it said of other requests stays true, whatever becomes of this one. */
     if (client)
         free_if_unused(clients, client);
+}
+
+bool pg_clients_may_lack(const struct pg_clients *clients, uint64_t now_ns, uint32_t attempt,
+                         uint64_t age_ns)
+{
+    if (attempt == 0)
+        return false;
+    if (age_ns > CLIENT_AGE_LIMIT_NS)
+        age_ns = CLIENT_AGE_LIMIT_NS;
+    age_ns += age_ns / CLIENT_CLOCK_SHARE + CLIENT_LATE_NS;
+    return clients->forgotten_ns > 0 && !planted(PLANTED_DUP_FORGOTTEN_CLIENT) &&
+           (age_ns > now_ns || now_ns - age_ns < clients->forgotten_ns);
 }
 
 int pg_clients_retire(struct pg_clients *clients, const struct pg_entry_layout *entry)

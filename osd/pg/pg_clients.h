@@ -15,6 +15,15 @@
  *      changes in the transaction that removes the entry.
  *  D3  A result that is dropped because there are too many makes its client's `oldest` pass it: a
  *      repetition is refused then, not executed.
+ *
+ *  D4  When there are too many clients the one that has been silent for longest is forgotten, and
+ *      `forgotten_ns` passes its last entry. A request says how long ago it was sent for the first
+ *      time. One that is not known and was sent before `forgotten_ns` may have been executed by a
+ *      client that was forgotten, and is refused; one that was sent later has not been. (The log's
+ *      clock never runs faster than time itself, so the time between two events is at least what it
+ *      shows.) What is forgotten was silent while a thousand other clients wrote to this group: a
+ *      request is refused only if its client has repeated it for that long. The first copy of a
+ *      request never is.
  */
 #ifndef LIMPET_OSD_PG_PG_CLIENTS_H
 #define LIMPET_OSD_PG_PG_CLIENTS_H
@@ -62,7 +71,8 @@ struct pg_clients {
     struct pg_client *by_id;
     struct pg_client_list kept; /* By sequence: the longest silent first. */
     struct pg_client_list changed;
-    uint64_t stamp_ns; /* Of the newest entry that left the log. */
+    uint64_t stamp_ns;     /* Of the newest entry that left the log. */
+    uint64_t forgotten_ns; /* Clients whose last write was before this may be missing (D4). */
     uint32_t n_kept;
     uint32_t n_results;
     uint64_t dropped; /* Results, and clients, beyond the limits; since the start. */
@@ -81,6 +91,13 @@ int pg_clients_add(struct pg_clients *clients, const struct pg_entry_layout *ent
 void pg_clients_take_back(struct pg_clients *clients, const struct pg_entry_layout *entry);
 /* The oldest entry leaves the log. -ENOMEM: the copy must not go on. */
 int pg_clients_retire(struct pg_clients *clients, const struct pg_entry_layout *entry) MUST_CHECK;
+
+/*
+ * Whether a request of which nothing is known may have been executed (D4): one that was sent
+ * `attempt` times before, for the first time so long ago.
+ */
+bool pg_clients_may_lack(const struct pg_clients *clients, uint64_t now_ns, uint32_t attempt,
+                         uint64_t age_ns);
 
 /* ---- Records ---- */
 

@@ -112,6 +112,8 @@ void fill_send_log(struct pg_fill *fill)
     activate.entries = entries;
     activate.n_clients = n_clients;
     activate.clients = clients;
+    activate.has_forgotten_ns = first;
+    activate.forgotten_ns = pg->log.clients.forgotten_ns;
     fill->chunk += n;
     fill->attached = fill->chunk == pg_log_head(&pg->log).sequence;
     pg_send_proto(pg, fill->osd, MSG_PG_ACTIVATE, &activate.base);

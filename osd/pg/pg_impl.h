@@ -53,6 +53,7 @@ enum {
     PG_SCRUB_PATIENCE_TICKS = 20,
     PG_REPAIR_PATIENCE_TICKS = 6,
     PG_SCRUB_FAILURES = 10, /* Chunks that were tried again, before it is put off. */
+    PG_SUSPECTS_MAX = 64,
     PG_INCONSISTENT_MAX = 128,
     PG_INCONSISTENT_TOLD = 32, /* In one PgStat. */
 };
@@ -488,6 +489,7 @@ struct pg {
     struct pg_survey_list surveys;
     uint32_t n_pull_reads;
     struct pg_repair_list repairs;
+    struct pg_name_list suspects; /* Objects of which some copy could not be read. */
     struct pg_inconsistent_list inconsistents;
     uint32_t n_inconsistents; /* In the list. */
 
@@ -752,6 +754,10 @@ void pg_scrub_reply(struct pg *pg, int32_t from, const Limpet__Wire__PgScrubRepl
 int pg_scrub_load(struct pg *pg, const void *value, size_t len) MUST_CHECK;
 void pg_scrub_save(struct pg *pg);
 void pg_scrub_stat(const struct pg *pg, Limpet__Wire__PgStat *out);
+/* For a primary: some copy of the object is damaged. It is looked at soon, and made good. */
+void pg_suspect(struct pg *pg, const uint8_t *bytes, uint16_t len);
+void pg_suspect_entry(struct pg *pg, uint64_t sequence); /* The object of an entry of the log. */
+void pg_suspects_clear(struct pg *pg);
 void pg_inconsistents_clear(struct pg *pg);
 /* Replaces what is known of the object. NULL when memory is short, or too many are. */
 struct pg_inconsistent *pg_inconsistent_note(struct pg *pg, const uint8_t *bytes, uint16_t len);

@@ -27,7 +27,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 3 };
+enum { PG_LAYOUT_VERSION = 4 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -119,8 +119,9 @@ struct PG_PACKED pg_state_layout {
      * then; the others are as they were then or after any entry since. Zero: nothing is known.
      */
     struct wire_version fill_from;
+    uint64_t forgotten_ns; /* See struct pg_clients. */
 };
-static_assert(sizeof(struct pg_state_layout) == 56, "pg_state_layout");
+static_assert(sizeof(struct pg_state_layout) == 64, "pg_state_layout");
 
 /* Wall clock of the last scrubs that were completed; 0: never. On every member. */
 struct PG_PACKED pg_scrub_layout {

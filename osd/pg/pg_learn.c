@@ -138,7 +138,6 @@ static void begin_filling(struct pg *pg, struct store_txn *txn,
     pg->by_log = activate->fill_from != NULL;
     pg->upstream_fill = activate->attempt;
     pg->bound = pg->upstream;
-    pg_put_state(pg, txn);
     pg_set_state(pg, PG_STATE_FILLING);
 }
 
@@ -151,6 +150,7 @@ static int take_clients(struct pg *pg, struct store_txn *txn,
         if (error)
             return error;
     }
+    pg->log.clients.forgotten_ns = activate->has_forgotten_ns ? activate->forgotten_ns : 0;
     const struct pg_client *client;
     TAILQ_FOREACH(client, &pg->log.clients.kept, kept_link)
     {
@@ -176,6 +176,7 @@ void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate)
     if (!goes_on) {
         begin_filling(pg, &step->txn, activate);
         failed = take_clients(pg, &step->txn, activate) != 0;
+        pg_put_state(pg, &step->txn);
     }
     for (size_t i = 0; i < activate->n_entries && !failed; i++) {
         const ProtobufCBinaryData *data = &activate->entries[i];

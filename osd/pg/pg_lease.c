@@ -189,7 +189,8 @@ enum former_fate {
 static enum former_fate fate_of(const struct pg *pg, const struct pg_former *former)
 {
     const struct map_osd *info = map_osd(pg->world->map, former->osd);
-    if (!info)
+    /* Removed; and perhaps the number belongs to another store, which says nothing of this one. */
+    if (!info || info->created > former->up_from)
         return FORMER_UNKNOWN;
     if (info->instance != former->instance || info->up_from != former->up_from)
         return FORMER_OVER;
@@ -247,6 +248,8 @@ static bool nobody_is_unseen(const struct pg *pg)
             return false;
         bool known = id == pg->world->self || (info->up && pg_is_member(pg, id)) ||
                      (!info->up && info->ended) || info->up_from > pg->unseen_epoch;
+        /* Before it was given to this store another one may have had the number. */
+        known = known && (id == pg->world->self || info->created <= pg->unseen_epoch);
         if (!known)
             return false;
     }

@@ -58,6 +58,7 @@ static int take_state(struct pg *pg, const void *value, size_t len)
     pg->log.base = state.base;
     pg->log.base_objects = state.objects;
     pg->log.base_bytes = state.bytes;
+    pg->log.clients.forgotten_ns = state.forgotten_ns;
     return 0;
 }
 

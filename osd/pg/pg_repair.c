@@ -272,6 +272,8 @@ void pg_pull_reply(struct pg *pg, int32_t from, const struct pg_incoming *in)
     if (!repair || repair->osd != from || repair->writing || pg->state != PG_STATE_PRIMARY_ACTIVE)
         return;
     int error = reply->result ? reply->result : check_piece(repair, in);
+    if (error == -EIO && repair->source < 0)
+        pg_suspect(pg, repair->object->bytes, repair->object->len);
     struct pg_step *step = error ? NULL : pg_step_create(pg);
     if (step) {
         error =

@@ -40,6 +40,45 @@ void pg_scrub_save(struct pg *pg)
         pg_step_submit(step);
 }
 
+/* ---- Suspects ---- */
+
+void pg_suspect(struct pg *pg, const uint8_t *bytes, uint16_t len)
+{
+    struct pg_name *name;
+    uint32_t n = 0;
+    if (!pg_is_primary(pg))
+        return;
+    TAILQ_FOREACH(name, &pg->suspects, link)
+    {
+        n++;
+        if (name->len == len && memcmp(name->bytes, bytes, len) == 0)
+            return;
+    }
+    /* The next deep scrub finds what is forgotten here. */
+    name = n < PG_SUSPECTS_MAX ? malloc(sizeof *name + len) : NULL;
+    if (!name)
+        return;
+    name->len = len;
+    memcpy(name->bytes, bytes, len);
+    TAILQ_INSERT_TAIL(&pg->suspects, name, link);
+}
+
+void pg_suspect_entry(struct pg *pg, uint64_t sequence)
+{
+    const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
+    if (entry)
+        pg_suspect(pg, (const uint8_t *)(&entry->head + 1), entry->head.object_len);
+}
+
+void pg_suspects_clear(struct pg *pg)
+{
+    struct pg_name *name;
+    while ((name = TAILQ_FIRST(&pg->suspects))) {
+        TAILQ_REMOVE(&pg->suspects, name, link);
+        free(name);
+    }
+}
+
 /* ---- Findings ---- */
 
 static void forget(struct pg *pg, struct pg_inconsistent *found)

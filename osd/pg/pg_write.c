@@ -30,6 +30,7 @@ static struct pg_write *write_alloc(struct pg_world *world)
         return NULL;
     txn_init(&write->txn);
     write->txn.done = write_done;
+    write->txn.chained = true;
     return write;
 }
 
@@ -47,6 +48,7 @@ static void write_free(struct pg_world *world, struct pg_write *write)
     memset(write, 0, sizeof *write);
     write->txn.ops = ops;
     write->txn.done = write_done;
+    write->txn.chained = true;
     SLIST_INSERT_HEAD(&world->free_writes, write, free_link);
     world->n_free_writes++;
 }
@@ -128,7 +130,7 @@ void pg_log_shorten(struct pg *pg, struct store_txn *txn)
     pg_put_state(pg, txn);
 }
 
-static void send_ack(struct pg *pg, uint64_t sequence, int result)
+static void send_ack(struct pg *pg, uint64_t sequence, int result, uint64_t damaged)
 {
     struct message *message = message_create(MSG_REP_ACK, sizeof(struct wire_rep_ack));
     if (!message)
@@ -141,6 +143,7 @@ static void send_ack(struct pg *pg, uint64_t sequence, int result)
         .sequence = sequence,
         .epoch = pg_epoch(pg),
         .flags = pg_room_flags(pg->world),
+        .damaged = damaged,
     };
     memcpy(message->body, &ack, sizeof ack);
     pg_answer(pg, message);
@@ -163,11 +166,21 @@ void pg_durable_advance(struct pg *pg, uint64_t generation, uint64_t sequence)
         pg_activate_start(pg);
 }
 
+/* What the write left of the object cannot be read here: another copy has to help. */
+static void note_damage(struct pg *pg, uint64_t sequence)
+{
+    pg->world->read_errors++;
+    log_error(pg->world->env, "damaged object written in part", "pg=%s sequence=%" PRIu64,
+              pg_text(pg), sequence);
+    pg_suspect_entry(pg, sequence);
+}
+
 static void write_done(struct store_txn *txn, int error)
 {
     struct pg_write *write = container_of(txn, struct pg_write, txn);
     struct pg *pg = write->async.pg;
     uint64_t sequence = write->sequence, generation = write->generation;
+    bool damaged = write->txn.damaged;
     pg_async_end(&write->async);
     write->durable = true;
     if (!write->listed)
@@ -176,9 +189,11 @@ static void write_done(struct store_txn *txn, int error)
         pg_fatal(pg, error, "the store could not commit");
         return;
     }
+    if (damaged && generation == pg->generation)
+        note_damage(pg, sequence);
     pg_durable_advance(pg, generation, sequence);
     if (follows_primary(pg) && generation == pg->generation)
-        send_ack(pg, pg->durable, 0);
+        send_ack(pg, pg->durable, 0, damaged ? sequence : 0);
 }
 
 static void write_submit(struct pg *pg, struct pg_write *write)
@@ -201,6 +216,11 @@ void pg_write_wait(struct pg_request *request, uint64_t sequence, const struct o
     request->outcome = *outcome;
     request->wait_sequence = sequence;
     pg_request_place(request, REQUEST_WAITING);
+}
+
+static uint64_t log_clock(const struct pg *pg)
+{
+    return pg->clock_base_ns + env_now(pg->world->env) - pg->clock_from_ns;
 }
 
 /*
@@ -230,18 +250,17 @@ static bool answer_repeated(struct pg_request *request)
         pg_write_wait(request, result->version.sequence, &outcome);
         return true;
     }
-    if (!client || head->tid >= client->known)
+    bool late = client && head->tid < client->known;
+    bool forgotten = !late && pg_clients_may_lack(&log->clients, log_clock(request->pg),
+                                                  head->attempt, head->age_ns);
+    if (!late && !forgotten)
         return false;
-    log_debug(request->pg->world->env, "late request refused",
+    request->pg->world->repeats_refused += forgotten;
+    log_debug(request->pg->world->env, forgotten ? "old request refused" : "late request refused",
               "pg=%s client=%" PRIx64 " tid=%" PRIu64 " oldest=%" PRIu64, pg_text(request->pg),
-              head->client, head->tid, client->known);
+              head->client, head->tid, client ? client->known : 0);
     pg_request_fail(request, -ESTALE);
     return true;
-}
-
-static uint64_t log_clock(const struct pg *pg)
-{
-    return pg->clock_base_ns + env_now(pg->world->env) - pg->clock_from_ns;
 }
 
 /* What executing a request came to. */
@@ -575,6 +594,8 @@ void pg_writes_resend(struct pg *pg, int32_t osd, uint64_t acked)
 void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack)
 {
     struct pg_fill *fill = pg_fill_find(pg, from);
+    if (ack->damaged > 0)
+        pg_suspect_entry(pg, ack->damaged);
     if (fill) {
         pg_fill_ack(pg, fill, ack->sequence, ack->result);
         return;
@@ -599,7 +620,7 @@ void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack)
 
 void pg_rep_refuse(struct pg *pg, const struct wire_rep_txn *rep, int error)
 {
-    send_ack(pg, rep->version.sequence, error);
+    send_ack(pg, rep->version.sequence, error, 0);
 }
 
 /* The parts of a MSG_REP_TXN's body. */
@@ -699,7 +720,7 @@ void pg_rep_txn(struct pg *pg, const struct pg_incoming *in)
         return;
     case REP_KNOWN:
         if (in->rep.version.sequence <= pg->durable)
-            send_ack(pg, pg->durable, 0);
+            send_ack(pg, pg->durable, 0, 0);
         return;
     case REP_NEXT:
         break;
@@ -718,5 +739,5 @@ void pg_rep_txn(struct pg *pg, const struct pg_incoming *in)
     /* Whoever replicates serves, and made sure of those before it. */
     pg->n_formers = 0;
     if (planted(PLANTED_MEMBER_ACK_EARLY))
-        send_ack(pg, in->rep.version.sequence, 0);
+        send_ack(pg, in->rep.version.sequence, 0, 0);
 }

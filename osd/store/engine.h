@@ -112,6 +112,7 @@ struct cblock {
     uint32_t crc;
     enum cblock_state state;
     uint32_t pins;
+    bool damaged;             /* Some of it is not what was written: nobody may read it. */
     uint64_t record;          /* That wrote it; 0 when it was read. */
     uint8_t *data;            /* BLOCK_BYTES, aligned. */
     TAILQ_ENTRY(cblock) link; /* LRU of clean ones, or the dirty list in order of records. */

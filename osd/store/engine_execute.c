@@ -82,15 +82,20 @@ static void map_block(struct execution *x, struct onode *o, uint64_t index, uint
     chunk_changed(o, c, (uint32_t)(index / CHUNK_BLOCKS));
 }
 
-/* One block of new content, through the journal: in place, or at a new place if it has none. */
-static void defer_block(struct execution *x, struct onode *o, uint64_t index, uint8_t *data)
+/*
+ * One block of new content, through the journal: in place, or at a new place if it has none. The
+ * onode of one that is damaged gets a checksum that its content does not have.
+ */
+static void defer_block(struct execution *x, struct onode *o, uint64_t index, uint8_t *data,
+                        bool damaged)
 {
     uint32_t block = onode_block(o, index);
     uint32_t crc = block_crc(data);
     if ((block == BLOCK_NONE || onode_block_shared(x->e, o, index)) &&
         allocator_take(&x->e->allocator, 1, &block) == 0)
         assert(!"free blocks were counted before");
-    map_block(x, o, index, block, crc);
+    map_block(x, o, index, block, damaged ? ~crc : crc);
+    x->ctx->txn->damaged |= damaged;
     struct cblock *c = cache_insert(x->e, block, crc, data, CBLOCK_DIRTY, x->record);
     if (!c) {
         cache_data_free(x->e, data);
@@ -98,6 +103,7 @@ static void defer_block(struct execution *x, struct onode *o, uint64_t index, ui
         return;
     }
     assert(x->n_deferred < GROUP_PAYLOAD_MAX);
+    c->damaged = damaged;
     c->pins++;
     x->deferred[x->n_deferred++] = c;
     x->e->counters.deferred_blocks++;
@@ -157,6 +163,7 @@ static void change_part(struct execution *x, struct onode *o, uint64_t offset, s
         change_pending(x, o, w, offset, len, data);
         return;
     }
+    bool damaged = false;
     uint8_t *bytes = cache_data_alloc(x->e);
     if (!bytes) {
         x->short_of_memory = true;
@@ -170,13 +177,14 @@ static void change_part(struct execution *x, struct onode *o, uint64_t offset, s
     } else if (len < BLOCK_BYTES) {
         struct cblock *c = cache_find(x->e, old);
         assert(c);
+        damaged = c->damaged;
         memcpy(bytes, c->data, BLOCK_BYTES);
     }
     if (data)
         memcpy(bytes + at, data, len);
     else
         memset(bytes + at, 0, len);
-    defer_block(x, o, index, bytes);
+    defer_block(x, o, index, bytes, damaged);
 }
 
 static void direct_done(struct disk_io *io)

@@ -96,7 +96,33 @@ struct fetch {
     struct txn_ctx *ctx;
     uint32_t block;
     uint32_t crc;
+    bool again; /* It failed once. */
 };
+
+/*
+ * The old content, or whatever the disk gave in its place: then the block stays unreadable until it
+ * is written as a whole (E9).
+ */
+static void fetch_insert(struct fetch *f, uint32_t crc)
+{
+    struct txn_ctx *ctx = f->ctx;
+    struct engine *e = ctx->engine;
+    uint8_t *data = f->iov.iov_base;
+    bool damaged = f->io.error || crc != f->crc;
+    if (damaged) {
+        e->counters.checksum_errors += !f->io.error;
+        e->counters.read_errors += f->io.error != 0;
+        log_error(e->env, "old content unreadable", "block=%u error=%d crc=%08x want=%08x",
+                  f->block, f->io.error, crc, f->crc);
+        if (f->io.error)
+            memset(data, 0, BLOCK_BYTES);
+    }
+    struct cblock *c = cache_insert(e, f->block, crc, data, CBLOCK_CLEAN, 0);
+    if (c)
+        c->damaged = damaged;
+    else
+        cache_data_free(e, data);
+}
 
 static void fetch_done(struct disk_io *io)
 {
@@ -106,18 +132,15 @@ static void fetch_done(struct disk_io *io)
     uint8_t *data = f->iov.iov_base;
     uint32_t crc = io->error ? 0 : block_crc(data);
     struct cblock *known = cache_find(e, f->block);
-    if (known) {
-        cache_data_free(e, data); /* Somebody wrote or read it meanwhile. */
-    } else if (io->error || crc != f->crc) {
-        e->counters.checksum_errors += !io->error;
-        e->counters.read_errors += io->error != 0;
-        log_error(e->env, "old content unreadable", "block=%u error=%d crc=%08x want=%08x",
-                  f->block, io->error, crc, f->crc);
-        ctx->error = io->error ? -EIO : -ELIMPET_CORRUPT;
-        cache_data_free(e, data);
-    } else if (!cache_insert(e, f->block, crc, data, CBLOCK_CLEAN, 0)) {
-        cache_data_free(e, data);
+    if (!known && (io->error || crc != f->crc) && !f->again) {
+        f->again = true; /* Some errors are of the moment. */
+        disk_submit(e->disk, &f->io);
+        return;
     }
+    if (known)
+        cache_data_free(e, data); /* Somebody wrote or read it meanwhile. */
+    else
+        fetch_insert(f, crc);
     ctx->waiting--;
     e->busy--;
     LIST_REMOVE(f, all);

@@ -203,6 +203,10 @@ static int collect(struct reader *r, uint64_t end)
         uint32_t block = c ? c->block[i % CHUNK_BLOCKS] : BLOCK_NONE;
         uint8_t *to = r->buffer.data + (i - r->first) * BLOCK_BYTES;
         struct cblock *cached = block == BLOCK_NONE ? NULL : cache_find(e, block);
+        if (cached && cached->damaged) {
+            e->counters.checksum_errors++;
+            return -EIO;
+        }
         if (block == BLOCK_NONE || cached) {
             if (cached)
                 memcpy(to, cached->data, BLOCK_BYTES);

@@ -207,6 +207,7 @@ void engine_submit(struct store *store, struct store_txn *txn)
         return;
     }
     ctx->txn = txn;
+    txn->damaged = false;
     ctx->bytes = txn->ops.len + txn->data.len;
     e->queued_bytes += ctx->bytes;
     e->counters.txns++;
@@ -314,6 +315,8 @@ void engine_pump(struct engine *e)
         if (error == -EAGAIN)
             break;
         STAILQ_REMOVE_HEAD(&e->queue, link);
+        if (error < 0 && ctx->txn->chained && !e->failed)
+            engine_fail(e, error, "a transaction failed that others build on");
         if (error < 0)
             txn_finish(ctx, error);
         else

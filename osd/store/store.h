@@ -6,6 +6,10 @@
  * survives a power cut. A read submitted after a transaction was submitted may or may not see
  * it; one submitted after `done` does.
  *
+ * A write that changes a part of what the disk cannot give back any more goes through all the same:
+ * what it leaves there is marked, so that reading it fails like before until it was written anew as
+ * a whole, and the transaction is told of it (`damaged`).
+ *
  * Everything happens on the loop of the env that the store was created with. Requests are allocated
  * by the caller and belong to the store until their callback, which is never made from inside the
  * call. Buffers given by slice are referenced by the store for as long as it needs them.
@@ -47,6 +51,12 @@ struct store_txn {
     /* May take space of the reserve: recovery, and what others have committed to already. */
     bool uses_reserve;
     void (*done)(struct store_txn *txn, int error);
+    /*
+     * Those that follow make no sense without this one: if it fails, so does the store, before any
+     * of them commits.
+     */
+    bool chained;
+    bool damaged;  /* Result: an object that it changed cannot be read as a whole. */
     void *impl[4]; /* Private to the store. */
 };
 

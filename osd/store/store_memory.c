@@ -99,6 +99,7 @@ struct memory_store {
     uint64_t latency_ns;
     STAILQ_HEAD(, waiting_txn) flushing, pending;
     bool flush_running;
+    int failure; /* Of a transaction: there is no other after it. */
     struct env_timer flush_timer;
     struct env_timer start_timer; /* Gathers the transactions of one turn into one flush. */
     TAILQ_HEAD(, request) requests;
@@ -548,14 +549,32 @@ static void apply_op(struct store_memory_disk *disk, const struct txn_op *op, co
     }
 }
 
-static void apply_txn(struct store_memory_disk *disk, const struct store_txn *txn)
+static bool touches_rot(const struct memory_object *object, uint64_t offset, uint64_t len)
+{
+    uint64_t chunk = object->rotten;
+    return chunk > 0 && offset / CHUNK_BYTES <= chunk - 1 &&
+           (offset + len - 1) / CHUNK_BYTES >= chunk - 1;
+}
+
+static bool leaves_rot(struct store_memory_disk *disk, const struct txn_op *op)
+{
+    if ((op->code != TXN_WRITE && op->code != TXN_ZERO) || op->len == 0)
+        return false;
+    const struct memory_object *object = object_find(disk, &op->object);
+    return object && touches_rot(object, op->offset, op->len);
+}
+
+static void apply_txn(struct store_memory_disk *disk, struct store_txn *txn)
 {
     struct txn_iterator it;
     struct txn_op op;
     int more;
     txn_iterate(&it, txn->ops.data, txn->ops.len, txn->data.len);
-    while ((more = txn_next(&it, &op)) > 0)
+    txn->damaged = false;
+    while ((more = txn_next(&it, &op)) > 0) {
         apply_op(disk, &op, txn->data.data);
+        txn->damaged |= leaves_rot(disk, &op);
+    }
     assert(more == 0); /* Checked when it was submitted. */
 }
 
@@ -611,24 +630,31 @@ static void start_timer_fire(struct env_timer *timer)
     finish_close(ms);
 }
 
+/* Nothing that follows is committed: it may build on what failed. */
+static void fail(struct memory_store *ms, int error)
+{
+    if (ms->failure)
+        return;
+    ms->failure = error;
+    if (ms->store.failed)
+        ms->store.failed(ms->store.failed_ctx, error, "a malformed transaction was submitted");
+}
+
 static void flush_timer_fire(struct env_timer *timer)
 {
     struct memory_store *ms = container_of(timer, struct memory_store, flush_timer);
     struct waiting_txn *waiting;
-    int failed = 0;
     while ((waiting = STAILQ_FIRST(&ms->flushing))) {
         STAILQ_REMOVE_HEAD(&ms->flushing, link);
         struct store_txn *txn = waiting->txn;
-        int error = waiting->error;
+        int error = ms->failure ? ms->failure : waiting->error;
         if (error == 0)
             apply_txn(ms->disk, txn);
         else
-            failed = error;
+            fail(ms, error);
         txn->done(txn, error);
     }
     ms->flush_running = false;
-    if (failed && ms->store.failed)
-        ms->store.failed(ms->store.failed_ctx, failed, "a malformed transaction was submitted");
     start_flush_soon(ms);
 }
 
@@ -687,13 +713,6 @@ static int read_extents(const struct memory_object *object, struct store_read *r
         encode_u64(&read->extents, end - from);
     }
     return read->extents.failed ? -ENOMEM : 0;
-}
-
-static bool touches_rot(const struct memory_object *object, uint64_t offset, uint64_t len)
-{
-    uint64_t chunk = object->rotten;
-    return chunk > 0 && offset / CHUNK_BYTES <= chunk - 1 &&
-           (offset + len - 1) / CHUNK_BYTES >= chunk - 1;
 }
 
 static int read_object(struct memory_store *ms, struct store_read *read)

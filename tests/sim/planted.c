@@ -80,6 +80,8 @@ static const struct {
     [PLANTED_DUP_FORGOTTEN_AT_TRIM] = {"dup-forgotten-at-trim",
                                        "results leave with their entries of the log"},
     [PLANTED_DUP_NOT_FILLED] = {"dup-not-filled", "a filled copy lacks results that left the log"},
+    [PLANTED_DUP_FORGOTTEN_CLIENT] = {"dup-forgotten-client",
+                                      "a forgotten client is taken for a new one"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",

@@ -85,6 +85,7 @@ static void client_operation(void **state)
     op.attempt = figure32();
     op.n_ops = figure16();
     op.reserved = 0;
+    op.age_ns = figure64();
     struct wire_op step;
     step.code = figure16();
     step.flags = figure16();
@@ -143,6 +144,7 @@ static void replication(void **state)
     ack.epoch = figure64();
     ack.flags = figure32();
     ack.reserved = figure32();
+    ack.damaged = figure64();
     uint8_t bytes[sizeof txn + sizeof ack];
     memcpy(bytes, &txn, sizeof txn);
     memcpy(bytes + sizeof txn, &ack, sizeof ack);

@@ -624,6 +624,10 @@ static void removal_needs_force_while_data_count(void **state)
         assert_int_equal(view.n_members, 1);
         assert_int_equal(view.members[0], 0);
     }
+    /* The map tells that another store has the number now. */
+    do_boot(&f, 1, 12);
+    assert_int_equal(map_osd(f.map, 1)->created, f.map->epoch);
+    assert_true(map_osd(f.map, 0)->created < map_osd(f.map, 1)->created);
     teardown(&f);
 }
 

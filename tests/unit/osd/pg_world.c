@@ -290,8 +290,10 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
 {
     struct object_id id = world_object(name);
     struct wire_osd_op head = {
-        .client = 77,
+        .client = world->client ? world->client : WORLD_CLIENT,
         .tid = tid,
+        .age_ns = world->age_ns,
+        .attempt = world->age_ns > 0,
         .epoch = world->map->epoch,
         .pool = WORLD_POOL,
         .pg_seed = world->pg.seed,
@@ -666,6 +668,22 @@ void world_set_flags(struct world *world, uint32_t flags)
 {
     struct map_increment *inc = change(world);
     must(map_increment_set_flags(inc, flags));
+    apply(world, inc);
+}
+
+void world_give_number(struct world *world, int32_t osd)
+{
+    const struct map_osd gone = {0};
+    struct map_osd value = *map_osd(world->map, osd);
+    struct map_increment *inc = change(world);
+    must(map_increment_set_osd(inc, osd, &gone));
+    apply(world, inc);
+    inc = change(world);
+    value.uuid.bytes[0] ^= 0x80;
+    value.instance++;
+    value.up = true;
+    value.up_from = value.created = map_increment_epoch(inc);
+    must(map_increment_set_osd(inc, osd, &value));
     apply(world, inc);
 }
 

@@ -15,7 +15,7 @@
 #include "osd/pg/pg.h"
 #include "osd/store/store_memory.h"
 
-enum { WORLD_OSDS = 3, WORLD_POOL = 1 };
+enum { WORLD_OSDS = 3, WORLD_POOL = 1, WORLD_CLIENT = 77 };
 
 struct flight {
     int32_t from, to;
@@ -76,6 +76,8 @@ struct world {
     uint64_t latency_ns;
     uint64_t lease_ns; /* What an earlier process may have granted: 0 unless a test says so. */
     uint64_t next_tid;
+    uint64_t client;   /* Who asks; 0: WORLD_CLIENT. */
+    uint64_t age_ns;   /* Of requests that are repeated. */
     uint64_t oldest;   /* That the client says with each write; 0: nothing. */
     uint32_t log_keep; /* Of processes that start; 0: the default. */
     uint64_t next_session;
@@ -105,6 +107,8 @@ void world_set_osd_only(struct world *world, int32_t osd);
 void world_set_ended(struct world *world, int32_t osd);
 /* Flags of the map, enum map_flags. */
 void world_set_flags(struct world *world, uint32_t flags);
+/* The number of an OSD that is down is removed, and given to another store, whose process boots. */
+void world_give_number(struct world *world, int32_t osd);
 /* Of the pool: CRUSH wants another number of OSDs. */
 void world_set_size(struct world *world, uint8_t size);
 /* Forgets the entry, as for a clean group: the configuration number becomes the epoch. */

@@ -5,9 +5,12 @@
 #include "tests/lib/test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { MEMORY_LATENCY_NS = 20000 };
 
@@ -84,6 +87,24 @@ void fixture_reopen(struct store_fixture *f)
         assert_int_equal(store_memory_open(f->env, f->disk, MEMORY_LATENCY_NS, &f->store), 0);
         return;
     }
+    engine_open_at(f);
+}
+
+void fixture_flip(struct store_fixture *f, const void *bytes, size_t len)
+{
+    char block[300];
+    (void)snprintf(block, sizeof block, "%s/store/block", f->path);
+    fixture_close(f);
+    env_real_turn(f->env, false);
+    int fd = open(block, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    uint8_t *disk = mmap(NULL, FIXTURE_BYTES_TOTAL, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(disk != MAP_FAILED);
+    uint8_t *found = memmem(disk, FIXTURE_BYTES_TOTAL, bytes, len);
+    assert_non_null(found);
+    found[0] ^= 1;
+    assert_int_equal(munmap(disk, FIXTURE_BYTES_TOTAL), 0);
+    (void)close(fd);
     engine_open_at(f);
 }
 

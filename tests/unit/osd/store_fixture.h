@@ -21,6 +21,11 @@ int fixture_memory(void **state);
 int fixture_engine(void **state);
 int fixture_teardown(void **state);
 
+/*
+ * Changes one bit of the first place on the engine's disk that holds these bytes, behind its back:
+ * the store is closed and opened again.
+ */
+void fixture_flip(struct store_fixture *f, const void *bytes, size_t len);
 /* Closes the store and opens what it left. */
 void fixture_reopen(struct store_fixture *f);
 void fixture_close(struct store_fixture *f);

@@ -173,6 +173,26 @@ static void the_longest_silent_loses_when_there_are_too_many(void **state)
     assert_true(has(2, 1));
 }
 
+/* D4. */
+static void what_a_forgotten_client_may_have_asked_is_known_by_its_age(void **state)
+{
+    (void)state;
+    const uint64_t second = UINT64_C(1000000000);
+    for (uint64_t client = 1; client <= PG_CLIENTS_MAX; client++)
+        pass(client, 1, 1, 100 * second + client);
+    assert_false(pg_clients_may_lack(&clients, 200 * second, 1, UINT64_MAX));
+    pass(PG_CLIENTS_MAX + 1, 1, 1, 150 * second);
+    assert_int_equal(clients.dropped, 1);
+    assert_int_equal(clients.forgotten_ns, 100 * second + 2);
+    /* New ones are never refused, nor those that cannot be so old. */
+    assert_false(pg_clients_may_lack(&clients, 150 * second, 0, 0));
+    assert_false(pg_clients_may_lack(&clients, 150 * second, 1, 40 * second));
+    assert_true(pg_clients_may_lack(&clients, 150 * second, 1, 50 * second));
+    assert_true(pg_clients_may_lack(&clients, 150 * second, 1, UINT64_MAX));
+    assert_true(pg_clients_may_lack(&clients, 400 * second, 1, 290 * second));
+    assert_false(pg_clients_may_lack(&clients, 4000 * second, 1, 600 * second));
+}
+
 /* ---- Records ---- */
 
 static void load(struct pg_clients *to, const struct pg_client *client)
@@ -209,6 +229,7 @@ static void assert_same(const struct pg_clients *a, const struct pg_clients *b)
     assert_int_equal(a->n_kept, b->n_kept);
     assert_int_equal(a->n_results, b->n_results);
     assert_int_equal(a->stamp_ns, b->stamp_ns);
+    assert_int_equal(a->forgotten_ns, b->forgotten_ns);
     encoder_fini(&x);
     encoder_fini(&y);
 }
@@ -310,6 +331,7 @@ int main(void)
         TEST(silent_clients_expire),
         TEST(a_client_with_too_many_results_loses_the_first),
         TEST(the_longest_silent_loses_when_there_are_too_many),
+        TEST(what_a_forgotten_client_may_have_asked_is_known_by_its_age),
         TEST(a_restart_finds_the_same),
         TEST(records_do_not_depend_on_when_logs_were_cut),
         TEST(refuses_malformed_records),

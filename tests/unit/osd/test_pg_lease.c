@@ -211,6 +211,21 @@ static void does_not_wait_for_one_that_has_ended(void **state)
     assert_state(1, PG_STATE_PRIMARY_ACTIVE);
 }
 
+/* Another store with its number says nothing of the process that was the primary. */
+static void a_number_that_was_given_away_proves_no_end(void **state)
+{
+    (void)state;
+    depose_0();
+    assert_state(1, PG_STATE_PRIMARY_ACTIVATING);
+    world_give_number(&world, 0);
+    world_show(&world, 1);
+    world_show(&world, 2);
+    world_settle_for(&world, SOON_NS);
+    assert_state(1, PG_STATE_PRIMARY_ACTIVATING);
+    world_settle_for(&world, SEC_NS);
+    assert_state(1, PG_STATE_PRIMARY_ACTIVE);
+}
+
 /* It was a member for a while, and would have been told; but then it went down. */
 static void remembers_one_that_left_before_it_was_told(void **state)
 {
@@ -256,6 +271,26 @@ static void waits_when_it_has_missed_maps(void **state)
     world_set_up(&world, 0, false, 1, 2, -1);
     world_show(&world, 1);
     world_show(&world, 2);
+    world_settle_for(&world, SOON_NS);
+    assert_state(1, PG_STATE_PRIMARY_ACTIVATING);
+    world_settle_for(&world, LEASE_NS);
+    assert_state(1, PG_STATE_PRIMARY_ACTIVE);
+}
+
+/* Nor of those that may have been the primary in maps that were skipped. */
+static void nor_when_it_has_missed_maps(void **state)
+{
+    (void)state;
+    world_settle_for(&world, 2 * LEASE_NS);
+    world.nodes[1].pgs.lease_ns = LEASE_NS;
+    world_set_members(&world, 2, 1, -1);
+    world_set_members(&world, 0, 1, -1);
+    world_set_up(&world, 0, false, 1, 2, -1);
+    world_show(&world, 1);
+    world_show(&world, 2);
+    world_settle_for(&world, SOON_NS);
+    world_give_number(&world, 0);
+    world_show(&world, 1);
     world_settle_for(&world, SOON_NS);
     assert_state(1, PG_STATE_PRIMARY_ACTIVATING);
     world_settle_for(&world, LEASE_NS);
@@ -327,6 +362,8 @@ int main(void)
         TEST(a_process_that_said_that_it_ends_reads_nothing),
         TEST(waits_for_the_leases_of_a_silent_primary),
         TEST(does_not_wait_for_one_that_has_ended),
+        TEST(a_number_that_was_given_away_proves_no_end),
+        TEST(nor_when_it_has_missed_maps),
         TEST(remembers_one_that_left_before_it_was_told),
         TEST(waits_no_longer_than_the_leases_for_an_answer),
         TEST(waits_when_it_has_missed_maps),

@@ -77,6 +77,7 @@ static void golden_bytes(void **state)
         .objects = 0x5152535455565758,
         .bytes = 0x6162636465666768,
         .fill_from = {.config = 0x6972737475767778, .sequence = 0x7982838485868788},
+        .forgotten_ns = 0xb1b2b3b4b5b6b7b8,
     };
     all.info = (struct object_info_layout){
         .layout = PG_LAYOUT_VERSION,

@@ -1,6 +1,8 @@
 /* Requests that are repeated when their entries have left the log. */
 #include "tests/unit/osd/pg_world.h"
 
+#include "osd/pg/pg_clients.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -134,6 +136,53 @@ static void a_copy_that_was_filled_answers(void **state)
     assert_reads(&world, 2, "a", "x");
 }
 
+/* More clients than are remembered write, in a minute of the group's life. */
+static void write_as_many_clients(int32_t osd)
+{
+    for (uint64_t client = 1000; client <= 1000 + PG_CLIENTS_MAX + 2 * LOG_KEEP; client++) {
+        world.client = client;
+        assert_int_equal(write_full(&world, osd, "other", "text"), 0);
+    }
+    world.client = 0;
+    world_ticks(&world, 120);
+}
+
+static void a_forgotten_client_is_refused_not_answered_twice(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    world_ticks(&world, 20);
+    assert_int_equal(repeat(0, FIRST, &append_step).result, 0);
+    write_as_many_clients(0);
+    assert_true(world.nodes[0].pgs.results_dropped > 0);
+    world.age_ns = UINT64_C(70) * 1000000000;
+    assert_int_equal(repeat(0, FIRST, &append_step).result, -ESTALE);
+    assert_int_equal(world.nodes[0].pgs.repeats_refused, 1);
+    assert_reads(&world, 0, "a", "x");
+
+    /* A restart knows it, and so does a copy that was filled. */
+    crash_and_start_all();
+    world_ticks(&world, 20);
+    assert_int_equal(repeat(0, FIRST, &append_step).result, -ESTALE);
+    world_set_members(&world, 0, 1, 2);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_equal_disks(&world, 0, 2);
+    world_crash(&world, 0);
+    world_set_up(&world, 0, false, 2, 1, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_int_equal(repeat(2, FIRST, &append_step).result, -ESTALE);
+
+    /* What was asked for the first time since then is executed, however often it was sent. */
+    world_ticks(&world, 60);
+    world.age_ns = UINT64_C(10) * 1000000000;
+    world.client = 5;
+    world.oldest = 1;
+    assert_int_equal(repeat(2, 1, &append_step).result, 0);
+    assert_reads(&world, 2, "a", "xx");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -144,6 +193,7 @@ int main(void)
         TEST(a_restart_remembers),
         TEST(a_late_copy_is_refused),
         TEST(a_copy_that_was_filled_answers),
+        TEST(a_forgotten_client_is_refused_not_answered_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,6 +235,44 @@ static void a_read_is_answered_from_a_good_copy(void **state)
     assert_equal_disks(&world, 0, 1);
 }
 
+/* Copies that cannot be read are found by a write that changes a part of them. */
+static void a_write_into_damage_ends_no_osd_and_is_made_good(void **state)
+{
+    (void)state;
+    const struct step step = {.code = WIRE_OP_CODE_WRITE_AT, .offset = 3, .data = "XY", .len = 2};
+    write_many(3);
+    for (int32_t osd = 0; osd < 3; osd++) {
+        damage(osd, "object.1", STORE_DAMAGE_ROT);
+        assert_int_equal(ask_now(&world, 0, "object.1", &step, 1), 0);
+        assert_int_equal(world.nodes[osd].pgs.read_errors, 1);
+        assert_int_equal(append(&world, 0, "object.2", "!"), 0);
+        world_ticks(&world, 4);
+        for (int32_t i = 0; i < 3; i++) {
+            assert_false(world.nodes[i].fatal);
+            assert_on_disk(&world, i, "object.1", "conXYnts");
+        }
+        assert_equal_disks(&world, 0, 1);
+        assert_equal_disks(&world, 0, 2);
+    }
+    assert_reads(&world, 0, "object.1", "conXYnts");
+    assert_int_equal(
+        world.nodes[0].pgs.repaired + world.nodes[1].pgs.repaired + world.nodes[2].pgs.repaired, 3);
+}
+
+/* A client's read is answered by the first good copy; the bad one in between is not forgotten. */
+static void a_copy_that_could_not_help_is_made_good(void **state)
+{
+    (void)state;
+    write_many(3);
+    damage(0, "object.1", STORE_DAMAGE_ROT);
+    damage(1, "object.1", STORE_DAMAGE_ROT);
+    assert_reads(&world, 0, "object.1", "contents");
+    world_ticks(&world, 4);
+    assert_on_disk(&world, 1, "object.1", "contents");
+    assert_equal_disks(&world, 0, 1);
+    assert_found(0, 0, 1);
+}
+
 static void many_reads_wait_for_one_repair(void **state)
 {
     (void)state;
@@ -475,6 +513,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(removes_what_should_not_be_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(reports_what_it_cannot_repair, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_read_is_answered_from_a_good_copy, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_write_into_damage_ends_no_osd_and_is_made_good, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_copy_that_could_not_help_is_made_good, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_reads_wait_for_one_repair, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_read_fails_when_no_copy_is_good, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_silent_member_does_not_hold_a_read, set_up, tear_down),

@@ -719,6 +719,109 @@ static void both_stores_agree_on_random_histories(void **state)
 #test " (engine)", test, fixture_engine, fixture_teardown, NULL                            \
     }
 
+/* ---- Damage ---- */
+
+struct outcome {
+    struct store_txn txn;
+    bool done;
+    int error;
+};
+
+static void outcome_done(struct store_txn *txn, int error)
+{
+    struct outcome *o = container_of(txn, struct outcome, txn);
+    o->done = true;
+    o->error = error;
+}
+
+/* Like write_object(); tells whether the store had to say something about it. */
+static bool write_damaged(struct store_fixture *f, const struct object_id *id, uint64_t offset,
+                          const void *data, size_t len)
+{
+    struct outcome o = {0};
+    txn_init(&o.txn);
+    txn_data(&o.txn, data, len);
+    txn_object(&o.txn, id);
+    txn_write(&o.txn, offset, len, 0);
+    o.txn.done = outcome_done;
+    store_submit(f->store, &o.txn);
+    wait_until(f, &o.done);
+    assert_int_equal(o.error, 0);
+    bool damaged = o.txn.damaged;
+    txn_fini(&o.txn);
+    return damaged;
+}
+
+static void assert_unreadable(struct store_fixture *f, const struct object_id *id, uint64_t offset)
+{
+    struct store_read read = {0};
+    assert_int_equal(read_object(f, &read, id, offset, 1), -EIO);
+    read_fini(&read);
+}
+
+static void a_damaged_block_that_is_written_in_part_stays_unreadable(void **state)
+{
+    struct store_fixture *f = *state;
+    const struct object_id id = object_named("damaged", 1), copy = object_named("copy", 1);
+    uint8_t *data = malloc(BIG);
+    assert_non_null(data);
+    struct random random = {.state = 7}; /* No part is like another one. */
+    for (size_t i = 0; i < BIG; i++)
+        data[i] = (uint8_t)next_random(&random, 256);
+    write_object(f, &id, 0, data, BIG);
+    fixture_flip(f, data + 4096 + 100, 64);
+    assert_true(write_damaged(f, &id, 4096 + 2000, "part", 4));
+    memcpy(data + 4096 + 2000, "part", 4);
+    assert_unreadable(f, &id, 4096); /* What is in the cache, */
+    fixture_reopen(f);
+    assert_unreadable(f, &id, 4096 + 2000); /* and what is on the disk. */
+    assert_true(write_damaged(f, &id, 8191, "xy", 2));
+    memcpy(data + 8191, "xy", 2);
+
+    struct store_txn txn;
+    txn_init(&txn);
+    txn_object(&txn, &id);
+    txn_clone(&txn, &copy);
+    commit(f, &txn);
+    assert_true(write_damaged(f, &copy, 5000, "z", 1));
+    assert_unreadable(f, &copy, 5000);
+
+    /* Other blocks are as good as ever, and so is this one when it is written as a whole. */
+    struct store_read read = {0};
+    assert_int_equal(read_object(f, &read, &id, 8192, 100), 0);
+    assert_memory_equal(read.data.data, data + 8192, 100);
+    read_fini(&read);
+    assert_false(write_damaged(f, &id, 4096, data + 4096, 4096));
+    assert_object(f, &id, data, BIG);
+    fixture_reopen(f);
+    assert_object(f, &id, data, BIG);
+    assert_unreadable(f, &copy, 5000);
+    free(data);
+}
+
+static void nothing_commits_after_a_chained_transaction_failed(void **state)
+{
+    struct store_fixture *f = *state;
+    const struct object_id id = object_named("after", 1);
+    struct outcome bad = {0}, after = {0};
+    txn_init(&bad.txn);
+    bad.txn.done = outcome_done;
+    bad.txn.chained = true;
+    encode_u64(&bad.txn.ops, UINT64_MAX); /* Nothing that could be executed. */
+    txn_init(&after.txn);
+    after.txn.done = outcome_done;
+    txn_object(&after.txn, &id);
+    txn_touch(&after.txn);
+    store_submit(f->store, &bad.txn);
+    store_submit(f->store, &after.txn);
+    wait_until(f, &after.done);
+    assert_true(bad.done && bad.error != 0 && after.error != 0);
+    txn_fini(&bad.txn);
+    txn_fini(&after.txn);
+    fixture_reopen(f);
+    assert_no_object(f, &id);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -737,6 +840,9 @@ int main(void)
         ON_BOTH(pairs_are_ordered_and_ranges_are_removed),
         ON_BOTH(many_transactions_commit_in_order),
         ON_BOTH(largest_object_fits),
+        ON_BOTH(nothing_commits_after_a_chained_transaction_failed),
+        cmocka_unit_test_setup_teardown(a_damaged_block_that_is_written_in_part_stays_unreadable,
+                                        fixture_engine, fixture_teardown),
         cmocka_unit_test(both_stores_agree_on_random_histories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
