@@ -246,9 +246,9 @@ class Faults:
 
     def settle_flips(self, timeout):
         """The flips are repaired, and nothing else was wrong: the stores that had them say so."""
-        found = self.world.names_repaired()
-        strange = found - set(self.flipped) - set(self.flipped_before)
-        check(not strange, "copies of objects were unequal that nobody had damaged: %s"
+        unequal, repaired = self.world.names_found()
+        strange = (unequal | repaired) - set(self.flipped) - set(self.flipped_before)
+        check(not strange, "copies of objects were unequal or damaged that nobody had changed: %s"
               % " ".join(sorted(strange)))
         for name in sorted(set(self.flipped.values())):
             self.world.signal(name, signal.SIGTERM)

@@ -20,6 +20,8 @@ THRASH = os.path.join(BUILD, "thrash")
 WRITER = os.path.join(THRASH, "thrash-writer")
 PLANTED_OSD = os.path.join(THRASH, "thrash-osd")
 BLOCK = 4096
+# They tell of what was, for some time after it is over.
+PAST_CODES = ("OSD_TOO_MANY_REPAIRS", "OSD_FLAPPING")
 # How often a wait for health says what is missing.
 TELL_SECONDS = 10
 
@@ -172,9 +174,8 @@ class World(Cluster):
             return "the quorum is %s" % quorum
         if (osdmap["num_up_osds"], osdmap["num_in_osds"]) != (self.osds, self.osds):
             return "%d OSDs up, %d in" % (osdmap["num_up_osds"], osdmap["num_in_osds"])
-        # Repaired flips are told for as long as the OSD lives.
-        checks = {code: check["summary"]["message"] for code, check in status["health"]["checks"].items()
-                  if code != "OSD_TOO_MANY_REPAIRS"}
+        checks = {code: found["summary"]["message"]
+                  for code, found in status["health"]["checks"].items() if code not in PAST_CODES}
         if checks:
             return "; ".join("%s: %s" % pair for pair in sorted(checks.items()))
         if pools and not self.is_clean():
@@ -228,12 +229,15 @@ class World(Cluster):
         bad = [pg for pg in self.groups().values() if pg["objects_inconsistent"]]
         check(not bad, "unequal copies are left after the scrub: %r" % bad)
 
-    def names_repaired(self):
-        """Objects that scrubs found unequal or reads found damaged, as the logs tell."""
-        names = set()
+    def names_found(self):
+        """Objects that scrubs found unequal, and those that were repaired, for a scrub or a read, as the
+        logs tell."""
+        unequal, repaired = set(), set()
         for name in OSDS:
-            names.update(re.findall(r"object inconsistent .*?name=(\S+)", self.log(name)))
-        return names
+            log = self.log(name)
+            unequal.update(re.findall(r" object inconsistent .*?name=(\S+)", log))
+            repaired.update(re.findall(r" object repaired .*?name=(\S+)", log))
+        return unequal, repaired
 
     # The stores of OSDs that do not run
 
