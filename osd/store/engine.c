@@ -546,6 +546,34 @@ static void set_limits(struct engine *e)
     e->onode_limit = target / 8;
 }
 
+/* Maps that were being copied for objects that never came. */
+static int drop_copies(struct engine *e)
+{
+    uint8_t from = KEY_COPYING, to = KEY_COPYING + 1;
+    struct index_iter *iter;
+    struct encoder batch;
+    const void *key, *value;
+    size_t key_len, len;
+    int error = index_iterate(e->index, &from, 1, &to, 1, false, true, &iter);
+    if (error < 0)
+        return error;
+    encoder_init(&batch);
+    while ((error = index_next(e->index, iter, &key, &key_len, &value, &len)) > 0) {
+        uint64_t nid = 0;
+        if (key_len != 1 + sizeof nid) {
+            error = -ELIMPET_CORRUPT;
+            break;
+        }
+        memcpy(&nid, (const uint8_t *)key + 1, sizeof nid);
+        omap_copy_drop(be64toh(nid), &batch);
+    }
+    e->index->ops->iter_free(iter);
+    if (error == 0)
+        error = batch.failed ? -ENOMEM : batch.len > 0 ? index_apply(e->index, &batch) : 0;
+    encoder_fini(&batch);
+    return error;
+}
+
 /* Reads the superblock and replays the journal. */
 int engine_mount_journal(struct engine *e, struct mount_io *io, char why[256])
 {
@@ -557,6 +585,8 @@ int engine_mount_journal(struct engine *e, struct mount_io *io, char why[256])
     e->reserve = error == 0 ? reserve_of(&e->allocator) : 0;
     if (error == 0)
         error = engine_replay(e, io, why);
+    if (error == 0)
+        error = drop_copies(e);
     return error;
 }
 

@@ -276,14 +276,18 @@ struct txn_ctx {
     struct txn_onode *inline_list[TXN_ONODES_INLINE];
     const uint8_t *last_name; /* The object looked up last, by its place in the operations. */
     struct onode *last_onode;
-    uint32_t waiting;    /* Loads and reads under way for it. */
-    int error;           /* Found before execution. */
-    struct encoder omap; /* Of the object that it clones: pairs, as omap_read gives them. */
-    bool omap_loaded;
+    uint32_t waiting;     /* Loads and reads under way for it. */
+    int error;            /* Found before execution. */
+    struct encoder omap;  /* Of the object that it clones: pairs, as omap_read gives them. */
+    bool omap_loaded;     /* All of it, or the next piece. */
+    bool omap_more;       /* A piece that is not the last: it goes to the index by itself. */
+    uint64_t omap_nid;    /* Number of the copy whose map is in the index in part; 0: none. */
     struct env_work work; /* Loads it. */
     struct onode *omap_of;
-    bool passes_on; /* Renames or clones: its writes may belong to any of its onodes. */
-    bool in_place;  /* No space to redirect to: large overwrites go through the journal as well. */
+    uint64_t omap_source;     /* Its number. */
+    struct encoder omap_last; /* The next piece goes on behind this key. */
+    bool passes_on;           /* Renames or clones: its writes may belong to any of its onodes. */
+    bool in_place; /* No space to redirect to: large overwrites go through the journal as well. */
     uint64_t record;
     uint64_t bytes;
     STAILQ_ENTRY(txn_ctx) link;
@@ -296,6 +300,8 @@ void txn_finish(struct txn_ctx *ctx, int error);
 void omap_range(uint64_t nid, uint8_t from[9], uint8_t to[9]);
 /* Frees all requests without callbacks. */
 void txn_abandon(struct engine *e);
+/* Drops the part of a map that was copied for an object that will not come. */
+void omap_copy_drop(uint64_t nid, struct encoder *batch);
 /* Executes what is ready, in order, into the open group. */
 void engine_pump(struct engine *e);
 
@@ -363,7 +369,7 @@ size_t journal_meta_max(const struct journal *j);
 bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload);
 /*
  * The record holds both batches; the index gets only the first when the group is durable, and what
- * the second says by a checkpoint.
+ * the second says by a checkpoint. A record without ctx is the engine's own.
  */
 void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder *batch,
                     const struct encoder *late, struct cblock **deferred, uint32_t n_deferred,

@@ -509,25 +509,6 @@ static int share_chunk(struct execution *x, struct onode *to, struct chunk *c, s
     return 0;
 }
 
-static void copy_omap(struct execution *x, struct onode *to)
-{
-    struct decoder d;
-    uint8_t key[9 + STORE_OMAP_KEY_MAX], end[9];
-    decoder_init(&d, x->ctx->omap.data, x->ctx->omap.len);
-    omap_range(to->nid, key, end);
-    while (decoder_left(&d) > 0) {
-        uint16_t key_len;
-        uint32_t len;
-        const void *name = decode_string16(&d, &key_len);
-        const void *value = decode_string32(&d, &len);
-        assert(!d.failed && key_len <= STORE_OMAP_KEY_MAX);
-        memcpy(key + 9, name, key_len);
-        key[0] = key_len > 0 ? KEY_OMAP : KEY_OMAP_HEADER;
-        if (key_len > 0 || len > 0)
-            index_batch_put(x->batch, key, 9u + key_len, value, len);
-    }
-}
-
 static void execute_clone(struct execution *x, struct onode *from, struct onode *to)
 {
     if (!from->exists || from == to)
@@ -536,6 +517,8 @@ static void execute_clone(struct execution *x, struct onode *from, struct onode 
     x->ctx->passes_on = true;
     to->direct_record = from->direct_record;
     make_exist(x, to);
+    if (x->ctx->omap_nid != 0 && x->ctx->omap_source == from->nid)
+        to->nid = x->ctx->omap_nid; /* Its map is there already, in part. */
     set_size(x, to, from->size);
     to->flags = from->flags;
     to->info_len = from->info_len;
@@ -554,8 +537,12 @@ static void execute_clone(struct execution *x, struct onode *from, struct onode 
             return;
         }
     }
-    if (from->flags & OBJECT_HAS_OMAP)
-        copy_omap(x, to);
+    if (!(from->flags & OBJECT_HAS_OMAP))
+        return;
+    omap_copy(&x->ctx->omap, to->nid, x->batch);
+    if (x->ctx->omap_nid != 0)
+        omap_copy_over(to->nid, x->batch);
+    x->ctx->omap_nid = 0;
 }
 
 static void execute_omap(struct execution *x, struct onode *o, const struct txn_op *op)
@@ -732,6 +719,8 @@ void txn_execute(struct txn_ctx *ctx)
     txn_iterate(&it, ctx->txn->ops.data, ctx->txn->ops.len, ctx->txn->data.len);
     while (txn_next(&it, &op) > 0)
         execute_op(&x, &op);
+    if (ctx->omap_nid != 0) /* The clone was none: an object onto itself. */
+        omap_copy_drop(ctx->omap_nid, x.batch);
     for (uint32_t i = 0; i < ctx->n_onodes; i++)
         emit(&x, ctx->onodes[i]->onode);
     struct direct_write *changed;

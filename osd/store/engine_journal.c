@@ -122,9 +122,9 @@ void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder 
                                    .n_deferred = n_deferred,
                                    .n_direct = n_direct,
                                    .batch_bytes = (uint32_t)(batch->len + late->len),
-                                   .record = ctx->record};
+                                   .record = ctx ? ctx->record : e->record - 1};
     if (g->n_records++ == 0)
-        g->first_record = ctx->record;
+        g->first_record = record.record;
     encode_bytes(&g->meta, &record, sizeof record);
     for (uint32_t i = 0; i < n_deferred; i++) {
         struct deferred_layout d = {.block = deferred[i]->block, .crc = deferred[i]->crc};
@@ -138,8 +138,10 @@ void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder 
     if (late->len > 0)
         encode_bytes(&g->meta, late->data, late->len);
     encode_bytes(&g->batch, batch->data, batch->len);
-    ctx->group = g;
-    STAILQ_INSERT_TAIL(&g->txns, ctx, link);
+    if (ctx) {
+        ctx->group = g;
+        STAILQ_INSERT_TAIL(&g->txns, ctx, link);
+    }
     if (g->meta.failed || g->batch.failed)
         engine_fail(e, -ENOMEM, "out of memory for the journal");
 }

@@ -105,6 +105,7 @@ static_assert(sizeof(struct direct_layout) == 12, "direct_layout");
 /* First bytes of index keys. */
 enum index_key {
     KEY_ALLOCATOR = 'A',   /* be32 part -> bitmap, after a clean stop only */
+    KEY_COPYING = 'C',     /* be64 nid: its map is being copied, for an object yet to come */
     KEY_OMAP_HEADER = 'H', /* be64 nid */
     KEY_OMAP = 'M',        /* be64 nid, key */
     KEY_OBJECT = 'O',      /* order-preserving object id -> object_layout ... */

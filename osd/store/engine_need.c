@@ -15,6 +15,7 @@
 enum {
     RECORD_META_BASE = 4096,
     CHUNK_META_MAX = 13 + 8 + 1 + CHUNK_BLOCKS * 11,
+    OMAP_PIECE_SHARE = 8, /* Of a group's metadata: one piece of a map that is copied. */
     SHARED_META_MAX = 96, /* Of one block that leaves a shared extent: it is cut, and joined. */
 };
 
@@ -329,39 +330,69 @@ void omap_range(uint64_t nid, uint8_t from[9], uint8_t to[9])
     memcpy(to + 1, &next, 8);
 }
 
+/* The key from which the next piece goes on, and how long it is. */
+static size_t piece_start(const struct txn_ctx *ctx, uint8_t from[9 + STORE_OMAP_KEY_MAX + 1])
+{
+    uint8_t to[9];
+    omap_range(ctx->omap_of->nid, from, to);
+    if (ctx->omap_last.len == 0)
+        return 9;
+    memcpy(from + 9, ctx->omap_last.data, ctx->omap_last.len);
+    from[9 + ctx->omap_last.len] = 0;
+    return 9u + ctx->omap_last.len + 1;
+}
+
+/* The header follows the empty key, which no pair has. */
+static int load_header(struct txn_ctx *ctx)
+{
+    uint8_t key[9], to[9];
+    struct encoder header;
+    omap_range(ctx->omap_of->nid, key, to);
+    key[0] = KEY_OMAP_HEADER;
+    encoder_init(&header);
+    int error = index_get(ctx->engine->index, key, sizeof key, &header, true);
+    encode_string16(&ctx->omap, "", 0);
+    encode_string32(&ctx->omap, header.data, header.len);
+    encoder_fini(&header);
+    return error < 0 ? error : ctx->omap.failed ? -ENOMEM : 0;
+}
+
 static void load_omap_run(struct env_work *work)
 {
     struct txn_ctx *ctx = container_of(work, struct txn_ctx, work);
     struct engine *e = ctx->engine;
-    uint8_t from[9], to[9];
+    uint8_t from[9 + STORE_OMAP_KEY_MAX + 1], first[9], to[9];
     struct index_iter *iter;
     const void *key, *value;
     size_t key_len, len;
-    omap_range(ctx->omap_of->nid, from, to);
-    int error = index_iterate(e->index, from, sizeof from, to, sizeof to, false, true, &iter);
+    size_t piece = journal_meta_max(&e->journal) / OMAP_PIECE_SHARE;
+    size_t from_len = piece_start(ctx, from);
+    omap_range(ctx->omap_of->nid, first, to);
+    int error = index_iterate(e->index, from, from_len, to, sizeof to, false, true, &iter);
     if (error < 0) {
         ctx->error = error;
         return;
     }
+    ctx->omap_more = false;
     while ((error = index_next(e->index, iter, &key, &key_len, &value, &len)) > 0) {
-        encode_string16(&ctx->omap, (const uint8_t *)key + sizeof from, key_len - sizeof from);
-        encode_string32(&ctx->omap, value, len);
-        if (ctx->omap.failed || ctx->omap.len > journal_meta_max(&e->journal)) {
-            error = ctx->omap.failed ? -ENOMEM : -E2BIG;
+        if (key_len < sizeof first || key_len - sizeof first > STORE_OMAP_KEY_MAX) {
+            error = -ELIMPET_CORRUPT;
             break;
         }
+        encode_string16(&ctx->omap, (const uint8_t *)key + sizeof first, key_len - sizeof first);
+        encode_string32(&ctx->omap, value, len);
+        error = ctx->omap.failed ? -ENOMEM : 0;
+        if (error < 0 || ctx->omap.len < piece)
+            continue;
+        ctx->omap_more = true;
+        encoder_reset(&ctx->omap_last);
+        encode_bytes(&ctx->omap_last, (const uint8_t *)key + sizeof first, key_len - sizeof first);
+        error = ctx->omap_last.failed ? -ENOMEM : 0;
+        break;
     }
     e->index->ops->iter_free(iter);
-    from[0] = KEY_OMAP_HEADER;
-    if (error == 0) {
-        encode_string16(&ctx->omap, "",
-                        0); /* The header follows the empty key, which no pair has. */
-        struct encoder header;
-        encoder_init(&header);
-        error = index_get(e->index, from, sizeof from, &header, true);
-        encode_string32(&ctx->omap, header.data, header.len);
-        encoder_fini(&header);
-    }
+    if (error == 0 && !ctx->omap_more)
+        error = load_header(ctx);
     if (error < 0)
         ctx->error = error;
 }
@@ -377,20 +408,116 @@ static void load_omap_done(struct env_work *work)
     engine_check_closed(e);
 }
 
+static void copying_key(uint64_t nid, uint8_t key[9])
+{
+    uint64_t be = htobe64(nid);
+    key[0] = KEY_COPYING;
+    memcpy(key + 1, &be, sizeof be);
+}
+
+void omap_copy(const struct encoder *omap, uint64_t nid, struct encoder *batch)
+{
+    struct decoder d;
+    uint8_t key[9 + STORE_OMAP_KEY_MAX], end[9];
+    decoder_init(&d, omap->data, omap->len);
+    omap_range(nid, key, end);
+    while (decoder_left(&d) > 0) {
+        uint16_t key_len;
+        uint32_t len;
+        const void *name = decode_string16(&d, &key_len);
+        const void *value = decode_string32(&d, &len);
+        assert(!d.failed && key_len <= STORE_OMAP_KEY_MAX);
+        memcpy(key + 9, name, key_len);
+        key[0] = key_len > 0 ? KEY_OMAP : KEY_OMAP_HEADER;
+        if (key_len > 0 || len > 0)
+            index_batch_put(batch, key, 9u + key_len, value, len);
+    }
+}
+
+void omap_copy_over(uint64_t nid, struct encoder *batch)
+{
+    uint8_t key[9];
+    copying_key(nid, key);
+    index_batch_remove(batch, key, sizeof key);
+}
+
+void omap_copy_drop(uint64_t nid, struct encoder *batch)
+{
+    uint8_t from[9], to[9];
+    omap_range(nid, from, to);
+    index_batch_remove_range(batch, from, sizeof from, to, sizeof to);
+    from[0] = KEY_OMAP_HEADER;
+    index_batch_remove(batch, from, sizeof from);
+    omap_copy_over(nid, batch);
+}
+
+static void own_record(struct engine *e, const struct encoder *batch)
+{
+    encoder_reset(&e->scratch_late);
+    e->record++;
+    e->counters.records++;
+    journal_append(e, NULL, batch, &e->scratch_late, NULL, 0, NULL, 0);
+    if (batch->failed)
+        engine_fail(e, -ENOMEM, "out of memory while a map is copied");
+}
+
+/* A piece of the map goes into a record of its own. Each says that the rest may never come. */
+static int copy_piece(struct txn_ctx *ctx)
+{
+    struct engine *e = ctx->engine;
+    struct encoder *batch = &e->scratch_batch;
+    uint8_t key[9];
+    if (!journal_room(e, 2 * ctx->omap.len + RECORD_META_BASE, 0))
+        return -EAGAIN;
+    if (ctx->omap_nid == 0)
+        ctx->omap_nid = e->next_nid++;
+    encoder_reset(batch);
+    copying_key(ctx->omap_nid, key);
+    index_batch_put(batch, key, sizeof key, NULL, 0);
+    omap_copy(&ctx->omap, ctx->omap_nid, batch);
+    own_record(e, batch);
+    encoder_reset(&ctx->omap);
+    ctx->omap_loaded = false;
+    return 0;
+}
+
+int omap_copy_abandon(struct txn_ctx *ctx)
+{
+    struct engine *e = ctx->engine;
+    if (ctx->omap_nid == 0 || e->failed)
+        return 0;
+    if (!journal_room(e, RECORD_META_BASE, 0))
+        return -EAGAIN;
+    encoder_reset(&e->scratch_batch);
+    omap_copy_drop(ctx->omap_nid, &e->scratch_batch);
+    own_record(e, &e->scratch_batch);
+    ctx->omap_nid = 0;
+    return 0;
+}
+
 /*
  * A clone takes a copy of the omap along. It is read from the index, so every earlier record must
- * be in there: -EAGAIN until it is.
+ * be in there: -EAGAIN until it is. A large one is copied in pieces before the transaction is
+ * executed; nothing else is meanwhile, so the map stays what it is.
  */
 static int need_omap(struct txn_ctx *ctx, struct onode *o)
 {
     struct engine *e = ctx->engine;
-    if (!(o->flags & OBJECT_HAS_OMAP) || ctx->omap_loaded)
+    if (!(o->flags & OBJECT_HAS_OMAP))
         return 0;
     if (ctx->omap_of && ctx->omap_of != o)
         return -E2BIG; /* One clone of an object with an omap in a transaction. */
-    ctx->omap_of = o;
-    if (e->applied + 1 != e->record)
+    if (ctx->omap_loaded && ctx->omap_more && ctx->error == 0) {
+        int error = copy_piece(ctx);
+        if (error < 0)
+            return error;
+    }
+    if (ctx->omap_loaded)
+        return 0;
+    if (!ctx->omap_of && e->applied + 1 != e->record)
         return -EAGAIN;
+    ctx->omap_of = o;
+    ctx->omap_source = o->nid;
     ctx->waiting++;
     e->busy++;
     ctx->work = (struct env_work){.run = load_omap_run, .done = load_omap_done};
@@ -439,6 +566,7 @@ int txn_find_needs(struct txn_ctx *ctx, struct txn_need *need)
 {
     struct txn_iterator it;
     struct txn_op op;
+    uint32_t omaps = 0;
     *need = (struct txn_need){.meta = RECORD_META_BASE};
     for (uint32_t i = 0; i < ctx->n_onodes; i++) {
         const struct onode *o = ctx->onodes[i]->onode;
@@ -457,7 +585,11 @@ int txn_find_needs(struct txn_ctx *ctx, struct txn_need *need)
                 return -EAGAIN;
             if (source && must_settle(&op, source) && wait_settled(ctx, source))
                 return 0;
-            int error = source && op.code == TXN_CLONE ? need_omap(ctx, source) : 0;
+            bool clones = source && op.code == TXN_CLONE;
+            omaps += clones && (source->flags & OBJECT_HAS_OMAP);
+            if (omaps > 1 && ctx->omap_nid != 0)
+                return -E2BIG; /* What is copied in pieces is copied once. */
+            int error = clones ? need_omap(ctx, source) : 0;
             if (error < 0 || ctx->waiting > 0)
                 return error;
             if (source && op.code == TXN_CLONE)

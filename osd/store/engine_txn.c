@@ -33,6 +33,9 @@ static struct txn_ctx *ctx_get(struct engine *e)
     ctx->error = 0;
     ctx->omap_loaded = false;
     ctx->omap_of = NULL;
+    ctx->omap_more = false;
+    ctx->omap_nid = 0;
+    encoder_init(&ctx->omap_last);
     ctx->passes_on = false;
     ctx->in_place = false;
     encoder_init(&ctx->omap);
@@ -86,6 +89,7 @@ void txn_finish(struct txn_ctx *ctx, int error)
     e->queued_bytes -= ctx->bytes;
     e->ctxs--;
     encoder_fini(&ctx->omap);
+    encoder_fini(&ctx->omap_last);
     STAILQ_INSERT_HEAD(&e->ctx_pool, ctx, link);
     txn->done(txn, error);
 }
@@ -236,6 +240,7 @@ void txn_abandon(struct engine *e)
     STAILQ_FOREACH(ctx, &e->queue, link)
     {
         encoder_fini(&ctx->omap);
+        encoder_fini(&ctx->omap_last);
         free_slots(ctx);
     }
     STAILQ_CONCAT(&e->ctx_pool, &e->queue);
@@ -314,6 +319,10 @@ void engine_pump(struct engine *e)
         }
         if (error == -EAGAIN)
             break;
+        if (error < 0 && omap_copy_abandon(ctx) < 0) {
+            ctx->error = error;
+            break;
+        }
         STAILQ_REMOVE_HEAD(&e->queue, link);
         if (error < 0 && ctx->txn->chained && !e->failed)
             engine_fail(e, error, "a transaction failed that others build on");

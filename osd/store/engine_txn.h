@@ -34,6 +34,13 @@ uint64_t txn_returns(struct txn_ctx *ctx);
  */
 int txn_find_needs(struct txn_ctx *ctx, struct txn_need *need) MUST_CHECK;
 
+/* The pairs of a map, as the copy of that number has them. */
+void omap_copy(const struct encoder *omap, uint64_t nid, struct encoder *batch);
+/* The object is there now that the map was copied for. */
+void omap_copy_over(uint64_t nid, struct encoder *batch);
+/* The transaction will not be executed: takes back what was copied for it. -EAGAIN: not yet. */
+int omap_copy_abandon(struct txn_ctx *ctx) MUST_CHECK;
+
 /* Everything it needs is there. Cannot fail; without memory it fails the engine. */
 void txn_execute(struct txn_ctx *ctx);
 

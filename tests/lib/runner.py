@@ -210,6 +210,31 @@ def planted_tests(preset):
             for name, (seeds, options) in PLANTED.items()]
 
 
+# Planted bug of the store's engine -> within how many seeds of limpet-store-sim, and options.
+PLANTED_STORE = {
+    "skip-flush": (10, ()),
+    "apply-before-durable": (200, ()),
+    "trim-early": (10, ()),
+    "supersede-early": (150, ()),
+    "forget-checksum": (10, ("--flips", "5")),
+    "ignore-short-write": (60, ()),
+    "ignore-flush-error": (600, ()),
+    "reuse-freed-early": (40, ()),
+    "skip-replay-place": (10, ()),
+    "trust-direct": (200, ()),
+    "ignore-shared": (10, ()),
+    "no-reserve": (30, ()),
+}
+
+
+def planted_store_tests(prefix=""):
+    program = os.path.join(folder_of("release"), "bin", "limpet-store-sim")
+    return [Test(prefix + "store/planted-" + name,
+                 [program, "--planted", "store-" + name, "--seeds", "1-%d" % seeds, *options],
+                 timeout=1200, needs="release")
+            for name, (seeds, options) in PLANTED_STORE.items()]
+
+
 def fuzz_tests(seconds):
     tests = []
     for path in sources("tests/fuzz/fuzz_*.c"):
@@ -298,7 +323,7 @@ def default_plan(jobs):
     tests += scenario_tests("release") + fresh_sim_tests("release")
     tests += planted_tests("release") + fuzz_tests(FUZZ_SECONDS)
     tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
-    tests += store_tests() + model_tests()
+    tests += store_tests() + planted_store_tests() + model_tests()
     tests += cluster_tests("release", jobs) + cluster_tests("asan", jobs, "asan/", ["files"])
     return builds, tests
 
@@ -313,7 +338,8 @@ CAMPAIGNS = {
             lambda jobs: ([build_steps("release", jobs)],
                           sim_tests("release", SIM_LONG_SEEDS, "long/", first=1001, each=500))),
     "store": ("10,000 simulated power cuts, 1,000 bit flips, 200 kills, 50 real power cuts",
-              lambda jobs: ([build_steps("release", jobs)], store_tests("long/", long=True))),
+              lambda jobs: ([build_steps("release", jobs)],
+                            store_tests("long/", long=True) + planted_store_tests("long/"))),
     "model": ("the model of the configuration protocol with larger bounds",
               lambda jobs: ([], model_tests("long/", long=True))),
     "fuzz": ("every fuzz target for 10 minutes",

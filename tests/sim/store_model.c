@@ -178,9 +178,11 @@ static void choose_small(const struct model_shape *shape, struct random_stream *
 static void choose_step(const struct model_shape *shape, struct random_stream *r,
                         struct model_step *s)
 {
-    uint64_t kind = random_below(r, 100);
+    uint64_t kind = random_below(r, shape->deferring && random_below(r, 8) > 0 ? 55 : 100);
     memset(s, 0, sizeof *s);
     s->object = (uint32_t)random_below(r, shape->objects);
+    if (shape->deferring)
+        s->object = s->object / 2 + shape->hot * (shape->objects / 2);
     s->other = s->object ^ 1;
     s->fill = random_next(r) | 1;
     if (kind < 60) {

@@ -29,7 +29,8 @@ struct model_shape {
     uint32_t omap_keys;
     uint32_t steps; /* Of a transaction, at most. */
     bool growing;   /* Mostly large writes. */
-    bool deferring; /* Mostly writes that are just small enough for the journal. */
+    bool deferring; /* Mostly writes that are just small enough for the journal; of a half. */
+    bool hot;       /* Which half. */
     bool long_names;
 };
 

@@ -78,6 +78,8 @@ void run_submit(struct run *r);
 void run_submit_txn(struct run *r, const struct model_txn *txn);
 /* Submits up to that transaction; ends when the store fails, if it may. */
 bool run_work(struct run *r, uint64_t until_number);
+/* Submits until a superblock has moved the journal's tail, or up to that transaction. */
+bool run_to_checkpoint(struct run *r, uint64_t until_number);
 /* Lets everything come to an end. */
 bool run_settle(struct run *r);
 bool run_wait(struct run *r, const bool *flag);

@@ -37,7 +37,8 @@ struct arguments {
 static void choose_faults(struct run *r)
 {
     uint32_t n = 20 + (uint32_t)random_below(&r->random, 400);
-    r->faults = (struct disk_sim_faults){.slow = random_below(&r->random, 2) ? 4 : 0};
+    bool slow = random_below(&r->random, 2) || r->shape.deferring;
+    r->faults = (struct disk_sim_faults){.slow = slow ? 4 : 0};
     r->may_fail = r->may_refuse = false;
     switch (random_below(&r->random, 12)) {
     case 0:
@@ -62,12 +63,18 @@ static void choose_faults(struct run *r)
 /* Ends the store in one of the ways that there are. */
 static bool end_life(struct run *r)
 {
-    uint64_t how = r->store_failed ? 5 : random_below(&r->random, 10);
+    uint64_t how = r->store_failed ? 1000 : random_below(&r->random, 10);
     if (how == 0 && !r->may_fail)
         return run_close(r);
     if (how == 1) {
         run_close_and_cut(r);
         return !r->wrong;
+    }
+    /* The moment in which the journal has forgotten something. */
+    if (!r->store_failed && how > 2 && (how == 3 || r->shape.deferring)) {
+        bool ok = run_to_checkpoint(r, r->next + 400);
+        run_cut(r);
+        return ok;
     }
     /* Everything at rest, except what the store does by itself. */
     if (how == 2) {
