@@ -28,7 +28,8 @@ struct client_step *request_add(struct request *r, uint16_t code, uint64_t offse
         return NULL;
     struct client_step *step = &r->op.steps[r->op.n_steps++];
     *step = (struct client_step){.code = code, .offset = offset, .length = length};
-    if (code != WIRE_OP_CODE_READ && code != WIRE_OP_CODE_STAT && code != WIRE_OP_CODE_LIST)
+    if (code != WIRE_OP_CODE_READ && code != WIRE_OP_CODE_STAT && code != WIRE_OP_CODE_LIST &&
+        code != WIRE_OP_CODE_INCONSISTENT)
         r->op.write = true;
     return step;
 }

@@ -6,6 +6,7 @@
  *   library_pool.c    pools
  *   library_object.c  operations on objects
  *   library_list.c    walks over the objects of a pool
+ *   library_scrub.c   what scrubs found
  *
  * Invariants:
  *

@@ -344,6 +344,62 @@ LIMPET_API int limpet_list_cursor(struct limpet_list *list, char **cursor);
 LIMPET_API int limpet_list_seek(struct limpet_list *list, const char *cursor);
 LIMPET_API void limpet_list_close(struct limpet_list *list);
 
+/* ---- What scrubs found ---- */
+
+/* What is wrong with an object, or with one copy of it: bits. */
+enum limpet_scrub_error {
+    LIMPET_SCRUB_MISSING = 1,
+    LIMPET_SCRUB_UNEXPECTED = 2, /* It is there, and should not be. */
+    LIMPET_SCRUB_READ = 4,       /* The disk fails, or a checksum does. */
+    LIMPET_SCRUB_VERSION = 8,
+    LIMPET_SCRUB_SIZE = 16,
+    LIMPET_SCRUB_ATTRIBUTES = 32,
+    LIMPET_SCRUB_OMAP = 64,
+    LIMPET_SCRUB_DATA = 128,
+};
+
+enum { LIMPET_COPIES_MAX = 16 };
+
+struct limpet_copy {
+    int osd;
+    unsigned errors;
+    uint64_t size;
+    uint32_t omap_digest, data_digest; /* crc32c */
+};
+
+struct limpet_inconsistent {
+    const char *name; /* As in struct limpet_list_entry. */
+    size_t name_len;
+    const char *space;
+    size_t space_len;
+    uint64_t version;
+    unsigned errors;      /* In what its copies differ. */
+    unsigned copy_errors; /* Of all copies together. */
+    int good;             /* The OSD whose copy is good; -1: none is. */
+    bool repaired;        /* It was wrong, and is right again. */
+    unsigned n_copies;
+    struct limpet_copy copies[LIMPET_COPIES_MAX];
+};
+
+struct limpet_inconsistents; /* A walk over them. */
+
+/*
+ * What the primary of a placement group (of the handle's pool, by number) knows from its last
+ * scrub, and from reads since. -ENODATA: nothing, since no scrub has ended there since it became
+ * the primary. -ENOENT: there is no such group. Used by one thread at a time, and closed before
+ * its pool.
+ */
+LIMPET_API int limpet_inconsistents_open(struct limpet_pool *pool, uint32_t group,
+                                         struct limpet_inconsistents **out);
+/* The epoch of the map since when the group's OSDs have been the same. */
+LIMPET_API uint64_t limpet_inconsistents_epoch(const struct limpet_inconsistents *walk);
+/* How many more there are than the primary has noted. */
+LIMPET_API uint64_t limpet_inconsistents_unlisted(const struct limpet_inconsistents *walk);
+/* The next one; its strings are valid until the next call. -ENOENT: there are no more. */
+LIMPET_API int limpet_inconsistents_next(struct limpet_inconsistents *walk,
+                                         struct limpet_inconsistent *out);
+LIMPET_API void limpet_inconsistents_close(struct limpet_inconsistents *walk);
+
 #ifdef __cplusplus
 }
 #endif

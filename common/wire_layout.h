@@ -96,6 +96,11 @@ enum wire_op_code {
     WIRE_OP_CODE_REMOVE = 7,
     WIRE_OP_CODE_CREATE = 8, /* length 1: exclusive */
     WIRE_OP_CODE_LIST = 9,   /* length: entries at most; data: encoded object_id to start after */
+    /*
+     * What scrubs of the placement group found: as LIST; the result is a packed PgInconsistentList.
+     * -ENODATA: the primary does not know, since it was not the primary at the last scrub.
+     */
+    WIRE_OP_CODE_INCONSISTENT = 10,
 };
 
 /* data_len bytes of the payload belong to this op; ops take theirs in turn. */

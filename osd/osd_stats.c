@@ -83,8 +83,6 @@ static void tell(struct osd *osd, bool all)
         send_stats(osd, list + at, part, complete);
         at += part > 0 ? part : 1;
     }
-    for (size_t i = 0; i < n; i++)
-        pg_stat_fini(&stats[i]);
     free(stats);
     free(list);
 }

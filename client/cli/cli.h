@@ -8,6 +8,7 @@
  *   remote.c    commands that the monitors execute
  *   drain.c     waiting until OSDs are empty
  *   rados.c, transfer.c   objects
+ *   inconsistent.c   what scrubs found
  *   bench.c     measuring
  *   keyring.c   keyring files
  *   store.c     tools of the OSD's program
@@ -197,6 +198,9 @@ int remote_run(struct cli *cli);
 /* Runs any command with format json; exits on failure. The caller decrefs. */
 json_t *remote_call(struct cli *cli, const char *prefix, json_t *arguments);
 
+/* Names may hold any byte, JSON may not: other names are given in hexadecimal. */
+json_t *name_json(const char *name, size_t len);
+
 /* Accessors that take anything for an answer. */
 const char *json_text(const json_t *object, const char *key);
 uint64_t json_number(const json_t *object, const char *key);
@@ -216,6 +220,8 @@ int run_osd_drain(struct cli *cli);
 int run_keyring_create(struct cli *cli);
 int run_keyring_list(struct cli *cli);
 int run_rados(struct cli *cli);
+int run_list_inconsistent_obj(struct cli *cli);
+int run_list_inconsistent_pg(struct cli *cli);
 int run_store(struct cli *cli);
 int run_bench_object(struct cli *cli);
 

@@ -533,6 +533,24 @@ const struct cli_command cli_commands[] = {
      .run = run_rados,
      .options = OPTIONS(POOL_OPTION),
      .summary = "the names of the pools"},
+    {.path = "rados list-inconsistent-pg",
+     .run = run_rados,
+     .options = OPTIONS(POOL_OPTION),
+     .summary = "the placement groups of a pool that have inconsistent objects, as JSON",
+     .params = PARAMS({.name = "pool", .type = CLI_TEXT, .complete = CLI_COMPLETE_POOL})},
+    {.path = "rados list-inconsistent-obj",
+     .run = run_rados,
+     .options = OPTIONS(
+         POOL_OPTION,
+         {.name = "repaired", .type = CLI_FLAG, .help = "also objects that were repaired since"}),
+     .summary = "the objects of a placement group whose copies differ, as JSON",
+     .details =
+         "Tells what the last scrub found and could not repair: of each object in what its copies "
+         "differ, and what is wrong with each. The primary keeps it in memory: after a restart, or "
+         "with another primary, a new scrub is needed.\n",
+     .examples = EXAMPLES("limpet rados list-inconsistent-pg data",
+                          "limpet rados list-inconsistent-obj 1.a -f json-pretty"),
+     .params = PARAMS({.name = "pgid", .type = CLI_TEXT})},
 
     {.path = "store", .summary = "the store of an OSD that does not run"},
     {.path = "store bench",

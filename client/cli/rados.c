@@ -130,8 +130,7 @@ static int run_stat(struct cli *cli)
 
 /* ---- ls ---- */
 
-/* Names may hold any byte, JSON may not: other names are given in hexadecimal. */
-static json_t *name_json(const char *name, size_t len)
+json_t *name_json(const char *name, size_t len)
 {
     json_t *text = json_stringn(name, len);
     if (text != NULL)
@@ -316,11 +315,17 @@ int run_rados(struct cli *cli)
         const char *path;
         cli_run run;
     } verbs[] = {
-        {"rados put", run_put},         {"rados get", run_get},
-        {"rados append", run_append},   {"rados truncate", run_truncate},
-        {"rados rm", run_rm},           {"rados stat", run_stat},
-        {"rados ls", run_ls},           {"rados df", run_rados_df},
+        {"rados put", run_put},
+        {"rados get", run_get},
+        {"rados append", run_append},
+        {"rados truncate", run_truncate},
+        {"rados rm", run_rm},
+        {"rados stat", run_stat},
+        {"rados ls", run_ls},
+        {"rados df", run_rados_df},
         {"rados lspools", run_lspools},
+        {"rados list-inconsistent-pg", run_list_inconsistent_pg},
+        {"rados list-inconsistent-obj", run_list_inconsistent_obj},
     };
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         if (strcmp(cli->command->path, verbs[i].path) == 0)

@@ -25,7 +25,8 @@ static bool code_writes(uint16_t code)
 static bool code_has_data(uint16_t code)
 {
     return code == WIRE_OP_CODE_WRITE_AT || code == WIRE_OP_CODE_WRITE_FULL ||
-           code == WIRE_OP_CODE_APPEND || code == WIRE_OP_CODE_LIST;
+           code == WIRE_OP_CODE_APPEND || code == WIRE_OP_CODE_LIST ||
+           code == WIRE_OP_CODE_INCONSISTENT;
 }
 
 static bool code_fits(const struct ops_request *request, uint16_t code)
@@ -33,7 +34,7 @@ static bool code_fits(const struct ops_request *request, uint16_t code)
     if (request->write)
         return code_writes(code);
     if (request->list)
-        return code == WIRE_OP_CODE_LIST;
+        return code == WIRE_OP_CODE_LIST || code == WIRE_OP_CODE_INCONSISTENT;
     return code == WIRE_OP_CODE_READ || code == WIRE_OP_CODE_STAT;
 }
 

@@ -508,6 +508,7 @@ static void begin_configuration(struct pg *pg)
         pg_writes_disown(pg);
         pg_objects_forget(pg);
         pg_suspects_clear(pg);
+        pg_inconsistents_clear(pg);
     }
     if (part == PG_STATE_PRIMARY_ACTIVATING && !pg->complete) {
         log_error(pg->world->env, "pg cannot serve", "pg=%s why=\"our copy is not complete\"",

@@ -100,6 +100,7 @@ struct pg_world {
     uint32_t n_unleased;  /* Reads that wait for leases. */
     struct pg *scrubbing; /* The one whose turn it is. */
     uint32_t n_surveys;
+    uint32_t n_inconsistents; /* Remembered by all groups. */
     uint32_t n_objects;
     struct pg_object_list idle_objects; /* Of all groups: least recently used first. */
     size_t dirty_bytes;                 /* Of what absent members lack. */
@@ -258,9 +259,16 @@ uint32_t pg_partners(const struct pg *pg, int32_t out[PG_PARTNERS_MAX]);
 bool pg_is_busy(const struct pg *pg);
 /* Writes that are not yet durable here, or not yet acknowledged. */
 bool pg_has_writes(const struct pg *pg);
-/* For a primary. `waiting` points to static memory, lists to what pg_stat_fini() frees. */
+/* For a primary. `waiting` points to static memory. */
 void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out);
-void pg_stat_fini(Limpet__Wire__PgStat *stat);
+/*
+ * For a primary: what scrubs and reads found, at most `max` objects after `after` (NULL: from the
+ * beginning). Free it with limpet__wire__pg_inconsistent_list__free_unpacked(). NULL: -ENOMEM;
+ * -ENODATA: nothing is known, since no scrub has ended since we became the primary.
+ */
+Limpet__Wire__PgInconsistentList *pg_inconsistent_list(const struct pg *pg,
+                                                       const struct object_id *after, uint32_t max,
+                                                       int *error) MUST_CHECK;
 
 /* For tests. */
 struct wire_version pg_head(const struct pg *pg);

@@ -54,8 +54,9 @@ enum {
     PG_REPAIR_PATIENCE_TICKS = 6,
     PG_SCRUB_FAILURES = 10, /* Chunks that were tried again, before it is put off. */
     PG_SUSPECTS_MAX = 64,
-    PG_INCONSISTENT_MAX = 128,
-    PG_INCONSISTENT_TOLD = 32, /* In one PgStat. */
+    PG_INCONSISTENT_MAX = 1024,
+    PG_INCONSISTENT_TOLD = 64,         /* In one answer. */
+    PG_INCONSISTENT_WORLD_MAX = 16384, /* Of all groups of an OSD. */
 };
 
 /* ---- What is under way in the store ---- */
@@ -489,9 +490,11 @@ struct pg {
     struct pg_survey_list surveys;
     uint32_t n_pull_reads;
     struct pg_repair_list repairs;
-    struct pg_name_list suspects; /* Objects of which some copy could not be read. */
-    struct pg_inconsistent_list inconsistents;
-    uint32_t n_inconsistents; /* In the list. */
+    struct pg_name_list suspects;              /* Objects of which some copy could not be read. */
+    struct pg_inconsistent_list inconsistents; /* In order of objects. */
+    uint32_t n_inconsistents;                  /* In the list. */
+    uint32_t n_unlisted;                       /* Found by the last scrub, without room for it. */
+    bool scrub_known;                          /* A scrub has ended since we became the primary. */
 
     void (*loaded)(void *ctx, struct pg *pg);
     void *loaded_ctx;
@@ -763,6 +766,8 @@ void pg_inconsistents_clear(struct pg *pg);
 struct pg_inconsistent *pg_inconsistent_note(struct pg *pg, const uint8_t *bytes, uint16_t len);
 /* The scrub with this number is over: what it did not find again is forgotten. */
 void pg_inconsistents_expire(struct pg *pg, uint64_t number, bool deep);
+/* Answers a client that asks for them. */
+void pg_inconsistent_start(struct pg_request *request, const struct object_id *after);
 /* A client could not read it, and no good copy was found. */
 void pg_inconsistent_unreadable(struct pg *pg, const struct pg_object *object);
 

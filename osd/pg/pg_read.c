@@ -410,6 +410,11 @@ void pg_list_start(struct pg_request *request)
     }
     witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
     int error = parse_after(request, &after);
+    if (!error && ops_step(&request->ops, 0).code == WIRE_OP_CODE_INCONSISTENT) {
+        pg_inconsistent_start(request, after);
+        free(after);
+        return;
+    }
     struct pg_list *work = error ? NULL : calloc(1, sizeof *work);
     if (!work) {
         if (!error)

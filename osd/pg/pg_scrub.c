@@ -406,6 +406,7 @@ static void scrub_finish(struct pg_scrub *scrub)
     pg_scrub_save(pg);
     tell_stamps(scrub);
     pg_inconsistents_expire(pg, scrub->number, scrub->deep);
+    pg->scrub_known = true;
     scrub_free(scrub, false);
     pg->world->ops->changed(pg->world->ctx, pg);
 }
@@ -485,6 +486,7 @@ static void scrub_start(struct pg *pg, bool deep, bool ordered)
     if (!scrub)
         return;
     scrub->ordered = ordered;
+    pg->n_unlisted = 0;
     pg->world->ops->changed(pg->world->ctx, pg);
     chunk_begin(scrub);
 }

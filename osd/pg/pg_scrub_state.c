@@ -1,6 +1,7 @@
 /*
  * What is remembered of scrubs: when they were, on every member's disk; and what they found, in the
- * memory of the primary until the next one.
+ * memory of the primary until the next one. Another primary, or another process, does not know it,
+ * and says so to whoever asks.
  */
 #include "osd/pg/pg_impl.h"
 
@@ -85,6 +86,7 @@ static void forget(struct pg *pg, struct pg_inconsistent *found)
 {
     TAILQ_REMOVE(&pg->inconsistents, found, link);
     pg->n_inconsistents--;
+    pg->world->n_inconsistents--;
     free(found);
 }
 
@@ -92,6 +94,8 @@ void pg_inconsistents_clear(struct pg *pg)
 {
     while (!TAILQ_EMPTY(&pg->inconsistents))
         forget(pg, TAILQ_FIRST(&pg->inconsistents));
+    pg->n_unlisted = 0;
+    pg->scrub_known = false;
 }
 
 static struct pg_inconsistent *find(struct pg *pg, const uint8_t *bytes, uint16_t len)
@@ -109,7 +113,8 @@ static struct pg_inconsistent *find(struct pg *pg, const uint8_t *bytes, uint16_
 static bool make_room(struct pg *pg)
 {
     struct pg_inconsistent *found;
-    if (pg->n_inconsistents < PG_INCONSISTENT_MAX)
+    if (pg->n_inconsistents < PG_INCONSISTENT_MAX &&
+        pg->world->n_inconsistents < PG_INCONSISTENT_WORLD_MAX)
         return true;
     TAILQ_FOREACH(found, &pg->inconsistents, link)
     {
@@ -121,20 +126,50 @@ static bool make_room(struct pg *pg)
     return false;
 }
 
+static struct object_id id_of(const struct pg_inconsistent *found)
+{
+    struct object_id id;
+    struct decoder d;
+    decoder_init(&d, found->bytes, found->len);
+    decode_object_id(&d, &id);
+    assert(decoder_end(&d) == 0);
+    return id;
+}
+
+/* Scrubs find in order, so from the end. */
+static void insert(struct pg *pg, struct pg_inconsistent *found)
+{
+    struct object_id id = id_of(found), other;
+    struct pg_inconsistent *before;
+    TAILQ_FOREACH_REVERSE(before, &pg->inconsistents, pg_inconsistent_list, link)
+    {
+        other = id_of(before);
+        if (object_compare(&other, &id) < 0)
+            break;
+    }
+    if (before)
+        TAILQ_INSERT_AFTER(&pg->inconsistents, before, found, link);
+    else
+        TAILQ_INSERT_HEAD(&pg->inconsistents, found, link);
+}
+
 struct pg_inconsistent *pg_inconsistent_note(struct pg *pg, const uint8_t *bytes, uint16_t len)
 {
     struct pg_inconsistent *found = find(pg, bytes, len);
     if (found)
         forget(pg, found);
     found = make_room(pg) ? calloc(1, sizeof *found + len) : NULL;
-    if (!found)
+    if (!found) {
+        pg->n_unlisted++;
         return NULL;
+    }
     found->selected = -1;
     found->scrub = pg->scrub_number;
     found->len = len;
     memcpy(found->bytes, bytes, len);
-    TAILQ_INSERT_TAIL(&pg->inconsistents, found, link);
+    insert(pg, found);
     pg->n_inconsistents++;
+    pg->world->n_inconsistents++;
     return found;
 }
 
@@ -228,32 +263,67 @@ void pg_scrub_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
     out->deep_stamp_ns = pg->deep_stamp_ns;
     out->scrubbing = pg_scrub_level(pg);
     out->has_scrubbing = out->scrubbing > 0;
-    if (pg->n_inconsistents == 0)
+    if (pg->n_inconsistents == 0 && pg->n_unlisted == 0)
         return;
     out->has_inconsistent = out->has_unrepairable = true;
-    out->inconsistents = calloc(PG_INCONSISTENT_TOLD, sizeof *out->inconsistents);
-    /* First what is still wrong. */
-    for (int repaired = 0; repaired < 2; repaired++) {
-        TAILQ_FOREACH(found, &pg->inconsistents, link)
-        {
-            if (found->repaired != repaired)
-                continue;
-            out->inconsistent += !repaired;
-            out->unrepairable += !repaired && found->selected < 0;
-            if (!out->inconsistents || out->n_inconsistents == PG_INCONSISTENT_TOLD)
-                continue;
-            Limpet__Wire__PgInconsistent *told = tell(found);
-            if (told)
-                out->inconsistents[out->n_inconsistents++] = told;
-        }
+    out->inconsistent = pg->n_unlisted;
+    TAILQ_FOREACH(found, &pg->inconsistents, link)
+    {
+        out->inconsistent += !found->repaired;
+        out->unrepairable += !found->repaired && found->selected < 0;
     }
 }
 
-void pg_stat_fini(Limpet__Wire__PgStat *stat)
+Limpet__Wire__PgInconsistentList *
+pg_inconsistent_list(const struct pg *pg, const struct object_id *after, uint32_t max, int *error)
 {
-    for (size_t i = 0; i < stat->n_inconsistents; i++)
-        limpet__wire__pg_inconsistent__free_unpacked(stat->inconsistents[i], NULL);
-    free(stat->inconsistents);
-    stat->inconsistents = NULL;
-    stat->n_inconsistents = 0;
+    const struct pg_inconsistent *found = TAILQ_FIRST(&pg->inconsistents);
+    *error = pg->scrub_known || found ? -ENOMEM : -ENODATA;
+    Limpet__Wire__PgInconsistentList *out = pg->scrub_known || found ? malloc(sizeof *out) : NULL;
+    if (!out)
+        return NULL;
+    limpet__wire__pg_inconsistent_list__init(out);
+    out->epoch = pg->config_first;
+    out->has_unlisted = pg->n_unlisted > 0;
+    out->unlisted = pg->n_unlisted;
+    out->inconsistents = calloc(max, sizeof *out->inconsistents);
+    for (; found && out->inconsistents; found = TAILQ_NEXT(found, link)) {
+        struct object_id id = id_of(found);
+        if (after && object_compare(&id, after) <= 0)
+            continue;
+        if (out->n_inconsistents == max)
+            break;
+        Limpet__Wire__PgInconsistent *told = tell(found);
+        if (!told)
+            goto fail;
+        out->inconsistents[out->n_inconsistents++] = told;
+    }
+    if (!out->inconsistents)
+        goto fail;
+    out->end = !found;
+    *error = 0;
+    return out;
+fail:
+    limpet__wire__pg_inconsistent_list__free_unpacked(out, NULL);
+    return NULL;
+}
+
+void pg_inconsistent_start(struct pg_request *request, const struct object_id *after)
+{
+    struct wire_op step = ops_step(&request->ops, 0);
+    uint32_t max = step.length == 0 || step.length > PG_INCONSISTENT_TOLD ? PG_INCONSISTENT_TOLD
+                                                                          : (uint32_t)step.length;
+    struct buf_slice data = BUF_SLICE_EMPTY;
+    struct ops_result result = {0};
+    Limpet__Wire__PgInconsistentList *list =
+        pg_inconsistent_list(request->pg, after, max, &result.result);
+    if (list) {
+        size_t len = limpet__wire__pg_inconsistent_list__get_packed_size(list);
+        result.result = buf_slice_alloc(len, &data);
+        if (!result.result)
+            limpet__wire__pg_inconsistent_list__pack(list, data.data);
+        limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
+    }
+    uint32_t len = (uint32_t)data.len;
+    pg_request_finish(request, &result, &len, data);
 }

@@ -32,20 +32,32 @@ def fsck(osd):
                     data_folder(osd)])
 
 
+MIDDLE = len(OBJECT) // 2
+
+
 def corrupt(osd):
     """Changes a byte of a block in the middle of the object while the OSD does not run."""
     name = "osd.%d" % osd
     cluster.kill(name, signal.SIGTERM)
-    at = len(OBJECT) // 2
+    at = MIDDLE
     with open(os.path.join(data_folder(osd), "store", "block"), "r+b") as file:
         with mmap.mmap(file.fileno(), 0) as disk:
+            # Also where it was before it was written anew.
             found = disk.find(OBJECT[at:at + BLOCK])
             check(found >= 0, "%s has no copy of the object" % name)
-            disk[found] ^= 0xff
+            while found >= 0:
+                disk[found] ^= 0xff
+                found = disk.find(OBJECT[at:at + BLOCK], found + 1)
     result = fsck(osd)
     check(result.code == EUCLEAN, "the damage should be seen: %s" % result)
     succeeds(cluster.start_daemon(name))
     cluster.wait_healthy()
+
+
+def findings(*options):
+    """What the primary tells of the group, as rados prints it."""
+    result = cluster.limpet("rados", "list-inconsistent-obj", group()["pgid"], *options)
+    return json.loads(succeeds(result).text)["inconsistents"]
 
 
 def check_copy(osd):
@@ -108,6 +120,66 @@ def a_client_gets_right_data_of_a_damaged_primary():
     scrub("deep-scrub", "last_deep_scrub_stamp")
     check_copy(osd)
     check(cluster.get("data", "one") == OBJECT, "the object differs after the repair")
+
+
+@case
+def a_write_into_damage_ends_no_osd():
+    """A part of the damaged block is written: the copy is made good as a whole."""
+    pg = group()
+    osd = next(osd for osd in pg["acting"] if osd != pg["acting_primary"])
+    scrub("scrub", "last_scrub_stamp")
+    corrupt(osd)
+    part = os.path.join(cluster.path, "part")
+    with open(part, "wb") as file:
+        file.write(b"a part of a block")
+    succeeds(cluster.limpet("rados", "put", "-p", "data", "one", part, "--offset",
+                            str(MIDDLE + 100)))
+    now = OBJECT[:MIDDLE + 100] + b"a part of a block"
+    now += OBJECT[len(now):]
+    found = wait_until("the repair", lambda: findings("--repaired"), 30)
+    check(len(found) == 1 and found[0]["repaired"], "one object, repaired: %r" % found)
+    bad = [shard["osd"] for shard in found[0]["shards"] if shard["errors"] == ["read_error"]]
+    check(bad == [osd], "osd.%d could not read it: %r" % (osd, found))
+    check(findings() == [], "nothing is wrong any more")
+    check_copy(osd)
+    check(cluster.get("data", "one") == now, "the object differs")
+
+
+@case
+def what_cannot_be_repaired_is_listed():
+    cluster.put("data", "one", OBJECT)
+    pg = group()
+    for osd in pg["acting"]:
+        corrupt(osd)
+    check(scrub("deep-scrub", "last_deep_scrub_stamp")["objects_inconsistent"] == 1, "one is bad")
+    listed = succeeds(cluster.limpet("rados", "list-inconsistent-pg", "data"))
+    check(json.loads(listed.text) == [pg["pgid"]], "the group: %s" % listed)
+    found = findings()
+    check(len(found) == 1 and found[0]["object"]["name"] == "one", "the object: %r" % found)
+    check(found[0]["union_shard_errors"] == ["read_error"], "unreadable: %r" % found)
+    check(sorted(shard["osd"] for shard in found[0]["shards"]) == sorted(pg["acting"]) and
+          [shard["primary"] for shard in found[0]["shards"]] == [True, False, False],
+          "all copies: %r" % found)
+    health = succeeds(cluster.limpet("health", "detail"))
+    check("PG_INCONSISTENT" in health.text, "health tells it: %s" % health)
+
+
+@case
+def findings_end_with_the_primary():
+    pg = group()
+    name = "osd.%d" % pg["acting_primary"]
+    cluster.kill(name, signal.SIGTERM)
+    succeeds(cluster.start_daemon(name))
+    cluster.wait_healthy()
+    listing = ("rados", "list-inconsistent-obj", pg["pgid"])
+    fails(cluster.limpet(*listing), 2, "limpet pg deep-scrub %s" % pg["pgid"])
+    cluster.put("data", "one", OBJECT)
+    scrub("deep-scrub", "last_deep_scrub_stamp")
+    check(findings() == [], "it was written anew")
+    fails(cluster.limpet("rados", "list-inconsistent-obj", "nonsense"), 22, "limpet pg ls")
+    fails(cluster.limpet("rados", "list-inconsistent-obj", "7777.0"), 2, "no pool")
+    fails(cluster.limpet("rados", "list-inconsistent-obj", pg["pgid"].split(".")[0] + ".ffff"), 2,
+          "does not exist")
     cluster.destroy()
 
 

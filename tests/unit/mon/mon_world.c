@@ -513,6 +513,8 @@ void world_report(struct world_peer *osd, int32_t id)
     stats.bytes_used = osd->bytes_used != 0 ? osd->bytes_used : UINT64_C(1) << 30;
     stats.has_repaired = true;
     stats.repaired = osd->repaired;
+    stats.has_read_errors = true;
+    stats.read_errors = osd->read_errors;
     stats.has_complete = true;
     stats.complete = true;
     for (uint32_t i = 0; osd->map != NULL && i < osd->map->n_pools; i++) {

@@ -45,7 +45,8 @@ struct world_peer {
     size_t service_keys;
     uint64_t bytes_used;   /* That an OSD reports; 0: 1 GiB */
     uint32_t inconsistent; /* Objects of each of its groups, as it reports; */
-    uint64_t repaired;     /* and objects that it repaired. */
+    uint64_t repaired;     /* and objects that it repaired, */
+    uint64_t read_errors;  /* and what its disk could not read. */
     uint32_t scrub_orders;
     bool deep_ordered; /* By the last one. */
 };

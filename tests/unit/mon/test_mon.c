@@ -514,6 +514,50 @@ static void scrubs_are_ordered_and_what_they_find_is_told(void **state)
     assert_non_null(strstr(admin->output, "active+clean+inconsistent"));
     assert_non_null(strstr(admin->output, "osd.1 repaired 50 objects"));
     assert_null(strstr(admin->output, "osd.2 repaired"));
+    /* Errors alone, which others repaired, are reason enough; and the code is explained. */
+    osds[1]->repaired = 0;
+    osds[2]->read_errors = 50;
+    for (uint32_t i = 0; i < 3; i++)
+        world_report(osds[i], (int32_t)i);
+    world_run_ms(world, 100);
+    assert_int_equal(world_command(admin, "{\"prefix\": \"health\", \"detail\": \"detail\"}"), 0);
+    assert_non_null(strstr(admin->output, "[WRN] OSD_TOO_MANY_REPAIRS"));
+    assert_non_null(strstr(admin->output, "osd.2 repaired 0 objects and met 50 read errors"));
+    assert_null(strstr(admin->output, "osd.1 repaired"));
+    assert_int_equal(
+        world_command(admin,
+                      "{\"prefix\": \"health explain\", \"code\": \"OSD_TOO_MANY_REPAIRS\"}"),
+        0);
+    assert_non_null(strstr(admin->output, "limpet osd out"));
+    world_destroy(world);
+}
+
+/* Others would not wait for leases of one that is gone. */
+static void removal_by_force_waits_until_leases_have_run_out(void **state)
+{
+    (void)state;
+    const char *remove =
+        "{\"prefix\": \"osd rm\", \"ids\": [\"2\"], \"yes_i_really_mean_it\": true}";
+    struct world *world = world_create(23, 3, NULL);
+    struct world_peer *osds[3];
+
+    world_await_leader(world, -1);
+    struct world_peer *admin = world_peer(world, "client.admin", 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "osd.%u", i);
+        osds[i] = world_peer(world, name, i);
+    }
+    reach_clean(world, osds, 3);
+    world_subscribe(admin, 0);
+    assert_int_equal(world_command(admin, "{\"prefix\": \"osd down\", \"ids\": [\"2\"]}"), 0);
+    assert_int_equal(world_command(admin, remove), -EAGAIN);
+    world_run_ms(world, 1800);
+    assert_non_null(map_osd(admin->map, 2));
+    world_run_ms(world, 400);
+    assert_int_equal(world_command(admin, remove), 0);
+    world_run_ms(world, 100);
+    assert_null(map_osd(admin->map, 2));
     world_destroy(world);
 }
 
@@ -733,6 +777,7 @@ int main(void)
         cmocka_unit_test(silent_osds_are_noticed_and_marked_out),
         cmocka_unit_test(a_new_leader_hears_the_reports_again),
         cmocka_unit_test(scrubs_are_ordered_and_what_they_find_is_told),
+        cmocka_unit_test(removal_by_force_waits_until_leases_have_run_out),
         cmocka_unit_test(tickets_are_given_to_those_with_capabilities),
         cmocka_unit_test(subscribers_get_increments_or_a_map),
         cmocka_unit_test(another_cluster_is_refused),

@@ -307,7 +307,7 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
         head.flags |= WIRE_OP_WRITE;
         head.oldest = world->oldest;
     }
-    if (steps[0].code == WIRE_OP_CODE_LIST)
+    if (steps[0].code == WIRE_OP_CODE_LIST || steps[0].code == WIRE_OP_CODE_INCONSISTENT)
         head.flags |= WIRE_OP_PG;
     encoder_init(&e);
     encode_bytes(&e, &head, sizeof head);

@@ -44,7 +44,6 @@ static void assert_waits(const char *why)
         assert_string_equal(stat.waiting ? stat.waiting : "nothing", why);
     else
         assert_null(stat.waiting);
-    pg_stat_fini(&stat);
 }
 
 static void write_many(uint32_t n, const char *text)
@@ -278,7 +277,6 @@ static void tells_what_is_left_and_what_was_done(void **state)
     pg_stat(world.nodes[0].pg, &stat);
     assert_int_equal(stat.objects_missing, OBJECTS);
     assert_int_equal(stat.bytes_missing, 4 * OBJECTS);
-    pg_stat_fini(&stat);
     world_stop_link(&world, 0, 2, false);
     uint64_t left = OBJECTS, least = OBJECTS;
     while (world_step(&world)) {
@@ -289,14 +287,12 @@ static void tells_what_is_left_and_what_was_done(void **state)
         assert_true(left + stat.objects_recovered + UNDER_WAY >= OBJECTS);
         assert_true(left <= least);
         least = left;
-        pg_stat_fini(&stat);
     }
     assert_int_equal(left, 0);
     assert_state(2, PG_STATE_FILLED);
     pg_stat(world.nodes[0].pg, &stat);
     assert_int_equal(stat.objects_recovered, OBJECTS);
     assert_int_equal(stat.bytes_recovered, 4 * OBJECTS);
-    pg_stat_fini(&stat);
 }
 
 int main(void)

@@ -57,21 +57,28 @@ static void assert_found(uint32_t inconsistent, uint32_t unrepairable, size_t to
     pg_stat(world.nodes[0].pg, &stat);
     assert_int_equal(stat.has_inconsistent ? stat.inconsistent : 0, inconsistent);
     assert_int_equal(stat.has_unrepairable ? stat.unrepairable : 0, unrepairable);
-    assert_int_equal(stat.n_inconsistents, told);
     assert_false(stat.has_scrubbing);
-    pg_stat_fini(&stat);
+    int error;
+    Limpet__Wire__PgInconsistentList *list =
+        pg_inconsistent_list(world.nodes[0].pg, NULL, 1000, &error);
+    assert_int_equal(list ? list->n_inconsistents : 0, told);
+    assert_true(list || error == -ENODATA);
+    if (list)
+        limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
 }
 
 static void assert_shard_error(int32_t osd, uint32_t errors)
 {
-    Limpet__Wire__PgStat stat;
-    pg_stat(world.nodes[0].pg, &stat);
-    assert_int_equal(stat.n_inconsistents, 1);
-    const Limpet__Wire__PgInconsistent *found = stat.inconsistents[0];
+    int error;
+    Limpet__Wire__PgInconsistentList *list =
+        pg_inconsistent_list(world.nodes[0].pg, NULL, 1000, &error);
+    assert_non_null(list);
+    assert_int_equal(list->n_inconsistents, 1);
+    const Limpet__Wire__PgInconsistent *found = list->inconsistents[0];
     assert_int_equal(found->n_shards, 3);
     for (size_t i = 0; i < found->n_shards; i++)
         assert_int_equal(found->shards[i]->errors, found->shards[i]->osd == osd ? errors : 0);
-    pg_stat_fini(&stat);
+    limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
 }
 
 static void write_many(uint32_t n)
@@ -94,7 +101,6 @@ static void finds_nothing_in_equal_copies(void **state)
     Limpet__Wire__PgStat stat;
     pg_stat(world.nodes[0].pg, &stat);
     assert_true(stat.has_deep_stamp_ns && stat.has_scrub_stamp_ns);
-    pg_stat_fini(&stat);
 }
 
 static void repairs_a_member(void **state)
@@ -429,7 +435,6 @@ static void scrubs_by_itself(void **state)
     Limpet__Wire__PgStat stat;
     pg_stat(world.nodes[0].pg, &stat);
     assert_true(stat.scrub_stamp_ns >= stat.deep_stamp_ns && stat.deep_stamp_ns > 0);
-    pg_stat_fini(&stat);
 }
 
 static void flags_of_the_map_hold_it_back(void **state)
@@ -460,8 +465,91 @@ static void stamps_survive_on_every_member(void **state)
     pg_stat(world.nodes[1].pg, &after);
     assert_true(before.deep_stamp_ns > 0);
     assert_int_equal(after.deep_stamp_ns, before.deep_stamp_ns);
-    pg_stat_fini(&before);
-    pg_stat_fini(&after);
+}
+
+/* ---- What was found, for those who ask ---- */
+
+/* Asks the primary as a client does, and returns the result; *list is freed by the caller. */
+static int ask_inconsistent(int32_t osd, const struct object_id *after, uint64_t max,
+                            Limpet__Wire__PgInconsistentList **list)
+{
+    struct asked asked;
+    struct encoder e;
+    encoder_init(&e);
+    if (after)
+        encode_object_id(&e, after);
+    const struct step step = {
+        .code = WIRE_OP_CODE_INCONSISTENT, .length = max, .data = e.data, .len = e.len};
+    ask(&world, osd, &asked, "any", &step, 1);
+    world_settle(&world);
+    assert_true(asked.done);
+    int result = asked.reply.result;
+    *list = result
+                ? NULL
+                : limpet__wire__pg_inconsistent_list__unpack(NULL, asked.data.len, asked.data.data);
+    assert_true(result || *list);
+    ask_fini(&asked);
+    encoder_fini(&e);
+    return result;
+}
+
+static void inconsistent_objects_are_told_page_by_page(void **state)
+{
+    (void)state;
+    enum { BAD = 20, PAGE = 7 };
+    char name[32];
+    Limpet__Wire__PgInconsistentList *list;
+    write_many(30);
+    assert_int_equal(ask_inconsistent(0, NULL, 0, &list), -ENODATA);
+    scrub(false);
+    assert_int_equal(ask_inconsistent(0, NULL, 0, &list), 0);
+    assert_true(list->end && list->n_inconsistents == 0);
+    limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
+    for (uint32_t i = 0; i < BAD; i++) {
+        (void)snprintf(name, sizeof name, "object.%u", i);
+        for (int32_t osd = 0; osd < 3; osd++)
+            damage(osd, name, STORE_DAMAGE_ROT);
+    }
+    scrub(true);
+    assert_found(BAD, BAD, BAD);
+    uint32_t n = 0;
+    bool end = false;
+    struct object_id after = {0}, next;
+    uint8_t last[PG_OBJECT_ID_MAX];
+    while (!end) {
+        assert_int_equal(ask_inconsistent(0, n > 0 ? &after : NULL, PAGE, &list), 0);
+        assert_in_range(list->n_inconsistents, 1, PAGE);
+        for (size_t i = 0; i < list->n_inconsistents; i++, n++) {
+            const Limpet__Wire__PgInconsistent *found = list->inconsistents[i];
+            struct decoder d;
+            decoder_init(&d, found->id.data, found->id.len);
+            decode_object_id(&d, &next);
+            assert_true(n == 0 || object_compare(&after, &next) < 0);
+            memcpy(last, found->id.data, found->id.len);
+            decoder_init(&d, last, found->id.len);
+            decode_object_id(&d, &after);
+            assert_int_equal(found->n_shards, 3);
+            assert_int_equal(found->shard_errors, SCRUB_READ);
+        }
+        end = list->end;
+        limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
+    }
+    assert_int_equal(n, BAD);
+
+    /* Another primary does not know it, and says so until it has scrubbed. */
+    world_set_members(&world, 1, 0, 2);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_int_equal(ask_inconsistent(1, NULL, 0, &list), -ENODATA);
+    pg_scrub_order(world.nodes[1].pg, true);
+    world_ticks(&world, 4);
+    assert_int_equal(ask_inconsistent(1, NULL, 0, &list), 0);
+    assert_int_equal(list->n_inconsistents, BAD);
+    limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
+    world_set_members(&world, 0, 1, 2);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_int_equal(ask_inconsistent(0, NULL, 0, &list), -ENODATA);
 }
 
 /* ---- Whom to believe ---- */
@@ -525,6 +613,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_late_repair_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(scrubs_by_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(flags_of_the_map_hold_it_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(inconsistent_objects_are_told_page_by_page, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(stamps_survive_on_every_member, set_up, tear_down),
         cmocka_unit_test(believes_the_log_then_the_most_then_the_newer),
     };
