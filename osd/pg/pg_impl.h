@@ -40,7 +40,7 @@ enum {
     PG_LEARNER_LIST = 256,
     PG_REMOVE_OBJECTS = 64,
     PG_REMOVE_BYTES = 64 * 1024 * 1024, /* Of objects in one step, which may share their blocks. */
-    PG_ROOM_KNOWN_NS = 2000000000,      /* How long what a member said of its space counts. */
+    PG_ROOM_KNOWN_NS = 500000000,       /* How long what a member said of its space counts. */
     PG_OBJECTS_CACHED = 4096,           /* Idle object contexts of an OSD. */
     PG_FREE_WRITES = 1024,
     /* Ticks without progress until activation, or a filling, is tried again. */

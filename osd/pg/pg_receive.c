@@ -237,11 +237,16 @@ static int check_receiving(const struct pg *pg, const Limpet__Wire__PgPush *push
     return pg->bound == pg->upstream ? 0 : -EAGAIN;
 }
 
-/* A copy that is being filled leaves room for what clients write to the others. */
+/*
+ * A copy that is being filled leaves room for what clients write to the others. One that catches up
+ * mostly overwrites what it has; it must come back to a full cluster as well.
+ */
 static bool has_room(const struct pg *pg, uint64_t bytes)
 {
     struct store_statfs fs;
     pg->world->store->ops->statfs(pg->world->store, &fs);
+    if (pg->by_log)
+        return fs.bytes_available + fs.bytes_reserve / 2 > 2 * bytes;
     return !pg->world->full && fs.bytes_available > fs.bytes_total / PG_ROOM_SHARE + 2 * bytes;
 }
 

@@ -394,6 +394,7 @@ static void statfs_sum(struct store *store, struct store_statfs *out)
         (uint64_t)(e->allocator.n_blocks - e->allocator.first - e->reserve) * BLOCK_BYTES;
     out->bytes_available = free_blocks > spoken_for ? (free_blocks - spoken_for) * BLOCK_BYTES : 0;
     out->bytes_used = out->bytes_total - out->bytes_available;
+    out->bytes_reserve = (free_blocks < e->reserve ? free_blocks : e->reserve) * BLOCK_BYTES;
 }
 
 static uint32_t reserve_of(const struct allocator *a)

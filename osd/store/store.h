@@ -199,6 +199,7 @@ struct store_statfs {
     uint64_t bytes_total;
     uint64_t bytes_used;
     uint64_t bytes_available;
+    uint64_t bytes_reserve; /* What is left of it. */
 };
 
 /* A placement group that has pairs in the store. */
