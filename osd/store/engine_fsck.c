@@ -21,6 +21,7 @@ struct fsck_object {
     uint64_t pool;
     uint64_t size;
     uint8_t flags;
+    bool has_map; /* Entries were met though its flags deny it. */
 };
 
 struct fsck {
@@ -33,6 +34,11 @@ struct fsck {
     struct pool_stat *pools;     /* Counted. */
     uint64_t next_nid;
     struct encoder fixes; /* Index changes of a repair. */
+    bool fix_shared;      /* Counts of references are wrong: all are written anew. */
+    bool fix_objects;     /* Records of objects or chunks lack a flag. */
+    bool fix_state;       /* The next object number is too low. */
+    bool fixing;          /* The second walk, which corrects records. */
+    bool unreadable;      /* Some object record is damaged: what belongs to it is no orphan. */
     uint64_t work, total; /* Of blocks when deep, else of objects. */
 };
 
@@ -116,9 +122,13 @@ static void check_chunk(struct fsck *f, uint64_t nid, uint64_t pool, uint64_t si
         if (index * BLOCK_BYTES >= size)
             found(f, false, "object number %llu maps block %llu beyond its size %llu",
                   (unsigned long long)nid, (unsigned long long)index, (unsigned long long)size);
-        if (f->mapped[block] > 0 && !((c->shared >> i) & 1))
-            found(f, false, "block %u is mapped twice and not shared (object number %llu)", block,
+        if (f->mapped[block] > 0 && !((c->shared >> i) & 1)) {
+            /* Who has the wrong one finds out by its checksum; neither may overwrite it in place.
+             */
+            found(f, true, "block %u is mapped twice and not shared (object number %llu)", block,
                   (unsigned long long)nid);
+            f->fix_shared = f->fix_objects = true;
+        }
         if (f->mapped[block] < UINT16_MAX)
             f->mapped[block]++;
         check_block(f, nid, index, block, c->crc[i]);
@@ -139,6 +149,7 @@ static int check_object(struct fsck *f, const uint8_t *key, size_t key_len, cons
         error = object_decode(value, len, f->e->allocator.n_blocks, &o);
     if (error < 0) {
         found(f, false, "an object record of %zu bytes is damaged", len);
+        f->unreadable = true;
     } else {
         struct fsck_object *same, *object = calloc(1, sizeof *object);
         struct pool_stat *sum = counted_pool(f, id.pool);
@@ -147,9 +158,13 @@ static int check_object(struct fsck *f, const uint8_t *key, size_t key_len, cons
             error = -ENOMEM;
         } else {
             HASH_FIND(hh, f->objects, &o.nid, sizeof o.nid, same);
-            if (same || o.nid >= f->next_nid)
-                found(f, false, "object number %llu is used twice or was never given",
-                      (unsigned long long)o.nid);
+            if (same)
+                found(f, false, "object number %llu is used twice", (unsigned long long)o.nid);
+            if (o.nid >= f->next_nid) {
+                found(f, true, "object number %llu was never given", (unsigned long long)o.nid);
+                f->next_nid = o.nid + 1;
+                f->fix_state = true;
+            }
             object->nid = o.nid;
             object->pool = id.pool;
             object->size = o.size;
@@ -188,9 +203,10 @@ static void orphan(struct fsck *f, const uint8_t *key, size_t key_len, const cha
     uint64_t nid = 0;
     if (key_len >= 9)
         memcpy(&nid, key + 1, 8);
-    found(f, true, "%s of object number %llu, which does not exist", what,
+    found(f, !f->unreadable, "%s of object number %llu, which does not exist", what,
           (unsigned long long)be64toh(nid));
-    index_batch_remove(&f->fixes, key, key_len);
+    if (!f->unreadable)
+        index_batch_remove(&f->fixes, key, key_len);
 }
 
 static int check_chunk_record(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
@@ -221,9 +237,11 @@ static int check_omap(struct fsck *f, const uint8_t *key, size_t key_len)
     f->report->omap_pairs++;
     if (!object)
         orphan(f, key, key_len, "a map entry");
-    else if (!(object->flags & OBJECT_HAS_OMAP))
-        found(f, false, "object number %llu has map entries and does not know",
+    else if (!(object->flags & OBJECT_HAS_OMAP) && !object->has_map) {
+        found(f, true, "object number %llu has map entries and does not know",
               (unsigned long long)object->nid);
+        object->has_map = f->fix_objects = true;
+    }
     return 0;
 }
 
@@ -233,14 +251,17 @@ static int check_shared(struct fsck *f, const uint8_t *key, size_t key_len, cons
     struct shared_layout shared;
     uint32_t block;
     if (key_len != 5 || len != sizeof shared) {
-        found(f, false, "a record of shared blocks is damaged");
+        found(f, true, "a record of shared blocks is damaged");
+        f->fix_shared = true;
         return 0;
     }
     memcpy(&block, key + 1, 4);
     memcpy(&shared, value, sizeof shared);
     block = be32toh(block);
-    if (shared_load(f->e, block, &shared) < 0)
-        found(f, false, "shared blocks at %u overlap others", block);
+    if (shared_load(f->e, block, &shared) < 0) {
+        found(f, true, "shared blocks at %u overlap others, or are none", block);
+        f->fix_shared = true;
+    }
     return 0;
 }
 
@@ -249,7 +270,8 @@ static int check_pool(struct fsck *f, const uint8_t *key, size_t key_len, const 
 {
     uint64_t pool;
     if (key_len != 9 || len != sizeof(struct pool_layout)) {
-        found(f, false, "the sums of a pool are damaged");
+        found(f, true, "the sums of a pool are damaged");
+        index_batch_remove(&f->fixes, key, key_len);
         return 0;
     }
     memcpy(&pool, key + 1, 8);
@@ -257,11 +279,23 @@ static int check_pool(struct fsck *f, const uint8_t *key, size_t key_len, const 
     return 0;
 }
 
+static void fix_object(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
+                       size_t len);
+static void fix_chunk(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
+                      size_t len);
+
 /* ---- The walk ---- */
 
 static int check_pair(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
                       size_t len)
 {
+    if (f->fixing) {
+        if (key[0] == KEY_OBJECT)
+            fix_object(f, key, key_len, value, len);
+        else
+            fix_chunk(f, key, key_len, value, len);
+        return 0;
+    }
     switch (key[0]) {
     case KEY_OBJECT:
         return check_object(f, key, key_len, value, len);
@@ -304,21 +338,106 @@ static int walk_kind(struct fsck *f, enum index_key kind)
 
 static void compare_shared(struct fsck *f)
 {
-    struct shared *s;
-    RB_FOREACH(s, shared_tree, &f->e->shared)
-    {
-        for (uint32_t b = s->block; b < s->block + s->count; b++) {
-            f->report->shared_blocks++;
-            if (f->mapped[b] != s->refs)
-                found(f, false, "block %u is said to have %u references and has %u", b, s->refs,
-                      f->mapped[b]);
-            f->mapped[b] = 1; /* What is left above 1 below was not in the tree. */
-        }
-    }
-    for (uint32_t b = f->e->allocator.first; b < f->e->allocator.n_blocks; b++)
-        if (f->mapped[b] > 1)
-            found(f, false, "block %u has %u references and is not recorded as shared", b,
+    const struct shared *s = RB_MIN(shared_tree, &f->e->shared);
+    for (uint32_t b = f->e->allocator.first; b < f->e->allocator.n_blocks; b++) {
+        while (s && s->block + s->count <= b)
+            s = RB_NEXT(shared_tree, &f->e->shared, (struct shared *)(uintptr_t)s);
+        bool said = s && s->block <= b;
+        f->report->shared_blocks += said;
+        if (said && f->mapped[b] != s->refs)
+            found(f, true, "block %u is said to have %u references and has %u", b, s->refs,
                   f->mapped[b]);
+        else if (!said && f->mapped[b] > 1)
+            found(f, true, "block %u has %u references and is not recorded as shared", b,
+                  f->mapped[b]);
+        else
+            continue;
+        f->fix_shared = true;
+    }
+}
+
+/* ---- Repair ---- */
+
+/* All records of shared blocks anew, from what was counted. */
+static void rebuild_shared(struct fsck *f)
+{
+    const uint8_t from = KEY_SHARED, to = KEY_SHARED + 1;
+    uint32_t n, end = f->e->allocator.n_blocks;
+    index_batch_remove_range(&f->fixes, &from, 1, &to, 1);
+    for (uint32_t b = f->e->allocator.first; b < end; b += n) {
+        n = 1;
+        if (f->mapped[b] < 2)
+            continue;
+        while (b + n < end && f->mapped[b + n] == f->mapped[b])
+            n++;
+        struct shared_layout value = {.count = n, .refs = f->mapped[b]};
+        uint8_t key[5] = {KEY_SHARED};
+        uint32_t be = htobe32(b);
+        memcpy(key + 1, &be, sizeof be);
+        index_batch_put(&f->fixes, key, sizeof key, &value, sizeof value);
+    }
+}
+
+/* True when the chunk did not know of all that it shares. */
+static bool mark_shared(const struct fsck *f, struct chunk *c)
+{
+    uint32_t before = c->shared;
+    for (uint32_t i = 0; i < CHUNK_BLOCKS; i++)
+        if (c->block[i] != BLOCK_NONE && f->mapped[c->block[i]] > 1)
+            c->shared |= UINT32_C(1) << i;
+    return c->shared != before;
+}
+
+static void fix_object(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
+                       size_t len)
+{
+    struct onode o = {0};
+    struct fsck_object *object;
+    struct encoder fixed;
+    encoder_init(&o.attrs);
+    encoder_init(&fixed);
+    if (object_decode(value, len, f->e->allocator.n_blocks, &o) == 0) {
+        HASH_FIND(hh, f->objects, &o.nid, sizeof o.nid, object);
+        bool changed = o.n_chunks > 0 && mark_shared(f, o.chunks[0]);
+        if (object && object->has_map) {
+            o.flags |= OBJECT_HAS_OMAP;
+            changed = true;
+        }
+        onode_encode(&o, &fixed);
+        if (changed)
+            index_batch_put(&f->fixes, key, key_len, fixed.data, fixed.len);
+        f->fixes.failed |= fixed.failed;
+    }
+    for (uint32_t i = 0; i < o.n_chunks; i++)
+        free(o.chunks[i]);
+    free(o.chunks);
+    encoder_fini(&o.attrs);
+    encoder_fini(&fixed);
+}
+
+static void fix_chunk(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
+                      size_t len)
+{
+    struct chunk chunk;
+    struct decoder d;
+    struct encoder fixed;
+    decoder_init(&d, value, len);
+    if (!object_of(f, key, key_len) || chunk_decode(&d, f->e->allocator.n_blocks, &chunk) < 0 ||
+        !mark_shared(f, &chunk))
+        return;
+    encoder_init(&fixed);
+    chunk_encode(&chunk, &fixed);
+    index_batch_put(&f->fixes, key, key_len, fixed.data, fixed.len);
+    f->fixes.failed |= fixed.failed;
+    encoder_fini(&fixed);
+}
+
+static void fix_state(struct fsck *f)
+{
+    uint8_t key = KEY_STATE;
+    f->e->next_nid = f->next_nid;
+    struct state_layout state = {.record = f->e->record - 1, .next_nid = f->next_nid};
+    index_batch_put(&f->fixes, &key, 1, &state, sizeof state);
 }
 
 static void compare_pools(struct fsck *f)
@@ -377,9 +496,21 @@ static void compare_allocator(struct fsck *f)
 
 static int repair(struct fsck *f)
 {
+    int error = 0;
     if (!f->options->repair)
         return 0;
-    int error = f->fixes.failed ? -ENOMEM : index_apply(f->e->index, &f->fixes);
+    if (f->fix_shared)
+        rebuild_shared(f);
+    if (f->fix_state)
+        fix_state(f);
+    f->fixing = true;
+    if (f->fix_objects)
+        error = walk_kind(f, KEY_OBJECT);
+    if (f->fix_objects && error == 0)
+        error = walk_kind(f, KEY_CHUNK);
+    if (error < 0)
+        return error;
+    error = f->fixes.failed ? -ENOMEM : index_apply(f->e->index, &f->fixes);
     if (error == 0)
         error = f->e->index->ops->flush(f->e->index);
     return error;
