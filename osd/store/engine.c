@@ -37,6 +37,11 @@ void engine_fail(struct engine *e, int error, const char *why)
     env_defer(e->env, &e->pump_task);
 }
 
+void engine_index_failed(struct engine *e, int error, const char *why)
+{
+    engine_fail(e, error, error == -ENOSPC ? "the file system of the index is full" : why);
+}
+
 struct pool_stat *engine_pool(struct engine *e, uint64_t pool)
 {
     struct pool_stat *p;

@@ -515,6 +515,8 @@ static inline struct engine *engine_of(struct store *store)
 
 /* The store promises nothing any more; every later request fails. */
 void engine_fail(struct engine *e, int error, const char *why);
+/* The same for the index: for want of space it may refuse a batch or a flush, whichever comes. */
+void engine_index_failed(struct engine *e, int error, const char *why);
 void engine_free_blocks(struct engine *e, uint64_t record, uint32_t block, uint32_t count);
 /* Releases what was freed by records before this one. */
 void engine_release_freed(struct engine *e, uint64_t record);

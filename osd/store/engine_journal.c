@@ -226,7 +226,7 @@ static void group_done(struct engine *e)
         add_mark(e, j->head, j->sequence, g->first_record + g->n_records);
         int error = index_apply(e->index, &g->batch);
         if (error < 0)
-            engine_fail(e, error, "the index refused a batch");
+            engine_index_failed(e, error, "the index refused a batch");
         else
             e->applied = g->first_record + g->n_records - 1;
     }

@@ -215,9 +215,7 @@ static void flush_index_done(struct env_work *work)
     struct checkpoint *c = container_of(work, struct checkpoint, work);
     struct engine *e = container_of(c, struct engine, checkpoint);
     if (c->error < 0) {
-        engine_fail(e, c->error,
-                    c->error == -ENOSPC ? "the file system of the index is full"
-                                        : "the index could not be flushed");
+        engine_index_failed(e, c->error, "the index could not be flushed");
         c->step = CHECKPOINT_NONE;
         engine_check_closed(e);
         return;
@@ -232,7 +230,7 @@ static void flush_index(struct engine *e)
     int error = e->failed ? e->failure : put_state(e, &e->scratch_batch);
     env_defer(e->env, &e->pump_task); /* It may have waited for us to settle. */
     if (error < 0) {
-        engine_fail(e, error, "the index refused a batch");
+        engine_index_failed(e, error, "the index refused a batch");
         c->step = CHECKPOINT_NONE;
         engine_check_closed(e);
         return;
@@ -337,7 +335,7 @@ static uint32_t save_some(struct engine *e, bool *more)
     int error = batch.failed ? -ENOMEM : batch.len > 0 ? index_apply(e->index, &batch) : 0;
     encoder_fini(&batch);
     if (error < 0)
-        engine_fail(e, error, "the index refused a batch");
+        engine_index_failed(e, error, "the index refused a batch");
     return waiting;
 }
 

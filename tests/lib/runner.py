@@ -280,7 +280,8 @@ def cluster_tests(preset, jobs, prefix="", only=None):
 
 
 # Test -> what one short run, and a campaign, does: kills, cuts, flips.
-STORE_TESTS = {"kill": (10, 200), "power": (2, 50), "flips": (3, 1000), "full": (1, 1)}
+STORE_TESTS = {"kill": (10, 200), "power": (2, 50), "flips": (3, 1000), "full": (1, 1),
+               "full_index": (1, 1)}
 
 
 def store_tests(prefix="", long=False):
