@@ -172,6 +172,23 @@ class Faults:
         self.end_pair_one_way(event)
         self.network.restore(host_of(event, 1), "out", host_of(event))
 
+    @staticmethod
+    def halves(event):
+        """The targets are in random order; the first ones, at least one, are cut off from the rest."""
+        first = 1 + event.dice % (len(event.targets) // 2)
+        hosts = [host_of(event, which) for which in range(len(event.targets))]
+        return [(one, other) for one in hosts[:first] for other in hosts[first:]]
+
+    def begin_hosts_split(self, event):
+        for one, other in self.halves(event):
+            self.network.drop(one, "out", other)
+            self.network.drop(other, "out", one)
+
+    def end_hosts_split(self, event):
+        for one, other in self.halves(event):
+            self.network.restore(one, "out", other)
+            self.network.restore(other, "out", one)
+
     # Clients
 
     def begin_writer_killed(self, event):

@@ -52,6 +52,7 @@ FAULTS = (
     Fault("link-deaf", ("link",), 0.1, 7, "what is sent to a host is lost"),
     Fault("pair-cut", ("link", "link"), 0.1, 8, "two hosts cannot reach each other, others can"),
     Fault("pair-one-way", ("link", "link"), 0.1, 8, "one host cannot send to another"),
+    Fault("hosts-split", ("link",) * len(HOSTS), 0.5, 8, "two halves of the hosts cannot reach each other"),
     Fault("writer-killed", ("writer",), 0, 2, "kill -9 of a client, then another one"),
     Fault("writer-stopped", ("writer",), 0.1, 5, "SIGSTOP of a client, then SIGCONT"),
     Fault("disk-full", ("disk",), 5, 15, "the OSDs are filled until writes are refused, then emptied"),
