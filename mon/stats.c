@@ -175,7 +175,9 @@ static void pg_progress(struct stats *stats, struct pg_stat *pg,
                                : in->objects_recovered;
         double seconds = (double)(now_ns - pg->counted_ns) / (double)SEC_NS;
         note_recovery(stats, bytes, objects, now_ns);
-        if (seconds > 0)
+        if (seconds > 0 && pg->recovery_rate < 1)
+            pg->recovery_rate = (double)bytes / seconds;
+        else if (seconds > 0)
             pg->recovery_rate = (pg->recovery_rate + (double)bytes / seconds) / 2;
     } else {
         /* Another primary than the one that was counted before has counted from nothing. */
@@ -190,21 +192,32 @@ static void pg_progress(struct stats *stats, struct pg_stat *pg,
     pg->objects_recovered = in->objects_recovered;
 }
 
+/* How much of the window has passed since then. */
+static double window_seconds(uint64_t since_ns, uint64_t now_ns)
+{
+    double seconds = (double)(now_ns - since_ns) / (double)SEC_NS;
+    return seconds < 1 ? 1 : seconds > STATS_WINDOW_S ? STATS_WINDOW_S : seconds;
+}
+
 void stats_rates(const struct stats *stats, uint64_t now_ns, double rates[RATES])
 {
     uint64_t second = now_ns / SEC_NS;
-    double seconds = (double)(now_ns - stats->window_since_ns) / (double)SEC_NS;
+    double all = window_seconds(stats->window_since_ns, now_ns);
+    /* Time before it began would make it look slow. Its first report is of a second or so. */
+    double recovery = window_seconds(
+        stats->recovery_began_ns > SEC_NS ? stats->recovery_began_ns - SEC_NS : 0, now_ns);
 
     memset(rates, 0, RATES * sizeof rates[0]);
     if (stats->window_since_ns == 0)
         return;
-    seconds = seconds < 1 ? 1 : seconds > STATS_WINDOW_S ? STATS_WINDOW_S : seconds;
     for (int i = 0; i < WINDOW_BUCKETS; i++) {
         const struct bucket *bucket = &stats->buckets[i];
         if (bucket->second + STATS_WINDOW_S <= second)
             continue;
         for (int what = 0; what < RATES; what++)
-            rates[what] += bucket->values[what] / seconds;
+            rates[what] +=
+                bucket->values[what] /
+                (what == RATE_OBJECTS_RECOVERED || what == RATE_BYTES_RECOVERED ? recovery : all);
     }
 }
 

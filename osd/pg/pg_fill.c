@@ -386,6 +386,27 @@ static bool waits_for_turns(const struct pg_fill *fill)
     return true;
 }
 
+/* Somebody waits for an object that is held until the copy has answered. */
+static bool holds_up_clients(const struct pg_fill *fill)
+{
+    const struct pg_push *push;
+    TAILQ_FOREACH(push, &fill->pg->pushes, link)
+    {
+        if (push->osd == fill->osd && push->locked && !TAILQ_EMPTY(&push->locked->waiters))
+            return true;
+    }
+    return false;
+}
+
+/* So many ticks without an answer that the filling is given up. */
+static bool is_silent(const struct pg_fill *fill)
+{
+    if (fill->phase == FILL_QUEUED || fill->phase == FILL_BACKING_OFF || fill->phase == FILL_PAUSED)
+        return false;
+    return fill->silent_ticks >= PG_FILL_PATIENCE_TICKS ||
+           (fill->silent_ticks >= PG_HOLD_PATIENCE_TICKS && holds_up_clients(fill));
+}
+
 /* One that had no room is not asked all the time. */
 static bool may_run(const struct pg_fill *fill)
 {
@@ -404,8 +425,7 @@ void pg_fill_tick(struct pg *pg)
             fill_run(fill);
         else if (fill->spoiled)
             fill_back_off(fill, "too many writes");
-        else if (fill->phase != FILL_QUEUED && fill->phase != FILL_BACKING_OFF &&
-                 fill->phase != FILL_PAUSED && fill->silent_ticks >= PG_FILL_PATIENCE_TICKS)
+        else if (is_silent(fill))
             fill_back_off(fill, "no progress");
     }
 }

@@ -46,6 +46,7 @@ enum {
     /* Ticks without progress until activation, or a filling, is tried again. */
     PG_PATIENCE_TICKS = 6,
     PG_FILL_PATIENCE_TICKS = 20,
+    PG_HOLD_PATIENCE_TICKS = 4, /* While a client waits for an object that is held for a copy. */
     PG_ADD_REPEAT_TICKS = 2,
     PG_FULL_PATIENCE_TICKS = 10,
     PG_SURVEYS_MAX = 8, /* Of an OSD: chunks of scrubs, its own and those of others. */

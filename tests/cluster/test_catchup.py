@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """An OSD is away while small pieces of large objects change: it gets little more than these."""
 
+import json
 import re
 
 from lib.cluster import (Cluster, case, check, random_bytes, run, succeeds, wait_until)
@@ -74,6 +75,46 @@ def the_copy_is_whole():
     for name, data in contents.items():
         check(cluster.get("data", name) == bytes(data), "%s differs without osd.1" % name)
     cluster.start_daemon("osd.1")
+    cluster.wait_healthy()
+
+
+def groups():
+    text = succeeds(cluster.limpet("pg", "ls", "-f", "json")).text
+    return json.loads(text)["pg_stats"]
+
+
+def reasons():
+    status = cluster.status_or_none()
+    return {entry["reason"] for entry in status["recovery"]["waiting"]} if status else set()
+
+
+@case
+def norecover_pauses_and_says_so():
+    """What is left is told meanwhile; nothing is copied before the flag is gone."""
+    before = len(fillings())
+    succeeds(cluster.limpet("osd", "set", "norecover"))
+    cluster.kill("osd.2")
+    wait_until("writes go on", lambda: cluster.status_or_none() and not cluster.is_healthy(), 30)
+    for i in range(OBJECTS):
+        write_at("large.%d" % i, 0, random_bytes(BLOCK, "paused %d" % i))
+        cluster.put("data", "new.%d" % i, random_bytes(OBJECT, "new %d" % i))
+    cluster.start_daemon("osd.2")
+    wait_until("a reason", lambda: "norecover is set" in reasons(), 30)
+    status = wait_until("what is left", lambda: (cluster.status_or_none() or {}).get(
+        "recovery", {}).get("bytes_left", 0) >= OBJECTS * OBJECT and cluster.status_or_none(), 30)
+    left = status["recovery"]
+    check(left["objects_left"] >= OBJECTS, "objects left: %r" % left)
+    paused = [group for group in groups() if group.get("waiting") == "norecover is set"]
+    check(paused, "no group says that it is paused")
+    check(sum(group["bytes_missing"] for group in groups()) >= OBJECTS * OBJECT,
+          "too little is missing: %r" % paused)
+    check(len(fillings()) == before, "copies were filled in spite of norecover")
+    succeeds(cluster.limpet("osd", "unset", "norecover"))
+    wait_until("everything is clean", cluster.is_clean, 60)
+    check(len(fillings()) > before, "nothing was filled")
+    recovery = cluster.status()["recovery"]
+    check(recovery["bytes_left"] == 0 and not recovery["waiting"], "left: %r" % recovery)
+    check(sum(group["bytes_missing"] for group in groups()) == 0, "something is missing")
     cluster.wait_healthy()
     cluster.destroy()
 

@@ -265,6 +265,37 @@ static void a_copy_whose_turn_has_not_come_is_not_silent(void **state)
     assert_equal_disks(&world, 0, 2);
 }
 
+/* The copy hangs in the middle of an object: a client's write waits no longer than this. */
+static void a_hung_copy_does_not_hold_objects_for_long(void **state)
+{
+    (void)state;
+    size_t len = 9 * 1024 * 1024;
+    char *text = malloc(len + 1);
+    const struct step append_step = {.code = WIRE_OP_CODE_APPEND, .data = "!", .len = 1};
+    assert_non_null(text);
+    memset(text, 'h', len);
+    text[len] = '\0';
+    world_stop_link(&world, 0, 2, true);
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "large", text), 0);
+    world_stop_link(&world, 0, 2, false);
+    while (world.delivered[MSG_PG_PUSH] == 0)
+        assert_true(world_step(&world));
+    world_stop_link(&world, 2, 0, true);
+    world_settle(&world);
+    ask(&world, 0, &wanted, "large", &append_step, 1);
+    world_ticks(&world, 2);
+    assert_false(wanted.done);
+    world_ticks(&world, 3);
+    assert_true(wanted.done);
+    ask_fini(&wanted);
+    world_stop_link(&world, 2, 0, false);
+    world_ticks(&world, 4);
+    assert_state(2, PG_STATE_FILLED);
+    assert_equal_disks(&world, 0, 2);
+    free(text);
+}
+
 /* ---- What is told ---- */
 
 static void tells_what_is_left_and_what_was_done(void **state)
@@ -305,6 +336,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(members_are_not_paused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_a_client_wants_goes_first, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_copy_whose_turn_has_not_come_is_not_silent, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_hung_copy_does_not_hold_objects_for_long, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(tells_what_is_left_and_what_was_done, set_up, tear_down),
     };
