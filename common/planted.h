@@ -104,6 +104,14 @@ enum planted_bug {
     PLANTED_DUP_NOT_FILLED,
     /* OSD: a client that was forgotten is taken for one that has never written. */
     PLANTED_DUP_FORGOTTEN_CLIENT,
+    /* OSD: a member that misses an entry acknowledges those that come after it. */
+    PLANTED_ACK_GAP,
+    /* OSD: a stray copy is removed before the group is clean without it. */
+    PLANTED_DELETE_STRAYS_EARLY,
+    /* OSD: an entry more than the log knows of leaves the store when the log is cut. */
+    PLANTED_FORGET_ENTRY_AT_TRIM,
+    /* Store in memory: a clone is not made. */
+    PLANTED_LOSE_CLONE,
     PLANTED_END
 };
 

@@ -289,7 +289,7 @@ static void init_world(struct osd *osd)
     osd->world.scrub = (struct pg_scrub_options){
         .interval_ns = osd->options.scrub_interval_ns,
         .deep_interval_ns = osd->options.deep_scrub_interval_ns,
-        .first_ns = OSD_SCRUB_FIRST_NS,
+        .first_ns = osd->options.scrub_first_ns ? osd->options.scrub_first_ns : OSD_SCRUB_FIRST_NS,
     };
 }
 

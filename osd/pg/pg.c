@@ -470,7 +470,8 @@ static bool may_remove(const struct pg *pg)
     if (pg->gone)
         return true;
     int32_t self = pg->world->self;
-    bool needed = !pg->view.clean || pg_is_member(pg, self);
+    bool needed =
+        (!pg->view.clean && !planted(PLANTED_DELETE_STRAYS_EARLY)) || pg_is_member(pg, self);
     return (!needed || planted(PLANTED_REMOVE_EARLY)) &&
            !in_list(pg->view.wanted, pg->view.n_wanted, self);
 }

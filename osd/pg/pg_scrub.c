@@ -534,10 +534,11 @@ static bool moves(struct pg_scrub *scrub)
 
 void pg_scrub_tick(struct pg *pg)
 {
-    struct pg_scrub *scrub = pg->scrub;
     if (pg->state != PG_STATE_PRIMARY_ACTIVE)
         return;
+    /* A repair that ends may end the scrub that waits for it. */
     pg_repair_tick(pg);
+    struct pg_scrub *scrub = pg->scrub;
     if (!scrub)
         start_if_due(pg);
     else if (scrub->failures > PG_SCRUB_FAILURES)

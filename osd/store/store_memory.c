@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/planted.h"
 #include "osd/store/list.h"
 #include "osd/store/txn.h"
 
@@ -529,6 +530,8 @@ static void apply_op(struct store_memory_disk *disk, const struct txn_op *op, co
             object_rename(disk, object, &op->to);
         return;
     case TXN_CLONE:
+        if (planted(PLANTED_LOSE_CLONE))
+            return;
         if ((object = object_find(disk, &op->object)))
             object_clone(disk, object, &op->to);
         return;
@@ -1007,7 +1010,7 @@ bool store_memory_damage(struct store_memory_disk *disk, const struct object_id 
                          enum store_memory_damage how, uint64_t random)
 {
     struct memory_object *object = object_find(disk, id);
-    if (!object || (object->size == 0 && how != STORE_DAMAGE_LOSE))
+    if (!object || (object->size == 0 && how < STORE_DAMAGE_LOSE))
         return false;
     uint64_t at = random % (object->size + 1);
     at -= at == object->size && at > 0;
@@ -1024,8 +1027,22 @@ bool store_memory_damage(struct store_memory_disk *disk, const struct object_id 
     case STORE_DAMAGE_LOSE:
         object_remove(disk, object);
         break;
+    case STORE_DAMAGE_NONE:
+        object->rotten = 0;
+        break;
     }
     return true;
+}
+
+bool store_memory_is_rotten(struct store_memory_disk *disk, const struct object_id *id)
+{
+    const struct memory_object *object = object_find(disk, id);
+    return object && object->rotten > 0;
+}
+
+void store_memory_resize(struct store_memory_disk *disk, uint64_t bytes_total)
+{
+    disk->bytes_total = bytes_total;
 }
 
 /* ---- Looking at a disk ---- */

@@ -20,9 +20,15 @@ enum store_memory_damage {
     STORE_DAMAGE_FLIP,
     STORE_DAMAGE_TRUNCATE,
     STORE_DAMAGE_LOSE,
+    STORE_DAMAGE_NONE, /* What was rotten can be read again. */
 };
 bool store_memory_damage(struct store_memory_disk *disk, const struct object_id *id,
                          enum store_memory_damage how, uint64_t random);
+
+/* Whether a part of the object fails to be read. */
+bool store_memory_is_rotten(struct store_memory_disk *disk, const struct object_id *id);
+/* From now on the disk is of this size, whatever is on it. */
+void store_memory_resize(struct store_memory_disk *disk, uint64_t bytes_total);
 
 /* Everything below sees what is durable, and works on an open disk as on a closed one. */
 

@@ -11,7 +11,6 @@
 #include "tests/sim/history.h"
 
 enum { MON_PORT = 3300 };
-#define DISK_BYTES  (UINT64_C(100) << 30)
 #define AGREE_EVERY (200 * MSEC_NS)
 
 void cluster_fail(struct cluster *cluster, const char *format, ...)
@@ -255,6 +254,8 @@ static void osd_start(struct member *member)
     struct cluster_osd *o = container_of(member, struct cluster_osd, member);
     struct cluster *cluster = member->cluster;
     struct env *env = sim_process(member->node);
+    /* Whoever joins gets a weight by its size, which is not to stay small for ever. */
+    store_memory_resize(o->disk, CLUSTER_DISK_BYTES);
     must(store_memory_open(env, o->disk, o->latency_ns, &o->store));
     struct osd_options options = {
         .id = o->id,
@@ -264,6 +265,9 @@ static void osd_start(struct member *member)
         .n_mons = cluster->options.n_mons,
         .listen = sim_node_address(member->node, 0),
         .pg_log_keep = cluster->options.pg_log_keep,
+        .scrub_interval_ns = cluster->options.scrub_ns,
+        .deep_scrub_interval_ns = 2 * cluster->options.scrub_ns,
+        .scrub_first_ns = cluster->options.scrub_ns / 4 + 1,
         .fatal = osd_fatal,
         .fatal_ctx = o,
     };
@@ -318,7 +322,7 @@ static void osd_init(struct cluster *cluster, uint32_t i)
     for (size_t j = 0; j < sizeof o->uuid.bytes; j++)
         o->uuid.bytes[j] = (uint8_t)sim_random(cluster->sim);
     o->secret = keyring_find(&cluster->keyring, &entity)->secret;
-    o->disk = store_memory_disk_create(DISK_BYTES);
+    o->disk = store_memory_disk_create(CLUSTER_DISK_BYTES);
     if (!o->disk)
         abort();
     o->member.start = osd_start;

@@ -21,6 +21,8 @@ enum {
     CLUSTER_EPOCHS_MAX = 65536,
 };
 
+#define CLUSTER_DISK_BYTES (UINT64_C(100) << 30)
+
 struct cluster;
 
 enum member_state { MEMBER_DOWN, MEMBER_UP, MEMBER_STOPPING };
@@ -79,6 +81,7 @@ struct cluster_options {
     uint64_t store_latency_ns;
     uint64_t sync_ns;
     uint32_t pg_log_keep; /* Entries in the logs of OSDs; 0: as always. */
+    uint64_t scrub_ns;    /* Between two scrubs of a group; 0: only when ordered. */
 };
 
 struct cluster {

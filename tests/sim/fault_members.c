@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 
+#include "tests/sim/damage.h"
+
 /* At once, soon, or after the others have noticed. */
 static uint64_t choose_restart(struct faults *f)
 {
@@ -169,11 +171,35 @@ void fault_clock_drifts(struct faults *f)
     sim_process_drift(member->node, drift);
 }
 
+void fault_object_rots(struct faults *f)
+{
+    damage_one(f->cluster);
+}
+
+/* What is there stays. Whoever wants more gets it only where the disk has grown again. */
+void fault_disks_are_full(struct faults *f)
+{
+    struct cluster *cluster = f->cluster;
+    uint64_t only = fault_below(f, 2 * (uint64_t)cluster->options.n_osds);
+    uint64_t percent = 90 + fault_below(f, 40);
+    for (uint32_t i = 0; i < cluster->options.n_osds; i++) {
+        struct store_memory_disk *disk = cluster->osds[i].disk;
+        if ((only < cluster->options.n_osds && i != only) ||
+            cluster->osds[i].member.state != MEMBER_UP)
+            continue;
+        store_memory_resize(disk, 4096 + store_memory_bytes_used(disk) * percent / 100);
+        sim_log(cluster->sim, "fault", "the disk of osd.%u is small", i);
+    }
+    sim_timer_arm(cluster->sim, &f->heal_disks, fault_now(f) + SEC_NS + fault_below(f, 8 * SEC_NS));
+}
+
 void fault_heal_disks_fire(struct env_timer *timer)
 {
     struct faults *f = container_of(timer, struct faults, heal_disks);
     struct member *member;
-    sim_log(f->cluster->sim, "fault", "the disks are fast again");
+    sim_log(f->cluster->sim, "fault", "the disks are fast again, and large");
+    for (uint32_t i = 0; i < f->cluster->options.n_osds; i++)
+        store_memory_resize(f->cluster->osds[i].disk, CLUSTER_DISK_BYTES);
     for (uint32_t i = 0; (member = cluster_member(f->cluster, i)); i++)
         set_disk(member, 1);
 }

@@ -46,6 +46,19 @@ void fault_pool_changes(struct faults *f)
                   fault_now(f) + SEC_NS + fault_below(f, 10 * SEC_NS));
 }
 
+void fault_scrub_is_ordered(struct faults *f)
+{
+    static const char *const what[] = {"scrub", "deep-scrub", "repair"};
+    const struct cluster_map *map = cluster_map_newest(f->cluster);
+    char json[128];
+    if (!map || map->n_pools == 0)
+        return;
+    const struct map_pool *pool = &map->pools[fault_below(f, map->n_pools)];
+    snprintf(json, sizeof json, "{\"prefix\": \"pg %s\", \"pgid\": \"%" PRIu64 ".%" PRIx64 "\"}",
+             what[fault_below(f, 3)], pool->id, fault_below(f, pool->pg_num));
+    cluster_command_send(f->cluster, json);
+}
+
 void fault_heal_pools_fire(struct env_timer *timer)
 {
     topology_restore_send(&container_of(timer, struct faults, heal_pools)->topology);
@@ -74,16 +87,17 @@ void fault_heal_weights_fire(struct env_timer *timer)
     f->out = 0;
 }
 
-/* A command to remove an OSD, sent before, may come that late: then it must be back first. */
+/* A command to remove an OSD, sent before, may come that late: then it must be back first. And the
+ * monitors may not know yet that disks have room again. */
 static bool weigh_one(struct faults *f, uint32_t id)
 {
     char json[128];
     weight_one(json, sizeof json, id);
-    for (int result = -ENOENT; result == -ENOENT;) {
+    for (int result = -ENOENT; result == -ENOENT || result == -ENOSPC;) {
         if (!topology_await_osds(&f->topology) ||
             !cluster_command_try(f->cluster, 60 * SEC_NS, json, &result))
             return false;
-        if (result != 0 && result != -ENOENT)
+        if (result != 0 && result != -ENOENT && result != -ENOSPC)
             cluster_fail(f->cluster, "command %s fails: %d", json, result);
     }
     return !f->cluster->failed;

@@ -44,6 +44,11 @@ static const struct kind {
     {"network-is-slow", FAMILY_NONE, fault_network_is_slow, "messages take up to 0.3 s longer"},
     {"disk-is-slow", FAMILY_NONE, fault_disk_is_slow, "one disk is up to 300 times slower"},
     {"clock-drifts", FAMILY_NONE, fault_clock_drifts, "a clock changes its speed within drift_ppm"},
+    {"object-rots", FAMILY_NONE, fault_object_rots,
+     "a part of one copy of an object cannot be read any more"},
+    {"scrub-is-ordered", FAMILY_NONE, fault_scrub_is_ordered, "light or deep, of one group"},
+    {"disks-are-full", FAMILY_NONE, fault_disks_are_full,
+     "one disk or all have no room, or little"},
     {"osd-goes-out", FAMILY_OPERATOR, fault_osd_goes_out, "marked out or reweighted, and back"},
     {"osd-is-removed", FAMILY_OPERATOR, fault_osd_is_removed, "osd rm of one that is down"},
     {"pool-changes", FAMILY_OPERATOR, fault_pool_changes, "size or min_size of a pool"},
@@ -138,6 +143,7 @@ struct faults *faults_create(struct cluster *cluster, const struct scenario *sce
     f->heal_weights.fire = fault_heal_weights_fire;
     f->heal_pools.fire = fault_heal_pools_fire;
     topology_init(&f->topology, cluster);
+    f->topology.keeps_two = scenario->faults[fault_by_name("object-rots")] > 0;
     arm_next(f);
     return f;
 }

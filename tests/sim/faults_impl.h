@@ -65,6 +65,8 @@ void fault_client_sleeps(struct faults *f);
 void fault_clock_drifts(struct faults *f);
 void fault_disk_is_slow(struct faults *f);
 void fault_blackout_fire(struct env_timer *timer);
+void fault_object_rots(struct faults *f);
+void fault_disks_are_full(struct faults *f);
 void fault_heal_disks_fire(struct env_timer *timer);
 
 /* ---- fault_network.c ---- */
@@ -88,6 +90,7 @@ void fault_osd_goes_out(struct faults *f);
 void fault_osd_is_slandered(struct faults *f);
 void fault_osd_is_removed(struct faults *f);
 void fault_pool_changes(struct faults *f);
+void fault_scrub_is_ordered(struct faults *f);
 void fault_pool_comes_or_goes(struct faults *f);
 void fault_heal_weights_fire(struct env_timer *timer);
 void fault_heal_pools_fire(struct env_timer *timer);

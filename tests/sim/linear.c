@@ -155,6 +155,10 @@ static uint64_t end_of(const struct state *state, uint64_t offset, uint64_t len)
 /* The result in this state; the state after it is written to *new. */
 static int run_op(const struct history_op *op, const struct state *old, struct state *new)
 {
+    if (op->returned != HISTORY_NEVER && op->result == -ENOSPC) {
+        *new = state_copy(old);
+        return -ENOSPC; /* Whenever it likes: disks have nothing to do with the object. */
+    }
     switch (op->kind) {
     case HISTORY_WRITE_FULL:
         *new = state_change(old, 0, op->len, op->serial, op->len);

@@ -7,7 +7,9 @@
  *   heal      faults stop, what is down starts; clients work on for a moment
  *   finish    clients stop; every operation must be answered
  *   settle    every group becomes clean, every copy equal
- *   read      every object is read; then the history must be linearizable, and listings complete
+ *   scrub     in some runs: scrub must have repaired what was damaged, and repairs more
+ *   read      every object is read; then the history must be linearizable, and listings complete;
+ *             what was damaged on primaries has been repaired by that, and scrub finds nothing
  *   stop      everything stops in order
  */
 #include "tests/sim/run.h"
@@ -20,6 +22,7 @@
 #include "common/log.h"
 #include "tests/sim/cluster.h"
 #include "tests/sim/compare.h"
+#include "tests/sim/damage.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/linear.h"
 #include "tests/sim/listing.h"
@@ -41,6 +44,8 @@ struct run {
     struct workload *workload;
     struct faults *faults;
     struct oracle *oracle;
+    bool scrubs;            /* This run does, at the end. */
+    uint64_t scrub_from_ns; /* By the wall. */
     uint32_t n_pools;
     uint64_t calm_ns;          /* Since when there were no faults. */
     char why[CLUSTER_WHY_MAX]; /* What it is waiting for. */
@@ -82,6 +87,7 @@ static void create_world(struct run *run)
         .store_latency_ns = choose(run, &scenario->store_latency),
         .sync_ns = choose(run, &scenario->sync),
         .pg_log_keep = (uint32_t)choose(run, &scenario->log_keep),
+        .scrub_ns = choose(run, &scenario->scrub_every),
     };
     if (options->n_mons)
         cluster.n_mons = options->n_mons;
@@ -186,7 +192,10 @@ static bool phase_work(struct run *run)
     if (run->faults)
         faults_end(run->faults);
     run->calm_ns = sim_now(run->sim);
-    return cluster_run(run->cluster, in(run, 5 * SEC_NS));
+    if (!cluster_run(run->cluster, in(run, 5 * SEC_NS)))
+        return false;
+    damage_forgive(run->cluster);
+    return true;
 }
 
 /* ---- Finish and settle ---- */
@@ -213,6 +222,58 @@ static bool phase_settle(struct run *run)
         return false;
     run->result->settle_ns = sim_now(run->sim) - run->calm_ns;
     return true;
+}
+
+/* ---- Scrub ---- */
+
+static bool scrubbed(void *ctx)
+{
+    struct run *run = ctx;
+    return damage_scrubbed(run->cluster, run->scrub_from_ns, run->why);
+}
+
+/* A deep scrub of every group, from beginning to end. */
+static bool scrub_all(struct run *run)
+{
+    uint64_t deadline = in(run, choose(run, &run->options->scenario->settle));
+    run->scrub_from_ns = damage_order_scrubs(run->cluster);
+    return cluster_run_until(run->cluster, scrubbed, run, deadline, run->why);
+}
+
+/* What happened during the work is repaired, or was overwritten; then more happens, in silence. */
+static bool phase_scrub(struct run *run)
+{
+    const struct scenario *scenario = run->options->scenario;
+    run->scrubs = sim_below(run->sim, 100) < choose(run, &scenario->scrub);
+    if (!run->scrubs)
+        return true;
+    if (!scrub_all(run))
+        return false;
+    if (damage_count(run->cluster) > 0)
+        cluster_fail(run->cluster, "scrub-repairs: %u damaged objects are left after a scrub",
+                     damage_count(run->cluster));
+    damage_in_silence(run->cluster);
+    if (run->cluster->failed || !scrub_all(run))
+        return false;
+    if (!compare_copies(run->cluster, run->why) || damage_count(run->cluster) > 0)
+        cluster_fail(run->cluster, "scrub-repairs: %s", run->why);
+    damage_primaries(run->cluster);
+    return !run->cluster->failed;
+}
+
+static bool phase_scrub_again(struct run *run)
+{
+    if (!run->scrubs)
+        return true;
+    if (damage_count(run->cluster) > 0)
+        cluster_fail(run->cluster, "read-repairs: %u damaged objects are left after reading all",
+                     damage_count(run->cluster));
+    if (run->cluster->failed || !scrub_all(run))
+        return false;
+    uint32_t found = damage_found(run->cluster);
+    if (found > 0)
+        cluster_fail(run->cluster, "scrub-finds-nothing: it finds %u objects at the end", found);
+    return !run->cluster->failed;
 }
 
 /* ---- Read and judge ---- */
@@ -328,7 +389,8 @@ void run_seed(const struct run_options *options, struct run_result *result)
 {
     struct run run = {.options = options, .result = result};
     memset(result, 0, sizeof *result);
-    if (phase_start(&run) && phase_work(&run) && phase_settle(&run) && phase_read(&run))
+    if (phase_start(&run) && phase_work(&run) && phase_settle(&run) && phase_scrub(&run) &&
+        phase_read(&run) && phase_scrub_again(&run))
         (void)phase_stop(&run);
     fill_result(&run);
     if (result->failed)

@@ -43,6 +43,7 @@ static const struct field cluster_fields[] = {
     {"store_latency", FIELD_TIME, IN_SCENARIO(store_latency), 1000, SEC_NS, "of OSDs' disks"},
     {"sync", FIELD_TIME, IN_SCENARIO(sync), 1000, SEC_NS, "of files"},
     {"log_keep", FIELD_COUNT, IN_SCENARIO(log_keep), 1, 100000, "entries of a group's log"},
+    {"scrub_every", FIELD_TIME, IN_SCENARIO(scrub_every), 0, HOUR_NS, "0s: only when ordered"},
     {"drift_ppm", FIELD_COUNT, IN_SCENARIO(drift), 0, 100000, "of clocks, at most"},
     {"breaks_per_hour", FIELD_COUNT, IN_SCENARIO(breaks), 0, 100000, "of each connection"},
     {"ends_per_hour", FIELD_COUNT, IN_SCENARIO(ends), 0, 100000, "of each session"},
@@ -86,6 +87,8 @@ static const struct field check_fields[] = {
     {"versions", FIELD_FLAG, IN_SCENARIO(versions), 0, 1, "versions grow"},
     {"listings", FIELD_FLAG, IN_SCENARIO(listings), 0, 1, "listings are complete"},
     {"copies", FIELD_FLAG, IN_SCENARIO(copies), 0, 1, "copies are equal, nothing is stray"},
+    {"scrub", FIELD_COUNT, IN_SCENARIO(scrub), 0, 100,
+     "percent of the seeds in which scrub and reads must repair what is damaged at the end"},
     {0},
 };
 
@@ -100,6 +103,7 @@ static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
                                        "store_latency = 100us..500us\n"
                                        "sync = 100us..500us\n"
                                        "log_keep = 2000@3, 1..4, 5..100\n"
+                                       "scrub_every = 0s@2, 4s..30s\n"
                                        "drift_ppm = 500\n"
                                        "breaks_per_hour = 60\n"
                                        "ends_per_hour = 20\n";
@@ -109,7 +113,8 @@ static const char check_defaults[] = "answer = 30s\n"
                                      "linear = yes\n"
                                      "versions = yes\n"
                                      "listings = yes\n"
-                                     "copies = yes\n";
+                                     "copies = yes\n"
+                                     "scrub = 20\n";
 
 static const char fault_defaults[] = "every = 250ms..8s\n"
                                      "emphasis = 4\n";

@@ -57,7 +57,7 @@ struct scenario {
     struct scenario_value pools, pg_num, size;
     struct scenario_value op_timeout;
     struct scenario_value store_latency, sync;
-    struct scenario_value log_keep;
+    struct scenario_value log_keep, scrub_every;
     struct scenario_value drift, breaks, ends;
     /* [workload NAME], each. */
     uint32_t n_workloads;
@@ -69,6 +69,7 @@ struct scenario {
     /* [check] */
     struct scenario_value answer, settle;
     struct scenario_value linear, versions, listings, copies;
+    struct scenario_value scrub; /* Percent of the runs. */
 };
 
 /* 0, or -EINVAL and what is wrong, with the number of the line. */

@@ -49,18 +49,24 @@ static void set_pool(struct topology *t, const struct topology_pool *pool, const
     cluster_command_send(t->cluster, json);
 }
 
+/* While single copies are damaged there must be another one. */
+static uint64_t least(const struct topology *t, const struct topology_pool *pool)
+{
+    return t->keeps_two && pool->min_size >= 2 ? 2 : 1;
+}
+
 void topology_resize_pool(struct topology *t)
 {
     const struct topology_pool *pool = choose_pool(t);
     if (pool)
-        set_pool(t, pool, "size", 1 + below(t, 5));
+        set_pool(t, pool, "size", least(t, pool) + below(t, 6 - least(t, pool)));
 }
 
 void topology_change_min_size(struct topology *t)
 {
     const struct topology_pool *pool = choose_pool(t);
     if (pool)
-        set_pool(t, pool, "min_size", 1 + below(t, 3));
+        set_pool(t, pool, "min_size", least(t, pool) + below(t, 4 - least(t, pool)));
 }
 
 void topology_extra_pool(struct topology *t)

@@ -17,6 +17,7 @@ struct topology_pool {
 
 struct topology {
     struct cluster *cluster;
+    bool keeps_two; /* min_size of 2 and more is never less. */
     uint32_t n_pools;
     struct topology_pool pools[CLUSTER_POOLS_MAX];
 };

@@ -190,9 +190,21 @@ static bool result_is_known(const struct history_op *call, int result)
         return call->kind == HISTORY_REMOVE || kind_reads(call->kind);
     case -EEXIST:
         return call->kind == HISTORY_CREATE;
+    case -ENOSPC:
+        return !kind_reads(call->kind);
     default:
         return false;
     }
+}
+
+/*
+ * What says nothing about the object: nobody waited for the answer, or, of a copy that is damaged,
+ * the others did not answer in time.
+ */
+static bool result_is_forgiven(const struct workload *w, const struct history_op *call, int result)
+{
+    return result == -ECANCELED || result == -ETIMEDOUT ||
+           (result == -EIO && call->kind == HISTORY_READ && !w->stopped);
 }
 
 static void note_read(struct history_op *call, const struct client_step *step)
@@ -241,7 +253,7 @@ static void slot_done(struct client_op *op)
     slot->busy = false;
     if (result_is_known(call, op->result))
         note_answer(w, call, op);
-    else if (op->result != -ECANCELED && op->result != -ETIMEDOUT)
+    else if (!result_is_forgiven(w, call, op->result))
         cluster_fail(w->cluster, "an operation (kind %d) on object %u fails with %d", call->kind,
                      call->object, op->result);
     buf_slice_drop(&op->steps[0].data);
