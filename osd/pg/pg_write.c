@@ -713,7 +713,7 @@ void pg_rep_txn(struct pg *pg, const struct pg_incoming *in)
     switch (rep_place(pg, &in->rep)) {
     case REP_REFUSED:
         if (planted(PLANTED_ACK_GAP) && follows_primary(pg)) {
-            send_ack(pg, in->rep.version.sequence, 0);
+            send_ack(pg, in->rep.version.sequence, 0, 0);
             return;
         }
         log_debug(pg->world->env, "write out of place",
