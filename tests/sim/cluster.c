@@ -249,10 +249,29 @@ static void osd_fatal(void *ctx, int error, const char *why)
     cluster_fail(o->member.cluster, "osd.%d gives up: %s (%d)", o->id, why, error);
 }
 
+/* One that was removed comes back as it was, or, as often, with another disk and nothing on it. */
+static void replace_disk(struct cluster_osd *o)
+{
+    struct cluster *cluster = o->member.cluster;
+    const struct cluster_map *map = cluster_map_newest(cluster);
+    bool is_removed = map && map->epoch == cluster->agreed_epoch && !map_osd(map, o->id);
+    if (!o->was_seen || !is_removed || sim_below(cluster->sim, 2) == 0)
+        return;
+    sim_log(cluster->sim, sim_node_name(o->member.node), "has a new disk");
+    store_memory_disk_destroy(o->disk);
+    o->disk = store_memory_disk_create(CLUSTER_DISK_BYTES);
+    if (!o->disk)
+        abort();
+    for (size_t i = 0; i < sizeof o->uuid.bytes; i++)
+        o->uuid.bytes[i] = (uint8_t)sim_random(cluster->sim);
+}
+
 static void osd_start(struct member *member)
 {
     struct cluster_osd *o = container_of(member, struct cluster_osd, member);
     struct cluster *cluster = member->cluster;
+    replace_disk(o);
+    o->was_seen = true;
     struct env *env = sim_process(member->node);
     /* Whoever joins gets a weight by its size, which is not to stay small for ever. */
     store_memory_resize(o->disk, CLUSTER_DISK_BYTES);

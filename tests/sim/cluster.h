@@ -58,6 +58,7 @@ struct cluster_osd {
     int32_t id;
     struct uuid uuid;
     struct auth_secret secret;
+    bool was_seen; /* It has been started before. */
     uint64_t latency_ns;
 };
 
@@ -93,7 +94,8 @@ struct cluster {
     struct cluster_mon mons[CLUSTER_MONS_MAX];
     struct cluster_osd osds[CLUSTER_OSDS_MAX];
     struct cluster_client clients[CLUSTER_CLIENTS_MAX + 1];
-    uint64_t *map_hashes; /* Of the map of each epoch, 0: not seen yet. */
+    uint64_t agreed_epoch; /* Of the newest map that a majority of monitors agreed on. */
+    uint64_t *map_hashes;  /* Of the map of each epoch, 0: not seen yet. */
     struct encoder scratch;
     bool failed;
     char why[CLUSTER_WHY_MAX];

@@ -9,6 +9,10 @@ void fault_osd_goes_out(struct faults *f)
 {
     uint64_t id = fault_below(f, f->cluster->options.n_osds);
     char json[128];
+    if (fault_below(f, 4) == 0) {
+        topology_change_crush_weight(&f->topology);
+        return;
+    }
     f->out |= 1u << id;
     if (fault_below(f, 2) == 0)
         snprintf(json, sizeof json, "{\"prefix\": \"osd out\", \"ids\": [\"%" PRIu64 "\"]}", id);
@@ -38,10 +42,16 @@ void fault_osd_is_slandered(struct faults *f)
 /* An operator changes a pool, and some time later finds that it was better before. */
 void fault_pool_changes(struct faults *f)
 {
-    if (fault_below(f, 2) == 0)
-        topology_resize_pool(&f->topology);
-    else
+    switch (fault_below(f, 4)) {
+    case 0:
+        topology_change_rule(&f->topology);
+        break;
+    case 1:
         topology_change_min_size(&f->topology);
+        break;
+    default:
+        topology_resize_pool(&f->topology);
+    }
     sim_timer_arm(f->cluster->sim, &f->heal_pools,
                   fault_now(f) + SEC_NS + fault_below(f, 10 * SEC_NS));
 }

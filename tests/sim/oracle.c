@@ -293,7 +293,7 @@ static void look_at_map(struct witness *w, const struct cluster_map *map,
     struct oracle *oracle = container_of(w, struct oracle, witness);
     if (map->epoch <= oracle->epoch)
         return;
-    oracle->epoch = map->epoch;
+    oracle->epoch = oracle->cluster->agreed_epoch = map->epoch;
     oracle->count++;
     for (uint32_t i = 0; i < map->n_pools; i++) {
         const struct map_pool *pool = &map->pools[i];

@@ -42,6 +42,7 @@ struct run {
     struct sim *sim;
     struct cluster *cluster;
     struct workload *workload;
+    struct lister *lister;
     struct faults *faults;
     struct oracle *oracle;
     bool scrubs;            /* This run does, at the end. */
@@ -156,7 +157,7 @@ static bool phase_start(struct run *run)
 static bool quiet(void *ctx)
 {
     struct run *run = ctx;
-    return workload_quiet(run->workload);
+    return workload_quiet(run->workload) && (!run->lister || lister_quiet(run->lister));
 }
 
 static bool start_workload(struct run *run)
@@ -175,6 +176,7 @@ static bool start_workload(struct run *run)
                            "the first objects are not written"))
         return false;
     workload_start(run->workload);
+    run->lister = lister_create(run->cluster, run->workload);
     return true;
 }
 
@@ -212,6 +214,7 @@ static bool phase_settle(struct run *run)
     struct cluster *cluster = run->cluster;
     uint64_t settle_ns = choose(run, &scenario->settle);
     workload_stop(run->workload);
+    lister_stop(run->lister);
     if (!cluster_run_until(cluster, quiet, run, in(run, choose(run, &scenario->answer)),
                            "operations are not answered after all faults are over"))
         return false;
@@ -399,6 +402,8 @@ void run_seed(const struct run_options *options, struct run_result *result)
         faults_destroy(run.faults);
     if (run.workload)
         workload_destroy(run.workload);
+    if (run.lister)
+        lister_destroy(run.lister);
     oracle_destroy(run.oracle);
     cluster_destroy(run.cluster);
     sim_destroy(run.sim);

@@ -159,6 +159,9 @@ static const struct {
      "write_at = 0\nappend = 5\ntruncate = 0\nremove = 40\ncreate = 20\n"},
     {"ballast", "many objects that are there before, and change now and then",
      "objects = 1..2000\nfirst = yes\nthink = 100ms..2s\nlength = 0..300\npiece = 0..300\n"},
+    {"catalog", "objects that are there all the time, for listings to find",
+     "objects = 20..200\nfirst = yes\nthink = 200ms..4s\nlength = 0..300\npiece = 0..300\n"
+     "remove = 0\ncreate = 0\n"},
 };
 
 enum { N_PRESETS = sizeof presets / sizeof presets[0] };

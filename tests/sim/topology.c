@@ -6,6 +6,8 @@
 #include <string.h>
 
 enum { JSON_MAX = 256, RESTORE_S = 60 };
+/* What an OSD of the simulation gets by its size. */
+#define CRUSH_WEIGHT ((double)CLUSTER_DISK_BYTES / (double)(UINT64_C(1) << 40))
 
 static uint64_t below(struct topology *t, uint64_t n)
 {
@@ -24,6 +26,9 @@ void topology_init(struct topology *t, struct cluster *cluster)
         mine->size = pool->size;
         mine->min_size = pool->min_size;
         snprintf(mine->name, sizeof mine->name, "%.31s", pool->name);
+        for (uint32_t j = 0; j < map->crush->n_rules; j++)
+            if (map->crush->rules[j].id == pool->crush_rule)
+                snprintf(mine->rule, sizeof mine->rule, "%.31s", map->crush->rules[j].name);
     }
 }
 
@@ -69,6 +74,43 @@ void topology_change_min_size(struct topology *t)
         set_pool(t, pool, "min_size", least(t, pool) + below(t, 4 - least(t, pool)));
 }
 
+static void rule_json(char json[JSON_MAX], const struct topology_pool *pool, const char *rule)
+{
+    snprintf(json, JSON_MAX,
+             "{\"prefix\": \"osd pool set\", \"pool\": \"%s\", \"var\": \"crush_rule\", \"val\": "
+             "\"%s\"}",
+             pool->name, rule);
+}
+
+void topology_change_rule(struct topology *t)
+{
+    static const char create[] = "{\"prefix\": \"osd crush rule create-replicated\", \"name\": "
+                                 "\"other\", \"root\": \"default\", \"type\": \"osd\"}";
+    const struct topology_pool *pool = choose_pool(t);
+    char json[JSON_MAX];
+    if (!pool)
+        return;
+    cluster_command_send(t->cluster, create);
+    rule_json(json, pool, below(t, 3) == 0 ? pool->rule : "other");
+    cluster_command_send(t->cluster, json);
+}
+
+static void crush_weight_json(char json[JSON_MAX], uint64_t id, double weight)
+{
+    snprintf(json, JSON_MAX,
+             "{\"prefix\": \"osd crush reweight\", \"name\": \"osd.%" PRIu64
+             "\", \"weight\": %.3f}",
+             id, weight);
+}
+
+void topology_change_crush_weight(struct topology *t)
+{
+    char json[JSON_MAX];
+    crush_weight_json(json, below(t, t->cluster->options.n_osds),
+                      CRUSH_WEIGHT * (double)(50 + below(t, 100)) / 100);
+    cluster_command_send(t->cluster, json);
+}
+
 void topology_extra_pool(struct topology *t)
 {
     char json[JSON_MAX];
@@ -105,6 +147,9 @@ void topology_remove_osd(struct topology *t)
 void topology_restore_send(struct topology *t)
 {
     for (uint32_t i = 0; i < t->n_pools; i++) {
+        char json[JSON_MAX];
+        rule_json(json, &t->pools[i], t->pools[i].rule);
+        cluster_command_send(t->cluster, json);
         set_pool(t, &t->pools[i], "size", t->pools[i].size);
         set_pool(t, &t->pools[i], "min_size", t->pools[i].min_size);
     }
@@ -137,6 +182,9 @@ bool topology_restore(struct topology *t)
         if (!cluster_command(t->cluster, RESTORE_S * SEC_NS, json))
             return false;
         set_json(json, pool, "min_size", pool->min_size);
+        if (!cluster_command(t->cluster, RESTORE_S * SEC_NS, json))
+            return false;
+        rule_json(json, pool, pool->rule);
         if (!cluster_command(t->cluster, RESTORE_S * SEC_NS, json))
             return false;
     }

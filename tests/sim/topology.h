@@ -13,6 +13,7 @@ struct topology_pool {
     uint8_t size;
     uint8_t min_size;
     char name[32];
+    char rule[32]; /* Of CRUSH. */
 };
 
 struct topology {
@@ -27,6 +28,10 @@ void topology_init(struct topology *topology, struct cluster *cluster);
 
 void topology_resize_pool(struct topology *topology);
 void topology_change_min_size(struct topology *topology);
+/* By another CRUSH rule, which is made first, or by the one of before. */
+void topology_change_rule(struct topology *topology);
+/* Of an OSD, in the hierarchy. */
+void topology_change_crush_weight(struct topology *topology);
 /* A pool without objects is made or removed. */
 void topology_extra_pool(struct topology *topology);
 /* An OSD that is down is removed from the cluster, unless its data count. It comes back empty-

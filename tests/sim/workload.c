@@ -466,15 +466,33 @@ void workload_read_all(struct workload *w)
     sweep(w, HISTORY_READ, 0, w->n_objects);
 }
 
+uint32_t workload_find(const struct workload *w, uint64_t pool, const void *name, size_t len)
+{
+    /* Names end with the number. */
+    char text[OBJECT_NAME_BYTES];
+    if (len >= sizeof text)
+        return UINT32_MAX;
+    memcpy(text, name, len);
+    text[len] = '\0';
+    const char *dot = strrchr(text, '.');
+    unsigned long i = dot ? strtoul(dot + 1, NULL, 10) : UINT32_MAX;
+    bool is_ours =
+        i < w->n_objects && w->objects[i].pool == pool && strcmp(w->objects[i].name, text) == 0;
+    return is_ours ? (uint32_t)i : UINT32_MAX;
+}
+
 bool workload_exists(const struct workload *w, uint64_t pool, const void *name, size_t len)
 {
-    for (uint32_t i = 0; i < w->n_objects; i++) {
-        const struct object *object = &w->objects[i];
-        if (object->pool == pool && strlen(object->name) == len &&
-            memcmp(object->name, name, len) == 0)
-            return object->exists;
-    }
-    return false;
+    uint32_t i = workload_find(w, pool, name, len);
+    return i != UINT32_MAX && w->objects[i].exists;
+}
+
+const char *workload_lasting(const struct workload *w, uint32_t i, uint64_t *pool)
+{
+    const struct object *object = &w->objects[i];
+    *pool = object->pool;
+    return object->part->write_first && object->part->mix[HISTORY_REMOVE] == 0 ? object->name
+                                                                               : NULL;
 }
 
 uint32_t workload_n_existing(const struct workload *w)

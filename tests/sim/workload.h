@@ -35,6 +35,12 @@ bool workload_quiet(const struct workload *workload);
 /* Reads every object once, by the administrator; then workload_quiet(). */
 void workload_read_all(struct workload *workload);
 
+/* The number of an object; UINT32_MAX when it is none of ours. */
+uint32_t workload_find(const struct workload *workload, uint64_t pool, const void *name,
+                       size_t len);
+/* The object exists from workload_start() to the end: its name and pool; NULL: it may not. */
+const char *workload_lasting(const struct workload *workload, uint32_t object, uint64_t *pool);
+
 /* After workload_read_all(): whether the pool has an object of this name. */
 bool workload_exists(const struct workload *workload, uint64_t pool, const void *name, size_t len);
 /* ... and how many objects exist. */
