@@ -197,9 +197,22 @@ static bool lives_on(const struct oracle *oracle, const struct cluster_map *map,
 
 /* One map may hold several changes, of which each looked at what the one before it had left: then
  * nobody can tell from outside. */
-static bool is_one_change(const struct map_increment *inc)
+static bool is_one_change(const struct cluster_map *map, const struct map_increment *inc,
+                          const struct pg_view *old, const struct pg_view *new)
 {
-    return !inc->crush && inc->n_pools == 0 && inc->n_osds <= 1;
+    if (inc->crush || inc->n_pools > 0 || inc->n_osds > 1)
+        return false;
+    if (inc->n_osds == 0)
+        return true;
+    /* With an OSD's failure in the same map, a learner that was added before it let a member go
+     * that CRUSH did not want; it may be the very one that failed then. */
+    for (uint8_t i = 0; i < new->n_members; i++) {
+        if (!in_list(old->members, old->n_members, new->members[i]))
+            return false;
+    }
+    int32_t osd = inc->osds[0].id;
+    return map_osd_up(map, osd) || in_list(old->members, old->n_members, osd) ||
+           !in_list(new->wanted, new->n_wanted, osd);
 }
 
 static bool is_needed(const struct map_pool *pool, const struct pg_view *new, int32_t osd)
@@ -219,8 +232,8 @@ static void check_left(struct oracle *oracle, const struct cluster_map *map,
         if (in_list(new->members, new->n_members, osd))
             continue;
         n_left++;
-        if (is_one_change(inc) && map_osd_up(map, osd) && lives_on(oracle, map, osd) &&
-            is_needed(pool, new, osd))
+        if (is_one_change(map, inc, old, new) && map_osd_up(map, osd) &&
+            lives_on(oracle, map, osd) && is_needed(pool, new, osd))
             fail(oracle, known->id, "I2-removal", osd, at, "leaves the set, alive and needed");
     }
     if (n_left > 0 && inc->n_pools == 0 && new->n_members < pool->min_size)
