@@ -189,7 +189,7 @@ PLANTED = {
     "append-not-durable": (20, ()),
     "client-no-resend": (100, ()),
     "ack-all-but-one": (40, ()),
-    "ack-without-learner": (800, ("--scenario", "isolate")),
+    "ack-without-learner": (200, ("--scenario", "isolate")),
     "committed-too-high": (200, ()),
     "serve-before-equal": (20, ()),
     "push-unlocked": (200, ()),
@@ -197,8 +197,16 @@ PLANTED = {
     "skip-increment": (20, ()),
     "config-not-raised": (30, ()),
     "snapshot-not-durable": (40, ()),
-    "read-without-lease": (600, ("--scenario", "isolate")),
-    "lease-wait-skipped": (600, ("--scenario", "isolate")),
+    "read-without-lease": (60, ("--scenario", "isolate")),
+    "lease-wait-skipped": (200, ("--scenario", "isolate")),
+    "lease-not-inherited": (800, ()),
+    "add-any-config": (2000, ("--scenario", "isolate")),
+    "delete-strays-early": (30, ()),
+    "forget-entry-at-trim": (30, ("--scenario", "repeat")),
+    "repair-from-bad": (30, ("--scenario", "scrub")),
+    "scrub-ignore-data": (30, ("--scenario", "scrub")),
+    "scrub-ignore-missing": (60, ("--scenario", "scrub")),
+    "no-read-repair": (30, ("--scenario", "scrub")),
 }
 
 

@@ -445,7 +445,14 @@ static void tell_progress_often(void)
         perror("limpet-sim: no progress will be told");
 }
 
-static void print_totals(const struct program *p, const struct shared *shared, double begun)
+/* Histories that nobody could check are no proof of anything: few of them, or it has failed. */
+static bool too_many_undecided(uint64_t undecided, uint64_t seeds)
+{
+    return undecided > 3 + seeds / 10;
+}
+
+/* False when too little was checked. */
+static bool print_totals(const struct program *p, const struct shared *shared, double begun)
 {
     struct totals sum = {0};
     for (uint32_t i = 0; i < p->jobs; i++) {
@@ -461,6 +468,10 @@ static void print_totals(const struct program *p, const struct shared *shared, d
                sum.undecided);
     printf("%" PRIu64 " seeds passed, %" PRIu64 " failed, in %.0f s\n", shared->passed,
            shared->failed, seconds_now() - begun);
+    bool too_many = too_many_undecided(sum.undecided, shared->passed + shared->failed);
+    if (too_many)
+        printf("FAILED: so many histories that could not be checked\n");
+    return !too_many;
 }
 
 static void run_jobs(const struct program *p, struct shared *shared, double begun)
@@ -502,8 +513,10 @@ static uint64_t run_many(const struct program *p)
     if (p->brief)
         tell_progress_often();
     run_jobs(p, shared, begun);
-    print_totals(p, shared, begun);
+    bool checked = print_totals(p, shared, begun);
     uint64_t lowest = shared->lowest;
+    if (lowest == UINT64_MAX && !checked && !p->planted)
+        lowest = p->first;
     munmap(shared, sizeof *shared);
     return lowest;
 }

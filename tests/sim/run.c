@@ -34,7 +34,7 @@
 #define STOP_NS    (60 * SEC_NS)
 
 /* Of an object. Too many operations without an answer may leave too many orders to try. */
-enum { LINEAR_STEPS = 300 * 1000 };
+enum { LINEAR_STEPS = 1000 * 1000 };
 
 struct run {
     const struct run_options *options;
