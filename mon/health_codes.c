@@ -85,7 +85,8 @@ static const struct health_code codes[] = {
      "Reads of these objects are answered from a good copy where there is one; of an object "
      "without one they fail.",
      "limpet pg repair PG writes bad copies anew from good ones; objects that stay have no good "
-     "copy: restore them from elsewhere, or remove them. Check the disks of the OSDs"},
+     "copy: limpet rados list-inconsistent-obj PG names them; restore them from elsewhere, or "
+     "remove them. Check the disks of the OSDs"},
     {"OSD_TOO_MANY_REPAIRS",
      "An OSD could not read many of its objects, or had to write many of them anew from other "
      "copies, since it started: its disk is failing.",

@@ -151,6 +151,13 @@ struct pg_piece {
     uint64_t zeros[2 * PG_PIECE_EXTENTS];
 };
 
+/* How far attributes and map were told. */
+struct pg_beside {
+    size_t attrs_from;  /* In their encoding. */
+    uint8_t *omap_from; /* NULL: nothing of the map yet, nor its header. */
+    uint16_t omap_from_len;
+};
+
 struct pg_push {
     struct pg_async async; /* Of the read. */
     struct store_read read;
@@ -173,7 +180,13 @@ struct pg_push {
     uint64_t size;
     uint16_t info_len;
     uint8_t info[STORE_INFO_MAX];
-    struct encoder attrs; /* For the first piece. */
+    /* What it has beside its contents; told after them. */
+    struct encoder attrs;
+    bool has_omap;
+    bool more; /* This piece ends the contents, and more follows. */
+    bool contents_sent;
+    struct pg_beside beside;
+    struct store_omap_read omap;
     bool last;
     uint64_t sent_bytes;
     /* The piece speaks of the object from `offset` to `next`. */
@@ -728,8 +741,27 @@ int pg_piece_check(const struct pg *pg, const Limpet__Wire__PgPush *push, size_t
                    struct object_id *id) MUST_CHECK;
 int pg_piece_put(struct pg *pg, struct store_txn *txn, const Limpet__Wire__PgPush *push,
                  const struct object_id *id, struct buf_slice data) MUST_CHECK;
-/* The lists of attributes of a piece, which the caller frees; they point into the encoder. */
-int pg_piece_attrs(const struct encoder *attrs, Limpet__Wire__PgPush *out) MUST_CHECK;
+
+/* ---- pg_beside.c: attributes and maps, page by page ---- */
+
+/*
+ * The lists of a piece, freed by pg_piece_free_lists(); they point into what they are made from.
+ * Attributes from a byte of their encoding on, as many as fit; and pairs that were read.
+ */
+int pg_piece_attrs(const struct encoder *attrs, size_t at, Limpet__Wire__PgPush *out) MUST_CHECK;
+int pg_piece_omap(const struct store_omap_read *read, Limpet__Wire__PgPush *out,
+                  bool *ends) MUST_CHECK;
+void pg_piece_free_lists(Limpet__Wire__PgPush *piece);
+/* Where a page of attributes that begins there ends. */
+size_t pg_attrs_end(const struct encoder *attrs, size_t at);
+/* A page of the map; done() is the caller's. */
+void pg_omap_ask(struct store_omap_read *read, const struct object_id *id, const uint8_t *from,
+                 uint16_t from_len);
+/* The piece was told: the next page begins after it. */
+int pg_beside_follow(struct pg_beside *beside, const Limpet__Wire__PgPush *piece) MUST_CHECK;
+void pg_beside_fini(struct pg_beside *beside);
+int pg_beside_check(const Limpet__Wire__PgPush *piece) MUST_CHECK;
+void pg_beside_put(struct store_txn *txn, const Limpet__Wire__PgPush *piece);
 
 /* ---- pg_scrub_member.c ---- */
 

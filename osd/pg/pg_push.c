@@ -54,6 +54,9 @@ static void push_free(struct pg_push *push)
     buf_slice_drop(&push->read.data);
     encoder_fini(&push->read.attrs);
     encoder_fini(&push->attrs);
+    encoder_fini(&push->omap.pairs);
+    encoder_fini(&push->omap.header);
+    pg_beside_fini(&push->beside);
     piece_drop(push);
     free(push->ranges);
     free(push);
@@ -100,38 +103,6 @@ void pg_pushes_cancel(struct pg *pg, int32_t osd)
     }
 }
 
-/* Attributes in the lists of a PgPush; they point into the encoder. */
-int pg_piece_attrs(const struct encoder *attrs, Limpet__Wire__PgPush *out)
-{
-    struct decoder d;
-    size_t n = 0;
-    uint16_t name_len;
-    uint32_t value_len;
-    if (attrs->len == 0)
-        return 0;
-    decoder_init(&d, attrs->data, attrs->len);
-    while (decoder_left(&d) > 0 && !d.failed) {
-        decode_string16(&d, &name_len);
-        decode_string32(&d, &value_len);
-        n++;
-    }
-    if (d.failed)
-        return -ELIMPET_CORRUPT;
-    out->attr_names = calloc(n, sizeof *out->attr_names);
-    out->attr_values = calloc(n, sizeof *out->attr_values);
-    if (!out->attr_names || !out->attr_values)
-        return -ENOMEM;
-    decoder_init(&d, attrs->data, attrs->len);
-    for (size_t i = 0; i < n; i++) {
-        const void *name = decode_string16(&d, &name_len);
-        const void *value = decode_string32(&d, &value_len);
-        out->attr_names[i] = (ProtobufCBinaryData){name_len, (uint8_t *)(uintptr_t)name};
-        out->attr_values[i] = (ProtobufCBinaryData){value_len, (uint8_t *)(uintptr_t)value};
-    }
-    out->n_attr_names = out->n_attr_values = n;
-    return 0;
-}
-
 static void name_object(struct pg_push *push, Limpet__Wire__PgObject *object,
                         Limpet__Wire__Version *version)
 {
@@ -143,6 +114,21 @@ static void name_object(struct pg_push *push, Limpet__Wire__PgObject *object,
     object->version = version;
     object->has_size = push->exists;
     object->size = push->size;
+}
+
+/* Attributes as far as they fit; then pages of the map, which ends them. */
+static int tell_beside(struct pg_push *push, Limpet__Wire__PgPush *proto)
+{
+    bool attrs = push->beside.attrs_from < push->attrs.len;
+    int error = attrs ? pg_piece_attrs(&push->attrs, push->beside.attrs_from, proto) : 0;
+    if (!error && proto->beside && !attrs)
+        error = pg_piece_omap(&push->omap, proto, &push->last);
+    if (!error)
+        error = pg_beside_follow(&push->beside, proto);
+    if (proto->beside && attrs)
+        push->last = !push->has_omap && push->beside.attrs_from == push->attrs.len;
+    proto->last = push->last;
+    return error;
 }
 
 static struct message *piece_message(struct pg_push *push)
@@ -161,7 +147,8 @@ static struct message *piece_message(struct pg_push *push)
     proto.object = &object;
     proto.offset = push->offset;
     proto.next = push->next;
-    proto.first = push->offset == 0;
+    proto.has_beside = proto.beside = push->contents_sent;
+    proto.first = push->offset == 0 && !proto.beside;
     proto.last = push->last;
     proto.has_repair_after = push->repairs;
     proto.repair_after = push->repair_after;
@@ -179,10 +166,11 @@ static struct message *piece_message(struct pg_push *push)
         proto.has_info = true;
         proto.info = (ProtobufCBinaryData){push->info_len, push->info};
     }
-    if (!push->exists || !proto.first || pg_piece_attrs(&push->attrs, &proto) == 0)
+    int error = push->exists && (proto.first || proto.beside) ? tell_beside(push, &proto) : 0;
+    proto.has_more = proto.more = push->more;
+    if (!error)
         message = message_pack(MSG_PG_PUSH, &proto.base);
-    free(proto.attr_names);
-    free(proto.attr_values);
+    pg_piece_free_lists(&proto);
     return message;
 }
 
@@ -208,8 +196,8 @@ static void send_piece(struct pg_push *push)
         push->sent_bytes += push->piece->len;
     }
     piece_drop(push);
-    encoder_fini(&push->attrs);
-    memset(&push->attrs, 0, sizeof push->attrs);
+    push->contents_sent |= push->more;
+    push->more = false;
     pg->world->ops->send(pg->world->ctx, push->osd, message);
     /* The copy compares what it has before it changes parts of it: until then nothing may follow.
      */
@@ -315,8 +303,41 @@ static int take_whole(struct pg_push *push)
         push->piece->len = data->len;
         push->piece->data = buf_slice_ref(*data);
     }
-    push->last = push->next == push->size;
+    bool ends = push->next == push->size;
+    size_t told = push->offset == 0 ? pg_attrs_end(&push->attrs, 0) : push->beside.attrs_from;
+    push->more = ends && (push->has_omap || told < push->attrs.len);
+    push->last = ends && !push->more;
     return 0;
+}
+
+/* ---- Attributes and map, after the contents ---- */
+
+static void omap_done(struct store_omap_read *omap)
+{
+    struct pg_push *push = container_of(omap, struct pg_push, omap);
+    pg_async_end(&push->async);
+    push->reading = false;
+    if (push->cancelled)
+        push_free(push);
+    else if (omap->error)
+        push_end(push, omap->error);
+    else
+        send_piece(push);
+}
+
+static void next_beside(struct pg_push *push)
+{
+    if (push->beside.attrs_from < push->attrs.len) {
+        send_piece(push);
+        return;
+    }
+    encoder_fini(&push->omap.pairs);
+    encoder_fini(&push->omap.header);
+    pg_omap_ask(&push->omap, &push->id, push->beside.omap_from, push->beside.omap_from_len);
+    push->omap.done = omap_done;
+    push->reading = true;
+    pg_async_begin(push->pg, &push->async, push_drop);
+    store_omap_read(push->pg->world->store, &push->omap);
 }
 
 /* ---- Changed blocks ---- */
@@ -450,6 +471,10 @@ static int take_stat(struct pg_push *push)
     memcpy(push->info, read->stat.info, read->stat.info_len);
     push->attrs = read->attrs;
     memset(&read->attrs, 0, sizeof read->attrs);
+    push->has_omap = read->stat.has_omap;
+    /* What changed beside the contents is not known. */
+    if (push->has_omap || push->attrs.len > 0)
+        push->partial = false;
     clip_ranges(push);
     return 0;
 }
@@ -485,7 +510,14 @@ static void look_done(struct pg_push *push)
     bool first = !push->looked;
     if (push->read.error && push->read.error != -ENOENT && repair_source(push, first))
         return;
+    bool partial = push->partial;
     int error = first ? take_stat(push) : push->read.error;
+    if (!error && partial && !push->partial && push->exists) {
+        /* Whole after all, from the beginning. */
+        encoder_fini(&push->read.attrs);
+        read_at(push, 0, piece_max(push));
+        return;
+    }
     if (!error && push->exists && push->read.stat.size != push->size)
         error = -EIO;
     if (!error && push->exists && !push->partial)
@@ -530,7 +562,9 @@ static void read_at(struct pg_push *push, uint64_t offset, uint64_t len)
 /* The object's first piece, or the next one. */
 static void read_piece(struct pg_push *push)
 {
-    if (!push->partial)
+    if (push->contents_sent)
+        next_beside(push);
+    else if (!push->partial)
         read_at(push, push->offset, piece_max(push));
     else if (!push->looked)
         read_at(push, 0, 0);

@@ -26,18 +26,6 @@ static void answer_push(struct pg *pg, uint64_t tid, int result)
     pg_answer_proto(pg, MSG_PG_PUSH_REPLY, &reply.base);
 }
 
-static int check_attrs(const Limpet__Wire__PgPush *push)
-{
-    if (push->n_attr_names != push->n_attr_values)
-        return -EBADMSG;
-    for (size_t i = 0; i < push->n_attr_names; i++) {
-        if (push->attr_names[i].len == 0 || push->attr_names[i].len > STORE_ATTR_NAME_MAX ||
-            push->attr_values[i].len > STORE_ATTR_VALUE_MAX)
-            return -EBADMSG;
-    }
-    return 0;
-}
-
 /* Pairs of offset and length, in order, from `first` to `end`. Adds up the lengths. */
 static bool pairs_fit(const uint64_t *pairs, size_t n, uint64_t first, uint64_t end,
                       uint64_t *total)
@@ -55,13 +43,25 @@ static bool pairs_fit(const uint64_t *pairs, size_t n, uint64_t first, uint64_t 
     return true;
 }
 
+/* A piece of what the object has beside its contents, which were all told. */
+static int check_beside(const Limpet__Wire__PgPush *push, size_t payload_len)
+{
+    bool empty = push->n_extents == 0 && push->n_zeros == 0 && payload_len == 0;
+    bool after = push->offset == push->object->size && push->next == push->object->size;
+    return empty && after && !push->first && !push->more && !push->partial ? 0 : -EBADMSG;
+}
+
 static int check_piece(const Limpet__Wire__PgPush *push, size_t payload_len)
 {
     uint64_t data, zeros;
+    if (push->beside)
+        return push->object->size > OBJECT_SIZE_MAX ? -EBADMSG : check_beside(push, payload_len);
     if (push->object->size > OBJECT_SIZE_MAX || push->next > push->object->size ||
-        push->offset > push->next || (push->offset == push->next && !push->last))
+        push->offset > push->next || (push->offset == push->next && !push->last && !push->more))
         return -EBADMSG;
-    if (push->first != (push->offset == 0) || push->last != (push->next == push->object->size))
+    bool ends = push->next == push->object->size;
+    if (push->first != (push->offset == 0) || push->last != (ends && !push->more) ||
+        (push->more && (!ends || push->partial)))
         return -EBADMSG;
     if (!pairs_fit(push->extents, push->n_extents, push->offset, push->next, &data) ||
         !pairs_fit(push->zeros, push->n_zeros, push->offset, push->next, &zeros) ||
@@ -78,13 +78,15 @@ static int check_push(const struct pg *pg, const Limpet__Wire__PgPush *push, siz
         id->snap != OBJECT_HEAD)
         return -EBADMSG;
     if (push->remove)
-        return payload_len == 0 && push->first && push->last && !push->partial ? 0 : -EBADMSG;
+        return payload_len == 0 && push->first && push->last && !push->partial && !push->beside
+                   ? 0
+                   : -EBADMSG;
     if (check_piece(push, payload_len) ||
         (push->first && object_info_parse(push->info.data, push->info.len, &info)))
         return -EBADMSG;
     if (push->partial && !pg->by_log)
         return -ESTALE;
-    return check_attrs(push);
+    return pg_beside_check(push);
 }
 
 int pg_piece_check(const struct pg *pg, const Limpet__Wire__PgPush *push, size_t payload_len,
@@ -102,9 +104,6 @@ static void put_beginning(struct store_txn *txn, const Limpet__Wire__PgPush *pus
         txn_touch(txn);
     }
     txn_set_info(txn, push->info.data, (uint16_t)push->info.len);
-    for (size_t i = 0; i < push->n_attr_names; i++)
-        txn_set_attr(txn, push->attr_names[i].data, (uint16_t)push->attr_names[i].len,
-                     push->attr_values[i].data, (uint32_t)push->attr_values[i].len);
 }
 
 /* Contents of a piece, for the object that the transaction speaks of. */
@@ -114,6 +113,9 @@ static void put_piece(struct store_txn *txn, const Limpet__Wire__PgPush *push,
     uint64_t at = 0, end = push->offset;
     if (push->first)
         put_beginning(txn, push);
+    pg_beside_put(txn, push);
+    if (push->beside)
+        return;
     for (size_t i = 0; i < push->n_extents; i += 2) {
         txn_write(txn, push->extents[i], push->extents[i + 1], at);
         at += push->extents[i + 1];
@@ -319,7 +321,9 @@ static int compare_base(const struct store_read *read, const Limpet__Wire__PgPus
         return -ESTALE;
     if (read->error)
         return -EIO;
-    if (object_info_parse(read->stat.info, read->stat.info_len, &info))
+    /* Attributes and maps are not compared. */
+    if (object_info_parse(read->stat.info, read->stat.info_len, &info) || read->stat.has_omap ||
+        read->attrs.len > 0)
         return -ESTALE;
     if (info.version.config == push->object->version->config &&
         info.version.sequence == push->object->version->sequence)
@@ -361,6 +365,7 @@ static int patch_begin(struct pg *pg, const struct pg_incoming *in)
     if (pg_decode_id(pg, id->data, id->len, &patch->id))
         assert(0);
     patch->read.object = patch->id;
+    patch->read.want_attrs = true;
     patch->read.done = base_read;
     pg_async_begin(pg, &patch->async, patch_drop);
     store_read(pg->world->store, &patch->read);

@@ -22,7 +22,9 @@ struct pg_repair {
     uint64_t tid;   /* Of the piece that is asked for, or being written. */
     bool writing;   /* Our store has the piece. */
     bool last;
-    uint64_t offset, next;     /* The piece is of the object from `offset` to `next`. */
+    uint64_t offset, next; /* The piece is of the object from `offset` to `next`. */
+    bool contents_taken;   /* What is beside them follows. */
+    struct pg_beside beside;
     struct object_state state; /* Of the copy that is being taken. */
     uint32_t silent_ticks;
     TAILQ_ENTRY(pg_repair) link;
@@ -78,6 +80,7 @@ static void repair_end(struct pg_repair *repair, int error)
         waiter->repair = NULL;
         waiter->done(waiter, error);
     }
+    pg_beside_fini(&repair->beside);
     free(repair);
     pg->world->ops->changed(pg->world->ctx, pg);
 }
@@ -94,6 +97,7 @@ void pg_repair_leave(struct repair_waiter *waiter)
         if (repair->pg->serving)
             forget_pieces(repair);
         TAILQ_REMOVE(&repair->pg->repairs, repair, link);
+        pg_beside_fini(&repair->beside);
         free(repair);
     }
 }
@@ -120,6 +124,10 @@ static void ask_piece(struct pg_repair *repair)
     pull.tid = repair->tid;
     pull.object = (ProtobufCBinaryData){repair->object->len, repair->object->bytes};
     pull.offset = repair->offset;
+    pull.has_attrs_from = repair->contents_taken;
+    pull.attrs_from = repair->beside.attrs_from;
+    pull.has_omap_from = repair->beside.omap_from != NULL;
+    pull.omap_from = (ProtobufCBinaryData){repair->beside.omap_from_len, repair->beside.omap_from};
     pg_send_proto(pg, repair->osd, MSG_PG_PULL, &pull.base);
 }
 
@@ -128,6 +136,8 @@ static void ask_next(struct pg_repair *repair)
     struct pg *pg = repair->pg;
     forget_pieces(repair);
     repair->offset = 0;
+    repair->contents_taken = false;
+    pg_beside_fini(&repair->beside);
     for (uint8_t i = 0; i < pg->n_peers; i++) {
         const struct pg_peer *peer = &pg->peers[i];
         if (repair->tried & (1u << i) || peer->phase != PEER_EQUAL ||
@@ -243,7 +253,8 @@ static int check_piece(struct pg_repair *repair, const struct pg_incoming *in)
     struct object_info_layout info;
     struct object_id id;
     if (!piece || pg_piece_check(pg, piece, in->message->payload.len, &id) ||
-        object_compare(&id, &object->id) != 0 || piece->offset != repair->offset)
+        object_compare(&id, &object->id) != 0 || piece->offset != repair->offset ||
+        piece->beside != repair->contents_taken)
         return -EBADMSG;
     if (piece->remove)
         return -ENOENT;
@@ -278,7 +289,7 @@ void pg_pull_reply(struct pg *pg, int32_t from, const struct pg_incoming *in)
     if (step) {
         error =
             pg_piece_put(pg, &step->txn, reply->piece, &repair->object->id, in->message->payload);
-        if (!error && step->txn.ops.failed)
+        if (!error && (step->txn.ops.failed || pg_beside_follow(&repair->beside, reply->piece)))
             error = -ENOMEM;
     }
     if (!step || error) {
@@ -292,6 +303,7 @@ void pg_pull_reply(struct pg *pg, int32_t from, const struct pg_incoming *in)
     repair->writing = true;
     repair->last = reply->piece->last;
     repair->next = reply->piece->next;
+    repair->contents_taken |= reply->piece->more;
     step->tid = repair->tid;
     step->done = piece_written;
     pg_step_submit(step);
@@ -302,6 +314,9 @@ void pg_pull_reply(struct pg *pg, int32_t from, const struct pg_incoming *in)
 struct pull_read {
     struct pg_async async;
     struct store_read read;
+    struct store_omap_read omap;
+    bool is_beside; /* Asked for what comes after the contents, from here on. */
+    struct pg_beside from;
     struct pg *pg;
     uint64_t tid;
     uint16_t len;
@@ -313,6 +328,9 @@ static void pull_free(struct pull_read *pull)
     pull->pg->n_pull_reads--;
     buf_slice_drop(&pull->read.data);
     encoder_fini(&pull->read.attrs);
+    encoder_fini(&pull->omap.pairs);
+    encoder_fini(&pull->omap.header);
+    pg_beside_fini(&pull->from);
     free(pull);
 }
 
@@ -341,6 +359,30 @@ static void answer_pull(struct pg *pg, uint64_t tid, int result, Limpet__Wire__P
     pg_answer(pg, message);
 }
 
+/* Attributes that fit, with the first piece and after the contents; then the map. */
+static int tell_beside(struct pull_read *pull, Limpet__Wire__PgPush *piece)
+{
+    const struct store_read *read = &pull->read;
+    size_t from = pull->from.attrs_from;
+    bool attrs = (piece->first || piece->beside) && from < read->attrs.len;
+    bool ends = read->offset + read->data.len == read->stat.size;
+    /* A piece in the middle: the first one has told this much. */
+    size_t told = piece->beside ? pg_attrs_end(&read->attrs, from) : pg_attrs_end(&read->attrs, 0);
+    bool left = told < read->attrs.len || read->stat.has_omap;
+    int error = attrs ? pg_piece_attrs(&read->attrs, from, piece) : 0;
+    if (!piece->beside) {
+        piece->has_more = piece->more = ends && left;
+        piece->last = ends && !left;
+    } else if (attrs) {
+        piece->last = !left;
+    } else if (!error) {
+        bool all;
+        error = pg_piece_omap(&pull->omap, piece, &all);
+        piece->last = all;
+    }
+    return error;
+}
+
 static int give_piece(struct pull_read *pull)
 {
     struct pg *pg = pull->pg;
@@ -367,18 +409,35 @@ static int give_piece(struct pull_read *pull)
     uint64_t extent[2] = {read->offset, read->data.len};
     piece.extents = extent;
     piece.n_extents = read->data.len > 0 ? 2 : 0;
-    piece.first = read->offset == 0;
-    piece.last = read->offset + read->data.len == read->stat.size;
+    piece.has_beside = piece.beside = pull->is_beside;
+    piece.first = read->offset == 0 && !piece.beside;
     if (piece.first) {
         piece.has_info = true;
         piece.info = (ProtobufCBinaryData){read->stat.info_len, read->stat.info};
     }
-    int error = piece.first ? pg_piece_attrs(&read->attrs, &piece) : 0;
+    int error = tell_beside(pull, &piece);
     if (!error)
         answer_pull(pg, pull->tid, 0, &piece, &read->data);
-    free(piece.attr_names);
-    free(piece.attr_values);
+    pg_piece_free_lists(&piece);
     return error;
+}
+
+static void omap_done(struct store_omap_read *omap)
+{
+    struct pull_read *pull = container_of(omap, struct pull_read, omap);
+    pg_async_end(&pull->async);
+    int error = omap->error ? omap->error : give_piece(pull);
+    if (error)
+        answer_pull(pull->pg, pull->tid, error, NULL, NULL);
+    pull_free(pull);
+}
+
+static void read_omap(struct pull_read *pull)
+{
+    pg_omap_ask(&pull->omap, &pull->read.object, pull->from.omap_from, pull->from.omap_from_len);
+    pull->omap.done = omap_done;
+    pg_async_begin(pull->pg, &pull->async, pull_drop);
+    store_omap_read(pull->pg->world->store, &pull->omap);
 }
 
 static void pull_done(struct store_read *read)
@@ -386,6 +445,10 @@ static void pull_done(struct store_read *read)
     struct pull_read *pull = container_of(read, struct pull_read, read);
     pg_async_end(&pull->async);
     int error = read->error;
+    if (!error && pull->is_beside && pull->from.attrs_from >= read->attrs.len) {
+        read_omap(pull);
+        return;
+    }
     if (error)
         pg_is_read_error(pull->pg, error);
     else
@@ -401,7 +464,9 @@ void pg_pull_asked(struct pg *pg, const Limpet__Wire__PgPull *asked)
     int error = pg->state == PG_STATE_REPLICA_ACTIVE && pg->n_pull_reads < PG_PULL_READS_MAX
                     ? pg_decode_id(pg, asked->object.data, asked->object.len, &id)
                     : -EAGAIN;
-    if (!error && asked->offset > OBJECT_SIZE_MAX)
+    if (!error &&
+        (asked->offset > OBJECT_SIZE_MAX || asked->omap_from.len > STORE_OMAP_KEY_MAX + 1 ||
+         (asked->has_omap_from && !asked->has_attrs_from)))
         error = -EBADMSG;
     struct pull_read *pull = error ? NULL : calloc(1, sizeof *pull + asked->object.len);
     if (!pull) {
@@ -415,9 +480,19 @@ void pg_pull_asked(struct pg *pg, const Limpet__Wire__PgPull *asked)
     struct decoder d;
     decoder_init(&d, pull->bytes, pull->len);
     decode_object_id(&d, &pull->read.object);
+    pull->is_beside = asked->has_attrs_from;
+    pull->from.attrs_from = (size_t)asked->attrs_from;
+    if (asked->has_omap_from && asked->omap_from.len > 0) {
+        pull->from.omap_from = malloc(asked->omap_from.len);
+        pull->from.omap_from_len = (uint16_t)asked->omap_from.len;
+    }
+    if (pull->from.omap_from)
+        memcpy(pull->from.omap_from, asked->omap_from.data, asked->omap_from.len);
+    else
+        pull->from.omap_from_len = 0;
     pull->read.offset = asked->offset;
-    pull->read.len = PG_PUSH_PIECE;
-    pull->read.want_attrs = asked->offset == 0;
+    pull->read.len = pull->is_beside ? 0 : PG_PUSH_PIECE;
+    pull->read.want_attrs = true;
     pull->read.done = pull_done;
     pg->n_pull_reads++;
     pg_async_begin(pg, &pull->async, pull_drop);

@@ -145,12 +145,6 @@ static void note_repaired(struct pg_scrub *scrub)
              (const char *)scrub->locked->id.name);
 }
 
-/* Pushes carry no map of an object yet: a copy would lose it. */
-static bool can_repair(const struct scrub_entry *const entries[], int good)
-{
-    return good >= 0 && (!entries[good] || entries[good]->omap_digest == 0);
-}
-
 static void judge(struct pg_scrub *scrub, const struct scrub_entry *const entries[])
 {
     struct wire_version version = {0};
@@ -164,7 +158,7 @@ static void judge(struct pg_scrub *scrub, const struct scrub_entry *const entrie
             scrub->wrong[i] = !entries[i] ? SCRUB_MISSING : entries[i]->error ? SCRUB_READ : 0;
     }
     note_found(scrub, entries);
-    if (!can_repair(entries, scrub->good)) {
+    if (scrub->good < 0) {
         suspect_done(scrub);
         return;
     }

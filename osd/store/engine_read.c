@@ -313,6 +313,7 @@ static void attempt(struct reader *r)
         return;
     }
     read->stat.exists = true;
+    read->stat.has_omap = o->flags & OBJECT_HAS_OMAP;
     read->stat.size = o->size;
     read->stat.info_len = o->info_len;
     memcpy(read->stat.info, o->info, o->info_len);

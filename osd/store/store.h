@@ -108,6 +108,7 @@ int txn_check(const void *ops, size_t ops_len, size_t data_len, const uint64_t *
 
 struct store_stat {
     bool exists;
+    bool has_omap; /* It may have a map, or a header of one. */
     uint64_t size;
     uint16_t info_len;
     uint8_t info[STORE_INFO_MAX];

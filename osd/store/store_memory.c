@@ -724,6 +724,7 @@ static int read_object(struct memory_store *ms, struct store_read *read)
     if (!object)
         return -ENOENT;
     read->stat.exists = true;
+    read->stat.has_omap = !RB_EMPTY(&object->omap) || !RB_EMPTY(&object->header);
     read->stat.size = object->size;
     read->stat.info_len = object->info_len;
     memcpy(read->stat.info, object->info, object->info_len);
@@ -1047,6 +1048,17 @@ void store_memory_resize(struct store_memory_disk *disk, uint64_t bytes_total)
 
 /* ---- Looking at a disk ---- */
 
+static uint32_t pairs_crc(struct pair_tree *pairs, uint32_t crc)
+{
+    struct pair *pair;
+    RB_FOREACH(pair, pair_tree, pairs)
+    {
+        crc = crc32_iscsi((unsigned char *)pair->key, pair->key_len, crc);
+        crc = crc32_iscsi((unsigned char *)pair->value, (int)pair->value_len, crc);
+    }
+    return crc;
+}
+
 void store_memory_visit_objects(struct store_memory_disk *disk, uint64_t pool, uint32_t first,
                                 uint32_t last, store_memory_object_visit visit, void *ctx)
 {
@@ -1061,13 +1073,8 @@ void store_memory_visit_objects(struct store_memory_disk *disk, uint64_t pool, u
             .data_crc = object_crc(object),
             .rotten = object->rotten > 0,
         };
-        struct pair *pair;
-        RB_FOREACH(pair, pair_tree, &object->attrs)
-        {
-            int key_len = pair->key_len, value_len = (int)pair->value_len;
-            view.attrs_crc = crc32_iscsi((unsigned char *)pair->key, key_len, view.attrs_crc);
-            view.attrs_crc = crc32_iscsi((unsigned char *)pair->value, value_len, view.attrs_crc);
-        }
+        view.attrs_crc = pairs_crc(&object->attrs, 0);
+        view.omap_crc = pairs_crc(&object->omap, pairs_crc(&object->header, 0));
         visit(ctx, &view);
     }
 }

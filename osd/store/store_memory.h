@@ -40,6 +40,7 @@ struct store_memory_object {
     uint32_t data_crc;  /* crc32c of the contents. */
     bool rotten;        /* Some of the contents cannot be read. */
     uint32_t attrs_crc; /* crc32c over names and values of the attributes, in order. */
+    uint32_t omap_crc;  /* Likewise of the map, and its header. */
 };
 typedef void (*store_memory_object_visit)(void *ctx, const struct store_memory_object *object);
 typedef void (*store_memory_pair_visit)(void *ctx, const uint8_t *key, uint16_t key_len,

@@ -79,6 +79,7 @@ static void visit_object(void *ctx, const struct store_memory_object *object)
     encode_u64(e, object->size);
     encode_u32(e, object->data_crc);
     encode_u32(e, object->attrs_crc);
+    encode_u32(e, object->omap_crc);
     encode_string16(e, object->info, object->info_len);
     objects->n++;
     objects->bytes += object->size;

@@ -1,6 +1,7 @@
 #include "tests/unit/osd/pg_world.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -816,6 +817,8 @@ static void note_object(void *ctx, const struct store_memory_object *object)
     encode_u64(&disk->text, object->size);
     encode_bytes(&disk->text, object->info, object->info_len);
     encode_u32(&disk->text, object->data_crc);
+    encode_u32(&disk->text, object->attrs_crc);
+    encode_u32(&disk->text, object->omap_crc);
     disk->n++;
 }
 
@@ -837,6 +840,39 @@ static void read_disk(struct world *world, int32_t osd, struct disk_text *disk)
     store_memory_visit_objects(world->nodes[osd].disk, WORLD_POOL, 0, UINT32_MAX, note_object,
                                disk);
     store_memory_visit_pairs(world->nodes[osd].disk, world->pg, note_pair, disk);
+}
+
+static void beside_done(struct store_txn *txn, int error)
+{
+    assert_int_equal(error, 0);
+    txn->impl[0] = NULL;
+}
+
+void put_beside(struct world *world, int32_t osd, const char *name, const struct beside *beside)
+{
+    struct store_txn txn;
+    struct object_id id = world_object(name);
+    uint8_t *value = calloc(1, beside->len + 1);
+    char key[32];
+    assert_non_null(value);
+    memset(value, beside->fill, beside->len);
+    txn_init(&txn);
+    txn.done = beside_done;
+    txn_object(&txn, &id);
+    for (uint32_t i = 0; i < beside->n_attrs; i++) {
+        (void)snprintf(key, sizeof key, "attribute.%u", i);
+        txn_set_attr(&txn, key, (uint16_t)strlen(key), value, beside->len);
+    }
+    for (uint32_t i = 0; i < beside->n_pairs; i++) {
+        (void)snprintf(key, sizeof key, "key.%u", i);
+        txn_omap_set(&txn, key, (uint16_t)strlen(key), value, beside->len);
+    }
+    if (beside->header > 0)
+        txn_omap_header(&txn, value, beside->header);
+    store_submit(world->nodes[osd].store, &txn);
+    world_settle(world);
+    txn_fini(&txn);
+    free(value);
 }
 
 void assert_equal_disks(struct world *world, int32_t a, int32_t b)

@@ -170,6 +170,16 @@ void assert_reads(struct world *world, int32_t osd, const char *name, const char
 
 /* The object on this OSD's disk is exactly this; text NULL: there is none. */
 void assert_on_disk(struct world *world, int32_t osd, const char *name, const char *text);
+/*
+ * Gives the object on one disk attributes and pairs of a map, with values of so many bytes, and a
+ * header of the map of at most that: no client can yet.
+ */
+struct beside {
+    uint32_t n_attrs, n_pairs, len, header;
+    uint8_t fill;
+};
+void put_beside(struct world *world, int32_t osd, const char *name, const struct beside *beside);
+
 /* Objects and logs of the two are the same. */
 void assert_equal_disks(struct world *world, int32_t a, int32_t b);
 uint32_t objects_on_disk(struct world *world, int32_t osd);

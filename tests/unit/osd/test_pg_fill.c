@@ -129,6 +129,52 @@ static void copies_only_what_differs(void **state)
     assert_on_disk(&world, 2, "object.5", NULL);
 }
 
+/* What objects have beside their contents comes along, also where only changes would be sent. */
+static void attributes_and_maps_come_along(void **state)
+{
+    (void)state;
+    static const struct beside besides[] = {
+        {.n_attrs = 2, .len = 10},
+        {.n_pairs = 1000, .len = 200, .header = 200},
+        {.n_attrs = 6, .n_pairs = 5, .len = 65536, .header = 65536, .fill = 4},
+    };
+    static const char *const names[] = {"attributes", "map", "both"};
+    world_crash(&world, 2);
+    world_set_up(&world, 2, false, 0, 1, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(write_full(&world, 0, names[i], "contents"), 0);
+        for (int32_t osd = 0; osd < 2; osd++)
+            put_beside(&world, osd, names[i], &besides[i]);
+    }
+    world_start(&world, 2);
+    world_set_up(&world, 2, true, 0, 1, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    world_ticks(&world, 20);
+    assert_equal_disks(&world, 0, 2);
+    world_set_members(&world, 0, 1, 2);
+    world_show_all(&world);
+    world_settle(&world);
+    world_crash(&world, 2);
+    world_set_up(&world, 2, false, 0, 1, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(append(&world, 0, names[i], "!"), 0);
+        for (int32_t osd = 0; osd < 2; osd++)
+            put_beside(&world, osd, names[i], &besides[(i + 1) % 3]);
+    }
+    world_start(&world, 2);
+    world_set_up(&world, 2, true, 0, 1, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    world_ticks(&world, 4);
+    assert_equal_disks(&world, 0, 2);
+    assert_on_disk(&world, 2, "both", "contents!");
+}
+
 static uint64_t pushed_bytes;
 
 static void count_pushed(struct world *w, const struct flight *flight)
@@ -559,6 +605,7 @@ int main(void)
         TEST(more_objects_than_fit_one_comparison),
         TEST(copies_only_what_differs),
         TEST(changed_blocks_come_alone),
+        TEST(attributes_and_maps_come_along),
         TEST(zeros_do_not_travel),
         TEST(large_objects_come_in_pieces),
         TEST(leaves_nothing_of_half_a_large_object),

@@ -179,6 +179,66 @@ static void repairs_large_objects_in_pieces(void **state)
     free(data);
 }
 
+static const struct beside besides[] = {
+    {.n_attrs = 2, .len = 10},
+    {.n_pairs = 3, .len = 10},
+    {.n_attrs = 1, .n_pairs = 1, .len = 0},
+    {.header = 100, .len = 100},
+    {.n_attrs = 7, .n_pairs = 7, .len = 60000, .header = 60000, .fill = 1},
+    {.n_pairs = 2000, .len = 300, .header = 1, .fill = 2},
+    {.n_pairs = 3, .len = 131072, .header = 131072, .fill = 3},
+};
+
+static void attributes_and_maps_are_repaired(void **state)
+{
+    (void)state;
+    write_many(3);
+    for (size_t i = 0; i < sizeof besides / sizeof besides[0]; i++) {
+        /* Of an empty object, too. */
+        const char *name = i % 2 ? "object.1" : "object.2";
+        assert_int_equal(write_full(&world, 0, name, i % 3 ? "contents" : ""), 0);
+        for (int32_t osd = 0; osd < 3; osd++)
+            put_beside(&world, osd, name, &besides[i]);
+        damage(1, name, STORE_DAMAGE_LOSE);
+        scrub(false);
+        assert_found(0, 0, 1);
+        assert_equal_disks(&world, 0, 1);
+        damage(0, name, STORE_DAMAGE_LOSE);
+        scrub(false);
+        assert_found(0, 0, 1);
+        assert_equal_disks(&world, 0, 1);
+        assert_equal_disks(&world, 0, 2);
+        assert_reads(&world, 0, name, i % 3 ? "contents" : "");
+    }
+    scrub(true);
+    assert_found(0, 0, 0);
+}
+
+static void a_light_scrub_compares_attributes_and_maps(void **state)
+{
+    (void)state;
+    const struct beside same = {.n_attrs = 3, .n_pairs = 600, .len = 40, .header = 9};
+    const struct beside other = {.n_pairs = 1, .len = 40, .fill = 7};
+    const struct beside header = {.header = 9, .len = 9, .fill = 7};
+    const struct beside attribute = {.n_attrs = 1, .len = 40, .fill = 7};
+    const struct {
+        const struct beside *beside;
+        uint32_t error;
+    } cases[] = {{&other, SCRUB_OMAP}, {&header, SCRUB_OMAP}, {&attribute, SCRUB_META}};
+    write_many(3);
+    for (int32_t osd = 0; osd < 3; osd++)
+        put_beside(&world, osd, "object.1", &same);
+    scrub(false);
+    assert_found(0, 0, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        put_beside(&world, 2, "object.1", cases[i].beside);
+        scrub(false);
+        assert_found(0, 0, 1);
+        assert_shard_error(2, cases[i].error);
+        assert_equal_disks(&world, 0, 2);
+    }
+}
+
 static void a_light_scrub_reads_no_data(void **state)
 {
     (void)state;
@@ -437,6 +497,43 @@ static void scrubs_by_itself(void **state)
     assert_true(stat.scrub_stamp_ns >= stat.deep_stamp_ns && stat.deep_stamp_ns > 0);
 }
 
+static void turn_came(struct pg_turn *turn)
+{
+    (void)turn;
+}
+
+/* As long as other background work has all that there is. */
+static void each_chunk_waits_for_its_turn(void **state)
+{
+    (void)state;
+    struct pg_turns *turns = &world.nodes[0].pgs.turns;
+    struct pg_turn other = {.go = turn_came, .bytes = PG_TURNS_BYTES_MAX};
+    write_many(200);
+    pg_turn_ask(turns, &other, false);
+    world_settle(&world);
+    assert_true(other.running);
+    pg_scrub_order(world.nodes[0].pg, true);
+    world_ticks(&world, 60);
+    assert_int_equal(world.delivered[MSG_PG_SCRUB], 0);
+    pg_turn_drop(turns, &other);
+    while (world.delivered[MSG_PG_SCRUB] == 0)
+        assert_true(world_step(&world));
+    /* The next chunk asks again. */
+    other.bytes = PG_TURNS_BYTES_MAX;
+    pg_turn_ask(turns, &other, true);
+    world_settle(&world);
+    world_ticks(&world, 4);
+    assert_true(other.running);
+    uint32_t asked = world.delivered[MSG_PG_SCRUB];
+    assert_in_range(asked, 1, 6);
+    world_ticks(&world, 60);
+    assert_int_equal(world.delivered[MSG_PG_SCRUB], asked);
+    pg_turn_drop(turns, &other);
+    world_ticks(&world, 4);
+    assert_found(0, 0, 0);
+    assert_true(world.delivered[MSG_PG_SCRUB] >= 8);
+}
+
 static void flags_of_the_map_hold_it_back(void **state)
 {
     (void)state;
@@ -597,6 +694,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(repairs_all_bad_copies_from_the_one_good, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(repairs_large_objects_in_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(attributes_and_maps_are_repaired, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_light_scrub_compares_attributes_and_maps, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_light_scrub_reads_no_data, set_up, tear_down),
         cmocka_unit_test_setup_teardown(removes_what_should_not_be_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(reports_what_it_cannot_repair, set_up, tear_down),
@@ -612,6 +712,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_session_that_ends_costs_only_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_late_repair_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(scrubs_by_itself, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(each_chunk_waits_for_its_turn, set_up, tear_down),
         cmocka_unit_test_setup_teardown(flags_of_the_map_hold_it_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(inconsistent_objects_are_told_page_by_page, set_up,
                                         tear_down),
