@@ -22,6 +22,7 @@ PLANTED_OSD = os.path.join(THRASH, "thrash-osd")
 BLOCK = 4096
 # They tell of what was, for some time after it is over.
 PAST_CODES = ("OSD_TOO_MANY_REPAIRS", "OSD_FLAPPING")
+CLEAN_WORDS = {"active", "clean", "scrubbing", "deep"}
 # How often a wait for health says what is missing.
 TELL_SECONDS = 10
 
@@ -181,6 +182,14 @@ class World(Cluster):
         if pools and not self.is_clean():
             return "not all placement groups are active+clean: %s" % status["pgmap"]["pgs_by_state"]
         return None
+
+    def is_clean(self):
+        """Every placement group has all its replicas; some may be being scrubbed."""
+        status = self.status_or_none()
+        states = status["pgmap"]["pgs_by_state"] if status else []
+        clean = sum(state["count"] for state in states
+                    if not set(state["state_name"].split("+")) - CLEAN_WORDS)
+        return bool(states) and clean == status["pgmap"]["num_pgs"]
 
     def wait_well(self, timeout):
         """Everything up, in and clean; otherwise says what was still wrong."""
