@@ -90,6 +90,8 @@ enum planted_bug {
     PLANTED_STORE_SKIP_REPLAY_PLACE,
     /* Store: replay believes that data written to new places have arrived. */
     PLANTED_STORE_TRUST_DIRECT,
+    /* Store: a checkpoint does not give the index the pairs that are in memory only. */
+    PLANTED_STORE_FORGET_PAIRS,
     /* Store: an overwrite does not look whether its block is shared. */
     PLANTED_STORE_IGNORE_SHARED,
     /* Store: growth takes the reserve as well. */

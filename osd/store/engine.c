@@ -416,6 +416,10 @@ static int visit_pgs(struct store *store, store_pg_visit visit, void *ctx)
     struct engine *e = engine_of(store);
     uint8_t from[13] = {KEY_PG}, to = KEY_PG + 1;
     size_t from_len = 1;
+    bool more;
+    int save_error = pairs_save(e, UINT64_MAX, true, &more);
+    if (save_error < 0)
+        return save_error;
     for (;;) {
         struct index_iter *iter;
         const void *key, *value;
@@ -447,6 +451,7 @@ static void engine_free(struct engine *e)
     journal_fini(e);
     checkpoint_fini(e);
     onode_fini(e);
+    pairs_fini(e);
     cache_fini(e);
     shared_clear(e);
     allocator_fini(&e->allocator);
@@ -463,7 +468,9 @@ static void engine_free(struct engine *e)
     }
     free(e->freed);
     encoder_fini(&e->scratch_batch);
-    encoder_fini(&e->scratch_late);
+    encoder_fini(&e->scratch.now);
+    encoder_fini(&e->scratch.onodes);
+    encoder_fini(&e->scratch.pairs);
     if (e->index)
         e->index->ops->close(e->index);
     if (e->disk)
@@ -550,6 +557,7 @@ static void set_limits(struct engine *e)
     e->cache.limit_bytes = target / 4;
     e->dirty_limit = target / 16;
     e->onode_limit = target / 8;
+    e->pairs.limit = target / 16;
 }
 
 /* Maps that were being copied for objects that never came. */
@@ -658,7 +666,10 @@ struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *
     STAILQ_INIT(&e->ctx_pool);
     STAILQ_INIT(&e->journal.marks);
     encoder_init(&e->scratch_batch);
-    encoder_init(&e->scratch_late);
+    encoder_init(&e->scratch.now);
+    encoder_init(&e->scratch.onodes);
+    encoder_init(&e->scratch.pairs);
+    pairs_init(e);
     set_limits(e);
     if (journal_init(e) < 0 || checkpoint_init(e) < 0) {
         engine_abandon(&e->store);

@@ -232,6 +232,27 @@ void chunk_key(uint64_t nid, uint32_t number, uint8_t key[13]);
 void onode_shrink(struct engine *e);
 void onode_fini(struct engine *e);
 
+/* ---- Pairs that the index does not have yet (engine_pairs.c) ---- */
+
+TAILQ_HEAD(family_list, family);
+
+struct engine_pairs {
+    struct family *families; /* A placement group's pairs, or a key of its own. */
+    struct family_list unsaved;
+    uint64_t memory;
+    uint64_t limit; /* Above it there is a checkpoint. */
+};
+
+void pairs_init(struct engine *e);
+void pairs_fini(struct engine *e);
+/* Takes the changes of a durable group that begins with this record. */
+int pairs_change(struct engine *e, const struct encoder *batch, uint64_t record) MUST_CHECK;
+/*
+ * Gives the index what records before this one changed, and perhaps more; all of it, or as much as
+ * a turn of the loop may take. *more: some is left.
+ */
+int pairs_save(struct engine *e, uint64_t before, bool all, bool *more) MUST_CHECK;
+
 /* ---- Transactions (engine_txn.c) ---- */
 
 enum { TXN_ONODES_MAX = 8192, TXN_ONODES_INLINE = 4 };
@@ -317,7 +338,8 @@ struct group {
     struct encoder meta; /* Header and records. */
     struct cblock **payload;
     uint32_t n_payload;
-    struct encoder batch; /* Index changes of all records. */
+    struct encoder batch; /* Index changes of all records, */
+    struct encoder pairs; /* and those that wait for a checkpoint in memory. */
     struct txn_queue txns;
     uint64_t first_record;
     uint32_t n_records;
@@ -368,11 +390,18 @@ size_t journal_meta_max(const struct journal *j);
 /* Whether the open group and the ring have room for a record of this size. */
 bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload);
 /*
- * The record holds both batches; the index gets only the first when the group is durable, and what
- * the second says by a checkpoint. A record without ctx is the engine's own.
+ * The index changes of one record. The index gets the first when the group is durable, and what the
+ * others say by a checkpoint.
  */
-void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder *batch,
-                    const struct encoder *late, struct cblock **deferred, uint32_t n_deferred,
+struct changes {
+    struct encoder now;
+    struct encoder onodes; /* Of onodes in memory. */
+    struct encoder pairs;  /* See engine_pairs.c. */
+};
+
+/* A record without ctx is the engine's own. */
+void journal_append(struct engine *e, struct txn_ctx *ctx, const struct changes *changes,
+                    struct cblock **deferred, uint32_t n_deferred,
                     const struct direct_layout *direct, uint32_t n_direct);
 /* Starts to make the open group durable unless another is under way. */
 void journal_kick(struct engine *e);
@@ -468,6 +497,7 @@ struct engine {
     struct onode_list unsaved; /* By saved_until. */
     uint64_t onode_memory;
     uint64_t onode_limit;
+    struct engine_pairs pairs;
     struct pool_stat *pools;
     uint64_t next_nid;
     uint64_t record;        /* The next one. */
@@ -505,7 +535,7 @@ struct engine {
     void *closed_ctx;
     struct engine_counters counters;
     struct encoder scratch_batch;
-    struct encoder scratch_late;
+    struct changes scratch;
 };
 
 static inline struct engine *engine_of(struct store *store)

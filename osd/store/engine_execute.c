@@ -21,8 +21,9 @@ struct execution {
     struct engine *e;
     struct txn_ctx *ctx;
     uint64_t record;
-    struct encoder *batch; /* For the index at once. */
-    struct encoder *late;  /* What a checkpoint will save. */
+    struct encoder *batch; /* The three parts of struct changes. */
+    struct encoder *late;
+    struct encoder *pairs;
     uint32_t n_deferred, n_direct, direct_capacity;
     struct cblock *deferred[GROUP_PAYLOAD_MAX];
     struct direct_layout *direct;
@@ -545,6 +546,13 @@ static void execute_clone(struct execution *x, struct onode *from, struct onode 
     x->ctx->omap_nid = 0;
 }
 
+/* Whether the range ends with the first key that there can be after the one that it begins with. */
+static bool is_one_key(const struct txn_op *op)
+{
+    return op->value_len == op->name_len + 1u && op->value[op->name_len] == 0 &&
+           memcmp(op->value, op->name, op->name_len) == 0;
+}
+
 static void execute_omap(struct execution *x, struct onode *o, const struct txn_op *op)
 {
     uint8_t key[9 + STORE_OMAP_KEY_MAX], end[9 + STORE_OMAP_KEY_MAX + 1];
@@ -573,9 +581,7 @@ static void execute_omap(struct execution *x, struct onode *o, const struct txn_
         memcpy(end + 9, op->value, op->value_len);
         end_len += op->value_len;
     }
-    bool single = op->value_len == op->name_len + 1u && op->value[op->name_len] == 0 &&
-                  memcmp(op->value, op->name, op->name_len) == 0;
-    if (single)
+    if (is_one_key(op))
         index_batch_remove(x->batch, key, 9u + op->name_len);
     else
         index_batch_remove_range(x->batch, key, 9u + op->name_len, end, end_len);
@@ -592,13 +598,16 @@ static void execute_pg(struct execution *x, const struct txn_op *op)
     memcpy(to, key, 13);
     memcpy(key + 13, op->name, op->name_len);
     if (op->code == TXN_PG_SET) {
-        index_batch_put(x->batch, key, 13u + op->name_len, op->value, op->value_len);
+        index_batch_put(x->pairs, key, 13u + op->name_len, op->value, op->value_len);
         return;
     }
     if (name_order(op->name, op->name_len, op->value, (uint16_t)op->value_len) >= 0)
         return; /* An empty range. */
     memcpy(to + 13, op->value, op->value_len);
-    index_batch_remove_range(x->batch, key, 13u + op->name_len, to, 13u + op->value_len);
+    if (is_one_key(op))
+        index_batch_remove(x->pairs, key, 13u + op->name_len);
+    else
+        index_batch_remove_range(x->pairs, key, 13u + op->name_len, to, 13u + op->value_len);
 }
 
 static void execute_op(struct execution *x, const struct txn_op *op)
@@ -658,12 +667,14 @@ static void emit(struct execution *x, struct onode *o)
 {
     struct encoder value;
     bool changed = o->dirty;
+    bool unsaved = false; /* Changed in a way that the index does not learn of at once. */
     encoder_init(&value);
     o->dirty |= o->exists && o->n_chunks > 0 && o->chunks[0] && o->chunks[0]->dirty;
     if (o->dirty && o->exists) {
         onode_encode(o, &value);
         index_batch_put(o->listed ? x->late : x->batch, o->key, o->key_len, value.data, value.len);
         changed = true;
+        unsaved = o->listed;
         o->listed = true;
     } else if (o->dirty) {
         index_batch_remove(x->batch, o->key, o->key_len);
@@ -688,15 +699,15 @@ static void emit(struct execution *x, struct onode *o)
             index_batch_remove(x->late, key, sizeof key);
         c->dirty = false;
         c->unsaved = true;
-        changed = true;
+        changed = unsaved = true;
     }
     x->short_of_memory |= value.failed;
     encoder_fini(&value);
     o->dirty = false;
-    if (!changed)
-        return;
-    o->last_record = x->record;
-    onode_mark_unsaved(x->e, o, x->record);
+    if (changed)
+        o->last_record = x->record;
+    if (unsaved)
+        onode_mark_unsaved(x->e, o, x->record);
 }
 
 void txn_execute(struct txn_ctx *ctx)
@@ -707,9 +718,11 @@ void txn_execute(struct txn_ctx *ctx)
     x.e = e;
     x.ctx = ctx;
     x.record = ctx->record = e->record++;
-    x.batch = &e->scratch_batch;
-    x.late = &e->scratch_late;
+    x.batch = &e->scratch.now;
+    x.late = &e->scratch.onodes;
+    x.pairs = &e->scratch.pairs;
     encoder_reset(x.late);
+    encoder_reset(x.pairs);
     x.direct = NULL;
     x.short_of_memory = false;
     STAILQ_INIT(&x.writes);
@@ -728,10 +741,10 @@ void txn_execute(struct txn_ctx *ctx)
     if (changed->changed)
         x.direct[changed->layout].crc =
             ~crc32_iscsi(changed->data.data, (int)changed->data.len, ~UINT32_C(0));
-    journal_append(e, ctx, x.batch, x.late, x.deferred, x.n_deferred, x.direct, x.n_direct);
+    journal_append(e, ctx, &e->scratch, x.deferred, x.n_deferred, x.direct, x.n_direct);
     free(x.direct);
     e->counters.records++;
-    if (x.short_of_memory || x.batch->failed || x.late->failed)
+    if (x.short_of_memory || x.batch->failed || x.late->failed || x.pairs->failed)
         engine_fail(e, -ENOMEM, "out of memory while executing a transaction");
     while (!STAILQ_EMPTY(&x.writes)) {
         struct direct_write *w = STAILQ_FIRST(&x.writes);

@@ -30,6 +30,7 @@ static int group_init(struct group *g)
 {
     encoder_init(&g->meta);
     encoder_init(&g->batch);
+    encoder_init(&g->pairs);
     STAILQ_INIT(&g->txns);
     g->payload = calloc(GROUP_PAYLOAD_MAX, sizeof *g->payload);
     return g->payload ? 0 : -ENOMEM;
@@ -39,6 +40,7 @@ static void group_reset(struct group *g)
 {
     encoder_reset(&g->meta);
     encoder_reset(&g->batch);
+    encoder_reset(&g->pairs);
     g->n_payload = 0;
     g->n_records = 0;
     g->first_record = 0;
@@ -66,6 +68,7 @@ void journal_fini(struct engine *e)
             cache_unpin(e, j->groups[i].payload[n]);
         encoder_fini(&j->groups[i].meta);
         encoder_fini(&j->groups[i].batch);
+        encoder_fini(&j->groups[i].pairs);
         free(j->groups[i].payload);
     }
     while (!STAILQ_EMPTY(&j->marks)) {
@@ -113,16 +116,23 @@ bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload)
     return false;
 }
 
-void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder *batch,
-                    const struct encoder *late, struct cblock **deferred, uint32_t n_deferred,
+static void add_changes(struct encoder *to, const struct encoder *changes)
+{
+    if (changes->len > 0)
+        encode_bytes(to, changes->data, changes->len);
+}
+
+void journal_append(struct engine *e, struct txn_ctx *ctx, const struct changes *changes,
+                    struct cblock **deferred, uint32_t n_deferred,
                     const struct direct_layout *direct, uint32_t n_direct)
 {
     struct group *g = e->journal.open;
-    struct record_layout record = {.magic = RECORD_MAGIC,
-                                   .n_deferred = n_deferred,
-                                   .n_direct = n_direct,
-                                   .batch_bytes = (uint32_t)(batch->len + late->len),
-                                   .record = ctx ? ctx->record : e->record - 1};
+    struct record_layout record = {
+        .magic = RECORD_MAGIC,
+        .n_deferred = n_deferred,
+        .n_direct = n_direct,
+        .batch_bytes = (uint32_t)(changes->now.len + changes->onodes.len + changes->pairs.len),
+        .record = ctx ? ctx->record : e->record - 1};
     if (g->n_records++ == 0)
         g->first_record = record.record;
     encode_bytes(&g->meta, &record, sizeof record);
@@ -134,22 +144,23 @@ void journal_append(struct engine *e, struct txn_ctx *ctx, const struct encoder 
     g->has_direct |= n_direct > 0;
     if (n_direct > 0)
         encode_bytes(&g->meta, direct, n_direct * sizeof *direct);
-    encode_bytes(&g->meta, batch->data, batch->len);
-    if (late->len > 0)
-        encode_bytes(&g->meta, late->data, late->len);
-    encode_bytes(&g->batch, batch->data, batch->len);
+    add_changes(&g->meta, &changes->now);
+    add_changes(&g->meta, &changes->onodes);
+    add_changes(&g->meta, &changes->pairs);
+    add_changes(&g->batch, &changes->now);
+    add_changes(&g->pairs, &changes->pairs);
     if (ctx) {
         ctx->group = g;
         STAILQ_INSERT_TAIL(&g->txns, ctx, link);
     }
-    if (g->meta.failed || g->batch.failed)
+    if (g->meta.failed || g->batch.failed || g->pairs.failed)
         engine_fail(e, -ENOMEM, "out of memory for the journal");
 }
 
 /*
- * The last record of every group: the sums of pools, and the state, which the index gets at
- * checkpoints only. They change with every
- * transaction, and once a group is enough, since a group is durable whole or not at all.
+ * The last record of every group: the sums of pools, and the state. They change with every
+ * transaction, and once a group is enough, since a group is durable whole or not at all. The index
+ * gets both at checkpoints only.
  */
 static void append_state(struct engine *e)
 {
@@ -170,7 +181,7 @@ static void append_state(struct engine *e)
             index_batch_remove(batch, key, sizeof key);
         p->dirty = false;
     }
-    encode_bytes(&g->batch, batch->data, batch->len);
+    add_changes(&g->pairs, batch);
     struct record_layout record = {.magic = RECORD_MAGIC, .record = e->record++};
     struct state_layout state = {.record = record.record, .next_nid = e->next_nid};
     uint8_t key = KEY_STATE;
@@ -179,7 +190,7 @@ static void append_state(struct engine *e)
     g->n_records++;
     encode_bytes(&g->meta, &record, sizeof record);
     encode_bytes(&g->meta, batch->data, batch->len);
-    if (g->meta.failed || g->batch.failed)
+    if (g->meta.failed || g->pairs.failed)
         engine_fail(e, -ENOMEM, "out of memory for the journal");
 }
 
@@ -224,7 +235,9 @@ static void group_done(struct engine *e)
     } else if (!e->failed) {
         j->flushed = j->sequence - 1;
         add_mark(e, j->head, j->sequence, g->first_record + g->n_records);
-        int error = index_apply(e->index, &g->batch);
+        int error = g->batch.len > 0 ? index_apply(e->index, &g->batch) : 0;
+        if (error == 0)
+            error = pairs_change(e, &g->pairs, g->first_record);
         if (error < 0)
             engine_index_failed(e, error, "the index refused a batch");
         else
@@ -235,7 +248,7 @@ static void group_done(struct engine *e)
     finish_txns(g, e->failed ? e->failure : 0);
     checkpoint_journal_moved(e);
     checkpoint_settled(e);
-    if (!e->failed && j->head - j->tail > j->bytes / 2)
+    if (!e->failed && (j->head - j->tail > j->bytes / 2 || e->pairs.memory > e->pairs.limit))
         checkpoint_start(e);
     env_defer(e->env, &e->pump_task);
     engine_check_closed(e);

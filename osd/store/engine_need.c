@@ -451,13 +451,15 @@ void omap_copy_drop(uint64_t nid, struct encoder *batch)
     omap_copy_over(nid, batch);
 }
 
-static void own_record(struct engine *e, const struct encoder *batch)
+/* With the changes in scratch.now. */
+static void own_record(struct engine *e)
 {
-    encoder_reset(&e->scratch_late);
+    encoder_reset(&e->scratch.onodes);
+    encoder_reset(&e->scratch.pairs);
     e->record++;
     e->counters.records++;
-    journal_append(e, NULL, batch, &e->scratch_late, NULL, 0, NULL, 0);
-    if (batch->failed)
+    journal_append(e, NULL, &e->scratch, NULL, 0, NULL, 0);
+    if (e->scratch.now.failed)
         engine_fail(e, -ENOMEM, "out of memory while a map is copied");
 }
 
@@ -465,7 +467,7 @@ static void own_record(struct engine *e, const struct encoder *batch)
 static int copy_piece(struct txn_ctx *ctx)
 {
     struct engine *e = ctx->engine;
-    struct encoder *batch = &e->scratch_batch;
+    struct encoder *batch = &e->scratch.now;
     uint8_t key[9];
     if (!journal_room(e, 2 * ctx->omap.len + RECORD_META_BASE, 0))
         return -EAGAIN;
@@ -475,7 +477,7 @@ static int copy_piece(struct txn_ctx *ctx)
     copying_key(ctx->omap_nid, key);
     index_batch_put(batch, key, sizeof key, NULL, 0);
     omap_copy(&ctx->omap, ctx->omap_nid, batch);
-    own_record(e, batch);
+    own_record(e);
     encoder_reset(&ctx->omap);
     ctx->omap_loaded = false;
     return 0;
@@ -488,9 +490,9 @@ int omap_copy_abandon(struct txn_ctx *ctx)
         return 0;
     if (!journal_room(e, RECORD_META_BASE, 0))
         return -EAGAIN;
-    encoder_reset(&e->scratch_batch);
-    omap_copy_drop(ctx->omap_nid, &e->scratch_batch);
-    own_record(e, &e->scratch_batch);
+    encoder_reset(&e->scratch.now);
+    omap_copy_drop(ctx->omap_nid, &e->scratch.now);
+    own_record(e);
     ctx->omap_nid = 0;
     return 0;
 }

@@ -348,11 +348,14 @@ static void save_run(struct env_task *task)
 /* True when the step is over. */
 static bool save(struct engine *e)
 {
-    bool more;
+    bool more, more_pairs = false;
     uint32_t waiting = save_some(e, &more);
+    int error = e->failed ? 0 : pairs_save(e, e->checkpoint.target.record, false, &more_pairs);
+    if (error < 0)
+        engine_fail(e, error, "the index refused a batch");
     if (e->failed)
         return true;
-    if (more) {
+    if (more || more_pairs) {
         e->save_task.run = save_run;
         env_defer(e->env, &e->save_task);
         return false;

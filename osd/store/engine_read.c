@@ -561,8 +561,13 @@ static void pg_answer(struct query *q)
 
 void engine_pg_read(struct store *store, struct store_pg_read *read)
 {
+    struct engine *e = engine_of(store);
+    bool more;
     encoder_init(&read->pairs);
-    if (query_start(engine_of(store), pg_ask, pg_answer, read) < 0) {
+    int error = e->failed ? 0 : pairs_save(e, UINT64_MAX, true, &more);
+    if (error < 0)
+        engine_fail(e, error, "the index refused a batch");
+    if (query_start(e, pg_ask, pg_answer, read) < 0) {
         read->error = -ENOMEM;
         read->done(read);
     }

@@ -27,7 +27,7 @@ static uint64_t journal_size(const struct store_engine_options *options, uint64_
 {
     if (options->journal_bytes)
         return options->journal_bytes / BLOCK_BYTES * BLOCK_BYTES;
-    uint64_t size = bytes / 256 / (1 << 20) * (1 << 20);
+    uint64_t size = bytes / 128 / (1 << 20) * (1 << 20);
     return size > journal_max ? journal_max : size < journal_min ? journal_min : size;
 }
 

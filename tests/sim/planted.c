@@ -88,6 +88,8 @@ static const struct {
     [PLANTED_FORGET_ENTRY_AT_TRIM] = {"forget-entry-at-trim",
                                       "an entry too many is removed when the log is cut"},
     [PLANTED_LOSE_CLONE] = {"lose-clone", "an object is not cloned"},
+    [PLANTED_STORE_FORGET_PAIRS] = {"store-forget-pairs",
+                                    "a checkpoint loses pairs that only memory has"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",
