@@ -79,6 +79,7 @@ static void pair_free(struct engine *e, struct pair *p)
 
 static void family_free(struct engine *e, struct family *f)
 {
+    assert(e->pairs.families);
     for (uint32_t i = 0; i < f->n; i++)
         pair_free(e, f->pairs[f->first + i]);
     for (uint32_t i = 0; i < f->n_ranges; i++)
@@ -165,7 +166,7 @@ static int set_pair(struct engine *e, struct family *f, const uint8_t *key, size
     p->key_len = (uint16_t)key_len;
     p->len = value ? (int32_t)len : PAIR_REMOVED;
     memcpy(p->bytes, key, key_len);
-    if (len > 0)
+    if (value && len > 0)
         memcpy(p->bytes + key_len, value, len);
     e->pairs.memory += pair_memory(p);
     uint32_t at = place_of(f, key, key_len);

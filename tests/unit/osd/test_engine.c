@@ -197,6 +197,103 @@ static void batches_are_read_back(void **state)
     encoder_fini(&batch);
 }
 
+/* A random change of pairs of three groups, or of a key of its own. */
+static void random_change(struct encoder *batch, uint32_t step)
+{
+    uint8_t key[13 + 9] = {KEY_PG}, to[13 + 9];
+    uint32_t number = (uint32_t)rand() % 64, end = number + 1 + (uint32_t)rand() % 40;
+    if (rand() % 20 == 0) {
+        key[0] = KEY_POOL;
+        key[8] = (uint8_t)(number % 2);
+        index_batch_put(batch, key, 9, &step, sizeof step);
+        return;
+    }
+    key[12] = (uint8_t)(rand() % 3);
+    key[13] = rand() % 4 == 0 ? 'r' : 'l';
+    memcpy(to, key, sizeof to);
+    key[21] = (uint8_t)number;
+    to[21] = (uint8_t)end;
+    switch (rand() % 8) {
+    case 0:
+        index_batch_remove(batch, key, sizeof key);
+        break;
+    case 1:
+        index_batch_remove_range(batch, key, sizeof key, to, sizeof to);
+        break;
+    case 2:
+        index_batch_remove_range(batch, key, 13, to, sizeof to);
+        break;
+    default:
+        index_batch_put(batch, key, sizeof key, &step, 1 + step % sizeof step);
+    }
+}
+
+static void assert_equal_indexes(struct index *a, struct index *b)
+{
+    const uint8_t from = 0, to = 0xff;
+    struct index_iter *i, *j;
+    const void *key[2], *value[2];
+    size_t key_len[2], len[2];
+    int more;
+    assert_int_equal(index_iterate(a, &from, 1, &to, 1, false, true, &i), 0);
+    assert_int_equal(index_iterate(b, &from, 1, &to, 1, false, true, &j), 0);
+    do {
+        more = index_next(a, i, &key[0], &key_len[0], &value[0], &len[0]);
+        assert_int_equal(index_next(b, j, &key[1], &key_len[1], &value[1], &len[1]), more);
+        if (more > 0) {
+            assert_int_equal(key_len[0], key_len[1]);
+            assert_int_equal(len[0], len[1]);
+            assert_memory_equal(key[0], key[1], key_len[0]);
+            assert_memory_equal(value[0], value[1], len[0]);
+        }
+    } while (more > 0);
+    assert_int_equal(more, 0);
+    a->ops->iter_free(i);
+    b->ops->iter_free(j);
+}
+
+/* Whether the index learns of changes at once or later, it ends up the same. */
+static void pairs_that_wait_make_the_same_index(void **state)
+{
+    (void)state;
+    struct index_memory_disk *disks[2];
+    struct index *index[2];
+    struct engine e = {0};
+    struct encoder batch;
+    bool more;
+    for (int i = 0; i < 2; i++) {
+        disks[i] = index_memory_disk_create();
+        assert_non_null(disks[i]);
+        assert_int_equal(index_memory_open(disks[i], &index[i]), 0);
+    }
+    e.index = index[1];
+    pairs_init(&e);
+    encoder_init(&batch);
+    srand(7);
+    for (uint32_t step = 1; step < 20000; step++) {
+        encoder_reset(&batch);
+        for (int n = rand() % 4; n >= 0; n--)
+            random_change(&batch, step);
+        assert_int_equal(index_apply(index[0], &batch), 0);
+        assert_int_equal(pairs_change(&e, &batch, step), 0);
+        if (rand() % 100 == 0)
+            assert_int_equal(pairs_save(&e, step - (uint32_t)rand() % 50, false, &more), 0);
+        if (rand() % 400 == 0) {
+            assert_int_equal(pairs_save(&e, UINT64_MAX, true, &more), 0);
+            assert_false(more);
+            assert_int_equal(e.pairs.memory, 0);
+            assert_equal_indexes(index[0], index[1]);
+        }
+    }
+    pairs_fini(&e);
+    assert_int_equal(e.pairs.memory, 0);
+    encoder_fini(&batch);
+    for (int i = 0; i < 2; i++) {
+        index[i]->ops->close(index[i]);
+        index_memory_disk_destroy(disks[i]);
+    }
+}
+
 static void superblocks_keep_their_bytes(void **state)
 {
     struct super_layout s = {.magic = SUPER_MAGIC,
@@ -227,6 +324,7 @@ int main(void)
         cmocka_unit_test(keys_have_the_order_of_objects),
         cmocka_unit_test(chunks_survive_encoding_and_damage_is_refused),
         cmocka_unit_test(batches_are_read_back),
+        cmocka_unit_test(pairs_that_wait_make_the_same_index),
         cmocka_unit_test(superblocks_keep_their_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
