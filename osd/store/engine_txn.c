@@ -124,7 +124,7 @@ static void onode_ready(struct waiter *waiter)
 
 static int pin(struct txn_ctx *ctx, const struct object_id *id)
 {
-    if (has_onode(ctx, id))
+    if ((ctx->last_onode && id->name == ctx->last_name) || has_onode(ctx, id))
         return 0;
     if (ctx->n_onodes == TXN_ONODES_MAX)
         return -E2BIG;
@@ -137,6 +137,8 @@ static int pin(struct txn_ctx *ctx, const struct object_id *id)
         return -ENOMEM;
     }
     *slot = (struct txn_onode){.onode = o, .ctx = ctx, .waiter.ready = onode_ready};
+    ctx->last_name = id->name;
+    ctx->last_onode = o;
     if (o->loading) {
         ctx->waiting++;
         onode_wait(o, &slot->waiter);

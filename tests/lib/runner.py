@@ -232,6 +232,7 @@ PLANTED_STORE = {
     "trust-direct": (200, ()),
     "ignore-shared": (10, ()),
     "no-reserve": (30, ()),
+    "forget-pairs": (30, ()),
 }
 
 
