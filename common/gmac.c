@@ -80,7 +80,7 @@ WITH_CLMUL static __m128i ghash(const struct gmac *gmac, const uint8_t *data, si
 {
     __m128i powers[GMAC_POWERS];
     __m128i hash = _mm_setzero_si128();
-    const __m128i length = _mm_set_epi64x((long long)len * 8, 0);
+    const __m128i length = _mm_set_epi64x((long long)(len * 8), 0);
     for (int i = 0; i < GMAC_POWERS; i++)
         powers[i] = _mm_loadu_si128((const void *)gmac->powers[i]);
     for (; len >= GMAC_POWERS * 16; data += GMAC_POWERS * 16, len -= GMAC_POWERS * 16) {
