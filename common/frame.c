@@ -48,20 +48,7 @@ static void aead_seal(const struct frame_key *key, enum step step, const uint8_t
     assert(rc == 0);
 }
 
-/* The tag over len bytes that are sent as they are. */
-static void payload_mac(const struct frame_key *key, const uint8_t *payload, size_t len,
-                        uint8_t *tag)
-{
-    uint8_t nonce[NONCE_MAX];
-    if (key->cipher != AUTH_CIPHER_AES256_GCM) {
-        aead_seal(key, STEP_PAYLOAD, payload, len, NULL, no_bytes, 0, tag);
-        return;
-    }
-    make_nonce(nonce, key->counter, STEP_PAYLOAD);
-    gmac_tag(&key->gmac, &key->secret.aes, nonce, payload, len, tag);
-}
-
-/* The reverse of sealing; returns -EBADMSG when the tag is not right. */
+/* The reverse; returns -EBADMSG when the tag is not right. */
 static int aead_open(const struct frame_key *key, enum step step, const uint8_t *ad, size_t ad_len,
                      uint8_t *bytes, size_t len, const uint8_t *tag)
 {
@@ -87,8 +74,6 @@ void frame_key_init(struct frame_key *key, enum auth_cipher cipher, enum auth_mo
     if (cipher == AUTH_CIPHER_AES256_GCM) {
         assert(crypto_aead_aes256gcm_is_available() == 1);
         crypto_aead_aes256gcm_beforenm(&key->secret.aes, secret);
-        if (mode == AUTH_MODE_INTEGRITY)
-            gmac_init(&key->gmac, &key->secret.aes);
     } else {
         assert(cipher == AUTH_CIPHER_XCHACHA20_POLY1305);
         memcpy(key->secret.chacha, secret, sizeof key->secret.chacha);
@@ -135,7 +120,8 @@ void frame_seal(struct frame_key *key, const struct frame_parts *parts, uint8_t 
                   parts->body_len, tag);
     } else {
         if (parts->payload_len > 0)
-            payload_mac(key, parts->payload, parts->payload_len, payload_tag);
+            aead_seal(key, STEP_PAYLOAD, parts->payload, parts->payload_len, NULL, no_bytes, 0,
+                      payload_tag);
         if (parts->body_len > 0)
             memcpy(body, parts->body, parts->body_len);
         uint8_t made[WIRE_TAG_BYTES];
@@ -184,7 +170,7 @@ static int open_integrity(const struct frame_key *key, const struct wire_frame *
     memcpy(tag, tag_place, sizeof tag);
     memset(tag_place, 0, WIRE_TAG_BYTES);
     if (header->payload_len > 0)
-        payload_mac(key, payload, header->payload_len, tag_place);
+        aead_seal(key, STEP_PAYLOAD, payload, header->payload_len, NULL, no_bytes, 0, tag_place);
     return aead_open(key, STEP_FRAME, frame, frame_prefix_len(key) + header->body_len, no_bytes, 0,
                      tag);
 }

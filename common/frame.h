@@ -27,7 +27,6 @@
 
 #include "common/auth.h"
 #include "common/error.h"
-#include "common/gmac.h"
 #include "common/message.h"
 #include "common/wire_layout.h"
 
@@ -52,7 +51,6 @@ struct frame_key {
         crypto_aead_aes256gcm_state aes;
         uint8_t chacha[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
     } secret;
-    struct gmac gmac; /* With AES-GCM in integrity mode. */
 };
 
 /* The cipher must be one that this CPU can do. */
