@@ -296,6 +296,20 @@ static int room(struct engine *e, struct txn_ctx *ctx, const struct txn_need *ne
     return 0;
 }
 
+/* Without space for new places, what can be overwritten in place still can be. */
+static int room_or_in_place(struct engine *e, struct txn_ctx *ctx, struct txn_need *need)
+{
+    int error = room(e, ctx, need);
+    if (error != -ENOSPC || ctx->in_place || need->blocks == 0)
+        return error;
+    ctx->in_place = true;
+    error = txn_find_needs(ctx, need);
+    if (error < 0 || ctx->waiting > 0)
+        return error;
+    error = ctx->error < 0 ? ctx->error : room(e, ctx, need);
+    return error == -E2BIG ? -ENOSPC : error;
+}
+
 void engine_pump(struct engine *e)
 {
     struct txn_ctx *ctx;
@@ -310,15 +324,9 @@ void engine_pump(struct engine *e)
         if (error == 0)
             error = ctx->error;
         if (error == 0)
-            error = room(e, ctx, &need);
-        if (error == -ENOSPC && !ctx->in_place && need.blocks > 0) {
-            ctx->in_place = true; /* What can be overwritten in place still can. */
-            error = txn_find_needs(ctx, &need);
-            if (error == 0 && ctx->waiting > 0)
-                break;
-            error = error == 0 ? room(e, ctx, &need) : error;
-            error = error == -E2BIG ? -ENOSPC : error;
-        }
+            error = room_or_in_place(e, ctx, &need);
+        if (error == 0 && ctx->waiting > 0)
+            break;
         if (error == -EAGAIN)
             break;
         if (error < 0 && omap_copy_abandon(ctx) < 0) {
