@@ -16,7 +16,7 @@ enum {
     RECORD_META_BASE = 4096,
     CHUNK_META_MAX = 13 + 8 + 1 + CHUNK_BLOCKS * 11,
     OMAP_PIECE_SHARE = 32, /* Of a group's metadata: one piece of a map that is copied. */
-    SHARED_META_MAX = 96, /* Of one block that leaves a shared extent: it is cut, and joined. */
+    SHARED_META_MAX = 96,  /* Of one block that leaves a shared extent: it is cut, and joined. */
 };
 
 /*
