@@ -600,7 +600,7 @@ static void inconsistent_objects_are_told_page_by_page(void **state)
     assert_int_equal(ask_inconsistent(0, NULL, 0, &list), -ENODATA);
     scrub(false);
     assert_int_equal(ask_inconsistent(0, NULL, 0, &list), 0);
-    assert_true(list->end && list->n_inconsistents == 0);
+    assert_true(list && list->end && list->n_inconsistents == 0);
     limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
     for (uint32_t i = 0; i < BAD; i++) {
         (void)snprintf(name, sizeof name, "object.%u", i);
@@ -615,6 +615,7 @@ static void inconsistent_objects_are_told_page_by_page(void **state)
     uint8_t last[PG_OBJECT_ID_MAX];
     while (!end) {
         assert_int_equal(ask_inconsistent(0, n > 0 ? &after : NULL, PAGE, &list), 0);
+        assert_non_null(list);
         assert_in_range(list->n_inconsistents, 1, PAGE);
         for (size_t i = 0; i < list->n_inconsistents; i++, n++) {
             const Limpet__Wire__PgInconsistent *found = list->inconsistents[i];
@@ -641,6 +642,7 @@ static void inconsistent_objects_are_told_page_by_page(void **state)
     pg_scrub_order(world.nodes[1].pg, true);
     world_ticks(&world, 4);
     assert_int_equal(ask_inconsistent(1, NULL, 0, &list), 0);
+    assert_non_null(list);
     assert_int_equal(list->n_inconsistents, BAD);
     limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
     world_set_members(&world, 0, 1, 2);

@@ -20,6 +20,12 @@ static uint8_t *pattern(size_t len, uint32_t seed)
     return data;
 }
 
+/* Bytes, no string. */
+static void put_bytes(uint8_t *to, const void *bytes, size_t len)
+{
+    memcpy(to, bytes, len);
+}
+
 /* ---- Contents ---- */
 
 static void writes_are_read_back(void **state)
@@ -50,10 +56,10 @@ static void gaps_read_as_zeroes(void **state)
     struct object_id id = object_named("gap", 1);
     uint8_t *data = calloc(1, BIG);
     write_object(f, &id, BIG - 3, "end", 3);
-    memcpy(data + BIG - 3, "end", 3);
+    put_bytes(data + BIG - 3, "end", 3);
     assert_object(f, &id, data, BIG);
     write_object(f, &id, 50000, "middle", 6);
-    memcpy(data + 50000, "middle", 6);
+    put_bytes(data + 50000, "middle", 6);
     assert_object(f, &id, data, BIG);
     free(data);
 }
@@ -771,12 +777,12 @@ static void a_damaged_block_that_is_written_in_part_stays_unreadable(void **stat
     write_object(f, &id, 0, data, BIG);
     fixture_flip(f, data + 4096 + 100, 64);
     assert_true(write_damaged(f, &id, 4096 + 2000, "part", 4));
-    memcpy(data + 4096 + 2000, "part", 4);
+    put_bytes(data + 4096 + 2000, "part", 4);
     assert_unreadable(f, &id, 4096); /* What is in the cache, */
     fixture_reopen(f);
     assert_unreadable(f, &id, 4096 + 2000); /* and what is on the disk. */
     assert_true(write_damaged(f, &id, 8191, "xy", 2));
-    memcpy(data + 8191, "xy", 2);
+    put_bytes(data + 8191, "xy", 2);
 
     struct store_txn txn;
     txn_init(&txn);
