@@ -86,13 +86,14 @@ def copies_catch_up_though_all_are_full():
 @case
 def removing_works_and_the_same_fits_again():
     for _ in range(2):
-        for number in range(stored[0]):
+        for number in range(stored[-1]):
             succeeds(cluster.rados("-p", "data", "rm", name(number)))
         # What members said of their space counts for a moment longer.
         wait_until("space again", lambda: cluster.rados(
             "-p", "data", "put", name(0), "-", data=content(0)).code == 0, 20)
         again = fill()
         check(again >= stored[0] - 1, "%d objects fitted, now %d do" % (stored[0], again))
+        stored.append(again)
         check_same_osds()
 
 
