@@ -58,11 +58,13 @@ enum {
 #define OSD_REFUSED_PATIENCE_NS (15 * SEC_NS)
 #define OSD_PEER_RETRY_NS       (50 * MSEC_NS)
 #define OSD_PEER_RETRY_MAX_NS   (500 * MSEC_NS)
-#define OSD_RIVAL_NS            (60 * SEC_NS)
-#define OSD_SCRUB_FIRST_NS      (60 * SEC_NS)
-#define OSD_STOP_NS             (3 * SEC_NS)
-#define OSD_STOP_POLL_NS        (10 * MSEC_NS)
-#define OSD_STOP_GONE_NS        (1 * SEC_NS)
+/* A leader that was replaced does not know it for longer. */
+#define OSD_DENIED_NS      (3 * SEC_NS)
+#define OSD_RIVAL_NS       (60 * SEC_NS)
+#define OSD_SCRUB_FIRST_NS (60 * SEC_NS)
+#define OSD_STOP_NS        (3 * SEC_NS)
+#define OSD_STOP_POLL_NS   (10 * MSEC_NS)
+#define OSD_STOP_GONE_NS   (1 * SEC_NS)
 
 /* The first member of whatever a session's user pointer leads to. */
 enum session_kind { SESSION_OF_MON, SESSION_OF_PEER, SESSION_OF_GUEST };
@@ -154,6 +156,7 @@ struct osd_mon {
     uint64_t refused_since_ns; /* 0: not refused. */
     uint64_t booted_ns;        /* When we last said that we are here. */
     uint64_t boot_since_ns;    /* Since when we have been saying so in vain; 0: not. */
+    uint64_t denied_since_ns; /* Since when the leader says that our number is another's; 0: not. */
     uint64_t subscribed_ns;
     bool want_full;
     struct env_timer timer; /* An attempt, or a pause between rounds. */
@@ -172,6 +175,7 @@ struct osd {
     struct cluster_map *map;
     struct pg_world world;
     struct osd_pg *pgs;
+    bool steps_missed; /* Groups were not shown a map, which was none of ours. */
     bool stopping;
     bool closing; /* The store is: nothing may be sent or submitted any more. */
     bool failed;

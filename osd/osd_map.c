@@ -90,15 +90,26 @@ static void check_rivals(struct osd *osd)
         osd_fatal(osd, -EEXIST, "another process says that it is this OSD");
 }
 
+/*
+ * The map gives our number to another store. When it has shown us up before, it has gone to that
+ * one since. Else the map may be from before the number was given to us, since a monitor may lag
+ * behind: then it means nothing, and the leader says whether we may have the number (osd_mon.c).
+ */
+static bool is_anothers(struct osd *osd)
+{
+    const struct map_osd *self = map_osd(osd->map, osd->options.id);
+    if (!self || uuid_is_zero(&self->uuid) || uuid_equal(&self->uuid, &osd->options.uuid))
+        return false;
+    if (osd->was_up)
+        osd_fatal(osd, -EEXIST, "in the map this number belongs to another OSD's store");
+    return true;
+}
+
 /* What the map says about this very process. */
 static void look_at_ourselves(struct osd *osd)
 {
     const struct map_osd *self = map_osd(osd->map, osd->options.id);
     bool up = osd_is_up(osd);
-    if (self && !uuid_is_zero(&self->uuid) && !uuid_equal(&self->uuid, &osd->options.uuid)) {
-        osd_fatal(osd, -EEXIST, "in the map this number belongs to another OSD's store");
-        return;
-    }
     if (osd->was_up && self && self->up && self->instance != osd->env->instance)
         check_rivals(osd);
     else if (osd->was_up && !up && !osd->stopping)
@@ -107,13 +118,19 @@ static void look_at_ourselves(struct osd *osd)
     if (up && !osd->was_up)
         log_info(osd->env, "osd up", "osd=%d epoch=%" PRIu64, osd->options.id, osd->map->epoch);
     if (up)
-        osd->mon.boot_since_ns = 0;
+        osd->mon.boot_since_ns = osd->mon.denied_since_ns = 0;
     osd->was_up = up;
 }
 
 static void show_to_groups(struct osd *osd, bool every_step)
 {
     osd->world.map = osd->map;
+    if (is_anothers(osd)) {
+        osd->steps_missed = true;
+        return;
+    }
+    every_step = every_step && !osd->steps_missed;
+    osd->steps_missed = false;
     look_at_ourselves(osd);
     if (osd->failed || !osd->loaded)
         return;

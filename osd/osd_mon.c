@@ -298,6 +298,34 @@ static void scrub_ordered(struct osd *osd, const struct message *message)
     limpet__wire__pg_scrub_order__free_unpacked(order, NULL);
 }
 
+/* Somebody who leads no more may say so, too: once is not enough. */
+static void number_denied(struct osd *osd)
+{
+    uint64_t now = env_now(osd->env);
+    if (osd->mon.denied_since_ns == 0)
+        osd->mon.denied_since_ns = now;
+    if (now - osd->mon.denied_since_ns >= OSD_DENIED_NS)
+        osd_fatal(osd, -EEXIST,
+                  "the monitors know another store by this number: if that one is lost, remove it "
+                  "with 'limpet osd rm', else choose another number");
+}
+
+static void boot_answered(struct osd *osd, const struct message *message)
+{
+    Limpet__Wire__MonCommandReply *reply = (Limpet__Wire__MonCommandReply *)message_unpack(
+        message, &limpet__wire__mon_command_reply__descriptor);
+    if (!reply)
+        return;
+    if (reply->result != 0 && !osd_is_up(osd))
+        log_warn(osd->env, "boot refused", "osd=%d why=\"%s\"", osd->options.id,
+                 reply->status ? reply->status : "");
+    if (reply->result != -EEXIST)
+        osd->mon.denied_since_ns = 0;
+    else if (!osd_is_up(osd))
+        number_denied(osd);
+    limpet__wire__mon_command_reply__free_unpacked(reply, NULL);
+}
+
 void osd_mon_received(struct osd *osd, struct message *message)
 {
     struct wire_ping ping_reply;
@@ -308,6 +336,9 @@ void osd_mon_received(struct osd *osd, struct message *message)
         break;
     case MSG_MON_TICKET:
         osd_auth_answered(osd, message);
+        break;
+    case MSG_MON_COMMAND_REPLY:
+        boot_answered(osd, message);
         break;
     case MSG_PG_SCRUB_ORDER:
         scrub_ordered(osd, message);

@@ -509,10 +509,52 @@ static void leaves_a_silent_monitor(void **state)
     assert_int_not_equal(mon_session()->to.port, port);
 }
 
-static void gives_up_when_its_number_is_of_another_store(void **state)
+static void deny_number(struct fake_session *mon)
+{
+    Limpet__Wire__MonCommandReply reply = LIMPET__WIRE__MON_COMMAND_REPLY__INIT;
+    reply.result = -EEXIST;
+    receive_proto(mon, MSG_MON_COMMAND_REPLY, &reply.base);
+}
+
+/* A monitor that lags behind may have a map from before the number was given to this store. */
+static void believes_the_leader_that_its_number_is_of_another_store(void **state)
+{
+    (void)state;
+    struct fake_session *mon = serve_mon();
+    struct map_osd self = osd_value(SELF, 4711, fake.map->epoch + 1);
+    self.uuid.bytes[0] = 99;
+    change_osd(SELF, &self);
+    assert_int_equal(fake.fatal, 0);
+    assert_true(count_sent(mon, MSG_OSD_BOOT) >= 1);
+    deny_number(mon);
+    advance(2 * SEC_NS);
+    deny_number(mon);
+    assert_int_equal(fake.fatal, 0);
+    advance(2 * SEC_NS);
+    deny_number(mon);
+    assert_int_equal(fake.fatal, -EEXIST);
+}
+
+static void lives_when_the_number_is_its_own_in_a_newer_map(void **state)
+{
+    (void)state;
+    struct fake_session *mon = serve_mon();
+    struct map_osd self = osd_value(SELF, 4711, fake.map->epoch + 1);
+    self.uuid.bytes[0] = 99;
+    change_osd(SELF, &self);
+    deny_number(mon);
+    advance(2 * SEC_NS);
+    show_up();
+    advance(2 * SEC_NS);
+    deny_number(mon);
+    assert_int_equal(fake.fatal, 0);
+}
+
+static void gives_up_when_its_number_goes_to_another_store(void **state)
 {
     (void)state;
     serve_mon();
+    show_up();
     struct map_osd self = osd_value(SELF, 4711, fake.map->epoch + 1);
     self.uuid.bytes[0] = 99;
     change_osd(SELF, &self);
@@ -857,7 +899,9 @@ int main(void)
         TEST(does_not_boot_without_keys),
         TEST(tries_one_monitor_after_the_other),
         TEST(leaves_a_silent_monitor),
-        TEST(gives_up_when_its_number_is_of_another_store),
+        TEST(believes_the_leader_that_its_number_is_of_another_store),
+        TEST(lives_when_the_number_is_its_own_in_a_newer_map),
+        TEST(gives_up_when_its_number_goes_to_another_store),
         TEST(a_late_message_of_an_earlier_process_is_no_rival),
         TEST(boots_again_when_the_map_takes_it_for_down),
         TEST(reports_a_refused_connection_at_once),
