@@ -332,8 +332,11 @@ static void look_at_map(struct witness *w, const struct cluster_map *map,
 static void check_once(struct oracle *oracle, const struct pg *pg,
                        const struct pg_testimony *testimony)
 {
-    struct request_key key = {testimony->client, testimony->tid};
+    struct request_key key;
     struct known_request *known;
+    memset(&key, 0, sizeof key); /* All bytes of it are hashed. */
+    key.client = testimony->client;
+    key.tid = testimony->tid;
     HASH_FIND(hh, oracle->requests, &key, sizeof key, known);
     if (known && !version_equal(known->version, testimony->version))
         fail(oracle, pg->id, "I7-once", pg->world->self, testimony->version,
