@@ -13,7 +13,7 @@ from lib.cluster import (SANITIZED, Cluster, case, check, process_cpu_seconds, p
 
 IDLE_SECONDS = 10
 # Heartbeats, and little else: a leader sends to two monitors and hears them and three OSDs.
-WAKEUPS_MON = 40
+WAKEUPS_MON = 32
 WAKEUPS_OSD = 20
 MIB = 1024 * 1024
 
