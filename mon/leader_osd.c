@@ -111,6 +111,9 @@ int leader_stage_boot(struct leader *leader, struct batch *batch, struct request
         refuse_boot(leader, request, rc, why);
     } else if (rc == -EAGAIN) {
         refuse_boot(leader, request, rc, "the flag noup keeps OSDs from coming up");
+    } else if (rc == -ESTALE) {
+        refuse_boot(leader, request, rc,
+                    "the number was removed after the map that you know: ask again by a newer map");
     }
     if (held_ns > 0)
         log_debug(leader->mon->env, "osd is held down", "osd=%d", wire->id);

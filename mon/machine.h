@@ -103,7 +103,9 @@ struct machine_boot {
 };
 /*
  * An OSD is there: up, in, and in CRUSH. -EEXIST: its number belongs to another store. -EAGAIN: the
- * flag noup forbids it for now. A report older than the OSD's last going down is ignored.
+ * flag noup forbids it for now. A report older than the OSD's last going down is ignored. -ESTALE:
+ * the same of its removal. It may come from the store that was removed, and would take the number
+ * from the one that is to have it; whoever lives asks again by a newer map.
  */
 int machine_osd_boot(struct change *change, const struct machine_boot *boot) MUST_CHECK;
 

@@ -154,6 +154,8 @@ int machine_osd_boot(struct change *change, const struct machine_boot *boot)
             return 0;
         osd = *known;
     } else {
+        if (boot->epoch < map_osd_removed_at(change->map, boot->id))
+            return -ESTALE;
         osd.weight = (change->map->flags & MAP_NOIN) != 0 ? 0 : MAP_WEIGHT_ONE;
         osd.created = change_epoch(change);
     }
@@ -314,7 +316,7 @@ static bool osd_counted_on(struct change *change, int32_t id)
 int machine_osd_remove(struct change *change, int32_t id, bool force)
 {
     const struct map_osd *known = map_osd(change->map, id);
-    struct map_osd gone = {0};
+    struct map_osd gone = {.removed_at = change_epoch(change)};
 
     if (known == NULL)
         return -ENOENT;

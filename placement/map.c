@@ -90,9 +90,19 @@ int map_grow_osds(struct cluster_map *map, int32_t max_osd)
     return 0;
 }
 
+struct map_osd osd_normal(const struct map_osd *osd)
+{
+    struct map_osd normal = {.removed_at = osd->removed_at};
+    if (osd->exists) {
+        normal = *osd;
+        normal.removed_at = 0;
+    }
+    return normal;
+}
+
 void map_put_osd(struct cluster_map *map, int32_t id, const struct map_osd *osd)
 {
-    map->osds[id] = osd->exists ? *osd : (struct map_osd){0};
+    map->osds[id] = osd_normal(osd);
     map->osd_weights[id] = osd->exists ? osd->weight : 0;
 }
 
@@ -153,6 +163,11 @@ const struct map_pool *map_pool_by_name(const struct cluster_map *map, const cha
 const struct map_osd *map_osd(const struct cluster_map *map, int32_t id)
 {
     return id >= 0 && id < map->max_osd && map->osds[id].exists ? &map->osds[id] : NULL;
+}
+
+uint64_t map_osd_removed_at(const struct cluster_map *map, int32_t id)
+{
+    return id >= 0 && id < map->max_osd ? map->osds[id].removed_at : 0;
 }
 
 bool map_osd_up(const struct cluster_map *map, int32_t id)

@@ -47,6 +47,12 @@ struct map_osd {
     uint64_t up_from;  /* Epoch of its last boot. */
     uint64_t down_at;  /* Epoch at which it was last marked down. */
     /*
+     * Of a number that exists no more: the epoch at which it was removed; 0 of one that never was.
+     * Nothing else is kept of it. Until another store takes the number it tells who asks for it by
+     * a map from before from who asks by one from after.
+     */
+    uint64_t removed_at;
+    /*
      * While down: the process is known to have ended (its port refused connections), or to serve
      * nothing any more (it said so). Otherwise it may live, and not know that it is down.
      */
@@ -134,8 +140,8 @@ uint64_t map_increment_epoch(const struct map_increment *inc);
 int map_increment_set_fsid(struct map_increment *inc, const struct uuid *fsid) MUST_CHECK;
 int map_increment_set_mons(struct map_increment *inc, const struct map_mon *mons,
                            uint32_t n) MUST_CHECK;
-int map_increment_set_osd(struct map_increment *inc, int32_t id,
-                          const struct map_osd *osd) MUST_CHECK; /* exists false removes it */
+int map_increment_set_osd(struct map_increment *inc, int32_t id, const struct map_osd *osd)
+    MUST_CHECK; /* exists false removes it, at removed_at */
 int map_increment_set_crush(struct map_increment *inc, const struct crush_map *crush) MUST_CHECK;
 int map_increment_set_pool(struct map_increment *inc, const struct map_pool *pool) MUST_CHECK;
 int map_increment_remove_pool(struct map_increment *inc, uint64_t id) MUST_CHECK;
@@ -165,6 +171,7 @@ int map_increment_decode(const void *data, size_t len, struct map_increment **ou
 const struct map_pool *map_pool(const struct cluster_map *map, uint64_t id);
 const struct map_pool *map_pool_by_name(const struct cluster_map *map, const char *name);
 const struct map_osd *map_osd(const struct cluster_map *map, int32_t id); /* NULL: does not exist */
+uint64_t map_osd_removed_at(const struct cluster_map *map, int32_t id); /* 0: never, or it exists */
 bool map_osd_up(const struct cluster_map *map, int32_t id);
 const struct map_pg *map_pg_entry(const struct cluster_map *map, struct pg_id pg);
 struct pg_id map_object_pg(const struct map_pool *pool, uint32_t hash);

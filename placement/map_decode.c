@@ -14,7 +14,7 @@
 #include "placement/map.pb-c.h"
 #include "placement/map_private.h"
 
-enum { MAP_FORMAT = 1 };
+enum { MAP_FORMAT = 2 };
 
 /* Copies a string that fits, with zeroes up to the end; false when it is too long. */
 static bool read_text(char *out, size_t size, const char *text)
@@ -72,6 +72,7 @@ static int read_osd(const Limpet__Map__Osd *m, int32_t *id, struct map_osd *out)
     }
     *id = (int32_t)m->id;
     if (m->removed) {
+        out->removed_at = m->removed_at;
         return 0;
     }
     out->exists = true;
@@ -264,7 +265,9 @@ static int read_map_osds(const Limpet__Map__Map *m, struct cluster_map *map)
         int32_t id;
         struct map_osd osd;
         error = read_osd(m->osds[i], &id, &osd);
-        if (error == 0 && (!osd.exists || id <= last || id >= map->max_osd)) {
+        bool known = osd.exists || osd.removed_at != 0;
+        if (error == 0 &&
+            (!known || osd.removed_at > map->epoch || id <= last || id >= map->max_osd)) {
             error = -EBADMSG;
         }
         if (error == 0) {

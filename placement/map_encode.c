@@ -11,7 +11,7 @@
 #include "placement/map.pb-c.h"
 #include "placement/map_private.h"
 
-enum { MAP_FORMAT = 1 };
+enum { MAP_FORMAT = 2 };
 
 /* ---- Encoding: messages that point into the map ---- */
 
@@ -93,6 +93,8 @@ static void write_osd(Limpet__Map__Osd *m, int32_t id, const struct map_osd *osd
     m->id = (uint32_t)id;
     if (!osd->exists) {
         m->has_removed = m->removed = true;
+        m->removed_at = osd->removed_at;
+        m->has_removed_at = osd->removed_at != 0;
         return;
     }
     m->has_up = m->up = osd->up;
@@ -245,7 +247,7 @@ static void write_map_lists(struct arena *arena, const struct cluster_map *map, 
         return;
     }
     for (int32_t i = 0; i < map->max_osd; i++) {
-        if (map->osds[i].exists) {
+        if (map->osds[i].exists || map->osds[i].removed_at != 0) {
             write_osd(&osds[m->n_osds++], i, &map->osds[i]);
         }
     }

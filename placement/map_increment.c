@@ -118,8 +118,7 @@ int map_increment_set_osd(struct map_increment *inc, int32_t id, const struct ma
             return -ENOMEM;
         }
     }
-    inc->osds[at] =
-        (struct increment_osd){.id = id, .osd = osd->exists ? *osd : (struct map_osd){0}};
+    inc->osds[at] = (struct increment_osd){.id = id, .osd = osd_normal(osd)};
     return 0;
 }
 
@@ -221,7 +220,7 @@ static int prepare_osds(const struct cluster_map *map, const struct map_incremen
     next->max_osd = map->max_osd;
     for (uint32_t i = 0; i < inc->n_osds; i++) {
         const struct increment_osd *change = &inc->osds[i];
-        if (!osd_valid(change->id, &change->osd)) {
+        if (!osd_valid(change->id, &change->osd) || change->osd.removed_at > inc->epoch) {
             return -EBADMSG;
         }
         if (change->osd.exists && change->id >= next->max_osd) {

@@ -50,6 +50,8 @@ uint32_t pgs_find(const struct map_pg *pgs, uint32_t n, struct pg_id pg);
 
 /* Grows the arrays that are indexed by OSD; new ones do not exist. -ENOMEM leaves them as is. */
 int map_grow_osds(struct cluster_map *map, int32_t max_osd) MUST_CHECK;
+/* The value without what does not belong to it: of one that does not exist, only removed_at. */
+struct map_osd osd_normal(const struct map_osd *osd);
 /* Puts a value into the arrays. */
 void map_put_osd(struct cluster_map *map, int32_t id, const struct map_osd *osd);
 

@@ -249,15 +249,29 @@ static void osd_fatal(void *ctx, int error, const char *why)
     cluster_fail(o->member.cluster, "osd.%d gives up: %s (%d)", o->id, why, error);
 }
 
-/* One that was removed comes back as it was, or, as often, with another disk and nothing on it. */
+/* What a process of this disk may have told the monitors until now. */
+static void note_epoch(struct cluster_osd *o)
+{
+    const struct cluster_map *map = osd_map(o->osd);
+    if (map->epoch > o->known_epoch)
+        o->known_epoch = map->epoch;
+}
+
+/*
+ * One that was removed comes back as it was, or, as often, with another disk and nothing on it. Not
+ * when the old disk has run since it was removed: it may have asked for its number again, and
+ * whoever gives that disk away has to remove it once more.
+ */
 static void replace_disk(struct cluster_osd *o)
 {
     struct cluster *cluster = o->member.cluster;
     const struct cluster_map *map = cluster_map_newest(cluster);
     bool is_removed = map && map->epoch == cluster->agreed_epoch && !map_osd(map, o->id);
-    if (!o->was_seen || !is_removed || sim_below(cluster->sim, 2) == 0)
+    if (!o->was_seen || !is_removed || sim_below(cluster->sim, 2) == 0 ||
+        o->known_epoch >= map_osd_removed_at(map, o->id))
         return;
     sim_log(cluster->sim, sim_node_name(o->member.node), "has a new disk");
+    o->known_epoch = 0;
     store_memory_disk_destroy(o->disk);
     o->disk = store_memory_disk_create(CLUSTER_DISK_BYTES);
     if (!o->disk)
@@ -305,6 +319,7 @@ static void osd_member_abandon(struct member *member)
     struct cluster_osd *o = container_of(member, struct cluster_osd, member);
     if (!o->osd)
         return; /* It has stopped already. */
+    note_epoch(o);
     store_memory_crash(o->store);
     osd_abandon(o->osd);
     o->osd = NULL;
@@ -322,6 +337,7 @@ static void osd_stopped(void *ctx)
 static void osd_member_stop(struct member *member)
 {
     struct cluster_osd *o = container_of(member, struct cluster_osd, member);
+    note_epoch(o);
     osd_stop(o->osd, osd_stopped, o);
 }
 

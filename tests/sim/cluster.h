@@ -58,7 +58,8 @@ struct cluster_osd {
     int32_t id;
     struct uuid uuid;
     struct auth_secret secret;
-    bool was_seen; /* It has been started before. */
+    bool was_seen;        /* It has been started before. */
+    uint64_t known_epoch; /* The newest map that a process of its disk has known. */
     uint64_t latency_ns;
 };
 

@@ -631,6 +631,64 @@ static void removal_needs_force_while_data_count(void **state)
     teardown(&f);
 }
 
+static void a_boot_from_before_the_removal_takes_no_number(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    do_boot(&f, 0, 10);
+    do_boot(&f, 1, 11);
+    do_down(&f, 1);
+    struct machine_boot late = boot_of(f.map, 1, 12);
+    begin(&f);
+    assert_int_equal(machine_osd_remove(f.change, 1, true), 0);
+    /* Also in the very change that removes it. */
+    assert_int_equal(machine_osd_boot(f.change, &late), -ESTALE);
+    commit(&f);
+    assert_int_equal(map_osd_removed_at(f.map, 1), f.map->epoch);
+    assert_int_equal(map_osd_removed_at(f.map, 0), 0);
+    assert_int_equal(map_osd_removed_at(f.map, 7), 0);
+    begin(&f);
+    assert_int_equal(machine_osd_boot(f.change, &late), -ESTALE);
+    assert_true(change_empty(f.change));
+    /* A number that was never removed is anybody's. */
+    struct machine_boot first = boot_of(f.map, 2, 13);
+    first.epoch = 0;
+    assert_int_equal(machine_osd_boot(f.change, &first), 0);
+    commit(&f);
+    /* Another store, which knows that the number is free, has it at once; the old one no more. */
+    struct machine_boot other = boot_of(f.map, 1, 14);
+    memset(other.uuid.bytes, 0x55, sizeof other.uuid.bytes);
+    begin(&f);
+    assert_int_equal(machine_osd_boot(f.change, &other), 0);
+    commit(&f);
+    assert_true(map_osd_up(f.map, 1));
+    assert_int_equal(map_osd_removed_at(f.map, 1), 0);
+    late.epoch = f.map->epoch;
+    begin(&f);
+    assert_int_equal(machine_osd_boot(f.change, &late), -EEXIST);
+    commit(&f);
+    teardown(&f);
+}
+
+static void a_removed_store_that_knows_of_it_may_come_back(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    do_boot(&f, 0, 10);
+    do_down(&f, 0);
+    begin(&f);
+    assert_int_equal(machine_osd_remove(f.change, 0, true), 0);
+    commit(&f);
+    do_boot(&f, 0, 11);
+    assert_true(map_osd_up(f.map, 0));
+    assert_int_equal(map_osd(f.map, 0)->created, f.map->epoch);
+    teardown(&f);
+}
+
 static void pools_are_checked(void **state)
 {
     struct fixture f;
@@ -1010,6 +1068,8 @@ int main(void)
         cmocka_unit_test(boots_are_checked),
         cmocka_unit_test(hosts_appear_as_osds_boot),
         cmocka_unit_test(removal_needs_force_while_data_count),
+        cmocka_unit_test(a_boot_from_before_the_removal_takes_no_number),
+        cmocka_unit_test(a_removed_store_that_knows_of_it_may_come_back),
         cmocka_unit_test(pools_are_checked),
         cmocka_unit_test(groups_are_as_many_as_osds_need),
         cmocka_unit_test(invariants_hold_under_random_events),

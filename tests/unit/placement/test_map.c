@@ -335,6 +335,11 @@ static void remove_unknown_osd(struct map_increment *inc, const struct cluster_m
     struct map_osd osd = {0};
     assert_int_equal(map_increment_set_osd(inc, 50, &osd), 0);
 }
+static void remove_osd_in_the_future(struct map_increment *inc, const struct cluster_map *map)
+{
+    struct map_osd osd = {.removed_at = map->epoch + 2};
+    assert_int_equal(map_increment_set_osd(inc, 0, &osd), 0);
+}
 static void crush_without_the_rule(struct map_increment *inc, const struct cluster_map *map)
 {
     (void)map;
@@ -359,17 +364,29 @@ static void same_monitor_twice(struct map_increment *inc, const struct cluster_m
 static void contradiction_leaves_the_map_unchanged(void **state)
 {
     (void)state;
-    const contradiction all[] = {other_fsid,         taken_name,
-                                 fewer_groups,       other_type,
-                                 unknown_rule,       min_size_above_size,
-                                 too_large,          too_many_groups,
-                                 unprintable_name,   future_config,
-                                 no_such_pool,       seed_out_of_range,
-                                 member_twice,       unknown_member,
-                                 empty_set,          group_of_removed_pool,
-                                 heavy_osd,          huge_osd,
-                                 remove_unknown_osd, crush_without_the_rule,
-                                 broken_crush,       same_monitor_twice};
+    const contradiction all[] = {other_fsid,
+                                 taken_name,
+                                 fewer_groups,
+                                 other_type,
+                                 unknown_rule,
+                                 min_size_above_size,
+                                 too_large,
+                                 too_many_groups,
+                                 unprintable_name,
+                                 future_config,
+                                 no_such_pool,
+                                 seed_out_of_range,
+                                 member_twice,
+                                 unknown_member,
+                                 empty_set,
+                                 group_of_removed_pool,
+                                 heavy_osd,
+                                 huge_osd,
+                                 remove_unknown_osd,
+                                 remove_osd_in_the_future,
+                                 crush_without_the_rule,
+                                 broken_crush,
+                                 same_monitor_twice};
     struct cluster_map *map = made_map(5, 1, 8), *before = map_clone(map);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct map_increment *inc = made_increment(map);
@@ -420,7 +437,7 @@ static void golden_bytes_of_a_map(void **state)
     (void)state;
     struct cluster_map *map = made_map(3, 2, 8);
     struct map_increment *inc = made_increment(map);
-    struct map_osd down = made_osd(4), gone = {0};
+    struct map_osd down = made_osd(4), gone = {.removed_at = 2};
     down.up = false;
     down.down_at = 2;
     down.auto_out = true;
@@ -443,7 +460,7 @@ static void golden_bytes_of_an_increment(void **state)
     (void)state;
     struct cluster_map *map = made_map(2, 1, 8);
     struct map_increment *inc = map_increment_create(77);
-    struct map_osd osd = made_osd(3), gone = {0};
+    struct map_osd osd = made_osd(3), gone = {.removed_at = 77};
     struct map_pool pool = made_pool(2, "two", 16);
     assert_int_equal(map_increment_set_fsid(inc, &map->fsid), 0);
     assert_int_equal(map_increment_set_mons(inc, map->mons, map->n_mons), 0);
