@@ -44,6 +44,7 @@ struct bench {
     uint32_t depth;
     uint64_t count;
     double seconds;
+    double ramp;
     bool json;
     bool warm;
     bool sparse;
@@ -365,6 +366,16 @@ static void prepare(struct bench *b)
     run_requests(&fill);
 }
 
+/* The operation itself, until caches have grown and what is written behind has caught up. */
+static void ramp(struct bench *b)
+{
+    struct bench before = *b;
+    before.count = 0;
+    before.seconds = b->ramp;
+    run_requests(&before);
+    b->random = before.random;
+}
+
 /* Every block once, so that what fits the cache is in it. */
 static void warm(struct bench *b)
 {
@@ -494,6 +505,7 @@ static const char bench_help[] =
     "  --depth N          operations under way (32)\n"
     "  --seconds S        length of the run (10)\n"
     "  --count N          number of operations instead\n"
+    "  --ramp S           as many seconds of it before that are not measured (0)\n"
     "  --size N           bytes of a new store's disk (4G)\n"
     "  --sparse           the space of a new store's disk is taken as it is needed\n"
     "  --memory N         memory target (256M)\n"
@@ -534,6 +546,7 @@ static void parse(struct bench *b, int argc, char **argv, bool *fill)
                                             {"depth", required_argument, NULL, 'd'},
                                             {"seconds", required_argument, NULL, 's'},
                                             {"count", required_argument, NULL, 'c'},
+                                            {"ramp", required_argument, NULL, 'R'},
                                             {"size", required_argument, NULL, 'S'},
                                             {"memory", required_argument, NULL, 'M'},
                                             {"no-fill", no_argument, NULL, 'N'},
@@ -570,6 +583,9 @@ static void parse(struct bench *b, int argc, char **argv, bool *fill)
             break;
         case 'c':
             b->count = size_argument(name, optarg);
+            break;
+        case 'R':
+            b->ramp = strtod(optarg, NULL);
             break;
         case 'S':
             b->disk_bytes = size_argument(name, optarg);
@@ -634,6 +650,8 @@ int store_bench_main(int argc, char **argv)
     }
     if (b.warm)
         warm(&b);
+    if (b.ramp > 0 && !b.verify)
+        ramp(&b);
     run_phase(&b);
     buf_slice_drop(&b.payload);
     if (b.acknowledged)
