@@ -130,6 +130,31 @@ void model_apply(struct model *m, const struct model_txn *txn)
         apply_step(m, &txn->steps[i], txn->number);
 }
 
+static bool names_other(const struct model_step *s)
+{
+    return s->code == STEP_RENAME || s->code == STEP_CLONE;
+}
+
+void model_damage(struct model *m, const struct model_txn *txn)
+{
+    for (uint32_t i = 0; i < txn->n_steps; i++) {
+        const struct model_step *s = &txn->steps[i];
+        m->objects[s->object].damaged = true;
+        if (names_other(s))
+            m->objects[s->other].damaged = true;
+    }
+}
+
+bool model_is_damaged(const struct model *m, const struct model_txn *txn)
+{
+    for (uint32_t i = 0; i < txn->n_steps; i++) {
+        const struct model_step *s = &txn->steps[i];
+        if (m->objects[s->object].damaged || (names_other(s) && m->objects[s->other].damaged))
+            return true;
+    }
+    return false;
+}
+
 /* ---- Choosing ---- */
 
 static void choose_range(const struct model_shape *shape, struct random_stream *r,

@@ -47,6 +47,7 @@ struct model_object {
     struct model_attr attrs[MODEL_ATTRS];
     uint64_t *omap; /* 0: no such key. */
     uint8_t *data;
+    bool damaged; /* Of its blocks some may be unreadable, since they could not be read before. */
 };
 
 struct model {
@@ -87,6 +88,10 @@ void model_init(struct model *m, const struct model_shape *shape);
 void model_fini(struct model *m);
 void model_copy(struct model *to, const struct model *from);
 void model_apply(struct model *m, const struct model_txn *txn);
+/* The transaction changed parts of blocks whose rest could not be read. After model_apply(). */
+void model_damage(struct model *m, const struct model_txn *txn);
+/* Whether an object that the transaction names is damaged already. */
+bool model_is_damaged(const struct model *m, const struct model_txn *txn);
 
 void model_choose(const struct model_shape *shape, struct random_stream *random,
                   struct model_txn *txn);

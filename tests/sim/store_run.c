@@ -58,6 +58,7 @@ static void plan_done(struct store_txn *txn, int error)
 static void submit_plan(struct run *r, struct plan *p)
 {
     p->run = r;
+    p->reads_fail = r->faults.fail_reads > 0;
     p->txn.number = r->next++;
     txn_init(&p->store_txn);
     p->store_txn.done = plan_done;
@@ -240,6 +241,30 @@ static enum verdict object_verdict(struct run *r, const struct model_object *o, 
     return verdict;
 }
 
+/* Each block of a damaged object is what it should be, or cannot be read. */
+static bool blocks_right(struct run *r, const struct model_object *o, uint32_t n)
+{
+    bool right = true;
+    for (uint64_t at = 0; right && at < o->size; at += BLOCK_BYTES) {
+        struct object_read c = {.read = {.object = model_object_id(&r->shape, n),
+                                         .offset = at,
+                                         .len = BLOCK_BYTES,
+                                         .done = object_read_done}};
+        store_read(r->store, &c.read);
+        uint64_t len = o->size - at < BLOCK_BYTES ? o->size - at : BLOCK_BYTES;
+        right = run_wait(r, &c.done) &&
+                (c.read.error == -EIO ||
+                 (c.read.error == 0 && c.read.data.len == len && c.read.stat.size == o->size &&
+                  memcmp(c.read.data.data, o->data + at, len) == 0));
+        if (!right)
+            fprintf(stderr, "object %u, which is damaged, differs at byte %llu (%s)\n", n,
+                    (unsigned long long)at, error_text(c.read.error));
+        buf_slice_drop(&c.read.data);
+        encoder_fini(&c.read.attrs);
+    }
+    return right;
+}
+
 struct omap_read {
     struct store_omap_read read;
     bool done;
@@ -392,6 +417,8 @@ enum verdict run_read_all(struct run *r, const struct model *want, bool quiet)
         /* A read that fails with -EIO is only that: another has the right bytes. */
         for (uint32_t i = 0; one == UNREADABLE && r->faults.fail_reads > 0 && i < 1000; i++)
             one = object_verdict(r, &want->objects[n], n, quiet);
+        if (one == UNREADABLE && want->objects[n].damaged)
+            one = blocks_right(r, &want->objects[n], n) ? EQUAL : DIFFERENT;
         enum verdict omap = omap_verdict(r, &want->objects[n], n);
         verdict = one > verdict ? one : verdict;
         verdict = omap > verdict ? omap : verdict;
@@ -405,12 +432,26 @@ enum verdict run_read_all(struct run *r, const struct model *want, bool quiet)
     return verdict;
 }
 
+/* Damage comes from reads that fail, and from damage. */
+static bool apply_plan(struct model *m, const struct plan *p)
+{
+    bool explained = p->reads_fail || model_is_damaged(m, &p->txn);
+    if (p->state == PLAN_REFUSED)
+        return true;
+    model_apply(m, &p->txn);
+    if (p->store_txn.damaged)
+        model_damage(m, &p->txn);
+    if (p->store_txn.damaged && !explained)
+        fprintf(stderr, "transaction %llu left damage although it could read everything\n",
+                (unsigned long long)p->txn.number);
+    return explained || !p->store_txn.damaged;
+}
+
 void run_model_at(const struct run *r, uint64_t number, struct model *out)
 {
     model_copy(out, &r->base);
     for (uint32_t i = 0; i < r->n_plans && r->plans[i]->txn.number <= number; i++)
-        if (r->plans[i]->state != PLAN_REFUSED)
-            model_apply(out, &r->plans[i]->txn);
+        (void)apply_plan(out, r->plans[i]);
 }
 
 bool run_compare(struct run *r)
@@ -428,8 +469,8 @@ bool run_compare(struct run *r)
         return false;
     }
     for (uint32_t i = 0; i < r->n_plans && r->plans[i]->txn.number <= number; i++)
-        if (r->plans[i]->state != PLAN_REFUSED)
-            model_apply(&r->base, &r->plans[i]->txn);
+        if (!apply_plan(&r->base, r->plans[i]))
+            return false;
     drop_plans(r);
     r->base_number = r->acknowledged = number;
     r->next = number + 1;

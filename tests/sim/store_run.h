@@ -21,6 +21,7 @@ struct plan {
     struct model_txn txn;
     struct store_txn store_txn;
     enum plan_state state;
+    bool reads_fail; /* While it was executed. */
     struct run *run;
 };
 
@@ -90,7 +91,10 @@ void run_model_at(const struct run *r, uint64_t number, struct model *out);
 bool run_number(struct run *r, uint64_t *number);
 
 enum verdict { EQUAL, UNREADABLE, DIFFERENT };
-/* Reads everything. UNREADABLE: some read failed with -EIO, and the rest was right. */
+/*
+ * Reads everything. UNREADABLE: some read failed with -EIO, and the rest was right. Blocks of an
+ * object that the model knows to be damaged may fail.
+ */
 enum verdict run_read_all(struct run *r, const struct model *want, bool quiet);
 
 /* After a mount: the store must hold all that was acknowledged and a prefix of the rest. */
