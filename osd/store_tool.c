@@ -202,6 +202,8 @@ static void dump_object(const uint8_t *key, size_t key_len, const void *value, s
     print_bytes(id.space, id.space_len);
     printf(" name=");
     print_bytes(id.name, id.name_len);
+    if (id.snap != OBJECT_HEAD)
+        printf(" snap=%" PRIu64, id.snap);
     printf(" number=%" PRIu64 " size=%" PRIu64 " attrs=%u%s", layout.nid, layout.size,
            layout.attrs_len, layout.flags & OBJECT_HAS_OMAP ? " omap" : "");
     dump_first_chunk(value, len);
