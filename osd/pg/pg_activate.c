@@ -141,6 +141,7 @@ void pg_activate_ask(struct pg *pg, struct pg_peer *peer)
     forget_names(peer);
     peer->phase = PEER_ASKED;
     peer->refused = false;
+    peer->failed = false;
     peer->pushes = 0;
     pg_activate_send_ask(pg, peer->osd);
 }
@@ -311,6 +312,7 @@ static void push_done(struct pg_push *push, int error)
     if (error) {
         log_warn(pg->world->env, "push failed", "pg=%s osd=%d error=\"%s\"", pg_text(pg), peer->osd,
                  error_text(error));
+        peer->failed = true;
         pg->compare_again = true;
         return;
     }
@@ -320,9 +322,13 @@ static void push_done(struct pg_push *push, int error)
 static void push_next(struct pg *pg, struct pg_peer *peer)
 {
     struct pg_name *name;
+    /* It lacks an object: whatever else arrives, it must not change over. */
+    if (peer->failed)
+        return;
     while (peer->pushes < PG_PUSHES_MAX && (name = TAILQ_FIRST(&peer->to_push))) {
         struct pg_push *push = pg_push_create(pg, peer->osd, name->bytes, name->len);
         if (!push) {
+            peer->failed = true;
             pg->compare_again = true;
             return;
         }

@@ -237,6 +237,7 @@ struct pg_peer {
     int32_t osd;
     enum peer_phase phase;
     bool refused;           /* It knows another configuration: compare again with the next map. */
+    bool failed;            /* An object that it lacks did not get there. */
     uint64_t acked;         /* It has everything up to here durable. */
     uint64_t common;        /* Where its log parted from ours. */
     uint32_t pushes;        /* Under way. */

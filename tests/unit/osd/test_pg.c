@@ -584,6 +584,38 @@ static void a_gap_makes_the_members_equal_again(void **state)
     ask_fini(&next);
 }
 
+static void nobody_changes_over_without_what_could_not_be_pushed(void **state)
+{
+    (void)state;
+    struct asked asked[3];
+    struct object_id id = world_object("a");
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "a", "old"), 0);
+    world.links[0][1].lossy = world.links[0][2].lossy = true;
+    ask(&world, 0, &asked[0], "a", &append_step, 1);
+    ask(&world, 0, &asked[1], "b", &write_step, 1);
+    world_settle(&world);
+    world.links[0][1].lossy = world.links[0][2].lossy = false;
+    /* Of two objects that go together, the primary cannot read the first. */
+    assert_true(store_memory_damage(world.nodes[0].disk, &id, STORE_DAMAGE_ROT, 1));
+    ask(&world, 0, &asked[2], "c", &write_step, 1);
+    world_settle(&world);
+    world_ticks(&world, 12);
+    assert_state(0, PG_STATE_PRIMARY_ACTIVATING);
+    assert_false(asked[0].done || asked[1].done || asked[2].done);
+    assert_true(store_memory_damage(world.nodes[0].disk, &id, STORE_DAMAGE_NONE, 0));
+    world_ticks(&world, 12);
+    assert_state(0, PG_STATE_PRIMARY_ACTIVE);
+    for (int32_t osd = 0; osd < 3; osd++)
+        assert_on_disk(&world, osd, "a", "oldx");
+    assert_equal_disks(&world, 0, 1);
+    assert_equal_disks(&world, 0, 2);
+    for (int i = 0; i < 3; i++) {
+        assert_true(asked[i].done);
+        ask_fini(&asked[i]);
+    }
+}
+
 static void activation_is_tried_again_when_nothing_happens(void **state)
 {
     (void)state;
@@ -758,6 +790,7 @@ int main(void)
         TEST(sends_again_what_a_lost_session_took_along),
         TEST(takes_a_write_once_though_it_is_sent_twice),
         TEST(a_gap_makes_the_members_equal_again),
+        TEST(nobody_changes_over_without_what_could_not_be_pushed),
         TEST(activation_is_tried_again_when_nothing_happens),
         TEST(a_member_refuses_an_older_configuration),
         TEST(a_message_of_the_future_waits_for_its_map),
