@@ -310,7 +310,6 @@ struct txn_ctx {
     bool passes_on;           /* Renames or clones: its writes may belong to any of its onodes. */
     bool in_place; /* No space to redirect to: large overwrites go through the journal as well. */
     uint64_t record;
-    uint64_t bytes;
     STAILQ_ENTRY(txn_ctx) link;
 };
 STAILQ_HEAD(txn_queue, txn_ctx);

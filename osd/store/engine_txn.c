@@ -86,7 +86,6 @@ void txn_finish(struct txn_ctx *ctx, int error)
     for (uint32_t i = 0; i < ctx->n_onodes; i++)
         onode_unpin(e, ctx->onodes[i]->onode);
     free_slots(ctx);
-    e->queued_bytes -= ctx->bytes;
     e->ctxs--;
     encoder_fini(&ctx->omap);
     encoder_fini(&ctx->omap_last);
@@ -200,6 +199,11 @@ static void refuse(struct engine *e, struct store_txn *txn, int error)
     env_defer(e->env, &r->task);
 }
 
+static uint64_t bytes_of(const struct store_txn *txn)
+{
+    return txn->ops.len + txn->data.len;
+}
+
 void engine_submit(struct store *store, struct store_txn *txn)
 {
     struct engine *e = engine_of(store);
@@ -214,8 +218,7 @@ void engine_submit(struct store *store, struct store_txn *txn)
     }
     ctx->txn = txn;
     txn->damaged = false;
-    ctx->bytes = txn->ops.len + txn->data.len;
-    e->queued_bytes += ctx->bytes;
+    e->queued_bytes += bytes_of(txn);
     e->counters.txns++;
     ctx->error = pin_all(ctx); /* Told in its turn, when no load refers to ctx any more. */
     STAILQ_INSERT_TAIL(&e->queue, ctx, link);
@@ -334,6 +337,7 @@ void engine_pump(struct engine *e)
             break;
         }
         STAILQ_REMOVE_HEAD(&e->queue, link);
+        e->queued_bytes -= bytes_of(ctx->txn);
         if (error < 0 && ctx->txn->chained && !e->failed)
             engine_fail(e, error, "a transaction failed that others build on");
         if (error < 0)

@@ -1,6 +1,7 @@
 /*
  * What every store must do, run on each of them; and the same random history on both.
  */
+#include "common/env_real.h"
 #include "tests/lib/test.h"
 #include "tests/unit/osd/store_fixture.h"
 
@@ -740,6 +741,31 @@ static void outcome_done(struct store_txn *txn, int error)
     o->error = error;
 }
 
+/* A write under way counts as what waits or as what is used, never as both. */
+static void space_of_a_write_under_way_counts_once(void **state)
+{
+    struct store_fixture *f = *state;
+    const struct object_id id = object_named("a", 1);
+    uint8_t *data = pattern(BIG, 7);
+    struct outcome o = {0};
+    txn_init(&o.txn);
+    txn_data(&o.txn, data, BIG);
+    txn_object(&o.txn, &id);
+    txn_write(&o.txn, 0, BIG, 0);
+    o.txn.done = outcome_done;
+    uint64_t limit = space_of(f, BIG + o.txn.ops.len);
+    store_submit(f->store, &o.txn);
+    while (!o.done) {
+        struct store_statfs fs;
+        f->store->ops->statfs(f->store, &fs);
+        assert_in_range(fs.bytes_used, 0, limit);
+        env_real_turn(f->env, true);
+    }
+    assert_int_equal(o.error, 0);
+    txn_fini(&o.txn);
+    free(data);
+}
+
 /* Like write_object(); tells whether the store had to say something about it. */
 static bool write_damaged(struct store_fixture *f, const struct object_id *id, uint64_t offset,
                           const void *data, size_t len)
@@ -842,6 +868,7 @@ int main(void)
         ON_BOTH(removed_object_leaves_nothing_to_its_successor),
         ON_BOTH(rename_replaces_its_target),
         ON_BOTH(space_is_the_sum_of_its_objects),
+        ON_BOTH(space_of_a_write_under_way_counts_once),
         ON_BOTH(listing_is_in_order_and_complete),
         ON_BOTH(pairs_are_ordered_and_ranges_are_removed),
         ON_BOTH(many_transactions_commit_in_order),
