@@ -112,6 +112,8 @@ enum planted_bug {
     PLANTED_DELETE_STRAYS_EARLY,
     /* OSD: an entry more than the log knows of leaves the store when the log is cut. */
     PLANTED_FORGET_ENTRY_AT_TRIM,
+    /* OSD: a new primary makes nothing good that it cannot read, and members lack. */
+    PLANTED_ACTIVATE_WITHOUT_REPAIR,
     /* Store in memory: a clone is not made. */
     PLANTED_LOSE_CLONE,
     PLANTED_END

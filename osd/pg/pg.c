@@ -185,8 +185,10 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
     TAILQ_INIT(&pg->repairs);
     TAILQ_INIT(&pg->suspects);
     TAILQ_INIT(&pg->inconsistents);
-    for (uint32_t i = 0; i < PG_SIZE_MAX; i++)
+    for (uint32_t i = 0; i < PG_SIZE_MAX; i++) {
         TAILQ_INIT(&pg->peers[i].to_push);
+        TAILQ_INIT(&pg->peers[i].unreadable);
+    }
     return pg;
 }
 
@@ -500,6 +502,7 @@ static void begin_configuration(struct pg *pg)
     stop_working(pg, true);
     pg_lease_forget(pg);
     pg->lacks_commits = false;
+    pg->unreadable = false;
     pg->compare_again = false;
     pg->upstream = pg->bound = NULL;
     enum pg_state part = part_of(pg);
@@ -808,6 +811,8 @@ static const char *why_waiting(const struct pg *pg)
         return "too few of its OSDs are up";
     if (pg_formers_wait(pg))
         return "an earlier primary may still serve reads";
+    if (pg->state == PG_STATE_PRIMARY_ACTIVATING && pg->unreadable)
+        return "the primary cannot read an object that a member lacks, and no other has a copy";
     if (pg->state == PG_STATE_PRIMARY_ACTIVATING)
         return "making members equal";
     if (pg->state == PG_STATE_PRIMARY_ACTIVE && !pg->view.active)

@@ -128,6 +128,7 @@ static inline bool pg_reads_wait(const struct pg_world *world)
  */
 struct object_waiter {
     bool writes;
+    bool activates; /* Part of activation: nobody else is let to the object, and nothing commits. */
     bool queued;
     void (*ready)(struct object_waiter *waiter, struct pg_object *object, int error);
     struct pg_object *object;

@@ -7,6 +7,10 @@
  * entries, takes ours and the objects. Members are dealt with side by side, each in the phases of
  * enum peer_phase; when all are equal we serve.
  *
+ * Our own copy of an object that is to be pushed may be damaged. It is made good first, from a
+ * member that is equal to us already; while there is none, the object waits, and those members with
+ * it that lack it.
+ *
  * Everything that was ever acknowledged is in every member's log, so only operations that were
  * under way when the configuration changed are involved. Two things cannot be, and are checked,
  * because serving would lose data: a member that knows something to be committed that we do not
@@ -25,6 +29,7 @@
 static void forget_names(struct pg_peer *peer)
 {
     struct pg_name *name;
+    TAILQ_CONCAT(&peer->to_push, &peer->unreadable, link);
     while ((name = TAILQ_FIRST(&peer->to_push))) {
         TAILQ_REMOVE(&peer->to_push, name, link);
         free(name);
@@ -49,7 +54,7 @@ static void list_peers(struct pg *pg)
         if (pg->view.members[i] == pg->world->self)
             continue;
         struct pg_peer *peer = &pg->peers[pg->n_peers++];
-        assert(TAILQ_EMPTY(&peer->to_push));
+        assert(TAILQ_EMPTY(&peer->to_push) && TAILQ_EMPTY(&peer->unreadable));
         peer->osd = pg->view.members[i];
         peer->phase = PEER_IDLE;
         peer->refused = false;
@@ -103,6 +108,7 @@ static void check_all_equal(struct pg *pg)
     pg_lease_forget(pg);
     assert(pg->durable == pg_log_head(&pg->log).sequence);
     pg->compare_again = false;
+    pg->unreadable = false;
     pg->clock_base_ns = pg_log_stamp(&pg->log);
     pg->clock_from_ns = env_now(pg->world->env);
     pg_set_state(pg, PG_STATE_PRIMARY_ACTIVE);
@@ -158,6 +164,9 @@ void pg_activate_peer_reset(struct pg *pg, int32_t osd)
     struct pg_peer *peer = pg_peer_find(pg, osd);
     if (peer && !pg_fill_find(pg, osd)) {
         pg_pushes_cancel(pg, osd);
+        /* Of a repair that nobody waits for any more; a primary receives nothing else. */
+        if (TAILQ_EMPTY(&pg->repairs))
+            pg_staged_clear(pg, true);
         pg_activate_ask(pg, peer);
     }
     if (!peer)
@@ -200,6 +209,7 @@ void pg_activate_again(struct pg *pg, const char *why)
 
 void pg_activate_tick(struct pg *pg)
 {
+    pg_repair_tick(pg);
     if (!pg->activation_due && ++pg->silent_ticks >= PG_PATIENCE_TICKS)
         pg_activate_again(pg, "no progress");
 }
@@ -217,17 +227,20 @@ static bool is_listed(const struct pg_peer *peer, const uint8_t *bytes, size_t l
     return false;
 }
 
-static int list_object(struct pg_peer *peer, const uint8_t *bytes, size_t len)
+static int add_name(struct pg_name_list *list, const uint8_t *bytes, size_t len)
 {
-    if (is_listed(peer, bytes, len))
-        return 0;
     struct pg_name *name = malloc(sizeof *name + len);
     if (!name)
         return -ENOMEM;
     name->len = (uint16_t)len;
     memcpy(name->bytes, bytes, len);
-    TAILQ_INSERT_TAIL(&peer->to_push, name, link);
+    TAILQ_INSERT_TAIL(list, name, link);
     return 0;
+}
+
+static int list_object(struct pg_peer *peer, const uint8_t *bytes, size_t len)
+{
+    return is_listed(peer, bytes, len) ? 0 : add_name(&peer->to_push, bytes, len);
 }
 
 /* The objects that differing entries name, on its side and on ours. */
@@ -309,6 +322,13 @@ static void push_done(struct pg_push *push, int error)
     assert(peer && peer->phase == PEER_PUSHING && peer->pushes > 0);
     peer->pushes--;
     pg->silent_ticks = 0;
+    if (push->unreadable && !add_name(&peer->unreadable, push->bytes, push->len)) {
+        log_warn(pg->world->env, "object cannot be read", "pg=%s name=%.*s", pg_text(pg),
+                 (int)push->id.name_len, (const char *)push->id.name);
+        pg->unreadable = true;
+        push_next(pg, peer);
+        return;
+    }
     if (error) {
         log_warn(pg->world->env, "push failed", "pg=%s osd=%d error=\"%s\"", pg_text(pg), peer->osd,
                  error_text(error));
@@ -338,8 +358,20 @@ static void push_next(struct pg *pg, struct pg_peer *peer)
         peer->pushes++;
         pg_push_start(push, false);
     }
-    if (peer->pushes == 0 && TAILQ_EMPTY(&peer->to_push))
+    if (peer->pushes == 0 && TAILQ_EMPTY(&peer->to_push) && TAILQ_EMPTY(&peer->unreadable))
         switch_over(pg, peer);
+}
+
+/* A member has become equal, and so has a copy of what we may not be able to read. */
+static void push_unreadable(struct pg *pg)
+{
+    for (uint8_t i = 0; i < pg->n_peers; i++) {
+        struct pg_peer *peer = &pg->peers[i];
+        if (TAILQ_EMPTY(&peer->unreadable))
+            continue;
+        TAILQ_CONCAT(&peer->to_push, &peer->unreadable, link);
+        push_next(pg, peer);
+    }
 }
 
 /* ---- Changing over ---- */
@@ -481,6 +513,7 @@ void pg_info(struct pg *pg, int32_t from, const Limpet__Wire__PgInfo *info)
     } else if (info->answers == 2 && peer->phase == PEER_SWITCHING) {
         peer->phase = PEER_EQUAL;
         peer->acked = pg_log_head(&pg->log).sequence;
+        push_unreadable(pg);
         check_all_equal(pg);
     }
 }

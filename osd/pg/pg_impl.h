@@ -197,7 +197,8 @@ struct pg_push {
     struct pg_piece *piece;
     bool repairs; /* Of a copy that is damaged; the owner holds the object. */
     uint64_t repair_after;
-    bool repaired; /* Our own copy, from which it is read, was damaged. */
+    bool repaired;   /* Our own copy, from which it is read, was damaged, and a member asked. */
+    bool unreadable; /* Our own copy is damaged, and no member has helped. */
     struct repair_waiter repair;
     /* Called once, with 0 or an error; not after pg_push_cancel(). The push is freed then. */
     void (*done)(struct pg_push *push, int error);
@@ -244,6 +245,7 @@ struct pg_peer {
     uint32_t room_flags;    /* enum wire_rep_ack_flags, as it said ... */
     uint64_t room_heard_ns; /* ... then. */
     struct pg_name_list to_push;
+    struct pg_name_list unreadable; /* By us: they wait for a member that is equal. */
 };
 
 /*
@@ -462,6 +464,7 @@ struct pg {
     uint64_t clock_base_ns; /* Of the log's clock, */
     uint64_t clock_from_ns; /* and of ours, when we began to serve. */
     bool lacks_commits;     /* A member has acknowledged writes that we do not have. */
+    bool unreadable;        /* We cannot read what a member needs, nor did another one help. */
     bool compare_again;     /* A member refused: activate anew at the next tick or map. */
     uint32_t silent_ticks;
     uint8_t n_peers;

@@ -78,8 +78,8 @@ static bool may_go(const struct pg_object *object, const struct object_waiter *w
 {
     if (object->error)
         return true;
-    if (!object->loaded)
-        return false;
+    if (!object->loaded || waiter->activates)
+        return object->loaded;
     return waiter->writes ? object->readers == 0 : object->writers == 0;
 }
 
@@ -88,8 +88,8 @@ static void run_waiters(struct pg_object *object)
 {
     struct object_waiter *waiter;
     assert(object->refs > 0);
-    while (object->pg && object->pg->serving && (waiter = TAILQ_FIRST(&object->waiters)) &&
-           may_go(object, waiter)) {
+    while (object->pg && (waiter = TAILQ_FIRST(&object->waiters)) &&
+           (object->pg->serving || waiter->activates) && may_go(object, waiter)) {
         TAILQ_REMOVE(&object->waiters, waiter, link);
         waiter->queued = false;
         waiter->object = NULL;

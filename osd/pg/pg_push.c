@@ -479,29 +479,64 @@ static int take_stat(struct pg_push *push)
     return 0;
 }
 
+static void read_drop(struct pg_push *push)
+{
+    buf_slice_drop(&push->read.data);
+    encoder_fini(&push->read.attrs);
+    memset(&push->read.attrs, 0, sizeof push->read.attrs);
+}
+
+static void end_unreadable(struct pg_push *push, int error)
+{
+    push->unreadable = true;
+    push_end(push, error);
+}
+
 static void source_repaired(struct repair_waiter *waiter, int error)
 {
     struct pg_push *push = container_of(waiter, struct pg_push, repair);
     if (error)
-        push_end(push, error);
+        end_unreadable(push, error);
     else
         read_at(push, push->read.offset, push->read.len);
 }
 
-/* Our own copy is damaged: while we serve, a member's may help, once. */
+static void source_held(struct object_waiter *waiter, struct pg_object *object, int error)
+{
+    struct pg_push *push = container_of(waiter, struct pg_push, waiter);
+    if (!error) {
+        pg_object_hold(object, false);
+        push->locked = object;
+        error = pg_repair_ask(push->pg, object, -1, &push->repair);
+    }
+    if (error)
+        end_unreadable(push, error);
+}
+
+/*
+ * Our own copy is damaged: a member's may help, once. In activation the object is not held, since
+ * nobody else is let to it; a repair wants it held, and to know its version. True: it goes on, or
+ * has ended.
+ */
 static bool repair_source(struct pg_push *push, bool first)
 {
     struct pg *pg = push->pg;
-    if (!pg_is_read_error(pg, push->read.error) || push->repaired || !push->locked)
+    bool activates = pg->state == PG_STATE_PRIMARY_ACTIVATING;
+    if (!pg_is_read_error(pg, push->read.error) || push->repaired ||
+        (!push->locked && !activates) || (activates && planted(PLANTED_ACTIVATE_WITHOUT_REPAIR)))
         return false;
     push->repaired = true;
     push->repair.done = source_repaired;
-    if (pg_repair_ask(pg, push->locked, -1, &push->repair))
+    if (push->locked && pg_repair_ask(pg, push->locked, -1, &push->repair))
         return false;
     push->looked = !first;
-    buf_slice_drop(&push->read.data);
-    encoder_fini(&push->read.attrs);
-    memset(&push->read.attrs, 0, sizeof push->read.attrs);
+    read_drop(push);
+    if (push->locked)
+        return true;
+    push->waiter.ready = source_held;
+    push->waiter.activates = true;
+    if (pg_object_enter(pg, push->bytes, push->len, &push->waiter))
+        push_end(push, -ENOMEM);
     return true;
 }
 
@@ -524,9 +559,7 @@ static void look_done(struct pg_push *push)
         error = take_whole(push);
     else if (!error && push->partial && !first)
         error = take_run(push);
-    buf_slice_drop(&push->read.data);
-    encoder_fini(&push->read.attrs);
-    memset(&push->read.attrs, 0, sizeof push->read.attrs);
+    read_drop(push);
     if (error)
         push_end(push, error);
     else if (push->partial)

@@ -151,6 +151,12 @@ static void ask_next(struct pg_repair *repair)
     repair_end(repair, -EIO);
 }
 
+/* In activation as well: whoever is equal already has what we should have. */
+static bool may_repair(const struct pg *pg)
+{
+    return pg->state == PG_STATE_PRIMARY_ACTIVE || pg->state == PG_STATE_PRIMARY_ACTIVATING;
+}
+
 static bool has_source(const struct pg *pg, int32_t source)
 {
     for (uint8_t i = 0; i < pg->n_peers; i++)
@@ -164,7 +170,7 @@ int pg_repair_ask(struct pg *pg, struct pg_object *object, int32_t source,
 {
     assert(object->readers > 0 && !waiter->repair);
     struct pg_repair *repair = repair_find(pg, object);
-    if (pg->state != PG_STATE_PRIMARY_ACTIVE || !has_source(pg, source))
+    if (!may_repair(pg) || !has_source(pg, source))
         return -EIO;
     bool is_new = !repair;
     if (is_new) {
@@ -280,8 +286,9 @@ void pg_pull_reply(struct pg *pg, int32_t from, const struct pg_incoming *in)
 {
     const Limpet__Wire__PgPullReply *reply = in->pull_reply;
     struct pg_repair *repair = repair_by_tid(pg, reply->tid);
-    if (!repair || repair->osd != from || repair->writing || pg->state != PG_STATE_PRIMARY_ACTIVE)
+    if (!repair || repair->osd != from || repair->writing || !may_repair(pg))
         return;
+    pg->silent_ticks = 0;
     int error = reply->result ? reply->result : check_piece(repair, in);
     if (error == -EIO && repair->source < 0)
         pg_suspect(pg, repair->object->bytes, repair->object->len);

@@ -19,7 +19,16 @@ struct pick {
     uint32_t n;
     struct object_id *id;
     uint32_t crc;
+    uint16_t info_len; /* The version is in there. */
+    uint8_t info[STORE_INFO_MAX];
 };
+
+static void pick_object(struct pick *pick, const struct store_memory_object *object)
+{
+    pick->crc = object->data_crc;
+    pick->info_len = object->info_len;
+    memcpy(pick->info, object->info, object->info_len);
+}
 
 static void visit_any(void *ctx, const struct store_memory_object *object)
 {
@@ -30,25 +39,27 @@ static void visit_any(void *ctx, const struct store_memory_object *object)
         return;
     free(pick->id);
     pick->id = object_id_copy(object->id);
-    pick->crc = object->data_crc;
+    pick_object(pick, object);
 }
 
 struct look {
-    const struct object_id *id;
-    uint32_t crc;
+    const struct pick *pick;
     bool equal;
 };
 
 static void visit_one(void *ctx, const struct store_memory_object *object)
 {
     struct look *look = ctx;
-    if (object_compare(object->id, look->id) == 0)
-        look->equal = object->data_crc == look->crc && !object->rotten;
+    const struct pick *pick = look->pick;
+    if (object_compare(object->id, pick->id) == 0)
+        look->equal = object->data_crc == pick->crc && !object->rotten &&
+                      object->info_len == pick->info_len &&
+                      memcmp(object->info, pick->info, pick->info_len) == 0;
 }
 
 static bool copy_is_equal(struct cluster_osd *o, const struct pick *pick)
 {
-    struct look look = {.id = pick->id, .crc = pick->crc};
+    struct look look = {.pick = pick};
     uint32_t hash = object_hash_reverse(pick->id->hash);
     store_memory_visit_objects(o->disk, pick->id->pool, hash, hash, visit_one, &look);
     return look.equal;
@@ -130,14 +141,11 @@ void damage_primaries(struct cluster *cluster)
             damage_copy(cluster, &pool, pg, &view, view.primary, STORE_DAMAGE_ROT);
 }
 
-static struct pg *primary_of(struct cluster *cluster, struct pg_id id);
-
 /* A damaged copy that nobody can make good. */
 struct hopeless {
     struct cluster *cluster;
     struct pg_view view;
     int32_t osd;
-    bool serves;
     struct object_id *id;
 };
 
@@ -146,15 +154,16 @@ static void visit_hopeless(void *ctx, const struct store_memory_object *object)
     struct hopeless *hopeless = ctx;
     struct cluster *cluster = hopeless->cluster;
     struct object_id id = *object->id;
-    struct pick pick = {.cluster = cluster, .id = &id, .crc = object->data_crc};
+    struct pick pick = {.cluster = cluster, .id = &id};
     bool repairable = false;
     if (!object->rotten || hopeless->id)
         return;
+    pick_object(&pick, object);
     for (uint8_t i = 0; i < hopeless->view.n_members; i++) {
         int32_t osd = hopeless->view.members[i];
         repairable |= osd != hopeless->osd && copy_is_equal(&cluster->osds[osd], &pick);
     }
-    if (!repairable || !hopeless->serves)
+    if (!repairable)
         hopeless->id = object_id_copy(object->id);
 }
 
@@ -183,8 +192,7 @@ void damage_forgive(struct cluster *cluster)
         const struct map_pool *pool = &map->pools[i];
         for (uint32_t seed = 0; seed < pool->pg_num; seed++) {
             struct pg_id pg = {.pool = pool->id, .seed = seed};
-            struct hopeless hopeless = {.cluster = cluster,
-                                        .serves = primary_of(cluster, pg) != NULL};
+            struct hopeless hopeless = {.cluster = cluster};
             if (map_pg_view(map, pg, &hopeless.view) < 0)
                 continue;
             for (; hopeless.osd < (int32_t)cluster->options.n_osds; hopeless.osd++)

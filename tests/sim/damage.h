@@ -20,7 +20,7 @@ void damage_primaries(struct cluster *cluster);
 /*
  * For a cluster without faults, before it is judged: disks read again what nobody can repair. That
  * is where a disk, and then its group, lost something: a write reached the damaged copy and no
- * other. And where the group does not come to serve because of it.
+ * other.
  */
 void damage_forgive(struct cluster *cluster);
 /* Objects of which a copy cannot be read. */

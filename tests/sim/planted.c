@@ -94,6 +94,8 @@ static const struct {
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",
                                "some changed blocks are not noted for copies that lack them"},
+    [PLANTED_ACTIVATE_WITHOUT_REPAIR] = {"activate-without-repair",
+                                         "a new primary does not make good what members lack"},
     [PLANTED_CATCH_UP_UNCOMMON] = {"catch-up-uncommon",
                                    "a learner is caught up from a point that is not common"},
 };
