@@ -60,7 +60,8 @@ int allocator_init(struct allocator *a, uint32_t n_blocks, uint32_t first) MUST_
 void allocator_fini(struct allocator *a);
 /*
  * Takes up to want blocks in one run and returns its length; 0 when nothing is free. Runs shorter
- * than want are given only when no longer one was found.
+ * than want are given only when none of the next runs is longer: not all of a fragmented disk's
+ * are looked at.
  */
 uint32_t allocator_take(struct allocator *a, uint32_t want, uint32_t *block);
 void allocator_release(struct allocator *a, uint32_t block, uint32_t count);

@@ -12,7 +12,11 @@
 
 #include "osd/store/engine.h"
 
-enum { ALLOC_PART = 4096, ALLOC_WORDS = ALLOC_PART / 64 };
+enum {
+    ALLOC_PART = 4096,
+    ALLOC_WORDS = ALLOC_PART / 64,
+    LOOK_AT_RUNS = 256, /* Then the longest so far is taken: a fragmented disk has millions. */
+};
 
 static bool bit_used(const struct allocator *a, uint32_t block)
 {
@@ -132,9 +136,12 @@ static uint32_t run_length(const struct allocator *a, uint32_t block, uint32_t w
     return n < want ? n : want;
 }
 
-/* Looks at runs in [from, to) for one of want blocks; remembers the longest. */
+/*
+ * Looks at runs in [from, to) for one of want blocks; remembers the longest. True when it is found,
+ * or enough has been looked at.
+ */
 static bool find_run(const struct allocator *a, uint32_t from, uint32_t to, uint32_t want,
-                     uint32_t *block, uint32_t *len)
+                     uint32_t *looked_at, uint32_t *block, uint32_t *len)
 {
     uint32_t b = next_free(a, from);
     while (b < to) {
@@ -143,7 +150,7 @@ static bool find_run(const struct allocator *a, uint32_t from, uint32_t to, uint
             *block = b;
             *len = n;
         }
-        if (n == want)
+        if (n == want || ++*looked_at == LOOK_AT_RUNS)
             return true;
         b = next_free(a, b + n);
     }
@@ -156,9 +163,9 @@ uint32_t allocator_take(struct allocator *a, uint32_t want, uint32_t *block)
     if (a->n_free == 0)
         return 0;
     uint32_t *at = want == 1 ? &a->small_at : &a->large_at;
-    uint32_t len = 0;
-    if (!find_run(a, *at, a->n_blocks, want, block, &len))
-        (void)find_run(a, a->first, *at, want, block, &len);
+    uint32_t len = 0, looked_at = 0;
+    if (!find_run(a, *at, a->n_blocks, want, &looked_at, block, &len))
+        (void)find_run(a, a->first, *at, want, &looked_at, block, &len);
     assert(len > 0);
     set_range(a, *block, len, true);
     *at = *block + len < a->n_blocks ? *block + len : a->first;

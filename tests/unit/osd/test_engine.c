@@ -32,6 +32,31 @@ static void allocator_gives_each_block_once(void **state)
     allocator_fini(&a);
 }
 
+/* Free are 40,000 runs of 8 blocks, one of 12 soon, and one of 64 far away. */
+static void allocator_takes_the_longest_of_the_next_runs(void **state)
+{
+    enum { RUNS = 40000, EVERY = 16, SHORT = 8, SOON = 100, FAR = 30000 };
+    struct allocator a;
+    uint32_t block;
+    (void)state;
+    assert_int_equal(allocator_init(&a, FIRST + RUNS * EVERY, FIRST), 0);
+    for (uint32_t n = 0; n < RUNS; n++) {
+        uint32_t at = FIRST + n * EVERY, free_blocks = n == SOON ? 12 : SHORT;
+        if (n < FAR || n >= FAR + 4)
+            assert_true(allocator_mark(&a, at + free_blocks, EVERY - free_blocks));
+    }
+    assert_int_equal(allocator_take(&a, 64, &block), 12);
+    assert_int_equal(block, FIRST + SOON * EVERY);
+    assert_int_equal(allocator_take(&a, 64, &block), SHORT);
+    assert_int_equal(block, FIRST + (SOON + 1) * EVERY);
+    /* In the end nothing is left over. */
+    uint32_t taken = 0, n;
+    while ((n = allocator_take(&a, 64, &block)) > 0)
+        taken += n;
+    assert_int_equal(taken, RUNS * SHORT + 4 * SHORT + 4 - 12 - SHORT);
+    allocator_fini(&a);
+}
+
 static void allocator_refuses_to_mark_twice(void **state)
 {
     struct allocator a;
@@ -318,6 +343,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allocator_gives_each_block_once),
+        cmocka_unit_test(allocator_takes_the_longest_of_the_next_runs),
         cmocka_unit_test(allocator_refuses_to_mark_twice),
         cmocka_unit_test(shared_extents_count_references),
         cmocka_unit_test(shared_records_outside_the_disk_are_refused),
