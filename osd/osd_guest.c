@@ -148,11 +148,25 @@ static bool has_room(struct osd *osd, const struct osd_guest *guest, uint64_t by
            (queued <= OSD_REPLY_SMALL && bytes <= OSD_REPLY_SMALL);
 }
 
+/*
+ * A request that holds pieces gives them back when it has all of them: if all such waited for one
+ * another, none would end. One at a time may go beyond the limit, by a message at most.
+ */
+static bool may_go_on(struct osd *osd, struct osd_request *request)
+{
+    if (osd->reading_bytes < OSD_READING_BYTES_MAX)
+        return true;
+    if (!osd->overdraws)
+        osd->overdraws = request;
+    return osd->overdraws == request;
+}
+
 bool osd_may_read(void *ctx, struct pg_request *pg_request, uint64_t bytes)
 {
     struct osd *osd = ctx;
     struct osd_request *request = container_of(pg_request, struct osd_request, pg);
-    if (!has_room(osd, request->guest, bytes)) {
+    if (!(request->reading_bytes > 0 ? may_go_on(osd, request)
+                                     : has_room(osd, request->guest, bytes))) {
         if (!osd->reads_timer.armed && !osd->closing)
             env_timer_after(osd->env, &osd->reads_timer, OSD_READS_NS);
         return false;
@@ -254,6 +268,8 @@ void osd_request_done(void *ctx, struct pg_request *pg_request, struct message *
     guest->bytes -= request->bytes;
     osd->client_bytes -= request->bytes;
     osd->reading_bytes -= request->reading_bytes;
+    if (osd->overdraws == request)
+        osd->overdraws = NULL;
     if (!osd->closing) {
         check_resume(osd, guest, was_over);
         if (request->reading_bytes > 0)

@@ -211,8 +211,9 @@ struct osd {
     TAILQ_HEAD(, osd_guest) guests;
     uint32_t n_guests;
     size_t client_bytes;
-    uint64_t reading_bytes; /* Of all requests. */
-    uint64_t replies_bytes; /* Queued for all guests when counted, and sent since. */
+    uint64_t reading_bytes;              /* Of all requests. */
+    const struct osd_request *overdraws; /* Reads beyond the limit, so that it ends; NULL: none. */
+    uint64_t replies_bytes;              /* Queued for all guests when counted, and sent since. */
     uint64_t replies_counted_ns;
     struct env_timer reads_timer;
     struct osd_request_list waiting; /* For a map. */

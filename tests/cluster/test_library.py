@@ -224,6 +224,22 @@ def steps_of_an_operation_are_all_or_none():
 
 
 @case
+def a_request_may_read_more_than_others_leave():
+    """The first step fills what an OSD reads at a time; the second one must not wait for it."""
+    client = Client()
+    size = 128 << 20
+    check(client.write_full(b"large", b"l" * size) == 0, "write")
+    op, large, small = lib.limpet_op_create(), ctypes.create_string_buffer(size), ctypes.create_string_buffer(3)
+    lib.limpet_op_read(op, large, size, 0, None, None)
+    lib.limpet_op_read(op, small, 3, 7, None, None)
+    check(lib.limpet_operate(client.pool, b"large", op, None) == 0, "reads")
+    check(large.raw == b"l" * size and small.raw == b"lll", "other data")
+    lib.limpet_op_destroy(op)
+    check(lib.limpet_remove(client.pool, b"large") == 0, "remove")
+    client.close()
+
+
+@case
 def many_threads_share_a_connection():
     client = Client()
     problems = []
