@@ -207,6 +207,8 @@ PLANTED = {
     "scrub-ignore-data": (30, ("--scenario", "scrub")),
     "scrub-ignore-missing": (60, ("--scenario", "scrub")),
     "no-read-repair": (30, ("--scenario", "scrub")),
+    "lose-clone": (600, ("--scenario", "scrub")),
+    "activate-without-repair": (2000, ("--scenario", "rot")),
 }
 
 

@@ -11,17 +11,29 @@
 
 /* ---- The map ---- */
 
+enum { IDS_TEXT_MAX = 8 * PG_SIZE_MAX };
+
+static const char *ids_text(char text[IDS_TEXT_MAX], const int32_t *ids, uint8_t n)
+{
+    size_t len = 0;
+    text[0] = '\0';
+    for (uint8_t i = 0; i < n; i++)
+        len += (size_t)snprintf(text + len, IDS_TEXT_MAX - len, i ? ",%d" : "%d", ids[i]);
+    return text;
+}
+
 static bool pg_clean(const struct cluster_map *map, struct pg_id pg, char why[CLUSTER_WHY_MAX])
 {
     struct pg_view view;
-    char text[PG_ID_TEXT_MAX];
+    char text[PG_ID_TEXT_MAX], members[IDS_TEXT_MAX], wanted[IDS_TEXT_MAX];
     if (map_pg_view(map, pg, &view) == 0 && view.clean)
         return true;
     snprintf(why, CLUSTER_WHY_MAX,
              "pg %s is not clean in map %" PRIu64 ": config=%" PRIu64
-             " members=%u up=%u wanted=%u learners=%u primary=%d",
-             pg_id_format(pg, text), map->epoch, view.config, view.n_members, view.n_up,
-             view.n_wanted, view.n_learners, view.primary);
+             " members=%s up=%u wanted=%s learners=%u primary=%d",
+             pg_id_format(pg, text), map->epoch, view.config,
+             ids_text(members, view.members, view.n_members), view.n_up,
+             ids_text(wanted, view.wanted, view.n_wanted), view.n_learners, view.primary);
     return false;
 }
 

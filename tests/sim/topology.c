@@ -188,6 +188,12 @@ bool topology_restore(struct topology *t)
         if (!cluster_command(t->cluster, RESTORE_S * SEC_NS, json))
             return false;
     }
+    /* A disk that was new while it had little room has a weight by which CRUSH hardly finds it. */
+    for (uint64_t id = 0; id < t->cluster->options.n_osds; id++) {
+        crush_weight_json(json, id, CRUSH_WEIGHT);
+        if (!cluster_command(t->cluster, RESTORE_S * SEC_NS, json))
+            return false;
+    }
     for (uint32_t number = 0; number < 2; number++) {
         snprintf(json, sizeof json,
                  "{\"prefix\": \"osd pool rm\", \"pool\": \"extra%" PRIu32
