@@ -136,7 +136,7 @@ def a_write_into_damage_ends_no_osd():
                             str(MIDDLE + 100)))
     now = OBJECT[:MIDDLE + 100] + b"a part of a block"
     now += OBJECT[len(now):]
-    found = wait_until("the repair", lambda: findings("--repaired"), 30)
+    found = wait_until("the repair", lambda: [one for one in findings("--repaired") if one["repaired"]], 30)
     check(len(found) == 1 and found[0]["repaired"], "one object, repaired: %r" % found)
     bad = [shard["osd"] for shard in found[0]["shards"] if shard["errors"] == ["read_error"]]
     check(bad == [osd], "osd.%d could not read it: %r" % (osd, found))
