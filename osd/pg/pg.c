@@ -27,8 +27,11 @@
  *      or the map shows that it is down.
  *  G9  Before a new primary serves, every process that may have served before under an older
  *      configuration has ended, or knows that it is over, or has no lease of ours left
- * (pg_lease.c). G10 A copy is removed only when this process is up in the map, and the pool is
- * gone, or the group is clean without us.
+ *      (pg_lease.c).
+ *  G10 A copy is removed only when this process is up in the map, and the pool is gone, or the
+ *      group is clean without us.
+ *  G11 A map that is older than the one by which a primary last told us what to do removes nothing:
+ *      the group may have been clean without us for a while and have filled us again since.
  *
  * States, and what the map (M), the primary's messages (P) or our own work (W) change:
  *
@@ -464,13 +467,15 @@ static bool in_list(const int32_t *list, uint8_t n, int32_t osd)
     return false;
 }
 
-/* G10. */
+/* G10, G11. */
 static bool may_remove(const struct pg *pg)
 {
     if (!pg->self_live || !pg->persisted)
         return false;
     if (pg->gone)
         return true;
+    if (pg_epoch(pg) < pg->followed_epoch)
+        return false;
     int32_t self = pg->world->self;
     bool needed =
         (!pg->view.clean && !planted(PLANTED_DELETE_STRAYS_EARLY)) || pg_is_member(pg, self);
@@ -655,6 +660,8 @@ static enum pg_verdict receive_downstream(struct pg *pg, struct net_session *ses
     }
     pg->upstream = session;
     pg->upstream_config = in->config;
+    if (in->epoch > pg->followed_epoch)
+        pg->followed_epoch = in->epoch;
     switch (in->message->type) {
     case MSG_REP_TXN:
         pg_rep_txn(pg, in);

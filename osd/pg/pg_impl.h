@@ -427,7 +427,8 @@ struct pg {
     bool gone; /* The pool does not exist any more. */
     bool self_live;
     struct pg_view view;
-    uint64_t config_first; /* Oldest configuration number with this set and these processes. */
+    uint64_t config_first;   /* Oldest configuration number with this set and these processes. */
+    uint64_t followed_epoch; /* Newest map by which a primary has told us what to do. */
     struct member_life lives[PG_SIZE_MAX];
     uint8_t n_formers; /* Primaries since one is known to have served; the oldest first. */
     struct pg_former formers[PG_FORMERS_MAX];

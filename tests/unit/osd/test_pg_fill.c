@@ -597,6 +597,56 @@ static void removes_a_stray_copy_when_the_group_is_clean_without_it(void **state
     assert_int_equal(objects_on_disk(&world, view.wanted[1]), 100);
 }
 
+static void show_old(const struct cluster_map *old, int32_t osd)
+{
+    struct cluster_map *newest = world.map;
+    world.map = map_clone(old);
+    assert_non_null(world.map);
+    world_show(&world, osd);
+    map_destroy(world.map);
+    world.map = newest;
+}
+
+/* While it was cut off from the monitors, it ceased to be wanted, was wanted and filled again. */
+static void an_old_map_removes_nothing_that_a_newer_one_has_filled(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    world_set_size(&world, 2);
+    struct pg_view view;
+    assert_int_equal(map_pg_view(world.map, world.pg, &view), 0);
+    int32_t a = view.wanted[0], b = view.wanted[1], late = 3 - a - b;
+    world_set_size(&world, 3);
+    world_set_members(&world, a, b, -1);
+    world_show_all(&world);
+    world_settle(&world);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(append(&world, a, "a", "x"), 0);
+    assert_state(late, PG_STATE_FILLED);
+
+    world_set_size(&world, 2);
+    struct cluster_map *without = map_clone(world.map);
+    assert_non_null(without);
+    world_show(&world, a);
+    world_show(&world, b);
+    world_settle(&world);
+    world_set_size(&world, 3);
+    world_show(&world, a);
+    world_show(&world, b);
+    world_settle(&world);
+    assert_int_equal(world.nodes[a].add_osd, late);
+    world_set_members(&world, a, b, late);
+    show_old(without, late);
+    world_settle(&world);
+    assert_state(late, PG_STATE_STRAY);
+    assert_int_equal(objects_on_disk(&world, late), 1);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_state(late, PG_STATE_REPLICA_ACTIVE);
+    assert_equal_disks(&world, a, late);
+    map_destroy(without);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -623,6 +673,7 @@ int main(void)
         TEST(the_log_is_trimmed_alike_everywhere),
         TEST(a_member_with_nothing_in_common_is_filled_first),
         TEST(removes_a_stray_copy_when_the_group_is_clean_without_it),
+        TEST(an_old_map_removes_nothing_that_a_newer_one_has_filled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
