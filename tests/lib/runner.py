@@ -208,7 +208,6 @@ PLANTED = {
     "scrub-ignore-missing": (60, ("--scenario", "scrub")),
     "no-read-repair": (30, ("--scenario", "scrub")),
     "lose-clone": (600, ("--scenario", "scrub")),
-    "activate-without-repair": (2000, ("--scenario", "rot")),
 }
 
 
