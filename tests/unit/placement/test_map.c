@@ -1,6 +1,7 @@
 #include "tests/lib/test.h"
 #include "tests/unit/placement/made_map.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -526,6 +527,7 @@ struct random {
 
 static uint32_t next(struct random *random, uint32_t n)
 {
+    assert(n > 0);
     random->state = random->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)(random->state >> 33) % n;
 }
