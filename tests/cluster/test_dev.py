@@ -168,8 +168,9 @@ def an_interrupted_start_can_be_repeated():
     begun.start()
     begun.wait_healthy()
     pids = begun.pids()
+    write_file(os.path.join(path, "keyring.limpet-a1B2c3"), b"what is left of a keyring command that was killed")
     begun.destroy()
-    check(not os.path.exists(path), "destroy left the folder")
+    check(not os.path.exists(path), "destroy left %r" % (os.path.exists(path) and os.listdir(path)))
     check(not any(process_alive(pid) for pid in pids.values()), "destroy left a daemon")
 
 
