@@ -214,17 +214,22 @@ static int check_switch(const struct pg *pg, const Limpet__Wire__PgActivate *act
     return pg_entries_check(pg, activate->n_entries, activate->entries, cut);
 }
 
-/* Nothing differs, and all is durable. */
+/*
+ * Nothing differs, and all is durable: an earlier change-over as well, which may have done nothing
+ * but take entries back.
+ */
 static bool is_equal_already(const struct pg *pg, const Limpet__Wire__PgActivate *activate)
 {
     uint64_t head = pg_log_head(&pg->log).sequence;
     return pg->persisted && activate->n_entries == 0 && TAILQ_EMPTY(&pg->staged) &&
-           activate->cut_after->sequence == head && pg->durable == head;
+           activate->cut_after->sequence == head && pg->durable == head && pg->switches == 0;
 }
 
 static void switch_done(struct pg_step *step)
 {
     struct pg *pg = step->async.pg;
+    assert(pg->switches > 0);
+    pg->switches--;
     pg_durable_advance(pg, step->generation, step->sequence);
     if (step->generation == pg->generation && pg->state == PG_STATE_REPLICA_ACTIVE &&
         step->attempt == pg->upstream_attempt)
@@ -280,6 +285,7 @@ static void switch_over(struct pg *pg, const Limpet__Wire__PgActivate *activate)
     step->done = switch_done;
     step->attempt = activate->attempt;
     step->sequence = pg_log_head(&pg->log).sequence;
+    pg->switches++;
     pg_set_state(pg, PG_STATE_REPLICA_ACTIVE);
     pg_step_submit(step);
 }

@@ -453,6 +453,7 @@ struct pg {
     uint64_t durable;    /* Entries up to here are durable in our store. */
     uint64_t committed;  /* And on all members, as far as we know. */
     uint64_t generation; /* Counts the times that entries were taken back from the log. */
+    uint32_t switches;   /* Change-overs on their way to the store. */
     uint64_t temporary_next;
     struct pg_async_list asyncs;
     struct pg_write_list writes;
