@@ -5,6 +5,10 @@
  * end of the journal if no later group says that this one was durable; otherwise acknowledged data
  * are damaged, and the mount is refused. Payload of every record is put in place again; index
  * changes are applied from the first record that the index lacks.
+ *
+ * The journal may be larger than all memory that the store may use, so it is read through a window.
+ * What is put in place is known only at the end of the journal (forget_images()): until then
+ * payload is remembered by its place in the ring, and then it is read once more.
  */
 #include <assert.h>
 #include <errno.h>
@@ -18,10 +22,26 @@
 #include "osd/store/engine.h"
 #include "osd/store/engine_mount.h"
 
+enum {
+    WINDOW_STEP = MOUNT_IO_BLOCKS * BLOCK_BYTES,
+    /* The largest group. */
+    WINDOW_BYTES = 2 * GROUP_META_MAX + GROUP_PAYLOAD_MAX * BLOCK_BYTES,
+    PLACE_BLOCKS = 2048, /* So many are read, sorted and put in place together. */
+};
+
+/* A block to put in place. */
+struct place {
+    uint32_t block;
+    const uint8_t *data;
+};
+
 struct replay {
     struct engine *e;
     struct mount_io *io;
-    uint8_t *ring; /* The whole journal. */
+    uint8_t *window;    /* A part of the journal; takes memory as far as it was ever filled. */
+    uint64_t window_at; /* Its place in the ring. */
+    uint64_t window_len;
+    int error; /* The journal could not be read. */
     uint64_t position;
     uint64_t sequence; /* Expected next. */
     uint64_t record;
@@ -30,41 +50,67 @@ struct replay {
     struct cblock_image {
         UT_hash_handle hh;
         uint32_t block;
-        const uint8_t *data;
+        uint64_t at; /* Its place in the ring. */
     } * images;
     uint64_t groups, records;
 };
 
-static const struct group_layout *group_at(const struct replay *r, uint64_t position)
-{
-    return (const struct group_layout *)(r->ring + position % r->e->journal.bytes);
-}
-
-/* Whether header and metadata are whole; payload is looked at separately. */
-static bool group_valid(const struct replay *r, uint64_t position)
+/*
+ * A part of the ring, which ends within the ring and has a place on a block's border. It is valid
+ * until the next call. NULL: it cannot be read.
+ */
+static const uint8_t *ring_part(struct replay *r, uint64_t at, uint64_t len)
 {
     uint64_t bytes = r->e->journal.bytes;
-    const struct group_layout *g = group_at(r, position);
+    assert(len <= WINDOW_BYTES && at % BLOCK_BYTES == 0 && at + len <= bytes);
+    if (at >= r->window_at && at + len <= r->window_at + r->window_len)
+        return r->window + (at - r->window_at);
+    if (len < WINDOW_STEP)
+        len = bytes - at < WINDOW_STEP ? bytes - at : WINDOW_STEP;
+    r->window_at = at;
+    r->window_len = 0;
+    while (r->window_len < len) {
+        uint64_t n = len - r->window_len < WINDOW_STEP ? len - r->window_len : WINDOW_STEP;
+        r->error = mount_read(r->io, JOURNAL_OFFSET + at + r->window_len, n);
+        if (r->error < 0)
+            return NULL;
+        memcpy(r->window + r->window_len, r->io->data, n);
+        r->window_len += n;
+    }
+    return r->window;
+}
+
+static uint64_t meta_size(const struct group_layout *g)
+{
+    return (g->meta_bytes + (uint64_t)BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+}
+
+static uint64_t group_size(const struct group_layout *g)
+{
+    return meta_size(g) + (uint64_t)g->n_payload * BLOCK_BYTES;
+}
+
+/*
+ * The group at this place in the ring if header and metadata are whole; its payload, if it is asked
+ * for, is looked at separately. NULL also when the journal cannot be read (r->error).
+ */
+static const struct group_layout *group_at(struct replay *r, uint64_t at, bool payload)
+{
+    const struct group_layout *g = (const struct group_layout *)ring_part(r, at, BLOCK_BYTES);
     struct group_layout header;
-    if (g->magic != GROUP_MAGIC || g->mount != r->e->super.mount || g->meta_bytes < sizeof *g ||
-        g->meta_bytes > 2 * GROUP_META_MAX || g->n_payload > GROUP_PAYLOAD_MAX)
-        return false;
-    uint64_t size = (g->meta_bytes + (uint64_t)BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES +
-                    (uint64_t)g->n_payload * BLOCK_BYTES;
-    if (position % bytes + size > bytes)
-        return false;
+    if (!g || g->magic != GROUP_MAGIC || g->mount != r->e->super.mount ||
+        g->meta_bytes < sizeof *g || g->meta_bytes > 2 * GROUP_META_MAX ||
+        g->n_payload > GROUP_PAYLOAD_MAX || at + group_size(g) > r->e->journal.bytes)
+        return NULL;
+    g = (const struct group_layout *)ring_part(r, at, payload ? group_size(g) : meta_size(g));
+    if (!g)
+        return NULL;
     header = *g;
     header.crc = 0;
     uint32_t crc =
         crc32_iscsi((unsigned char *)&header, sizeof header, group_crc_seed(&r->e->super));
     crc = ~crc32_iscsi((unsigned char *)(uintptr_t)(g + 1), (int)(g->meta_bytes - sizeof *g), crc);
-    return crc == g->crc;
-}
-
-static uint64_t group_size(const struct group_layout *g)
-{
-    return (g->meta_bytes + (uint64_t)BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES +
-           (uint64_t)g->n_payload * BLOCK_BYTES;
+    return crc == g->crc ? g : NULL;
 }
 
 /* One record's parts; false when they do not fit the metadata. */
@@ -118,7 +164,7 @@ static bool group_whole(struct replay *r, const struct group_layout *g, bool vou
 {
     struct decoder d;
     struct record_view v;
-    uint64_t payload_at = (g->meta_bytes + (uint64_t)BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    uint64_t payload_at = meta_size(g);
     uint32_t payload = 0;
     decoder_init(&d, g + 1, g->meta_bytes - sizeof *g);
     for (uint32_t i = 0; i < g->n_records; i++) {
@@ -138,7 +184,7 @@ static bool group_whole(struct replay *r, const struct group_layout *g, bool vou
     return decoder_end(&d) == 0 && payload == g->n_payload;
 }
 
-static int remember_image(struct replay *r, uint32_t block, const uint8_t *data)
+static int remember_image(struct replay *r, uint32_t block, uint64_t at)
 {
     struct cblock_image *image;
     HASH_FIND(hh, r->images, &block, sizeof block, image);
@@ -149,7 +195,7 @@ static int remember_image(struct replay *r, uint32_t block, const uint8_t *data)
         image->block = block;
         HASH_ADD(hh, r->images, block, sizeof image->block, image);
     }
-    image->data = data;
+    image->at = at;
     return 0;
 }
 
@@ -176,8 +222,7 @@ static int apply_group(struct replay *r, const struct group_layout *g)
 {
     struct decoder d;
     struct record_view v;
-    const uint8_t *payload =
-        (const uint8_t *)g + (g->meta_bytes + (size_t)BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    uint64_t payload = r->position % r->e->journal.bytes + meta_size(g);
     decoder_init(&d, g + 1, g->meta_bytes - sizeof *g);
     for (uint32_t i = 0; i < g->n_records; i++) {
         bool fits = record_next(&d, &v);
@@ -198,22 +243,26 @@ static int apply_group(struct replay *r, const struct group_layout *g)
 }
 
 /* The highest group that some whole header in the ring calls durable. */
-static void find_flushed(struct replay *r)
+static int find_flushed(struct replay *r)
 {
     for (uint64_t at = 0; at < r->e->journal.bytes; at += BLOCK_BYTES) {
-        const struct group_layout *g = group_at(r, at);
-        if (g->magic == GROUP_MAGIC && g->mount == r->e->super.mount && group_valid(r, at) &&
-            g->flushed > r->flushed)
+        const struct group_layout *g = group_at(r, at, false);
+        if (r->error < 0)
+            return r->error;
+        if (g && g->flushed > r->flushed)
             r->flushed = g->flushed;
     }
+    return 0;
 }
 
 static int walk(struct replay *r, char why[256])
 {
     for (;;) {
-        const struct group_layout *g = group_at(r, r->position);
+        const struct group_layout *g = group_at(r, r->position % r->e->journal.bytes, true);
+        if (r->error < 0)
+            return r->error;
         bool vouched = r->sequence <= r->flushed;
-        bool whole = group_valid(r, r->position) && g->sequence == r->sequence &&
+        bool whole = g && g->sequence == r->sequence &&
                      ((g->flags & GROUP_PAD) ||
                       (g->first_record == r->record && group_whole(r, g, vouched)));
         if (!whole && vouched) {
@@ -243,24 +292,59 @@ static int walk(struct replay *r, char why[256])
     }
 }
 
-static int image_order(const struct cblock_image *a, const struct cblock_image *b)
+static int order_by_place(const struct cblock_image *a, const struct cblock_image *b)
 {
-    return a->block < b->block ? -1 : a->block > b->block;
+    return a->at < b->at ? -1 : a->at > b->at;
 }
 
+static int order_by_block(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/* Neighbours are written together. */
+static int place_blocks(struct replay *r, struct place *places, uint32_t n)
+{
+    qsort(places, n, sizeof *places, order_by_block);
+    for (uint32_t i = 0, run; i < n; i += run) {
+        for (run = 0;
+             run < MOUNT_IO_BLOCKS && i + run < n && places[i + run].block == places[i].block + run;
+             run++)
+            memcpy(r->io->data + (size_t)run * BLOCK_BYTES, places[i + run].data, BLOCK_BYTES);
+        int error = mount_write(r->io, (uint64_t)places[i].block << BLOCK_SHIFT, r->io->data,
+                                (size_t)run * BLOCK_BYTES);
+        if (error < 0)
+            return error;
+    }
+    return 0;
+}
+
+/* Reads them in the order of the ring and writes them, some at a time, in that of the disk. */
 static int place_images(struct replay *r)
 {
-    struct cblock_image *image, *next;
-    int error = 0;
-    HASH_SORT(r->images, image_order);
-    HASH_ITER(hh, r->images, image, next)
-    {
-        if (error == 0)
-            error =
-                mount_write(r->io, (uint64_t)image->block << BLOCK_SHIFT, image->data, BLOCK_BYTES);
-        HASH_DEL(r->images, image);
-        free(image);
+    struct cblock_image *image;
+    struct place *places = malloc(PLACE_BLOCKS * sizeof *places);
+    uint8_t *data = malloc((size_t)PLACE_BLOCKS * BLOCK_BYTES);
+    int error = places && data ? 0 : -ENOMEM;
+    uint32_t n = 0;
+    HASH_SORT(r->images, order_by_place);
+    for (image = r->images; error == 0 && image; image = image->hh.next) {
+        const uint8_t *payload = ring_part(r, image->at, BLOCK_BYTES);
+        if (!payload) {
+            error = r->error;
+            break;
+        }
+        uint8_t *copy = data + (size_t)n * BLOCK_BYTES;
+        memcpy(copy, payload, BLOCK_BYTES);
+        places[n++] = (struct place){.block = image->block, .data = copy};
+        if (n == PLACE_BLOCKS || !image->hh.next) {
+            error = place_blocks(r, places, n);
+            n = 0;
+        }
     }
+    free(places);
+    free(data);
     return error;
 }
 
@@ -278,21 +362,22 @@ static int read_state(struct engine *e, struct state_layout *out)
     return found < 0 ? found : 0;
 }
 
-static int read_ring(struct replay *r)
+static int replay_journal(struct replay *r, char why[256])
 {
-    uint64_t bytes = r->e->journal.bytes;
-    r->ring = aligned_alloc(BLOCK_BYTES, bytes);
-    if (!r->ring)
+    r->window = aligned_alloc(BLOCK_BYTES, WINDOW_BYTES);
+    if (!r->window)
         return -ENOMEM;
-    for (uint64_t at = 0; at < bytes; at += MOUNT_IO_BLOCKS * BLOCK_BYTES) {
-        uint64_t n =
-            bytes - at < MOUNT_IO_BLOCKS * BLOCK_BYTES ? bytes - at : MOUNT_IO_BLOCKS * BLOCK_BYTES;
-        int error = mount_read(r->io, JOURNAL_OFFSET + at, n);
-        if (error < 0)
-            return error;
-        memcpy(r->ring + at, r->io->data, n);
-    }
-    return 0;
+    int error = find_flushed(r);
+    if (error == 0)
+        error = walk(r, why);
+    if (r->error < 0)
+        snprintf(why, 256, "the journal cannot be read: %s", error_text(r->error));
+    if (error < 0 || planted(PLANTED_STORE_SKIP_REPLAY_PLACE))
+        return error;
+    error = place_images(r);
+    if (error < 0)
+        snprintf(why, 256, "replayed data cannot be put in place: %s", error_text(error));
+    return error;
 }
 
 int engine_replay(struct engine *e, struct mount_io *io, char why[256])
@@ -308,28 +393,15 @@ int engine_replay(struct engine *e, struct mount_io *io, char why[256])
     r.position = e->super.tail_offset;
     r.sequence = e->super.tail_sequence;
     r.record = e->super.tail_record;
-    if (!(e->super.flags & SUPER_CLEAN)) {
-        error = read_ring(&r);
-        if (error < 0) {
-            snprintf(why, 256, "the journal cannot be read: %s", error_text(error));
-            free(r.ring);
-            return error;
-        }
-        find_flushed(&r);
-        error = walk(&r, why);
-        if (error == 0 && !planted(PLANTED_STORE_SKIP_REPLAY_PLACE)) {
-            error = place_images(&r);
-            if (error < 0)
-                snprintf(why, 256, "replayed data cannot be written: %s", error_text(error));
-        }
-    }
+    if (!(e->super.flags & SUPER_CLEAN))
+        error = replay_journal(&r, why);
     struct cblock_image *image, *next;
     HASH_ITER(hh, r.images, image, next)
     {
         HASH_DEL(r.images, image);
         free(image);
     }
-    free(r.ring);
+    free(r.window);
     if (error < 0)
         return error;
     if (r.index_record >= r.record) {
