@@ -14,7 +14,12 @@
 
 #include "osd/store/index.h"
 
-enum { READ_TIER_ALL = 0, READ_TIER_MEMORY = 1, COMPACTION_ROOM_MAX = 256 << 20 };
+enum {
+    READ_TIER_ALL = 0,
+    READ_TIER_MEMORY = 1,
+    COMPACTION_ROOM_MAX = 256 << 20,
+    SMALL_MEMORY = 64 << 20,
+};
 
 struct index_rocksdb {
     struct index index;
@@ -252,7 +257,13 @@ static void set_options(struct index_rocksdb *r, bool create, uint64_t memory_by
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_options_set_create_if_missing(o, create);
     rocksdb_options_set_error_if_exists(o, create);
-    rocksdb_options_set_write_buffer_size(o, memory_bytes / 4);
+    /*
+     * A compaction reads ahead in each of its files, and there may be two dozen: of a small budget
+     * that would take all. It is the share of write buffers that gives way.
+     */
+    bool small = memory_bytes < SMALL_MEMORY;
+    rocksdb_options_set_write_buffer_size(o, memory_bytes / (small ? 6 : 4));
+    rocksdb_options_compaction_readahead_size(o, small ? 128 * 1024 : 1024 * 1024);
     rocksdb_options_set_max_write_buffer_number(o, 3);
     rocksdb_options_set_max_background_jobs(o, 2);
     rocksdb_options_set_compression(o, rocksdb_no_compression);
@@ -264,7 +275,6 @@ static void set_options(struct index_rocksdb *r, bool create, uint64_t memory_by
     rocksdb_options_set_target_file_size_base(o, 32 * 1024 * 1024);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
     rocksdb_options_set_bytes_per_sync(o, 1024 * 1024);
-    rocksdb_options_compaction_readahead_size(o, 1024 * 1024);
     /* Most objects that are looked for are new: filters say so, of files and of memory. */
     rocksdb_options_set_memtable_prefix_bloom_size_ratio(o, 0.01);
     /*
