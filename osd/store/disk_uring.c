@@ -21,7 +21,7 @@
 #include "common/env_real.h"
 #include "osd/store/disk.h"
 
-enum { RING_ENTRIES = 512, REAP_MAX = 64, SUBMIT_AT = 4 };
+enum { RING_ENTRIES = 512, REAP_MAX = 64, SUBMIT_AT = 4, SUBMIT_BYTES = 256 * 1024 };
 
 struct disk_uring {
     struct disk disk;
@@ -169,7 +169,8 @@ static void uring_submit(struct disk *disk, struct disk_io *io)
     io->error = 0;
     if (!STAILQ_EMPTY(&d->waiting) || !prepare(d, io))
         STAILQ_INSERT_TAIL(&d->waiting, io, link);
-    if (io->op == DISK_READ && io_uring_sq_ready(&d->ring) >= SUBMIT_AT)
+    if ((io->op == DISK_READ && io_uring_sq_ready(&d->ring) >= SUBMIT_AT) ||
+        (io->op == DISK_WRITE && io->len >= SUBMIT_BYTES))
         hand_over(d);
     else
         env_defer(d->env, &d->task);
