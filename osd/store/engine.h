@@ -456,8 +456,6 @@ void checkpoint_journal_moved(struct engine *e);
 int checkpoint_init(struct engine *e) MUST_CHECK;
 void checkpoint_fini(struct engine *e);
 void super_seal(struct super_layout *super);
-/* What the checksum of a group of this mount begins with. */
-uint32_t group_crc_seed(const struct super_layout *super);
 
 /* ---- The engine ---- */
 

@@ -333,7 +333,7 @@ static void seal_header(struct engine *e, struct group_layout *h)
     struct journal *j = &e->journal;
     h->magic = GROUP_MAGIC;
     h->sequence = j->sequence++;
-    h->mount = e->super.mount;
+    h->salt = e->super.salt;
     h->flushed = j->flushed;
 }
 
@@ -347,7 +347,7 @@ static void pad_to_start(struct engine *e)
     h->flags = GROUP_PAD;
     h->meta_bytes = sizeof *h;
     h->first_record = j->busy->first_record;
-    h->crc = ~crc32_iscsi(j->pad, sizeof *h, group_crc_seed(&e->super));
+    h->crc = ~crc32_iscsi(j->pad, sizeof *h, ~UINT32_C(0));
     struct iovec *iov = &j->iov[GROUP_PAYLOAD_MAX + 1];
     *iov = (struct iovec){.iov_base = j->pad, .iov_len = BLOCK_BYTES};
     submit_write(e, DISK_WRITE, j->head, iov, 1);
@@ -402,7 +402,7 @@ void journal_kick(struct engine *e)
     h->n_records = g->n_records;
     h->meta_bytes = (uint32_t)meta_bytes;
     h->n_payload = g->n_payload;
-    h->crc = ~crc32_iscsi(j->meta, (int)meta_bytes, group_crc_seed(&e->super));
+    h->crc = ~crc32_iscsi(j->meta, (int)meta_bytes, ~UINT32_C(0));
     j->iov[0] = (struct iovec){.iov_base = j->meta, .iov_len = aligned(meta_bytes)};
     for (uint32_t i = 0; i < g->n_payload; i++)
         j->iov[i + 1] = (struct iovec){.iov_base = g->payload[i]->data, .iov_len = BLOCK_BYTES};

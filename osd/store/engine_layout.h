@@ -21,7 +21,7 @@ enum {
     CHUNK_BLOCKS = 32, /* Blocks that one chunk record maps: 128 KiB of an object. */
     CHUNK_BYTES = CHUNK_BLOCKS * BLOCK_BYTES,
     SUPER_COPIES = 2,
-    ENGINE_VERSION = 1,
+    ENGINE_VERSION = 2,
 };
 
 #define SUPER_MAGIC    UINT64_C(0x314f545354504d4c) /* "LMPTSTO1" */
@@ -37,14 +37,14 @@ struct ENGINE_PACKED super_layout {
     uint32_t flags; /* enum super_flags */
     uint8_t uuid[16];
     uint64_t generation; /* Grows with every write of a superblock. */
-    uint64_t mount;      /* Grows with every mount; groups of an earlier one are stale. */
+    uint64_t mount;      /* Grows with every mount. */
     uint64_t size;       /* Bytes of the whole file or device. */
     uint64_t journal_bytes;
     uint64_t data_offset;
     uint64_t tail_offset;   /* In the ring: where replay starts. */
     uint64_t tail_sequence; /* Of the first group there. */
     uint64_t tail_record;   /* Records before this one are in the index and in place. */
-    uint64_t salt;          /* Random, of this mount: goes into the checksums of its groups. */
+    uint64_t salt;          /* Random, of this mount: groups with another one are stale. */
     uint8_t reserved[3984];
     uint32_t unused;
     uint32_t crc; /* crc32c of all before it. */
@@ -54,21 +54,22 @@ static_assert(sizeof(struct super_layout) == BLOCK_BYTES, "super_layout");
 enum super_flags { SUPER_CLEAN = 1 /* The index holds the allocator's state. */ };
 
 /*
- * A group is what one write and one flush made durable. Its payload has checksums in the records;
- * its own begins with a secret, so that no payload can pass for a group. It never wraps around the
- * end of the ring: a header with n_records 0 and PAD set fills the rest.
+ * A group is what one write and one flush made durable. Its payload has checksums in the records.
+ * Its header holds a secret, so that no payload can pass for a group, nor cost a mount the time to
+ * find that it is none. It never wraps around the end of the ring: a header with n_records 0 and
+ * PAD set fills the rest.
  */
 struct ENGINE_PACKED group_layout {
     uint32_t magic;
     uint32_t flags; /* enum group_flags */
     uint64_t sequence;
-    uint64_t mount;
+    uint64_t salt; /* Of the mount that wrote it. */
     uint64_t first_record;
     uint64_t flushed; /* Groups up to this one were durable when this one was written. */
     uint32_t n_records;
     uint32_t meta_bytes; /* Header and records, unpadded. */
     uint32_t n_payload;  /* Blocks that follow the metadata. */
-    uint32_t crc;        /* crc32c of the mount's salt, header (crc zero) and records. */
+    uint32_t crc;        /* crc32c of header (crc zero) and records. */
 };
 static_assert(sizeof(struct group_layout) == 56, "group_layout");
 

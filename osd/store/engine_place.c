@@ -183,12 +183,6 @@ void super_seal(struct super_layout *super)
         ~crc32_iscsi((unsigned char *)super, (int)offsetof(struct super_layout, crc), ~UINT32_C(0));
 }
 
-uint32_t group_crc_seed(const struct super_layout *super)
-{
-    uint64_t salt = super->salt;
-    return crc32_iscsi((unsigned char *)&salt, sizeof salt, ~UINT32_C(0));
-}
-
 static void io_done(struct disk_io *io)
 {
     struct checkpoint *c = container_of(io, struct checkpoint, io);

@@ -50,6 +50,7 @@ struct replay {
     struct cblock_image {
         UT_hash_handle hh;
         uint32_t block;
+        uint32_t crc;
         uint64_t at; /* Its place in the ring. */
     } * images;
     uint64_t groups, records;
@@ -96,21 +97,25 @@ static uint64_t group_size(const struct group_layout *g)
  */
 static const struct group_layout *group_at(struct replay *r, uint64_t at, bool payload)
 {
-    const struct group_layout *g = (const struct group_layout *)ring_part(r, at, BLOCK_BYTES);
     struct group_layout header;
-    if (!g || g->magic != GROUP_MAGIC || g->mount != r->e->super.mount ||
-        g->meta_bytes < sizeof *g || g->meta_bytes > 2 * GROUP_META_MAX ||
-        g->n_payload > GROUP_PAYLOAD_MAX || at + group_size(g) > r->e->journal.bytes)
+    const uint8_t *part = ring_part(r, at, BLOCK_BYTES);
+    if (!part)
         return NULL;
-    g = (const struct group_layout *)ring_part(r, at, payload ? group_size(g) : meta_size(g));
-    if (!g)
+    memcpy(&header, part, sizeof header);
+    if (header.magic != GROUP_MAGIC || header.salt != r->e->super.salt ||
+        header.meta_bytes < sizeof header || header.meta_bytes > 2 * GROUP_META_MAX ||
+        header.n_payload > GROUP_PAYLOAD_MAX || at + group_size(&header) > r->e->journal.bytes)
         return NULL;
-    header = *g;
+    part = ring_part(r, at, payload ? group_size(&header) : meta_size(&header));
+    /* A disk need not return the same bytes twice: the limits must be those of the header here. */
+    if (!part || memcmp(part, &header, sizeof header) != 0)
+        return NULL;
+    uint32_t whole = header.crc;
     header.crc = 0;
-    uint32_t crc =
-        crc32_iscsi((unsigned char *)&header, sizeof header, group_crc_seed(&r->e->super));
-    crc = ~crc32_iscsi((unsigned char *)(uintptr_t)(g + 1), (int)(g->meta_bytes - sizeof *g), crc);
-    return crc == g->crc ? g : NULL;
+    uint32_t crc = crc32_iscsi((unsigned char *)&header, sizeof header, ~UINT32_C(0));
+    crc = ~crc32_iscsi((unsigned char *)(uintptr_t)(part + sizeof header),
+                       (int)(header.meta_bytes - sizeof header), crc);
+    return crc == whole ? (const struct group_layout *)part : NULL;
 }
 
 /* One record's parts; false when they do not fit the metadata. */
@@ -184,9 +189,10 @@ static bool group_whole(struct replay *r, const struct group_layout *g, bool vou
     return decoder_end(&d) == 0 && payload == g->n_payload;
 }
 
-static int remember_image(struct replay *r, uint32_t block, uint64_t at)
+static int remember_image(struct replay *r, const struct deferred_layout *d, uint64_t at)
 {
     struct cblock_image *image;
+    uint32_t block = d->block;
     HASH_FIND(hh, r->images, &block, sizeof block, image);
     if (!image) {
         image = calloc(1, sizeof *image);
@@ -195,6 +201,7 @@ static int remember_image(struct replay *r, uint32_t block, uint64_t at)
         image->block = block;
         HASH_ADD(hh, r->images, block, sizeof image->block, image);
     }
+    image->crc = d->crc;
     image->at = at;
     return 0;
 }
@@ -229,7 +236,7 @@ static int apply_group(struct replay *r, const struct group_layout *g)
         assert(fits);
         forget_images(r, &v);
         for (uint32_t n = 0; n < v.head.n_deferred; n++, payload += BLOCK_BYTES)
-            if (remember_image(r, v.deferred[n].block, payload) < 0)
+            if (remember_image(r, &v.deferred[n], payload) < 0)
                 return -ENOMEM;
         if (v.head.record <= r->index_record)
             continue;
@@ -337,6 +344,10 @@ static int place_images(struct replay *r)
         }
         uint8_t *copy = data + (size_t)n * BLOCK_BYTES;
         memcpy(copy, payload, BLOCK_BYTES);
+        if (block_crc(copy) != image->crc) {
+            error = -ELIMPET_CORRUPT; /* It was right a moment ago (E6), and may be next time. */
+            break;
+        }
         places[n++] = (struct place){.block = image->block, .data = copy};
         if (n == PLACE_BLOCKS || !image->hh.next) {
             error = place_blocks(r, places, n);
