@@ -72,6 +72,10 @@ enum planted_bug {
     PLANTED_SNAPSHOT_NOT_DURABLE,
     /* Store: a group is acknowledged without a flush. */
     PLANTED_STORE_SKIP_FLUSH,
+    /* Store: a group is acknowledged though one before it is not durable yet. */
+    PLANTED_STORE_ACK_BEHIND_HOLE,
+    /* Store: a group with data writes is under way beside others. */
+    PLANTED_STORE_DIRECT_BESIDE,
     /* Store: deferred blocks are put in place before their record is durable. */
     PLANTED_STORE_APPLY_BEFORE_DURABLE,
     /* Store: the journal is trimmed without flushing the index. */

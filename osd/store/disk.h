@@ -36,6 +36,7 @@ struct disk;
 
 struct disk_ops {
     void (*submit)(struct disk *disk, struct disk_io *io);
+    void (*push)(struct disk *disk); /* May be NULL. */
     /* Blocks until done; for mounting and tools, while nothing is submitted. */
     int (*sync_io)(struct disk *disk, enum disk_op op, uint64_t offset, void *data, size_t len);
     void (*close)(struct disk *disk); /* Nothing may be under way. */
@@ -52,6 +53,16 @@ struct disk {
 static inline void disk_submit(struct disk *disk, struct disk_io *io)
 {
     disk->ops->submit(disk, io);
+}
+
+/*
+ * Hands over what was submitted now and not at the end of the loop's turn: for who has more to
+ * compute before that.
+ */
+static inline void disk_push(struct disk *disk)
+{
+    if (disk->ops->push)
+        disk->ops->push(disk);
 }
 
 static inline void disk_close(struct disk *disk)

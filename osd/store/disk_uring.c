@@ -176,6 +176,11 @@ static void uring_submit(struct disk *disk, struct disk_io *io)
         env_defer(d->env, &d->task);
 }
 
+static void uring_push(struct disk *disk)
+{
+    hand_over(container_of(disk, struct disk_uring, disk));
+}
+
 static int uring_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, void *data,
                          size_t len)
 {
@@ -216,6 +221,7 @@ static void uring_close(struct disk *disk)
 
 static const struct disk_ops uring_ops = {
     .submit = uring_submit,
+    .push = uring_push,
     .sync_io = uring_sync_io,
     .close = uring_close,
 };

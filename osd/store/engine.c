@@ -504,7 +504,7 @@ static void close_run(struct env_task *task)
 void engine_check_closed(struct engine *e)
 {
     struct journal *j = &e->journal;
-    if (!e->closing || e->busy > 0 || e->ctxs > 0 || j->state != JOURNAL_IDLE ||
+    if (!e->closing || e->busy > 0 || e->ctxs > 0 || !journal_idle(j) ||
         !LIST_EMPTY(&e->refusals) || e->checkpoint.step != CHECKPOINT_NONE ||
         e->checkpoint.runs > 0)
         return;

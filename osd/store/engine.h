@@ -334,8 +334,30 @@ struct freed {
     struct extent extent;
 };
 
+enum {
+    JOURNAL_IO_IOVS = 512,
+    JOURNAL_IOS = GROUP_PAYLOAD_MAX / JOURNAL_IO_IOVS + 3,
+    JOURNAL_UNDER_WAY = 4, /* Groups that are made durable at the same time, at most. */
+    /* Records that make a group worth a flush beside others; fewer wait for those under way. */
+    JOURNAL_WORTH = 8,
+};
+
+enum group_state {
+    GROUP_OPEN,     /* Records are added. */
+    GROUP_WRITING,  /* It and its data are on the way to the disk. */
+    GROUP_FLUSHING, /* All of that is written. */
+    GROUP_ENDED,    /* Durable or failed; done when those before it are. */
+};
+
+struct journal_io {
+    struct disk_io io;
+    struct engine *engine;
+    struct group *group;
+};
+
 struct group {
-    struct encoder meta; /* Header and records. */
+    enum group_state state;
+    struct encoder meta; /* Records. */
     struct cblock **payload;
     uint32_t n_payload;
     struct encoder batch; /* Index changes of all records, */
@@ -345,7 +367,21 @@ struct group {
     uint32_t n_records;
     bool has_direct;
     uint32_t directs; /* Data writes under way that its flush must cover. */
+    int error;        /* Of a write or of the flush. */
+
+    /* Once it is sealed. */
+    uint64_t sequence;
+    uint64_t end;   /* Ring position (not reduced) behind it. */
+    bool durable;   /* Its write needs no flush behind it. */
+    uint8_t *image; /* Header and records, aligned. */
+    size_t image_capacity;
+    uint8_t *pad;      /* Aligned block: the header before it that skips the ring's end. */
+    struct iovec *iov; /* Of all its writes. */
+    struct journal_io ios[JOURNAL_IOS];
+    uint32_t n_ios; /* Under way. */
+    STAILQ_ENTRY(group) link;
 };
+STAILQ_HEAD(group_queue, group);
 
 struct journal_mark {
     uint64_t end;      /* Ring position (not reduced) after the group. */
@@ -355,32 +391,24 @@ struct journal_mark {
 };
 STAILQ_HEAD(journal_marks, journal_mark);
 
-enum journal_state { JOURNAL_IDLE, JOURNAL_WRITING, JOURNAL_FLUSHING };
-
-enum { JOURNAL_IO_IOVS = 512, JOURNAL_IOS = GROUP_PAYLOAD_MAX / JOURNAL_IO_IOVS + 3 };
-
 struct journal {
     uint64_t bytes; /* Of the ring. */
     uint64_t head;  /* Positions grow without end; modulo bytes they are places in the ring. */
     uint64_t tail;
     uint64_t sequence; /* Of the next group. */
-    uint64_t flushed;
-    enum journal_state state;
-    struct group groups[2]; /* One open, one being made durable. */
-    struct group *open, *busy;
-    struct journal_io {
-        struct disk_io io;
-        struct engine *engine;
-    } ios[JOURNAL_IOS];
-    uint32_t n_ios; /* Under way. */
-    struct iovec *iov;
-    uint8_t *meta; /* Aligned copy of the metadata. */
-    size_t meta_capacity;
-    uint8_t *pad; /* Aligned block. */
-    int error;
-    bool durable;               /* The busy group's write needs no flush behind it. */
+    uint64_t flushed;  /* Up to this one all are durable. */
+    struct group groups[JOURNAL_UNDER_WAY + 1];
+    struct group *open;
+    struct group_queue under_way; /* Sealed, oldest first. */
+    struct group_queue spare;
+    uint32_t n_under_way;
     struct journal_marks marks; /* Groups in the ring, oldest first. */
 };
+
+static inline bool journal_idle(const struct journal *j)
+{
+    return j->n_under_way == 0;
+}
 
 int journal_init(struct engine *e) MUST_CHECK;
 void journal_fini(struct engine *e);
@@ -403,8 +431,10 @@ struct changes {
 void journal_append(struct engine *e, struct txn_ctx *ctx, const struct changes *changes,
                     struct cblock **deferred, uint32_t n_deferred,
                     const struct direct_layout *direct, uint32_t n_direct);
-/* Starts to make the open group durable unless another is under way. */
+/* Starts to make the open group durable, unless it should wait for those that are under way. */
 void journal_kick(struct engine *e);
+/* The same at once, for who has more to execute: only if the group is worth it. */
+void journal_cut(struct engine *e);
 void journal_direct_done(struct engine *e, struct txn_ctx *ctx, int error);
 
 /* ---- Putting in place, and checkpoints (engine_place.c) ---- */

@@ -4,11 +4,19 @@
  *  J1  A transaction is acknowledged only after the flush that covers its group and its data
  *      writes.
  *
- *  J2  One group is under way at a time; what arrives meanwhile forms the next. There is no timer.
+ *  J2  What arrives while a group is under way forms the next. There is no timer. A few groups are
+ *      under way at once when each has enough in it to be worth a flush of its own.
  *
  *  J3  The ring is reused only after a durable superblock has moved the tail beyond.
  *
  *  J4  The index learns nothing of a record before its group is durable.
+ *
+ *  J5  Groups end in any order and are done in the order of the ring: replay stops at the first one
+ *      that is not whole, so what lies behind a hole is lost.
+ *
+ *  J6  A group with data writes is under way alone. Replay compares them with their checksums
+ * unless a later group vouches for them, so each later group must: it may hold newer content of the
+ *      same blocks, which is put in place when it is done.
  */
 #include <assert.h>
 #include <endian.h>
@@ -26,59 +34,92 @@ static uint64_t aligned(uint64_t bytes)
     return (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
 }
 
-static int group_init(struct group *g)
+/* Large groups go alone, which bounds the memory of all. */
+enum { BESIDE_META_MAX = 256 * 1024 };
+
+static void init_encoders(struct group *g)
 {
     encoder_init(&g->meta);
     encoder_init(&g->batch);
     encoder_init(&g->pairs);
-    STAILQ_INIT(&g->txns);
-    g->payload = calloc(GROUP_PAYLOAD_MAX, sizeof *g->payload);
-    return g->payload ? 0 : -ENOMEM;
 }
 
+static void fini_encoders(struct group *g)
+{
+    encoder_fini(&g->meta);
+    encoder_fini(&g->batch);
+    encoder_fini(&g->pairs);
+}
+
+static int group_init(struct group *g)
+{
+    init_encoders(g);
+    STAILQ_INIT(&g->txns);
+    g->payload = calloc(GROUP_PAYLOAD_MAX, sizeof *g->payload);
+    g->iov = calloc(GROUP_PAYLOAD_MAX + JOURNAL_IOS, sizeof *g->iov);
+    g->pad = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    return g->payload && g->iov && g->pad ? 0 : -ENOMEM;
+}
+
+static void group_fini(struct engine *e, struct group *g)
+{
+    for (uint32_t i = 0; i < g->n_payload; i++)
+        cache_unpin(e, g->payload[i]);
+    fini_encoders(g);
+    free(g->payload);
+    free(g->iov);
+    free(g->image);
+    free(g->pad);
+}
+
+/* Empties it. Few groups are large; their memory is not kept. */
 static void group_reset(struct group *g)
 {
+    if (g->meta.len > BESIDE_META_MAX) {
+        fini_encoders(g);
+        init_encoders(g);
+        free(g->image);
+        g->image = NULL;
+        g->image_capacity = 0;
+    }
     encoder_reset(&g->meta);
     encoder_reset(&g->batch);
     encoder_reset(&g->pairs);
+    g->state = GROUP_OPEN;
     g->n_payload = 0;
     g->n_records = 0;
     g->first_record = 0;
     g->has_direct = false;
+    g->error = 0;
 }
 
 int journal_init(struct engine *e)
 {
     struct journal *j = &e->journal;
+    int error = 0;
     STAILQ_INIT(&j->marks);
+    STAILQ_INIT(&j->under_way);
+    STAILQ_INIT(&j->spare);
     j->open = &j->groups[0];
-    j->busy = &j->groups[1];
-    j->iov = calloc(GROUP_PAYLOAD_MAX + JOURNAL_IOS, sizeof *j->iov);
-    j->pad = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-    if (group_init(&j->groups[0]) < 0 || group_init(&j->groups[1]) < 0 || !j->iov || !j->pad)
-        return -ENOMEM;
-    return 0;
+    for (uint32_t i = 0; i <= JOURNAL_UNDER_WAY; i++) {
+        if (group_init(&j->groups[i]) < 0)
+            error = -ENOMEM;
+        if (i > 0)
+            STAILQ_INSERT_TAIL(&j->spare, &j->groups[i], link);
+    }
+    return error;
 }
 
 void journal_fini(struct engine *e)
 {
     struct journal *j = &e->journal;
-    for (uint32_t i = 0; i < 2; i++) {
-        for (uint32_t n = 0; n < j->groups[i].n_payload; n++)
-            cache_unpin(e, j->groups[i].payload[n]);
-        encoder_fini(&j->groups[i].meta);
-        encoder_fini(&j->groups[i].batch);
-        encoder_fini(&j->groups[i].pairs);
-        free(j->groups[i].payload);
-    }
+    for (uint32_t i = 0; i <= JOURNAL_UNDER_WAY; i++)
+        group_fini(e, &j->groups[i]);
     while (!STAILQ_EMPTY(&j->marks)) {
         struct journal_mark *mark = STAILQ_FIRST(&j->marks);
         STAILQ_REMOVE_HEAD(&j->marks, link);
         free(mark);
     }
-    free(j->iov);
-    free(j->meta);
-    free(j->pad);
 }
 
 /* Two groups and the space that a group skips at the ring's end always fit. */
@@ -100,10 +141,18 @@ static uint64_t group_bytes(const struct group *g, size_t more_meta, uint32_t mo
            (uint64_t)(g->n_payload + more_payload) * BLOCK_BYTES;
 }
 
+/* What append_state() adds, at most. */
+static size_t state_bytes(const struct engine *e)
+{
+    enum { CHANGE_BYTES = 48 }; /* A key of 9 bytes, a value of 24, and their lengths. */
+    return sizeof(struct record_layout) + (HASH_COUNT(e->pools) + 1) * (size_t)CHANGE_BYTES;
+}
+
 bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload)
 {
     struct journal *j = &e->journal;
     const struct group *g = j->open;
+    meta_bytes += state_bytes(e);
     if (g->n_payload + payload > journal_payload_max(j) ||
         g->meta.len + meta_bytes > journal_meta_max(j))
         return false;
@@ -225,16 +274,15 @@ static void add_mark(struct engine *e, uint64_t end, uint64_t sequence, uint64_t
     STAILQ_INSERT_TAIL(&e->journal.marks, mark, link);
 }
 
-static void group_done(struct engine *e)
+/* A group that has ended, and all before it. */
+static void group_done(struct engine *e, struct group *g)
 {
     struct journal *j = &e->journal;
-    struct group *g = j->busy;
-    j->state = JOURNAL_IDLE;
-    if (j->error < 0) {
-        engine_fail(e, j->error, "the journal could not be made durable");
+    if (g->error < 0) {
+        engine_fail(e, g->error, "the journal could not be made durable");
     } else if (!e->failed) {
-        j->flushed = j->sequence - 1;
-        add_mark(e, j->head, j->sequence, g->first_record + g->n_records);
+        j->flushed = g->sequence;
+        add_mark(e, g->end, g->sequence + 1, g->first_record + g->n_records);
         int error = g->batch.len > 0 ? index_apply(e->index, &g->batch) : 0;
         if (error == 0)
             error = pairs_change(e, &g->pairs, g->first_record);
@@ -244,8 +292,23 @@ static void group_done(struct engine *e)
             e->applied = g->first_record + g->n_records - 1;
     }
     unpin_payload(e, g);
-    group_reset(g);
     finish_txns(g, e->failed ? e->failure : 0);
+    group_reset(g);
+    STAILQ_INSERT_TAIL(&j->spare, g, link);
+}
+
+static void group_ended(struct engine *e, struct group *ended)
+{
+    struct journal *j = &e->journal;
+    struct group *g;
+    ended->state = GROUP_ENDED;
+    if (planted(PLANTED_STORE_ACK_BEHIND_HOLE))
+        finish_txns(ended, 0);
+    while ((g = STAILQ_FIRST(&j->under_way)) != NULL && g->state == GROUP_ENDED) {
+        STAILQ_REMOVE_HEAD(&j->under_way, link);
+        j->n_under_way--;
+        group_done(e, g);
+    }
     checkpoint_journal_moved(e);
     checkpoint_settled(e);
     if (!e->failed && (j->head - j->tail > j->bytes / 2 || e->pairs.memory > e->pairs.limit))
@@ -257,70 +320,67 @@ static void group_done(struct engine *e)
 static void flush_done(struct disk_io *io)
 {
     struct journal_io *jio = container_of(io, struct journal_io, io);
-    struct journal *j = &jio->engine->journal;
-    assert(j->state == JOURNAL_FLUSHING);
+    struct group *g = jio->group;
+    assert(g->state == GROUP_FLUSHING);
     if (io->error && !planted(PLANTED_STORE_IGNORE_FLUSH_ERROR))
-        j->error = io->error;
-    group_done(jio->engine);
+        g->error = io->error;
+    group_ended(jio->engine, g);
 }
 
-/* Everything of the group is written: flush, or give up. */
-static void written(struct engine *e)
+/* When everything of the group is written: flush, or give up. */
+static void written(struct engine *e, struct group *g)
 {
-    struct journal *j = &e->journal;
-    if (j->n_ios > 0 || j->busy->directs > 0)
+    if (g->n_ios > 0 || g->directs > 0)
         return;
-    if (j->error < 0 || e->failed) {
-        group_done(e);
+    if (g->error < 0 || e->failed) {
+        group_ended(e, g);
         return;
     }
     e->counters.flushes++;
-    if (j->durable || planted(PLANTED_STORE_SKIP_FLUSH)) {
-        group_done(e);
+    if (g->durable || planted(PLANTED_STORE_SKIP_FLUSH)) {
+        group_ended(e, g);
         return;
     }
-    j->state = JOURNAL_FLUSHING;
-    j->ios[0].engine = e;
-    j->ios[0].io = (struct disk_io){.op = DISK_FLUSH, .done = flush_done};
-    disk_submit(e->disk, &j->ios[0].io);
+    g->state = GROUP_FLUSHING;
+    g->ios[0].io = (struct disk_io){.op = DISK_FLUSH, .done = flush_done};
+    disk_submit(e->disk, &g->ios[0].io);
 }
 
 static void write_done(struct disk_io *io)
 {
     struct journal_io *jio = container_of(io, struct journal_io, io);
-    struct journal *j = &jio->engine->journal;
+    struct group *g = jio->group;
     if (io->error && !planted(PLANTED_STORE_IGNORE_SHORT_WRITE))
-        j->error = io->error;
-    j->n_ios--;
-    written(jio->engine);
+        g->error = io->error;
+    g->n_ios--;
+    written(jio->engine, g);
 }
 
 void journal_direct_done(struct engine *e, struct txn_ctx *ctx, int error)
 {
-    struct journal *j = &e->journal;
     struct group *g = ctx->group;
     if (error)
-        j->error = error;
+        g->error = error;
     assert(g->directs > 0);
     g->directs--;
-    if (g == j->busy && j->state == JOURNAL_WRITING)
-        written(e);
+    if (g->state == GROUP_WRITING)
+        written(e, g);
     else if (e->failed || error)
         env_defer(e->env, &e->pump_task);
 }
 
-static void submit_write(struct engine *e, enum disk_op op, uint64_t position, struct iovec *iov,
-                         uint32_t n)
+static void submit_write(struct engine *e, struct group *g, enum disk_op op, uint64_t position,
+                         struct iovec *iov, uint32_t n)
 {
-    struct journal *j = &e->journal;
-    assert(j->n_ios < JOURNAL_IOS);
-    struct journal_io *jio = &j->ios[j->n_ios++];
+    assert(g->n_ios < JOURNAL_IOS);
+    struct journal_io *jio = &g->ios[g->n_ios++];
     uint64_t len = 0;
     for (uint32_t i = 0; i < n; i++)
         len += iov[i].iov_len;
     jio->engine = e;
+    jio->group = g;
     jio->io = (struct disk_io){.op = op,
-                               .offset = JOURNAL_OFFSET + position % j->bytes,
+                               .offset = JOURNAL_OFFSET + position % e->journal.bytes,
                                .iov = iov,
                                .n_iov = n,
                                .len = len,
@@ -328,97 +388,148 @@ static void submit_write(struct engine *e, enum disk_op op, uint64_t position, s
     disk_submit(e->disk, &jio->io);
 }
 
-static void seal_header(struct engine *e, struct group_layout *h)
+/* ---- Sealing a group ---- */
+
+static uint64_t seal_header(struct engine *e, struct group_layout *h)
 {
     struct journal *j = &e->journal;
     h->magic = GROUP_MAGIC;
-    h->sequence = j->sequence++;
+    h->sequence = j->sequence;
     h->salt = e->super.salt;
     h->flushed = j->flushed;
+    return j->sequence++;
 }
 
 /* A group never crosses the ring's end: a header alone tells replay to go on at the start. */
-static void pad_to_start(struct engine *e)
+static void pad_to_start(struct engine *e, struct group *g)
 {
     struct journal *j = &e->journal;
-    struct group_layout *h = (struct group_layout *)j->pad;
-    memset(j->pad, 0, BLOCK_BYTES);
-    seal_header(e, h);
+    struct group_layout *h = (struct group_layout *)g->pad;
+    memset(g->pad, 0, BLOCK_BYTES);
+    (void)seal_header(e, h);
     h->flags = GROUP_PAD;
     h->meta_bytes = sizeof *h;
-    h->first_record = j->busy->first_record;
-    h->crc = ~crc32_iscsi(j->pad, sizeof *h, ~UINT32_C(0));
-    struct iovec *iov = &j->iov[GROUP_PAYLOAD_MAX + 1];
-    *iov = (struct iovec){.iov_base = j->pad, .iov_len = BLOCK_BYTES};
-    submit_write(e, DISK_WRITE, j->head, iov, 1);
+    h->first_record = g->first_record;
+    h->crc = ~crc32_iscsi(g->pad, sizeof *h, ~UINT32_C(0));
+    struct iovec *iov = &g->iov[GROUP_PAYLOAD_MAX + 1];
+    *iov = (struct iovec){.iov_base = g->pad, .iov_len = BLOCK_BYTES};
+    submit_write(e, g, DISK_WRITE, j->head, iov, 1);
     j->head += j->bytes - j->head % j->bytes;
 }
 
-void journal_kick(struct engine *e)
+/* Header and records as they go to the disk: g->image. */
+static int make_image(struct engine *e, struct group *g)
 {
-    struct journal *j = &e->journal;
-    if (e->failed && j->state == JOURNAL_IDLE && j->open->directs == 0) {
-        unpin_payload(e, j->open);
-        finish_txns(j->open, e->failure);
-        group_reset(j->open);
-        return;
-    }
-    if (j->state != JOURNAL_IDLE || j->open->n_records == 0 || e->failed)
-        return;
-    append_state(e);
-    if (e->failed)
-        return;
-    struct group *g = j->open;
-    j->open = j->busy;
-    j->busy = g;
-    j->state = JOURNAL_WRITING;
-    j->error = 0;
-    j->n_ios = 0;
-    uint64_t bytes = group_bytes(g, 0, 0);
-    assert(j->head - j->tail + 2 * bytes <= j->bytes);
-    bool pads = j->head % j->bytes + bytes > j->bytes;
-    /* One write that nothing else must precede can be its own flush. */
-    j->durable = !pads && !g->has_direct && g->n_payload < JOURNAL_IO_IOVS;
-    if (pads)
-        pad_to_start(e);
-    size_t meta_bytes = sizeof(struct group_layout) + g->meta.len;
-    if (meta_bytes > j->meta_capacity) {
-        free(j->meta);
-        j->meta_capacity = aligned(meta_bytes + meta_bytes / 2);
-        j->meta = aligned_alloc(BLOCK_BYTES, j->meta_capacity);
-        if (!j->meta) {
-            j->meta_capacity = 0;
-            j->error = -ENOMEM;
-            group_done(e);
-            return;
+    size_t bytes = sizeof(struct group_layout) + g->meta.len;
+    if (aligned(bytes) > g->image_capacity) {
+        free(g->image);
+        g->image_capacity = aligned(bytes + bytes / 2);
+        g->image = aligned_alloc(BLOCK_BYTES, g->image_capacity);
+        if (!g->image) {
+            g->image_capacity = 0;
+            return -ENOMEM;
         }
     }
-    struct group_layout *h = (struct group_layout *)j->meta;
+    struct group_layout *h = (struct group_layout *)g->image;
     memset(h, 0, sizeof *h);
-    memcpy(j->meta + sizeof *h, g->meta.data, g->meta.len);
-    memset(j->meta + meta_bytes, 0, aligned(meta_bytes) - meta_bytes);
-    seal_header(e, h);
+    memcpy(g->image + sizeof *h, g->meta.data, g->meta.len);
+    memset(g->image + bytes, 0, aligned(bytes) - bytes);
+    g->sequence = seal_header(e, h);
     h->first_record = g->first_record;
     h->n_records = g->n_records;
-    h->meta_bytes = (uint32_t)meta_bytes;
+    h->meta_bytes = (uint32_t)bytes;
     h->n_payload = g->n_payload;
-    h->crc = ~crc32_iscsi(j->meta, (int)meta_bytes, ~UINT32_C(0));
-    j->iov[0] = (struct iovec){.iov_base = j->meta, .iov_len = aligned(meta_bytes)};
+    h->crc = ~crc32_iscsi(g->image, (int)bytes, ~UINT32_C(0));
+    return 0;
+}
+
+static void write_group(struct engine *e, struct group *g)
+{
+    uint64_t position = e->journal.head;
+    enum disk_op op =
+        g->durable && !planted(PLANTED_STORE_SKIP_FLUSH) ? DISK_WRITE_DURABLE : DISK_WRITE;
+    g->iov[0] = (struct iovec){.iov_base = g->image,
+                               .iov_len = aligned(sizeof(struct group_layout) + g->meta.len)};
     for (uint32_t i = 0; i < g->n_payload; i++)
-        j->iov[i + 1] = (struct iovec){.iov_base = g->payload[i]->data, .iov_len = BLOCK_BYTES};
-    uint64_t position = j->head;
+        g->iov[i + 1] = (struct iovec){.iov_base = g->payload[i]->data, .iov_len = BLOCK_BYTES};
     for (uint32_t at = 0; at < g->n_payload + 1;) {
         uint32_t n = g->n_payload + 1 - at;
         if (n > JOURNAL_IO_IOVS)
             n = JOURNAL_IO_IOVS;
         uint64_t before = position;
         for (uint32_t i = at; i < at + n; i++)
-            position += j->iov[i].iov_len;
-        submit_write(
-            e, j->durable && !planted(PLANTED_STORE_SKIP_FLUSH) ? DISK_WRITE_DURABLE : DISK_WRITE,
-            before, &j->iov[at], n);
+            position += g->iov[i].iov_len;
+        submit_write(e, g, op, before, &g->iov[at], n);
         at += n;
     }
+}
+
+static bool goes_beside(const struct group *g)
+{
+    return (!g->has_direct || planted(PLANTED_STORE_DIRECT_BESIDE)) &&
+           g->meta.len <= BESIDE_META_MAX;
+}
+
+static bool may_start(const struct journal *j)
+{
+    const struct group *newest = STAILQ_LAST(&j->under_way, group, link);
+    if (j->open->n_records == 0)
+        return false;
+    return !newest || (j->n_under_way < JOURNAL_UNDER_WAY && j->open->n_records >= JOURNAL_WORTH &&
+                       goes_beside(j->open) && goes_beside(newest));
+}
+
+/* What waits in the open group of a failed store. */
+static void give_up(struct engine *e)
+{
+    struct group *g = e->journal.open;
+    unpin_payload(e, g);
+    finish_txns(g, e->failure);
+    group_reset(g);
+}
+
+void journal_kick(struct engine *e)
+{
+    struct journal *j = &e->journal;
+    if (e->failed && journal_idle(j) && j->open->directs == 0)
+        give_up(e);
+    if (e->failed || !may_start(j))
+        return;
+    append_state(e);
+    if (e->failed)
+        return;
+    struct group *g = j->open;
+    j->open = STAILQ_FIRST(&j->spare);
+    assert(j->open); /* One more than may be under way. */
+    STAILQ_REMOVE_HEAD(&j->spare, link);
+    STAILQ_INSERT_TAIL(&j->under_way, g, link);
+    j->n_under_way++;
+    g->state = GROUP_WRITING;
+    g->n_ios = 0;
+    uint64_t bytes = group_bytes(g, 0, 0);
+    assert(j->head - j->tail + 2 * bytes <= j->bytes);
+    bool pads = j->head % j->bytes + bytes > j->bytes;
+    /* One write that nothing else must precede can be its own flush. */
+    g->durable = !pads && !g->has_direct && g->n_payload < JOURNAL_IO_IOVS;
+    if (pads)
+        pad_to_start(e, g);
+    int error = make_image(e, g);
+    if (error < 0) {
+        g->error = error;
+        written(e, g);
+        return;
+    }
+    write_group(e, g);
     j->head += bytes;
+    g->end = j->head;
     e->counters.groups++;
+}
+
+void journal_cut(struct engine *e)
+{
+    struct journal *j = &e->journal;
+    if (e->failed || j->open->n_records < JOURNAL_WORTH || !may_start(j))
+        return;
+    journal_kick(e);
+    disk_push(e->disk);
 }

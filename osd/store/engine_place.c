@@ -364,7 +364,7 @@ static bool save(struct engine *e)
 void checkpoint_settled(struct engine *e)
 {
     if (e->checkpoint.step == CHECKPOINT_SETTLING &&
-        (e->failed || (e->journal.open->n_records == 0 && e->journal.state == JOURNAL_IDLE)))
+        (e->failed || (e->journal.open->n_records == 0 && journal_idle(&e->journal))))
         step(e);
 }
 

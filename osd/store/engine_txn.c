@@ -239,7 +239,7 @@ void txn_abandon(struct engine *e)
         buf_slice_drop(&w->data);
         free(w);
     }
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i <= JOURNAL_UNDER_WAY; i++)
         STAILQ_CONCAT(&e->queue, &e->journal.groups[i].txns);
     struct txn_ctx *ctx;
     STAILQ_FOREACH(ctx, &e->queue, link)
@@ -344,6 +344,8 @@ void engine_pump(struct engine *e)
             txn_finish(ctx, error);
         else
             txn_execute(ctx);
+        if (!STAILQ_EMPTY(&e->queue))
+            journal_cut(e);
     }
     journal_kick(e);
     place_kick(e); /* Behind the journal's write, which somebody waits for. */

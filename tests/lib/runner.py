@@ -222,6 +222,7 @@ def planted_tests(preset):
 # Planted bug of the store's engine -> within how many seeds of limpet-store-sim, and options.
 PLANTED_STORE = {
     "skip-flush": (10, ()),
+    "ack-behind-hole": (10, ()),
     "apply-before-durable": (200, ()),
     "trim-early": (10, ()),
     "supersede-early": (150, ()),
@@ -231,6 +232,7 @@ PLANTED_STORE = {
     "reuse-freed-early": (40, ()),
     "skip-replay-place": (10, ()),
     "trust-direct": (200, ()),
+    "direct-beside": (400, ()),
     "ignore-shared": (10, ()),
     "no-reserve": (30, ()),
     "forget-pairs": (30, ()),

@@ -59,6 +59,10 @@ static const struct {
                                 "a member is added whatever configuration the primary knew"},
     [PLANTED_SNAPSHOT_NOT_DURABLE] = {"snapshot-not-durable",
                                       "a monitor's snapshot is used before it is durable"},
+    [PLANTED_STORE_ACK_BEHIND_HOLE] =
+        {"store-ack-behind-hole", "a group is acknowledged though one before it is not durable"},
+    [PLANTED_STORE_DIRECT_BESIDE] = {"store-direct-beside",
+                                     "a group with data writes is under way beside others"},
     [PLANTED_STORE_SKIP_FLUSH] = {"store-skip-flush", "a group is acknowledged without a flush"},
     [PLANTED_STORE_APPLY_BEFORE_DURABLE] =
         {"store-apply-before-durable", "blocks are put in place before their record is durable"},

@@ -327,10 +327,10 @@ static bool judge_mounted(struct run *r, struct flip_state *s, bool fsck_found)
         return false;
     if (number < s->number) {
         /*
-         * The last group of the journal is the one whose damage looks like a write that was cut
-         * off. A header of padding may stand before it.
+         * Damage of a group that was under way when the newest one was written looks like a write
+         * that was cut off. A header of padding may stand before one of them.
          */
-        if (r->sequence + 2 < s->sequence) {
+        if (r->sequence + JOURNAL_UNDER_WAY + 1 < s->sequence) {
             fprintf(stderr, "acknowledged transactions are lost: %llu of %llu\n",
                     (unsigned long long)number, (unsigned long long)s->number);
             return false;
