@@ -68,6 +68,8 @@ enum planted_bug {
     PLANTED_CONFIG_NOT_RAISED,
     /* Monitor: a member is added whatever configuration the primary knew. */
     PLANTED_ADD_ANY_CONFIG,
+    /* Monitor: a leader that steps down does not say so to who passed commands on to it. */
+    PLANTED_LEADER_FORGETS,
     /* Monitor: a snapshot replaces log entries before it is durable. */
     PLANTED_SNAPSHOT_NOT_DURABLE,
     /* Store: a group is acknowledged without a flush. */
@@ -116,6 +118,8 @@ enum planted_bug {
     PLANTED_DELETE_STRAYS_EARLY,
     /* OSD: an entry more than the log knows of leaves the store when the log is cut. */
     PLANTED_FORGET_ENTRY_AT_TRIM,
+    /* OSD: a member calls itself equal while a change-over is on its way to its store. */
+    PLANTED_EQUAL_TOO_EARLY,
     /* OSD: a new primary makes nothing good that it cannot read, and members lack. */
     PLANTED_ACTIVATE_WITHOUT_REPAIR,
     /* Store in memory: a clone is not made. */

@@ -2,10 +2,11 @@
  * What only the leader can do, from its arrival to its answer.
  *
  * Every such message of a session becomes a pending record here. It is handed to the leader (this
- * monitor or another one) as soon as one is known, and handed out again when the leader changes or
- * cannot be reached any more, until it was answered. So a command may reach two leaders: all are
- * such that it does not matter. Messages without an answer are forgotten once handed over; OSDs
- * repeat them until the map shows their effect.
+ * monitor or another one) as soon as one is known, and handed out again when the leader changes,
+ * cannot be reached any more, or declines, until it was answered. A leader that loses leadership
+ * declines what it has: it may be leader again before anybody sees another one. So a command may
+ * reach two leaders: all are such that it does not matter. Messages without an answer are forgotten
+ * once handed over; OSDs repeat them until the map shows their effect.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -238,10 +239,14 @@ void forward_answer(struct mon *mon, uint64_t token, uint16_t type, const void *
 
 /* ---- Between monitors ---- */
 
-static void forward_refuse(struct mon *mon, struct mon_session *via, uint64_t token)
+void forward_decline(struct mon *mon, struct mon_session *via, uint64_t token)
 {
     Limpet__Wire__ForwardReply reply = LIMPET__WIRE__FORWARD_REPLY__INIT;
 
+    if (via == NULL) {
+        forward_answer(mon, token, MSG_NONE, NULL, 0, BUF_SLICE_EMPTY);
+        return;
+    }
     reply.token = token;
     reply.type = MSG_NONE;
     session_send(mon, via, MSG_FORWARD_REPLY, &reply.base, BUF_SLICE_EMPTY);
@@ -290,7 +295,7 @@ void forward_received(struct mon *mon, struct mon_session *via, const struct mes
         log_warn(mon->env, "forwarded message refused", "type=%u", forward->type);
     } else {
         if (leader_submit(mon->leader, wrapped, &origin) != 0)
-            forward_refuse(mon, via, forward->token);
+            forward_decline(mon, via, forward->token);
         message_unref(wrapped);
     }
     limpet__wire__forward__free_unpacked(forward, NULL);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/planted.h"
 
 #define LEADER_TICK_NS SEC_NS
 
@@ -42,16 +43,6 @@ static void request_free(struct request *request)
         json_decref(request->args);
     encoder_fini(&request->output);
     free(request);
-}
-
-static void list_clear(struct request_list *list)
-{
-    struct request *request;
-
-    while ((request = TAILQ_FIRST(list)) != NULL) {
-        TAILQ_REMOVE(list, request, link);
-        request_free(request);
-    }
 }
 
 static void waiting_add(struct leader *leader, struct request *request)
@@ -179,6 +170,23 @@ static void answer_command(struct leader *leader, struct request *request)
     reply.has_epoch = true;
     reply.epoch = leader->mon->state.map->epoch;
     leader_answer(leader, request, MSG_MON_COMMAND_REPLY, &reply.base, payload);
+}
+
+/*
+ * Requests whose fate we shall not know. Whoever took a command from its sender hears of it: that
+ * monitor does not see a leadership which is lost and won again as two, and would wait for ever.
+ */
+static void list_forget(struct leader *leader, struct request_list *list)
+{
+    struct request *request;
+
+    while ((request = TAILQ_FIRST(list)) != NULL) {
+        TAILQ_REMOVE(list, request, link);
+        if (request->kind == REQUEST_MESSAGE && request->message->type == MSG_MON_COMMAND &&
+            !planted(PLANTED_LEADER_FORGETS))
+            forward_decline(leader->mon, request->via, request->token);
+        request_free(request);
+    }
 }
 
 /* What became of a request is decided. */
@@ -360,7 +368,7 @@ void leader_proposed(struct leader *leader, int result)
 {
     if (result != 0) {
         machine_forget(leader->machine);
-        list_clear(&leader->staged);
+        list_forget(leader, &leader->staged);
         return;
     }
     staged_finish(leader, 0);
@@ -404,8 +412,8 @@ void leader_end(struct leader *leader)
 {
     leader->active = false;
     env_timer_stop(leader->mon->env, &leader->tick);
-    list_clear(&leader->waiting);
-    list_clear(&leader->staged);
+    list_forget(leader, &leader->waiting);
+    list_forget(leader, &leader->staged);
     leader->n_waiting = 0;
     leader->n_reports = 0;
     machine_forget(leader->machine);

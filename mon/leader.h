@@ -5,7 +5,8 @@
  * entry is in flight are staged together and proposed; those that come meanwhile make the next
  * batch. A request is answered when its entry is committed. Requests that come between the election
  * and the moment when all earlier entries are applied wait. When leadership is lost, all requests
- * are forgotten: the monitors that took them from their senders pass them on to the next leader.
+ * are forgotten: the monitors that took commands from their senders are told, and hand them to the
+ * next leader, which may be this one again.
  */
 #ifndef LIMPET_MON_LEADER_H
 #define LIMPET_MON_LEADER_H

@@ -205,6 +205,11 @@ void forward_session_gone(struct mon *mon, struct mon_session *session);
 /* The leader's answer. type MSG_NONE: it does not lead. */
 void forward_answer(struct mon *mon, uint64_t token, uint16_t type, const void *body, size_t len,
                     struct buf_slice payload);
+/*
+ * What came by that session (NULL: to us) under that token was not done, or nobody knows: whoever
+ * keeps it shall hand it out again.
+ */
+void forward_decline(struct mon *mon, struct mon_session *via, uint64_t token);
 /* Another monitor passes something on to us. */
 void forward_received(struct mon *mon, struct mon_session *via, const struct message *message);
 void forward_reply_received(struct mon *mon, const struct message *message);

@@ -57,6 +57,8 @@ static const struct {
                                    "a set that loses a member keeps its number"},
     [PLANTED_ADD_ANY_CONFIG] = {"add-any-config",
                                 "a member is added whatever configuration the primary knew"},
+    [PLANTED_LEADER_FORGETS] = {"leader-forgets",
+                                "a leader that steps down forgets commands of other monitors"},
     [PLANTED_SNAPSHOT_NOT_DURABLE] = {"snapshot-not-durable",
                                       "a monitor's snapshot is used before it is durable"},
     [PLANTED_STORE_ACK_BEHIND_HOLE] =
@@ -98,6 +100,8 @@ static const struct {
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",
                                "some changed blocks are not noted for copies that lack them"},
+    [PLANTED_EQUAL_TOO_EARLY] = {"equal-too-early",
+                                 "a member is equal before its change-over is durable"},
     [PLANTED_ACTIVATE_WITHOUT_REPAIR] = {"activate-without-repair",
                                          "a new primary does not make good what members lack"},
     [PLANTED_CATCH_UP_UNCOMMON] = {"catch-up-uncommon",

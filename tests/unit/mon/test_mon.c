@@ -8,6 +8,8 @@
 
 #include <jansson.h>
 
+#include "mon/mon_private.h"
+#include "mon/raft_codec.h"
 #include "tests/unit/mon/mon_world.h"
 
 static json_t *parse(const struct world_peer *peer)
@@ -120,6 +122,59 @@ static void two_of_three_lost_means_no_commit(void **state)
     /* With one more, it is done and answered. */
     world_start(world, (uint32_t)(leader + 1) % 3);
     world_run_ms(world, 5000);
+    assert_true(admin->replied);
+    assert_int_equal(admin->result, 0);
+    world_destroy(world);
+}
+
+/* A monitor that was cut off and has tried to be elected says so to the leader, which steps down.
+ */
+static void depose(struct world *world, uint32_t leader)
+{
+    struct mon *mon = world->mons[leader].mon;
+    struct consensus_state now;
+
+    consensus_state(mon->consensus, &now);
+    struct raft_message refusal = {.type = RAFT_IO_APPEND_ENTRIES_RESULT,
+                                   .append_entries_result = {.term = now.term + 1, .rejected = 1}};
+    uint64_t from = (leader + 2) % 3 + 1;
+    struct message *message = raft_codec_encode(&refusal, from, &world->fsid);
+    assert_non_null(message);
+    consensus_receive(mon->consensus, from, message);
+    message_unref(message);
+    assert_false(mon_is_leader(mon));
+}
+
+static bool has_proposed(void *ctx)
+{
+    const struct mon *mon = ctx;
+    return consensus_in_flight(mon->consensus);
+}
+
+static bool was_declined(void *ctx)
+{
+    const struct mon *mon = ctx;
+    return TAILQ_FIRST(&mon->pendings)->sent_to == 0;
+}
+
+/* Whoever passed them on may never see another leader: this one may be elected again first. */
+static void a_leader_that_steps_down_gives_commands_back(void **state)
+{
+    (void)state;
+    struct world *world = world_create(22, 3, NULL);
+    uint32_t leader = (uint32_t)world_await_leader(world, -1), other = (leader + 1) % 3;
+    struct mon *mon = world->mons[other].mon;
+    struct world_peer *admin = world_peer(world, "client.admin", other);
+
+    world_run_ms(world, 1000);
+    world_send_command(admin, "{\"prefix\": \"osd pool create\", \"pool\": \"p\"}");
+    assert_true(world_until(world, 1000, has_proposed, world->mons[leader].mon));
+    assert_false(was_declined(mon));
+    depose(world, leader);
+    /* Sooner than any election. */
+    assert_true(world_until(world, 500, was_declined, mon));
+    assert_int_equal(consensus_leader(mon->consensus), world->list[leader].id);
+    world_run_ms(world, 10000);
     assert_true(admin->replied);
     assert_int_equal(admin->result, 0);
     world_destroy(world);
@@ -766,6 +821,7 @@ int main(void)
         cmocka_unit_test(a_dead_leader_is_replaced),
         cmocka_unit_test(a_leader_that_hangs_is_replaced),
         cmocka_unit_test(two_of_three_lost_means_no_commit),
+        cmocka_unit_test(a_leader_that_steps_down_gives_commands_back),
         cmocka_unit_test(a_commit_waits_for_no_timer),
         cmocka_unit_test(changes_made_meanwhile_share_an_entry),
         cmocka_unit_test(commands_work_at_every_monitor),
