@@ -409,6 +409,40 @@ static void a_member_that_dies_half_way_through_the_change_is_whole(void **state
     ask_fini(&asked);
 }
 
+/* Taking back leaves nothing in the log that is not durable: the change itself may still be lost.
+ */
+static void a_change_over_counts_when_it_is_durable(void **state)
+{
+    (void)state;
+    struct asked asked;
+    /* The primary to be has served before: nothing of its own holds it up. */
+    world_set_members(&world, 1, 0, 2);
+    world_show_all(&world);
+    world_settle(&world);
+    world_set_members(&world, 0, 1, 2);
+    world_show_all(&world);
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "a", "old"), 0);
+    world_stop_link(&world, 0, 1, true);
+    ask(&world, 0, &asked, "a", &append_step, 1);
+    world_settle(&world);
+    world_crash(&world, 0);
+    world_set_members(&world, 1, 2, 0);
+    world_show_all(&world);
+    while (pg_state(world.nodes[2].pg) != PG_STATE_REPLICA_ACTIVE)
+        assert_true(world_step(&world));
+    /* Before its store has done it, a map makes the primary begin anew. */
+    world_set_up(&world, 0, false, 1, 2, -1);
+    world_show_all(&world);
+    world_settle_for(&world, 0);
+    assert_state(1, PG_STATE_PRIMARY_ACTIVATING);
+    assert_state(2, PG_STATE_REPLICA_ACTIVE);
+    world_settle(&world);
+    assert_state(1, PG_STATE_PRIMARY_ACTIVE);
+    assert_equal_disks(&world, 1, 2);
+    ask_fini(&asked);
+}
+
 static void requests_under_way_survive_a_change_of_members(void **state)
 {
     (void)state;
@@ -782,6 +816,7 @@ int main(void)
         TEST(what_one_member_has_the_next_primary_spreads),
         TEST(what_the_next_primary_lacks_is_taken_back),
         TEST(a_member_that_dies_half_way_through_the_change_is_whole),
+        TEST(a_change_over_counts_when_it_is_durable),
         TEST(requests_under_way_survive_a_change_of_members),
         TEST(a_primary_that_is_replaced_sends_its_clients_away),
         TEST(waits_inactive_below_min_size),
