@@ -19,6 +19,7 @@ struct pick {
     uint32_t n;
     struct object_id *id;
     uint32_t crc;
+    uint64_t size;     /* Zeros at the end are not in the checksum. */
     uint16_t info_len; /* The version is in there. */
     uint8_t info[STORE_INFO_MAX];
 };
@@ -26,6 +27,7 @@ struct pick {
 static void pick_object(struct pick *pick, const struct store_memory_object *object)
 {
     pick->crc = object->data_crc;
+    pick->size = object->size;
     pick->info_len = object->info_len;
     memcpy(pick->info, object->info, object->info_len);
 }
@@ -52,8 +54,8 @@ static void visit_one(void *ctx, const struct store_memory_object *object)
     struct look *look = ctx;
     const struct pick *pick = look->pick;
     if (object_compare(object->id, pick->id) == 0)
-        look->equal = object->data_crc == pick->crc && !object->rotten &&
-                      object->info_len == pick->info_len &&
+        look->equal = object->data_crc == pick->crc && object->size == pick->size &&
+                      !object->rotten && object->info_len == pick->info_len &&
                       memcmp(object->info, pick->info, pick->info_len) == 0;
 }
 
