@@ -526,8 +526,11 @@ bool cluster_run_until(struct cluster *cluster, bool (*done)(void *ctx), void *c
 
 /* ---- Commands ---- */
 
+#define COMMAND_NS (10 * SEC_NS)
+
 struct command {
     struct client_command command;
+    struct cluster *cluster;
     bool finished;
     bool waited_for;
     char json[256];
@@ -543,6 +546,7 @@ static void command_done(struct client_command *command)
 {
     struct command *c = container_of(command, struct command, command);
     c->finished = true;
+    c->cluster->n_commands--;
     if (!c->waited_for)
         command_free(c);
 }
@@ -554,6 +558,8 @@ static struct command *command_start(struct cluster *cluster, uint64_t timeout_n
     if (!c)
         abort();
     snprintf(c->json, sizeof c->json, "%s", json);
+    c->cluster = cluster;
+    cluster->n_commands++;
     c->command.json = c->json;
     c->command.timeout_ns = timeout_ns;
     c->command.done = command_done;
@@ -566,7 +572,18 @@ static struct command *command_start(struct cluster *cluster, uint64_t timeout_n
 void cluster_command_send(struct cluster *cluster, const char *json)
 {
     if (cluster->clients[0].connected)
-        command_start(cluster, 10 * SEC_NS, json, false);
+        command_start(cluster, COMMAND_NS, json, false);
+}
+
+static bool no_commands(void *ctx)
+{
+    return ((struct cluster *)ctx)->n_commands == 0;
+}
+
+bool cluster_commands_end(struct cluster *cluster)
+{
+    return cluster_run_until(cluster, no_commands, cluster, sim_now(cluster->sim) + 2 * COMMAND_NS,
+                             "commands do not end");
 }
 
 static bool command_finished(void *ctx)

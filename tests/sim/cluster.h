@@ -98,6 +98,7 @@ struct cluster {
     uint64_t agreed_epoch; /* Of the newest map that a majority of monitors agreed on. */
     uint64_t *map_hashes;  /* Of the map of each epoch, 0: not seen yet. */
     struct encoder scratch;
+    uint32_t n_commands; /* By the administrator, under way. */
     bool failed;
     char why[CLUSTER_WHY_MAX];
     /* Counters, for the report. */
@@ -137,6 +138,8 @@ bool cluster_command_try(struct cluster *cluster, uint64_t timeout_ns, const cha
 bool cluster_command(struct cluster *cluster, uint64_t timeout_ns, const char *json);
 /* The same, without waiting, and whatever becomes of it. */
 void cluster_command_send(struct cluster *cluster, const char *json);
+/* Waits until none of them is under way any more: each ends, by itself or by its time-out. */
+bool cluster_commands_end(struct cluster *cluster);
 
 /* The newest map that some monitor has; NULL when none is up. */
 const struct cluster_map *cluster_map_newest(struct cluster *cluster);

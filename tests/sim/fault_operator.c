@@ -115,6 +115,9 @@ static bool weigh_one(struct faults *f, uint32_t id)
 
 bool fault_undo_commands(struct faults *f)
 {
+    /* What is still under way could take effect after what undoes it. */
+    if (!cluster_commands_end(f->cluster))
+        return false;
     /* All of them: nobody knows what became of earlier commands. */
     for (uint32_t id = 0; id < f->cluster->options.n_osds; id++) {
         if (!weigh_one(f, id))
