@@ -339,7 +339,7 @@ enum {
     JOURNAL_IOS = GROUP_PAYLOAD_MAX / JOURNAL_IO_IOVS + 3,
     JOURNAL_UNDER_WAY = 4, /* Groups that are made durable at the same time, at most. */
     /* Records that make a group worth a flush beside others; fewer wait for those under way. */
-    JOURNAL_WORTH = 8,
+    GROUP_WORTH = 16,
 };
 
 enum group_state {
@@ -402,6 +402,7 @@ struct journal {
     struct group_queue under_way; /* Sealed, oldest first. */
     struct group_queue spare;
     uint32_t n_under_way;
+    uint32_t group_worth;
     struct journal_marks marks; /* Groups in the ring, oldest first. */
 };
 
@@ -492,6 +493,7 @@ void super_seal(struct super_layout *super);
 struct engine_options {
     uint64_t memory_target;
     uint64_t journal_bytes; /* At creation. */
+    uint32_t group_worth;   /* 0: GROUP_WORTH. */
     bool read_only; /* fsck without repair: replays in memory only if nothing is to replay. */
 };
 

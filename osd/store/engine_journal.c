@@ -101,6 +101,7 @@ int journal_init(struct engine *e)
     STAILQ_INIT(&j->under_way);
     STAILQ_INIT(&j->spare);
     j->open = &j->groups[0];
+    j->group_worth = e->options.group_worth ? e->options.group_worth : GROUP_WORTH;
     for (uint32_t i = 0; i <= JOURNAL_UNDER_WAY; i++) {
         if (group_init(&j->groups[i]) < 0)
             error = -ENOMEM;
@@ -475,7 +476,7 @@ static bool may_start(const struct journal *j)
     const struct group *newest = STAILQ_LAST(&j->under_way, group, link);
     if (j->open->n_records == 0)
         return false;
-    return !newest || (j->n_under_way < JOURNAL_UNDER_WAY && j->open->n_records >= JOURNAL_WORTH &&
+    return !newest || (j->n_under_way < JOURNAL_UNDER_WAY && j->open->n_records >= j->group_worth &&
                        goes_beside(j->open) && goes_beside(newest));
 }
 
@@ -528,7 +529,7 @@ void journal_kick(struct engine *e)
 void journal_cut(struct engine *e)
 {
     struct journal *j = &e->journal;
-    if (e->failed || j->open->n_records < JOURNAL_WORTH || !may_start(j))
+    if (e->failed || j->open->n_records < j->group_worth || !may_start(j))
         return;
     journal_kick(e);
     disk_push(e->disk);

@@ -232,7 +232,7 @@ PLANTED_STORE = {
     "reuse-freed-early": (40, ()),
     "skip-replay-place": (10, ()),
     "trust-direct": (200, ()),
-    "direct-beside": (400, ()),
+    "direct-beside": (600, ()),
     "ignore-shared": (10, ()),
     "no-reserve": (30, ()),
     "forget-pairs": (30, ()),

@@ -521,7 +521,8 @@ static void drop_parts(struct run *r)
 
 bool run_open(struct run *r, bool quiet)
 {
-    struct engine_options options = {.memory_target = r->memory};
+    struct engine_options options = {.memory_target = r->memory,
+                                     .group_worth = 1 + r->in_flight_max / 4};
     char why[256];
     struct env *env = open_parts(r);
     struct disk_sim_faults mounting = {.sync_left = r->faults.sync_left};
