@@ -19,6 +19,9 @@
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+/* Tables double when a chain is as long as this: each link of one is a cache miss. */
+#undef HASH_BKT_CAPACITY_THRESH
+#define HASH_BKT_CAPACITY_THRESH 4U
 
 struct engine;
 
