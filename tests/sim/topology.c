@@ -99,7 +99,7 @@ static void crush_weight_json(char json[JSON_MAX], uint64_t id, double weight)
 {
     snprintf(json, JSON_MAX,
              "{\"prefix\": \"osd crush reweight\", \"name\": \"osd.%" PRIu64
-             "\", \"weight\": %.3f}",
+             "\", \"weight\": %.3f, \"force\": true}",
              id, weight);
 }
 
