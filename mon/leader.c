@@ -433,8 +433,10 @@ void leader_destroy(struct leader *leader)
 
 void leader_map_changed(struct leader *leader)
 {
-    if (leader->active)
-        leader_watch_map(leader);
+    if (!leader->active)
+        return;
+    leader_failure_map(leader);
+    leader_watch_map(leader);
 }
 
 static void tick_fire(struct env_timer *timer)

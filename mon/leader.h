@@ -170,6 +170,8 @@ struct osd_watch *leader_watch(struct leader *leader, int32_t id);
 /* ---- leader_failure.c ---- */
 
 void leader_failure(struct leader *leader, const struct request *request);
+/* Reports of and about OSDs that the new map does not show as up any more are void. */
+void leader_failure_map(struct leader *leader);
 /* A probe of ours has ended. */
 void leader_probed(struct leader *leader, int32_t id, uint64_t instance, enum probe_result result);
 /* Every second. slept: we ourselves did not hear anybody for a while. */

@@ -59,6 +59,11 @@ static void reports_expire(struct leader *leader, uint64_t now_ns)
     }
 }
 
+void leader_failure_map(struct leader *leader)
+{
+    reports_expire(leader, env_now(leader->mon->env));
+}
+
 static void report_note(struct leader *leader, int32_t target, int32_t reporter,
                         const Limpet__Wire__OsdFailure *failure)
 {

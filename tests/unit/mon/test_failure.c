@@ -94,6 +94,35 @@ static int32_t insist(struct fixture *f, const struct says *says, uint32_t n, ui
     return -1;
 }
 
+/* Nobody asks what its report says when it is gone: the look of the monitors ends without it. */
+static void a_witness_may_be_removed(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct fixture f;
+        setup(&f, seed, "abcde");
+        world_run_ms(f.world, 200 * seed);
+        sleeps(&f, 3);
+        for (int32_t i = 0; i < 3; i++)
+            world_fail(f.osds[i], 3, f.osds[3]->env->instance, SILENT);
+        for (int32_t i = 0; i < 2; i++) {
+            char json[80];
+            snprintf(json, sizeof json, "{\"prefix\": \"osd down\", \"ids\": [\"%d\"]}", i);
+            assert_int_equal(world_command(f.admin, json), 0);
+            snprintf(json, sizeof json, "{\"prefix\": \"osd rm\", \"ids\": [\"%d\"]}", i);
+            assert_int_equal(world_command(f.admin, json), 0);
+            world_run_ms(f.world, 20);
+            assert_null(map_osd(f.admin->map, i));
+        }
+        world_run_ms(f.world, 1000);
+        assert_int_not_equal(world_leader(f.world), -1);
+        world_fail(f.osds[4], 3, f.osds[3]->env->instance, SILENT);
+        world_run_ms(f.world, 1000);
+        assert_false(up(&f, 3));
+        teardown(&f);
+    }
+}
+
 static void nothing_is_believed_without_a_look(void **state)
 {
     struct fixture f;
@@ -348,6 +377,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_believed_without_a_look),
+        cmocka_unit_test(a_witness_may_be_removed),
         cmocka_unit_test(a_dead_process_is_known_at_once),
         cmocka_unit_test(a_hung_process_is_down_within_a_second_of_the_reports),
         cmocka_unit_test(one_witness_has_to_insist),
