@@ -540,19 +540,28 @@ static void write_release(struct pg *pg, struct pg_write *write)
     pg_object_release(object, true);
 }
 
-static void write_committed(struct pg *pg, struct pg_write *write)
+/*
+ * All that is committed is answered before any object is let go: a write that waited for one begins
+ * at once, and may cut the log by entries that answer others.
+ */
+static void answer_committed(struct pg *pg)
 {
-    struct pg_request *request = write->request;
-    const struct pg_entry *entry = pg_log_get(&pg->log, write->sequence);
-    assert(entry);
-    if (request) {
-        struct ops_result result = {.result = entry->head.result,
-                                    .failed_step = write->failed_step,
-                                    .version = entry->head.version};
-        pg_request_finish(request, &result, NULL, BUF_SLICE_EMPTY);
+    struct pg_write *write;
+    TAILQ_FOREACH(write, &pg->writes, link)
+    {
+        if (write->sequence > pg->committed)
+            break;
+        if (write->request) {
+            const struct pg_entry *entry = pg_log_get(&pg->log, write->sequence);
+            assert(entry);
+            struct ops_result result = {.result = entry->head.result,
+                                        .failed_step = write->failed_step,
+                                        .version = entry->head.version};
+            pg_request_finish(write->request, &result, NULL, BUF_SLICE_EMPTY);
+        }
+        assert(!write->request);
     }
-    assert(!write->request);
-    write_release(pg, write);
+    pg_requests_answer_waiting(pg);
 }
 
 void pg_advance(struct pg *pg)
@@ -562,10 +571,10 @@ void pg_advance(struct pg *pg)
     uint64_t sequence = durable_everywhere(pg);
     if (sequence > pg->committed) {
         pg->committed = sequence;
+        answer_committed(pg);
         struct pg_write *write;
         while ((write = TAILQ_FIRST(&pg->writes)) && write->sequence <= pg->committed)
-            write_committed(pg, write);
-        pg_requests_answer_waiting(pg);
+            write_release(pg, write);
         pg_requests_admit(pg);
     }
     pg_fill_check_add(pg);

@@ -76,6 +76,40 @@ static void answers_after_the_log_was_cut(void **state)
     assert_reads(&world, 0, "a", "x");
 }
 
+/* A write that begins when these are committed cuts the log by what answers them. */
+static void answers_before_the_log_is_cut(void **state)
+{
+    (void)state;
+    enum { WRITES = 3 * LOG_KEEP };
+    const struct step read_step = {.code = WIRE_OP_CODE_READ};
+    struct asked writes[WRITES], copies[WRITES], read, last;
+    world_settle(&world);
+    world_stop_link(&world, 1, 0, true);
+    for (uint64_t i = 0; i < WRITES; i++)
+        ask_again(&world, 0, &writes[i], FIRST + i, "a", &remove_step, 1);
+    for (uint64_t i = 0; i < WRITES; i++)
+        ask_again(&world, 0, &copies[i], FIRST + i, "a", &remove_step, 1);
+    ask_again(&world, 0, &read, FIRST + WRITES, "a", &read_step, 1);
+    ask_again(&world, 0, &last, FIRST + WRITES + 1, "a", &append_step, 1);
+    world_settle(&world);
+    assert_false(writes[0].done || copies[0].done || read.done || last.done);
+    /* What the member has said is lost; what it says then is true of all. */
+    world_stop_link(&world, 1, 0, false);
+    world_reset_link(&world, 0, 1);
+    world_settle(&world);
+    for (uint64_t i = 0; i < WRITES; i++) {
+        assert_true(writes[i].done && writes[i].reply.result == -ENOENT);
+        assert_true(copies[i].done && copies[i].reply.result == -ENOENT);
+        assert_int_equal(copies[i].reply.version.sequence, writes[i].reply.version.sequence);
+        ask_fini(&writes[i]);
+        ask_fini(&copies[i]);
+    }
+    assert_true(read.done && last.done);
+    assert_reads(&world, 0, "a", "x");
+    ask_fini(&read);
+    ask_fini(&last);
+}
+
 static void a_failure_stays_one(void **state)
 {
     (void)state;
@@ -189,6 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(answers_after_the_log_was_cut),
+        TEST(answers_before_the_log_is_cut),
         TEST(a_failure_stays_one),
         TEST(a_restart_remembers),
         TEST(a_late_copy_is_refused),
