@@ -13,14 +13,16 @@
 enum { PATH_BYTES = 4096 };
 
 static const uint64_t memory_min = UINT64_C(64) << 20;
+/* Of the target: the program's text, libraries and stacks. */
+static const uint64_t memory_program = UINT64_C(16) << 20;
 static const uint64_t journal_max = UINT64_C(256) << 20;
 static const uint64_t journal_min = UINT64_C(32) << 20;
 
-/* Of the memory target, a third is the index's; the engine divides the rest. */
-static uint64_t index_share(const struct store_engine_options *options)
+/* What is divided: a third is the index's, and the engine has the rest. */
+static uint64_t memory_of(const struct store_engine_options *options)
 {
     uint64_t target = options->memory_target < memory_min ? memory_min : options->memory_target;
-    return target / 3;
+    return target - memory_program;
 }
 
 static uint64_t journal_size(const struct store_engine_options *options, uint64_t bytes)
@@ -77,7 +79,7 @@ int store_engine_create(struct env *env, const char *dir, uint64_t bytes, const 
             snprintf(why, 256, "cannot make the store in %.150s: %s", dir, error_text(error));
         return error;
     }
-    error = index_rocksdb_open(index_path, true, index_share(options), &index, why);
+    error = index_rocksdb_open(index_path, true, memory_of(options) / 3, &index, why);
     if (error == 0) {
         error = engine_format(disk, index, uuid, journal_size(options, disk->size));
         if (error < 0)
@@ -130,12 +132,10 @@ int store_engine_open(struct env *env, const char *dir, const struct store_engin
                       struct store **out, char why[256])
 {
     struct store_engine_parts parts;
-    int error = open_parts(env, dir, index_share(options), &parts, why);
+    struct engine_options engine_options = {.memory_target = memory_of(options)};
+    int error = open_parts(env, dir, engine_options.memory_target / 3, &parts, why);
     if (error < 0)
         return error;
-    struct engine_options engine_options = {
-        .memory_target =
-            (options->memory_target < memory_min ? memory_min : options->memory_target)};
     error = engine_open(env, parts.disk, parts.index, &engine_options, out, why);
     if (error < 0)
         store_engine_parts_close(env, &parts);
