@@ -19,9 +19,20 @@
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
-/* Tables double when a chain is as long as this: each link of one is a cache miss. */
-#undef HASH_BKT_CAPACITY_THRESH
-#define HASH_BKT_CAPACITY_THRESH 4U
+/*
+ * After adding to a table: it has at least twice as many buckets as items, since each link of a
+ * chain is a cache miss. By itself uthash doubles a table when one chain is long. That must stay
+ * rare: while items come and go there is such a chain by chance again and again, and a table never
+ * shrinks.
+ */
+#define TABLE_SPREAD(head)                                                                         \
+    do {                                                                                           \
+        if (2 * (head)->hh.tbl->num_items > (head)->hh.tbl->num_buckets) {                         \
+            bool no_memory_ = false; /* Then it stays as it is. */                                 \
+            HASH_EXPAND_BUCKETS(hh, (head)->hh.tbl, no_memory_);                                   \
+            (void)no_memory_;                                                                      \
+        }                                                                                          \
+    } while (0)
 
 struct engine;
 

@@ -117,6 +117,7 @@ struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint
     c->record = record;
     c->data = data;
     HASH_ADD(hh, cache->table, block, sizeof c->block, c);
+    TABLE_SPREAD(cache->table);
     if (state == CBLOCK_CLEAN) {
         TAILQ_INSERT_TAIL(&cache->clean, c, link);
         cache->n_clean++;
