@@ -364,7 +364,10 @@ static void check_durable(struct oracle *oracle, const struct known_pg *known, c
     const struct pg_fill *fill;
     TAILQ_FOREACH(fill, &pg->fills, link)
     {
-        if (fill->asked && !disk_has(&oracle->cluster->osds[fill->osd], known->id, version))
+        /* Whom the newest map does not want may have removed its copy; the monitors add it no more.
+         */
+        if (fill->asked && in_list(view->learners, view->n_learners, fill->osd) &&
+            !disk_has(&oracle->cluster->osds[fill->osd], known->id, version))
             fail(oracle, pg->id, "I1-durable", fill->osd, version,
                  "may be added, and lacks what is acknowledged");
     }
