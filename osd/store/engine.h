@@ -27,7 +27,7 @@
  */
 #define TABLE_SPREAD(head)                                                                         \
     do {                                                                                           \
-        if (2 * (head)->hh.tbl->num_items > (head)->hh.tbl->num_buckets) {                         \
+        if ((head) && 2 * (head)->hh.tbl->num_items > (head)->hh.tbl->num_buckets) {               \
             bool no_memory_ = false; /* Then it stays as it is. */                                 \
             HASH_EXPAND_BUCKETS(hh, (head)->hh.tbl, no_memory_);                                   \
             (void)no_memory_;                                                                      \
@@ -414,6 +414,7 @@ struct journal {
     struct group groups[JOURNAL_UNDER_WAY + 1];
     struct group *open;
     struct group_queue under_way; /* Sealed, oldest first. */
+    struct group *newest;         /* The last of them, when there is one. */
     struct group_queue spare;
     uint32_t n_under_way;
     uint32_t group_worth;

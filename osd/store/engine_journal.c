@@ -473,11 +473,12 @@ static bool goes_beside(const struct group *g)
 
 static bool may_start(const struct journal *j)
 {
-    const struct group *newest = STAILQ_LAST(&j->under_way, group, link);
     if (j->open->n_records == 0)
         return false;
-    return !newest || (j->n_under_way < JOURNAL_UNDER_WAY && j->open->n_records >= j->group_worth &&
-                       goes_beside(j->open) && goes_beside(newest));
+    if (journal_idle(j))
+        return true;
+    return j->n_under_way < JOURNAL_UNDER_WAY && j->open->n_records >= j->group_worth &&
+           goes_beside(j->open) && goes_beside(j->newest);
 }
 
 /* What waits in the open group of a failed store. */
@@ -504,6 +505,7 @@ void journal_kick(struct engine *e)
     assert(j->open); /* One more than may be under way. */
     STAILQ_REMOVE_HEAD(&j->spare, link);
     STAILQ_INSERT_TAIL(&j->under_way, g, link);
+    j->newest = g;
     j->n_under_way++;
     g->state = GROUP_WRITING;
     g->n_ios = 0;
