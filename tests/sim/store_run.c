@@ -521,8 +521,10 @@ static void drop_parts(struct run *r)
 
 bool run_open(struct run *r, bool quiet)
 {
+    /* Few transactions are under way here: journal groups of few go beside others. */
     struct engine_options options = {.memory_target = r->memory,
-                                     .group_worth = 1 + r->in_flight_max / 4};
+                                     .group_worth =
+                                         r->shape.deferring ? 0 : 1 + r->in_flight_max / 4};
     char why[256];
     struct env *env = open_parts(r);
     struct disk_sim_faults mounting = {.sync_left = r->faults.sync_left};
