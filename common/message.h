@@ -14,8 +14,10 @@
 
 enum {
     MESSAGE_BODY_MAX = 256 * 1024,
-    /* An object of 128 MiB in one write, and room for what travels with it. */
-    MESSAGE_PAYLOAD_MAX = 128 * 1024 * 1024 + 65536,
+    /* An object of 128 MiB in one write, and room for what travels with it: */
+    MESSAGE_PAYLOAD_MAX = 136 * 1024 * 1024,
+    /* Of a client's request less, since an OSD may have to add to it. */
+    REQUEST_PAYLOAD_MAX = 128 * 1024 * 1024 + 65536,
 };
 
 /* Numbers are the wire's: never reuse one. */

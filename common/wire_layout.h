@@ -86,6 +86,11 @@ static_assert(sizeof(struct wire_osd_op) == 64, "wire_osd_op");
 
 enum { WIRE_OPS_MAX = 64 };
 
+/*
+ * What a step does, with its parameters, `-> ` what it returns. "data" is what of the payload
+ * belongs to it. Strings inside data are preceded by their length: string16 by a u16, string32 by a
+ * u32. Numbers are the wire's: never reuse one. osd/ops/README.md tells what they mean.
+ */
 enum wire_op_code {
     WIRE_OP_CODE_READ = 1,       /* offset, length (0: to the end) -> data */
     WIRE_OP_CODE_STAT = 2,       /* -> wire_stat */
@@ -101,12 +106,79 @@ enum wire_op_code {
      * -ENODATA: the primary does not know, since it was not the primary at the last scrub.
      */
     WIRE_OP_CODE_INCONSISTENT = 10,
+    WIRE_OP_CODE_ZERO = 11,        /* offset, length */
+    WIRE_OP_CODE_SPARSE_READ = 12, /* offset, length -> u32 n, n times u64 offset, length; data */
+    WIRE_OP_CODE_CHECKSUM = 13,    /* offset, length; data: wire_checksum -> u32 n, n values */
+    WIRE_OP_CODE_COMPARE_EXTENT = 14, /* offset, data */
+    WIRE_OP_CODE_ASSERT_EXISTS = 15,
+    WIRE_OP_CODE_ASSERT_VERSION = 16,  /* offset: the sequence of the version */
+    WIRE_OP_CODE_HINT = 17,            /* offset: expected size; length: expected size of writes */
+    WIRE_OP_CODE_WRITE_SAME = 18,      /* offset, length; data: the pattern */
+    WIRE_OP_CODE_ATTR_GET = 20,        /* data: name -> value */
+    WIRE_OP_CODE_ATTR_LIST = 21,       /* -> u32 n, n times string16 name, string32 value */
+    WIRE_OP_CODE_ATTR_COMPARE = 22,    /* offset: enum wire_compare, length: of the name; data:
+                                           name, then the value (of numbers: a u64) */
+    WIRE_OP_CODE_ATTR_SET = 23,        /* length: of the name; data: name, then the value */
+    WIRE_OP_CODE_ATTR_REMOVE = 24,     /* data: name */
+    WIRE_OP_CODE_OMAP_LIST = 30,       /* offset: enum wire_omap_list, length: pairs at most; data:
+                                           string16 after, string16 prefix -> u8 more, pairs */
+    WIRE_OP_CODE_OMAP_GET = 31,        /* data: string16 key ... -> those pairs that there are */
+    WIRE_OP_CODE_OMAP_GET_HEADER = 32, /* -> header */
+    WIRE_OP_CODE_OMAP_COMPARE = 33,    /* data: string16 key, u8 enum wire_compare, string32 value
+                                           ... */
+    WIRE_OP_CODE_OMAP_SET = 34,        /* data: string16 key, string32 value ... */
+    WIRE_OP_CODE_OMAP_SET_HEADER = 35, /* data */
+    WIRE_OP_CODE_OMAP_REMOVE = 36,     /* data: string16 key ... */
+    WIRE_OP_CODE_OMAP_REMOVE_RANGE = 37, /* data: string16 from, string16 to (not included) */
+    WIRE_OP_CODE_OMAP_CLEAR = 38,
+    WIRE_OP_CODE_CALL = 40, /* data: string16 method, then its input -> its output */
 };
+
+enum wire_op_step_flags {
+    WIRE_STEP_FAIL_OK = 1, /* An error of this step is told, and the operation goes on. */
+};
+
+/*
+ * Of attributes: whether what is given is (equal to, greater than, ...) what the object has. Of a
+ * map the other way round, as librados has it: whether what the object has is ... what is given.
+ */
+enum wire_compare {
+    WIRE_COMPARE_EQUAL = 1,
+    WIRE_COMPARE_NOT_EQUAL = 2,
+    WIRE_COMPARE_GREATER = 3,
+    WIRE_COMPARE_GREATER_EQUAL = 4,
+    WIRE_COMPARE_LESS = 5,
+    WIRE_COMPARE_LESS_EQUAL = 6,
+    WIRE_COMPARE_NUMBERS = 256, /* Added: a u64 with an attribute of decimal digits. */
+};
+
+enum wire_omap_list {
+    WIRE_OMAP_KEYS_ONLY = 1, /* Keys without values. */
+};
+
+enum wire_checksum_type {
+    WIRE_CHECKSUM_XXHASH32 = 0,
+    WIRE_CHECKSUM_XXHASH64 = 1,
+    WIRE_CHECKSUM_CRC32C = 2,
+};
+
+struct WIRE_PACKED wire_checksum {
+    uint32_t type;
+    uint32_t chunk; /* One value for each so many bytes; 0: for all. */
+    uint64_t init;
+};
+static_assert(sizeof(struct wire_checksum) == 16, "wire_checksum");
+
+/*
+ * The result of a COMPARE_EXTENT that found another byte at `at` of its data: -WIRE_MISMATCH - at,
+ * which no error number comes near. Callers of the library see -4095 - at, as librados has it.
+ */
+#define WIRE_MISMATCH (1 << 30)
 
 /* data_len bytes of the payload belong to this op; ops take theirs in turn. */
 struct WIRE_PACKED wire_op {
-    uint16_t code;
-    uint16_t flags;
+    uint16_t code;  /* enum wire_op_code */
+    uint16_t flags; /* enum wire_op_step_flags */
     uint32_t data_len;
     uint64_t offset;
     uint64_t length;
@@ -148,11 +220,14 @@ static_assert(sizeof(struct wire_stat) == 16, "wire_stat");
 
 enum wire_rep_flags {
     WIRE_REP_LOG_ONLY = 1, /* A learner that has not reached the object yet gets the entry alone. */
+    /* The operations, too many for a body, are the last txn_len bytes of the payload. */
+    WIRE_REP_OPS_IN_PAYLOAD = 2,
 };
 
 /*
  * Primary to member. Followed in the body by log_len bytes: the log entry (osd/pg), then by txn_len
- * bytes: the store transaction's operations (osd/store/txn_layout.h), whose data is the payload.
+ * bytes (see the flags): the store transaction's operations (osd/store/txn_layout.h), whose data is
+ * the payload.
  */
 struct WIRE_PACKED wire_rep_txn {
     uint64_t pool;

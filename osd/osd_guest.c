@@ -51,6 +51,7 @@ void osd_guest_opened(struct osd *osd, struct net_session *session)
     }
     guest->kind = SESSION_OF_GUEST;
     guest->session = session;
+    net_address_format(&session->peer.address, guest->address);
     TAILQ_INIT(&guest->requests);
     TAILQ_INSERT_TAIL(&osd->guests, guest, link);
     osd->n_guests++;
@@ -350,6 +351,8 @@ static void receive_request(struct osd *osd, struct osd_guest *guest, struct mes
     if (!error && request->pg.ops.head.client != guest->session->peer.instance)
         error = -EPERM;
     request->guest = guest;
+    request->pg.caller =
+        (struct ops_caller){.instance = guest->session->peer.instance, .address = guest->address};
     request->pg.message = message_ref(message);
     request->bytes = OSD_REQUEST_BYTES_MIN + message->body_len + message->payload.len;
     guest->bytes += request->bytes;

@@ -88,6 +88,7 @@ struct osd_guest {
     struct net_session *session;
     size_t bytes; /* Of requests under way. */
     bool paused;
+    char address[NET_ADDRESS_TEXT_MAX]; /* Of the peer. */
     struct osd_request_list requests;
     TAILQ_ENTRY(osd_guest) link;
 };

@@ -92,7 +92,7 @@ struct client_op {
     void (*done)(struct client_op *op);
     /*
      * 0, or the first failing step's negative errno, -ETIMEDOUT, -ECANCELED, -ENOENT (no pool),
-     * -EFBIG (data beyond MESSAGE_PAYLOAD_MAX), -ENOMEM, -EACCES (no ticket for this entity);
+     * -EFBIG (data beyond REQUEST_PAYLOAD_MAX), -ENOMEM, -EACCES (no ticket for this entity);
      * -ESTALE (a write was repeated, and the OSDs had too much to remember to know whether it has
      * happened).
      */

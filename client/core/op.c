@@ -165,7 +165,7 @@ static int gather_payload(struct client_op *op)
     struct client_step *last = NULL;
     for (uint16_t i = 0; i < op->n_steps; i++) {
         struct client_step *step = &op->steps[i];
-        if (step->data.len > MESSAGE_PAYLOAD_MAX)
+        if (step->data.len > REQUEST_PAYLOAD_MAX)
             return -EFBIG;
         step->input_len = (uint32_t)step->data.len;
         step->result = 0;
@@ -175,7 +175,7 @@ static int gather_payload(struct client_op *op)
             last = step;
         }
     }
-    if (total > MESSAGE_PAYLOAD_MAX)
+    if (total > REQUEST_PAYLOAD_MAX)
         return -EFBIG;
     if (n_data == 1) {
         op->payload = last->data;

@@ -4,60 +4,27 @@
 #include <errno.h>
 #include <string.h>
 
+#include "osd/ops/run.h"
 #include "placement/hash.h"
 
-static bool code_writes(uint16_t code)
-{
-    switch (code) {
-    case WIRE_OP_CODE_WRITE_AT:
-    case WIRE_OP_CODE_WRITE_FULL:
-    case WIRE_OP_CODE_APPEND:
-    case WIRE_OP_CODE_TRUNCATE:
-    case WIRE_OP_CODE_REMOVE:
-    case WIRE_OP_CODE_CREATE:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Whether the step carries data in the payload. */
-static bool code_has_data(uint16_t code)
-{
-    return code == WIRE_OP_CODE_WRITE_AT || code == WIRE_OP_CODE_WRITE_FULL ||
-           code == WIRE_OP_CODE_APPEND || code == WIRE_OP_CODE_LIST ||
-           code == WIRE_OP_CODE_INCONSISTENT;
-}
-
-static bool code_fits(const struct ops_request *request, uint16_t code)
-{
-    if (request->write)
-        return code_writes(code);
-    if (request->list)
-        return code == WIRE_OP_CODE_LIST || code == WIRE_OP_CODE_INCONSISTENT;
-    return code == WIRE_OP_CODE_READ || code == WIRE_OP_CODE_STAT;
-}
-
 /* The checks of one step that need no object. */
-static int check_step(const struct ops_request *request, const struct wire_op *step)
+static int check_step(struct ops_request *request, const struct wire_op *step, const uint8_t *data)
 {
-    if (!code_fits(request, step->code))
+    bool of_group = step->code == WIRE_OP_CODE_LIST || step->code == WIRE_OP_CODE_INCONSISTENT;
+    if (request->list || of_group)
+        return request->list && of_group ? 0 : -EINVAL;
+    const struct step_kind *kind = step_kind(step->code);
+    if (!kind)
+        return -EOPNOTSUPP;
+    if (!request->write && !(kind->flags & STEP_READS))
         return -EINVAL;
-    if (step->data_len > 0 && !code_has_data(step->code))
+    if (step->data_len > 0 && !(kind->flags & STEP_DATA))
         return -EINVAL;
-    switch (step->code) {
-    case WIRE_OP_CODE_WRITE_AT:
-        if (step->offset > OBJECT_SIZE_MAX || step->data_len > OBJECT_SIZE_MAX - step->offset)
-            return -EFBIG;
-        return 0;
-    case WIRE_OP_CODE_WRITE_FULL:
-    case WIRE_OP_CODE_APPEND:
-        return step->data_len > OBJECT_SIZE_MAX ? -EFBIG : 0;
-    case WIRE_OP_CODE_TRUNCATE:
-        return step->offset > OBJECT_SIZE_MAX ? -EFBIG : 0;
-    default:
-        return 0;
-    }
+    if (kind->flags & STEP_LOOKS)
+        request->looks = true;
+    if (request->write && (kind->flags & STEP_READS || step->flags & WIRE_STEP_FAIL_OK))
+        request->answers = true;
+    return kind->check ? kind->check(step, data) : 0;
 }
 
 static int check_object(const struct ops_request *request)
@@ -70,17 +37,19 @@ static int check_object(const struct ops_request *request)
     return 0;
 }
 
-static int check_steps(const struct ops_request *request, size_t payload_len)
+static int check_steps(struct ops_request *request, struct buf_slice payload)
 {
-    uint64_t data_len = 0;
+    size_t at = 0;
     for (uint16_t i = 0; i < request->head.n_ops; i++) {
         struct wire_op step = ops_step(request, i);
-        int error = check_step(request, &step);
+        if (step.data_len > payload.len - at)
+            return -EINVAL;
+        int error = check_step(request, &step, payload.data + at);
         if (error)
             return error;
-        data_len += step.data_len;
+        at += step.data_len;
     }
-    return data_len == payload_len ? 0 : -EINVAL;
+    return at == payload.len ? 0 : -EINVAL;
 }
 
 int ops_decode(const struct message *message, struct ops_request *out)
@@ -101,14 +70,15 @@ int ops_decode(const struct message *message, struct ops_request *out)
         return -EBADMSG;
     out->write = out->head.flags & WIRE_OP_WRITE;
     out->list = out->head.flags & WIRE_OP_PG;
-    if (out->head.n_ops == 0 || out->head.n_ops > WIRE_OPS_MAX || (out->write && out->list))
+    if (message->payload.len > REQUEST_PAYLOAD_MAX || out->head.n_ops == 0 ||
+        out->head.n_ops > WIRE_OPS_MAX || (out->write && out->list))
         return -EINVAL;
     if (out->list && out->head.n_ops != 1)
         return -EINVAL;
     if (out->write && (out->head.oldest > out->head.tid || out->head.tid == UINT64_MAX))
         return -EINVAL;
     int error = out->list ? 0 : check_object(out);
-    return error ? error : check_steps(out, message->payload.len);
+    return error ? error : check_steps(out, message->payload);
 }
 
 struct wire_op ops_step(const struct ops_request *request, uint16_t index)
@@ -119,109 +89,14 @@ struct wire_op ops_step(const struct ops_request *request, uint16_t index)
     return step;
 }
 
-static int execute_write(struct object_state *state, struct store_txn *txn, uint64_t offset,
-                         uint64_t len, uint64_t data_offset)
+bool ops_grows(const struct object_view *view)
 {
-    if (offset > OBJECT_SIZE_MAX || len > OBJECT_SIZE_MAX - offset)
-        return -EFBIG;
-    if (len == 0) {
-        txn_touch(txn);
-    } else {
-        txn_write(txn, offset, len, data_offset);
-        if (offset + len > state->size)
-            state->size = offset + len;
-    }
-    state->exists = true;
-    return 0;
-}
-
-/* The object keeps its attributes: it is emptied, not removed. */
-static int execute_write_full(struct object_state *state, struct store_txn *txn, uint64_t len,
-                              uint64_t data_offset)
-{
-    if (state->exists && state->size > 0) {
-        txn_truncate(txn, 0);
-        state->size = 0;
-    }
-    return execute_write(state, txn, 0, len, data_offset);
-}
-
-/* On an object that does not exist this does nothing, like RADOS. */
-static int execute_truncate(struct object_state *state, struct store_txn *txn, uint64_t size)
-{
-    if (!state->exists)
-        return 0;
-    txn_truncate(txn, size);
-    state->size = size;
-    return 0;
-}
-
-static int execute_remove(struct object_state *state, struct store_txn *txn)
-{
-    if (!state->exists)
-        return -ENOENT;
-    txn_remove(txn);
-    state->exists = false;
-    state->size = 0;
-    return 0;
-}
-
-static int execute_create(struct object_state *state, struct store_txn *txn, bool exclusive)
-{
-    if (state->exists && exclusive)
-        return -EEXIST;
-    txn_touch(txn);
-    state->exists = true;
-    return 0;
-}
-
-static int execute_step(const struct wire_op *step, struct object_state *state,
-                        struct store_txn *txn, uint64_t data_offset)
-{
-    switch (step->code) {
-    case WIRE_OP_CODE_WRITE_AT:
-        return execute_write(state, txn, step->offset, step->data_len, data_offset);
-    case WIRE_OP_CODE_WRITE_FULL:
-        return execute_write_full(state, txn, step->data_len, data_offset);
-    case WIRE_OP_CODE_APPEND:
-        return execute_write(state, txn, state->size, step->data_len, data_offset);
-    case WIRE_OP_CODE_TRUNCATE:
-        return execute_truncate(state, txn, step->offset);
-    case WIRE_OP_CODE_REMOVE:
-        return execute_remove(state, txn);
-    case WIRE_OP_CODE_CREATE:
-        return execute_create(state, txn, step->length == 1);
-    default:
-        return -EINVAL;
-    }
-}
-
-int ops_execute(const struct ops_request *request, struct object_state *state,
-                struct store_txn *txn, uint16_t *failed_step)
-{
-    assert(request->write);
-    uint64_t data_offset = 0;
-    txn_object(txn, &request->object);
-    for (uint16_t i = 0; i < request->head.n_ops; i++) {
-        struct wire_op step = ops_step(request, i);
-        int error = execute_step(&step, state, txn, data_offset);
-        if (error) {
-            *failed_step = i;
-            return error;
-        }
-        data_offset += step.data_len;
-    }
-    assert(state->exists || state->size == 0);
-    return 0;
-}
-
-bool ops_grows(const struct object_state *before, const struct object_state *after)
-{
-    return after->exists && (!before->exists || after->size > before->size);
+    const struct object_state *before = &view->base, *after = &view->state;
+    return after->exists && (!before->exists || after->size > before->size || view->grows);
 }
 
 struct message *ops_reply(const struct wire_osd_op *head, const struct ops_result *result,
-                          const uint32_t *lens, struct buf_slice data)
+                          const struct wire_op_result *steps, struct buf_slice data)
 {
     uint16_t n = head->n_ops <= WIRE_OPS_MAX ? head->n_ops : 0;
     size_t len = sizeof(struct wire_osd_op_reply) + n * sizeof(struct wire_op_result);
@@ -241,7 +116,9 @@ struct message *ops_reply(const struct wire_osd_op *head, const struct ops_resul
     uint8_t *at = message->body + sizeof reply;
     for (uint16_t i = 0; i < n; i++) {
         /* Steps after the one that failed, and all of a request that was refused, did not run. */
-        struct wire_op_result step = {.data_len = lens ? lens[i] : 0};
+        struct wire_op_result step = {0};
+        if (steps)
+            step = steps[i];
         if (result->result != 0 && i >= result->failed_step)
             step.result = i == result->failed_step ? result->result : -ECANCELED;
         memcpy(at, &step, sizeof step);
@@ -249,4 +126,27 @@ struct message *ops_reply(const struct wire_osd_op *head, const struct ops_resul
     }
     message->payload = data;
     return message;
+}
+
+int ops_answer_parse(const void *answer, size_t len, uint16_t n_ops,
+                     struct wire_op_result steps[WIRE_OPS_MAX], struct buf_slice *data)
+{
+    struct decoder d;
+    uint64_t data_len = 0;
+    memset(steps, 0, WIRE_OPS_MAX * sizeof *steps);
+    *data = BUF_SLICE_EMPTY;
+    if (len == 0)
+        return 0;
+    decoder_init(&d, answer, len);
+    uint16_t n = decode_u16(&d);
+    const void *bytes =
+        n == n_ops && n <= WIRE_OPS_MAX ? decode_bytes(&d, n * sizeof *steps) : NULL;
+    if (!bytes)
+        return -EBADMSG;
+    memcpy(steps, bytes, n * sizeof *steps);
+    for (uint16_t i = 0; i < n; i++)
+        data_len += steps[i].data_len;
+    if (data_len != decoder_left(&d))
+        return -EBADMSG;
+    return data_len > 0 ? buf_slice_copy(decode_bytes(&d, data_len), data_len, data) : 0;
 }

@@ -1,10 +1,6 @@
 /*
- * Client requests: reading them from messages, checking them, turning writes into store
- * transactions, and building replies. Pure functions over values; osd/pg decides when they run.
- *
- * A request is a list of steps on one object. A writing request holds writing steps only, since a
- * repeated one is answered from the log, which has no data; it is applied whole or not at all. The
- * first step that fails decides the result.
+ * Client requests: reading them from messages, and building replies. run.h executes them. Pure
+ * functions over values; osd/pg decides when they run. README.md tells the model.
  */
 #ifndef LIMPET_OSD_OPS_OPS_H
 #define LIMPET_OSD_OPS_OPS_H
@@ -16,6 +12,7 @@
 #include "common/message.h"
 #include "common/object.h"
 #include "common/wire_layout.h"
+#include "osd/ops/view.h"
 #include "osd/store/store.h"
 
 /* A decoded MSG_OSD_OP. Points into the message. */
@@ -27,37 +24,22 @@ struct ops_request {
     const uint8_t *steps; /* head.n_ops times wire_op, unaligned. */
     bool write;
     bool list;
+    bool looks;   /* Some step looks at more of the object than its state. */
+    bool answers; /* It writes, and may have to tell more than that it did. */
 };
 
 /*
- * Reads and checks everything that needs no map: -EBADMSG when the message is none (head is then
- * zero as far as it could not be read), -EINVAL for steps or names that cannot be, -EFBIG for sizes
- * above OBJECT_SIZE_MAX.
+ * Reads and checks everything that needs neither map nor object: -EBADMSG when the message is none
+ * (head is then zero as far as it could not be read), -EINVAL for steps or names that cannot be,
+ * -EOPNOTSUPP for kinds of steps that there are not.
  */
 int ops_decode(const struct message *message, struct ops_request *out) MUST_CHECK;
 
 /* Step `index` and where its data begin in the payload. */
 struct wire_op ops_step(const struct ops_request *request, uint16_t index);
 
-/* What writing steps need to know of an object, and what they make of it. */
-struct object_state {
-    bool exists;
-    uint64_t size;
-    uint64_t mtime_ns;
-    struct wire_version version;
-};
-
-/*
- * Applies the steps of a writing request to `state`, and appends their effects to txn, whose data
- * is the request's payload. Nothing but positions and sizes that hold on any replica goes in.
- * When a step fails its error is returned, *failed_step is set, and state and txn are to be
- * discarded.
- */
-int ops_execute(const struct ops_request *request, struct object_state *state,
-                struct store_txn *txn, uint16_t *failed_step) MUST_CHECK;
-
-/* True when the step from `before` to `after` needs space that a full store has not got. */
-bool ops_grows(const struct object_state *before, const struct object_state *after);
+/* True when what the request has done needs space that a full store has not got. */
+bool ops_grows(const struct object_view *view);
 
 /* What a reply says besides the results of steps. */
 struct ops_result {
@@ -68,10 +50,17 @@ struct ops_result {
 };
 
 /*
- * A reply to a request. `lens` (may be NULL) holds the data length of each step, `data` all of it,
- * which is taken over. NULL when memory is short.
+ * A reply to a request. `steps` (may be NULL) holds the result and the data length of each step,
+ * `data` all of it, which is taken over. NULL when memory is short.
  */
 struct message *ops_reply(const struct wire_osd_op *head, const struct ops_result *result,
-                          const uint32_t *lens, struct buf_slice data) MUST_CHECK;
+                          const struct wire_op_result *steps, struct buf_slice data) MUST_CHECK;
+
+/*
+ * Takes an answer apart that run_answer() made: steps of the request, and the data, a copy. An
+ * empty one leaves them zero and empty. -EBADMSG when it does not fit; -ENOMEM.
+ */
+int ops_answer_parse(const void *answer, size_t len, uint16_t n_ops,
+                     struct wire_op_result steps[WIRE_OPS_MAX], struct buf_slice *data) MUST_CHECK;
 
 #endif

@@ -149,7 +149,7 @@ void pg_world_init(struct pg_world *world)
 {
     TAILQ_INIT(&world->idle_objects);
     TAILQ_INIT(&world->waiting_fills);
-    TAILQ_INIT(&world->waiting_reads);
+    TAILQ_INIT(&world->waiting_runs);
     SLIST_INIT(&world->free_writes);
     world->log_keep = PG_LOG_KEEP;
     pg_turns_init(&world->turns, world->env);

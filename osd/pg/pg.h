@@ -13,6 +13,7 @@
 #include "common/env.h"
 #include "common/limpet.pb-c.h"
 #include "osd/ops/ops.h"
+#include "osd/ops/run.h"
 #include "osd/pg/pg_turn.h"
 #include "osd/store/store.h"
 #include "placement/map.h"
@@ -22,7 +23,7 @@ struct pg_object;
 struct pg_request;
 struct pg_write;
 struct pg_fill;
-struct pg_read;
+struct pg_run;
 
 /* What a placement group asks of its OSD. None of these calls back into the pg. */
 struct pg_world_ops {
@@ -58,7 +59,7 @@ struct pg_world_ops {
 TAILQ_HEAD(pg_object_list, pg_object);
 TAILQ_HEAD(pg_fill_list, pg_fill);
 SLIST_HEAD(pg_write_pool, pg_write);
-TAILQ_HEAD(pg_read_list, pg_read);
+TAILQ_HEAD(pg_run_list, pg_run);
 
 enum { PG_FULL_PERCENT = 95 /* Of a store: from there on nothing grows. */ };
 
@@ -106,7 +107,7 @@ struct pg_world {
     size_t dirty_bytes;                 /* Of what absent members lack. */
     uint32_t n_fills;
     struct pg_fill_list waiting_fills;
-    struct pg_read_list waiting_reads; /* For may_read(): oldest first. */
+    struct pg_run_list waiting_runs; /* For may_read(): oldest first. */
     uint32_t n_free_writes;
     struct pg_write_pool free_writes;
 };
@@ -118,7 +119,7 @@ void pg_world_fini(struct pg_world *world);
 void pg_reads_resume(struct pg_world *world);
 static inline bool pg_reads_wait(const struct pg_world *world)
 {
-    return !TAILQ_EMPTY(&world->waiting_reads);
+    return !TAILQ_EMPTY(&world->waiting_runs);
 }
 
 /*
@@ -140,15 +141,15 @@ TAILQ_HEAD(object_waiter_list, object_waiter);
 struct pg_request {
     struct message *message; /* Holds what `ops` points to. */
     struct ops_request ops;
-    void *owner; /* The core's. */
+    void *owner;              /* The core's. */
+    struct ops_caller caller; /* Strings valid until request_done(). */
     /* Private to osd/pg. */
     struct pg *pg;
     uint8_t place;          /* enum request_place */
     uint32_t window_bytes;  /* Reserved in the window of the log. */
     void *operation;        /* The read, listing or write that runs for it. */
     uint64_t begun_ns;      /* When it came. */
-    uint64_t wait_sequence; /* Answered when this is committed, with the outcome: */
-    struct ops_result outcome;
+    uint64_t wait_sequence; /* Answered with this entry when it is committed. */
     struct object_waiter waiter;
     TAILQ_ENTRY(pg_request) link; /* In the list of its place. */
 };

@@ -22,10 +22,29 @@ void pg_clients_init(struct pg_clients *clients)
     TAILQ_INIT(&clients->changed);
 }
 
+static uint16_t units_of(const struct pg_result *result)
+{
+    return (uint16_t)(1 + pg_answer_units(result->head.answer_len));
+}
+
+/* The first n. */
+static void drop_results(struct pg_client *client, uint16_t n)
+{
+    for (uint16_t i = 0; i < n; i++) {
+        client->units = (uint16_t)(client->units - units_of(&client->results[i]));
+        free(client->results[i].answer);
+    }
+    client->n_results = (uint16_t)(client->n_results - n);
+    if (n > 0)
+        memmove(client->results, client->results + n,
+                client->n_results * sizeof client->results[0]);
+}
+
 static void client_free(struct pg_clients *clients, struct pg_client *client)
 {
     /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
     HASH_DELETE(hh, clients->by_id, client);
+    drop_results(client, client->n_results);
     free(client->results);
     free(client);
 }
@@ -74,7 +93,7 @@ static uint16_t place_of(const struct pg_client *client, uint64_t tid)
     uint16_t low = 0, high = client->n_results;
     while (low < high) {
         uint16_t middle = (uint16_t)((low + high) / 2);
-        if (client->results[middle].tid < tid)
+        if (client->results[middle].head.tid < tid)
             low = (uint16_t)(middle + 1);
         else
             high = middle;
@@ -82,10 +101,11 @@ static uint16_t place_of(const struct pg_client *client, uint64_t tid)
     return low;
 }
 
-const struct pg_result_layout *pg_client_result(const struct pg_client *client, uint64_t tid)
+const struct pg_result *pg_client_result(const struct pg_client *client, uint64_t tid)
 {
     uint16_t at = place_of(client, tid);
-    return at < client->n_results && client->results[at].tid == tid ? &client->results[at] : NULL;
+    return at < client->n_results && client->results[at].head.tid == tid ? &client->results[at]
+                                                                         : NULL;
 }
 
 static void mark_changed(struct pg_clients *clients, struct pg_client *client)
@@ -100,15 +120,38 @@ static void raise_oldest(struct pg_clients *clients, struct pg_client *client, u
 {
     if (oldest <= client->oldest)
         return;
-    uint16_t n = place_of(client, oldest);
     client->oldest = oldest;
     if (client->known < oldest)
         client->known = oldest;
-    client->n_results = (uint16_t)(client->n_results - n);
-    clients->n_results -= n;
-    if (n > 0)
-        memmove(client->results, client->results + n,
-                client->n_results * sizeof client->results[0]);
+    clients->n_units -= client->units;
+    drop_results(client, place_of(client, oldest));
+    clients->n_units += client->units;
+}
+
+/* In its place, or in place of the one with its number. */
+static void put_result(struct pg_clients *clients, struct pg_client *client,
+                       const struct pg_entry_layout *entry, uint8_t *answer)
+{
+    uint16_t at = place_of(client, entry->tid);
+    struct pg_result *result = &client->results[at];
+    clients->n_units -= client->units;
+    if (at < client->n_results && result->head.tid == entry->tid) {
+        client->units = (uint16_t)(client->units - units_of(result));
+        free(result->answer);
+    } else {
+        memmove(result + 1, result, (size_t)(client->n_results - at) * sizeof *result);
+        client->n_results++;
+    }
+    result->head = (struct pg_result_layout){
+        .tid = entry->tid,
+        .version = entry->version,
+        .result = entry->result,
+        .failed_step = entry->failed_step,
+        .answer_len = entry->answer_len,
+    };
+    result->answer = answer;
+    client->units = (uint16_t)(client->units + units_of(result));
+    clients->n_units += client->units;
 }
 
 static int add_result(struct pg_clients *clients, struct pg_client *client,
@@ -118,27 +161,20 @@ static int add_result(struct pg_clients *clients, struct pg_client *client,
         return 0;
     if (client->n_results == client->capacity) {
         uint16_t capacity = (uint16_t)(client->capacity ? client->capacity * 2 : RESULTS_FIRST);
-        struct pg_result_layout *more =
-            realloc(client->results, capacity * sizeof client->results[0]);
+        struct pg_result *more = realloc(client->results, capacity * sizeof client->results[0]);
         if (!more)
             return -ENOMEM;
         client->results = more;
         client->capacity = capacity;
     }
-    uint16_t at = place_of(client, entry->tid);
-    bool known = at < client->n_results && client->results[at].tid == entry->tid;
-    if (!known) {
-        memmove(client->results + at + 1, client->results + at,
-                (size_t)(client->n_results - at) * sizeof client->results[0]);
-        client->n_results++;
-        clients->n_results++;
+    uint8_t *answer = NULL;
+    if (entry->answer_len > 0) {
+        answer = malloc(entry->answer_len);
+        if (!answer)
+            return -ENOMEM;
+        memcpy(answer, pg_entry_answer(entry, entry), entry->answer_len);
     }
-    client->results[at] = (struct pg_result_layout){
-        .tid = entry->tid,
-        .version = entry->version,
-        .result = entry->result,
-        .failed_step = entry->failed_step,
-    };
+    put_result(clients, client, entry, answer);
     return 0;
 }
 
@@ -147,7 +183,7 @@ static int add_result(struct pg_clients *clients, struct pg_client *client,
 /* D3. */
 static void drop_oldest_result(struct pg_clients *clients, struct pg_client *client)
 {
-    raise_oldest(clients, client, client->results[0].tid + 1);
+    raise_oldest(clients, client, client->results[0].head.tid + 1);
     mark_changed(clients, client);
     clients->dropped++;
 }
@@ -156,8 +192,8 @@ static void forget(struct pg_clients *clients, struct pg_client *client)
 {
     TAILQ_REMOVE(&clients->kept, client, kept_link);
     clients->n_kept--;
-    clients->n_results -= client->n_results;
-    client->n_results = 0;
+    clients->n_units -= client->units;
+    drop_results(client, client->n_results);
     client->oldest = 0;
     client->kept = false;
     mark_changed(clients, client);
@@ -166,7 +202,7 @@ static void forget(struct pg_clients *clients, struct pg_client *client)
 static void keep_limits(struct pg_clients *clients, struct pg_client *newest)
 {
     struct pg_client *client;
-    if (newest->n_results > PG_CLIENT_RESULTS_MAX)
+    while (newest->units > PG_CLIENT_RESULTS_MAX)
         drop_oldest_result(clients, newest);
     while ((client = TAILQ_FIRST(&clients->kept)) != NULL &&
            clients->stamp_ns - client->stamp_ns > PG_CLIENT_AGE_NS)
@@ -178,14 +214,12 @@ static void keep_limits(struct pg_clients *clients, struct pg_client *newest)
         forget(clients, client);
         clients->dropped++;
     }
-    if (clients->n_results <= PG_RESULTS_MAX)
-        return;
     TAILQ_FOREACH(client, &clients->kept, kept_link)
     {
-        if (client->n_results == 0)
-            continue;
-        drop_oldest_result(clients, client);
-        return;
+        while (clients->n_units > PG_RESULTS_MAX && client->n_results > 0)
+            drop_oldest_result(clients, client);
+        if (clients->n_units <= PG_RESULTS_MAX)
+            return;
     }
 }
 
@@ -270,9 +304,17 @@ void pg_client_encode(const struct pg_client *client, struct encoder *e)
         .stamp_ns = client->stamp_ns,
         .sequence = client->sequence,
     };
+    static const uint8_t zeroes[PG_RESULT_UNIT];
     encode_bytes(e, &head, sizeof head);
-    if (client->n_results > 0)
-        encode_bytes(e, client->results, client->n_results * sizeof client->results[0]);
+    for (uint16_t i = 0; i < client->n_results; i++)
+        encode_bytes(e, &client->results[i].head, sizeof client->results[i].head);
+    for (uint16_t i = 0; i < client->n_results; i++) {
+        uint16_t len = client->results[i].head.answer_len;
+        if (len == 0)
+            continue;
+        encode_bytes(e, client->results[i].answer, len);
+        encode_bytes(e, zeroes, (size_t)pg_answer_units(len) * PG_RESULT_UNIT - len);
+    }
 }
 
 /* In the order of sequences; those of another copy come in it, those of the store do not. */
@@ -287,31 +329,57 @@ static void insert_kept(struct pg_clients *clients, struct pg_client *client)
         TAILQ_INSERT_HEAD(&clients->kept, client, kept_link);
     client->kept = true;
     clients->n_kept++;
-    clients->n_results += client->n_results;
+    clients->n_units += client->units;
+}
+
+/* The results of a record. Returns how many it took over: fewer when memory is short. */
+static uint16_t load_results(struct pg_result *out, uint16_t n, const uint8_t *data)
+{
+    const uint8_t *answer = data + n * sizeof out->head;
+    for (uint16_t i = 0; i < n; i++) {
+        memcpy(&out[i].head, data + i * sizeof out->head, sizeof out->head);
+        out[i].answer = NULL;
+        uint16_t len = out[i].head.answer_len;
+        if (len == 0)
+            continue;
+        out[i].answer = malloc(len);
+        if (!out[i].answer)
+            return i;
+        memcpy(out[i].answer, answer, len);
+        answer += (size_t)pg_answer_units(len) * PG_RESULT_UNIT;
+    }
+    return n;
 }
 
 int pg_clients_load(struct pg_clients *clients, const void *data, size_t len)
 {
     struct pg_client_layout head;
     memcpy(&head, data, sizeof head);
-    assert(len == sizeof head + head.n_results * sizeof(struct pg_result_layout));
+    assert(len >= sizeof head + head.n_results * sizeof(struct pg_result_layout));
     struct pg_client *client = find_or_create(clients, head.client);
     if (!client)
         return -ENOMEM;
     if (client->kept)
         forget(clients, client);
-    struct pg_result_layout *results = NULL;
-    if (head.n_results > 0) {
-        results = malloc(head.n_results * sizeof *results);
+    assert(client->n_results == 0 && client->units == 0);
+    if (client->capacity < head.n_results) {
+        struct pg_result *results = reallocarray(client->results, head.n_results, sizeof *results);
         if (!results) {
             free_if_unused(clients, client);
             return -ENOMEM;
         }
-        memcpy(results, (const uint8_t *)data + sizeof head, head.n_results * sizeof *results);
+        client->results = results;
+        client->capacity = head.n_results;
     }
-    free(client->results);
-    client->results = results;
-    client->n_results = client->capacity = head.n_results;
+    client->n_results =
+        load_results(client->results, head.n_results, (const uint8_t *)data + sizeof head);
+    for (uint16_t i = 0; i < client->n_results; i++)
+        client->units = (uint16_t)(client->units + units_of(&client->results[i]));
+    if (client->n_results < head.n_results) {
+        drop_results(client, client->n_results);
+        free_if_unused(clients, client);
+        return -ENOMEM;
+    }
     client->oldest = head.oldest;
     if (client->known < head.oldest)
         client->known = head.oldest;

@@ -38,6 +38,7 @@ enum {
     /*
      * Of one group. A client has at most PG_CLIENT_RESULTS_MAX, since no more of its requests are
      * under way; beyond these limits the client that has been silent for longest loses first.
+     * Results are counted in units, so that those with long answers count for more.
      */
     PG_CLIENTS_MAX = 1024,
     PG_RESULTS_MAX = 4096,
@@ -48,6 +49,11 @@ enum {
 
 /* Longer than clients wait (10 minutes), for clocks that differ and messages that are under way. */
 #define PG_CLIENT_AGE_NS (UINT64_C(15) * 60 * 1000000000)
+
+struct pg_result {
+    struct pg_result_layout head;
+    uint8_t *answer; /* head.answer_len bytes; NULL for none. */
+};
 
 struct pg_client {
     UT_hash_handle hh;
@@ -61,7 +67,8 @@ struct pg_client {
     uint64_t sequence;
     uint16_t n_results;
     uint16_t capacity;
-    struct pg_result_layout *results; /* By tid. */
+    uint16_t units;            /* Of all results. */
+    struct pg_result *results; /* By tid. */
     TAILQ_ENTRY(pg_client) kept_link;
     TAILQ_ENTRY(pg_client) changed_link;
 };
@@ -74,7 +81,7 @@ struct pg_clients {
     uint64_t stamp_ns;     /* Of the newest entry that left the log. */
     uint64_t forgotten_ns; /* Clients whose last write was before this may be missing (D4). */
     uint32_t n_kept;
-    uint32_t n_results;
+    uint32_t n_units; /* Of all results. */
     uint64_t dropped; /* Results, and clients, beyond the limits; since the start. */
 };
 
@@ -84,9 +91,12 @@ void pg_clients_fini(struct pg_clients *clients);
 /* NULL when nothing is known of it. */
 struct pg_client *pg_clients_find(const struct pg_clients *clients, uint64_t client);
 /* Of a request whose entry has left the log; NULL. */
-const struct pg_result_layout *pg_client_result(const struct pg_client *client, uint64_t tid);
+const struct pg_result *pg_client_result(const struct pg_client *client, uint64_t tid);
 
-/* An entry enters the log, or is taken back. -ENOMEM. */
+/*
+ * An entry enters the log, or is taken back. -ENOMEM. Entries stand before their further bytes, as
+ * in pg_entry_layout.
+ */
 int pg_clients_add(struct pg_clients *clients, const struct pg_entry_layout *entry) MUST_CHECK;
 void pg_clients_take_back(struct pg_clients *clients, const struct pg_entry_layout *entry);
 /* The oldest entry leaves the log. -ENOMEM: the copy must not go on. */
@@ -100,6 +110,12 @@ bool pg_clients_may_lack(const struct pg_clients *clients, uint64_t now_ns, uint
                          uint64_t age_ns);
 
 /* ---- Records ---- */
+
+/* Length of its record. */
+static inline size_t pg_client_len(const struct pg_client *client)
+{
+    return sizeof(struct pg_client_layout) + (size_t)client->units * PG_RESULT_UNIT;
+}
 
 /* Appends the record, as pg_client_parse() wants it. */
 void pg_client_encode(const struct pg_client *client, struct encoder *e);

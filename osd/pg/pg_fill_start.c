@@ -50,8 +50,7 @@ static int list_clients(const struct pg *pg, struct encoder *e, ProtobufCBinaryD
         return -ENOMEM;
     TAILQ_FOREACH(client, &pg->log.clients.kept, kept_link)
     {
-        size_t len =
-            sizeof(struct pg_client_layout) + client->n_results * sizeof(struct pg_result_layout);
+        size_t len = pg_client_len(client);
         list[n++] = (ProtobufCBinaryData){len, e->data + at};
         at += len;
     }

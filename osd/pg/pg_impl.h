@@ -97,7 +97,6 @@ struct pg_write {
     bool listed;                /* In pg->writes. */
     struct pg_request *request; /* NULL: nobody waits. */
     struct pg_object *object;
-    uint16_t failed_step;
     uint32_t window_bytes;
     struct message *replicate;
     struct message *log_only; /* Created when a learner needs it. */
@@ -118,7 +117,8 @@ struct pg_object {
     int error;
     struct object_state state;
     uint32_t readers;
-    uint32_t writers; /* Not yet committed. */
+    uint32_t writers;        /* Not yet committed. */
+    struct pg_run *settling; /* A reader that goes on when there are none. */
     struct object_waiter_list waiters;
     TAILQ_ENTRY(pg_object) idle_link;
     struct pg_async async; /* Of the load. */
@@ -405,8 +405,8 @@ enum request_place {
     REQUEST_HELD,     /* pg->held: the group does not serve, or its window is full. */
     REQUEST_QUEUED,   /* Waits for its object. */
     REQUEST_UNLEASED, /* pg->unleased: it needs leases; `operation` is its object, held. */
-    REQUEST_READING,  /* pg->running: the store reads for it; `operation` is where it
-                         points back to the request. */
+    REQUEST_RUNNING,  /* pg->running: its steps run, and the store reads for them; `operation` is
+                         the pg_async of its pg_run or pg_list. */
     REQUEST_WRITING,  /* pg->running: `operation` is the pg_write that will answer it. */
     REQUEST_WAITING,  /* pg->waiting: its outcome is known and waits for a commit. */
 };
@@ -579,7 +579,10 @@ void pg_objects_forget(struct pg *pg);
 void pg_requests_admit(struct pg *pg);
 /* Answers a request. */
 void pg_request_finish(struct pg_request *request, const struct ops_result *result,
-                       const uint32_t *lens, struct buf_slice data);
+                       const struct wire_op_result *steps, struct buf_slice data);
+/* With what its steps gave, as the log has it. */
+void pg_request_answer(struct pg_request *request, const struct ops_result *result,
+                       const void *answer, size_t answer_len);
 void pg_request_fail(struct pg_request *request, int error);
 void pg_request_place(struct pg_request *request, enum request_place place);
 /* Takes everything that has not run out of the lines of objects, back to the held ones. */
@@ -618,18 +621,28 @@ void pg_former_knows(struct pg *pg, int32_t osd);
 bool pg_formers_are_over(struct pg *pg);
 bool pg_formers_wait(const struct pg *pg);
 
-/* ---- pg_read.c ---- */
+/* ---- pg_run.c, pg_list.c ---- */
 
 void pg_read_start(struct pg_request *request, struct pg_object *object);
+/* A writing request that looks at its object. pg_write_ran() follows, or the write is abandoned. */
+void pg_run_write(struct pg_request *request, struct pg_object *object, struct pg_write *write);
+/* The store has what the writes before it wrote. */
+void pg_run_settled(struct pg_run *run);
 void pg_list_start(struct pg_request *request);
 /* Nobody waits for the result any more. */
-void pg_read_disown(struct pg_request *request);
+void pg_run_disown(struct pg_request *request);
+void pg_list_disown(struct pg_request *request);
 
 /* ---- pg_write.c ---- */
 
 void pg_write_start(struct pg_request *request, struct pg_object *object);
-/* The result is true of the state after the newest entry: it is told when that is committed. */
-void pg_write_wait(struct pg_request *request, uint64_t sequence, const struct ops_result *outcome);
+/* The steps have run: the write goes to the log and to everybody, or its failure does. */
+void pg_write_ran(struct pg_request *request, struct pg_object *object, struct pg_write *write,
+                  struct ops_run *run, int error);
+/* A write that comes to nothing. */
+void pg_write_abandon(struct pg_world *world, struct pg_write *write);
+/* Answers a request from its entry, which is committed. */
+void pg_write_answer(struct pg_request *request, const struct pg_entry *entry);
 void pg_write_drop_pool(struct pg_world *world);
 /* Computes what is committed, answers what can be answered. */
 void pg_advance(struct pg *pg);

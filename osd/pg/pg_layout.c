@@ -41,7 +41,9 @@ int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
     memcpy(head, data, sizeof *head);
     uint8_t n = head->n_extents == PG_EXTENTS_WHOLE ? 0 : head->n_extents;
     if (head->layout != PG_LAYOUT_VERSION || n > PG_EXTENTS_MAX ||
-        len != sizeof *head + head->object_len + n * sizeof(struct pg_extent_layout) ||
+        head->answer_len > PG_ANSWER_MAX ||
+        len != sizeof *head + head->object_len + n * sizeof(struct pg_extent_layout) +
+                   head->answer_len ||
         !extents_are_ordered((const uint8_t *)data + sizeof *head + head->object_len, n))
         return -EBADMSG;
     if (head->kind < PG_ENTRY_MODIFY || head->kind > PG_ENTRY_FAILED ||
@@ -63,18 +65,21 @@ int pg_client_parse(const void *data, size_t len, struct pg_client_layout *head)
         return -EBADMSG;
     memcpy(head, data, sizeof *head);
     if (head->layout != PG_LAYOUT_VERSION || head->client == 0 || head->sequence == 0 ||
-        len != sizeof *head + head->n_results * sizeof(struct pg_result_layout))
+        len < sizeof *head + head->n_results * sizeof(struct pg_result_layout))
         return -EBADMSG;
+    size_t units = head->n_results;
     uint64_t least = head->oldest;
     for (uint16_t i = 0; i < head->n_results; i++) {
         struct pg_result_layout result;
         memcpy(&result, (const uint8_t *)data + sizeof *head + i * sizeof result, sizeof result);
         if (result.tid < least || result.tid == UINT64_MAX || result.result > 0 ||
-            result.version.sequence == 0 || result.version.sequence > head->sequence)
+            result.version.sequence == 0 || result.version.sequence > head->sequence ||
+            result.answer_len > PG_ANSWER_MAX)
             return -EBADMSG;
         least = result.tid + 1;
+        units += pg_answer_units(result.answer_len);
     }
-    return 0;
+    return len == sizeof *head + units * PG_RESULT_UNIT ? 0 : -EBADMSG;
 }
 
 int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out)

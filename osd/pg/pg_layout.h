@@ -27,7 +27,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 4 };
+enum { PG_LAYOUT_VERSION = 5 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -57,10 +57,11 @@ enum {
 };
 
 /*
- * Followed by object_len bytes of encoded object_id, and by n_extents extents of changed data, in
- * order and apart from one another; a change of the info blob or of attributes' values only has
- * none. Totals are those of the whole group after this
- * entry, so that whoever has the log has the statistics.
+ * Followed by object_len bytes of encoded object_id, by n_extents extents of changed data, in order
+ * and apart from one another (a change of the info blob or of attributes' values only has none),
+ * and by answer_len bytes of what the steps of the request gave (osd/ops/run.h: run_answer()).
+ * Totals are those of the whole group after this entry, so that whoever has the log has the
+ * statistics.
  */
 struct PG_PACKED pg_entry_layout {
     uint8_t layout;
@@ -77,13 +78,16 @@ struct PG_PACKED pg_entry_layout {
     uint64_t stamp_ns;    /* Clock of the log: time that primaries have served, never backwards. */
     uint16_t failed_step; /* Of PG_ENTRY_FAILED. */
     uint8_t n_extents;
-    uint8_t reserved[5];
+    uint8_t reserved;
+    uint16_t answer_len;
+    uint16_t reserved2;
 };
 static_assert(sizeof(struct pg_entry_layout) == 88, "pg_entry_layout");
 
 /*
  * What is remembered of a client when its entries have left the log: see osd/pg/pg_clients.h.
- * Followed by n_results pg_result_layout, in ascending order of tid.
+ * Followed by n_results pg_result_layout, in ascending order of tid, and by their answers in the
+ * same order, each filled up with zeroes to a multiple of PG_RESULT_UNIT.
  */
 struct PG_PACKED pg_client_layout {
     uint8_t layout;
@@ -102,9 +106,17 @@ struct PG_PACKED pg_result_layout {
     struct wire_version version;
     int32_t result;
     uint16_t failed_step;
-    uint16_t reserved;
+    uint16_t answer_len;
 };
 static_assert(sizeof(struct pg_result_layout) == 32, "pg_result_layout");
+
+/* Results are counted in units: one for the result, and as many as its answer fills. */
+enum { PG_RESULT_UNIT = sizeof(struct pg_result_layout), PG_ANSWER_MAX = 1024 };
+
+static inline uint16_t pg_answer_units(uint16_t answer_len)
+{
+    return (uint16_t)((answer_len + PG_RESULT_UNIT - 1) / PG_RESULT_UNIT);
+}
 
 struct PG_PACKED pg_state_layout {
     uint8_t layout;
@@ -135,7 +147,8 @@ static_assert(sizeof(struct pg_scrub_layout) == 24, "pg_scrub_layout");
 /* The OSD's blob in the store for each object. */
 struct PG_PACKED object_info_layout {
     uint8_t layout;
-    uint8_t reserved[7];
+    uint8_t reserved[3];
+    uint32_t attrs_bytes;        /* The attributes have no more, names included. */
     struct wire_version version; /* Of the log entry that changed the object last. */
     uint64_t mtime_ns;
 };
@@ -144,9 +157,10 @@ static_assert(sizeof(struct object_info_layout) == 32, "object_info_layout");
 enum {
     PG_OBJECT_ID_MAX = 8 + 4 + 8 + 2 + OBJECT_NAMESPACE_MAX + 2 + OBJECT_NAME_MAX,
     PG_ENTRY_EXTENTS = PG_EXTENTS_MAX * (int)sizeof(struct pg_extent_layout),
-    PG_ENTRY_MAX = (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX + PG_ENTRY_EXTENTS,
+    PG_ENTRY_MAX =
+        (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX + PG_ENTRY_EXTENTS + PG_ANSWER_MAX,
     PG_NUMBERED_KEY_LEN = 9,
-    PG_CLIENT_RESULTS_MAX = 1024, /* Of one client. */
+    PG_CLIENT_RESULTS_MAX = 1024, /* Of one client; units. */
     PG_CLIENT_MAX = (int)sizeof(struct pg_client_layout) +
                     PG_CLIENT_RESULTS_MAX * (int)sizeof(struct pg_result_layout),
 };
@@ -193,6 +207,14 @@ static inline uint8_t pg_entry_extents(const struct pg_entry_layout *head, const
     memcpy(out, (const uint8_t *)data + sizeof *head + head->object_len,
            n * sizeof(struct pg_extent_layout));
     return n;
+}
+
+/* The answer in an entry that passed pg_entry_parse(); `data` is the whole entry. */
+static inline const uint8_t *pg_entry_answer(const struct pg_entry_layout *head, const void *data)
+{
+    uint8_t n = head->n_extents == PG_EXTENTS_WHOLE ? 0 : head->n_extents;
+    return (const uint8_t *)data + sizeof *head + head->object_len +
+           n * sizeof(struct pg_extent_layout);
 }
 
 /*

@@ -67,7 +67,7 @@ static bool stands_on(const struct pg *pg, const Limpet__Wire__Version *from)
 /* Records that can all be true at the base of the log that comes with them. */
 static int check_clients(const Limpet__Wire__PgActivate *activate)
 {
-    size_t n_results = 0;
+    size_t units = 0;
     uint64_t after = 0;
     if (activate->n_clients > PG_CLIENTS_MAX)
         return -EBADMSG;
@@ -78,9 +78,9 @@ static int check_clients(const Limpet__Wire__PgActivate *activate)
             head.sequence > activate->cut_after->sequence)
             return -EBADMSG;
         after = head.sequence;
-        n_results += head.n_results;
+        units += (record->len - sizeof head) / PG_RESULT_UNIT;
     }
-    return n_results <= PG_RESULTS_MAX ? 0 : -EBADMSG;
+    return units <= PG_RESULTS_MAX ? 0 : -EBADMSG;
 }
 
 static int check_start(const struct pg *pg, const Limpet__Wire__PgActivate *activate, bool goes_on)

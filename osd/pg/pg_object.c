@@ -113,6 +113,7 @@ static void take_stat(struct pg_object *object, const struct store_read *read)
         object->state.size = read->stat.size;
         object->state.version = info.version;
         object->state.mtime_ns = info.mtime_ns;
+        object->state.attrs_bytes = info.attrs_bytes;
     }
 }
 
@@ -213,11 +214,22 @@ void pg_object_hold(struct pg_object *object, bool writes)
         object->readers++;
 }
 
+/* Whoever waits for the last write may look at the store now. */
+static void settled(struct pg_object *object)
+{
+    struct pg_run *run = object->settling;
+    if (!run || object->writers > 0)
+        return;
+    object->settling = NULL;
+    pg_run_settled(run);
+}
+
 void pg_object_release(struct pg_object *object, bool writes)
 {
     if (writes) {
         assert(object->writers > 0);
         object->writers--;
+        settled(object);
     } else {
         assert(object->readers > 0);
         object->readers--;

@@ -278,7 +278,12 @@ static int check_piece(struct pg_repair *repair, const struct pg_incoming *in)
     if (repair->source < 0 && !version_equal(version, object->state.version))
         return -EAGAIN;
     repair->state = (struct object_state){
-        .exists = true, .size = piece->object->size, .version = version, .mtime_ns = info.mtime_ns};
+        .exists = true,
+        .size = piece->object->size,
+        .version = version,
+        .mtime_ns = info.mtime_ns,
+        .attrs_bytes = info.attrs_bytes,
+    };
     return 0;
 }
 

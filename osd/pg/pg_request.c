@@ -17,7 +17,7 @@ static struct pg_request_list *list_of(struct pg *pg, enum request_place place)
         return &pg->queued;
     case REQUEST_UNLEASED:
         return &pg->unleased;
-    case REQUEST_READING:
+    case REQUEST_RUNNING:
     case REQUEST_WRITING:
         return &pg->running;
     case REQUEST_WAITING:
@@ -53,8 +53,10 @@ static void detach(struct pg_request *request)
     pg_object_leave(&request->waiter);
     if (request->place == REQUEST_UNLEASED)
         pg_lease_leave(request);
-    else if (request->place == REQUEST_READING)
-        pg_read_disown(request);
+    else if (request->place == REQUEST_RUNNING && request->ops.list)
+        pg_list_disown(request);
+    else if (request->place == REQUEST_RUNNING)
+        pg_run_disown(request);
     else if (request->place == REQUEST_WRITING)
         ((struct pg_write *)request->operation)->request = NULL;
     request->operation = NULL;
@@ -63,7 +65,7 @@ static void detach(struct pg_request *request)
 }
 
 void pg_request_finish(struct pg_request *request, const struct ops_result *result,
-                       const uint32_t *lens, struct buf_slice data)
+                       const struct wire_op_result *steps, struct buf_slice data)
 {
     struct pg *pg = request->pg;
     struct ops_result answer = *result;
@@ -77,8 +79,24 @@ void pg_request_finish(struct pg_request *request, const struct ops_result *resu
                    &(struct pg_testimony){.version = answer.version,
                                           .client = request->ops.head.client,
                                           .tid = request->ops.head.tid});
-    struct message *reply = ops_reply(&request->ops.head, &answer, lens, data);
+    struct message *reply = ops_reply(&request->ops.head, &answer, steps, data);
     pg->world->ops->request_done(pg->world->ctx, request, reply);
+}
+
+void pg_request_answer(struct pg_request *request, const struct ops_result *result,
+                       const void *answer, size_t answer_len)
+{
+    struct wire_op_result steps[WIRE_OPS_MAX];
+    struct buf_slice data;
+    struct ops_result outcome = *result;
+    if (answer_len == 0) {
+        pg_request_finish(request, result, NULL, BUF_SLICE_EMPTY);
+        return;
+    }
+    int error = ops_answer_parse(answer, answer_len, request->ops.head.n_ops, steps, &data);
+    if (error)
+        outcome.result = error == -EBADMSG ? -EINVAL : error;
+    pg_request_finish(request, &outcome, error ? NULL : steps, data);
 }
 
 void pg_request_fail(struct pg_request *request, int error)
@@ -134,6 +152,8 @@ static bool fits_window(const struct pg *pg, const struct pg_request *request, u
     if (!request->ops.write)
         return true;
     *bytes = (uint32_t)sizeof(struct pg_entry_layout) + request->ops.id_len + PG_ENTRY_EXTENTS;
+    if (request->ops.answers)
+        *bytes += PG_ANSWER_MAX;
     return pg->window_bytes + *bytes <= PG_WINDOW_BYTES;
 }
 
@@ -210,6 +230,6 @@ void pg_requests_answer_waiting(struct pg *pg)
     for (request = TAILQ_FIRST(&pg->waiting); request; request = next) {
         next = TAILQ_NEXT(request, link);
         if (request->wait_sequence <= pg->committed)
-            pg_request_finish(request, &request->outcome, NULL, BUF_SLICE_EMPTY);
+            pg_write_answer(request, pg_log_get(&pg->log, request->wait_sequence));
     }
 }

@@ -206,16 +206,14 @@ static void write_submit(struct pg *pg, struct pg_write *write)
 
 /* ---- The primary ---- */
 
-void pg_write_wait(struct pg_request *request, uint64_t sequence, const struct ops_result *outcome)
+void pg_write_answer(struct pg_request *request, const struct pg_entry *entry)
 {
-    struct pg *pg = request->pg;
-    if (sequence <= pg->committed) {
-        pg_request_finish(request, outcome, NULL, BUF_SLICE_EMPTY);
-        return;
-    }
-    request->outcome = *outcome;
-    request->wait_sequence = sequence;
-    pg_request_place(request, REQUEST_WAITING);
+    assert(entry);
+    struct ops_result result = {.result = entry->head.result,
+                                .failed_step = entry->head.failed_step,
+                                .version = entry->head.version};
+    pg_request_answer(request, &result, pg_entry_answer(&entry->head, &entry->head),
+                      entry->head.answer_len);
 }
 
 static uint64_t log_clock(const struct pg *pg)
@@ -230,24 +228,28 @@ static uint64_t log_clock(const struct pg *pg)
 static bool answer_repeated(struct pg_request *request)
 {
     const struct wire_osd_op *head = &request->ops.head;
-    const struct pg_log *log = &request->pg->log;
+    const struct pg *pg = request->pg;
+    const struct pg_log *log = &pg->log;
     const struct pg_entry *entry = pg_log_find(log, head->client, head->tid);
     if (planted(PLANTED_RUN_DUPLICATE))
         return false;
+    if (entry && entry->head.version.sequence > pg->committed) {
+        /* It is true of the state after its entry: it is told when that is committed. */
+        request->wait_sequence = entry->head.version.sequence;
+        pg_request_place(request, REQUEST_WAITING);
+        return true;
+    }
     if (entry) {
-        struct ops_result outcome = {.result = entry->head.result,
-                                     .failed_step = entry->head.failed_step,
-                                     .version = entry->head.version};
-        pg_write_wait(request, entry->head.version.sequence, &outcome);
+        pg_write_answer(request, entry);
         return true;
     }
     const struct pg_client *client = pg_clients_find(&log->clients, head->client);
-    const struct pg_result_layout *result = client ? pg_client_result(client, head->tid) : NULL;
+    const struct pg_result *result = client ? pg_client_result(client, head->tid) : NULL;
     if (result) {
-        struct ops_result outcome = {.result = result->result,
-                                     .failed_step = result->failed_step,
-                                     .version = result->version};
-        pg_write_wait(request, result->version.sequence, &outcome);
+        struct ops_result outcome = {.result = result->head.result,
+                                     .failed_step = result->head.failed_step,
+                                     .version = result->head.version};
+        pg_request_answer(request, &outcome, result->answer, result->head.answer_len);
         return true;
     }
     bool late = client && head->tid < client->known;
@@ -267,15 +269,19 @@ static bool answer_repeated(struct pg_request *request)
 struct execution {
     int error; /* Of a step. Then nothing is changed, but the failure is logged. */
     uint16_t failed_step;
-    struct object_state after;
+    struct object_state before, after;
+    struct buf_slice data; /* That the transaction writes. */
+    struct encoder answer;
+    uint8_t answer_memory[PG_ANSWER_MAX];
 };
 
-static size_t encode_entry(const struct pg_request *request, const struct object_state *before,
-                           const struct execution *run, const struct encoder *ops,
-                           uint8_t out[PG_ENTRY_MAX])
+static_assert((int)PG_ANSWER_MAX == (int)OPS_ANSWER_MAX, "one limit");
+
+static size_t encode_entry(const struct pg_request *request, const struct execution *run,
+                           const struct encoder *ops, uint8_t out[PG_ENTRY_MAX])
 {
     const struct pg *pg = request->pg;
-    const struct object_state *after = &run->after;
+    const struct object_state *before = &run->before, *after = &run->after;
     struct pg_entry_layout head = {
         .layout = PG_LAYOUT_VERSION,
         .kind = after->exists ? PG_ENTRY_MODIFY : PG_ENTRY_REMOVE,
@@ -288,34 +294,41 @@ static size_t encode_entry(const struct pg_request *request, const struct object
         .oldest = request->ops.head.oldest,
         .stamp_ns = log_clock(pg),
         .failed_step = run->error ? run->failed_step : 0,
+        .answer_len = (uint16_t)run->answer.len,
     };
     uint64_t objects, bytes;
     struct pg_extents changed = {0};
     if (run->error)
         head.kind = PG_ENTRY_FAILED;
     else
-        pg_extents_of(ops, request->message->payload.len, before->exists, &changed);
+        pg_extents_of(ops, run->data.len, before->exists, &changed);
     head.n_extents = changed.n;
     pg_log_totals(&pg->log, &objects, &bytes);
     head.objects = objects + after->exists - before->exists;
     head.bytes = bytes + after->size - before->size;
-    memcpy(out, &head, sizeof head);
-    memcpy(out + sizeof head, request->ops.id, request->ops.id_len);
-    size_t len = sizeof head + request->ops.id_len;
-    if (changed.n == PG_EXTENTS_WHOLE)
-        return len;
-    memcpy(out + len, changed.extents, changed.n * sizeof changed.extents[0]);
-    return len + changed.n * sizeof changed.extents[0];
+    struct encoder e;
+    encoder_init_fixed(&e, out, PG_ENTRY_MAX);
+    encode_bytes(&e, &head, sizeof head);
+    encode_bytes(&e, request->ops.id, request->ops.id_len);
+    if (changed.n != PG_EXTENTS_WHOLE && changed.n > 0)
+        encode_bytes(&e, changed.extents, changed.n * sizeof changed.extents[0]);
+    if (run->answer.len > 0)
+        encode_bytes(&e, run->answer.data, run->answer.len);
+    assert(!e.failed);
+    return e.len;
 }
 
+/* Without data yet, unless the operations are too many for a body: they follow the data then. */
 static struct message *replicate_message(struct pg *pg, const struct pg_entry_layout *entry,
-                                         size_t entry_len, const void *ops, size_t ops_len,
-                                         uint32_t flags)
+                                         size_t entry_len, const struct encoder *ops,
+                                         struct buf_slice data, uint32_t flags)
 {
+    size_t ops_len = ops ? ops->len : 0;
+    bool apart = sizeof(struct wire_rep_txn) + entry_len + ops_len > MESSAGE_BODY_MAX;
     struct wire_rep_txn head = {
         .pool = pg->id.pool,
         .pg_seed = pg->id.seed,
-        .flags = flags,
+        .flags = flags | (apart ? WIRE_REP_OPS_IN_PAYLOAD : 0u),
         .config = pg->view.config,
         .version = entry->version,
         .epoch = pg_epoch(pg),
@@ -323,13 +336,25 @@ static struct message *replicate_message(struct pg *pg, const struct pg_entry_la
         .log_len = (uint32_t)entry_len,
         .txn_len = (uint32_t)ops_len,
     };
-    struct message *message = message_create(MSG_REP_TXN, sizeof head + entry_len + ops_len);
+    struct message *message =
+        message_create(MSG_REP_TXN, sizeof head + entry_len + (apart ? 0 : ops_len));
     if (!message)
         return NULL;
     memcpy(message->body, &head, sizeof head);
     memcpy(message->body + sizeof head, entry, entry_len);
-    if (ops_len > 0)
-        memcpy(message->body + sizeof head + entry_len, ops, ops_len);
+    if (!apart) {
+        if (ops_len > 0)
+            memcpy(message->body + sizeof head + entry_len, ops->data, ops_len);
+        message->payload = buf_slice_ref(data);
+        return message;
+    }
+    if (buf_slice_alloc(data.len + ops_len, &message->payload)) {
+        message_unref(message);
+        return NULL;
+    }
+    if (data.len > 0)
+        memcpy(message->payload.data, data.data, data.len);
+    memcpy(message->payload.data + data.len, ops->data, ops_len);
     return message;
 }
 
@@ -339,6 +364,7 @@ static void put_info(struct store_txn *txn, const struct object_state *state)
         .layout = PG_LAYOUT_VERSION,
         .version = state->version,
         .mtime_ns = state->mtime_ns,
+        .attrs_bytes = state->attrs_bytes,
     };
     txn_set_info(txn, &info, sizeof info);
 }
@@ -356,8 +382,8 @@ static void send_to_fill(struct pg *pg, struct pg_fill *fill, struct pg_write *w
         break;
     case FILL_WRITE_LOG_ONLY:
         if (!write->log_only)
-            write->log_only =
-                replicate_message(pg, &entry->head, entry->len, NULL, 0, WIRE_REP_LOG_ONLY);
+            write->log_only = replicate_message(pg, &entry->head, entry->len, NULL, BUF_SLICE_EMPTY,
+                                                WIRE_REP_LOG_ONLY);
         message = write->log_only;
         break;
     }
@@ -377,22 +403,24 @@ static void replicate(struct pg *pg, struct pg_write *write, const struct pg_ent
 }
 
 /* Everything that can fail for want of memory, before anything is changed. */
-static int prepare(struct pg_request *request, struct pg_write *write,
-                   const struct object_state *before, const struct execution *run,
+static int prepare(struct pg_request *request, struct pg_write *write, const struct execution *run,
                    struct pg_entry **entry)
 {
     struct pg *pg = request->pg;
     uint8_t bytes[PG_ENTRY_MAX];
     struct pg_entry_layout head;
-    if (!run->error && run->after.exists)
+    if (!run->error && run->after.exists) {
+        /* A write without any effect has not named its object. */
+        if (write->txn.ops.len == 0)
+            txn_object(&write->txn, &request->ops.object);
         put_info(&write->txn, &run->after);
+    }
     if (write->txn.ops.failed)
         return -ENOMEM;
-    size_t len = encode_entry(request, before, run, &write->txn.ops, bytes);
+    size_t len = encode_entry(request, run, &write->txn.ops, bytes);
     memcpy(&head, bytes, sizeof head);
-    write->failed_step = run->failed_step;
     write->replicate = replicate_message(pg, (const struct pg_entry_layout *)(void *)bytes, len,
-                                         write->txn.ops.data, write->txn.ops.len, 0);
+                                         &write->txn.ops, run->data, 0);
     if (!write->replicate)
         return -ENOMEM;
     *entry = pg_entry_add(pg, bytes, len);
@@ -401,15 +429,12 @@ static int prepare(struct pg_request *request, struct pg_write *write,
 
 /* The write is part of the log now: to everybody, in one turn of the loop. */
 static void commit_begin(struct pg_request *request, struct pg_write *write,
-                         struct pg_object *object, const struct pg_entry *entry)
+                         struct pg_object *object, const struct pg_entry *entry,
+                         struct buf_slice data)
 {
     struct pg *pg = request->pg;
     struct pg_world *world = pg->world;
-    struct buf_slice data = request->message->payload;
-    if (entry->head.kind == PG_ENTRY_FAILED)
-        data = BUF_SLICE_EMPTY;
     write->sequence = entry->head.version.sequence;
-    write->replicate->payload = buf_slice_ref(data);
     write->txn.data = buf_slice_ref(data);
     write->window_bytes = request->window_bytes;
     request->window_bytes = 0;
@@ -432,31 +457,60 @@ static void commit_begin(struct pg_request *request, struct pg_write *write,
     write_submit(pg, write);
 }
 
-static void write_abort(struct pg_world *world, struct pg_write *write)
+void pg_write_abandon(struct pg_world *world, struct pg_write *write)
 {
     message_unref(write->replicate);
     write->replicate = NULL;
     write_free(world, write);
 }
 
-static void execute(const struct pg_request *request, const struct object_state *before,
-                    struct store_txn *txn, struct execution *run)
+/* What the steps came to: after this, no memory is needed any more but for the entry. */
+static int conclude(struct pg *pg, struct ops_run *steps, int error, struct store_txn *txn,
+                    struct execution *run)
 {
-    struct pg *pg = request->pg;
-    memset(run, 0, sizeof *run);
-    run->after = *before;
-    run->error = ops_execute(&request->ops, &run->after, txn, &run->failed_step);
-    if (!run->error)
-        run->error =
-            pg_room_check(pg, ops_grows(before, &run->after), txn, request->message->payload.len);
-    if (run->error) {
-        run->after = *before;
+    const struct object_view *view = &steps->view;
+    run->before = run->after = view->base;
+    run->data = BUF_SLICE_EMPTY;
+    encoder_init_fixed(&run->answer, run->answer_memory, sizeof run->answer_memory);
+    if (!error)
+        error = pg_room_check(pg, ops_grows(view), txn, view->payload.len + view->more.len);
+    run->error = error;
+    run->failed_step = steps->step < steps->n_steps ? steps->step : 0;
+    if (error) {
         encoder_reset(&txn->ops);
-        return;
+        return 0;
     }
+    run->after = view->state;
     run->after.version.config = pg->view.config;
     run->after.version.sequence = pg_log_head(&pg->log).sequence + 1;
-    run->after.mtime_ns = env_wall(pg->world->env);
+    run->after.mtime_ns = steps->wall_ns;
+    run_answer(steps, &run->answer);
+    return view_take_data(&steps->view, &run->data);
+}
+
+void pg_write_ran(struct pg_request *request, struct pg_object *object, struct pg_write *write,
+                  struct ops_run *steps, int error)
+{
+    struct pg *pg = request->pg;
+    struct execution run;
+    struct pg_entry *entry = NULL;
+    assert(pg->serving && object->pg == pg);
+    /* Of the OSD, not of the request: it may succeed when it comes again. */
+    if (error != -ENOMEM)
+        error = conclude(pg, steps, error, &write->txn, &run);
+    if (!error) {
+        error = prepare(request, write, &run, &entry);
+        if (error)
+            buf_slice_drop(&run.data);
+    }
+    if (error) {
+        pg_write_abandon(pg->world, write);
+        pg_request_fail(request, error);
+        return;
+    }
+    object->state = run.after;
+    commit_begin(request, write, object, entry, run.data);
+    buf_slice_drop(&run.data);
 }
 
 void pg_write_start(struct pg_request *request, struct pg_object *object)
@@ -470,17 +524,15 @@ void pg_write_start(struct pg_request *request, struct pg_object *object)
         pg_request_fail(request, -ENOMEM);
         return;
     }
-    struct execution run;
-    struct pg_entry *entry = NULL;
-    execute(request, &object->state, &write->txn, &run);
-    int error = prepare(request, write, &object->state, &run, &entry);
-    if (error) {
-        write_abort(pg->world, write);
-        pg_request_fail(request, error);
+    if (request->ops.looks) {
+        pg_run_write(request, object, write);
         return;
     }
-    object->state = run.after;
-    commit_begin(request, write, object, entry);
+    struct ops_run run;
+    run_init(&run, &request->ops, request->message->payload, &object->state, &write->txn,
+             &request->caller, env_wall(pg->world->env));
+    pg_write_ran(request, object, write, &run, ops_run(&run));
+    run_fini(&run);
 }
 
 /* ---- Commit ---- */
@@ -551,14 +603,8 @@ static void answer_committed(struct pg *pg)
     {
         if (write->sequence > pg->committed)
             break;
-        if (write->request) {
-            const struct pg_entry *entry = pg_log_get(&pg->log, write->sequence);
-            assert(entry);
-            struct ops_result result = {.result = entry->head.result,
-                                        .failed_step = write->failed_step,
-                                        .version = entry->head.version};
-            pg_request_finish(write->request, &result, NULL, BUF_SLICE_EMPTY);
-        }
+        if (write->request)
+            pg_write_answer(write->request, pg_log_get(&pg->log, write->sequence));
         assert(!write->request);
     }
     pg_requests_answer_waiting(pg);
@@ -632,10 +678,11 @@ void pg_rep_refuse(struct pg *pg, const struct wire_rep_txn *rep, int error)
     send_ack(pg, rep->version.sequence, error, 0);
 }
 
-/* The parts of a MSG_REP_TXN's body. */
+/* The parts of a MSG_REP_TXN. */
 struct rep_parts {
     const uint8_t *entry;
     const uint8_t *ops;
+    size_t data_len; /* Of the payload, from its beginning. */
 };
 
 static int rep_check(const struct pg *pg, const struct pg_incoming *in, struct rep_parts *parts)
@@ -643,18 +690,22 @@ static int rep_check(const struct pg *pg, const struct pg_incoming *in, struct r
     const struct wire_rep_txn *rep = &in->rep;
     struct pg_entry_layout head;
     struct object_id id;
+    const struct buf_slice *payload = &in->message->payload;
     uint64_t left = in->message->body_len - sizeof *rep;
-    if (rep->log_len > left || rep->txn_len != left - rep->log_len)
+    bool apart = rep->flags & WIRE_REP_OPS_IN_PAYLOAD;
+    if (rep->log_len > left || (apart ? 0 : rep->txn_len) != left - rep->log_len ||
+        (apart && rep->txn_len > payload->len))
         return -EBADMSG;
     parts->entry = in->message->body + sizeof *rep;
-    parts->ops = parts->entry + rep->log_len;
+    parts->data_len = payload->len - (apart ? rep->txn_len : 0);
+    parts->ops = apart ? payload->data + parts->data_len : parts->entry + rep->log_len;
     if (pg_entry_parse(parts->entry, rep->log_len, &head, &id) ||
         !version_equal(head.version, rep->version) ||
         pg_decode_id(pg, parts->entry + sizeof head, head.object_len, &id))
         return -EBADMSG;
     if (rep->flags & WIRE_REP_LOG_ONLY && (rep->txn_len > 0 || pg->state != PG_STATE_FILLING))
         return -EBADMSG;
-    return txn_check(parts->ops, rep->txn_len, in->message->payload.len, &pg->id.pool);
+    return txn_check(parts->ops, rep->txn_len, parts->data_len, &pg->id.pool);
 }
 
 /* G1: whether it is the next one; or known already (then acknowledged, if durable). */
@@ -702,7 +753,8 @@ static int rep_apply(struct pg *pg, const struct pg_incoming *in, const struct r
         return -ENOMEM;
     }
     write->sequence = in->rep.version.sequence;
-    write->txn.data = buf_slice_ref(in->message->payload);
+    if (parts->data_len > 0)
+        write->txn.data = buf_slice_sub(in->message->payload, 0, parts->data_len);
     note_committed(pg, in->rep.committed);
     pg_log_entry_put(pg, &write->txn, entry);
     pg_log_shorten(pg, &write->txn);

@@ -147,9 +147,10 @@ static uint64_t state_key(const struct state *state)
 
 /* ---- What an operation does, and what it must have returned ---- */
 
+/* A write of nothing extends an object, too. */
 static uint64_t end_of(const struct state *state, uint64_t offset, uint64_t len)
 {
-    return len > 0 && offset + len > state->size ? offset + len : state->size;
+    return offset + len > state->size ? offset + len : state->size;
 }
 
 /* The result in this state; the state after it is written to *new. */

@@ -611,7 +611,7 @@ static void refuses_more_data_than_a_message_holds(void **state)
     static struct fake_op o;
     fake_op_write(&o, 1, "object", "");
     buf_slice_drop(&o.op.steps[0].data);
-    assert_int_equal(buf_slice_alloc(MESSAGE_PAYLOAD_MAX + 1, &o.op.steps[0].data), 0);
+    assert_int_equal(buf_slice_alloc(REQUEST_PAYLOAD_MAX + 1, &o.op.steps[0].data), 0);
     client_submit(c, &o.op);
     assert_false(o.done);
     fake_settle(&w);

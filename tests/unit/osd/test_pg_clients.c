@@ -69,11 +69,11 @@ static void results_outlive_their_entries(void **state)
     pass(7, 11, 10, 1); /* Of another object; entries are in no order of numbers. */
     assert_true(has(7, 10) && has(7, 11) && has(7, 12));
     assert_false(has(7, 9) || has(7, 13) || has(8, 10));
-    const struct pg_result_layout *result = pg_client_result(pg_clients_find(&clients, 7), 12);
-    assert_int_equal(result->version.sequence, 2);
-    assert_int_equal(result->result, -EEXIST);
-    assert_int_equal(result->failed_step, 3);
-    assert_int_equal(clients.n_results, 3);
+    const struct pg_result *result = pg_client_result(pg_clients_find(&clients, 7), 12);
+    assert_int_equal(result->head.version.sequence, 2);
+    assert_int_equal(result->head.result, -EEXIST);
+    assert_int_equal(result->head.failed_step, 3);
+    assert_int_equal(clients.n_units, 3);
     assert_int_equal(clients.n_kept, 1);
 }
 
@@ -85,7 +85,7 @@ static void what_a_client_waits_for_no_more_is_forgotten(void **state)
     pass(7, 12, 12, 1);
     assert_false(has(7, 10) || has(7, 11));
     assert_true(has(7, 12));
-    assert_int_equal(clients.n_results, 1);
+    assert_int_equal(clients.n_units, 1);
     assert_int_equal(pg_clients_find(&clients, 7)->known, 12);
 }
 
@@ -145,7 +145,7 @@ static void a_client_with_too_many_results_loses_the_first(void **state)
     assert_false(has(7, 1) || has(7, 2));
     assert_true(has(7, 3) && has(7, PG_CLIENT_RESULTS_MAX + 2));
     assert_int_equal(pg_clients_find(&clients, 7)->known, 3);
-    assert_int_equal(clients.n_results, PG_CLIENT_RESULTS_MAX);
+    assert_int_equal(clients.n_units, PG_CLIENT_RESULTS_MAX);
     assert_int_equal(clients.dropped, 2);
 }
 
@@ -159,7 +159,7 @@ static void the_longest_silent_loses_when_there_are_too_many(void **state)
     pass(1, EACH + 1, 1, 1); /* Now the second is the longest silent. */
     for (uint64_t tid = 1; tid <= PG_RESULTS_MAX - 4 * EACH; tid++)
         pass(5, tid, 1, 1);
-    assert_int_equal(clients.n_results, PG_RESULTS_MAX);
+    assert_int_equal(clients.n_units, PG_RESULTS_MAX);
     assert_true(has(1, 1) && has(3, 1));
     assert_false(has(2, 1));
     assert_true(has(2, 2));
@@ -227,7 +227,7 @@ static void assert_same(const struct pg_clients *a, const struct pg_clients *b)
     assert_int_equal(x.len, y.len);
     assert_memory_equal(x.data, y.data, x.len);
     assert_int_equal(a->n_kept, b->n_kept);
-    assert_int_equal(a->n_results, b->n_results);
+    assert_int_equal(a->n_units, b->n_units);
     assert_int_equal(a->stamp_ns, b->stamp_ns);
     assert_int_equal(a->forgotten_ns, b->forgotten_ns);
     encoder_fini(&x);

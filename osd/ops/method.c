@@ -1,0 +1,53 @@
+#include "osd/ops/method.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const struct method methods[] = {
+    {"hello.record_hello", true, method_hello_record},
+    {"hello.say_hello", false, method_hello_say},
+    {"lock.assert_locked", false, method_lock_assert},
+    {"lock.break_lock", true, method_lock_break},
+    {"lock.get_info", false, method_lock_info},
+    {"lock.list_locks", false, method_lock_list},
+    {"lock.lock", true, method_lock_lock},
+    {"lock.set_cookie", true, method_lock_set_cookie},
+    {"lock.unlock", true, method_lock_unlock},
+};
+
+const struct method *method_find(const void *name, size_t len)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        if (strlen(methods[i].name) == len && memcmp(methods[i].name, name, len) == 0)
+            return &methods[i];
+    }
+    return NULL;
+}
+
+int check_call(const struct wire_op *step, const uint8_t *data)
+{
+    struct decoder d;
+    uint16_t len;
+    decoder_init(&d, data, step->data_len);
+    decode_string16(&d, &len);
+    return d.failed ? -EINVAL : 0;
+}
+
+int step_call(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
+{
+    struct method_call call = {.run = run, .view = &run->view};
+    uint16_t len;
+    decoder_init(&call.input, data, step->data_len);
+    const void *name = decode_string16(&call.input, &len);
+    const struct method *method = method_find(name, len);
+    if (!method || (method->writes && !run->request->write))
+        return -EOPNOTSUPP;
+    encoder_init(&call.output);
+    int error = method->run(&call);
+    if (error >= 0 && call.output.len > 0) {
+        int given = run_give_encoded(run, &call.output);
+        return given ? given : error;
+    }
+    encoder_fini(&call.output);
+    return error;
+}

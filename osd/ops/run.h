@@ -1,0 +1,136 @@
+/*
+ * Running a request: its steps, one after the other, against a view of its object.
+ *
+ * steps.c has the table of all kinds of steps; step_*.c have their functions. A step looks at the
+ * object and changes it by functions of view.h, and gives what it returns to run_give(). When it
+ * meets something that is not loaded it returns VIEW_MISS, and so does ops_run(): the caller loads
+ * what view.needs says, and calls it again.
+ */
+#ifndef LIMPET_OSD_OPS_RUN_H
+#define LIMPET_OSD_OPS_RUN_H
+
+#include "osd/ops/ops.h"
+#include "osd/ops/view.h"
+
+enum {
+    /*
+     * What a writing request returns, results of steps included: it is kept in the log, so that a
+     * repeated request gets the same.
+     */
+    OPS_ANSWER_MAX = 1024,
+    /* Encoded changes of one request: they must fit a record of the store's journal. */
+    OPS_CHANGES_BYTES_MAX = 2 * 1024 * 1024,
+};
+
+struct run_result {
+    int32_t result; /* 0, positive as the step says, or an error that was allowed. */
+    struct buf_slice data;
+};
+
+/* Who asks, for steps that note it. */
+struct ops_caller {
+    uint64_t instance;   /* Of its process. */
+    const char *address; /* Where that process is, for a person. */
+};
+
+struct ops_run {
+    const struct ops_request *request;
+    struct object_view view;
+    struct ops_caller caller;
+    uint16_t n_steps;
+    uint64_t wall_ns;
+    uint16_t step;                           /* That runs, or that failed. */
+    uint64_t data_at;                        /* Where its data begin in the payload. */
+    uint64_t returned;                       /* Bytes given by the steps so far. */
+    struct run_result results[WIRE_OPS_MAX]; /* As many as the request has steps. */
+};
+
+/* state, txn and what request and caller point to are borrowed until run_fini(). */
+void run_init(struct ops_run *run, const struct ops_request *request, struct buf_slice payload,
+              const struct object_state *state, struct store_txn *txn,
+              const struct ops_caller *caller, uint64_t wall_ns);
+void run_fini(struct ops_run *run);
+
+/*
+ * Runs all steps from the first. 0; VIEW_MISS when something must be loaded; or the error of step
+ * `run->step`, with which all fails. After anything but 0, txn has nothing in it.
+ */
+int ops_run(struct ops_run *run) MUST_CHECK;
+
+/*
+ * What the steps gave, for the log: u16 n, n times wire_op_result, the data; nothing at all when
+ * all steps returned 0 and no data.
+ */
+void run_answer(const struct ops_run *run, struct encoder *out);
+
+/* ---- For steps ---- */
+
+/* The step returns this; taken over. -EFBIG, or -EOVERFLOW for a writing request. */
+int run_give(struct ops_run *run, struct buf_slice data) MUST_CHECK;
+/* Likewise, a copy of what was encoded; the encoder is finished in any case. */
+int run_give_encoded(struct ops_run *run, struct encoder *e) MUST_CHECK;
+
+/* A kind of step. */
+struct step_kind {
+    const char *name;
+    uint8_t flags;
+    /* The step itself is well-formed; without looking at the object. Optional. */
+    int (*check)(const struct wire_op *step, const uint8_t *data);
+    /* `data`: step->data_len bytes of the payload. */
+    int (*run)(struct ops_run *run, const struct wire_op *step, const uint8_t *data);
+};
+
+enum {
+    STEP_READS = 1,  /* May stand in a reading request. */
+    STEP_WRITES = 2, /* May only stand in a writing one. Both are not set: only as it is told. */
+    STEP_DATA = 4,   /* May have data in the payload. */
+    STEP_LOOKS = 8,  /* Looks at more than the object's state. */
+};
+
+/* NULL: there is no such kind. */
+const struct step_kind *step_kind(uint16_t code);
+
+#define STEP_ARGS struct ops_run *run, const struct wire_op *step, const uint8_t *data
+int step_read(STEP_ARGS) MUST_CHECK;
+int step_stat(STEP_ARGS) MUST_CHECK;
+int step_write(STEP_ARGS) MUST_CHECK;
+int step_write_full(STEP_ARGS) MUST_CHECK;
+int step_append(STEP_ARGS) MUST_CHECK;
+int step_truncate(STEP_ARGS) MUST_CHECK;
+int step_remove(STEP_ARGS) MUST_CHECK;
+int step_create(STEP_ARGS) MUST_CHECK;
+int step_write_same(STEP_ARGS) MUST_CHECK;
+int step_zero(STEP_ARGS) MUST_CHECK;
+int step_sparse_read(STEP_ARGS) MUST_CHECK;
+int step_checksum(STEP_ARGS) MUST_CHECK;
+int step_compare_extent(STEP_ARGS) MUST_CHECK;
+int step_assert_exists(STEP_ARGS) MUST_CHECK;
+int step_assert_version(STEP_ARGS) MUST_CHECK;
+int step_hint(STEP_ARGS) MUST_CHECK;
+int step_attr_get(STEP_ARGS) MUST_CHECK;
+int step_attr_list(STEP_ARGS) MUST_CHECK;
+int step_attr_compare(STEP_ARGS) MUST_CHECK;
+int step_attr_set(STEP_ARGS) MUST_CHECK;
+int step_attr_remove(STEP_ARGS) MUST_CHECK;
+int step_omap_list(STEP_ARGS) MUST_CHECK;
+int step_omap_get(STEP_ARGS) MUST_CHECK;
+int step_omap_get_header(STEP_ARGS) MUST_CHECK;
+int step_omap_compare(STEP_ARGS) MUST_CHECK;
+int step_omap_set(STEP_ARGS) MUST_CHECK;
+int step_omap_set_header(STEP_ARGS) MUST_CHECK;
+int step_omap_remove(STEP_ARGS) MUST_CHECK;
+int step_omap_remove_range(STEP_ARGS) MUST_CHECK;
+int step_omap_clear(STEP_ARGS) MUST_CHECK;
+int step_call(STEP_ARGS) MUST_CHECK;
+
+int check_write_same(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_checksum(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_attr_named(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_omap_list(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_omap_keys(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_omap_pairs(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_omap_compare(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_omap_range(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_call(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+
+#endif

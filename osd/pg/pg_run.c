@@ -1,0 +1,423 @@
+/*
+ * Running the steps of a request on the primary: reading requests, and writing ones that look at
+ * their object before they change it. What the steps look at is loaded as they ask for it
+ * (osd/ops/view.h), and then all of them run again, until nothing is lacking.
+ *
+ * The object is held as a reader meanwhile, so that nothing changes it. A reader begins when all
+ * writes before it are committed. A writer has its turn before that, and when it must load
+ * something it waits until the store has what they wrote.
+ *
+ * A small request can ask for much data: each piece waits until the OSD has room for it, and all
+ * together never exceed a message.
+ */
+#include "osd/pg/pg_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/planted.h"
+#include "common/witness.h"
+#include "osd/ops/run.h"
+#include "osd/pg/pg_layout.h"
+
+enum { RUN_META_BYTES = 65536 }; /* What attributes count as, before their size is known. */
+
+struct pg_run {
+    struct pg_async async;
+    struct store_read read;
+    struct store_omap_read omap;
+    struct pg_world *world;
+    struct pg_request *request; /* NULL: nobody waits. */
+    struct pg_object *object;   /* Held as a reader. */
+    struct pg_write *write;     /* Of a writing request. */
+    uint64_t config;
+    bool waits;    /* In the world's waiting_runs. */
+    bool settling; /* Waits for the writes before it. */
+    bool repaired; /* Our copy turned out to be damaged, once. */
+    struct repair_waiter repair;
+    TAILQ_ENTRY(pg_run) waiting_link;
+    uint32_t need;           /* Of the view's: what is being loaded. */
+    struct store_txn no_txn; /* Of a reading request. */
+    struct ops_run run;
+};
+
+static void run_free(struct pg_run *run)
+{
+    if (run->write)
+        pg_write_abandon(run->world, run->write);
+    run_fini(&run->run);
+    pg_object_release(run->object, false);
+    free(run);
+}
+
+static void run_drop(struct pg_async *async)
+{
+    run_free(container_of(async, struct pg_run, async));
+}
+
+static void stop_waiting(struct pg_world *world, struct pg_run *run)
+{
+    TAILQ_REMOVE(&world->waiting_runs, run, waiting_link);
+    run->waits = false;
+}
+
+void pg_run_disown(struct pg_request *request)
+{
+    struct pg_run *run = container_of(request->operation, struct pg_run, async);
+    run->request = NULL;
+    if (run->waits) {
+        stop_waiting(request->pg->world, run);
+        run_free(run);
+    } else if (run->settling) {
+        assert(run->object->settling == run);
+        run->object->settling = NULL;
+        run_free(run);
+    }
+}
+
+/* ---- The end ---- */
+
+/* All parts in one slice; a single part as it is. They fit a message: see run_give(). */
+static int join(struct ops_run *run, struct wire_op_result *steps, struct buf_slice *out)
+{
+    uint16_t n = run->n_steps, filled = 0, last = 0;
+    size_t total = 0, at = 0;
+    for (uint16_t i = 0; i < n; i++) {
+        size_t len = run->results[i].data.len;
+        steps[i] = (struct wire_op_result){run->results[i].result, (uint32_t)len};
+        total += len;
+        if (len > 0) {
+            filled++;
+            last = i;
+        }
+    }
+    *out = BUF_SLICE_EMPTY;
+    if (filled <= 1) {
+        *out = run->results[last].data;
+        run->results[last].data = BUF_SLICE_EMPTY;
+        return 0;
+    }
+    int error = buf_slice_alloc(total, out);
+    for (uint16_t i = 0; i < n && !error; i++) {
+        if (steps[i].data_len > 0)
+            memcpy(out->data + at, run->results[i].data.data, steps[i].data_len);
+        at += steps[i].data_len;
+    }
+    return error;
+}
+
+static void finish_read(struct pg_run *run, int error)
+{
+    struct pg_request *request = run->request;
+    struct pg_world *world = request->pg->world;
+    struct wire_op_result steps[WIRE_OPS_MAX];
+    struct buf_slice data = BUF_SLICE_EMPTY;
+    struct ops_result result = {
+        .result = error, .failed_step = run->run.step, .version = run->object->state.version};
+    if (!error)
+        result.result = join(&run->run, steps, &data);
+    world->read_ops++;
+    world->read_bytes += data.len;
+    pg_request_finish(request, &result, result.result ? NULL : steps, data);
+}
+
+/* What was loaded is what the write builds upon: it must be in the same life of the group. */
+static bool may_write(const struct pg_run *run)
+{
+    const struct pg *pg = run->object->pg;
+    return pg && pg->serving && pg->view.config == run->config;
+}
+
+static void finish(struct pg_run *run, int error)
+{
+    struct pg_request *request = run->request;
+    struct pg_write *write = run->write;
+    if (!request) {
+        run_free(run);
+    } else if (!write) {
+        finish_read(run, error);
+        run_free(run);
+    } else if (may_write(run)) {
+        run->write = NULL;
+        pg_write_ran(request, run->object, write, &run->run, error);
+        run_free(run);
+    } else {
+        pg_request_hold_again(request);
+        run_free(run);
+    }
+}
+
+/* It could not be executed. */
+static void fail(struct pg_run *run, int error)
+{
+    if (run->request && run->write)
+        pg_request_fail(run->request, error);
+    else if (run->request)
+        finish_read(run, error);
+    run_free(run);
+}
+
+/* ---- Loading ---- */
+
+static void load(struct pg_run *run);
+
+static const struct view_need *current_need(const struct pg_run *run)
+{
+    assert(run->need < run->run.view.n_needs);
+    return &run->run.view.needs[run->need];
+}
+
+/* Runs the steps; what they lack is loaded, and run_loaded() goes on. */
+static void go_on(struct pg_run *run)
+{
+    int error = ops_run(&run->run);
+    run->need = 0;
+    if (error != VIEW_MISS)
+        finish(run, error);
+    else
+        load(run);
+}
+
+static void load_next(struct pg_run *run)
+{
+    if (++run->need < run->run.view.n_needs)
+        load(run);
+    else
+        go_on(run);
+}
+
+static void submit(struct pg_run *run);
+
+static void repair_done(struct repair_waiter *waiter, int error)
+{
+    struct pg_run *run = container_of(waiter, struct pg_run, repair);
+    if (error && error != -ECANCELED && run->object->pg)
+        pg_inconsistent_unreadable(run->object->pg, run->object);
+    if (error == -ECANCELED && run->request) {
+        pg_request_hold_again(run->request);
+        run_free(run);
+    } else if (error || !run->request) {
+        fail(run, -EIO);
+    } else {
+        submit(run);
+    }
+}
+
+/* Our copy is damaged: it is written anew from a member's, and then read again. */
+static bool repair(struct pg_run *run, int error)
+{
+    struct pg *pg = run->object->pg;
+    if (!pg || !run->request || !pg_is_read_error(pg, error) || planted(PLANTED_NO_READ_REPAIR))
+        return false;
+    if (run->repaired) {
+        pg_inconsistent_unreadable(pg, run->object);
+        return false;
+    }
+    run->repaired = true;
+    run->repair.done = repair_done;
+    return pg_repair_ask(pg, run->object, -1, &run->repair) == 0;
+}
+
+/* The store has answered: whether the run goes on. */
+static bool take_error(struct pg_run *run, struct pg *pg, int error)
+{
+    if (!error)
+        return true;
+    log_error(pg->world->env, "object unreadable", "pg=%s name=%.*s error=\"%s\"", pg_text(pg),
+              (int)run->object->id.name_len, (const char *)run->object->id.name, error_text(error));
+    if (!repair(run, error))
+        fail(run, -EIO);
+    return false;
+}
+
+static int take_read(struct pg_run *run)
+{
+    struct store_read *read = &run->read;
+    const struct view_need *need = current_need(run);
+    struct object_view *view = &run->run.view;
+    switch (need->kind) {
+    case VIEW_NEEDS_DATA: {
+        struct buf_slice data = read->data;
+        read->data = BUF_SLICE_EMPTY;
+        return view_give_data(view, need->offset, need->len, data);
+    }
+    case VIEW_NEEDS_EXTENTS:
+        return view_give_extents(view, need->offset, need->len, &read->extents);
+    default:
+        return view_give_attrs(view, &read->attrs);
+    }
+}
+
+static void read_done(struct store_read *read)
+{
+    struct pg_run *run = container_of(read, struct pg_run, read);
+    struct pg *pg = run->async.pg;
+    pg_async_end(&run->async);
+    int error = read->error;
+    bool wanted = !error && run->request;
+    if (wanted)
+        error = take_read(run);
+    buf_slice_drop(&read->data);
+    encoder_fini(&read->attrs);
+    encoder_fini(&read->extents);
+    if (!run->request)
+        run_free(run);
+    else if (wanted && error)
+        fail(run, error);
+    else if (take_error(run, pg, error))
+        load_next(run);
+}
+
+static void omap_done(struct store_omap_read *omap)
+{
+    struct pg_run *run = container_of(omap, struct pg_run, omap);
+    struct pg *pg = run->async.pg;
+    pg_async_end(&run->async);
+    int error = omap->error;
+    bool wanted = !error && run->request;
+    if (wanted)
+        error = view_give_omap(&run->run.view, current_need(run), &omap->pairs, omap->end,
+                               &omap->header);
+    encoder_fini(&omap->pairs);
+    encoder_fini(&omap->header);
+    if (!run->request)
+        run_free(run);
+    else if (wanted && error)
+        fail(run, error);
+    else if (take_error(run, pg, error))
+        load_next(run);
+}
+
+static void submit_read(struct pg_run *run, const struct view_need *need)
+{
+    memset(&run->read, 0, sizeof run->read);
+    run->read.object = run->object->id;
+    run->read.offset = need->offset;
+    run->read.len = need->len;
+    run->read.want_attrs = need->kind == VIEW_NEEDS_ATTRS;
+    run->read.want_extents = need->kind == VIEW_NEEDS_EXTENTS;
+    run->read.done = read_done;
+    store_read(run->request->pg->world->store, &run->read);
+}
+
+static void submit_omap(struct pg_run *run, const struct view_need *need)
+{
+    memset(&run->omap, 0, sizeof run->omap);
+    run->omap.object = run->object->id;
+    run->omap.from = need->from;
+    run->omap.to = need->to;
+    run->omap.from_len = need->from_len;
+    run->omap.to_len = need->to_len;
+    run->omap.max = need->max > 0 ? need->max : 1;
+    run->omap.max_bytes = VIEW_OMAP_PAGE_BYTES;
+    run->omap.want_header = need->header;
+    run->omap.done = omap_done;
+    store_omap_read(run->request->pg->world->store, &run->omap);
+}
+
+static void submit(struct pg_run *run)
+{
+    const struct view_need *need = current_need(run);
+    pg_async_begin(run->request->pg, &run->async, run_drop);
+    if (need->kind == VIEW_NEEDS_OMAP)
+        submit_omap(run, need);
+    else
+        submit_read(run, need);
+}
+
+static uint64_t need_bytes(const struct view_need *need)
+{
+    switch (need->kind) {
+    case VIEW_NEEDS_DATA:
+        return need->len;
+    case VIEW_NEEDS_OMAP:
+        return need->max > 1 ? VIEW_OMAP_PAGE_BYTES : RUN_META_BYTES;
+    default:
+        return RUN_META_BYTES;
+    }
+}
+
+/* Loads what the steps lack; or waits until that may be read. */
+static void load(struct pg_run *run)
+{
+    struct pg_world *world = run->request->pg->world;
+    uint64_t bytes = need_bytes(current_need(run));
+    if (run->run.view.loaded_bytes + bytes > MESSAGE_PAYLOAD_MAX) {
+        fail(run, -EFBIG);
+    } else if (run->write && run->object->writers > 0) {
+        assert(!run->object->settling);
+        run->object->settling = run;
+        run->settling = true;
+    } else if (!world->ops->may_read(world->ctx, run->request, bytes)) {
+        TAILQ_INSERT_TAIL(&world->waiting_runs, run, waiting_link);
+        run->waits = true;
+    } else {
+        submit(run);
+    }
+}
+
+void pg_run_settled(struct pg_run *run)
+{
+    run->settling = false;
+    load(run);
+}
+
+void pg_reads_resume(struct pg_world *world)
+{
+    struct pg_run *run;
+    uint32_t n = 0;
+    TAILQ_FOREACH(run, &world->waiting_runs, waiting_link)
+    n++;
+    /* Each once: those that must go on waiting line up again. */
+    for (; n > 0 && (run = TAILQ_FIRST(&world->waiting_runs)); n--) {
+        stop_waiting(world, run);
+        load(run);
+    }
+}
+
+/* ---- The beginning ---- */
+
+static void start(struct pg_request *request, struct pg_object *object, struct pg_write *write)
+{
+    struct pg *pg = request->pg;
+    struct pg_run *run = malloc(sizeof *run);
+    if (!run) {
+        if (write)
+            pg_write_abandon(pg->world, write);
+        pg_request_fail(request, -ENOMEM);
+        return;
+    }
+    /* The results at its end are made ready as far as they are needed. */
+    memset(run, 0, offsetof(struct pg_run, run));
+    run->world = pg->world;
+    run->request = request;
+    run->object = object;
+    run->write = write;
+    run->config = pg->view.config;
+    run_init(&run->run, &request->ops, request->message->payload, &object->state,
+             write ? &write->txn : &run->no_txn, &request->caller, env_wall(pg->world->env));
+    request->operation = &run->async;
+    pg_request_place(request, REQUEST_RUNNING);
+    pg_object_hold(object, false);
+    go_on(run);
+}
+
+void pg_read_start(struct pg_request *request, struct pg_object *object)
+{
+    if (!pg_lease_holds(request->pg)) {
+        pg_lease_wait(request, object);
+        return;
+    }
+    witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
+    if (!object->state.exists) {
+        pg_request_fail(request, -ENOENT);
+        return;
+    }
+    start(request, object, NULL);
+}
+
+void pg_run_write(struct pg_request *request, struct pg_object *object, struct pg_write *write)
+{
+    start(request, object, write);
+}
