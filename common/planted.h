@@ -124,6 +124,14 @@ enum planted_bug {
     PLANTED_ACTIVATE_WITHOUT_REPAIR,
     /* Store in memory: a clone is not made. */
     PLANTED_LOSE_CLONE,
+    /* OSD: readers have their turn while a writer looks at the object that it will change. */
+    PLANTED_LOOK_UNLOCKED,
+    /* OSD: a writer looks at its object before the store has what the writes before it wrote. */
+    PLANTED_LOOK_EARLY,
+    /* OSD: what the steps of a write gave is not kept for a repetition. */
+    PLANTED_ANSWER_FORGOTTEN,
+    /* OSD: a copy that is filled gets objects without their maps. */
+    PLANTED_PUSH_WITHOUT_MAP,
     PLANTED_END
 };
 

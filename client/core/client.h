@@ -60,7 +60,8 @@ const struct cluster_map *client_map(const struct client *client);
 
 /* One step of a request. The data of writing steps is given, of reading steps received. */
 struct client_step {
-    uint16_t code; /* enum wire_op_code */
+    uint16_t code;  /* enum wire_op_code */
+    uint16_t flags; /* enum wire_op_step_flags */
     uint64_t offset;
     uint64_t length;
     struct buf_slice data; /* In: taken over. Out: the result's; the caller drops it. */
@@ -97,6 +98,7 @@ struct client_op {
      * happened).
      */
     int result;
+    uint16_t n_results; /* Steps that an OSD has told of; 0: the result is the client's own. */
     struct wire_version version;
     /* Private. */
     struct client *client;

@@ -201,7 +201,7 @@ static uint64_t op_cost(const struct client_op *op)
     uint64_t cost = op->payload.len;
     for (uint16_t i = 0; i < op->n_steps; i++) {
         const struct client_step *step = &op->steps[i];
-        if (step->code != WIRE_OP_CODE_READ)
+        if (step->code != WIRE_OP_CODE_READ && step->code != WIRE_OP_CODE_SPARSE_READ)
             continue;
         uint64_t length = step->length != 0 ? step->length : CLIENT_READ_SIZE_GUESS;
         cost += length < OBJECT_SIZE_MAX ? length : OBJECT_SIZE_MAX;
@@ -220,6 +220,7 @@ void client_submit(struct client *c, struct client_op *op)
     op->sent_ns = 0;
     op->attempt = 0;
     op->result = 0;
+    op->n_results = 0;
     op->pg = NULL;
     op->pool_asked = false;
     op->pool_checked = false;
@@ -273,6 +274,7 @@ struct message *op_message(struct client *c, struct client_op *op)
         const struct client_step *step = &op->steps[i];
         struct wire_op wire = {
             .code = step->code,
+            .flags = step->flags,
             .data_len = step->input_len,
             .offset = step->offset,
             .length = step->length,

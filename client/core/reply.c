@@ -46,6 +46,7 @@ int reply_take_results(const struct message *message, const struct op_reply *rep
         return -EPROTO;
     const uint8_t *at = message->body + sizeof(struct wire_osd_op_reply);
     size_t offset = 0;
+    op->n_results = reply->n_ops;
     for (uint16_t i = 0; i < reply->n_ops; i++) {
         struct wire_op_result result;
         memcpy(&result, at + i * sizeof result, sizeof result);

@@ -118,7 +118,8 @@ struct pg_object {
     struct object_state state;
     uint32_t readers;
     uint32_t writers;        /* Not yet committed. */
-    struct pg_run *settling; /* A reader that goes on when there are none. */
+    struct pg_run *settling; /* Goes on when there are none. */
+    bool looked_at;          /* By a writer, before it writes: nobody else may go. */
     struct object_waiter_list waiters;
     TAILQ_ENTRY(pg_object) idle_link;
     struct pg_async async; /* Of the load. */

@@ -80,6 +80,8 @@ static bool may_go(const struct pg_object *object, const struct object_waiter *w
         return true;
     if (!object->loaded || waiter->activates)
         return object->loaded;
+    if (object->looked_at)
+        return false;
     return waiter->writes ? object->readers == 0 : object->writers == 0;
 }
 

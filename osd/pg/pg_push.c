@@ -471,7 +471,7 @@ static int take_stat(struct pg_push *push)
     memcpy(push->info, read->stat.info, read->stat.info_len);
     push->attrs = read->attrs;
     memset(&read->attrs, 0, sizeof read->attrs);
-    push->has_omap = read->stat.has_omap;
+    push->has_omap = read->stat.has_omap && !planted(PLANTED_PUSH_WITHOUT_MAP);
     /* What changed beside the contents is not known. */
     if (push->has_omap || push->attrs.len > 0)
         push->partial = false;

@@ -190,6 +190,20 @@ void pg_request(struct pg *pg, struct pg_request *request)
 
 /* ---- When the group stops serving ---- */
 
+/* Writes that look at their objects have not happened yet: they do so again, before others. */
+static void withdraw_looking(struct pg *pg)
+{
+    struct pg_request *request, *before;
+    for (request = TAILQ_LAST(&pg->running, pg_request_list); request; request = before) {
+        before = TAILQ_PREV(request, pg_request_list, link);
+        if (request->place != REQUEST_RUNNING || !request->ops.write)
+            continue;
+        detach(request);
+        TAILQ_INSERT_HEAD(&pg->held, request, link);
+        request->place = REQUEST_HELD;
+    }
+}
+
 void pg_requests_withdraw(struct pg *pg)
 {
     pg->serving = false;
@@ -203,6 +217,7 @@ void pg_requests_withdraw(struct pg *pg)
             request->place = REQUEST_HELD;
         }
     }
+    withdraw_looking(pg);
 }
 
 void pg_request_hold_again(struct pg_request *request)

@@ -5,7 +5,8 @@
  *
  * The object is held as a reader meanwhile, so that nothing changes it. A reader begins when all
  * writes before it are committed. A writer has its turn before that, and when it must load
- * something it waits until the store has what they wrote.
+ * something it waits until the store has what they wrote; and nobody else has his turn until it has
+ * written, since a reader would find the object half before the write and half after it.
  *
  * A small request can ask for much data: each piece waits until the OSD has room for it, and all
  * together never exceed a message.
@@ -32,6 +33,7 @@ struct pg_run {
     struct pg_object *object;   /* Held as a reader. */
     struct pg_write *write;     /* Of a writing request. */
     uint64_t config;
+    bool writes;
     bool waits;    /* In the world's waiting_runs. */
     bool settling; /* Waits for the writes before it. */
     bool repaired; /* Our copy turned out to be damaged, once. */
@@ -47,6 +49,8 @@ static void run_free(struct pg_run *run)
     if (run->write)
         pg_write_abandon(run->world, run->write);
     run_fini(&run->run);
+    if (run->writes)
+        run->object->looked_at = false;
     pg_object_release(run->object, false);
     free(run);
 }
@@ -345,7 +349,7 @@ static void load(struct pg_run *run)
     uint64_t bytes = need_bytes(current_need(run));
     if (run->run.view.loaded_bytes + bytes > MESSAGE_PAYLOAD_MAX) {
         fail(run, -EFBIG);
-    } else if (run->write && run->object->writers > 0) {
+    } else if (run->write && run->object->writers > 0 && !planted(PLANTED_LOOK_EARLY)) {
         assert(!run->object->settling);
         run->object->settling = run;
         run->settling = true;
@@ -394,12 +398,17 @@ static void start(struct pg_request *request, struct pg_object *object, struct p
     run->request = request;
     run->object = object;
     run->write = write;
+    run->writes = write;
     run->config = pg->view.config;
     run_init(&run->run, &request->ops, request->message->payload, &object->state,
              write ? &write->txn : &run->no_txn, &request->caller, env_wall(pg->world->env));
     request->operation = &run->async;
     pg_request_place(request, REQUEST_RUNNING);
     pg_object_hold(object, false);
+    if (run->writes) {
+        assert(object->readers == 1 && !object->looked_at);
+        object->looked_at = !planted(PLANTED_LOOK_UNLOCKED);
+    }
     go_on(run);
 }
 

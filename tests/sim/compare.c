@@ -72,7 +72,7 @@ struct objects {
 
 struct logs {
     struct encoder entries; /* u64 sequence, u32 crc, of each. */
-    struct encoder heads;   /* pg_entry_layout of each. */
+    struct encoder whole;   /* Of each: u32 length, all of it. */
     struct encoder records; /* What would be remembered of clients if the log ended at its head. */
     struct pg_clients clients;
     uint64_t n;
@@ -112,7 +112,7 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
             logs->head = head.version;
             logs->objects = head.objects;
             logs->bytes = head.bytes;
-            encode_bytes(&logs->heads, &head, sizeof head);
+            encode_string32(&logs->whole, value, len);
         }
     } else if (pg_numbered_key_parse(PG_KEY_CLIENT, key, key_len, &client) == 0) {
         struct pg_client_layout head;
@@ -139,10 +139,18 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
 static void retire_all(struct logs *logs)
 {
     const struct pg_client *client;
-    for (size_t at = 0; at < logs->heads.len; at += sizeof(struct pg_entry_layout)) {
-        struct pg_entry_layout head;
-        memcpy(&head, logs->heads.data + at, sizeof head);
-        if (pg_clients_add(&logs->clients, &head) || pg_clients_retire(&logs->clients, &head))
+    struct decoder d;
+    decoder_init(&d, logs->whole.data, logs->whole.len);
+    while (decoder_left(&d) > 0) {
+        union {
+            struct pg_entry_layout head;
+            uint8_t bytes[PG_ENTRY_MAX];
+        } entry;
+        uint32_t len;
+        const void *value = decode_string32(&d, &len);
+        memcpy(entry.bytes, value, len);
+        if (pg_clients_add(&logs->clients, &entry.head) ||
+            pg_clients_retire(&logs->clients, &entry.head))
             abort();
     }
     TAILQ_FOREACH(client, &logs->clients.kept, kept_link)
@@ -163,7 +171,7 @@ static void copy_load(struct copy *copy, struct cluster_osd *osd, const struct m
     memset(copy, 0, sizeof *copy);
     encoder_init(&copy->objects.lines);
     encoder_init(&copy->logs.entries);
-    encoder_init(&copy->logs.heads);
+    encoder_init(&copy->logs.whole);
     encoder_init(&copy->logs.records);
     pg_clients_init(&copy->logs.clients);
     pg_hash_range(pg.seed, pool->pg_num, &first, &last);
@@ -176,7 +184,7 @@ static void copy_fini(struct copy *copy)
 {
     encoder_fini(&copy->objects.lines);
     encoder_fini(&copy->logs.entries);
-    encoder_fini(&copy->logs.heads);
+    encoder_fini(&copy->logs.whole);
     encoder_fini(&copy->logs.records);
     pg_clients_fini(&copy->logs.clients);
 }

@@ -63,17 +63,29 @@ void history_fini(struct history *history)
     memset(history, 0, sizeof *history);
 }
 
+const char *const history_kind_names[HISTORY_KINDS_END] = {
+    [HISTORY_READ] = "read",
+    [HISTORY_STAT] = "stat",
+    [HISTORY_WRITE_FULL] = "write_full",
+    [HISTORY_WRITE_AT] = "write_at",
+    [HISTORY_APPEND] = "append",
+    [HISTORY_TRUNCATE] = "truncate",
+    [HISTORY_REMOVE] = "remove",
+    [HISTORY_CREATE] = "create",
+    [HISTORY_EXCHANGE] = "exchange",
+    [HISTORY_EXCHANGE_IF] = "exchange_if",
+    [HISTORY_LOOK] = "look",
+};
+
 void history_format(const struct history_op *op, char *text, size_t size)
 {
-    static const char *const names[] = {"read",   "stat",     "write_full", "write_at",
-                                        "append", "truncate", "remove",     "create"};
     char returned[32] = "never";
     if (op->returned != HISTORY_NEVER)
         snprintf(returned, sizeof returned, "%.6f", (double)op->returned / 1e9);
     snprintf(text, size,
              "%.6f..%s client=%u %s serial=%" PRIu64 " offset=%" PRIu64 " len=%" PRIu64
              " result=%d size=%" PRIu64 " hash=%" PRIx64 " version=%" PRIu64 ".%" PRIu64,
-             (double)op->called / 1e9, returned, op->client, names[op->kind], op->serial,
-             op->offset, op->len, op->result, op->size, op->hash, op->version.config,
+             (double)op->called / 1e9, returned, op->client, history_kind_names[op->kind],
+             op->serial, op->offset, op->len, op->result, op->size, op->hash, op->version.config,
              op->version.sequence);
 }

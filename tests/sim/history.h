@@ -28,7 +28,18 @@ enum history_kind {
     HISTORY_TRUNCATE,
     HISTORY_REMOVE,
     HISTORY_CREATE, /* Exclusively. */
+    /*
+     * Besides its contents an object has a tag, a serial that its attributes and its map both hold;
+     * 0: none. It goes when the object is removed.
+     */
+    HISTORY_EXCHANGE,    /* The serial becomes the tag; `hash` is the one before. */
+    HISTORY_EXCHANGE_IF, /* Only if the tag is `offset`: else -ECANCELED. */
+    HISTORY_LOOK,        /* `hash` is the tag. */
+    HISTORY_KINDS_END
 };
+
+/* As they are called in files and scenarios. */
+extern const char *const history_kind_names[HISTORY_KINDS_END];
 
 #define HISTORY_NEVER UINT64_MAX
 
@@ -37,13 +48,13 @@ struct history_op {
     uint32_t client; /* Changes of an object by one client happen in the order of calls. */
     enum history_kind kind;
     uint64_t serial;
-    uint64_t offset; /* HISTORY_TRUNCATE: the new size. */
+    uint64_t offset; /* HISTORY_TRUNCATE: the new size. HISTORY_EXCHANGE_IF: the tag before. */
     uint64_t len;
     uint64_t called;
     uint64_t returned; /* HISTORY_NEVER: nobody knows whether it happened. */
     int result;
     uint64_t size; /* Read and stat: what was found. */
-    uint64_t hash; /* Read: of the contents. */
+    uint64_t hash; /* Read: of the contents. Exchange, look: the tag that was found. */
     struct wire_version version;
 };
 

@@ -8,10 +8,8 @@
 
 static bool history_kind_named(const char *name, enum history_kind *kind)
 {
-    static const char *const names[] = {"read",   "stat",     "write_full", "write_at",
-                                        "append", "truncate", "remove",     "create"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(names[i], name) == 0) {
+    for (size_t i = 0; i < HISTORY_KINDS_END; i++) {
+        if (strcmp(history_kind_names[i], name) == 0) {
             *kind = (enum history_kind)i;
             return true;
         }

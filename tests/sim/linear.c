@@ -43,6 +43,7 @@ struct state {
     bool hashed;
     uint64_t size;
     uint64_t hash; /* Of the contents; valid when hashed. */
+    uint64_t tag;
     uint32_t n;
     struct extent *extents; /* By position; what they leave out is zero. */
 };
@@ -97,7 +98,7 @@ static void state_push_range(struct state *to, const struct state *from, uint64_
 static struct state state_change(const struct state *old, uint64_t offset, uint64_t len,
                                  uint64_t serial, uint64_t size)
 {
-    struct state new = {.exists = true, .size = size};
+    struct state new = {.exists = true, .size = size, .tag = old->tag};
     new.extents = must(calloc(old->n + 3, sizeof *new.extents));
     state_push_range(&new, old, 0, offset < size ? offset : size);
     state_push(&new, (struct extent){.at = offset, .len = len, .serial = serial});
@@ -137,7 +138,7 @@ static uint64_t mix(uint64_t a, uint64_t b)
 
 static uint64_t state_key(const struct state *state)
 {
-    uint64_t key = mix(state->exists, state->size);
+    uint64_t key = mix(mix(state->exists, state->size), state->tag);
     for (uint32_t i = 0; i < state->n; i++) {
         const struct extent *e = &state->extents[i];
         key = mix(mix(mix(mix(key, e->at), e->len), e->serial), e->from);
@@ -180,17 +181,31 @@ static int run_op(const struct history_op *op, const struct state *old, struct s
         *new = state_copy(old);
         new->exists = true;
         return old->exists ? -EEXIST : 0;
+    case HISTORY_EXCHANGE_IF:
+        if (old->tag != op->offset) {
+            *new = state_copy(old);
+            return -ECANCELED;
+        }
+        /* fallthrough */
+    case HISTORY_EXCHANGE:
+        *new = state_copy(old);
+        new->exists = true;
+        new->tag = op->serial;
+        return 0;
     case HISTORY_READ:
     case HISTORY_STAT:
+    case HISTORY_LOOK:
         *new = state_copy(old);
         return old->exists ? 0 : -ENOENT;
+    case HISTORY_KINDS_END:
+        break;
     }
     abort();
 }
 
 static bool changes(const struct history_op *op)
 {
-    return op->kind != HISTORY_READ && op->kind != HISTORY_STAT;
+    return op->kind != HISTORY_READ && op->kind != HISTORY_STAT && op->kind != HISTORY_LOOK;
 }
 
 /* Whether the operation, run now, returns what it returned. */
@@ -205,6 +220,8 @@ static bool explain(const struct history_op *op, struct state *old, struct state
         if (right && op->kind == HISTORY_READ)
             right = op->hash == state_content_hash(old);
     }
+    if (right && result == 0 && (op->kind == HISTORY_EXCHANGE || op->kind == HISTORY_LOOK))
+        right = op->hash == old->tag;
     if (!right)
         state_fini(new);
     return right;

@@ -69,6 +69,9 @@ static const struct field workload_fields[] = {
     {"truncate", FIELD_COUNT, IN_WORKLOAD(truncate), 0, 1000, "weight"},
     {"remove", FIELD_COUNT, IN_WORKLOAD(remove), 0, 1000, "weight"},
     {"create", FIELD_COUNT, IN_WORKLOAD(create), 0, 1000, "weight"},
+    {"exchange", FIELD_COUNT, IN_WORKLOAD(exchange), 0, 1000, "weight"},
+    {"exchange_if", FIELD_COUNT, IN_WORKLOAD(exchange_if), 0, 1000, "weight"},
+    {"look", FIELD_COUNT, IN_WORKLOAD(look), 0, 1000, "weight"},
     {0},
 };
 
@@ -137,7 +140,10 @@ static const char workload_defaults[] = "percent = 100\n"
                                         "append = 14\n"
                                         "truncate = 4\n"
                                         "remove = 6\n"
-                                        "create = 2\n";
+                                        "create = 2\n"
+                                        "exchange = 0\n"
+                                        "exchange_if = 0\n"
+                                        "look = 0\n";
 
 static const struct {
     const char *name;
@@ -157,6 +163,10 @@ static const struct {
     {"churn", "objects that come and go",
      "objects = 50..500\nlength = 0..300\npiece = 0..300\nread = 5\nstat = 5\nwrite_full = 35\n"
      "write_at = 0\nappend = 5\ntruncate = 0\nremove = 40\ncreate = 20\n"},
+    {"tags", "attributes and pairs that are compared and exchanged, beside contents",
+     "objects = 1..4\nslots = 1..2\nread = 10\nstat = 0\nwrite_full = 5\nwrite_at = 5\n"
+     "append = 5\ntruncate = 2\nremove = 4\ncreate = 2\nexchange = 25\nexchange_if = 25\n"
+     "look = 25\n"},
     {"ballast", "many objects that are there before, and change now and then",
      "objects = 1..2000\nfirst = yes\nthink = 100ms..2s\nlength = 0..300\npiece = 0..300\n"},
     {"catalog", "objects that are there all the time, for listings to find",

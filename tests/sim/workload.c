@@ -16,7 +16,7 @@ struct part {
     uint64_t think_ns;
     uint64_t grow_until;
     bool write_first;
-    uint32_t mix[HISTORY_CREATE + 1]; /* Weights. */
+    uint32_t mix[HISTORY_KINDS_END]; /* Weights. */
     uint32_t mix_sum;
 };
 
@@ -41,6 +41,7 @@ struct object {
     char name[OBJECT_NAME_BYTES];
     uint64_t pool;
     uint64_t size_seen; /* What the last answer suggests; a hint for choosing offsets. */
+    uint64_t tag_seen;  /* Likewise, of its tag. */
     bool exists;        /* As the last read of all found it. */
     const struct part *part;
 };
@@ -110,6 +111,9 @@ static struct history_op choose_op(struct workload *w, const struct part *part)
     case HISTORY_TRUNCATE:
         op.offset = below(w, size + 100);
         break;
+    case HISTORY_EXCHANGE_IF:
+        op.offset = w->objects[op.object].tag_seen;
+        break;
     default:
         break;
     }
@@ -135,12 +139,109 @@ static uint16_t wire_code(enum history_kind kind)
 
 static bool kind_reads(enum history_kind kind)
 {
-    return kind == HISTORY_READ || kind == HISTORY_STAT;
+    return kind == HISTORY_READ || kind == HISTORY_STAT || kind == HISTORY_LOOK;
+}
+
+static bool kind_has_tag(enum history_kind kind)
+{
+    return kind == HISTORY_EXCHANGE || kind == HISTORY_EXCHANGE_IF || kind == HISTORY_LOOK;
 }
 
 static bool kind_has_data(enum history_kind kind)
 {
     return kind == HISTORY_WRITE_FULL || kind == HISTORY_WRITE_AT || kind == HISTORY_APPEND;
+}
+
+/* ---- Tags ---- */
+
+/*
+ * A tag is kept twice, as an attribute and as a pair of the map beside pairs that are there for
+ * company: both must always be the same.
+ */
+static const char tag_name[] = "tag";
+
+static struct client_step *add_step(struct client_op *op, uint16_t code)
+{
+    struct client_step *step = &op->steps[op->n_steps++];
+    *step = (struct client_step){.code = code};
+    return step;
+}
+
+static void give_data(struct client_step *step, struct encoder *e)
+{
+    if (e->failed || buf_slice_copy(e->data, e->len, &step->data))
+        abort();
+    encoder_fini(e);
+}
+
+static void add_attr(struct client_op *op, uint16_t code, uint64_t tag, bool has_value)
+{
+    struct encoder e;
+    struct client_step *step = add_step(op, code);
+    encoder_init(&e);
+    encode_bytes(&e, tag_name, strlen(tag_name));
+    if (has_value)
+        encode_u64(&e, tag);
+    step->length = strlen(tag_name);
+    step->offset = WIRE_COMPARE_EQUAL;
+    give_data(step, &e);
+}
+
+static void add_pair(struct client_op *op, uint64_t tag)
+{
+    struct encoder e;
+    char company[16];
+    struct client_step *step = add_step(op, WIRE_OP_CODE_OMAP_SET);
+    snprintf(company, sizeof company, "n%" PRIu64, tag % 7);
+    encoder_init(&e);
+    encode_string16(&e, company, strlen(company));
+    encode_string32(&e, &tag, sizeof tag);
+    encode_string16(&e, tag_name, strlen(tag_name));
+    encode_string32(&e, &tag, sizeof tag);
+    give_data(step, &e);
+}
+
+static void add_key(struct client_op *op)
+{
+    struct encoder e;
+    struct client_step *step = add_step(op, WIRE_OP_CODE_OMAP_GET);
+    encoder_init(&e);
+    encode_string16(&e, tag_name, strlen(tag_name));
+    give_data(step, &e);
+}
+
+static void fill_tag_steps(struct client_op *op, const struct history_op *choice)
+{
+    op->n_steps = 0;
+    /* An object without a tag has no such attribute, which compares like an empty one. */
+    if (choice->kind == HISTORY_EXCHANGE_IF)
+        add_attr(op, WIRE_OP_CODE_ATTR_COMPARE, choice->offset, choice->offset != 0);
+    if (choice->kind != HISTORY_EXCHANGE_IF) {
+        add_attr(op, WIRE_OP_CODE_ATTR_GET, 0, false);
+        op->steps[op->n_steps - 1].flags = WIRE_STEP_FAIL_OK;
+        add_key(op);
+    }
+    if (choice->kind != HISTORY_LOOK) {
+        add_attr(op, WIRE_OP_CODE_ATTR_SET, choice->serial, true);
+        add_pair(op, choice->serial);
+    }
+}
+
+/* What an exchange or a look has found: twice the same. */
+static uint64_t take_tag(struct workload *w, const struct history_op *call,
+                         const struct client_op *op)
+{
+    const struct client_step *attr = &op->steps[0], *pair = &op->steps[1];
+    uint64_t tag = 0, other = 0;
+    if (attr->result == 0 && attr->data.len == sizeof tag)
+        memcpy(&tag, attr->data.data, sizeof tag);
+    if (pair->data.len > 0)
+        memcpy(&other, pair->data.data + pair->data.len - sizeof other, sizeof other);
+    if ((attr->result != 0 && attr->result != -ENODATA) || tag != other)
+        cluster_fail(w->cluster,
+                     "object %u has tag %" PRIu64 " (%d) as an attribute, %" PRIu64 " in its map",
+                     call->object, tag, attr->result, other);
+    return tag;
 }
 
 static void slot_done(struct client_op *op);
@@ -157,7 +258,7 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     const struct object *object = &w->objects[choice.object];
     choice.client = client_number(w, slot->client);
     choice.called = sim_now(w->cluster->sim);
-    if (kind_has_data(choice.kind))
+    if (kind_has_data(choice.kind) || kind_has_tag(choice.kind))
         choice.serial = ++w->next_serial;
     slot->call = history_call(&w->history, &choice);
     struct client_op *op = &slot->op;
@@ -168,7 +269,7 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     op->object.snap = OBJECT_HEAD;
     op->write = !kind_reads(choice.kind);
     op->n_steps = 1;
-    op->steps[0].code = wire_code(choice.kind);
+    op->steps[0].code = kind_has_tag(choice.kind) ? 0 : wire_code(choice.kind);
     op->steps[0].offset = choice.offset;
     op->steps[0].length = choice.kind == HISTORY_CREATE;
     if (kind_has_data(choice.kind) && choice.len > 0) {
@@ -176,14 +277,17 @@ static void slot_submit(struct slot *slot, struct history_op choice)
             abort();
         serial_fill(choice.serial, 0, op->steps[0].data.data, choice.len);
     }
+    if (kind_has_tag(choice.kind))
+        fill_tag_steps(op, &choice);
     op->done = slot_done;
     slot->busy = true;
     client_submit(slot->client->client, op);
 }
 
-static bool result_is_known(const struct history_op *call, int result)
+/* -ECANCELED is also what becomes of requests that are given up. */
+static bool result_is_known(const struct history_op *call, const struct client_op *op)
 {
-    switch (result) {
+    switch (op->result) {
     case 0:
         return true;
     case -ENOENT:
@@ -192,6 +296,8 @@ static bool result_is_known(const struct history_op *call, int result)
         return call->kind == HISTORY_CREATE;
     case -ENOSPC:
         return !kind_reads(call->kind);
+    case -ECANCELED:
+        return call->kind == HISTORY_EXCHANGE_IF && op->n_results > 0;
     default:
         return false;
     }
@@ -226,7 +332,11 @@ static void note_answer(struct workload *w, struct history_op *call, struct clie
     call->returned = sim_now(w->cluster->sim);
     call->result = op->result;
     call->version = op->version;
-    if (op->result == 0 && kind_reads(call->kind)) {
+    if (kind_has_tag(call->kind)) {
+        if (op->result == 0 && call->kind != HISTORY_EXCHANGE_IF)
+            call->hash = take_tag(w, call, op);
+        object->tag_seen = call->kind == HISTORY_LOOK ? call->hash : call->serial;
+    } else if (op->result == 0 && kind_reads(call->kind)) {
         note_read(call, &op->steps[0]);
         object->size_seen = call->size;
     } else if (call->kind == HISTORY_APPEND) {
@@ -250,14 +360,16 @@ static void slot_done(struct client_op *op)
     struct slot *slot = container_of(op, struct slot, op);
     struct workload *w = slot->workload;
     struct history_op *call = &w->history.ops[slot->call];
+    bool known = result_is_known(call, op);
     slot->busy = false;
-    if (result_is_known(call, op->result))
+    if (known)
         note_answer(w, call, op);
     else if (!result_is_forgiven(w, call, op->result))
         cluster_fail(w->cluster, "an operation (kind %d) on object %u fails with %d", call->kind,
                      call->object, op->result);
-    buf_slice_drop(&op->steps[0].data);
-    if (op->result != -ECANCELED)
+    for (uint16_t i = 0; i < op->n_steps; i++)
+        buf_slice_drop(&op->steps[i].data);
+    if (op->result != -ECANCELED || known)
         slot_continue(slot);
 }
 
@@ -339,8 +451,11 @@ static void set_mix(struct workload *w, struct part *part)
         [HISTORY_TRUNCATE] = &plan->truncate,
         [HISTORY_REMOVE] = &plan->remove,
         [HISTORY_CREATE] = &plan->create,
+        [HISTORY_EXCHANGE] = &plan->exchange,
+        [HISTORY_EXCHANGE_IF] = &plan->exchange_if,
+        [HISTORY_LOOK] = &plan->look,
     };
-    for (int kind = 0; kind <= HISTORY_CREATE; kind++) {
+    for (int kind = 0; kind < HISTORY_KINDS_END; kind++) {
         part->mix[kind] = (uint32_t)choose(w, mix[kind]);
         if (w->options.no_reads && kind_reads((enum history_kind)kind))
             part->mix[kind] = 0;

@@ -240,7 +240,7 @@ static void note_size(struct writer *w, const struct history_op *call)
     case HISTORY_REMOVE:
         size = 0;
         break;
-    case HISTORY_CREATE:
+    default:
         break;
     }
     atomic_store(&w->sizes[call->object], size);
@@ -320,8 +320,9 @@ static int submit(struct slot *slot)
         return limpet_aio_remove(pool, name, c);
     case HISTORY_CREATE:
         return submit_create(slot, name);
+    default:
+        abort();
     }
-    abort();
 }
 
 /* Begins the call that the slot holds, and ends it too where its lane waits. */

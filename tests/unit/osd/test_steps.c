@@ -504,7 +504,7 @@ static void maps_have_limits(void **state)
     assert_int_equal(send(), -EFBIG);
     assert_false(object.state.exists);
     begin(true);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 17; i++) {
         fake_step(&request, WIRE_OP_CODE_OMAP_SET, 0, 0);
         encode_string16(&request.payload, "l", 1);
         encode_string32(&request.payload, bytes, STORE_OMAP_VALUE_MAX);
