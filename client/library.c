@@ -33,6 +33,8 @@ void limpet_free(void *memory)
 
 int public_error(int error)
 {
+    if (error <= -WIRE_MISMATCH)
+        return -LIMPET_MISMATCH + (error + WIRE_MISMATCH);
     return error <= -LIMPET_ERROR_BASE ? -EIO : error;
 }
 

@@ -28,8 +28,7 @@ struct client_step *request_add(struct request *r, uint16_t code, uint64_t offse
         return NULL;
     struct client_step *step = &r->op.steps[r->op.n_steps++];
     *step = (struct client_step){.code = code, .offset = offset, .length = length};
-    if (code != WIRE_OP_CODE_READ && code != WIRE_OP_CODE_STAT && code != WIRE_OP_CODE_LIST &&
-        code != WIRE_OP_CODE_INCONSISTENT)
+    if (!client_code_reads(code))
         r->op.write = true;
     return step;
 }
@@ -108,6 +107,11 @@ static ssize_t take_step(struct client_step *step, struct step_out *out)
             return -EPROTO;
         memcpy(&stat, step->data.data, sizeof stat);
         *out->stat = (struct limpet_stat){.size = stat.size, .mtime_ns = stat.mtime_ns};
+    }
+    if (step->result == 0 && out->take != NULL) {
+        int rc = out->take(out, step->data.data, step->data.len);
+        if (rc != 0)
+            return rc;
     }
     if (out->got != NULL)
         *out->got = (size_t)got;

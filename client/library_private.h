@@ -27,6 +27,7 @@
 
 #include "client/core/client.h"
 #include "client/limpet.h"
+#include "client/limpet/object.h"
 #include "common/config.h"
 #include "common/env_real.h"
 
@@ -52,6 +53,11 @@ struct step_out {
     size_t *got;
     struct limpet_stat *stat;
     int *result;
+    /* Of what is neither: takes what the step has given. 0, -EPROTO, -ENOMEM. */
+    int (*take)(struct step_out *out, const void *data, size_t len);
+    void *to; /* For take(), as the two that follow. */
+    size_t *got_copy;
+    bool *more;
 };
 
 struct request {

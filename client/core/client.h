@@ -71,6 +71,9 @@ struct client_step {
 
 enum { CLIENT_STEPS_MAX = 16 };
 
+/* Whether a step of this kind may stand in a request that does not write; of CALL: some may. */
+bool client_code_reads(uint16_t code);
+
 struct client_pg;
 
 enum client_op_state {

@@ -243,6 +243,32 @@ void client_submit(struct client *c, struct client_op *op)
     op_admit(c);
 }
 
+bool client_code_reads(uint16_t code)
+{
+    switch (code) {
+    case WIRE_OP_CODE_READ:
+    case WIRE_OP_CODE_STAT:
+    case WIRE_OP_CODE_LIST:
+    case WIRE_OP_CODE_INCONSISTENT:
+    case WIRE_OP_CODE_SPARSE_READ:
+    case WIRE_OP_CODE_CHECKSUM:
+    case WIRE_OP_CODE_COMPARE_EXTENT:
+    case WIRE_OP_CODE_ASSERT_EXISTS:
+    case WIRE_OP_CODE_ASSERT_VERSION:
+    case WIRE_OP_CODE_ATTR_GET:
+    case WIRE_OP_CODE_ATTR_LIST:
+    case WIRE_OP_CODE_ATTR_COMPARE:
+    case WIRE_OP_CODE_OMAP_LIST:
+    case WIRE_OP_CODE_OMAP_GET:
+    case WIRE_OP_CODE_OMAP_GET_HEADER:
+    case WIRE_OP_CODE_OMAP_COMPARE:
+    case WIRE_OP_CODE_CALL:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* ---- Encoding ---- */
 
 enum {

@@ -3,16 +3,18 @@
 #include <assert.h>
 #include <string.h>
 
+#include "common/method_names.h"
+
 static const struct method methods[] = {
-    {"hello.record_hello", true, method_hello_record},
-    {"hello.say_hello", false, method_hello_say},
-    {"lock.assert_locked", false, method_lock_assert},
-    {"lock.break_lock", true, method_lock_break},
-    {"lock.get_info", false, method_lock_info},
-    {"lock.list_locks", false, method_lock_list},
-    {"lock.lock", true, method_lock_lock},
-    {"lock.set_cookie", true, method_lock_set_cookie},
-    {"lock.unlock", true, method_lock_unlock},
+    {"hello.record_hello", method_hello_record},
+    {"hello.say_hello", method_hello_say},
+    {"lock.assert_locked", method_lock_assert},
+    {"lock.break_lock", method_lock_break},
+    {"lock.get_info", method_lock_info},
+    {"lock.list_locks", method_lock_list},
+    {"lock.lock", method_lock_lock},
+    {"lock.set_cookie", method_lock_set_cookie},
+    {"lock.unlock", method_lock_unlock},
 };
 
 const struct method *method_find(const void *name, size_t len)
@@ -40,7 +42,7 @@ int step_call(struct ops_run *run, const struct wire_op *step, const uint8_t *da
     decoder_init(&call.input, data, step->data_len);
     const void *name = decode_string16(&call.input, &len);
     const struct method *method = method_find(name, len);
-    if (!method || (method->writes && !run->request->write))
+    if (!method || (method_writes(name, len) && !run->request->write))
         return -EOPNOTSUPP;
     encoder_init(&call.output);
     int error = method->run(&call);

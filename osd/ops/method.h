@@ -30,7 +30,6 @@ struct method_call {
 
 struct method {
     const char *name; /* "class.method" */
-    bool writes;      /* It stands in writing requests only. */
     int (*run)(struct method_call *call);
 };
 

@@ -324,6 +324,6 @@ void pg_inconsistent_start(struct pg_request *request, const struct object_id *a
             limpet__wire__pg_inconsistent_list__pack(list, data.data);
         limpet__wire__pg_inconsistent_list__free_unpacked(list, NULL);
     }
-    uint32_t len = (uint32_t)data.len;
-    pg_request_finish(request, &result, &len, data);
+    struct wire_op_result told = {.data_len = (uint32_t)data.len};
+    pg_request_finish(request, &result, &told, data);
 }
