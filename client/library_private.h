@@ -5,6 +5,7 @@
  *   library_loop.c    which thread turns the event loop, and how others wait
  *   library_pool.c    pools
  *   library_object.c  operations on objects
+ *   library_op.c      their steps beyond contents; locks
  *   library_list.c    walks over the objects of a pool
  *   library_scrub.c   what scrubs found
  *

@@ -23,11 +23,12 @@
 #include "osd/ops/attr.h"
 #include "osd/ops/method.h"
 
-#define LOCK_ATTR "lock."
+/* Attributes of locks begin so. */
+static const uint8_t lock_attr[] = {'l', 'o', 'c', 'k', '.'};
 
 enum {
     LOCK_VERSION = 1,
-    LOCK_NAME_MAX = OPS_ATTR_NAME_MAX - (int)sizeof LOCK_ATTR,
+    LOCK_NAME_MAX = OPS_ATTR_NAME_MAX - (int)sizeof lock_attr,
     LOCK_HOLDERS_MAX = 1024,
 };
 
@@ -68,7 +69,7 @@ static bool same(struct view_bytes a, struct view_bytes b)
 
 static int attr_name(struct method_call *call, struct view_bytes name, struct view_bytes *out)
 {
-    size_t prefix = strlen(LOCK_ATTR);
+    size_t prefix = sizeof lock_attr;
     if (name.len == 0)
         return -EINVAL;
     if (name.len > LOCK_NAME_MAX)
@@ -76,7 +77,7 @@ static int attr_name(struct method_call *call, struct view_bytes name, struct vi
     uint8_t *memory = view_alloc(call->view, prefix + name.len);
     if (!memory)
         return -ENOMEM;
-    memcpy(memory, LOCK_ATTR, prefix);
+    memcpy(memory, lock_attr, prefix);
     memcpy(memory + prefix, name.data, name.len);
     *out = view_bytes_of(memory, prefix + name.len);
     return 0;
@@ -349,7 +350,7 @@ int method_lock_info(struct method_call *call)
 int method_lock_list(struct method_call *call)
 {
     uint8_t first[STORE_ATTR_NAME_MAX];
-    size_t prefix = attr_stored_name(LOCK_ATTR, strlen(LOCK_ATTR), first);
+    size_t prefix = attr_stored_name(lock_attr, sizeof lock_attr, first);
     struct view_bytes name = view_bytes_of(first, prefix), value;
     uint32_t n = 0;
     int error;

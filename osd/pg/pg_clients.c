@@ -30,14 +30,15 @@ static uint16_t units_of(const struct pg_result *result)
 /* The first n. */
 static void drop_results(struct pg_client *client, uint16_t n)
 {
+    if (n == 0)
+        return;
+    assert(client->results && n <= client->n_results);
     for (uint16_t i = 0; i < n; i++) {
         client->units = (uint16_t)(client->units - units_of(&client->results[i]));
         free(client->results[i].answer);
     }
     client->n_results = (uint16_t)(client->n_results - n);
-    if (n > 0)
-        memmove(client->results, client->results + n,
-                client->n_results * sizeof client->results[0]);
+    memmove(client->results, client->results + n, client->n_results * sizeof client->results[0]);
 }
 
 static void client_free(struct pg_clients *clients, struct pg_client *client)

@@ -392,6 +392,6 @@ void fake_send(struct fake_object *object, struct fake_request *request, struct 
 
 void fake_outcome_fini(struct fake_outcome *outcome)
 {
-    for (uint16_t i = 0; i < WIRE_OPS_MAX; i++)
+    for (int i = 0; i < WIRE_OPS_MAX; i++)
         free(outcome->data[i]);
 }

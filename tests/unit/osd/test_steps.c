@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/env.h"
+
 static struct fake_object object;
 static struct fake_request request;
 static struct fake_outcome outcome;
@@ -513,6 +515,108 @@ static void maps_have_limits(void **state)
     assert_false(object.state.exists);
 }
 
+/* ---- Methods ---- */
+
+static int call(bool write, const char *method, const struct encoder *input)
+{
+    fake_step(&request, WIRE_OP_CODE_CALL, 0, 0);
+    encode_string16(&request.payload, method, strlen(method));
+    if (input)
+        encode_bytes(&request.payload, input->data, input->len);
+    request.write = write;
+    return send();
+}
+
+/* As process `who` at second `when`; a shared lock has a tag. */
+static int lock_as(uint64_t who, const char *cookie, const char *tag, uint64_t when,
+                   uint64_t seconds, uint8_t flags)
+{
+    struct encoder e;
+    encoder_init(&e);
+    encode_string16(&e, "l", 1);
+    encode_u8(&e, *tag ? 2 : 1);
+    encode_string16(&e, cookie, strlen(cookie));
+    encode_string16(&e, tag, strlen(tag));
+    encode_string16(&e, "why", 3);
+    encode_u64(&e, seconds * SEC_NS);
+    encode_u8(&e, flags);
+    begin(true);
+    request.caller.instance = who;
+    request.wall_ns = when * SEC_NS;
+    int error = call(true, "lock.lock", &e);
+    encoder_fini(&e);
+    return error;
+}
+
+static int unlock_as(uint64_t who, const char *cookie)
+{
+    struct encoder e;
+    encoder_init(&e);
+    encode_string16(&e, "l", 1);
+    encode_string16(&e, cookie, strlen(cookie));
+    begin(true);
+    request.caller.instance = who;
+    request.wall_ns = 100 * SEC_NS;
+    int error = call(true, "lock.unlock", &e);
+    encoder_fini(&e);
+    return error;
+}
+
+static void exclusive_locks_exclude(void **state)
+{
+    (void)state;
+    assert_int_equal(lock_as(7, "c", "", 100, 0, 0), 0);
+    assert_true(object.state.exists);
+    assert_int_equal(lock_as(7, "c", "", 100, 0, 0), -EEXIST);
+    assert_int_equal(lock_as(7, "c", "", 100, 0, 1), 0);
+    assert_int_equal(lock_as(7, "d", "", 100, 0, 0), -EBUSY);
+    assert_int_equal(lock_as(8, "c", "", 100, 0, 0), -EBUSY);
+    assert_int_equal(lock_as(8, "c", "tag", 100, 0, 0), -EBUSY);
+    assert_int_equal(unlock_as(8, "c"), -ENOENT);
+    assert_int_equal(unlock_as(7, "c"), 0);
+    assert_int_equal(unlock_as(7, "c"), -ENOENT);
+    assert_int_equal(object.attrs.n, 0);
+    assert_int_equal(lock_as(8, "c", "", 100, 0, 2), -ENOENT);
+}
+
+static void shared_locks_share_a_tag(void **state)
+{
+    (void)state;
+    assert_int_equal(lock_as(7, "c", "tag", 100, 0, 0), 0);
+    assert_int_equal(lock_as(8, "c", "tag", 100, 0, 0), 0);
+    assert_int_equal(lock_as(9, "c", "other", 100, 0, 0), -EBUSY);
+    assert_int_equal(lock_as(9, "c", "", 100, 0, 0), -EBUSY);
+    assert_int_equal(unlock_as(7, "c"), 0);
+    assert_int_equal(unlock_as(8, "c"), 0);
+    assert_int_equal(lock_as(9, "c", "", 100, 0, 0), 0);
+}
+
+static void locks_end_by_time(void **state)
+{
+    (void)state;
+    assert_int_equal(lock_as(7, "c", "", 100, 10, 0), 0);
+    assert_int_equal(lock_as(8, "c", "", 109, 0, 0), -EBUSY);
+    assert_int_equal(lock_as(8, "c", "", 110, 0, 0), 0);
+    assert_int_equal(lock_as(7, "c", "", 1000, 0, 1), -EBUSY);
+}
+
+static void methods_that_write_need_a_write(void **state)
+{
+    (void)state;
+    begin(true);
+    assert_int_equal(call(true, "no.such", NULL), -EOPNOTSUPP);
+    begin(true);
+    assert_int_equal(call(true, "hello.record_hello", NULL), 0);
+    holds("Hello, world!");
+    begin(false);
+    assert_int_equal(call(false, "hello.record_hello", NULL), -EOPNOTSUPP);
+    begin(false);
+    assert_int_equal(call(false, "hello.say_hello", NULL), 0);
+    gave(0, "Hello, world!", 13);
+    begin(true);
+    assert_int_equal(call(true, "lock.lock", NULL), -EINVAL);
+}
+
 /* ---- Steps together ---- */
 
 static void removal_hides_everything(void **state)
@@ -691,6 +795,10 @@ int main(void)
         T(pairs_are_compared),
         T(maps_have_limits),
         T(removal_hides_everything),
+        T(exclusive_locks_exclude),
+        T(shared_locks_share_a_tag),
+        T(locks_end_by_time),
+        T(methods_that_write_need_a_write),
         T(unknown_steps_are_refused),
         T(together_as_one_by_one),
     };
