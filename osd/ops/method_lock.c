@@ -266,7 +266,11 @@ static int end_lock(struct method_call *call, const struct lock_request *request
     if (!holder)
         return -ENOENT;
     drop(&lock, holder);
-    return save_or_remove(call, request->attr, &lock);
+    /* What is left is less than what was there: a full cluster does not stop it. */
+    bool grows = call->view->grows;
+    error = save_or_remove(call, request->attr, &lock);
+    call->view->grows = grows;
+    return error;
 }
 
 int method_lock_unlock(struct method_call *call)

@@ -91,7 +91,7 @@ struct object_view {
     bool records;             /* Some step may look at what others changed. */
     bool renewed;             /* It was removed: nothing of the store shines through. */
     bool data_changed;
-    bool grows; /* Attributes or pairs were set. */
+    bool grows; /* Attributes, pairs or the header were set. */
     uint32_t n_changes, changes_capacity;
     struct view_change *changes;
     struct view_block *blocks;

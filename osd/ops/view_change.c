@@ -198,4 +198,5 @@ void view_omap_set_header(struct object_view *view, const void *value, uint32_t 
     txn_omap_header(view->txn, value, len);
     record(view, (struct view_change){.kind = CHANGE_HEADER, .value = view_bytes(value, len)});
     exists(view);
+    view->grows |= len > 0;
 }

@@ -364,6 +364,7 @@ static void run_on(struct fake_object *object, struct fake_request *request,
         out->runs++;
     }
     out->failed_step = out->result ? run.step : 0;
+    out->grows = out->result == 0 && ops_grows(&run.view);
     if (out->result == 0 && ops->write) {
         take_answer(&run, out);
         apply(object, &run, &txn);

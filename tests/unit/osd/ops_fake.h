@@ -56,6 +56,7 @@ struct fake_outcome {
     uint32_t lens[WIRE_OPS_MAX];
     uint8_t *data[WIRE_OPS_MAX];
     uint32_t runs;
+    bool grows; /* A full cluster would refuse it. */
 };
 
 /*

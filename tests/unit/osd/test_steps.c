@@ -600,6 +600,35 @@ static void locks_end_by_time(void **state)
     assert_int_equal(lock_as(7, "c", "", 1000, 0, 1), -EBUSY);
 }
 
+/* What a full cluster refuses, and what it does not. */
+static void what_is_set_grows_and_what_is_removed_does_not(void **state)
+{
+    (void)state;
+    write_text(0, "abc");
+    assert_true(outcome.grows);
+    write_text(0, "def");
+    assert_false(outcome.grows);
+    begin(true);
+    fake_step_data(&request, WIRE_OP_CODE_ATTR_SET, 0, 1, "av", 2);
+    assert_int_equal(send(), 0);
+    assert_true(outcome.grows);
+    set_pairs("k");
+    assert_true(outcome.grows);
+    assert_int_equal(do_step(true, WIRE_OP_CODE_OMAP_SET_HEADER, 0, 0, "header"), 0);
+    assert_true(outcome.grows);
+    assert_int_equal(do_step(true, WIRE_OP_CODE_OMAP_SET_HEADER, 0, 0, ""), 0);
+    assert_false(outcome.grows);
+    assert_int_equal(do_step(true, WIRE_OP_CODE_ATTR_REMOVE, 0, 0, "a"), 0);
+    assert_false(outcome.grows);
+    assert_int_equal(do_step(true, WIRE_OP_CODE_OMAP_CLEAR, 0, 0, ""), 0);
+    assert_false(outcome.grows);
+    assert_int_equal(lock_as(7, "c", "tag", 100, 0, 0), 0);
+    assert_true(outcome.grows);
+    assert_int_equal(lock_as(8, "c", "tag", 100, 0, 0), 0);
+    assert_int_equal(unlock_as(7, "c"), 0);
+    assert_false(outcome.grows);
+}
+
 static void methods_that_write_need_a_write(void **state)
 {
     (void)state;
@@ -798,6 +827,7 @@ int main(void)
         T(exclusive_locks_exclude),
         T(shared_locks_share_a_tag),
         T(locks_end_by_time),
+        T(what_is_set_grows_and_what_is_removed_does_not),
         T(methods_that_write_need_a_write),
         T(unknown_steps_are_refused),
         T(together_as_one_by_one),
