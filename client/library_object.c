@@ -22,15 +22,44 @@ void request_init(struct request *r)
     memset(r, 0, sizeof *r);
 }
 
-struct client_step *request_add(struct request *r, uint16_t code, uint64_t offset, uint64_t length)
+void request_fini(struct request *r)
+{
+    free(r->more);
+    r->more = NULL;
+}
+
+static struct step_out *out_of(struct request *r, uint16_t i)
+{
+    return i < CLIENT_STEPS_INLINE ? &r->outs[i] : &r->more->outs[i - CLIENT_STEPS_INLINE];
+}
+
+struct client_step *request_step(struct request *r)
+{
+    assert(r->op.n_steps > 0);
+    return client_step(&r->op, (uint16_t)(r->op.n_steps - 1));
+}
+
+struct step_out *request_out(struct request *r)
+{
+    assert(r->op.n_steps > 0);
+    return out_of(r, (uint16_t)(r->op.n_steps - 1));
+}
+
+int request_add(struct request *r, uint16_t code, uint64_t offset, uint64_t length)
 {
     if (r->op.n_steps == LIMPET_OP_STEPS_MAX)
-        return NULL;
-    struct client_step *step = &r->op.steps[r->op.n_steps++];
-    *step = (struct client_step){.code = code, .offset = offset, .length = length};
+        return -E2BIG;
+    if (r->op.n_steps == CLIENT_STEPS_INLINE && r->more == NULL) {
+        r->more = calloc(1, sizeof *r->more);
+        if (r->more == NULL)
+            return -ENOMEM;
+        r->op.more_steps = r->more->steps;
+    }
+    r->op.n_steps++;
+    *request_step(r) = (struct client_step){.code = code, .offset = offset, .length = length};
     if (!client_code_reads(code))
         r->op.write = true;
-    return step;
+    return 0;
 }
 
 static bool too_large(uint64_t offset, uint64_t len)
@@ -40,14 +69,12 @@ static bool too_large(uint64_t offset, uint64_t len)
 
 static int add_slice(struct request *r, uint16_t code, uint64_t offset, struct buf_slice slice)
 {
-    int rc = too_large(offset, slice.len) ? -EFBIG : 0;
-    struct client_step *step = rc == 0 ? request_add(r, code, offset, slice.len) : NULL;
-    if (step == NULL) {
+    int rc = too_large(offset, slice.len) ? -EFBIG : request_add(r, code, offset, slice.len);
+    if (rc == 0)
+        request_step(r)->data = slice;
+    else
         buf_slice_drop(&slice);
-        return rc == 0 ? -E2BIG : rc;
-    }
-    step->data = slice;
-    return 0;
+    return rc;
 }
 
 int request_add_data(struct request *r, uint16_t code, uint64_t offset, const void *data,
@@ -67,25 +94,25 @@ static int add_read(struct request *r, void *data, size_t len, uint64_t offset, 
     uint64_t length = len < OBJECT_SIZE_MAX ? len : OBJECT_SIZE_MAX;
     /* On the wire a length of 0 means all; whoever reads nothing still learns whether it exists. */
     uint16_t code = length > 0 ? WIRE_OP_CODE_READ : WIRE_OP_CODE_STAT;
-    if (request_add(r, code, length > 0 ? offset : 0, length) == NULL)
-        return -E2BIG;
-    r->outs[r->op.n_steps - 1] =
-        (struct step_out){.data = data, .len = length, .got = got, .result = result};
-    return 0;
+    int rc = request_add(r, code, length > 0 ? offset : 0, length);
+    if (rc == 0)
+        *request_out(r) =
+            (struct step_out){.data = data, .len = length, .got = got, .result = result};
+    return rc;
 }
 
 static int add_stat(struct request *r, struct limpet_stat *out, int *result)
 {
-    if (request_add(r, WIRE_OP_CODE_STAT, 0, 0) == NULL)
-        return -E2BIG;
-    r->outs[r->op.n_steps - 1] = (struct step_out){.stat = out, .result = result};
-    return 0;
+    int rc = request_add(r, WIRE_OP_CODE_STAT, 0, 0);
+    if (rc == 0)
+        *request_out(r) = (struct step_out){.stat = out, .result = result};
+    return rc;
 }
 
 static void drop_data(struct request *r)
 {
     for (uint16_t i = 0; i < r->op.n_steps; i++)
-        buf_slice_drop(&r->op.steps[i].data);
+        buf_slice_drop(&client_step(&r->op, i)->data);
 }
 
 /* ---- The end of a request ---- */
@@ -108,7 +135,7 @@ static ssize_t take_step(struct client_step *step, struct step_out *out)
         memcpy(&stat, step->data.data, sizeof stat);
         *out->stat = (struct limpet_stat){.size = stat.size, .mtime_ns = stat.mtime_ns};
     }
-    if (step->result == 0 && out->take != NULL) {
+    if (step->result >= 0 && out->take != NULL) {
         int rc = out->take(out, step->data.data, step->data.len);
         if (rc != 0)
             return rc;
@@ -124,11 +151,11 @@ static void take_results(struct request *r)
 {
     r->result = public_error(r->op.result);
     for (uint16_t i = 0; i < r->op.n_steps; i++) {
-        struct client_step *step = &r->op.steps[i];
+        struct client_step *step = client_step(&r->op, i);
         /* A step that was never executed shares the fate of the whole. */
         if (r->op.result != 0 && step->result == 0)
             step->result = r->op.result;
-        ssize_t got = take_step(step, &r->outs[i]);
+        ssize_t got = take_step(step, out_of(r, i));
         if (r->result == 0 && got < 0)
             r->result = got;
         if (r->result == 0 && r->returns_bytes && i == 0)
@@ -203,11 +230,11 @@ static void wait_for_budget(struct limpet_cluster *c, uint64_t cost)
     }
 }
 
-static uint64_t request_cost(const struct request *r)
+static uint64_t request_cost(struct request *r)
 {
     uint64_t cost = 0;
     for (uint16_t i = 0; i < r->op.n_steps; i++)
-        cost += r->op.steps[i].data.len + r->outs[i].len;
+        cost += client_step(&r->op, i)->data.len + out_of(r, i)->len;
     return cost;
 }
 
@@ -338,8 +365,8 @@ static int run_plain(struct limpet_pool *pool, const char *name, uint16_t code, 
 {
     struct request r;
     request_init(&r);
-    request_add(&r, code, offset, length);
-    return (int)run_on(pool, name, &r);
+    int rc = request_add(&r, code, offset, length);
+    return rc == 0 ? (int)run_on(pool, name, &r) : rc;
 }
 
 int limpet_write(struct limpet_pool *pool, const char *name, const void *data, size_t len,
@@ -441,8 +468,11 @@ struct limpet_op *limpet_op_create(void)
 
 void limpet_op_destroy(struct limpet_op *op)
 {
-    if (op != NULL && !op->used)
+    if (op == NULL)
+        return;
+    if (!op->used)
         drop_data(&op->request);
+    request_fini(&op->request);
     free(op);
 }
 
@@ -488,7 +518,7 @@ int limpet_op_append_buffer(struct limpet_op *op, struct limpet_buffer *buffer)
 
 static int add_plain(struct limpet_op *op, uint16_t code, uint64_t offset, uint64_t length)
 {
-    return request_add(&op->request, code, offset, length) != NULL ? 0 : -E2BIG;
+    return request_add(&op->request, code, offset, length);
 }
 
 int limpet_op_truncate(struct limpet_op *op, uint64_t size)
@@ -633,9 +663,8 @@ static int async_data(struct limpet_pool *pool, const char *name,
 static int async_plain(struct limpet_pool *pool, const char *name,
                        struct limpet_completion *completion, uint16_t code, uint64_t offset)
 {
-    if (request_add(&completion->own, code, offset, 0) == NULL)
-        return -EINVAL;
-    return run_async(pool, name, completion, &completion->own);
+    int rc = request_add(&completion->own, code, offset, 0);
+    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
 }
 
 int limpet_aio_write(struct limpet_pool *pool, const char *name,

@@ -26,18 +26,17 @@ struct limpet_pairs {
 /* The last step; NULL: there is none. */
 static struct client_step *last_step(struct limpet_op *op)
 {
-    uint16_t n = op->request.op.n_steps;
-    return n > 0 ? &op->request.op.steps[n - 1] : NULL;
+    return op->request.op.n_steps > 0 ? request_step(&op->request) : NULL;
 }
 
 static struct step_out *last_out(struct limpet_op *op)
 {
-    return &op->request.outs[op->request.op.n_steps - 1];
+    return request_out(&op->request);
 }
 
 static int add_plain(struct limpet_op *op, uint16_t code, uint64_t offset, uint64_t length)
 {
-    return request_add(&op->request, code, offset, length) != NULL ? 0 : -E2BIG;
+    return request_add(&op->request, code, offset, length);
 }
 
 /* Finishes the encoder. `length` stands in the step as it is. */

@@ -61,9 +61,16 @@ struct step_out {
     bool *more;
 };
 
+/* Steps that have no room in the request itself. */
+struct request_more {
+    struct client_step steps[LIMPET_OP_STEPS_MAX - CLIENT_STEPS_INLINE];
+    struct step_out outs[LIMPET_OP_STEPS_MAX - CLIENT_STEPS_INLINE];
+};
+
 struct request {
     struct client_op op;
-    struct step_out outs[LIMPET_OP_STEPS_MAX];
+    struct step_out outs[CLIENT_STEPS_INLINE];
+    struct request_more *more; /* Of further steps; of a limpet_op only. */
     struct limpet_cluster *cluster;
     struct limpet_completion *completion; /* NULL: a thread waits for it. */
     struct waiter waiter;
@@ -167,8 +174,14 @@ int cluster_latest_map(struct limpet_cluster *cluster) MUST_CHECK;
 
 /* library_object.c */
 void request_init(struct request *request);
-struct client_step *request_add(struct request *request, uint16_t code, uint64_t offset,
-                                uint64_t length);
+/* Releases what further steps took; not their data. */
+void request_fini(struct request *request);
+/* -E2BIG, -ENOMEM; the step is then request_step(). */
+int request_add(struct request *request, uint16_t code, uint64_t offset,
+                uint64_t length) MUST_CHECK;
+/* The step that was added last, and where its results go; there is one. */
+struct client_step *request_step(struct request *request);
+struct step_out *request_out(struct request *request);
 int request_add_data(struct request *request, uint16_t code, uint64_t offset, const void *data,
                      size_t len) MUST_CHECK;
 /* Takes lock and budget, submits, waits. Returns its result. */

@@ -55,7 +55,7 @@ extern "C" {
 #define LIMPET_OBJECT_NAME_MAX  2048
 #define LIMPET_OBJECT_SPACE_MAX 255
 #define LIMPET_POOL_NAME_MAX    127
-#define LIMPET_OP_STEPS_MAX     16
+#define LIMPET_OP_STEPS_MAX     64
 
 struct limpet_cluster;    /* A connection to a cluster. */
 struct limpet_pool;       /* An open pool, with a namespace. */

@@ -69,7 +69,7 @@ struct client_step {
     uint32_t input_len; /* Private: bytes of the payload that belong to this step. */
 };
 
-enum { CLIENT_STEPS_MAX = 16 };
+enum { CLIENT_STEPS_MAX = WIRE_OPS_MAX, CLIENT_STEPS_INLINE = 4 };
 
 /* Whether a step of this kind may stand in a request that does not write; of CALL: some may. */
 bool client_code_reads(uint16_t code);
@@ -92,7 +92,8 @@ struct client_op {
     bool pg_op;
     bool write;
     uint16_t n_steps;
-    struct client_step steps[CLIENT_STEPS_MAX];
+    struct client_step steps[CLIENT_STEPS_INLINE]; /* The first; the usual request has no more. */
+    struct client_step *more_steps;                /* Those after them; memory of the caller. */
     void (*done)(struct client_op *op);
     /*
      * 0, or the first failing step's negative errno, -ETIMEDOUT, -ECANCELED, -ENOENT (no pool),
@@ -121,6 +122,11 @@ struct client_op {
     UT_hash_handle hh;                 /* By tid. */
 };
 TAILQ_HEAD(client_op_list, client_op);
+
+static inline struct client_step *client_step(struct client_op *op, uint16_t i)
+{
+    return i < CLIENT_STEPS_INLINE ? &op->steps[i] : &op->more_steps[i - CLIENT_STEPS_INLINE];
+}
 
 /*
  * Changes of one object are executed in the order of submission, and a read sees all that were

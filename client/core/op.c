@@ -47,7 +47,7 @@ static void detach(struct client *c, struct client_op *op)
 static void drop_results(struct client_op *op)
 {
     for (uint16_t i = 0; i < op->n_steps; i++)
-        buf_slice_drop(&op->steps[i].data);
+        buf_slice_drop(&client_step(op, i)->data);
 }
 
 void op_finish_later(struct client *c, struct client_op *op, int result)
@@ -164,7 +164,7 @@ static int gather_payload(struct client_op *op)
     uint16_t n_data = 0;
     struct client_step *last = NULL;
     for (uint16_t i = 0; i < op->n_steps; i++) {
-        struct client_step *step = &op->steps[i];
+        struct client_step *step = client_step(op, i);
         if (step->data.len > REQUEST_PAYLOAD_MAX)
             return -EFBIG;
         step->input_len = (uint32_t)step->data.len;
@@ -187,7 +187,7 @@ static int gather_payload(struct client_op *op)
         return -ENOMEM;
     size_t at = 0;
     for (uint16_t i = 0; i < op->n_steps; i++) {
-        struct client_step *step = &op->steps[i];
+        struct client_step *step = client_step(op, i);
         if (step->data.len > 0)
             memcpy(op->payload.data + at, step->data.data, step->data.len);
         at += step->data.len;
@@ -196,11 +196,11 @@ static int gather_payload(struct client_op *op)
     return 0;
 }
 
-static uint64_t op_cost(const struct client_op *op)
+static uint64_t op_cost(struct client_op *op)
 {
     uint64_t cost = op->payload.len;
     for (uint16_t i = 0; i < op->n_steps; i++) {
-        const struct client_step *step = &op->steps[i];
+        const struct client_step *step = client_step(op, i);
         if (step->code != WIRE_OP_CODE_READ && step->code != WIRE_OP_CODE_SPARSE_READ)
             continue;
         uint64_t length = step->length != 0 ? step->length : CLIENT_READ_SIZE_GUESS;
@@ -297,7 +297,7 @@ struct message *op_message(struct client *c, struct client_op *op)
     encode_bytes(&e, &head, sizeof head);
     encode_object_id(&e, &op->object);
     for (uint16_t i = 0; i < op->n_steps; i++) {
-        const struct client_step *step = &op->steps[i];
+        const struct client_step *step = client_step(op, i);
         struct wire_op wire = {
             .code = step->code,
             .flags = step->flags,

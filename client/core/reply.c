@@ -50,9 +50,10 @@ int reply_take_results(const struct message *message, const struct op_reply *rep
     for (uint16_t i = 0; i < reply->n_ops; i++) {
         struct wire_op_result result;
         memcpy(&result, at + i * sizeof result, sizeof result);
-        op->steps[i].result = result.result;
+        struct client_step *step = client_step(op, i);
+        step->result = result.result;
         if (result.data_len > 0)
-            op->steps[i].data = buf_slice_sub(message->payload, offset, result.data_len);
+            step->data = buf_slice_sub(message->payload, offset, result.data_len);
         offset += result.data_len;
     }
     return 0;

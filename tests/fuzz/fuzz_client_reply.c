@@ -117,13 +117,15 @@ static void try_reply(const uint8_t *data, size_t size, uint16_t n)
     struct message *m = make_message(MSG_OSD_OP_REPLY, data, size);
     if (m == NULL)
         return;
-    struct client_op op = {.n_steps = n};
+    struct client_step more[CLIENT_STEPS_MAX - CLIENT_STEPS_INLINE] = {0};
+    struct client_op op = {.n_steps = n, .more_steps = more};
     struct op_reply reply;
     if (reply_decode(m, &reply) == 0 && reply_take_results(m, &reply, &op) == 0) {
         size_t total = 0;
         for (uint16_t i = 0; i < op.n_steps; i++) {
-            total += op.steps[i].data.len;
-            buf_slice_drop(&op.steps[i].data);
+            struct client_step *step = client_step(&op, i);
+            total += step->data.len;
+            buf_slice_drop(&step->data);
         }
         assert(total == m->payload.len);
     }
@@ -191,7 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_monitor(MSG_PING_REPLY, data + 1, size - 1);
         break;
     default:
-        try_reply(data + 1, size - 1, (uint16_t)(data[0] % CLIENT_STEPS_MAX + 1));
+        try_reply(data + 1, size - 1, (uint16_t)(data[0] / 4 % CLIENT_STEPS_MAX + 1));
         break;
     }
     return 0;
