@@ -31,7 +31,7 @@ extern "C" {
 #define LIMPET_ATTR_NAME_MAX  254
 #define LIMPET_ATTR_VALUE_MAX 65536
 #define LIMPET_OMAP_KEY_MAX   4096
-#define LIMPET_OMAP_VALUE_MAX 131072
+#define LIMPET_OMAP_VALUE_MAX 1048576
 
 /*
  * limpet_op_compare() found another byte at `at` of its data: the result is

@@ -766,11 +766,12 @@ int pg_piece_put(struct pg *pg, struct store_txn *txn, const Limpet__Wire__PgPus
 
 /*
  * The lists of a piece, freed by pg_piece_free_lists(); they point into what they are made from.
- * Attributes from a byte of their encoding on, as many as fit; and pairs that were read.
+ * Attributes from a byte of their encoding on, as many as fit; and pairs that were read, whose
+ * values go to the payload (empty before; the caller drops it).
  */
 int pg_piece_attrs(const struct encoder *attrs, size_t at, Limpet__Wire__PgPush *out) MUST_CHECK;
 int pg_piece_omap(const struct store_omap_read *read, Limpet__Wire__PgPush *out,
-                  bool *ends) MUST_CHECK;
+                  struct buf_slice *payload, bool *ends) MUST_CHECK;
 void pg_piece_free_lists(Limpet__Wire__PgPush *piece);
 /* Where a page of attributes that begins there ends. */
 size_t pg_attrs_end(const struct encoder *attrs, size_t at);
@@ -780,8 +781,9 @@ void pg_omap_ask(struct store_omap_read *read, const struct object_id *id, const
 /* The piece was told: the next page begins after it. */
 int pg_beside_follow(struct pg_beside *beside, const Limpet__Wire__PgPush *piece) MUST_CHECK;
 void pg_beside_fini(struct pg_beside *beside);
-int pg_beside_check(const Limpet__Wire__PgPush *piece) MUST_CHECK;
-void pg_beside_put(struct store_txn *txn, const Limpet__Wire__PgPush *piece);
+int pg_beside_check(const Limpet__Wire__PgPush *piece, size_t payload_len) MUST_CHECK;
+void pg_beside_put(struct store_txn *txn, const Limpet__Wire__PgPush *piece,
+                   struct buf_slice payload);
 
 /* ---- pg_scrub_member.c ---- */
 

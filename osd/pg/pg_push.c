@@ -117,12 +117,12 @@ static void name_object(struct pg_push *push, Limpet__Wire__PgObject *object,
 }
 
 /* Attributes as far as they fit; then pages of the map, which ends them. */
-static int tell_beside(struct pg_push *push, Limpet__Wire__PgPush *proto)
+static int tell_beside(struct pg_push *push, Limpet__Wire__PgPush *proto, struct buf_slice *payload)
 {
     bool attrs = push->beside.attrs_from < push->attrs.len;
     int error = attrs ? pg_piece_attrs(&push->attrs, push->beside.attrs_from, proto) : 0;
     if (!error && proto->beside && !attrs)
-        error = pg_piece_omap(&push->omap, proto, &push->last);
+        error = pg_piece_omap(&push->omap, proto, payload, &push->last);
     if (!error)
         error = pg_beside_follow(&push->beside, proto);
     if (proto->beside && attrs)
@@ -139,6 +139,7 @@ static struct message *piece_message(struct pg_push *push)
     Limpet__Wire__PgObject object;
     Limpet__Wire__Version version;
     struct message *message = NULL;
+    struct buf_slice payload = BUF_SLICE_EMPTY;
     name_object(push, &object, &version);
     proto.pool = pg->id.pool;
     proto.seed = pg->id.seed;
@@ -166,10 +167,15 @@ static struct message *piece_message(struct pg_push *push)
         proto.has_info = true;
         proto.info = (ProtobufCBinaryData){push->info_len, push->info};
     }
-    int error = push->exists && (proto.first || proto.beside) ? tell_beside(push, &proto) : 0;
+    int error =
+        push->exists && (proto.first || proto.beside) ? tell_beside(push, &proto, &payload) : 0;
     proto.has_more = proto.more = push->more;
     if (!error)
         message = message_pack(MSG_PG_PUSH, &proto.base);
+    if (message)
+        message->payload = payload;
+    else
+        buf_slice_drop(&payload);
     pg_piece_free_lists(&proto);
     return message;
 }
@@ -190,11 +196,11 @@ static void send_piece(struct pg_push *push)
         push_end(push, -EMSGSIZE);
         return;
     }
-    if (push->piece) {
-        if (push->piece->len > 0)
-            message->payload = buf_slice_sub(push->piece->data, 0, push->piece->len);
-        push->sent_bytes += push->piece->len;
+    if (push->piece && push->piece->len > 0) {
+        assert(message->payload.len == 0);
+        message->payload = buf_slice_sub(push->piece->data, 0, push->piece->len);
     }
+    push->sent_bytes += message->payload.len;
     piece_drop(push);
     push->contents_sent |= push->more;
     push->more = false;

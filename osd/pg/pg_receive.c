@@ -44,9 +44,9 @@ static bool pairs_fit(const uint64_t *pairs, size_t n, uint64_t first, uint64_t 
 }
 
 /* A piece of what the object has beside its contents, which were all told. */
-static int check_beside(const Limpet__Wire__PgPush *push, size_t payload_len)
+static int check_beside(const Limpet__Wire__PgPush *push)
 {
-    bool empty = push->n_extents == 0 && push->n_zeros == 0 && payload_len == 0;
+    bool empty = push->n_extents == 0 && push->n_zeros == 0;
     bool after = push->offset == push->object->size && push->next == push->object->size;
     return empty && after && !push->first && !push->more && !push->partial ? 0 : -EBADMSG;
 }
@@ -55,7 +55,7 @@ static int check_piece(const Limpet__Wire__PgPush *push, size_t payload_len)
 {
     uint64_t data, zeros;
     if (push->beside)
-        return push->object->size > OBJECT_SIZE_MAX ? -EBADMSG : check_beside(push, payload_len);
+        return push->object->size > OBJECT_SIZE_MAX ? -EBADMSG : check_beside(push);
     if (push->object->size > OBJECT_SIZE_MAX || push->next > push->object->size ||
         push->offset > push->next || (push->offset == push->next && !push->last && !push->more))
         return -EBADMSG;
@@ -86,7 +86,7 @@ static int check_push(const struct pg *pg, const Limpet__Wire__PgPush *push, siz
         return -EBADMSG;
     if (push->partial && !pg->by_log)
         return -ESTALE;
-    return pg_beside_check(push);
+    return pg_beside_check(push, payload_len);
 }
 
 int pg_piece_check(const struct pg *pg, const Limpet__Wire__PgPush *push, size_t payload_len,
@@ -113,7 +113,7 @@ static void put_piece(struct store_txn *txn, const Limpet__Wire__PgPush *push,
     uint64_t at = 0, end = push->offset;
     if (push->first)
         put_beginning(txn, push);
-    pg_beside_put(txn, push);
+    pg_beside_put(txn, push, data);
     if (push->beside)
         return;
     for (size_t i = 0; i < push->n_extents; i += 2) {

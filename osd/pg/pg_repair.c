@@ -389,7 +389,7 @@ static int tell_beside(struct pull_read *pull, Limpet__Wire__PgPush *piece)
         piece->last = !left;
     } else if (!error) {
         bool all;
-        error = pg_piece_omap(&pull->omap, piece, &all);
+        error = pg_piece_omap(&pull->omap, piece, &pull->read.data, &all);
         piece->last = all;
     }
     return error;

@@ -336,6 +336,7 @@ static uint64_t need_bytes(const struct view_need *need)
     case VIEW_NEEDS_DATA:
         return need->len;
     case VIEW_NEEDS_OMAP:
+        /* A single pair is seldom large; what it was counts when the next thing is loaded. */
         return need->max > 1 ? VIEW_OMAP_PAGE_BYTES : RUN_META_BYTES;
     default:
         return RUN_META_BYTES;

@@ -35,7 +35,7 @@ enum {
     STORE_PG_KEY_MAX = 64,
     STORE_PG_VALUE_MAX = 65536,
     STORE_OMAP_KEY_MAX = 4096,
-    STORE_OMAP_VALUE_MAX = 131072,
+    STORE_OMAP_VALUE_MAX = 1024 * 1024,
     STORE_LIST_MAX = 1024, /* Entries of one listing call at most. */
 };
 
