@@ -40,6 +40,7 @@ struct pg_run {
     struct repair_waiter repair;
     TAILQ_ENTRY(pg_run) waiting_link;
     uint32_t need;           /* Of the view's: what is being loaded. */
+    uint64_t reserved;       /* Bytes that may_read() has allowed. */
     struct store_txn no_txn; /* Of a reading request. */
     struct ops_run run;
 };
@@ -336,25 +337,36 @@ static uint64_t need_bytes(const struct view_need *need)
     case VIEW_NEEDS_DATA:
         return need->len;
     case VIEW_NEEDS_OMAP:
-        /* A single pair is seldom large; what it was counts when the next thing is loaded. */
-        return need->max > 1 ? VIEW_OMAP_PAGE_BYTES : RUN_META_BYTES;
+        return VIEW_OMAP_PAGE_BYTES;
     default:
         return RUN_META_BYTES;
     }
+}
+
+/* What was allowed and not needed, since little was there, serves for what is loaded next. */
+static bool may_load(struct pg_run *run, uint64_t bytes)
+{
+    struct pg_world *world = run->request->pg->world;
+    if (bytes <= run->reserved)
+        return true;
+    if (!world->ops->may_read(world->ctx, run->request, bytes - run->reserved))
+        return false;
+    run->reserved = bytes;
+    return true;
 }
 
 /* Loads what the steps lack; or waits until that may be read. */
 static void load(struct pg_run *run)
 {
     struct pg_world *world = run->request->pg->world;
-    uint64_t bytes = need_bytes(current_need(run));
-    if (run->run.view.loaded_bytes + bytes > MESSAGE_PAYLOAD_MAX) {
+    uint64_t bytes = run->run.view.loaded_bytes + need_bytes(current_need(run));
+    if (bytes > MESSAGE_PAYLOAD_MAX) {
         fail(run, -EFBIG);
     } else if (run->write && run->object->writers > 0 && !planted(PLANTED_LOOK_EARLY)) {
         assert(!run->object->settling);
         run->object->settling = run;
         run->settling = true;
-    } else if (!world->ops->may_read(world->ctx, run->request, bytes)) {
+    } else if (!may_load(run, bytes)) {
         TAILQ_INSERT_TAIL(&world->waiting_runs, run, waiting_link);
         run->waits = true;
     } else {

@@ -27,7 +27,7 @@ ARGUMENTS = {
     "cluster_create": [P, S], "cluster_config_file": [P, S], "cluster_connect": [P],
     "cluster_destroy": [P], "pool_open": [P, S, P], "pool_close": [P], "free": [P],
     "cluster_instance": [P],
-    "op_destroy": [P], "operate": [P, S, P, P], "op_allow_failure": [P],
+    "op_append": [P, S, N], "op_destroy": [P], "operate": [P, S, P, P], "op_allow_failure": [P],
     "op_write_full": [P, S, N], "op_read": [P, P, N, U64, P, P], "op_remove": [P],
     "op_create_object": [P, ctypes.c_bool], "op_assert_version": [P, U64], "op_assert_exists": [P],
     "op_zero": [P, U64, U64], "op_write_same": [P, S, N, U64, U64],
@@ -178,6 +178,34 @@ def maps():
 
 
 @case
+def large_maps():
+    """Values of a megabyte, and more keys in one request than an OSD would reserve pages for."""
+    large = b"v" * (1 << 20)
+    expect(client.operate(b"l", ("omap_set", pairs_of([(b"a", large)]), 1)), 0, "largest value")
+    expect(client.operate(b"l", ("omap_set_header", large, len(large))), 0, "largest header")
+    expect(client.operate(b"l", ("omap_set", pairs_of([(b"a", large + b"v")]), 1)), -errno.EFBIG, "too large")
+    expect(client.operate(b"l", ("omap_set_header", large + b"v", len(large) + 1)), -errno.EFBIG, "too large")
+    many = [(b"k%05d" % i, b"v%d" % i) for i in range(3000)]
+    expect(client.operate(b"l", ("omap_set", pairs_of(many), len(many))), 0, "many")
+    wanted = pairs_of([key for key, _ in many])
+    out = Pairs()
+    expect(client.operate(b"l", ("omap_get", wanted, len(many), ctypes.byref(out.list), None)), 0, "get many")
+    expect(out.take(), many, "many")
+
+
+@case
+def many_steps():
+    expect(client.operate(b"s", *[("append", b"%02d" % i, 2) for i in range(64)]), 0, "64 steps")
+    data, got = ctypes.create_string_buffer(200), N()
+    pieces = [ctypes.create_string_buffer(2) for _ in range(64)]
+    expect(client.operate(b"s", ("read", data, 200, 0, ctypes.byref(got), None)), 0, "read")
+    expect(data.raw[:got.value], b"".join(b"%02d" % i for i in range(64)), "what they wrote")
+    expect(client.operate(b"s", *[("read", pieces[i], 2, 2 * i, None, None) for i in range(64)]), 0, "64 reads")
+    expect(b"".join(piece.raw for piece in pieces), data.raw[:128], "what they read")
+    expect(client.operate(b"s", *[("append", b"x", 1)] * 65), -errno.E2BIG, "65 steps")
+
+
+@case
 def guards():
     expect(client.operate(b"g", ("write_full", b"abcd", 4), ("attr_set", b"n", b"7", 1)), 0, "make")
     version = client.version.sequence
@@ -236,6 +264,11 @@ def survives_the_absence_of_an_osd():
         value = struct.pack("<I", i)
         expect(client.operate(name, ("omap_remove", pairs_of([b"old"]), 1), ("omap_set", pairs_of([(b"both", value)]), 1),
                               ("attr_set", b"i", value, 4)), 0, "while it is away")
+    large = os.urandom(1 << 20)
+    for name in names:
+        expect(client.operate(b"large" + name, ("omap_set", pairs_of([(b"value", large[:-1])]), 1)), 0, "large value")
+        expect(client.operate(b"large" + name, ("omap_set_header", large, len(large)),
+                              ("omap_set", pairs_of([(b"a", b"1"), (b"z", b"2")]), 2)), 0, "large header")
     cluster.start_daemon("osd.0")
     cluster.wait_healthy()
     cluster.kill("osd.1")
@@ -244,6 +277,11 @@ def survives_the_absence_of_an_osd():
         value = struct.pack("<I", i)
         expect(client.omap(name), ([(b"both", value)], False), "map of %r" % name)
         expect(client.attr(name, b"i"), value, "attribute of %r" % name)
+        header = Bytes()
+        expect(client.operate(b"large" + name, ("omap_get_header", *header.places())), 0, "large header")
+        check(header.take() == large, "another header of %r" % name)
+        check(client.omap(b"large" + name) == ([(b"a", b"1"), (b"value", large[:-1]), (b"z", b"2")], False),
+              "another map of %r" % name)
     cluster.start_daemon("osd.1")
     cluster.wait_healthy()
 
