@@ -203,7 +203,7 @@ PLANTED = {
     "snapshot-not-durable": (40, ()),
     "read-without-lease": (60, ("--scenario", "isolate")),
     "lease-wait-skipped": (200, ("--scenario", "isolate")),
-    "lease-not-inherited": (800, ()),
+    "lease-not-inherited": (2000, ("--scenario", "isolate")),
     "add-any-config": (2000, ("--scenario", "isolate")),
     "delete-strays-early": (30, ()),
     "forget-entry-at-trim": (30, ("--scenario", "repeat")),
