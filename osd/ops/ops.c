@@ -44,7 +44,7 @@ static int check_steps(struct ops_request *request, struct buf_slice payload)
         struct wire_op step = ops_step(request, i);
         if (step.data_len > payload.len - at)
             return -EINVAL;
-        int error = check_step(request, &step, payload.data + at);
+        int error = check_step(request, &step, payload.data ? payload.data + at : NULL);
         if (error)
             return error;
         at += step.data_len;

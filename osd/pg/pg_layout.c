@@ -59,6 +59,23 @@ int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
     return decoder_end(&d);
 }
 
+/* Answers fill whole units; so there is one record for what is known of a client. */
+static bool answers_end_in_zeroes(const struct pg_client_layout *head, const uint8_t *data)
+{
+    const uint8_t *results = data + sizeof *head;
+    const uint8_t *answer = results + head->n_results * sizeof(struct pg_result_layout);
+    for (uint16_t i = 0; i < head->n_results; i++) {
+        struct pg_result_layout result;
+        memcpy(&result, results + i * sizeof result, sizeof result);
+        size_t end = (size_t)pg_answer_units(result.answer_len) * PG_RESULT_UNIT;
+        for (size_t at = result.answer_len; at < end; at++)
+            if (answer[at] != 0)
+                return false;
+        answer += end;
+    }
+    return true;
+}
+
 int pg_client_parse(const void *data, size_t len, struct pg_client_layout *head)
 {
     if (len < sizeof *head || len > PG_CLIENT_MAX)
@@ -79,7 +96,9 @@ int pg_client_parse(const void *data, size_t len, struct pg_client_layout *head)
         least = result.tid + 1;
         units += pg_answer_units(result.answer_len);
     }
-    return len == sizeof *head + units * PG_RESULT_UNIT ? 0 : -EBADMSG;
+    if (len != sizeof *head + units * PG_RESULT_UNIT)
+        return -EBADMSG;
+    return answers_end_in_zeroes(head, data) ? 0 : -EBADMSG;
 }
 
 int pg_state_parse(const void *data, size_t len, struct pg_state_layout *out)

@@ -319,6 +319,29 @@ static void refuses_malformed_records(void **state)
     encoder_fini(&e);
 }
 
+static void refuses_answers_that_do_not_end_in_zeroes(void **state)
+{
+    (void)state;
+    struct {
+        struct pg_client_layout head;
+        struct pg_result_layout result;
+        uint8_t answer[PG_RESULT_UNIT];
+    } record = {
+        .head = {.layout = PG_LAYOUT_VERSION, .n_results = 1, .client = 7, .sequence = 1},
+        .result = {.tid = 10, .version = {.config = 1, .sequence = 1}, .answer_len = 3},
+        .answer = {'y', 'e', 's'},
+    };
+    struct pg_client_layout head;
+    static_assert(sizeof record == sizeof record.head + 2 * PG_RESULT_UNIT, "no gaps");
+    assert_int_equal(pg_client_parse(&record, sizeof record, &head), 0);
+    for (size_t i = 3; i < sizeof record.answer; i++) {
+        record.answer[i] = 1;
+        assert_int_equal(pg_client_parse(&record, sizeof record, &head), -EBADMSG);
+        record.answer[i] = 0;
+    }
+    assert_int_equal(pg_client_parse(&record, sizeof record, &head), 0);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -335,6 +358,7 @@ int main(void)
         TEST(a_restart_finds_the_same),
         TEST(records_do_not_depend_on_when_logs_were_cut),
         TEST(refuses_malformed_records),
+        TEST(refuses_answers_that_do_not_end_in_zeroes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
