@@ -68,6 +68,8 @@ enum planted_bug {
     PLANTED_CONFIG_NOT_RAISED,
     /* Monitor: a member is added whatever configuration the primary knew. */
     PLANTED_ADD_ANY_CONFIG,
+    /* Monitor: a late copy of a command that was executed is executed again. */
+    PLANTED_COMMAND_TWICE,
     /* Monitor: a leader that steps down does not say so to who passed commands on to it. */
     PLANTED_LEADER_FORGETS,
     /* Monitor: a snapshot replaces log entries before it is durable. */

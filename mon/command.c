@@ -194,6 +194,7 @@ static int command_parse(struct leader *leader, struct request *request)
     if (wire == NULL)
         return call_say(&call, -EBADMSG, "the command cannot be read");
     request->tid = wire->tid;
+    request->oldest = wire->oldest;
     size_t len = strlen(wire->json);
     if (len <= MON_COMMAND_JSON_MAX)
         request->args = json_loadb(wire->json, len, JSON_REJECT_DUPLICATES, NULL);

@@ -5,7 +5,7 @@
  * monitor or another one) as soon as one is known, and handed out again when the leader changes,
  * cannot be reached any more, or declines, until it was answered. A leader that loses leadership
  * declines what it has: it may be leader again before anybody sees another one. So a command may
- * reach two leaders: all are such that it does not matter. Messages without an answer are forgotten
+ * reach leaders twice: it is executed once (executed.h). Messages without an answer are forgotten
  * once handed over; OSDs repeat them until the map shows their effect.
  */
 #include <errno.h>

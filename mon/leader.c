@@ -11,6 +11,8 @@
 
 #define LEADER_TICK_NS SEC_NS
 
+static_assert((int)MON_STATUS_MAX == (int)EXECUTED_STATUS_MAX, "a status can be remembered");
+
 static void run_fire(struct env_task *task);
 static void tick_fire(struct env_timer *timer);
 
@@ -278,6 +280,57 @@ static int batch_propose(struct leader *leader, struct batch *batch)
     return rc;
 }
 
+/* X2 and X3: a copy of a command that was executed, or one that its sender has given up. */
+static bool answer_copy(struct leader *leader, const struct batch *batch, struct request *request)
+{
+    const struct executed *lists[] = {&leader->mon->state.executed, &batch->entry.executed};
+    const struct executed_command *before = NULL;
+
+    for (int i = 0; i < 2 && !planted(PLANTED_COMMAND_TWICE); i++) {
+        enum executed_fate fate =
+            executed_find(lists[i], &request->sender, request->instance, request->tid, &before);
+        if (fate == EXECUTED_NOT)
+            continue;
+        if (fate == EXECUTED_GIVEN_UP) {
+            request->result = -ESTALE;
+            snprintf(request->status, sizeof request->status,
+                     "the sender of this command has given it up");
+        } else {
+            request->result = before->result;
+            snprintf(request->status, sizeof request->status, "%s", before->status);
+            encode_bytes(&request->output, before->output, before->output_len);
+        }
+        /* What is in this entry counts when the entry does. */
+        if (i == 0)
+            request_finish(leader, request);
+        else
+            TAILQ_INSERT_TAIL(&leader->staged, request, link);
+        return true;
+    }
+    return false;
+}
+
+/* X1. What a sender tries again by itself was not executed. */
+static void note_executed(const struct leader *leader, struct batch *batch,
+                          const struct request *request)
+{
+    struct executed_command command = {.sender = request->sender,
+                                       .instance = request->instance,
+                                       .tid = request->tid,
+                                       .oldest = request->oldest,
+                                       .result = request->result,
+                                       .status = (char *)(uintptr_t)request->status,
+                                       .output_len = request->output.len,
+                                       .output = request->output.data};
+
+    if (request->result == -EAGAIN || request->result == -ELIMPET_NOT_LEADER ||
+        request->result == -ENOMEM || request->output.failed ||
+        request->output.len > EXECUTED_OUTPUT_MAX)
+        return;
+    if (executed_add(&batch->entry.executed, &command) != 0)
+        log_warn(leader->mon->env, "no memory to remember a command", "tid=%" PRIu64, request->tid);
+}
+
 /* Stages what waits, as far as it goes into one entry. */
 static void batch_fill(struct leader *leader, struct batch *batch)
 {
@@ -293,14 +346,18 @@ static void batch_fill(struct leader *leader, struct batch *batch)
             request_free(request);
             continue;
         }
+        if (command && answer_copy(leader, batch, request))
+            continue;
         int rc = request_stage(leader, batch, request);
         if (rc == -EINPROGRESS) {
             TAILQ_INSERT_HEAD(&leader->waiting, request, link);
             leader->n_waiting++;
             return;
         }
-        if (command)
+        if (command) {
             request->result = rc;
+            note_executed(leader, batch, request);
+        }
         TAILQ_INSERT_TAIL(&leader->staged, request, link);
         if (change_broken(batch->change))
             return;

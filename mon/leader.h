@@ -38,6 +38,7 @@ struct request {
     const struct command *command;
     json_t *args;
     uint64_t tid;
+    uint64_t oldest; /* mon/executed.h */
     int result;
     char status[MON_STATUS_MAX];
     struct encoder output;

@@ -10,7 +10,7 @@
 #include "common/witness.h"
 #include "mon/mon.pb-c.h"
 
-enum { STATE_FORMAT = 1, IDENTITY_FORMAT = 1 };
+enum { STATE_FORMAT = 2, IDENTITY_FORMAT = 1 };
 
 int mon_state_init(struct mon_state *state)
 {
@@ -24,6 +24,7 @@ void mon_state_fini(struct mon_state *state)
 {
     map_destroy(state->map);
     keyring_fini(&state->auth);
+    executed_fini(&state->executed);
     sodium_memzero(state, sizeof *state);
 }
 
@@ -40,13 +41,15 @@ void mon_entry_fini(struct mon_entry_builder *entry)
     if (entry->auth != NULL)
         sodium_memzero(entry->auth, entry->n_auth * sizeof *entry->auth);
     free(entry->auth);
+    executed_fini(&entry->executed);
     encoder_fini(&entry->increment);
     sodium_memzero(entry, sizeof *entry);
 }
 
 bool mon_entry_empty(const struct mon_entry_builder *entry)
 {
-    return entry->n_auth == 0 && entry->n_keys == 0 && entry->increment.len == 0;
+    return entry->n_auth == 0 && entry->n_keys == 0 && entry->executed.n == 0 &&
+           entry->increment.len == 0;
 }
 
 int mon_entry_set_auth(struct mon_entry_builder *entry, const struct keyring_entry *value)
@@ -166,6 +169,71 @@ static int keys_unpack(Limpet__Mon__ServiceKeyRecord *const *records, size_t n,
     return 0;
 }
 
+/* As of entities: protobuf structs that point into what is packed. */
+struct packed_executed {
+    Limpet__Mon__Executed *records;
+    Limpet__Mon__Executed **pointers;
+    char (*names)[ENTITY_TEXT_MAX];
+};
+
+static void executed_packed_fini(struct packed_executed *packed)
+{
+    free(packed->records);
+    free(packed->pointers);
+    free(packed->names);
+}
+
+static int executed_pack(const struct executed *executed, struct packed_executed *packed)
+{
+    packed->records = calloc(executed->n + 1, sizeof *packed->records);
+    packed->pointers = calloc(executed->n + 1, sizeof *packed->pointers);
+    packed->names = calloc(executed->n + 1, sizeof *packed->names);
+    if (packed->records == NULL || packed->pointers == NULL || packed->names == NULL) {
+        executed_packed_fini(packed);
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < executed->n; i++) {
+        const struct executed_command *command = &executed->list[i];
+        Limpet__Mon__Executed *record = &packed->records[i];
+        limpet__mon__executed__init(record);
+        entity_format(&command->sender, packed->names[i]);
+        record->entity = packed->names[i];
+        record->instance = command->instance;
+        record->tid = command->tid;
+        record->has_oldest = command->oldest > 0;
+        record->oldest = command->oldest;
+        record->result = command->result;
+        record->status = command->status;
+        record->has_output = command->output_len > 0;
+        record->output.len = command->output_len;
+        record->output.data = command->output;
+        packed->pointers[i] = record;
+    }
+    return 0;
+}
+
+static int executed_unpack(Limpet__Mon__Executed *const *records, size_t n, struct executed *out)
+{
+    int rc = n <= EXECUTED_MAX ? 0 : -EBADMSG;
+
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const Limpet__Mon__Executed *record = records[i];
+        struct executed_command command = {.instance = record->instance,
+                                           .tid = record->tid,
+                                           .oldest = record->oldest,
+                                           .result = record->result,
+                                           .status = record->status,
+                                           .output_len = record->output.len,
+                                           .output = record->output.data};
+        if (entity_parse(record->entity, &command.sender) != 0 ||
+            (record->status != NULL && strlen(record->status) >= EXECUTED_STATUS_MAX) ||
+            record->output.len > EXECUTED_OUTPUT_MAX)
+            return -EBADMSG;
+        rc = executed_add(out, &command);
+    }
+    return rc;
+}
+
 /* Packs a message into an encoder. */
 static int pack_into(const ProtobufCMessage *message, struct encoder *out)
 {
@@ -186,11 +254,19 @@ int mon_entry_encode(const struct mon_entry_builder *entry, struct encoder *out)
     Limpet__Mon__ServiceKeyRecord keys[STATE_SERVICE_KEYS_MAX];
     Limpet__Mon__ServiceKeyRecord *key_pointers[STATE_SERVICE_KEYS_MAX];
     struct packed_auth auth;
+    struct packed_executed executed;
 
     int rc = auth_pack(entry->auth, entry->n_auth, &auth);
     if (rc != 0)
         return rc;
+    rc = executed_pack(&entry->executed, &executed);
+    if (rc != 0) {
+        auth_packed_fini(&auth);
+        return rc;
+    }
     limpet__mon__entry__init(&wire);
+    wire.n_executed = entry->executed.n;
+    wire.executed = executed.pointers;
     keys_pack(entry->keys, entry->n_keys, keys, key_pointers);
     wire.n_auth = entry->n_auth;
     wire.auth = auth.pointers;
@@ -203,6 +279,7 @@ int mon_entry_encode(const struct mon_entry_builder *entry, struct encoder *out)
     }
     rc = pack_into(&wire.base, out);
     auth_packed_fini(&auth);
+    executed_packed_fini(&executed);
     return rc;
 }
 
@@ -228,6 +305,7 @@ struct decoded_entry {
     uint32_t n_keys;
     struct service_key keys[STATE_SERVICE_KEYS_MAX];
     struct map_increment *increment;
+    struct executed executed;
 };
 
 static void decoded_fini(struct decoded_entry *decoded)
@@ -235,6 +313,7 @@ static void decoded_fini(struct decoded_entry *decoded)
     if (decoded->auth != NULL)
         sodium_memzero(decoded->auth, decoded->n_auth * sizeof *decoded->auth);
     free(decoded->auth);
+    executed_fini(&decoded->executed);
     map_increment_destroy(decoded->increment);
     sodium_memzero(decoded, sizeof *decoded);
 }
@@ -254,6 +333,8 @@ static int entry_decode(const Limpet__Mon__Entry *wire, struct decoded_entry *ou
     if (rc == 0)
         rc = keys_unpack(wire->keys, wire->n_keys, out->keys);
     out->n_keys = rc == 0 ? (uint32_t)wire->n_keys : 0;
+    if (rc == 0)
+        rc = executed_unpack(wire->executed, wire->n_executed, &out->executed);
     if (rc == 0 && wire->has_increment)
         rc = map_increment_decode(wire->increment.data, wire->increment.len, &out->increment);
     return rc;
@@ -282,6 +363,8 @@ int mon_state_apply(struct mon_state *state, const void *data, size_t len, struc
         state->n_keys = decoded.n_keys;
         memcpy(state->keys, decoded.keys, sizeof state->keys);
     }
+    for (uint32_t i = 0; i < decoded.executed.n && rc == 0; i++)
+        rc = executed_add(&state->executed, &decoded.executed.list[i]);
     if (rc == 0 && wire->has_increment) {
         out->increment = wire->increment.data;
         out->increment_len = wire->increment.len;
@@ -309,11 +392,17 @@ int mon_state_encode(const struct mon_state *state, struct encoder *out)
     Limpet__Mon__ServiceKeyRecord keys[STATE_SERVICE_KEYS_MAX];
     Limpet__Mon__ServiceKeyRecord *key_pointers[STATE_SERVICE_KEYS_MAX];
     struct packed_auth auth;
+    struct packed_executed executed;
     struct encoder map;
 
     int rc = auth_pack(state->auth.entries, state->auth.n, &auth);
     if (rc != 0)
         return rc;
+    rc = executed_pack(&state->executed, &executed);
+    if (rc != 0) {
+        auth_packed_fini(&auth);
+        return rc;
+    }
     encoder_init(&map);
     rc = map_encode(state->map, &map);
     if (rc == 0 && map.failed)
@@ -328,10 +417,13 @@ int mon_state_encode(const struct mon_state *state, struct encoder *out)
         wire.auth = auth.pointers;
         wire.n_keys = state->n_keys;
         wire.keys = key_pointers;
+        wire.n_executed = state->executed.n;
+        wire.executed = executed.pointers;
         rc = pack_into(&wire.base, out);
     }
     encoder_fini(&map);
     auth_packed_fini(&auth);
+    executed_packed_fini(&executed);
     return rc;
 }
 
@@ -350,6 +442,9 @@ static int state_decode(const Limpet__Mon__State *wire, struct mon_state *out)
         rc = keys_unpack(wire->keys, wire->n_keys, out->keys);
     if (rc == 0) {
         out->n_keys = (uint32_t)wire->n_keys;
+        rc = executed_unpack(wire->executed, wire->n_executed, &out->executed);
+    }
+    if (rc == 0) {
         rc = map_decode(wire->map.data, wire->map.len, &out->map);
     }
     return rc;

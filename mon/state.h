@@ -1,6 +1,7 @@
 /*
- * What the monitors agree on: the cluster map, who may do what (keys and capabilities), and the
- * keys that seal tickets. Changed only by entries of the consensus log, alike on every monitor.
+ * What the monitors agree on: the cluster map, who may do what (keys and capabilities), the keys
+ * that seal tickets, and which commands were executed. Changed only by entries of the consensus
+ * log, alike on every monitor.
  */
 #ifndef LIMPET_MON_STATE_H
 #define LIMPET_MON_STATE_H
@@ -11,6 +12,7 @@
 #include "common/auth.h"
 #include "common/codec.h"
 #include "common/error.h"
+#include "mon/executed.h"
 #include "placement/map.h"
 
 enum { STATE_SERVICE_KEYS_MAX = 4 };
@@ -25,6 +27,7 @@ struct mon_state {
     struct keyring auth;
     uint32_t n_keys; /* Of OSDs; the newest first. Seals tickets; older ones still open them. */
     struct service_key keys[STATE_SERVICE_KEYS_MAX];
+    struct executed executed;
 };
 
 int mon_state_init(struct mon_state *state) MUST_CHECK;
@@ -37,6 +40,7 @@ struct mon_entry_builder {
     struct keyring_entry *auth;
     uint32_t n_keys; /* 0: unchanged */
     struct service_key keys[STATE_SERVICE_KEYS_MAX];
+    struct executed executed;
     struct encoder increment; /* Empty: none. */
 };
 

@@ -51,6 +51,9 @@ static void send_command(struct client_command *command)
     }
     Limpet__Wire__MonCommand body = LIMPET__WIRE__MON_COMMAND__INIT;
     body.tid = command->tid;
+    /* In order: what is before the first has ended, and is never sent again. */
+    body.has_oldest = true;
+    body.oldest = TAILQ_FIRST(&c->commands)->tid;
     /* protobuf-c does not change what it packs, but does not say so in its types. */
     body.json = (char *)(uintptr_t)command->json;
     command->state = COMMAND_SENT;

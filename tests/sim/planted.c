@@ -57,6 +57,7 @@ static const struct {
                                    "a set that loses a member keeps its number"},
     [PLANTED_ADD_ANY_CONFIG] = {"add-any-config",
                                 "a member is added whatever configuration the primary knew"},
+    [PLANTED_COMMAND_TWICE] = {"command-twice", "a late copy of a command is executed again"},
     [PLANTED_LEADER_FORGETS] = {"leader-forgets",
                                 "a leader that steps down forgets commands of other monitors"},
     [PLANTED_SNAPSHOT_NOT_DURABLE] = {"snapshot-not-durable",

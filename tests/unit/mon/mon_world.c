@@ -427,6 +427,8 @@ void world_send_command(struct world_peer *peer, const char *json)
     peer->tid++;
     peer->replied = false;
     command.tid = peer->tid;
+    command.has_oldest = peer->oldest > 0;
+    command.oldest = peer->oldest;
     command.json = (char *)(uintptr_t)json;
     world_send(peer, MSG_MON_COMMAND, &command.base);
 }

@@ -27,8 +27,9 @@ struct world_peer {
     struct auth_secret secret;
     struct auth_provider auth;
     bool open;
-    int closed;   /* Last error of closed(); 1: not yet. */
-    uint64_t tid; /* Of the last command. */
+    int closed;      /* Last error of closed(); 1: not yet. */
+    uint64_t tid;    /* Of the last command. */
+    uint64_t oldest; /* That it says with each; 0: nothing. */
     uint64_t reply_tid;
     bool replied;
     int result;

@@ -180,6 +180,64 @@ static void a_leader_that_steps_down_gives_commands_back(void **state)
     world_destroy(world);
 }
 
+/* ---- Repeated commands ---- */
+
+#define GET_KEY "{\"prefix\": \"auth get-or-create\", \"entity\": \"client.x\"}"
+#define RM_KEY  "{\"prefix\": \"auth rm\", \"entity\": \"client.x\"}"
+#define SET_SIZE                                                                                   \
+    "{\"prefix\": \"osd pool set\", \"pool\": \"p\", \"var\": \"size\", \"val\": \"2\"}"
+
+static int send_again(struct world_peer *peer, uint64_t tid, const char *json)
+{
+    uint64_t last = peer->tid;
+    peer->tid = tid - 1;
+    int result = world_command(peer, json);
+    peer->tid = last;
+    return result;
+}
+
+/* The client has gone to another monitor, and the one it left wakes up. */
+static void a_late_copy_of_a_command_is_not_executed(void **state)
+{
+    (void)state;
+    struct world *world = world_create(23, 3, NULL);
+    int leader = world_await_leader(world, -1);
+    struct world_peer *admin = world_peer(world, "client.admin", 0);
+    struct world_peer *other = world_peer(world, "client.admin", 1);
+    char key[512];
+
+    world_run_ms(world, 500);
+    assert_int_equal(world_command(other, SET_SIZE), -ENOENT);
+    assert_int_equal(world_command(admin, GET_KEY), 0);
+    snprintf(key, sizeof key, "%.500s", admin->output);
+    assert_int_equal(world_command(other, RM_KEY), 0);
+    /* It is answered as before, and the key stays away; also when another monitor leads. */
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(send_again(admin, 1, GET_KEY), 0);
+        assert_string_equal(admin->output, key);
+        assert_int_equal(world_command(other, "{\"prefix\": \"auth get\", \"entity\": "
+                                              "\"client.x\"}"),
+                         -ENOENT);
+        if (i > 0)
+            break;
+        world_end(world, (uint32_t)leader, SIM_CRASH);
+        world_await_leader(world, leader);
+        world_start(world, (uint32_t)leader);
+        world_run_ms(world, 2000);
+        world_peer_connect(admin, 2);
+        world_peer_connect(other, 2);
+        world_run_ms(world, 200);
+    }
+    /* A failure stays one. */
+    assert_int_equal(world_command(admin, "{\"prefix\": \"osd pool create\", \"pool\": \"p\"}"), 0);
+    assert_int_equal(send_again(other, 1, SET_SIZE), -ENOENT);
+    /* What was never executed, and its sender has given up, is not executed either. */
+    admin->tid = admin->oldest = 20;
+    assert_int_equal(world_command(admin, GET_KEY), 0);
+    assert_int_equal(send_again(admin, 15, RM_KEY), -ESTALE);
+    world_destroy(world);
+}
+
 /* ---- Commits ---- */
 
 static void a_commit_waits_for_no_timer(void **state)
@@ -822,6 +880,7 @@ int main(void)
         cmocka_unit_test(a_leader_that_hangs_is_replaced),
         cmocka_unit_test(two_of_three_lost_means_no_commit),
         cmocka_unit_test(a_leader_that_steps_down_gives_commands_back),
+        cmocka_unit_test(a_late_copy_of_a_command_is_not_executed),
         cmocka_unit_test(a_commit_waits_for_no_timer),
         cmocka_unit_test(changes_made_meanwhile_share_an_entry),
         cmocka_unit_test(commands_work_at_every_monitor),

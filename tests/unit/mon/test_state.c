@@ -43,6 +43,15 @@ static void make_entry(struct encoder *out)
     entry.n_keys = 1;
     entry.keys[0].id = 1;
     memset(entry.keys[0].key, 7, sizeof entry.keys[0].key);
+    const struct executed_command command = {.sender = admin.name,
+                                             .instance = 0x1122334455667788,
+                                             .tid = 9,
+                                             .oldest = 8,
+                                             .result = -2,
+                                             .status = "status",
+                                             .output_len = 6,
+                                             .output = (uint8_t *)(uintptr_t) "output"};
+    assert_int_equal(executed_add(&entry.executed, &command), 0);
     assert_int_equal(mon_entry_encode(&entry, out), 0);
     change_end(change);
     mon_entry_fini(&entry);
@@ -72,6 +81,7 @@ static void entries_are_applied(void **unused)
     assert_int_equal(state.map->epoch, 1);
     assert_int_equal(state.n_keys, 1);
     assert_int_equal(state.auth.n, 2);
+    assert_int_equal(state.executed.n, 1);
     /* The same once more does not fit, and changes nothing. */
     struct mon_applied applied;
     assert_int_equal(mon_state_apply(&state, e.data, e.len, &applied), -ESTALE);
@@ -96,6 +106,35 @@ static void entries_are_applied(void **unused)
     mon_entry_fini(&entry);
     mon_state_fini(&state);
     encoder_fini(&e);
+}
+
+static void the_newest_commands_are_remembered(void **unused)
+{
+    struct executed executed = {0};
+    struct executed_command command = {.instance = 5, .status = "done"};
+    struct entity_name other;
+    const struct executed_command *found = NULL;
+
+    (void)unused;
+    assert_int_equal(entity_parse("client.admin", &command.sender), 0);
+    assert_int_equal(entity_parse("client.other", &other), 0);
+    for (uint64_t tid = 1; tid <= EXECUTED_MAX + 2; tid++) {
+        command.tid = tid * 10;
+        command.oldest = tid == 4 ? 35 : 1;
+        command.result = -(int32_t)tid;
+        assert_int_equal(executed_add(&executed, &command), 0);
+    }
+    assert_int_equal(executed.n, EXECUTED_MAX);
+    /* The first two have given way. */
+    assert_int_equal(executed_find(&executed, &command.sender, 5, 30, &found), EXECUTED_BEFORE);
+    assert_int_equal(found->result, -3);
+    assert_string_equal(found->status, "done");
+    assert_int_equal(executed_find(&executed, &command.sender, 5, 34, &found), EXECUTED_GIVEN_UP);
+    assert_int_equal(executed_find(&executed, &command.sender, 5, 35, &found), EXECUTED_NOT);
+    /* Another process, and another entity. */
+    assert_int_equal(executed_find(&executed, &command.sender, 6, 30, &found), EXECUTED_NOT);
+    assert_int_equal(executed_find(&executed, &other, 5, 30, &found), EXECUTED_NOT);
+    executed_fini(&executed);
 }
 
 static void snapshots_hold_everything(void **unused)
@@ -180,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_are_applied),
+        cmocka_unit_test(the_newest_commands_are_remembered),
         cmocka_unit_test(snapshots_hold_everything),
         cmocka_unit_test(formats_have_the_documented_bytes),
     };
