@@ -64,6 +64,7 @@ struct known_pg {
     uint64_t served_config;           /* Newest configuration that somebody served, */
     int32_t served_by;                /* and who. */
     uint64_t served_instance;
+    uint64_t unwanted_at[CLUSTER_OSDS_MAX]; /* Newest map in which it is no member, nor to be. */
 };
 
 /* A process, as the newest map knows it. */
@@ -300,6 +301,15 @@ static void forget_pools(struct oracle *oracle, const struct cluster_map *map)
     }
 }
 
+static void note_unwanted(struct known_pg *known)
+{
+    const struct pg_view *view = &known->view;
+    for (int32_t i = 0; i < CLUSTER_OSDS_MAX; i++)
+        if (!in_list(view->wanted, view->n_wanted, i) &&
+            !in_list(view->members, view->n_members, i))
+            known->unwanted_at[i] = known->epoch;
+}
+
 static void look_at_map(struct witness *w, const struct cluster_map *map,
                         const struct map_increment *inc)
 {
@@ -320,6 +330,7 @@ static void look_at_map(struct witness *w, const struct cluster_map *map,
                 check_change(oracle, map, inc, pool, known, &view);
             known->epoch = map->epoch;
             known->view = view;
+            note_unwanted(known);
         }
     }
     for (int32_t i = 0; i < CLUSTER_OSDS_MAX; i++)
@@ -364,10 +375,9 @@ static void check_durable(struct oracle *oracle, const struct known_pg *known, c
     const struct pg_fill *fill;
     TAILQ_FOREACH(fill, &pg->fills, link)
     {
-        /* Whom the newest map does not want may have removed its copy; the monitors add it no more.
-         */
-        if (fill->asked && in_list(view->learners, view->n_learners, fill->osd) &&
-            !disk_has(&oracle->cluster->osds[fill->osd], known->id, version))
+        /* Who was unwanted since may have removed its copy: the monitors refuse such a request. */
+        bool may_be_added = fill->asked && pg_epoch(pg) > known->unwanted_at[fill->osd];
+        if (may_be_added && !disk_has(&oracle->cluster->osds[fill->osd], known->id, version))
             fail(oracle, pg->id, "I1-durable", fill->osd, version,
                  "may be added, and lacks what is acknowledged");
     }
