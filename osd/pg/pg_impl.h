@@ -598,7 +598,7 @@ void pg_request_hold_again(struct pg_request *request);
 
 /* Whether a read may be executed now. */
 bool pg_lease_holds(struct pg *pg);
-/* Until when reads may be executed, if nobody grants anything more; for a witness. */
+/* Until when reads may be executed, if nobody grants any more; 0: never. For a witness. */
 uint64_t pg_lease_end(const struct pg *pg);
 /* One more must consent from now on, or the set is another one. */
 static inline void pg_lease_forget(struct pg *pg)

@@ -70,6 +70,8 @@ bool pg_lease_holds(struct pg *pg)
 
 uint64_t pg_lease_end(const struct pg *pg)
 {
+    if (pg->world->retired)
+        return 0;
     uint64_t end = leases_end(pg);
     return pg->lease_until_ns > end ? pg->lease_until_ns : end;
 }

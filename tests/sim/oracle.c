@@ -424,8 +424,7 @@ static void check_formers(struct oracle *oracle, const struct pg *pg)
 {
     for (uint32_t i = 0; i < oracle->cluster->options.n_osds; i++) {
         const struct pg *other = find_pg(oracle, (int32_t)i, pg->id);
-        if (!other || other == pg || other->state != PG_STATE_PRIMARY_ACTIVE || !other->serving ||
-            other->world->retired)
+        if (!other || other == pg || other->state != PG_STATE_PRIMARY_ACTIVE || !other->serving)
             continue;
         if (pg_lease_end(other) > env_clock(other->world->env))
             fail(oracle, pg->id, "I5-former", (int32_t)i,
