@@ -113,6 +113,9 @@ void fill_send_log(struct pg_fill *fill)
     activate.clients = clients;
     activate.has_forgotten_ns = first;
     activate.forgotten_ns = pg->log.clients.forgotten_ns;
+    activate.has_objects = activate.has_bytes = first;
+    activate.objects = pg->log.base_objects;
+    activate.bytes = pg->log.base_bytes;
     fill->chunk += n;
     fill->attached = fill->chunk == pg_log_head(&pg->log).sequence;
     pg_send_proto(pg, fill->osd, MSG_PG_ACTIVATE, &activate.base);

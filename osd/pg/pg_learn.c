@@ -124,7 +124,7 @@ static void begin_filling(struct pg *pg, struct store_txn *txn,
     pg_learn_stop(pg);
     pg_staged_clear(pg, true);
     pg_log_remove_all(pg, txn);
-    pg_log_reset(&pg->log, base, 0, 0);
+    pg_log_reset(&pg->log, base, activate->objects, activate->bytes);
     pg_dirty_stop(&pg->dirty);
     pg->generation++;
     pg->durable = base.sequence;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "osd/pg/pg_layout.h"
+#include "osd/pg/pg_impl.h"
 
 static struct world world;
 
@@ -551,6 +551,22 @@ static void the_log_is_trimmed_alike_everywhere(void **state)
     assert_int_equal(pg_head(world.nodes[1].pg).sequence, 2700);
 }
 
+/* The log that it takes over may be cut back to nothing later, and these are all that is left. */
+static void totals_at_the_base_of_a_log_come_along(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    send_away();
+    world.nodes[0].pgs.log_keep = 1;
+    write_many(6, "four");
+    call_back();
+    const struct pg_log *ours = &world.nodes[0].pg->log, *theirs = &world.nodes[2].pg->log;
+    assert_true(theirs->base.sequence >= 4);
+    assert_int_equal(theirs->base.sequence, ours->base.sequence);
+    assert_int_equal(theirs->base_objects, theirs->base.sequence);
+    assert_int_equal(theirs->base_bytes, theirs->base.sequence * 4);
+}
+
 static void a_member_with_nothing_in_common_is_filled_first(void **state)
 {
     (void)state;
@@ -671,6 +687,7 @@ int main(void)
         TEST(a_filled_copy_answers_repeated_requests_as_primary),
         TEST(a_long_log_is_taken_over_in_parts),
         TEST(the_log_is_trimmed_alike_everywhere),
+        TEST(totals_at_the_base_of_a_log_come_along),
         TEST(a_member_with_nothing_in_common_is_filled_first),
         TEST(removes_a_stray_copy_when_the_group_is_clean_without_it),
         TEST(an_old_map_removes_nothing_that_a_newer_one_has_filled),
