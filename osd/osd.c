@@ -280,6 +280,8 @@ static void init_world(struct osd *osd)
     pg_world_init(&osd->world);
     if (osd->options.pg_log_keep > 0)
         osd->world.log_keep = osd->options.pg_log_keep;
+    if (osd->options.pg_clients > 0)
+        osd->world.clients = osd->options.pg_clients;
     osd->world.map = osd->map;
     osd->world.self = osd->options.id;
     osd->world.ops = &world_ops;

@@ -31,7 +31,10 @@ struct osd_options {
     uint64_t scrub_interval_ns;  /* 0: only when ordered; and deep ones. */
     uint64_t deep_scrub_interval_ns;
     uint64_t scrub_first_ns; /* No scheduled one so soon after a start; 0: default */
-    uint32_t pg_log_keep;    /* Entries of a log, for tests; 0: default */
+    /* Smaller limits, for tests; 0: default */
+    uint32_t pg_log_keep; /* Entries of a log. */
+    uint32_t pg_clients;  /* Of which a group keeps records. */
+    uint32_t held;        /* Messages that wait for a map. */
     /* The OSD cannot go on (its store failed, or the map replaced it): the process must end. */
     void (*fatal)(void *ctx, int error, const char *why);
     void *fatal_ctx;

@@ -385,9 +385,10 @@ static void hold(struct osd *osd, struct net_session *session, int32_t from,
                  struct message *message)
 {
     size_t bytes = message->body_len + message->payload.len;
+    uint32_t most = osd->options.held > 0 ? osd->options.held : OSD_HELD_MAX;
     struct osd_held *held = NULL;
     /* What is dropped is a gap to the group, which refuses what follows and is made equal again. */
-    if (osd->n_held < OSD_HELD_MAX && osd->held_bytes + bytes <= OSD_HELD_BYTES_MAX)
+    if (osd->n_held < most && osd->held_bytes + bytes <= OSD_HELD_BYTES_MAX)
         held = calloc(1, sizeof *held);
     if (!held) {
         log_warn(osd->env, "message dropped",

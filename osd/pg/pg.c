@@ -152,6 +152,7 @@ void pg_world_init(struct pg_world *world)
     TAILQ_INIT(&world->waiting_runs);
     SLIST_INIT(&world->free_writes);
     world->log_keep = PG_LOG_KEEP;
+    world->clients = PG_CLIENTS_MAX;
     pg_turns_init(&world->turns, world->env);
 }
 
@@ -173,6 +174,7 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
     pg->complete = true;
     pg->persisted = in_store;
     pg_log_init(&pg->log);
+    pg->log.clients.limit = world->clients;
     pg_dirty_init(&pg->dirty, &world->dirty_bytes);
     TAILQ_INIT(&pg->asyncs);
     TAILQ_INIT(&pg->writes);

@@ -87,6 +87,7 @@ struct pg_world {
     uint64_t started_ns;
     uint64_t lease_ns;
     uint32_t log_keep; /* Entries that a log is cut back to; set by pg_world_init(). */
+    uint32_t clients;  /* Of which a group keeps records; likewise. */
     const struct pg_world_ops *ops;
     void *ctx;
     /* Counters for the statistics. */

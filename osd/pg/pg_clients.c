@@ -18,6 +18,7 @@ static_assert(PG_CLIENT_RESULTS_MAX <= UINT16_MAX, "n_results");
 void pg_clients_init(struct pg_clients *clients)
 {
     memset(clients, 0, sizeof *clients);
+    clients->limit = PG_CLIENTS_MAX;
     TAILQ_INIT(&clients->kept);
     TAILQ_INIT(&clients->changed);
 }
@@ -208,7 +209,7 @@ static void keep_limits(struct pg_clients *clients, struct pg_client *newest)
     while ((client = TAILQ_FIRST(&clients->kept)) != NULL &&
            clients->stamp_ns - client->stamp_ns > PG_CLIENT_AGE_NS)
         forget(clients, client);
-    if (clients->n_kept > PG_CLIENTS_MAX) {
+    if (clients->n_kept > clients->limit) {
         client = TAILQ_FIRST(&clients->kept);
         if (clients->forgotten_ns <= client->stamp_ns)
             clients->forgotten_ns = client->stamp_ns + 1;

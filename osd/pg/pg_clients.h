@@ -80,6 +80,7 @@ struct pg_clients {
     struct pg_client_list changed;
     uint64_t stamp_ns;     /* Of the newest entry that left the log. */
     uint64_t forgotten_ns; /* Clients whose last write was before this may be missing (D4). */
+    uint32_t limit;        /* PG_CLIENTS_MAX, or less in tests: the same for all copies. */
     uint32_t n_kept;
     uint32_t n_units; /* Of all results. */
     uint64_t dropped; /* Results, and clients, beyond the limits; since the start. */

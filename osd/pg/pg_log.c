@@ -53,7 +53,9 @@ void pg_log_fini(struct pg_log *log)
 
 void pg_log_reset(struct pg_log *log, struct wire_version base, uint64_t objects, uint64_t bytes)
 {
+    uint32_t limit = log->clients.limit;
     pg_log_fini(log);
+    log->clients.limit = limit;
     log->base = base;
     log->base_objects = objects;
     log->base_bytes = bytes;

@@ -298,6 +298,8 @@ static void osd_start(struct member *member)
         .n_mons = cluster->options.n_mons,
         .listen = sim_node_address(member->node, 0),
         .pg_log_keep = cluster->options.pg_log_keep,
+        .pg_clients = cluster->options.pg_clients,
+        .held = cluster->options.held,
         .scrub_interval_ns = cluster->options.scrub_ns,
         .deep_scrub_interval_ns = 2 * cluster->options.scrub_ns,
         .scrub_first_ns = cluster->options.scrub_ns / 4 + 1,

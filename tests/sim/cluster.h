@@ -83,6 +83,8 @@ struct cluster_options {
     uint64_t store_latency_ns;
     uint64_t sync_ns;
     uint32_t pg_log_keep; /* Entries in the logs of OSDs; 0: as always. */
+    uint32_t pg_clients;  /* Of which a group keeps records. */
+    uint32_t held;        /* Messages that wait for a map. */
     uint64_t scrub_ns;    /* Between two scrubs of a group; 0: only when ordered. */
 };
 

@@ -124,6 +124,7 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
             return;
         logs->has_state = true;
         logs->complete = state.complete;
+        logs->clients.forgotten_ns = state.forgotten_ns;
         if (logs->n == 0) {
             logs->head = state.base;
             logs->objects = state.objects;
@@ -157,6 +158,7 @@ static void retire_all(struct logs *logs)
     {
         pg_client_encode(client, &logs->records);
     }
+    encode_u64(&logs->records, logs->clients.forgotten_ns);
 }
 
 struct copy {
@@ -164,9 +166,10 @@ struct copy {
     struct logs logs;
 };
 
-static void copy_load(struct copy *copy, struct cluster_osd *osd, const struct map_pool *pool,
-                      struct pg_id pg)
+static void copy_load(struct copy *copy, const struct cluster *cluster, int32_t id,
+                      const struct map_pool *pool, struct pg_id pg)
 {
+    const struct cluster_osd *osd = &cluster->osds[id];
     uint32_t first, last;
     memset(copy, 0, sizeof *copy);
     encoder_init(&copy->objects.lines);
@@ -174,6 +177,8 @@ static void copy_load(struct copy *copy, struct cluster_osd *osd, const struct m
     encoder_init(&copy->logs.whole);
     encoder_init(&copy->logs.records);
     pg_clients_init(&copy->logs.clients);
+    if (cluster->options.pg_clients > 0)
+        copy->logs.clients.limit = cluster->options.pg_clients;
     pg_hash_range(pg.seed, pool->pg_num, &first, &last);
     store_memory_visit_objects(osd->disk, pg.pool, first, last, visit_object, &copy->objects);
     store_memory_visit_pairs(osd->disk, pg, visit_pair, &copy->logs);
@@ -236,14 +241,14 @@ static bool compare_pg(struct cluster *cluster, const struct cluster_map *map,
     bool equal = true;
     if (map_pg_view(map, pg, &view) < 0 || view.primary < 0)
         return false;
-    copy_load(&primary, &cluster->osds[view.primary], pool, pg);
+    copy_load(&primary, cluster, view.primary, pool, pg);
     for (uint32_t i = 0; i < cluster->options.n_osds && equal; i++) {
         struct copy copy;
         const char *fault;
         bool member = false;
         for (uint8_t j = 0; j < view.n_members; j++)
             member |= view.members[j] == (int32_t)i;
-        copy_load(&copy, &cluster->osds[i], pool, pg);
+        copy_load(&copy, cluster, (int32_t)i, pool, pg);
         if (member)
             fault = copy_fault(&primary, &copy);
         else

@@ -156,6 +156,35 @@ void fault_osd_is_deposed(struct faults *f)
     heal_network_in(f, SEC_NS / 2 + fault_below(f, 5 * SEC_NS));
 }
 
+/* What it asks of them still arrives. */
+void fault_relief_fire(struct env_timer *timer)
+{
+    struct faults *f = container_of(timer, struct faults, relief);
+    struct cluster *cluster = f->cluster;
+    uint64_t deaf = sim_random(cluster->sim);
+    for (uint32_t i = 0; i < cluster->options.n_mons; i++) {
+        struct sim_node *mon = cluster->mons[i].member.node;
+        sim_block(cluster->sim, mon, cluster->osds[f->relieved].member.node, true);
+        for (uint32_t j = 1; j <= cluster->options.n_clients; j++) {
+            if (deaf >> j & 1)
+                sim_block(cluster->sim, mon, cluster->clients[j].member.node, true);
+        }
+    }
+    sim_log(cluster->sim, "fault", "osd.%u hears nothing of the monitors", f->relieved);
+    heal_network_in(f, 3 * SEC_NS + fault_below(f, 3 * SEC_NS));
+}
+
+/* Its groups get other primaries, of which it may not hear: it goes on with those clients. */
+void fault_osd_is_relieved(struct faults *f)
+{
+    if (f->relief.armed)
+        return;
+    f->relieved = (uint32_t)fault_below(f, f->cluster->options.n_osds);
+    fault_put_out(f, f->relieved);
+    sim_timer_arm(f->cluster->sim, &f->relief,
+                  fault_now(f) + fault_below(f, fault_below(f, 2) == 0 ? 5 * MSEC_NS : SEC_NS / 2));
+}
+
 /* Two halves that do not hear of each other, with clients on both sides. */
 void fault_world_is_split(struct faults *f)
 {

@@ -4,15 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Data move away, and later back. */
-void fault_osd_goes_out(struct faults *f)
+void fault_put_out(struct faults *f, uint64_t id)
 {
-    uint64_t id = fault_below(f, f->cluster->options.n_osds);
     char json[128];
-    if (fault_below(f, 4) == 0) {
-        topology_change_crush_weight(&f->topology);
-        return;
-    }
     f->out |= 1u << id;
     if (fault_below(f, 2) == 0)
         snprintf(json, sizeof json, "{\"prefix\": \"osd out\", \"ids\": [\"%" PRIu64 "\"]}", id);
@@ -28,6 +22,16 @@ void fault_osd_goes_out(struct faults *f)
 static void weight_one(char *json, size_t size, uint32_t id)
 {
     snprintf(json, size, "{\"prefix\": \"osd reweight\", \"id\": %" PRIu32 ", \"weight\": 1}", id);
+}
+
+/* Data move away, and later back. */
+void fault_osd_goes_out(struct faults *f)
+{
+    uint64_t id = fault_below(f, f->cluster->options.n_osds);
+    if (fault_below(f, 4) == 0)
+        topology_change_crush_weight(&f->topology);
+    else
+        fault_put_out(f, id);
 }
 
 /* It lives, but the monitors are told otherwise. */

@@ -63,6 +63,8 @@ static const struct kind {
     {"osd-is-slandered", FAMILY_ALIVE, fault_osd_is_slandered, "osd down, while it lives"},
     {"osd-is-deposed", FAMILY_ALIVE, fault_osd_is_deposed,
      "osd down, and it does not hear of it, nor do some clients"},
+    {"osd-is-relieved", FAMILY_ALIVE, fault_osd_is_relieved,
+     "osd out, and while its data move it hears no more of the monitors, nor do some clients"},
     {"world-is-split", FAMILY_ALIVE, fault_world_is_split, "two halves, with clients in both"},
 };
 
@@ -140,6 +142,7 @@ struct faults *faults_create(struct cluster *cluster, const struct scenario *sce
     f->next.fire = next_fire;
     f->blackout.fire = fault_blackout_fire;
     f->heal_network.fire = fault_heal_network_fire;
+    f->relief.fire = fault_relief_fire;
     f->heal_disks.fire = fault_heal_disks_fire;
     f->heal_weights.fire = fault_heal_weights_fire;
     f->heal_pools.fire = fault_heal_pools_fire;
@@ -151,7 +154,7 @@ struct faults *faults_create(struct cluster *cluster, const struct scenario *sce
 
 static void stop_timers(struct faults *f)
 {
-    struct env_timer *timers[] = {&f->next,       &f->blackout,     &f->heal_network,
+    struct env_timer *timers[] = {&f->next,       &f->blackout,     &f->heal_network, &f->relief,
                                   &f->heal_disks, &f->heal_weights, &f->heal_pools};
     for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++)
         sim_timer_stop(f->cluster->sim, timers[i]);

@@ -19,6 +19,8 @@ struct faults {
     struct env_timer heal_network;
     struct env_timer heal_disks;
     struct env_timer heal_weights;
+    struct env_timer relief;
+    uint32_t relieved; /* The OSD that hears no more of the monitors then. */
     struct env_timer heal_pools;
     uint32_t count;
     uint32_t family; /* That is emphasized; FAMILY_NONE: no one. */
@@ -81,12 +83,15 @@ void fault_osd_loses_mons(struct faults *f);
 void fault_osd_is_deaf(struct faults *f);
 void fault_osd_is_mute(struct faults *f);
 void fault_osd_is_deposed(struct faults *f);
+void fault_osd_is_relieved(struct faults *f);
+void fault_relief_fire(struct env_timer *timer);
 void fault_world_is_split(struct faults *f);
 void fault_heal_network_fire(struct env_timer *timer);
 
 /* ---- fault_operator.c: commands ---- */
 
 void fault_osd_goes_out(struct faults *f);
+void fault_put_out(struct faults *f, uint64_t id);
 void fault_osd_is_slandered(struct faults *f);
 void fault_osd_is_removed(struct faults *f);
 void fault_pool_changes(struct faults *f);

@@ -89,6 +89,8 @@ static void create_world(struct run *run)
         .sync_ns = choose(run, &scenario->sync),
         .pg_log_keep = (uint32_t)choose(run, &scenario->log_keep),
         .scrub_ns = choose(run, &scenario->scrub_every),
+        .pg_clients = (uint32_t)scenario_most(&scenario->records),
+        .held = (uint32_t)scenario_most(&scenario->held),
     };
     if (options->n_mons)
         cluster.n_mons = options->n_mons;

@@ -43,6 +43,8 @@ static const struct field cluster_fields[] = {
     {"store_latency", FIELD_TIME, IN_SCENARIO(store_latency), 1000, SEC_NS, "of OSDs' disks"},
     {"sync", FIELD_TIME, IN_SCENARIO(sync), 1000, SEC_NS, "of files"},
     {"log_keep", FIELD_COUNT, IN_SCENARIO(log_keep), 1, 100000, "entries of a group's log"},
+    {"records", FIELD_COUNT, IN_SCENARIO(records), 1, 1024, "clients that a group remembers"},
+    {"held", FIELD_COUNT, IN_SCENARIO(held), 1, 8192, "messages that wait for a map, of an OSD"},
     {"scrub_every", FIELD_TIME, IN_SCENARIO(scrub_every), 0, HOUR_NS, "0s: only when ordered"},
     {"drift_ppm", FIELD_COUNT, IN_SCENARIO(drift), 0, 100000, "of clocks, at most"},
     {"breaks_per_hour", FIELD_COUNT, IN_SCENARIO(breaks), 0, 100000, "of each connection"},
@@ -107,6 +109,8 @@ static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
                                        "sync = 100us..500us\n"
                                        "log_keep = 2000@3, 1..4, 5..100\n"
                                        "scrub_every = 0s@2, 4s..30s\n"
+                                       "records = 1024\n"
+                                       "held = 8192\n"
                                        "drift_ppm = 500\n"
                                        "breaks_per_hour = 60\n"
                                        "ends_per_hour = 20\n";

@@ -58,7 +58,7 @@ struct scenario {
     struct scenario_value pools, pg_num, size;
     struct scenario_value op_timeout;
     struct scenario_value store_latency, sync;
-    struct scenario_value log_keep, scrub_every;
+    struct scenario_value log_keep, scrub_every, records, held;
     struct scenario_value drift, breaks, ends;
     /* [workload NAME], each. */
     uint32_t n_workloads;

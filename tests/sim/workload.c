@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "osd/pg/pg_clients.h"
+
 enum { OBJECT_NAME_BYTES = 24, SWEEP_SLOTS = 2 };
 
 /* A workload of the scenario, as this seed has it. */
@@ -303,14 +305,22 @@ static bool result_is_known(const struct history_op *call, const struct client_o
     }
 }
 
+static bool forgets(const struct workload *w)
+{
+    uint32_t most = w->cluster->options.pg_clients;
+    return most > 0 && most < PG_CLIENTS_MAX;
+}
+
 /*
  * What says nothing about the object: nobody waited for the answer, or, of a copy that is damaged,
- * the others did not answer in time.
+ * the others did not answer in time, or a group may remember few clients, and has forgotten this
+ * one.
  */
 static bool result_is_forgiven(const struct workload *w, const struct history_op *call, int result)
 {
     return result == -ECANCELED || result == -ETIMEDOUT ||
-           (result == -EIO && call->kind == HISTORY_READ && !w->stopped);
+           (result == -EIO && call->kind == HISTORY_READ && !w->stopped) ||
+           (result == -ESTALE && forgets(w) && !kind_reads(call->kind));
 }
 
 static void note_read(struct history_op *call, const struct client_step *step)

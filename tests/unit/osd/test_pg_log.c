@@ -267,6 +267,18 @@ static void finds_nothing_in_common_beyond_its_tail(void **state)
     pg_log_fini(&log);
 }
 
+static void a_new_beginning_keeps_the_limit_of_clients(void **state)
+{
+    (void)state;
+    struct pg_log log;
+    pg_log_init(&log);
+    assert_int_equal(log.clients.limit, PG_CLIENTS_MAX);
+    log.clients.limit = 2;
+    pg_log_reset(&log, (struct wire_version){5, 4}, 0, 0);
+    assert_int_equal(log.clients.limit, 2);
+    pg_log_fini(&log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +291,7 @@ int main(void)
         cmocka_unit_test(finds_where_logs_part),
         cmocka_unit_test(finds_the_common_base),
         cmocka_unit_test(finds_nothing_in_common_beyond_its_tail),
+        cmocka_unit_test(a_new_beginning_keeps_the_limit_of_clients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
