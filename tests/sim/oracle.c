@@ -382,6 +382,9 @@ static void check_durable(struct oracle *oracle, const struct known_pg *known, c
                  "may be added, and lacks what is acknowledged");
     }
     for (uint8_t i = 0; i < pg->n_peers; i++) {
+        /* Who consented, and left by a map that the primary lacks, may have nothing any more. */
+        if (pg_epoch(pg) <= known->unwanted_at[pg->peers[i].osd])
+            continue;
         const struct pg *member = find_pg(oracle, pg->peers[i].osd, pg->id);
         bool same_process = member && member->seen && pg_is_member(pg, pg->peers[i].osd) &&
                             pg->view.members[0] >= 0;
