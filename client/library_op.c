@@ -402,7 +402,7 @@ int limpet_op_omap_get_header(struct limpet_op *op, void **out, size_t *out_len,
     return rc;
 }
 
-/* ---- Methods and locks ---- */
+/* ---- Methods ---- */
 
 int limpet_op_call(struct limpet_op *op, const char *method, const void *input, size_t len,
                    void **out, size_t *out_len, int *result)
@@ -419,57 +419,4 @@ int limpet_op_call(struct limpet_op *op, const char *method, const void *input, 
         op->request.op.write = true;
     expect_copy(op, out, out_len, result);
     return 0;
-}
-
-static void encode_text(struct encoder *e, const char *text)
-{
-    encode_string16(e, text, text != NULL ? strlen(text) : 0);
-}
-
-/* Finishes the encoder. */
-static int call(struct limpet_pool *pool, const char *name, const char *method, struct encoder *e)
-{
-    struct limpet_op *op = e->failed ? NULL : limpet_op_create();
-    int rc = op == NULL ? -ENOMEM : limpet_op_call(op, method, e->data, e->len, NULL, NULL, NULL);
-    if (rc == 0)
-        rc = limpet_operate(pool, name, op, NULL);
-    limpet_op_destroy(op);
-    encoder_fini(e);
-    return rc;
-}
-
-int limpet_lock(struct limpet_pool *pool, const char *name, const char *lock,
-                enum limpet_lock_type type, const char *cookie, const char *tag,
-                const char *description, uint64_t duration_ns, unsigned flags)
-{
-    struct encoder e;
-    encoder_init(&e);
-    encode_text(&e, lock);
-    encode_u8(&e, (uint8_t)type);
-    encode_text(&e, cookie);
-    encode_text(&e, tag);
-    encode_text(&e, description);
-    encode_u64(&e, duration_ns);
-    encode_u8(&e, (uint8_t)flags);
-    return call(pool, name, "lock.lock", &e);
-}
-
-int limpet_unlock(struct limpet_pool *pool, const char *name, const char *lock, const char *cookie)
-{
-    struct encoder e;
-    encoder_init(&e);
-    encode_text(&e, lock);
-    encode_text(&e, cookie);
-    return call(pool, name, "lock.unlock", &e);
-}
-
-int limpet_lock_break(struct limpet_pool *pool, const char *name, const char *lock,
-                      uint64_t instance, const char *cookie)
-{
-    struct encoder e;
-    encoder_init(&e);
-    encode_text(&e, lock);
-    encode_u64(&e, instance);
-    encode_text(&e, cookie);
-    return call(pool, name, "lock.break_lock", &e);
 }

@@ -3,11 +3,17 @@
  *
  *   main.c      from argv to a command
  *   parse.c     words and options, by the command table
- *   commands.c  the table: the single source of help, completions and man pages
+ *   commands.c, commands_rados.c, commands_tools.c   the table: the single source of help,
+ *               completions and man pages; commands.h
  *   help.c, completion.c, man.c   what is generated from it
  *   remote.c    commands that the monitors execute
  *   drain.c     waiting until OSDs are empty
- *   rados.c, transfer.c   objects
+ *   rados.c, transfer.c   objects: names, contents, listings
+ *   rados_meta.c   their attributes and maps
+ *   rados_lock.c   their locks
+ *   rados_copy.c, rados_image.c, rados_stream.c   copies of objects and pools, export, import
+ *   rados_bench.c  rados bench and cleanup
+ *   rados.h     what these share
  *   inconsistent.c   what scrubs found
  *   bench.c     measuring
  *   keyring.c   keyring files
@@ -93,11 +99,14 @@ struct cli_command {
     cli_run run;        /* NULL: a group, or a command for the monitors. */
     const char *prefix; /* The monitors' name of the command; NULL: it is none of theirs. */
     bool hidden;
+    const struct cli_command *next_table; /* Of the end of a table, which has no path. */
 };
 
-extern const struct cli_command cli_commands[]; /* Ends with a path of NULL. */
+extern const struct cli_command cli_commands[];
 extern const struct cli_option cli_global_options[];
 
+/* The first after NULL; NULL after the last. */
+const struct cli_command *cli_command_next(const struct cli_command *after);
 const struct cli_command *cli_command_find(const char *path);
 /* A group has no command of its own, but other commands begin with its words. */
 bool cli_command_is_group(const struct cli_command *command);
@@ -219,7 +228,6 @@ int run_pool_rm(struct cli *cli);
 int run_osd_drain(struct cli *cli);
 int run_keyring_create(struct cli *cli);
 int run_keyring_list(struct cli *cli);
-int run_rados(struct cli *cli);
 int run_list_inconsistent_obj(struct cli *cli);
 int run_list_inconsistent_pg(struct cli *cli);
 int run_store(struct cli *cli);

@@ -1,25 +1,31 @@
 /*
  * Completions: a small script for each shell, which asks the program itself what may stand in the
  * place of the word at the cursor (limpet __complete WORD...). So the table is the only place that
- * knows.
+ * knows. The names rados and ceph are completed where they are links to the program.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "client/cli/cli.h"
 
-static const char bash_script[] = "_limpet() {\n"
-                                  "    local line\n"
-                                  "    COMPREPLY=()\n"
-                                  "    while IFS= read -r line; do\n"
-                                  "        case $line in\n"
-                                  "        @file) compopt -o default; COMPREPLY=(); return ;;\n"
-                                  "        *) COMPREPLY+=(\"${line%%$'\\t'*}\") ;;\n"
-                                  "        esac\n"
-                                  "    done < <(\"${COMP_WORDS[0]}\" __complete -- "
-                                  "\"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
-                                  "}\n"
-                                  "complete -F _limpet limpet\n";
+static const char bash_script[] =
+    "_limpet() {\n"
+    "    local line\n"
+    "    COMPREPLY=()\n"
+    "    while IFS= read -r line; do\n"
+    "        case $line in\n"
+    "        @file) compopt -o default; COMPREPLY=(); return ;;\n"
+    "        *) COMPREPLY+=(\"${line%%$'\\t'*}\") ;;\n"
+    "        esac\n"
+    "    done < <(\"${COMP_WORDS[0]}\" __complete -- "
+    "\"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+    "}\n"
+    "complete -F _limpet limpet\n"
+    "for _limpet_name in rados ceph; do\n"
+    "    [[ $(readlink -f \"$(type -P \"$_limpet_name\")\") == */limpet ]] &&\n"
+    "        complete -F _limpet \"$_limpet_name\"\n"
+    "done\n"
+    "unset _limpet_name\n";
 
 static const char zsh_script[] =
     "#compdef limpet\n"
@@ -32,7 +38,10 @@ static const char zsh_script[] =
     "    done < <($words[1] __complete -- \"${(@)words[2,$CURRENT]}\" 2>/dev/null)\n"
     "    _describe limpet choices\n"
     "}\n"
-    "compdef _limpet limpet\n";
+    "compdef _limpet limpet\n"
+    "[[ ${commands[rados]:A:t} == limpet ]] && compdef _limpet rados\n"
+    "[[ ${commands[ceph]:A:t} == limpet ]] && compdef _limpet ceph\n"
+    "true\n";
 
 static const char fish_script[] =
     "function __limpet_complete\n"
@@ -45,7 +54,12 @@ static const char fish_script[] =
     "        end\n"
     "    end\n"
     "end\n"
-    "complete -c limpet -f -a '(__limpet_complete)'\n";
+    "complete -c limpet -f -a '(__limpet_complete)'\n"
+    "for name in rados ceph\n"
+    "    if string match -q '*/limpet' -- (realpath (command -s $name) 2>/dev/null)\n"
+    "        complete -c $name -f -a '(__limpet_complete)'\n"
+    "    end\n"
+    "end\n";
 
 int run_completion(struct cli *cli)
 {
@@ -173,7 +187,7 @@ static void offer_commands(const char *typed, const char *path)
     size_t len = strlen(path);
     const char *last = "";
     size_t last_len = 0;
-    for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+    for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         bool below = len == 0 || (strncmp(c->path, path, len) == 0 && c->path[len] == ' ');
         if (c->hidden || !below)
             continue;
@@ -205,6 +219,9 @@ int run_complete(struct cli *cli)
 {
     struct context context = {0};
     const char *typed = cli->n_words > 0 ? cli->words[cli->n_words - 1] : "";
+    /* By that name the verbs stand at once. */
+    if (strcmp(cli->program, "rados") == 0)
+        add_word(&context, "rados");
     read_context(cli, &context);
     if (context.awaits != NULL) {
         offer_value(cli, typed, context.awaits->complete, context.awaits->choices);

@@ -90,7 +90,7 @@ static void print_wrapped(const char *text)
 static void print_commands(const char *group)
 {
     size_t len = group != NULL ? strlen(group) : 0;
-    for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+    for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         bool in_group = group != NULL && strncmp(c->path, group, len) == 0 && c->path[len] == ' ';
         bool alone = group == NULL && strchr(c->path, ' ') == NULL && !cli_command_is_group(c);
         if (c->hidden || (!in_group && !alone))
@@ -103,7 +103,7 @@ void help_overview(void)
 {
     printf("usage: limpet COMMAND [arguments] [options]\n\n");
     print_commands(NULL);
-    for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+    for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         if (!cli_command_is_group(c) || c->hidden)
             continue;
         printf("\n%s:\n", c->summary);

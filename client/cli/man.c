@@ -114,7 +114,7 @@ static void man_program(void)
           "ceph that it knows.\n"
           ".SH COMMANDS\n",
           stdout);
-    for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+    for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         if (c->hidden || cli_command_is_group(c))
             continue;
         char usage[512];
@@ -143,7 +143,8 @@ static void man_page(const struct cli_command *wanted)
     if (!cli_command_is_group(wanted)) {
         man_command(wanted, true);
     } else {
-        for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+        for (const struct cli_command *c = cli_command_next(NULL); c != NULL;
+             c = cli_command_next(c)) {
             if (!c->hidden && strncmp(c->path, wanted->path, len) == 0 && c->path[len] == ' ')
                 man_command(c, wanted->options == NULL);
         }

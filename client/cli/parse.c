@@ -9,9 +9,17 @@
 
 /* ---- Finding commands ---- */
 
+const struct cli_command *cli_command_next(const struct cli_command *after)
+{
+    const struct cli_command *next = after == NULL ? cli_commands : after + 1;
+    while (next != NULL && next->path == NULL)
+        next = next->next_table;
+    return next;
+}
+
 const struct cli_command *cli_command_find(const char *path)
 {
-    for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+    for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         if (strcmp(c->path, path) == 0 || (c->alias != NULL && strcmp(c->alias, path) == 0))
             return c;
     }
@@ -53,7 +61,7 @@ static bool starts_with_words(const char *path, const char *words, size_t len)
 static bool is_prefix(const char *words)
 {
     size_t len = strlen(words);
-    for (const struct cli_command *c = cli_commands; c->path != NULL; c++) {
+    for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         if (starts_with_words(c->path, words, len) || starts_with_words(c->alias, words, len))
             return true;
     }
@@ -114,7 +122,8 @@ _Noreturn static void unknown_command(const struct cli *cli)
             break;
         snprintf(known, sizeof known, "%s", tried);
     }
-    for (const struct cli_command *c = cli_commands; c->path != NULL && n < 510; c++) {
+    for (const struct cli_command *c = cli_command_next(NULL); c != NULL && n < 510;
+         c = cli_command_next(c)) {
         if (c->hidden || c->run == run_help)
             continue;
         candidates[n++] = c->path;
@@ -305,7 +314,8 @@ void cli_parse(struct cli *cli, int argc, char **argv)
     cli->words = calloc((size_t)argc + 2, sizeof *cli->words);
     if (cli->words == NULL)
         fail(ENOMEM, "out of memory");
-    if (strcmp(cli->program, "rados") == 0)
+    bool completes = argc > 0 && strcmp(argv[0], "__complete") == 0;
+    if (strcmp(cli->program, "rados") == 0 && !completes)
         cli->words[cli->n_words++] = "rados";
     bool options_end = false;
     for (int i = 0; i < argc; i++) {

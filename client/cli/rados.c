@@ -1,14 +1,18 @@
-/* limpet rados: objects, with the verbs, options and output of rados. */
+/* limpet rados: objects, with the verbs, options and output of rados. Contents and listings. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-#include "client/cli/cli.h"
+#include "client/cli/rados.h"
 
-static struct limpet_pool *open_named_pool(struct cli *cli)
+/* ---- What the verbs share ---- */
+
+struct limpet_pool *rados_pool(struct cli *cli)
 {
     const char *name = cli_text(cli, "pool", NULL);
     if (name == NULL)
@@ -24,6 +28,62 @@ static struct limpet_pool *open_named_pool(struct cli *cli)
     return pool;
 }
 
+struct limpet_op *rados_op(void)
+{
+    struct limpet_op *op = limpet_op_create();
+    if (op == NULL)
+        fail(ENOMEM, "out of memory");
+    return op;
+}
+
+int rados_run(struct limpet_pool *pool, const char *object, struct limpet_op *op, int error,
+              struct limpet_object_version *version)
+{
+    if (error == 0)
+        error = limpet_operate(pool, object, op, version);
+    limpet_op_destroy(op);
+    return error;
+}
+
+void *rados_read_input(const char *path, size_t max, size_t *len)
+{
+    bool is_stdin = path == NULL || strcmp(path, "-") == 0;
+    const char *name = is_stdin ? "standard input" : path;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t *data = malloc(max + 1);
+    *len = 0;
+    if (data == NULL)
+        fail(ENOMEM, "out of memory");
+    ssize_t got = fd < 0 ? -1 : 1;
+    while (got > 0 && *len <= max) {
+        got = read(fd, data + *len, max + 1 - *len);
+        if (got < 0 && errno == EINTR)
+            got = 1;
+        else if (got > 0)
+            *len += (size_t)got;
+    }
+    if (got < 0)
+        fail(errno, "%s: %s", name, error_phrase(errno));
+    if (*len > max)
+        fail(EFBIG, "%s: more than %zu bytes are too large here", name, max);
+    if (!is_stdin)
+        close(fd);
+    data[*len] = 0;
+    return data;
+}
+
+void rados_write_file(const char *path, const void *data, size_t len)
+{
+    bool to_stdout = strcmp(path, "-") == 0;
+    FILE *out = to_stdout ? stdout : fopen(path, "we");
+    if (out == NULL)
+        fail(errno, "%s: %s", path, error_phrase(errno));
+    bool good = len == 0 || fwrite(data, 1, len, out) == len;
+    good = (to_stdout || fclose(out) == 0) && good;
+    if (!good)
+        fail(errno, "%s: %s", path, error_phrase(errno));
+}
+
 static uint64_t block_size(const struct cli *cli)
 {
     return cli_number(cli, "block-size", 4 * 1024 * 1024, 4096, LIMPET_OBJECT_SIZE_MAX);
@@ -31,38 +91,38 @@ static uint64_t block_size(const struct cli *cli)
 
 /* ---- put, get, append, truncate, rm, stat ---- */
 
-static int run_put(struct cli *cli)
+int rados_put(struct cli *cli)
 {
     uint64_t offset = cli_number(cli, "offset", 0, 0, LIMPET_OBJECT_SIZE_MAX);
     block_size(cli);
-    struct limpet_pool *pool = open_named_pool(cli);
+    struct limpet_pool *pool = rados_pool(cli);
     int code =
         transfer_put(cli, pool, cli->words[0], cli->words[1], cli_has(cli, "offset"), offset);
     limpet_pool_close(pool);
     return code;
 }
 
-static int run_get(struct cli *cli)
+int rados_get(struct cli *cli)
 {
     uint64_t block = block_size(cli);
-    struct limpet_pool *pool = open_named_pool(cli);
+    struct limpet_pool *pool = rados_pool(cli);
     int code = transfer_get(cli, pool, cli->words[0], cli->words[1], block);
     limpet_pool_close(pool);
     return code;
 }
 
-static int run_append(struct cli *cli)
+int rados_append(struct cli *cli)
 {
-    struct limpet_pool *pool = open_named_pool(cli);
+    struct limpet_pool *pool = rados_pool(cli);
     int code = transfer_append(cli, pool, cli->words[0], cli->words[1]);
     limpet_pool_close(pool);
     return code;
 }
 
-static int run_truncate(struct cli *cli)
+int rados_truncate(struct cli *cli)
 {
     uint64_t size = cli_parse_number(cli, "size", cli->words[1], true, 0, LIMPET_OBJECT_SIZE_MAX);
-    struct limpet_pool *pool = open_named_pool(cli);
+    struct limpet_pool *pool = rados_pool(cli);
     int rc = limpet_truncate(pool, cli->words[0], size);
     int code = rc == 0 ? 0
                        : complain(rc, "error truncating %s>%s: %s", limpet_pool_name(pool),
@@ -71,9 +131,9 @@ static int run_truncate(struct cli *cli)
     return code;
 }
 
-static int run_rm(struct cli *cli)
+int rados_rm(struct cli *cli)
 {
-    struct limpet_pool *pool = open_named_pool(cli);
+    struct limpet_pool *pool = rados_pool(cli);
     int code = 0;
     for (int i = 0; i < cli->n_words; i++) {
         int rc = limpet_remove(pool, cli->words[i]);
@@ -87,8 +147,7 @@ static int run_rm(struct cli *cli)
     return code;
 }
 
-/* "2026-11-23T08:18:30.123456+0000", as rados prints it: local time. */
-static void format_time(uint64_t ns, char *text, size_t size)
+void rados_time(uint64_t ns, char text[RADOS_TIME_MAX])
 {
     time_t seconds = (time_t)(ns / 1000000000);
     char day[40], zone[8];
@@ -96,12 +155,12 @@ static void format_time(uint64_t ns, char *text, size_t size)
     localtime_r(&seconds, &tm);
     strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm);
     strftime(zone, sizeof zone, "%z", &tm);
-    snprintf(text, size, "%s.%06u%s", day, (unsigned)(ns % 1000000000 / 1000), zone);
+    snprintf(text, RADOS_TIME_MAX, "%s.%06u%s", day, (unsigned)(ns % 1000000000 / 1000), zone);
 }
 
-static int run_stat(struct cli *cli)
+static int show_stat(struct cli *cli, uint64_t resolution_ns)
 {
-    struct limpet_pool *pool = open_named_pool(cli);
+    struct limpet_pool *pool = rados_pool(cli);
     const char *object = cli->words[0];
     struct limpet_stat stat;
     int rc = limpet_stat(pool, object, &stat);
@@ -111,21 +170,62 @@ static int run_stat(struct cli *cli)
         limpet_pool_close(pool);
         return code;
     }
-    char time[64];
-    format_time(stat.mtime_ns, time, sizeof time);
+    char time[RADOS_TIME_MAX];
+    rados_time(stat.mtime_ns - stat.mtime_ns % resolution_ns, time);
     if (cli->format == FORMAT_PLAIN) {
         printf("%s/%s mtime %s, size %" PRIu64 "\n", limpet_pool_name(pool), object, time,
                stat.size);
     } else {
-        json_t *json = json_pack("{s:s, s:s, s:s, s:I}", "pool", limpet_pool_name(pool), "object",
-                                 object, "mtime", time, "size", (json_int_t)stat.size);
-        if (json == NULL)
-            fail(EILSEQ, "the object's name is not UTF-8 and has no place in JSON");
+        json_t *json = json_pack("{s:s, s:o, s:s, s:I}", "pool", limpet_pool_name(pool), "object",
+                                 name_json(object, strlen(object)), "mtime", time, "size",
+                                 (json_int_t)stat.size);
         cli_print_json(cli, json);
         json_decref(json);
     }
     limpet_pool_close(pool);
     return 0;
+}
+
+int rados_stat(struct cli *cli)
+{
+    return show_stat(cli, 1000000000);
+}
+
+int rados_stat2(struct cli *cli)
+{
+    return show_stat(cli, 1);
+}
+
+/* Runs one step that changes an object; `doing` is what the message says went wrong. */
+static int change(struct cli *cli, const char *doing, struct limpet_op *op, int error)
+{
+    struct limpet_pool *pool = rados_pool(cli);
+    int rc = rados_run(pool, cli->words[0], op, error, NULL);
+    int code = rc == 0 ? 0
+                       : complain(rc, "error %s %s/%s: %s", doing, limpet_pool_name(pool),
+                                  cli->words[0], error_phrase(rc));
+    limpet_pool_close(pool);
+    return code;
+}
+
+int rados_touch(struct cli *cli)
+{
+    struct limpet_op *op = rados_op();
+    return change(cli, "touching", op, limpet_op_create_object(op, false));
+}
+
+int rados_create(struct cli *cli)
+{
+    struct limpet_op *op = rados_op();
+    return change(cli, "creating", op, limpet_op_create_object(op, true));
+}
+
+int rados_set_alloc_hint(struct cli *cli)
+{
+    struct limpet_op *op = rados_op();
+    uint64_t size = cli_parse_number(cli, "size", cli->words[1], true, 0, UINT64_MAX);
+    uint64_t write_size = cli_parse_number(cli, "write size", cli->words[2], true, 0, UINT64_MAX);
+    return change(cli, "setting alloc-hint", op, limpet_op_hint(op, size, write_size));
 }
 
 /* ---- ls ---- */
@@ -187,9 +287,9 @@ static int list_objects(struct cli *cli, struct limpet_pool *pool, FILE *out)
     return rc;
 }
 
-static int run_ls(struct cli *cli)
+int rados_ls(struct cli *cli)
 {
-    struct limpet_pool *pool = open_named_pool(cli);
+    struct limpet_pool *pool = rados_pool(cli);
     const char *path = cli->n_words > 0 ? cli->words[0] : "-";
     bool to_stdout = strcmp(path, "-") == 0;
     FILE *out = to_stdout ? stdout : fopen(path, "we");
@@ -205,9 +305,9 @@ static int run_ls(struct cli *cli)
     return code;
 }
 
-/* ---- lspools, df ---- */
+/* ---- lspools ---- */
 
-static int run_lspools(struct cli *cli)
+int rados_lspools(struct cli *cli)
 {
     struct limpet_pool_entry *pools;
     size_t n;
@@ -227,109 +327,4 @@ static int run_lspools(struct cli *cli)
     json_decref(names);
     limpet_free(pools);
     return 0;
-}
-
-/* All pools, or the one of that name. */
-static json_t *df_pools(const json_t *answer, const char *wanted)
-{
-    json_t *out = json_array();
-    size_t i;
-    const json_t *pool;
-    json_array_foreach(json_object_get(answer, "pools"), i, pool)
-    {
-        if (wanted != NULL && strcmp(json_text(pool, "name"), wanted) != 0)
-            continue;
-        const json_t *stats = json_object_get(pool, "stats");
-        json_array_append_new(
-            out, json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", json_text(pool, "name"), "id",
-                           (json_int_t)json_number(pool, "id"), "size_bytes",
-                           (json_int_t)json_number(stats, "bytes_used"), "stored_bytes",
-                           (json_int_t)json_number(stats, "stored"), "num_objects",
-                           (json_int_t)json_number(stats, "objects")));
-    }
-    return out;
-}
-
-static void print_df(const json_t *pools, uint64_t objects, const json_t *stats)
-{
-    struct table *t = table_create("lrrr");
-    table_cell(t, "POOL_NAME");
-    table_cell(t, "USED");
-    table_cell(t, "OBJECTS");
-    table_cell(t, "STORED");
-    size_t i;
-    const json_t *pool;
-    json_array_foreach(pools, i, pool)
-    {
-        table_cell(t, "%s", json_text(pool, "name"));
-        table_cell(t, "%s", size_text(json_number(pool, "size_bytes")));
-        table_cell(t, "%" PRIu64, json_number(pool, "num_objects"));
-        table_cell(t, "%s", size_text(json_number(pool, "stored_bytes")));
-    }
-    table_print(t, "");
-    table_destroy(t);
-    printf("\ntotal_objects    %" PRIu64 "\n", objects);
-    printf("total_used       %s\n", size_text(json_number(stats, "total_used_bytes")));
-    printf("total_avail      %s\n", size_text(json_number(stats, "total_avail_bytes")));
-    printf("total_space      %s\n", size_text(json_number(stats, "total_bytes")));
-}
-
-static int run_rados_df(struct cli *cli)
-{
-    cli_connect(cli);
-    json_t *answer = remote_call(cli, "df", NULL);
-    const json_t *stats = json_object_get(answer, "stats");
-    const char *wanted = cli_text(cli, "pool", NULL);
-    json_t *pools = df_pools(answer, wanted);
-    if (wanted != NULL && json_array_size(pools) == 0)
-        fail(ENOENT, "error opening pool %s: %s; 'limpet pool ls' lists the pools", wanted,
-             error_phrase(ENOENT));
-    uint64_t objects = 0;
-    size_t i;
-    const json_t *pool;
-    json_array_foreach(pools, i, pool)
-    {
-        objects += json_number(pool, "num_objects");
-    }
-    if (cli->format == FORMAT_PLAIN) {
-        print_df(pools, objects, stats);
-    } else {
-        json_t *json = json_pack("{s:O, s:I, s:I, s:I, s:I}", "pools", pools, "total_objects",
-                                 (json_int_t)objects, "total_used",
-                                 (json_int_t)json_number(stats, "total_used_bytes"), "total_avail",
-                                 (json_int_t)json_number(stats, "total_avail_bytes"), "total_space",
-                                 (json_int_t)json_number(stats, "total_bytes"));
-        cli_print_json(cli, json);
-        json_decref(json);
-    }
-    json_decref(pools);
-    json_decref(answer);
-    return 0;
-}
-
-/* ---- Which verb ---- */
-
-int run_rados(struct cli *cli)
-{
-    static const struct {
-        const char *path;
-        cli_run run;
-    } verbs[] = {
-        {"rados put", run_put},
-        {"rados get", run_get},
-        {"rados append", run_append},
-        {"rados truncate", run_truncate},
-        {"rados rm", run_rm},
-        {"rados stat", run_stat},
-        {"rados ls", run_ls},
-        {"rados df", run_rados_df},
-        {"rados lspools", run_lspools},
-        {"rados list-inconsistent-pg", run_list_inconsistent_pg},
-        {"rados list-inconsistent-obj", run_list_inconsistent_obj},
-    };
-    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
-        if (strcmp(cli->command->path, verbs[i].path) == 0)
-            return verbs[i].run(cli);
-    }
-    fail(EINVAL, "unknown command '%s'", cli->command->path);
 }

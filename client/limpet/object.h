@@ -173,6 +173,27 @@ LIMPET_API int limpet_unlock(struct limpet_pool *pool, const char *name, const c
 LIMPET_API int limpet_lock_break(struct limpet_pool *pool, const char *name, const char *lock,
                                  uint64_t instance, const char *cookie);
 
+struct limpet_lock_holder {
+    uint64_t instance; /* Of its process. */
+    const char *cookie;
+    uint64_t ends_ns; /* When it ends by itself, since 1970 UTC; 0: never. */
+    const char *address;
+    const char *description;
+};
+
+struct limpet_lock_info {
+    int type; /* enum limpet_lock_type; 0: there is no such lock, or nobody has ever held it. */
+    const char *tag;
+    size_t n_holders;
+    struct limpet_lock_holder holders[];
+};
+
+/* Release *out with limpet_free(). -ENOENT: there is no such object. */
+LIMPET_API int limpet_lock_info(struct limpet_pool *pool, const char *name, const char *lock,
+                                struct limpet_lock_info **out);
+/* The names of an object's locks, then NULL. Release *names with limpet_free(). */
+LIMPET_API int limpet_lock_list(struct limpet_pool *pool, const char *name, char ***names);
+
 #ifdef __cplusplus
 }
 #endif
