@@ -134,6 +134,8 @@ enum planted_bug {
     PLANTED_ANSWER_FORGOTTEN,
     /* OSD: a copy that is filled gets objects without their maps. */
     PLANTED_PUSH_WITHOUT_MAP,
+    /* OSD: requests are taken that were sent before the primary became it. */
+    PLANTED_OVERTAKE_REFUSED,
     PLANTED_END
 };
 

@@ -15,8 +15,8 @@
  *
  *  C1  Operations of one placement group are sent in the order of submission. Those sent form a
  *      prefix of the group's list; when one must be sent again, all of the group are, in order.
- *      (An OSD refuses requests made under a map older than the present membership of the group,
- *      so that a late one of an earlier attempt cannot overtake.)
+ *      (A primary refuses requests made under a map older than the configuration in which it
+ *      became the primary, so that one that came late cannot overtake another that was refused.)
  *  C2  An operation is completed only by a reply on the session over which it was last sent, by
  *      its time-out, by cancellation, or because its pool is gone.
  *  C3  Nothing is sent to an OSD whose address or instance differs from the map's.

@@ -77,12 +77,15 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 }
 
 /*
- * Names the membership of the group and the processes behind it. The configuration number is not
- * part of it: it may change with nothing else, and that is no reason to send anything again.
+ * Names the membership of the group and the processes behind it; the configuration number as well,
+ * since maps that we never saw may have changed the rest there and back. (It also changes with
+ * nothing else, now and then; what is sent again for that is answered as a repetition.) A primary
+ * refuses what was sent before its first number, so whatever it refuses we send again before we
+ * send it anything else: C1.
  */
 static uint64_t interval_of(const struct cluster_map *map, const struct pg_view *view)
 {
-    uint64_t hash = mix(view->active, view->n_members);
+    uint64_t hash = mix(mix(view->active, view->n_members), view->config);
     for (uint8_t i = 0; i < view->n_members; i++) {
         const struct map_osd *osd = map_osd(map, view->members[i]);
         hash = mix(hash, (uint64_t)(int64_t)view->members[i]);

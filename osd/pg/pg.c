@@ -514,6 +514,8 @@ static void begin_configuration(struct pg *pg)
     pg->upstream = pg->bound = NULL;
     enum pg_state part = part_of(pg);
     bool primary = part == PG_STATE_PRIMARY_ACTIVATING || part == PG_STATE_PRIMARY_INACTIVE;
+    if (primary && !was_primary)
+        pg->primary_since = pg->view.config;
     if (was_primary && !primary) {
         pg_requests_refuse(pg);
         pg_writes_disown(pg);

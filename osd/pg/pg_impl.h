@@ -429,6 +429,7 @@ struct pg {
     bool self_live;
     struct pg_view view;
     uint64_t config_first;   /* Oldest configuration number with this set and these processes. */
+    uint64_t primary_since;  /* Number under which we became the primary that we still are. */
     uint64_t followed_epoch; /* Newest map by which a primary has told us what to do. */
     struct member_life lives[PG_SIZE_MAX];
     uint8_t n_formers; /* Primaries since one is known to have served; the oldest first. */

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "common/planted.h"
 #include "common/witness.h"
 
 static struct pg_request_list *list_of(struct pg *pg, enum request_place place)
@@ -180,7 +181,14 @@ void pg_request(struct pg *pg, struct pg_request *request)
 {
     assert(request->place == REQUEST_NOWHERE);
     request->pg = pg;
-    if (!pg_is_primary(pg)) {
+    /*
+     * A client's requests have an order. What was sent under a map from before our time may have
+     * had others before it that were refused, here or elsewhere, and are on their way again: it
+     * must not overtake them. Its sender sends all of them again when it knows the map.
+     */
+    bool overtakes =
+        request->ops.head.epoch < pg->primary_since && !planted(PLANTED_OVERTAKE_REFUSED);
+    if (!pg_is_primary(pg) || overtakes) {
         pg_request_fail(request, -ELIMPET_NOT_PRIMARY);
         return;
     }

@@ -101,6 +101,7 @@ static const struct {
     [PLANTED_LOOK_EARLY] = {"look-early", "a write looks before the writes before it are stored"},
     [PLANTED_ANSWER_FORGOTTEN] = {"answer-forgotten", "a repeated write gives nothing"},
     [PLANTED_PUSH_WITHOUT_MAP] = {"push-without-map", "copies are filled without maps"},
+    [PLANTED_OVERTAKE_REFUSED] = {"overtake-refused", "requests overtake refused ones"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",

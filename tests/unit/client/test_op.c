@@ -192,16 +192,18 @@ static void sends_again_when_a_member_has_restarted(void **state)
     assert_int_equal(r.head.epoch, w.map->epoch);
 }
 
-static void does_not_send_again_when_only_the_number_changed(void **state)
+static void sends_again_when_the_number_changed(void **state)
 {
     (void)state;
     static struct fake_op ops[1];
     uint64_t tids[1];
     send_writes(ops, 1, tids);
     fake_map_pg(&w, 1, 0, 2, (int32_t[]){0, 1});
-    fake_map_touch(&w);
     fake_settle(&w);
-    assert_true(fake_no_request(&w, 0));
+    /* Maps between, which nobody showed us, may have had another primary, who refused it. */
+    struct fake_request r = fake_request(&w, 0);
+    assert_int_equal(r.head.tid, tids[0]);
+    assert_int_equal(r.head.epoch, w.map->epoch);
     fake_reply(&w, 0, tids[0], 0, 1, "");
     assert_true(ops[0].done);
 }
@@ -725,7 +727,7 @@ int main(void)
         CASE(goes_to_the_new_primary_when_the_map_says_so),
         CASE(goes_to_the_survivor_when_an_osd_dies),
         CASE(sends_again_when_a_member_has_restarted),
-        CASE(does_not_send_again_when_only_the_number_changed),
+        CASE(sends_again_when_the_number_changed),
         CASE(opens_a_new_session_to_a_restarted_osd),
         CASE(tries_an_unreachable_osd_again_slowly),
         CASE(waits_for_the_map_that_a_refusal_names),
