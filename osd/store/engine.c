@@ -49,15 +49,16 @@ struct pool_stat *engine_pool(struct engine *e, uint64_t pool)
     if (p)
         return p;
     p = calloc(1, sizeof *p);
-    if (!p) {
-        static struct pool_stat
-            lost; /* Sums are wrong once the engine has failed; nothing else is. */
-        engine_fail(e, -ENOMEM, "out of memory for a pool");
-        return &lost;
+    if (p) {
+        p->pool = pool;
+        HASH_ADD(hh, e->pools, pool, sizeof p->pool, p);
+        if (TABLE_TOOK(p))
+            return p;
+        free(p);
     }
-    p->pool = pool;
-    HASH_ADD(hh, e->pools, pool, sizeof p->pool, p);
-    return p;
+    static struct pool_stat lost; /* Sums are wrong once the engine has failed; nothing else is. */
+    engine_fail(e, -ENOMEM, "out of memory for a pool");
+    return &lost;
 }
 
 void engine_free_blocks(struct engine *e, uint64_t record, uint32_t block, uint32_t count)

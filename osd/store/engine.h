@@ -19,6 +19,8 @@
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+/* After adding to a table: false when there was no memory for it. The item is in no table then. */
+#define TABLE_TOOK(item) ((item)->hh.tbl != NULL)
 /*
  * After adding to a table: it has at least twice as many buckets as items, since each link of a
  * chain is a cache miss. By itself uthash doubles a table when one chain is long. That must stay

@@ -107,16 +107,22 @@ struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint
 {
     assert(state == CBLOCK_CLEAN || state == CBLOCK_DIRTY);
     struct block_cache *cache = &e->cache;
-    struct cblock *c = calloc(1, sizeof *c);
+    struct cblock *c = calloc(1, sizeof *c), *old;
     if (!c)
         return NULL;
-    cache_forget(e, block);
+    HASH_FIND(hh, cache->table, &block, sizeof block, old);
     c->block = block;
     c->crc = crc;
     c->state = state;
     c->record = record;
     c->data = data;
     HASH_ADD(hh, cache->table, block, sizeof c->block, c);
+    if (!TABLE_TOOK(c)) {
+        free(c);
+        return NULL;
+    }
+    if (old)
+        detach(e, old);
     TABLE_SPREAD(cache->table);
     if (state == CBLOCK_CLEAN) {
         TAILQ_INSERT_TAIL(&cache->clean, c, link);

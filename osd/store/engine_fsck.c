@@ -39,6 +39,7 @@ struct fsck {
     bool fix_state;       /* The next object number is too low. */
     bool fixing;          /* The second walk, which corrects records. */
     bool unreadable;      /* Some object record is damaged: what belongs to it is no orphan. */
+    bool short_of_memory; /* Something was not counted. */
     uint64_t work, total; /* Of blocks when deep, else of objects. */
 };
 
@@ -66,11 +67,15 @@ static struct pool_stat *counted_pool(struct fsck *f, uint64_t pool)
     if (p)
         return p;
     p = calloc(1, sizeof *p);
-    if (!p)
-        return NULL;
-    p->pool = pool;
-    HASH_ADD(hh, f->pools, pool, sizeof p->pool, p);
-    return p;
+    if (p) {
+        p->pool = pool;
+        HASH_ADD(hh, f->pools, pool, sizeof p->pool, p);
+        if (TABLE_TOOK(p))
+            return p;
+        free(p);
+    }
+    f->short_of_memory = true;
+    return NULL;
 }
 
 static void advance(struct fsck *f)
@@ -169,10 +174,12 @@ static int check_object(struct fsck *f, const uint8_t *key, size_t key_len, cons
             object->pool = id.pool;
             object->size = o.size;
             object->flags = o.flags;
-            if (same)
-                free(object);
-            else
+            if (!same)
                 HASH_ADD(hh, f->objects, nid, sizeof object->nid, object);
+            if (!TABLE_TOOK(object)) {
+                free(object);
+                error = same ? error : -ENOMEM;
+            }
             sum->value.objects++;
             sum->value.bytes += o.size;
             if (o.n_chunks > 0)
@@ -562,7 +569,7 @@ int engine_fsck(struct env *env, struct disk *disk, struct index *index,
         compare_pools(&f);
         compare_allocator(&f);
         count_free(&f);
-        error = repair(&f);
+        error = f.short_of_memory || f.e->failed ? -ENOMEM : repair(&f);
     }
     if (error == 0)
         error = engine_mount_begin(f.e, &f.io, options->repair);

@@ -504,6 +504,11 @@ static struct onode *create(struct engine *e, const struct object_id *id, const 
     encoder_init(&o->attrs);
     encoder_init(&o->loaded);
     HASH_ADD_KEYPTR(hh, e->onodes, o->key, o->key_len, o);
+    if (!TABLE_TOOK(o)) {
+        free(o->key);
+        free(o);
+        return NULL;
+    }
     TABLE_SPREAD(e->onodes);
     e->onode_memory += o->memory;
     TAILQ_INSERT_TAIL(&e->onode_lru, o, link);

@@ -105,6 +105,10 @@ static struct family *family_get(struct engine *e, const uint8_t *key, size_t pr
     f->prefix_len = (uint8_t)prefix_len;
     memcpy(f->prefix, key, prefix_len);
     HASH_ADD_KEYPTR(hh, e->pairs.families, f->prefix, prefix_len, f);
+    if (!TABLE_TOOK(f)) {
+        free(f);
+        return NULL;
+    }
     TAILQ_INSERT_TAIL(&e->pairs.unsaved, f, link);
     return f;
 }

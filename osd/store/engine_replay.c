@@ -200,6 +200,10 @@ static int remember_image(struct replay *r, const struct deferred_layout *d, uin
             return -ENOMEM;
         image->block = block;
         HASH_ADD(hh, r->images, block, sizeof image->block, image);
+        if (!TABLE_TOOK(image)) {
+            free(image);
+            return -ENOMEM;
+        }
     }
     image->crc = d->crc;
     image->at = at;
