@@ -348,7 +348,7 @@ static int place_images(struct replay *r)
         }
         uint8_t *copy = data + (size_t)n * BLOCK_BYTES;
         memcpy(copy, payload, BLOCK_BYTES);
-        if (block_crc(copy) != image->crc) {
+        if (block_crc(copy) != image->crc && !planted(PLANTED_STORE_TRUST_SECOND_READ)) {
             error = -ELIMPET_CORRUPT; /* It was right a moment ago (E6), and may be next time. */
             break;
         }

@@ -242,7 +242,8 @@ PLANTED_STORE = {
     "reuse-freed-early": (40, ()),
     "skip-replay-place": (10, ()),
     "trust-direct": (200, ()),
-    "direct-beside": (600, ()),
+    "trust-second-read": (10, ("--flips", "5")),
+    "direct-beside": (10, ("--covering",)),
     "ignore-shared": (10, ()),
     "no-reserve": (30, ()),
     "forget-pairs": (30, ()),
@@ -316,6 +317,9 @@ def store_tests(prefix="", long=False):
              "release"),
         Test(prefix + "store/sim-flips", [program, "--seeds", flips, "--flips", "10", "--jobs", jobs],
              3600, int(jobs), "release"),
+        Test(prefix + "store/sim-covering",
+             [program, "--seeds", "8001-8500" if long else "1-20", "--covering", "--jobs", jobs], 3600,
+             int(jobs), "release"),
     ]
     for name, counts in STORE_TESTS.items():
         path = os.path.join(REPO, "tests/store/test_%s.py" % name)

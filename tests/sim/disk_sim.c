@@ -246,6 +246,9 @@ static int sim_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, void
         return -EIO;
     if (op == DISK_READ) {
         memcpy(data, image->now + offset, len);
+        if (strikes(d, d->faults.unsteady))
+            ((uint8_t *)data)[env_random_u64(d->env) % len] ^=
+                (uint8_t)(1u << env_random_u64(d->env) % 8);
         return 0;
     }
     struct unflushed *u = malloc(sizeof *u + len);

@@ -162,7 +162,11 @@ static void choose_range(const struct model_shape *shape, struct random_stream *
 {
     uint64_t kind = shape->growing ? 7 : random_below(r, 10);
     uint64_t bytes = shape->object_bytes;
-    if (shape->deferring) {
+    if (shape->covering) { /* Whole blocks of the first part, in a new place or in the journal. */
+        bool large = random_below(r, 3) == 0;
+        s->offset = large ? 0 : random_below(r, 2) * 4096;
+        s->len = (large ? 16 + random_below(r, 16) : 8 + random_below(r, 7)) * 4096;
+    } else if (shape->deferring) {
         s->len = (8 + random_below(r, 8)) * 4096;
         s->offset = random_below(r, bytes / 4096 - 16) * 4096;
     } else if (kind < 4) { /* Whole blocks, few. */
@@ -203,7 +207,8 @@ static void choose_small(const struct model_shape *shape, struct random_stream *
 static void choose_step(const struct model_shape *shape, struct random_stream *r,
                         struct model_step *s)
 {
-    uint64_t kind = random_below(r, shape->deferring && random_below(r, 8) > 0 ? 55 : 100);
+    bool writes = shape->covering || (shape->deferring && random_below(r, 8) > 0);
+    uint64_t kind = random_below(r, writes ? 55 : 100);
     memset(s, 0, sizeof *s);
     s->object = (uint32_t)random_below(r, shape->objects);
     if (shape->deferring)

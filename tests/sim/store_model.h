@@ -31,6 +31,7 @@ struct model_shape {
     bool growing;   /* Mostly large writes. */
     bool deferring; /* Mostly writes that are just small enough for the journal; of a half. */
     bool hot;       /* Which half. */
+    bool covering;  /* Large writes, and small ones over what they have just written. */
     bool long_names;
 };
 

@@ -527,7 +527,8 @@ bool run_open(struct run *r, bool quiet)
                                          r->shape.deferring ? 0 : 1 + r->in_flight_max / 4};
     char why[256];
     struct env *env = open_parts(r);
-    struct disk_sim_faults mounting = {.sync_left = r->faults.sync_left};
+    struct disk_sim_faults mounting = {.sync_left = r->faults.sync_left,
+                                       .unsteady = r->faults.unsteady};
     disk_sim_faults(r->disk, &mounting);
     int error = engine_open(env, r->disk, r->index, &options, &r->store, why);
     r->store_failed = false;
@@ -537,7 +538,7 @@ bool run_open(struct run *r, bool quiet)
         drop_parts(r);
         return false;
     }
-    r->faults.sync_left = 0;
+    r->faults.sync_left = r->faults.unsteady = 0;
     disk_sim_faults(r->disk, &r->faults);
     r->sequence = engine_of(r->store)->journal.sequence;
     r->store->failed = on_failed;
@@ -612,8 +613,10 @@ bool run_check(struct run *r, bool quiet, int64_t *errors)
     return error == 0 && report.errors == 0;
 }
 
-void run_init(struct run *r, uint64_t seed, bool full, bool trace, struct store_totals *totals)
+void run_init(struct run *r, uint64_t seed, enum run_kind kind, bool trace,
+              struct store_totals *totals)
 {
+    bool full = kind == RUN_FULL;
     struct sim_options options = {.seed = seed, .trace = trace};
     struct entity_name name = entity_osd(0);
     struct uuid uuid = {.bytes = {1}};
@@ -643,6 +646,13 @@ void run_init(struct run *r, uint64_t seed, bool full, bool trace, struct store_
         r->shape.objects = MODEL_OBJECTS_MAX;
         r->journal_bytes = UINT64_C(4) << 20;
         r->memory = UINT64_C(128) << 20; /* Only checkpoints put blocks in place. */
+    }
+    if (kind == RUN_COVERING) {
+        r->shape.covering = true;
+        r->shape.deferring = false;
+        r->shape.objects = 2;
+        r->memory = UINT64_C(2) << 20; /* A few blocks, and they are put in place. */
+        r->in_flight_max = 2 + (uint32_t)random_below(&r->random, 6);
     }
     r->disk_bytes = UINT64_C(64) << 20 << large;
     r->sim = sim_create(&options);

@@ -28,6 +28,7 @@ struct plan {
 struct store_totals {
     uint64_t seeds, failed, transactions, cuts, refused, failures;
     uint64_t flips, flips_read, flips_fsck, flips_mount, flips_harmless, flips_last_group;
+    uint64_t unsteady, unsteady_refused;
 };
 
 struct run {
@@ -60,8 +61,13 @@ struct run {
     struct store_totals *totals;
 };
 
-/* full: more is written than fits. */
-void run_init(struct run *r, uint64_t seed, bool full, bool trace, struct store_totals *totals);
+/*
+ * FULL: more is written than fits. COVERING: small writes go over large ones that were written just
+ * before, are put in place soon, and then nothing more is written.
+ */
+enum run_kind { RUN_ANY, RUN_FULL, RUN_COVERING };
+void run_init(struct run *r, uint64_t seed, enum run_kind kind, bool trace,
+              struct store_totals *totals);
 void run_fini(struct run *r);
 
 /* Mounts. False: it cannot be, said unless quiet. */

@@ -1,7 +1,8 @@
 /*
  * The store's engine against power cuts and failing disks, in the simulated world.
  *
- *     limpet-store-sim --seeds 1-1000 [--jobs 2] [--flips 10] [--planted NAME] [--trace]
+ *     limpet-store-sim --seeds 1-1000 [--jobs 2] [--flips 10] [--planted NAME] [--covering]
+ * [--trace]
  *
  * A seed decides a sequence of transactions on a small disk, and what goes wrong: points at which
  * the power fails (while it works, closes or mounts), the disk then keeping any part of what was
@@ -11,7 +12,11 @@
  * must be right.
  *
  * With --flips a seed also damages its disk that many times by one bit each: reads and the deep
- * check must find it, unless nothing uses the bit.
+ * check must find it, unless nothing uses the bit. As often it mounts the undamaged disk while that
+ * returns a wrong bit now and then, and the right one afterwards.
+ *
+ * With --covering all seeds write large pieces and small ones over them at once, and rest before
+ * the power fails: the journal's last groups then name data that have newer content already.
  */
 #include <assert.h>
 #include <errno.h>
@@ -29,6 +34,7 @@ enum { JOBS_MAX = 64 };
 struct arguments {
     uint64_t first, last;
     uint32_t cuts, flips, jobs;
+    bool covering;
     bool trace;
 };
 
@@ -66,6 +72,8 @@ static bool end_life(struct run *r)
     uint64_t how = r->store_failed ? 1000 : random_below(&r->random, 10);
     if (how == 0 && !r->may_fail)
         return run_close(r);
+    if (r->shape.covering && !r->store_failed)
+        how = 2;
     if (how == 1) {
         run_close_and_cut(r);
         return !r->wrong;
@@ -111,7 +119,8 @@ static bool run_lives(struct run *r, uint32_t cuts)
 {
     bool ok = run_open(r, false);
     for (uint32_t cut = 0; ok && cut < cuts; cut++) {
-        ok = run_work(r, r->next + random_below(&r->random, 300)) && end_life(r);
+        uint64_t most = r->shape.covering ? 20 : 300;
+        ok = run_work(r, r->next + random_below(&r->random, most)) && end_life(r);
         choose_faults(r);
         bool may_fail = r->may_fail;
         r->may_fail = false;
@@ -318,6 +327,22 @@ static void use_copies(struct run *r, const struct flip_state *s, uint64_t byte,
         disk_image_flip(r->image, byte, bit);
 }
 
+/*
+ * A store that holds less than was acknowledged. Damage of a group that was under way when the
+ * newest one was written looks like a write that was cut off. A header of padding may stand before
+ * one of them.
+ */
+static bool judge_older(struct run *r, struct flip_state *s, uint64_t number)
+{
+    if (r->sequence + JOURNAL_UNDER_WAY + 1 < s->sequence) {
+        fprintf(stderr, "acknowledged transactions are lost: %llu of %llu\n",
+                (unsigned long long)number, (unsigned long long)s->number);
+        return false;
+    }
+    run_model_at(r, number, &s->older);
+    return run_read_all(r, &s->older, false) == EQUAL;
+}
+
 /* What a mounted store with one damaged bit holds. */
 static bool judge_mounted(struct run *r, struct flip_state *s, bool fsck_found)
 {
@@ -326,18 +351,8 @@ static bool judge_mounted(struct run *r, struct flip_state *s, bool fsck_found)
     if (!run_number(r, &number))
         return false;
     if (number < s->number) {
-        /*
-         * Damage of a group that was under way when the newest one was written looks like a write
-         * that was cut off. A header of padding may stand before one of them.
-         */
-        if (r->sequence + JOURNAL_UNDER_WAY + 1 < s->sequence) {
-            fprintf(stderr, "acknowledged transactions are lost: %llu of %llu\n",
-                    (unsigned long long)number, (unsigned long long)s->number);
-            return false;
-        }
-        run_model_at(r, number, &s->older);
         t->flips_last_group++;
-        return run_read_all(r, &s->older, false) == EQUAL;
+        return judge_older(r, s, number);
     }
     enum verdict verdict = run_read_all(r, &s->want, false);
     if (verdict == DIFFERENT)
@@ -380,6 +395,37 @@ static bool flip_once(struct run *r, struct flip_state *s)
     return ok;
 }
 
+/*
+ * Mounts while the disk now and then returns a wrong bit that is right when it is read again. The
+ * mount may be refused, and has done no harm then; or everything is right.
+ */
+static bool unsteady_once(struct run *r, struct flip_state *s)
+{
+    uint64_t number;
+    use_copies(r, s, UINT64_MAX, 0);
+    r->totals->unsteady++;
+    r->faults.unsteady = 1 + (uint32_t)random_below(&r->random, 20);
+    bool mounted = run_open(r, true);
+    bool refused = !mounted;
+    r->faults.unsteady = 0;
+    if (refused)
+        mounted = run_open(r, false);
+    if (!mounted)
+        return false;
+    r->totals->unsteady_refused += refused;
+    bool ok = run_number(r, &number);
+    if (ok && number < s->number && !refused)
+        ok = judge_older(r, s, number);
+    else
+        ok = ok && number == s->number && run_read_all(r, &s->want, false) == EQUAL;
+    if (!ok)
+        fprintf(stderr, "a disk that returns different bytes has done harm%s\n",
+                refused ? " though the mount was refused" : "");
+    run_cut(r);
+    r->totals->cuts--;
+    return ok;
+}
+
 static bool run_flips(struct run *r, uint32_t flips)
 {
     struct flip_state s = {0};
@@ -405,6 +451,8 @@ static bool run_flips(struct run *r, uint32_t flips)
     }
     for (uint32_t i = 0; ok && i < flips; i++)
         ok = flip_once(r, &s);
+    for (uint32_t i = 0; ok && i < flips; i++)
+        ok = unsteady_once(r, &s);
     disk_image_destroy(s.image);
     index_memory_disk_destroy(s.index_disk);
     model_fini(&s.want);
@@ -417,8 +465,9 @@ static bool run_flips(struct run *r, uint32_t flips)
 static bool run_seed(uint64_t seed, const struct arguments *a, struct store_totals *totals)
 {
     struct run r;
-    bool full = a->flips == 0 && seed % 10 == 0;
-    run_init(&r, seed, full, a->trace, totals);
+    bool full = a->flips == 0 && !a->covering && seed % 10 == 0;
+    enum run_kind kind = full ? RUN_FULL : a->covering ? RUN_COVERING : RUN_ANY;
+    run_init(&r, seed, kind, a->trace, totals);
     bool ok = a->flips > 0 ? run_flips(&r, a->flips) : full ? run_full(&r) : run_lives(&r, a->cuts);
     totals->seeds++;
     if (ok) {
@@ -429,8 +478,9 @@ static bool run_seed(uint64_t seed, const struct arguments *a, struct store_tota
     if (!planted_bug)
         sim_log_dump(r.sim);
     fprintf(stderr,
-            "seed %llu FAILED; repeat: limpet-store-sim --seeds %llu --cuts %u --flips %u\n",
-            (unsigned long long)seed, (unsigned long long)seed, a->cuts, a->flips);
+            "seed %llu FAILED; repeat: limpet-store-sim --seeds %llu --cuts %u --flips %u%s\n",
+            (unsigned long long)seed, (unsigned long long)seed, a->cuts, a->flips,
+            a->covering ? " --covering" : "");
     return false;
 }
 
@@ -503,7 +553,7 @@ static void run_seeds(const struct arguments *a, struct store_totals *sum)
 
 static const char usage[] =
     "usage: limpet-store-sim [--seeds A-B] [--cuts N] [--flips N] [--jobs N] [--planted NAME]\n"
-    "                        [--trace]\n";
+    "                        [--covering] [--trace]\n";
 
 static void parse(int argc, char **argv, struct arguments *a)
 {
@@ -511,6 +561,10 @@ static void parse(int argc, char **argv, struct arguments *a)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--trace") == 0) {
             a->trace = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--covering") == 0) {
+            a->covering = true;
             continue;
         }
         if (!value) {
@@ -558,6 +612,9 @@ int main(int argc, char **argv)
             (unsigned long long)sum.flips, (unsigned long long)sum.flips_read,
             (unsigned long long)sum.flips_fsck, (unsigned long long)sum.flips_mount,
             (unsigned long long)sum.flips_harmless, (unsigned long long)sum.flips_last_group);
+    if (a.flips > 0)
+        printf("%llu mounts from a disk that returns different bytes, %llu of them refused\n",
+               (unsigned long long)sum.unsteady, (unsigned long long)sum.unsteady_refused);
     printf("%llu seeds passed, %llu failed\n", (unsigned long long)(sum.seeds - sum.failed),
            (unsigned long long)sum.failed);
     if (planted_bug) {
