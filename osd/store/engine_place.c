@@ -25,7 +25,11 @@
 #include "common/planted.h"
 #include "osd/store/engine.h"
 
-enum { PLACE_RUNS = 64, SAVE_ONODES = 64 };
+enum {
+    PLACE_RUNS = 64,
+    /* Of onodes that are saved in one turn: their chunks are what takes time, and requests wait. */
+    SAVE_BYTES = 8 * 1024,
+};
 
 static void step(struct engine *e);
 static int put_state(struct engine *e, struct encoder *batch);
@@ -310,7 +314,7 @@ static uint32_t save_some(struct engine *e, bool *more)
 {
     struct encoder batch;
     struct onode *o, *next;
-    uint32_t saved = 0, waiting = 0;
+    uint32_t waiting = 0;
     encoder_init(&batch);
     *more = false;
     for (o = TAILQ_FIRST(&e->unsaved); o && o->saved_until < e->checkpoint.target.record;
@@ -320,7 +324,7 @@ static uint32_t save_some(struct engine *e, bool *more)
             waiting++;
             continue;
         }
-        if (saved++ == SAVE_ONODES) {
+        if (batch.len >= SAVE_BYTES) {
             *more = true;
             break;
         }
