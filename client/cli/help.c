@@ -21,11 +21,22 @@ static void append(char *text, size_t size, const char *format, const char *word
         snprintf(text + len, size - len, format, word);
 }
 
+/* Of a verb of rados: it does not name its pools otherwise. */
+static bool needs_pool(const char *verb)
+{
+    static const char *const others[] = {
+        "lspools", "df", "cppool", "purge", "list-inconsistent-pg", "list-inconsistent-obj"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (strcmp(verb, others[i]) == 0)
+            return false;
+    }
+    return true;
+}
+
 void usage_line(const struct cli_command *c, char *text, size_t size)
 {
     snprintf(text, size, "limpet %s", c->path);
-    if (strncmp(c->path, "rados ", 6) == 0 && strcmp(c->path, "rados lspools") != 0 &&
-        strcmp(c->path, "rados df") != 0)
+    if (strncmp(c->path, "rados ", 6) == 0 && needs_pool(c->path + 6))
         snprintf(text, size, "limpet rados -p POOL %s", c->path + 6);
     if (cli_command_is_group(c))
         append(text, size, "%s", " COMMAND");
@@ -93,7 +104,7 @@ static void print_commands(const char *group)
     for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         bool in_group = group != NULL && strncmp(c->path, group, len) == 0 && c->path[len] == ' ';
         bool alone = group == NULL && strchr(c->path, ' ') == NULL && !cli_command_is_group(c);
-        if (c->hidden || (!in_group && !alone))
+        if (c->hidden || cli_command_is_group(c) || (!in_group && !alone))
             continue;
         printf("  %-28s  %s\n", c->path, c->summary);
     }
@@ -104,7 +115,8 @@ void help_overview(void)
     printf("usage: limpet COMMAND [arguments] [options]\n\n");
     print_commands(NULL);
     for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
-        if (!cli_command_is_group(c) || c->hidden)
+        /* Groups inside of one are told with it. */
+        if (!cli_command_is_group(c) || c->hidden || strchr(c->path, ' ') != NULL)
             continue;
         printf("\n%s:\n", c->summary);
         print_commands(c->path);

@@ -145,7 +145,8 @@ static void man_page(const struct cli_command *wanted)
     } else {
         for (const struct cli_command *c = cli_command_next(NULL); c != NULL;
              c = cli_command_next(c)) {
-            if (!c->hidden && strncmp(c->path, wanted->path, len) == 0 && c->path[len] == ' ')
+            if (!c->hidden && !cli_command_is_group(c) &&
+                strncmp(c->path, wanted->path, len) == 0 && c->path[len] == ' ')
                 man_command(c, wanted->options == NULL);
         }
         if (wanted->options != NULL) {
