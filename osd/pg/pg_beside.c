@@ -5,6 +5,7 @@
  */
 #include "osd/pg/pg_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,7 @@ static int take_pairs(const struct store_omap_read *read, Limpet__Wire__PgPush *
             return -ELIMPET_CORRUPT;
         out->omap_keys[i] = (ProtobufCBinaryData){key_len, (uint8_t *)(uintptr_t)key};
         out->omap_value_lens[i] = value_len;
+        assert(at || value_len == 0); /* values_bytes() counted the same pairs. */
         if (value_len > 0)
             memcpy(at, value, value_len);
         at += value_len;

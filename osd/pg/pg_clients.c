@@ -375,6 +375,7 @@ int pg_clients_load(struct pg_clients *clients, const void *data, size_t len)
     }
     client->n_results =
         load_results(client->results, head.n_results, (const uint8_t *)data + sizeof head);
+    assert(client->results || client->n_results == 0);
     for (uint16_t i = 0; i < client->n_results; i++)
         client->units = (uint16_t)(client->units + units_of(&client->results[i]));
     if (client->n_results < head.n_results) {
