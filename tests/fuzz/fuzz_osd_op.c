@@ -147,7 +147,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (state.exists)
         state.size = data[0] & 2 ? OBJECT_SIZE_MAX - (data[0] >> 2) : data[0] >> 2;
     /* Nobody has the patience to read all of a large one. */
-    if (data[0] & 2 && data[0] & 64)
+    if (state.exists && data[0] & 2 && data[0] & 64)
         state.size = 100000;
     memcpy(&payload_len, data + 1, sizeof payload_len);
     data += 3;
