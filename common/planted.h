@@ -102,6 +102,10 @@ enum planted_bug {
     PLANTED_STORE_TRUST_DIRECT,
     /* Store: a checkpoint does not give the index the pairs that are in memory only. */
     PLANTED_STORE_FORGET_PAIRS,
+    /* Store: some names of objects do not get into the filter of them. */
+    PLANTED_STORE_FORGET_NAME,
+    /* Store: a listing does not tell the index of new objects first. */
+    PLANTED_STORE_LIST_OLD,
     /* Store: an overwrite does not look whether its block is shared. */
     PLANTED_STORE_IGNORE_SHARED,
     /* Store: growth takes the reserve as well. */

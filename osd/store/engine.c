@@ -286,6 +286,7 @@ static int take_pair(struct engine *e, const uint8_t *key, size_t key_len, const
     uint32_t part;
     switch (key[0]) {
     case KEY_OBJECT:
+        names_add(e, key, key_len);
         return mark_object(e, value, len);
     case KEY_CHUNK:
         return mark_chunk_value(e, value, len);
@@ -358,8 +359,11 @@ static int engine_load(struct engine *e, char why[256])
         error = load_kind(e, KEY_POOL);
     if (error == 0 && (e->super.flags & SUPER_CLEAN)) {
         error = engine_load_allocator(e);
+        if (error == 0)
+            error = names_load(e);
     } else if (error == 0) {
         error = load_kind(e, KEY_OBJECT);
+        e->names.complete = error == 0;
         if (error == 0)
             error = load_kind(e, KEY_CHUNK);
     }
@@ -452,6 +456,7 @@ static void engine_free(struct engine *e)
     journal_fini(e);
     checkpoint_fini(e);
     onode_fini(e);
+    names_fini(e);
     pairs_fini(e);
     cache_fini(e);
     shared_clear(e);
@@ -488,7 +493,9 @@ static void close_run(struct env_task *task)
         return;
     }
     if (!e->failed && mount_io_init(&io, e->disk) == 0) {
-        int error = allocator_save(e);
+        int error = names_save(e);
+        if (error == 0)
+            error = allocator_save(e);
         e->super.flags |= SUPER_CLEAN;
         if (error == 0)
             error = super_write(e, &io);
@@ -662,6 +669,7 @@ struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *
     TAILQ_INIT(&e->cache.dirty);
     TAILQ_INIT(&e->onode_lru);
     TAILQ_INIT(&e->unsaved);
+    TAILQ_INIT(&e->unlisted);
     TAILQ_INIT(&e->runs);
     STAILQ_INIT(&e->queue);
     STAILQ_INIT(&e->ctx_pool);
@@ -672,7 +680,7 @@ struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *
     encoder_init(&e->scratch.pairs);
     pairs_init(e);
     set_limits(e);
-    if (journal_init(e) < 0 || checkpoint_init(e) < 0) {
+    if (names_init(e) < 0 || journal_init(e) < 0 || checkpoint_init(e) < 0) {
         engine_abandon(&e->store);
         return NULL;
     }

@@ -190,11 +190,14 @@ struct onode {
     bool exists;
     bool dirty;           /* Changed by the transaction being executed. */
     bool listed;          /* The index has a record of it. */
+    bool unlisted;        /* It exists, and the index has none; on e->unlisted, and unsaved. */
+    uint64_t created;     /* While it is so: the record that made it. */
     bool unsaved;         /* Its record in the index is old; on e->unsaved, and pinned. */
     uint64_t saved_until; /* While unsaved: the first record whose changes the index may lack. */
     uint64_t last_record; /* Newest record that changed it. */
     struct chunk_range dirty_chunks, unsaved_chunks; /* Hold all chunks that are so. */
     TAILQ_ENTRY(onode) unsaved_link;
+    TAILQ_ENTRY(onode) unlisted_link;
     uint8_t flags;
     uint64_t pool;
     uint64_t nid;
@@ -241,6 +244,15 @@ void chunk_range_add(struct chunk_range *range, uint32_t number);
 void onode_mark_unsaved(struct engine *e, struct onode *o, uint64_t record);
 /* Puts what the index lacks into the batch. */
 void onode_save(struct engine *e, struct onode *o, struct encoder *batch);
+/* The index will learn of the object, which this record made, by a checkpoint or a listing. */
+void onode_mark_unlisted(struct engine *e, struct onode *o, uint64_t record);
+/* The object is gone, or the index knows it now. */
+void onode_unmark_unlisted(struct engine *e, struct onode *o);
+/*
+ * Tells the index of objects that durable records up to this one made, as many as a turn of the
+ * loop may take. *more: some are left.
+ */
+int onode_list(struct engine *e, uint64_t until, bool *more) MUST_CHECK;
 void onode_encode(const struct onode *o, struct encoder *value);
 void chunk_encode(const struct chunk *c, struct encoder *value);
 int chunk_decode(struct decoder *d, uint32_t n_blocks, struct chunk *c) MUST_CHECK;
@@ -248,6 +260,23 @@ int object_decode(const void *data, size_t len, uint32_t n_blocks, struct onode 
 void chunk_key(uint64_t nid, uint32_t number, uint8_t key[13]);
 void onode_shrink(struct engine *e);
 void onode_fini(struct engine *e);
+
+/* ---- Which objects there may be (engine_names.c) ---- */
+
+struct names {
+    uint64_t *words; /* NULL: nobody asks. */
+    size_t bytes;    /* A power of two. */
+    bool complete;   /* It has all names of the index. */
+};
+
+int names_init(struct engine *e) MUST_CHECK;
+void names_fini(struct engine *e);
+void names_add(struct engine *e, const uint8_t *key, size_t len);
+/* Whether there is certainly no such object in the index. */
+bool names_lack(const struct engine *e, const uint8_t *key, size_t len);
+/* At a clean stop, and at the mount behind one. */
+int names_save(struct engine *e) MUST_CHECK;
+int names_load(struct engine *e) MUST_CHECK;
 
 /* ---- Pairs that the index does not have yet (engine_pairs.c) ---- */
 
@@ -541,7 +570,9 @@ struct engine {
     struct block_cache cache;
     struct onode *onodes;
     struct onode_list onode_lru;
-    struct onode_list unsaved; /* By saved_until. */
+    struct onode_list unsaved;  /* By saved_until. */
+    struct onode_list unlisted; /* By created. */
+    struct names names;
     uint64_t onode_memory;
     uint64_t onode_limit;
     struct engine_pairs pairs;

@@ -469,9 +469,6 @@ static void execute_rename(struct execution *x, struct onode *from, struct onode
     to->info_len = from->info_len;
     memcpy(to->info, from->info, from->info_len);
     save_chunks(x, from);
-    from->listed = false; /* Its removal and the new name are told at once. */
-    to->listed = false;
-    index_batch_remove(x->batch, from->key, from->key_len);
     struct encoder no_attrs = to->attrs;
     to->attrs = from->attrs;
     from->attrs = no_attrs;
@@ -659,9 +656,9 @@ static void execute_op(struct execution *x, const struct txn_op *op)
 }
 
 /*
- * Puts the changed records of an onode into the record. The index learns at once that an object
- * exists or does not, for listings; the rest waits for a checkpoint, which saves many changes of an
- * onode at the price of one.
+ * Puts the changed records of an onode into the record. The index learns at once that an object is
+ * gone; the rest waits for a checkpoint, which saves many changes of an onode at the price of one,
+ * and many onodes in the order of their keys. A listing tells it of new ones before.
  */
 static void emit(struct execution *x, struct onode *o)
 {
@@ -672,13 +669,13 @@ static void emit(struct execution *x, struct onode *o)
     o->dirty |= o->exists && o->n_chunks > 0 && o->chunks[0] && o->chunks[0]->dirty;
     if (o->dirty && o->exists) {
         onode_encode(o, &value);
-        index_batch_put(o->listed ? x->late : x->batch, o->key, o->key_len, value.data, value.len);
-        changed = true;
-        unsaved = o->listed;
-        o->listed = true;
+        index_batch_put(x->late, o->key, o->key_len, value.data, value.len);
+        changed = unsaved = true;
     } else if (o->dirty) {
-        index_batch_remove(x->batch, o->key, o->key_len);
+        /* Of one that it has not heard of, only the journal needs to know. */
+        index_batch_remove(o->listed ? x->batch : x->late, o->key, o->key_len);
         o->listed = false;
+        onode_unmark_unlisted(x->e, o);
     }
     if (o->n_chunks > 0 && o->chunks[0])
         o->chunks[0]->dirty = false;
@@ -708,6 +705,10 @@ static void emit(struct execution *x, struct onode *o)
         o->last_record = x->record;
     if (unsaved)
         onode_mark_unsaved(x->e, o, x->record);
+    if (o->exists && !o->listed && changed) {
+        names_add(x->e, o->key, o->key_len);
+        onode_mark_unlisted(x->e, o, x->record);
+    }
 }
 
 void txn_execute(struct txn_ctx *ctx)

@@ -21,7 +21,7 @@ enum {
     CHUNK_BLOCKS = 32, /* Blocks that one chunk record maps: 128 KiB of an object. */
     CHUNK_BYTES = CHUNK_BLOCKS * BLOCK_BYTES,
     SUPER_COPIES = 2,
-    ENGINE_VERSION = 2,
+    ENGINE_VERSION = 3,
 };
 
 #define SUPER_MAGIC    UINT64_C(0x314f545354504d4c) /* "LMPTSTO1" */
@@ -109,6 +109,7 @@ enum index_key {
     KEY_COPYING = 'C',     /* be64 nid: its map is being copied, for an object yet to come */
     KEY_OMAP_HEADER = 'H', /* be64 nid */
     KEY_OMAP = 'M',        /* be64 nid, key */
+    KEY_NAMES = 'N',       /* names_layout; be32 part -> bits; after a clean stop only */
     KEY_OBJECT = 'O',      /* order-preserving object id -> object_layout ... */
     KEY_PG = 'P',          /* be64 pool, be32 seed, key */
     KEY_SHARED = 'R',      /* be32 first block -> shared_layout */
@@ -123,6 +124,14 @@ struct ENGINE_PACKED state_layout {
     uint64_t next_nid; /* Object numbers are never reused. */
 };
 static_assert(sizeof(struct state_layout) == 16, "state_layout");
+
+/* The filter of names: parts that are all zero are left out. */
+struct ENGINE_PACKED names_layout {
+    uint64_t bytes; /* Of the whole filter. */
+    uint32_t parts; /* How many are stored. */
+    uint32_t unused;
+};
+static_assert(sizeof(struct names_layout) == 16, "names_layout");
 
 struct ENGINE_PACKED pool_layout {
     uint64_t objects;

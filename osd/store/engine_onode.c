@@ -14,6 +14,8 @@
 
 #include "osd/store/engine.h"
 
+enum { LIST_ONODES = 128 };
+
 /* ---- Keys ---- */
 
 /* Zero bytes become 00 ff, and 00 01 ends the string: shorter names come first. */
@@ -318,6 +320,8 @@ void onode_save(struct engine *e, struct onode *o, struct encoder *batch)
     if (o->exists) {
         onode_encode(o, &value);
         index_batch_put(batch, o->key, o->key_len, value.data, value.len);
+        o->listed = true;
+        onode_unmark_unlisted(e, o);
     }
     struct chunk_range range = o->unsaved_chunks;
     o->unsaved_chunks = (struct chunk_range){0};
@@ -340,6 +344,49 @@ void onode_save(struct engine *e, struct onode *o, struct encoder *batch)
     o->unsaved = false;
     TAILQ_REMOVE(&e->unsaved, o, unsaved_link);
     onode_unpin(e, o);
+}
+
+void onode_mark_unlisted(struct engine *e, struct onode *o, uint64_t record)
+{
+    if (o->unlisted)
+        return;
+    o->unlisted = true;
+    o->created = record;
+    TAILQ_INSERT_TAIL(&e->unlisted, o, unlisted_link);
+}
+
+void onode_unmark_unlisted(struct engine *e, struct onode *o)
+{
+    if (o->unlisted)
+        TAILQ_REMOVE(&e->unlisted, o, unlisted_link);
+    o->unlisted = false;
+}
+
+/*
+ * What the index is told may hold changes of later records, which are not durable yet. That is no
+ * harm: the onode stays unsaved, so replay begins at the record that made it or before, and puts
+ * there what the journal says.
+ */
+int onode_list(struct engine *e, uint64_t until, bool *more)
+{
+    struct encoder batch, value;
+    struct onode *o;
+    uint32_t n = 0;
+    encoder_init(&batch);
+    encoder_init(&value);
+    while ((o = TAILQ_FIRST(&e->unlisted)) != NULL && o->created <= until && n++ < LIST_ONODES) {
+        encoder_reset(&value);
+        onode_encode(o, &value);
+        batch.failed |= value.failed;
+        index_batch_put(&batch, o->key, o->key_len, value.data, value.len);
+        o->listed = true;
+        onode_unmark_unlisted(e, o);
+    }
+    *more = o && o->created <= until;
+    int error = batch.failed ? -ENOMEM : batch.len > 0 ? index_apply(e->index, &batch) : 0;
+    encoder_fini(&batch);
+    encoder_fini(&value);
+    return error;
 }
 
 struct chunk *onode_chunk(struct engine *e, struct onode *o, uint32_t number)
@@ -472,7 +519,7 @@ static void load(struct engine *e, struct onode *o)
 {
     o->loading = true;
     o->error = 0;
-    int found = fetch(e, o, false);
+    int found = names_lack(e, o->key, o->key_len) ? 0 : fetch(e, o, false);
     if (found != -EAGAIN) {
         loaded(e, o, found);
         return;

@@ -373,6 +373,7 @@ struct query {
     int (*ask)(struct query *q, bool may_block);
     void (*answer)(struct query *q);
     void *request;
+    uint64_t until; /* Of a listing: the last record whose objects it must show. */
     int error;
 };
 
@@ -398,19 +399,26 @@ static void query_done(struct env_work *work)
     query_complete(&container_of(work, struct query, work)->task);
 }
 
-static int query_start(struct engine *e, int (*ask)(struct query *, bool),
-                       void (*answer)(struct query *), void *request)
+static struct query *query_create(struct engine *e, int (*ask)(struct query *, bool),
+                                  void (*answer)(struct query *), void *request)
 {
     struct query *q = calloc(1, sizeof *q);
     if (!q)
-        return -ENOMEM;
+        return NULL;
     q->engine = e;
     q->ask = ask;
     q->answer = answer;
     q->request = request;
     e->busy++;
     LIST_INSERT_HEAD(&e->queries, q, all);
-    q->error = e->failed ? e->failure : e->closing ? -ESHUTDOWN : ask(q, false);
+    return q;
+}
+
+static void query_ask(struct query *q)
+{
+    struct engine *e = q->engine;
+    if (q->error == 0)
+        q->error = e->failed ? e->failure : e->closing ? -ESHUTDOWN : q->ask(q, false);
     if (q->error == -EAGAIN) {
         e->counters.index_waits++;
         q->work = (struct env_work){.run = query_run, .done = query_done};
@@ -419,6 +427,15 @@ static int query_start(struct engine *e, int (*ask)(struct query *, bool),
         q->task.run = query_complete;
         env_defer(e->env, &q->task);
     }
+}
+
+static int query_start(struct engine *e, int (*ask)(struct query *, bool),
+                       void (*answer)(struct query *), void *request)
+{
+    struct query *q = query_create(e, ask, answer, request);
+    if (!q)
+        return -ENOMEM;
+    query_ask(q);
     return 0;
 }
 
@@ -501,14 +518,35 @@ static void list_answer(struct query *q)
     list->done(list);
 }
 
+/* The index is told of new objects first, some in each turn of the loop, and then asked. */
+static void list_prepare(struct env_task *task)
+{
+    struct query *q = container_of(task, struct query, task);
+    struct engine *e = q->engine;
+    bool more = false;
+    bool skip = e->failed || planted(PLANTED_STORE_LIST_OLD);
+    int error = skip ? 0 : onode_list(e, q->until, &more);
+    if (error < 0)
+        engine_index_failed(e, error, "the index refused a batch");
+    if (error == 0 && more)
+        env_defer(e->env, &q->task);
+    else
+        query_ask(q);
+}
+
 void engine_list(struct store *store, struct store_list *list)
 {
     assert(list->max > 0 && list->max <= STORE_LIST_MAX);
     list_begin(list);
-    if (query_start(engine_of(store), list_ask, list_answer, list) < 0) {
+    struct query *q = query_create(engine_of(store), list_ask, list_answer, list);
+    if (!q) {
         list->error = -ENOMEM;
         list->done(list);
+        return;
     }
+    q->until = engine_of(store)->applied;
+    q->task.run = list_prepare;
+    list_prepare(&q->task);
 }
 
 /* ---- Pairs of placement groups ---- */

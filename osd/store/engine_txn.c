@@ -294,6 +294,10 @@ static int room(struct engine *e, struct txn_ctx *ctx, const struct txn_need *ne
         place_kick(e);
         return -EAGAIN;
     }
+    if (e->onode_memory > 2 * e->onode_limit && !TAILQ_EMPTY(&e->unsaved)) {
+        checkpoint_start(e);
+        return -EAGAIN;
+    }
     if (!journal_room(e, need->meta, need->deferred))
         return -EAGAIN;
     return 0;

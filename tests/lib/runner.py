@@ -247,6 +247,8 @@ PLANTED_STORE = {
     "ignore-shared": (10, ()),
     "no-reserve": (30, ()),
     "forget-pairs": (30, ()),
+    "forget-name": (10, ()),
+    "list-old": (60, ()),
 }
 
 
