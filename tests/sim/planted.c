@@ -99,6 +99,7 @@ static const struct {
     [PLANTED_LOSE_CLONE] = {"lose-clone", "an object is not cloned"},
     [PLANTED_STORE_FORGET_PAIRS] = {"store-forget-pairs",
                                     "a checkpoint loses pairs that only memory has"},
+    [PLANTED_PAGE_SKIPS] = {"page-skips", "after a full page of a namespace objects are left out"},
     [PLANTED_LOOK_UNLOCKED] = {"look-unlocked", "readers go between a write's look and its change"},
     [PLANTED_LOOK_EARLY] = {"look-early", "a write looks before the writes before it are stored"},
     [PLANTED_ANSWER_FORGOTTEN] = {"answer-forgotten", "a repeated write gives nothing"},
