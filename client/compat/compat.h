@@ -61,6 +61,4 @@ int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op
 /* After its end. */
 void compat_op_finish(struct compat_op *op);
 
-/* What librados tells where liblimpet says -LIMPET_MISMATCH - at: the same number. */
-
 #endif
