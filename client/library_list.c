@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "client/library_private.h"
+#include "common/object_page.h"
 #include "placement/hash.h"
 
 enum { LIST_BATCH = 1000 };
@@ -18,19 +19,19 @@ struct limpet_list {
     bool all_namespaces;
     char space[LIMPET_OBJECT_SPACE_MAX + 1];
 
-    uint32_t position; /* Reversed hash from which the next group is found. */
-    bool end;          /* No group follows. */
-    uint8_t *after;    /* Encoded object_id of the last one fetched from this group; or NULL. */
-    size_t after_len;
+    uint32_t first, last_hash; /* The slice: reversed hashes, both included. */
+
+    uint32_t position;       /* Reversed hash from which the next group is found. */
+    bool end;                /* No group of the slice follows. */
+    struct object_id *after; /* Where the next page of this group goes on; NULL: its beginning. */
 
     struct buf_slice batch;
-    struct decoder decoder;
-    uint32_t left;  /* Objects in the batch that were not looked at. */
-    bool batch_end; /* The group has no more after this batch. */
+    struct object_page page; /* Points into the batch. */
+    bool page_end;           /* The group has no more after this page. */
 
     struct object_id last; /* The last one given to the caller: strings in `strings`. */
     bool has_last;
-    char *strings; /* Name and namespace, each with a zero after it. */
+    char *strings; /* Of the last one. */
 };
 
 int limpet_list_open(struct limpet_pool *pool, bool all_namespaces, struct limpet_list **out)
@@ -41,7 +42,8 @@ int limpet_list_open(struct limpet_pool *pool, bool all_namespaces, struct limpe
     list->pool = pool;
     list->all_namespaces = all_namespaces;
     memcpy(list->space, pool->space, sizeof list->space);
-    list->strings = malloc(OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX + 2);
+    list->last_hash = UINT32_MAX;
+    list->strings = malloc(NAMES_BYTES);
     if (list->strings == NULL) {
         free(list);
         return -ENOMEM;
@@ -76,16 +78,13 @@ static void drop_batch(struct limpet_list *list)
     pthread_mutex_lock(&c->lock);
     buf_slice_drop(&list->batch);
     pthread_mutex_unlock(&c->lock);
-    list->left = 0;
+    list->page = (struct object_page){0};
 }
 
 static int remember(struct limpet_list *list, const struct object_id *id)
 {
-    struct encoder e;
-    encoder_init(&e);
-    encode_object_id(&e, id);
     free(list->after);
-    list->after = encoder_take(&e, &list->after_len);
+    list->after = object_id_copy(id);
     return list->after != NULL ? 0 : -ENOMEM;
 }
 
@@ -93,48 +92,61 @@ static void forget(struct limpet_list *list)
 {
     free(list->after);
     list->after = NULL;
-    list->after_len = 0;
 }
 
-/* The batch is checked to its end before anything of it is used. */
-static int check_batch(struct limpet_list *list)
+/* A slice may begin inside of a group. */
+static struct object_id begin_of(const struct limpet_list *list)
 {
-    struct decoder d;
-    decoder_init(&d, list->batch.data, list->batch.len);
-    uint32_t n = decode_u32(&d);
-    struct object_id id = {0};
-    for (uint32_t i = 0; i < n && !d.failed; i++)
-        decode_object_id(&d, &id);
-    uint8_t end = decode_u8(&d);
-    if (decoder_end(&d) != 0 || (n == 0 && end == 0))
-        return -EPROTO;
-    decoder_init(&list->decoder, list->batch.data, list->batch.len);
-    list->left = decode_u32(&list->decoder);
-    list->batch_end = end != 0;
-    return n > 0 ? remember(list, &id) : 0;
+    return (struct object_id){
+        .pool = list->pool->id,
+        .hash = object_hash_reverse(list->position),
+        .snap = 0,
+    };
 }
 
+static int add_request(struct request *r, const struct limpet_list *list)
+{
+    struct encoder e;
+    struct object_page_ask ask = {
+        .one_space = !list->all_namespaces,
+        .space = (const uint8_t *)list->space,
+        .space_len = (uint16_t)strlen(list->space),
+        .has_after = true,
+        .after = list->after != NULL ? *list->after : begin_of(list),
+    };
+    encoder_init(&e);
+    object_page_ask_encode(&e, &ask);
+    int rc = e.failed ? -ENOMEM : request_add_data(r, WIRE_OP_CODE_LIST, 0, e.data, e.len);
+    encoder_fini(&e);
+    if (rc == 0) {
+        r->op.steps[0].offset = list->all_namespaces ? 0 : WIRE_LIST_ONE_SPACE;
+        r->op.steps[0].length = LIST_BATCH;
+    }
+    return rc;
+}
+
+/* A page is checked to its end before anything of it is used. */
 static int fetch(struct limpet_list *list, uint32_t seed)
 {
     struct request r;
     request_init(&r);
     r.op.pg_op = true;
     r.op.pg_seed = seed;
-    r.op.object = (struct object_id){
-        .pool = list->pool->id,
-        .hash = object_hash_reverse(list->position),
-        .snap = OBJECT_HEAD,
-    };
-    int rc = request_add_data(&r, WIRE_OP_CODE_LIST, 0, list->after, list->after_len);
+    r.op.object = begin_of(list);
+    r.op.object.snap = OBJECT_HEAD;
+    int rc = add_request(&r, list);
     if (rc != 0)
         return rc;
-    r.op.steps[0].length = LIST_BATCH;
     rc = (int)request_run(&r, list->pool->cluster);
     list->batch = r.op.steps[0].data;
-    if (rc == 0)
-        rc = check_batch(list);
+    if (rc == 0 && object_page_decode(list->batch.data, list->batch.len, &list->page) != 0)
+        rc = -EPROTO;
+    if (rc == 0 && !list->page.end)
+        rc = remember(list, &list->page.upto);
     if (rc != 0)
         drop_batch(list);
+    else
+        list->page_end = list->page.end;
     return rc;
 }
 
@@ -147,11 +159,11 @@ static int advance(struct limpet_list *list)
     if (rc != 0)
         return rc;
     uint32_t seed = stable_mod(object_hash_reverse(list->position), pg_num);
-    if (list->batch_end) {
+    if (list->page_end) {
         pg_hash_range(seed, pg_num, &first, &last);
         forget(list);
-        list->batch_end = false;
-        list->end = last == UINT32_MAX;
+        list->page_end = false;
+        list->end = last >= list->last_hash;
         if (list->end)
             return 0;
         list->position = last + 1;
@@ -172,41 +184,79 @@ static bool wanted(const struct limpet_list *list, const struct object_id *id)
     return id->space_len == len && memcmp(id->space, list->space, len) == 0;
 }
 
+static const uint8_t *terminate(char **at, const uint8_t *from, size_t len)
+{
+    char *copy = *at;
+    if (len > 0)
+        memcpy(copy, from, len);
+    copy[len] = 0;
+    *at += len + 1;
+    return (const uint8_t *)copy;
+}
+
+void names_terminate(struct object_id *id, char *memory)
+{
+    id->name = terminate(&memory, id->name, id->name_len);
+    id->space = terminate(&memory, id->space, id->space_len);
+    id->locator = terminate(&memory, id->locator, id->locator_len);
+}
+
 static void give(struct limpet_list *list, const struct object_id *id,
                  struct limpet_list_entry *out)
 {
-    char *name = list->strings, *space = list->strings + id->name_len + 1;
-    memcpy(name, id->name, id->name_len);
-    name[id->name_len] = 0;
-    if (id->space_len > 0)
-        memcpy(space, id->space, id->space_len);
-    space[id->space_len] = 0;
     list->last = *id;
-    list->last.name = (const uint8_t *)name;
-    list->last.space = (const uint8_t *)space;
+    names_terminate(&list->last, list->strings);
     list->has_last = true;
     *out = (struct limpet_list_entry){
-        .name = name, .name_len = id->name_len, .space = space, .space_len = id->space_len};
+        .name = (const char *)list->last.name,
+        .name_len = id->name_len,
+        .space = (const char *)list->last.space,
+        .space_len = id->space_len,
+        .locator = (const char *)list->last.locator,
+        .locator_len = id->locator_len,
+    };
 }
 
 int limpet_list_next(struct limpet_list *list, struct limpet_list_entry *out)
 {
-    while (!list->end || list->left > 0) {
-        if (list->left == 0) {
+    while (!list->end || list->page.n > 0) {
+        if (list->page.n == 0) {
             int rc = advance(list);
             if (rc != 0)
                 return rc;
             continue;
         }
-        struct object_id id;
-        list->left--;
-        decode_object_id(&list->decoder, &id);
-        if (wanted(list, &id)) {
+        struct object_id id = object_page_take(&list->page);
+        if (object_hash_reverse(id.hash) > list->last_hash) {
+            drop_batch(list);
+            list->end = true;
+        } else if (wanted(list, &id)) {
             give(list, &id, out);
             return 0;
         }
     }
     return -ENOENT;
+}
+
+static void rewind_list(struct limpet_list *list)
+{
+    drop_batch(list);
+    forget(list);
+    list->page_end = false;
+    list->position = list->first;
+    list->end = false;
+    list->has_last = false;
+}
+
+int limpet_list_slice(struct limpet_list *list, uint32_t index, uint32_t count)
+{
+    if (index >= count)
+        return -EINVAL;
+    const uint64_t hashes = UINT64_C(1) << 32;
+    list->first = (uint32_t)(hashes * index / count);
+    list->last_hash = (uint32_t)(hashes * (index + 1) / count - 1);
+    rewind_list(list);
+    return 0;
 }
 
 /* ---- Cursors: "begin", "end", or the encoded object in hexadecimal ---- */
@@ -231,16 +281,6 @@ int limpet_list_cursor(struct limpet_list *list, char **cursor)
         *cursor = strdup(list->end ? "end" : "begin");
     }
     return *cursor != NULL ? 0 : -ENOMEM;
-}
-
-static void rewind_list(struct limpet_list *list)
-{
-    drop_batch(list);
-    forget(list);
-    list->batch_end = false;
-    list->position = 0;
-    list->end = false;
-    list->has_last = false;
 }
 
 static int hex_digit(char c)
@@ -272,7 +312,7 @@ int limpet_list_seek(struct limpet_list *list, const char *cursor)
         list->end = strcmp(cursor, "end") == 0;
         return 0;
     }
-    uint8_t bytes[OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX + 64];
+    uint8_t bytes[OBJECT_ID_ENCODED_MAX];
     size_t len;
     if (bytes_of(cursor, bytes, sizeof bytes, &len) != 0)
         return -EINVAL;
@@ -280,8 +320,7 @@ int limpet_list_seek(struct limpet_list *list, const char *cursor)
     struct object_id id;
     decoder_init(&d, bytes, len);
     decode_object_id(&d, &id);
-    uint32_t hash = hash_object(id.space, id.space_len, id.name, id.name_len);
-    if (decoder_end(&d) != 0 || id.pool != list->pool->id || id.hash != hash)
+    if (decoder_end(&d) != 0 || id.pool != list->pool->id || id.hash != hash_object_id(&id))
         return -EINVAL;
     rewind_list(list);
     list->position = object_hash_reverse(id.hash);

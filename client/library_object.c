@@ -273,8 +273,11 @@ static int check_name(const char *name)
 }
 
 static void set_object(struct request *r, const struct limpet_pool *pool, const char *name,
-                       const char *space)
+                       const char *space, const char *locator)
 {
+    /* A locator that is equal to the name says nothing, and there is one way to say nothing. */
+    if (strcmp(locator, name) == 0)
+        locator = "";
     r->op.object = (struct object_id){
         .pool = pool->id,
         .snap = OBJECT_HEAD,
@@ -282,6 +285,8 @@ static void set_object(struct request *r, const struct limpet_pool *pool, const 
         .name_len = (uint16_t)strlen(name),
         .space = (const uint8_t *)space,
         .space_len = (uint16_t)strlen(space),
+        .locator = (const uint8_t *)locator,
+        .locator_len = (uint16_t)strlen(locator),
     };
 }
 
@@ -293,7 +298,7 @@ static ssize_t run_on(struct limpet_pool *pool, const char *name, struct request
         drop_data(r);
         return rc;
     }
-    set_object(r, pool, name, pool->space);
+    set_object(r, pool, name, pool->space, pool->locator);
     return request_run(r, pool->cluster);
 }
 
@@ -301,14 +306,17 @@ static ssize_t run_on(struct limpet_pool *pool, const char *name, struct request
 static int copy_names(struct request *r, const struct limpet_pool *pool, const char *name)
 {
     size_t name_len = strlen(name) + 1, space_len = strlen(pool->space) + 1;
+    size_t locator_len = strlen(pool->locator) + 1, len = name_len + space_len + locator_len;
     r->names = r->names_inline;
-    if (name_len + space_len > sizeof r->names_inline)
-        r->names = malloc(name_len + space_len);
+    if (len > sizeof r->names_inline)
+        r->names = malloc(len);
     if (r->names == NULL)
         return -ENOMEM;
+    char *space = r->names + name_len, *locator = space + space_len;
     memcpy(r->names, name, name_len);
-    memcpy(r->names + name_len, pool->space, space_len);
-    set_object(r, pool, r->names, r->names + name_len);
+    memcpy(space, pool->space, space_len);
+    memcpy(locator, pool->locator, locator_len);
+    set_object(r, pool, r->names, space, locator);
     return 0;
 }
 

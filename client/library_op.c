@@ -61,6 +61,11 @@ int limpet_op_allow_failure(struct limpet_op *op)
     return 0;
 }
 
+void limpet_op_set_mtime(struct limpet_op *op, uint64_t mtime_ns)
+{
+    op->request.op.mtime_ns = mtime_ns;
+}
+
 /* ---- Results ---- */
 
 /* *to: a copy, which the caller frees. */

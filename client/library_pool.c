@@ -92,6 +92,16 @@ const char *limpet_pool_name(const struct limpet_pool *pool)
     return pool->name;
 }
 
+int limpet_pool_set_locator(struct limpet_pool *pool, const char *locator)
+{
+    if (locator == NULL)
+        locator = "";
+    if (strlen(locator) > LIMPET_OBJECT_LOCATOR_MAX)
+        return -ENAMETOOLONG;
+    snprintf(pool->locator, sizeof pool->locator, "%s", locator);
+    return 0;
+}
+
 int limpet_pool_set_namespace(struct limpet_pool *pool, const char *space)
 {
     if (strlen(space) > LIMPET_OBJECT_SPACE_MAX)

@@ -77,7 +77,7 @@ struct request {
     bool returns_bytes; /* Its result is what its first step has read. */
     ssize_t result;
     uint64_t cost; /* Bytes in the budget. */
-    char *names;   /* Copies of the object's name and namespace; of an asynchronous request. */
+    char *names;   /* Copies of what names the object; of an asynchronous request. */
     char names_inline[REQUEST_NAME_INLINE];
 };
 
@@ -112,6 +112,7 @@ struct limpet_pool {
     uint64_t id;
     char name[LIMPET_POOL_NAME_MAX + 1];
     char space[LIMPET_OBJECT_SPACE_MAX + 1];
+    char locator[LIMPET_OBJECT_LOCATOR_MAX + 1];
 };
 
 enum driver_state { DRIVER_NONE, DRIVER_BUSY, DRIVER_POLLING, DRIVER_SLEEPING };
@@ -148,6 +149,10 @@ struct limpet_cluster {
     uint64_t async_pending;
     struct budget_list budget_waiters;
 };
+
+enum { NAMES_BYTES = OBJECT_STRINGS_MAX + 3 };
+/* Moves the id's strings to memory of NAMES_BYTES, each with a zero after it (library_list.c). */
+void names_terminate(struct object_id *id, char *memory);
 
 /* What callers see of an error. */
 int public_error(int error) MUST_CHECK;

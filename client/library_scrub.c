@@ -17,7 +17,7 @@ struct limpet_inconsistents {
     uint32_t group;
     Limpet__Wire__PgInconsistentList *page;
     size_t next; /* In the page. */
-    char strings[OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX + 2];
+    char strings[NAMES_BYTES];
 };
 
 /* Nothing of what an OSD says is used before all of it was looked at. */
@@ -113,17 +113,14 @@ static void give(struct limpet_inconsistents *walk, const Limpet__Wire__PgIncons
     struct decoder d;
     decoder_init(&d, found->id.data, found->id.len);
     decode_object_id(&d, &id);
-    char *name = walk->strings, *space = walk->strings + id.name_len + 1;
-    memcpy(name, id.name, id.name_len);
-    name[id.name_len] = 0;
-    if (id.space_len > 0)
-        memcpy(space, id.space, id.space_len);
-    space[id.space_len] = 0;
+    names_terminate(&id, walk->strings);
     *out = (struct limpet_inconsistent){
-        .name = name,
+        .name = (const char *)id.name,
         .name_len = id.name_len,
-        .space = space,
+        .space = (const char *)id.space,
         .space_len = id.space_len,
+        .locator = (const char *)id.locator,
+        .locator_len = id.locator_len,
         .version = found->version->sequence,
         .errors = found->errors,
         .copy_errors = found->shard_errors,

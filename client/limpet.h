@@ -50,15 +50,16 @@ extern "C" {
 
 #define LIMPET_API __attribute__((visibility("default")))
 
-/* Bytes: the largest object, the longest names of objects and namespaces. */
-#define LIMPET_OBJECT_SIZE_MAX  (UINT64_C(128) * 1024 * 1024)
-#define LIMPET_OBJECT_NAME_MAX  2048
-#define LIMPET_OBJECT_SPACE_MAX 255
-#define LIMPET_POOL_NAME_MAX    127
-#define LIMPET_OP_STEPS_MAX     64
+/* Bytes: the largest object, the longest names of objects, locators and namespaces. */
+#define LIMPET_OBJECT_SIZE_MAX    (UINT64_C(128) * 1024 * 1024)
+#define LIMPET_OBJECT_NAME_MAX    2048
+#define LIMPET_OBJECT_SPACE_MAX   255
+#define LIMPET_OBJECT_LOCATOR_MAX 2048
+#define LIMPET_POOL_NAME_MAX      127
+#define LIMPET_OP_STEPS_MAX       64
 
 struct limpet_cluster;    /* A connection to a cluster. */
-struct limpet_pool;       /* An open pool, with a namespace. */
+struct limpet_pool;       /* An open pool, with a namespace and a locator. */
 struct limpet_completion; /* One asynchronous request. */
 struct limpet_op;         /* Several steps on one object, to be executed as a whole. */
 struct limpet_buffer;     /* Memory for data that goes to the network without a copy. */
@@ -176,6 +177,12 @@ LIMPET_API const char *limpet_pool_name(const struct limpet_pool *pool);
 /* Following requests of the handle are about this namespace; "" is the default one. -ENAMETOOLONG
  */
 LIMPET_API int limpet_pool_set_namespace(struct limpet_pool *pool, const char *space);
+/*
+ * Following requests of the handle are about objects that are placed by this string instead of
+ * their name, so that they lie together; "" or NULL: by their name. It is part of an object's
+ * identity: without it the object is not found. -ENAMETOOLONG.
+ */
+LIMPET_API int limpet_pool_set_locator(struct limpet_pool *pool, const char *locator);
 
 struct limpet_pool_stat {
     uint64_t objects;
@@ -317,7 +324,8 @@ LIMPET_API int limpet_aio_operate(struct limpet_pool *pool, const char *name,
 /* ---- Listing ---- */
 
 /*
- * A walk over all objects of the handle's namespace, or of all, in an order of their hashes.
+ * A walk over all objects of the handle's namespace, or of all, in an order of their hashes; the
+ * handle's locator does not matter.
  * Objects that exist during the whole walk appear once. The list is used by one thread at a time,
  * and closed before its pool.
  */
@@ -329,7 +337,15 @@ struct limpet_list_entry {
     size_t name_len;
     const char *space;
     size_t space_len;
+    const char *locator; /* "": it is placed by its name. */
+    size_t locator_len;
 };
+
+/*
+ * Only slice `index` of `count`, parts of about the same size that together are the pool: several
+ * walks, of threads or processes, share the work. Before the first limpet_list_next(). -EINVAL.
+ */
+LIMPET_API int limpet_list_slice(struct limpet_list *list, uint32_t index, uint32_t count);
 
 /* The next object; its strings are valid until the next call. -ENOENT: there are no more. */
 LIMPET_API int limpet_list_next(struct limpet_list *list, struct limpet_list_entry *out);
@@ -371,6 +387,8 @@ struct limpet_inconsistent {
     size_t name_len;
     const char *space;
     size_t space_len;
+    const char *locator;
+    size_t locator_len;
     uint64_t version;
     unsigned errors;      /* In what its copies differ. */
     unsigned copy_errors; /* Of all copies together. */

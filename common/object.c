@@ -39,10 +39,18 @@ int object_compare(const struct object_id *a, const struct object_id *b)
     if (order == 0)
         order = compare_strings(a->space, a->space_len, b->space, b->space_len);
     if (order == 0)
+        order = compare_strings(a->locator, a->locator_len, b->locator, b->locator_len);
+    if (order == 0)
         order = compare_strings(a->name, a->name_len, b->name, b->name_len);
     if (order == 0)
         order = compare_u64(a->snap, b->snap);
     return order;
+}
+
+bool object_locator_is_name(const struct object_id *id)
+{
+    return id->locator_len == id->name_len && id->name_len > 0 &&
+           memcmp(id->locator, id->name, id->name_len) == 0;
 }
 
 void encode_object_id(struct encoder *e, const struct object_id *id)
@@ -51,6 +59,7 @@ void encode_object_id(struct encoder *e, const struct object_id *id)
     encode_u32(e, id->hash);
     encode_u64(e, id->snap);
     encode_string16(e, id->space, id->space_len);
+    encode_string16(e, id->locator, id->locator_len);
     encode_string16(e, id->name, id->name_len);
 }
 
@@ -61,8 +70,10 @@ void decode_object_id(struct decoder *d, struct object_id *out)
     out->hash = decode_u32(d);
     out->snap = decode_u64(d);
     out->space = decode_string16(d, &out->space_len);
+    out->locator = decode_string16(d, &out->locator_len);
     out->name = decode_string16(d, &out->name_len);
-    if (out->space_len > OBJECT_NAMESPACE_MAX || out->name_len > OBJECT_NAME_MAX)
+    if (out->space_len > OBJECT_NAMESPACE_MAX || out->locator_len > OBJECT_LOCATOR_MAX ||
+        out->name_len > OBJECT_NAME_MAX || (!d->failed && object_locator_is_name(out)))
         d->failed = true;
     /* Nobody who forgets to look at the decoder shall follow a pointer past its end. */
     if (d->failed)
@@ -71,17 +82,21 @@ void decode_object_id(struct decoder *d, struct object_id *out)
 
 struct object_id *object_id_copy(const struct object_id *id)
 {
-    struct object_id *copy = malloc(sizeof *copy + id->space_len + id->name_len);
+    struct object_id *copy = malloc(sizeof *copy + id->space_len + id->locator_len + id->name_len);
     if (copy == NULL)
         return NULL;
     *copy = *id;
     uint8_t *space = (uint8_t *)(copy + 1);
-    uint8_t *name = space + id->space_len;
+    uint8_t *locator = space + id->space_len;
+    uint8_t *name = locator + id->locator_len;
     if (id->space_len > 0)
         memcpy(space, id->space, id->space_len);
+    if (id->locator_len > 0)
+        memcpy(locator, id->locator, id->locator_len);
     if (id->name_len > 0)
         memcpy(name, id->name, id->name_len);
     copy->space = space;
+    copy->locator = locator;
     copy->name = name;
     return copy;
 }

@@ -134,6 +134,8 @@ enum planted_bug {
     PLANTED_LOSE_CLONE,
     /* OSD: readers have their turn while a writer looks at the object that it will change. */
     PLANTED_LOOK_UNLOCKED,
+    /* OSD: the page after a full one of a namespace begins behind all that was looked at. */
+    PLANTED_PAGE_SKIPS,
     /* OSD: a writer looks at its object before the store has what the writes before it wrote. */
     PLANTED_LOOK_EARLY,
     /* OSD: what the steps of a write gave is not kept for a repetition. */

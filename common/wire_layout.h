@@ -81,8 +81,10 @@ struct WIRE_PACKED wire_osd_op {
     uint16_t n_ops;
     uint16_t reserved;
     uint64_t age_ns; /* So long ago it was sent for the first time; 0: it has not been. */
+    /* Of a write: what the object's time of change shall be; 0: the primary's clock. */
+    uint64_t mtime_ns;
 };
-static_assert(sizeof(struct wire_osd_op) == 64, "wire_osd_op");
+static_assert(sizeof(struct wire_osd_op) == 72, "wire_osd_op");
 
 enum { WIRE_OPS_MAX = 64 };
 
@@ -100,7 +102,8 @@ enum wire_op_code {
     WIRE_OP_CODE_TRUNCATE = 6,   /* offset: the new size */
     WIRE_OP_CODE_REMOVE = 7,
     WIRE_OP_CODE_CREATE = 8, /* length 1: exclusive */
-    WIRE_OP_CODE_LIST = 9,   /* length: entries at most; data: encoded object_id to start after */
+    WIRE_OP_CODE_LIST = 9,   /* offset: enum wire_list, length: entries at most; data: string16
+                                 namespace if asked for, encoded object_id to start after */
     /*
      * What scrubs of the placement group found: as LIST; the result is a packed PgInconsistentList.
      * -ENODATA: the primary does not know, since it was not the primary at the last scrub.
@@ -150,6 +153,10 @@ enum wire_compare {
     WIRE_COMPARE_LESS = 5,
     WIRE_COMPARE_LESS_EQUAL = 6,
     WIRE_COMPARE_NUMBERS = 256, /* Added: a u64 with an attribute of decimal digits. */
+};
+
+enum wire_list {
+    WIRE_LIST_ONE_SPACE = 1, /* Objects of one namespace alone. */
 };
 
 enum wire_omap_list {
@@ -213,7 +220,8 @@ static_assert(sizeof(struct wire_stat) == 16, "wire_stat");
 
 /*
  * The data of a LIST result: u32 count, then for each object its encoded object_id; then u8 end: 1
- * when nothing follows the last one.
+ * when nothing follows in the group; else the encoded object_id behind which to go on. There may be
+ * no objects, and more behind. common/object_page.h reads it.
  */
 
 /* ---- Replication ---- */

@@ -192,7 +192,7 @@ static void dump_object(const uint8_t *key, size_t key_len, const void *value, s
 {
     struct object_id id;
     struct object_layout layout;
-    uint8_t strings[OBJECT_NAMESPACE_MAX + OBJECT_NAME_MAX];
+    uint8_t strings[OBJECT_STRINGS_MAX];
     if (object_key_parse(key, key_len, &id, strings) < 0 || len < sizeof layout) {
         printf("object: damaged record of %zu bytes\n", len);
         return;
@@ -200,6 +200,10 @@ static void dump_object(const uint8_t *key, size_t key_len, const void *value, s
     memcpy(&layout, value, sizeof layout);
     printf("object pool=%" PRIu64 " hash=%08x namespace=", id.pool, id.hash);
     print_bytes(id.space, id.space_len);
+    if (id.locator_len > 0) {
+        printf(" locator=");
+        print_bytes(id.locator, id.locator_len);
+    }
     printf(" name=");
     print_bytes(id.name, id.name_len);
     if (id.snap != OBJECT_HEAD)

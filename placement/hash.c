@@ -108,6 +108,13 @@ uint32_t hash_object(const void *space, size_t space_len, const void *name, size
     return string_hash_end(&h);
 }
 
+uint32_t hash_object_id(const struct object_id *id)
+{
+    if (id->locator_len > 0)
+        return hash_object(id->space, id->space_len, id->locator, id->locator_len);
+    return hash_object(id->space, id->space_len, id->name, id->name_len);
+}
+
 uint32_t hash32(uint32_t a)
 {
     uint32_t hash = HASH32_SEED ^ a, b = a, x = HASH32_X, y = HASH32_Y;

@@ -16,6 +16,8 @@ uint32_t hash_string(const void *data, size_t len);
 /* The hash of an object: its name alone, or namespace, 0x1f, name; as Ceph's pg_pool_t::hash_key.
  */
 uint32_t hash_object(const void *space, size_t space_len, const void *name, size_t name_len);
+/* The same of an object's locator, if it has one; else of its name. */
+uint32_t hash_object_id(const struct object_id *id);
 
 /* crush_hash32 .. crush_hash32_5 with the rjenkins1 type. */
 uint32_t hash32(uint32_t a);

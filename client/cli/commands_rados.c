@@ -39,7 +39,12 @@ static const struct cli_param object_key_params[] = {
         .name = "namespace", .letter = 'N', .type = CLI_TEXT, .value = "NAME",                     \
         .help = "the namespace of the objects (default: the one without a name)"                   \
     }
-#define OBJECT_OPTIONS POOL_OPTION, NAMESPACE_OPTION
+#define LOCATOR_OPTION                                                                             \
+    {                                                                                              \
+        .name = "object-locator", .type = CLI_TEXT, .value = "KEY",                                \
+        .help = "what the objects are placed by, instead of their names"                           \
+    }
+#define OBJECT_OPTIONS POOL_OPTION, NAMESPACE_OPTION, LOCATOR_OPTION
 #define BLOCK_SIZE_OPTION                                                                          \
     {                                                                                              \
         .name = "block-size", .letter = 'b', .type = CLI_SIZE, .value = "SIZE",                    \
@@ -101,9 +106,13 @@ static const struct cli_param object_key_params[] = {
      .value = "POOL",                                                                              \
      .complete = CLI_COMPLETE_POOL,                                                                \
      .help = "cp: the pool of the copy (default: the object's)"},                                  \
+        {.name = "target-nspace",                                                                  \
+         .type = CLI_TEXT,                                                                         \
+         .value = "NAME",                                                                          \
+         .help = "cp: the namespace of the copy (default: the one without a name)"},               \
     {                                                                                              \
-        .name = "target-nspace", .type = CLI_TEXT, .value = "NAME",                                \
-        .help = "cp: the namespace of the copy (default: the one without a name)"                  \
+        .name = "target-locator", .type = CLI_TEXT, .value = "KEY",                                \
+        .help = "cp: what the copy is placed by (default: its name)"                               \
     }
 #define IMPORT_OPTIONS                                                                             \
     {.name = "dry-run", .type = CLI_FLAG, .help = "import: read all, and change nothing"},         \
@@ -212,8 +221,9 @@ const struct cli_command cli_commands_rados[] = {
     {.path = "rados touch",
      .run = rados_touch,
      .options = rados_object_options,
-     .params = object_param,
-     .summary = "set an object's time of change, to now; makes the object"},
+     .summary = "set an object's time of change, to now or to seconds since 1970; makes the object",
+     .params = PARAMS({.name = "object", .type = CLI_TEXT, .complete = CLI_COMPLETE_OBJECT},
+                      {.name = "timestamp", .type = CLI_TEXT, .optional = true})},
     {.path = "rados create",
      .run = rados_create,
      .options = rados_object_options,

@@ -57,9 +57,10 @@ static json_t *copies_json(const struct limpet_inconsistent *found)
 static json_t *object_json(const struct limpet_inconsistent *found)
 {
     json_t *object =
-        json_pack("{s:o, s:o, s:s, s:s, s:I}", "name", name_json(found->name, found->name_len),
-                  "nspace", name_json(found->space, found->space_len), "locator", "", "snap",
-                  "head", "version", (json_int_t)found->version);
+        json_pack("{s:o, s:o, s:o, s:s, s:I}", "name", name_json(found->name, found->name_len),
+                  "nspace", name_json(found->space, found->space_len), "locator",
+                  name_json(found->locator, found->locator_len), "snap", "head", "version",
+                  (json_int_t)found->version);
     return json_pack("{s:o, s:o, s:o, s:o}", "object", object, "errors",
                      errors_json(found->errors, true), "union_shard_errors",
                      errors_json(found->copy_errors, false), "shards", copies_json(found));

@@ -20,9 +20,14 @@ struct limpet_pool *rados_pool(struct cli *cli)
     const char *space = cli_text(cli, "namespace", "");
     if (strlen(space) > LIMPET_OBJECT_SPACE_MAX)
         fail(ENAMETOOLONG, "a namespace may have %d bytes at most", LIMPET_OBJECT_SPACE_MAX);
+    const char *locator = cli_text(cli, "object-locator", "");
+    if (strlen(locator) > LIMPET_OBJECT_LOCATOR_MAX)
+        fail(ENAMETOOLONG, "a locator may have %d bytes at most", LIMPET_OBJECT_LOCATOR_MAX);
     cli_connect(cli);
     struct limpet_pool *pool = cli_open_pool(cli, name);
     int rc = limpet_pool_set_namespace(pool, space);
+    if (rc == 0)
+        rc = limpet_pool_set_locator(pool, locator);
     if (rc != 0)
         fail(rc, "namespace: %s", error_phrase(rc));
     return pool;
@@ -211,6 +216,11 @@ static int change(struct cli *cli, const char *doing, struct limpet_op *op, int 
 int rados_touch(struct cli *cli)
 {
     struct limpet_op *op = rados_op();
+    if (cli->n_words > 1) {
+        uint64_t seconds =
+            cli_parse_number(cli, "timestamp", cli->words[1], false, 1, UINT64_MAX / 1000000000);
+        limpet_op_set_mtime(op, seconds * 1000000000);
+    }
     return change(cli, "touching", op, limpet_op_create_object(op, false));
 }
 
@@ -255,11 +265,17 @@ static void list_entry(struct cli *cli, FILE *out, const struct limpet_list_entr
             fputc('\t', out);
         }
         fwrite(entry->name, 1, entry->name_len, out);
+        if (entry->locator_len > 0) {
+            fputc('\t', out);
+            fwrite(entry->locator, 1, entry->locator_len, out);
+        }
         fputc('\n', out);
         return;
     }
     json_t *json = json_pack("{s:o, s:o}", "namespace", name_json(entry->space, entry->space_len),
                              "name", name_json(entry->name, entry->name_len));
+    if (entry->locator_len > 0)
+        json_object_set_new(json, "locator", name_json(entry->locator, entry->locator_len));
     fputs(n == 0 ? "[" : ",", out);
     if (cli->format == FORMAT_JSON_PRETTY)
         fputs("\n    ", out);

@@ -8,7 +8,7 @@
 #include "client/cli/cli.h"
 #include "client/limpet/object.h"
 
-/* The pool of --pool, with --namespace; exits with a message. */
+/* The pool of --pool, with --namespace and --object-locator; exits with a message. */
 struct limpet_pool *rados_pool(struct cli *cli);
 /* "2026-11-23T08:18:30.123456+0000": local time. */
 enum { RADOS_TIME_MAX = 64 };

@@ -437,7 +437,9 @@ static int remove_prefix(struct limpet_pool *pool, const char *prefix, uint64_t 
             continue;
         if (++*removed == 1)
             printf("Warning: using slow linear search\n");
-        rc = limpet_remove(pool, entry.name);
+        rc = limpet_pool_set_locator(pool, entry.locator);
+        if (rc == 0)
+            rc = limpet_remove(pool, entry.name);
         if (rc != 0 && rc != -ENOENT)
             break;
     }

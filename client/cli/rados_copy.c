@@ -13,7 +13,8 @@
 static bool is_same(struct cli *cli, const char *target, const char *copy)
 {
     return strcmp(cli_text(cli, "pool", ""), target) == 0 && strcmp(cli->words[0], copy) == 0 &&
-           strcmp(cli_text(cli, "namespace", ""), cli_text(cli, "target-nspace", "")) == 0;
+           strcmp(cli_text(cli, "namespace", ""), cli_text(cli, "target-nspace", "")) == 0 &&
+           strcmp(cli_text(cli, "object-locator", ""), cli_text(cli, "target-locator", "")) == 0;
 }
 
 int rados_cp(struct cli *cli)
@@ -27,6 +28,8 @@ int rados_cp(struct cli *cli)
         fail(EINVAL, "cannot copy object into itself");
     struct limpet_pool *to = cli_open_pool(cli, target);
     int rc = limpet_pool_set_namespace(to, cli_text(cli, "target-nspace", ""));
+    if (rc == 0)
+        rc = limpet_pool_set_locator(to, cli_text(cli, "target-locator", ""));
     if (rc == 0)
         rc = image_copy(pool, object, to, copy);
     int code = rc == 0 ? 0
@@ -42,7 +45,15 @@ int rados_cp(struct cli *cli)
 /* Names with zeroes inside cannot be asked for by this program. */
 static bool is_plain(const struct limpet_list_entry *entry)
 {
-    return strlen(entry->name) == entry->name_len && strlen(entry->space) == entry->space_len;
+    return strlen(entry->name) == entry->name_len && strlen(entry->space) == entry->space_len &&
+           strlen(entry->locator) == entry->locator_len;
+}
+
+/* The handle is about this object's namespace and locator from now on. */
+static int aim(struct limpet_pool *pool, const char *space, const char *locator)
+{
+    int rc = limpet_pool_set_namespace(pool, space);
+    return rc == 0 ? limpet_pool_set_locator(pool, locator) : rc;
 }
 
 typedef int (*visit_object)(void *ctx, const struct limpet_list_entry *entry);
@@ -56,7 +67,7 @@ static int for_all(struct limpet_pool *pool, visit_object visit, void *ctx)
     if (rc != 0)
         return rc;
     while (rc == 0 && (rc = limpet_list_next(list, &entry)) == 0) {
-        rc = is_plain(&entry) ? limpet_pool_set_namespace(pool, entry.space) : -EILSEQ;
+        rc = is_plain(&entry) ? aim(pool, entry.space, entry.locator) : -EILSEQ;
         if (rc == 0)
             rc = visit(ctx, &entry);
         if (rc == -ENOENT)
@@ -77,9 +88,9 @@ struct pool_copy {
 static int copy_one(void *ctx, const struct limpet_list_entry *entry)
 {
     struct pool_copy *copy = ctx;
-    printf("%s:%s(@) => %s:%s(@)\n", limpet_pool_name(copy->from), entry->name,
-           limpet_pool_name(copy->to), entry->name);
-    int rc = limpet_pool_set_namespace(copy->to, entry->space);
+    printf("%s:%s(@%s) => %s:%s(@%s)\n", limpet_pool_name(copy->from), entry->name, entry->locator,
+           limpet_pool_name(copy->to), entry->name, entry->locator);
+    int rc = aim(copy->to, entry->space, entry->locator);
     return rc == 0 ? image_copy(copy->from, entry->name, copy->to, entry->name) : rc;
 }
 
@@ -149,7 +160,7 @@ static int export_begin(void *ctx, uint64_t size, uint64_t mtime_ns)
     encode_u64(&x->e, size);
     encode_u64(&x->e, mtime_ns);
     encode_string16(&x->e, x->entry->space, x->entry->space_len);
-    encode_string16(&x->e, NULL, 0); /* Objects have no locators yet. */
+    encode_string16(&x->e, x->entry->locator, x->entry->locator_len);
     encode_string16(&x->e, x->entry->name, x->entry->name_len);
     return export_put(x, STREAM_OBJECT, NULL, 0);
 }
@@ -248,10 +259,11 @@ struct importer {
     struct progress progress;
 };
 
-/* "namespace/name", as far as it has one. */
-static void say_object(const char *what, const char *space, const char *name)
+/* "namespace/name@locator", as far as it has them. */
+static void say_object(const char *what, const char *space, const char *locator, const char *name)
 {
-    printf("%s %s%s%s\n", what, space, space[0] != 0 ? "/" : "", name);
+    printf("%s %s%s%s%s%s\n", what, space, space[0] != 0 ? "/" : "", name,
+           locator[0] != 0 ? "@" : "", locator);
 }
 
 /* A string of a record, with a zero after it; -EBADMSG: it is too long, or has one inside. */
@@ -268,17 +280,16 @@ static int take_string(struct decoder *d, char *text, size_t max)
 
 static int import_object(struct importer *m, struct decoder *d)
 {
-    char space[LIMPET_OBJECT_SPACE_MAX + 1];
-    uint16_t locator_len;
+    char space[LIMPET_OBJECT_SPACE_MAX + 1], locator[LIMPET_OBJECT_LOCATOR_MAX + 1];
     char name[LIMPET_OBJECT_NAME_MAX + 1];
     uint64_t size = decode_u64(d), mtime_ns = decode_u64(d);
     if (take_string(d, space, LIMPET_OBJECT_SPACE_MAX) != 0 ||
-        decode_string16(d, &locator_len) == NULL ||
+        take_string(d, locator, LIMPET_OBJECT_LOCATOR_MAX) != 0 ||
         take_string(d, name, LIMPET_OBJECT_NAME_MAX) != 0 || decoder_end(d) != 0 ||
         size > LIMPET_OBJECT_SIZE_MAX)
         return -EBADMSG;
     struct limpet_stat stat;
-    int rc = locator_len > 0 ? -EOPNOTSUPP : limpet_pool_set_namespace(m->pool, space);
+    int rc = aim(m->pool, space, locator);
     if (rc == 0)
         rc = limpet_stat(m->pool, name, &stat);
     if (rc != 0 && rc != -ENOENT)
@@ -294,7 +305,7 @@ static int import_object(struct importer *m, struct decoder *d)
         say_object(m->skips ? "Skipping existing"
                    : exists ? "***Overwrite***"
                             : "Write",
-                   space, name);
+                   space, locator, name);
     if (!again)
         image_writer_init(&m->writer, m->pool, name);
     m->in_object = true;

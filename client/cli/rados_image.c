@@ -176,6 +176,7 @@ static void start_op(struct image_writer *w)
 {
     limpet_op_destroy(w->op);
     w->op = rados_op();
+    limpet_op_set_mtime(w->op, w->mtime_ns);
     w->n_steps = 0;
     w->data_bytes = w->meta_bytes = 0;
     w->n_pairs = w->strings_len = 0;

@@ -91,6 +91,7 @@ struct client_op {
     uint32_t pg_seed;        /* For WIRE_OP_PG requests: the caller's choice. */
     bool pg_op;
     bool write;
+    uint64_t mtime_ns; /* Of a write: the object's time; 0: the OSD's clock. */
     uint16_t n_steps;
     struct client_step steps[CLIENT_STEPS_INLINE]; /* The first; the usual request has no more. */
     struct client_step *more_steps;                /* Those after them; memory of the caller. */

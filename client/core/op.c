@@ -213,7 +213,8 @@ void client_submit(struct client *c, struct client_op *op)
 {
     assert(op->state == CLIENT_OP_IDLE && op->done != NULL);
     assert(op->n_steps > 0 && op->n_steps <= CLIENT_STEPS_MAX);
-    assert(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX);
+    assert(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX &&
+           op->object.locator_len <= OBJECT_LOCATOR_MAX && !object_locator_is_name(&op->object));
     op->client = c;
     op->tid = 0;
     op->submitted_ns = env_now(c->env);
@@ -235,8 +236,7 @@ void client_submit(struct client *c, struct client_op *op)
         return;
     }
     if (!op->pg_op)
-        op->object.hash = hash_object(op->object.space, op->object.space_len, op->object.name,
-                                      op->object.name_len);
+        op->object.hash = hash_object_id(&op->object);
     op->size_bytes = op_cost(op);
     if (c->options.op_timeout_ns != 0)
         env_timer_after(c->env, &op->timer, c->options.op_timeout_ns);
@@ -272,7 +272,6 @@ bool client_code_reads(uint16_t code)
 /* ---- Encoding ---- */
 
 enum {
-    OBJECT_ID_ENCODED_MAX = 8 + 4 + 8 + 2 + OBJECT_NAMESPACE_MAX + 2 + OBJECT_NAME_MAX,
     OP_BODY_MAX = sizeof(struct wire_osd_op) + OBJECT_ID_ENCODED_MAX +
                   CLIENT_STEPS_MAX * sizeof(struct wire_op),
 };
@@ -293,6 +292,7 @@ struct message *op_message(struct client *c, struct client_op *op)
         .attempt = op->attempt,
         .age_ns = op->sent_ns == 0 ? 0 : env_now(c->env) - op->sent_ns,
         .n_ops = op->n_steps,
+        .mtime_ns = op->write ? op->mtime_ns : 0,
     };
     encode_bytes(&e, &head, sizeof head);
     encode_object_id(&e, &op->object);

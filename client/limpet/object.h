@@ -42,6 +42,9 @@ extern "C" {
 /* The error of the step that was added last is told in its result, and the operation goes on. */
 LIMPET_API int limpet_op_allow_failure(struct limpet_op *op);
 
+/* Of an operation that writes: the object's time of change, instead of when it is executed. */
+LIMPET_API void limpet_op_set_mtime(struct limpet_op *op, uint64_t mtime_ns);
+
 /* ---- Contents and existence ---- */
 
 /* `total` bytes at offset, of `len` bytes of data again and again: -EINVAL if they do not fit. */

@@ -11,8 +11,10 @@
 static int check_step(struct ops_request *request, const struct wire_op *step, const uint8_t *data)
 {
     bool of_group = step->code == WIRE_OP_CODE_LIST || step->code == WIRE_OP_CODE_INCONSISTENT;
-    if (request->list || of_group)
-        return request->list && of_group ? 0 : -EINVAL;
+    if (request->list || of_group) {
+        uint64_t known = step->code == WIRE_OP_CODE_LIST ? WIRE_LIST_ONE_SPACE : 0;
+        return request->list && of_group && (step->offset & ~known) == 0 ? 0 : -EINVAL;
+    }
     const struct step_kind *kind = step_kind(step->code);
     if (!kind)
         return -EOPNOTSUPP;
@@ -32,7 +34,7 @@ static int check_object(const struct ops_request *request)
     const struct object_id *id = &request->object;
     if (id->pool != request->head.pool || id->snap != OBJECT_HEAD || id->name_len == 0)
         return -EINVAL;
-    if (id->hash != hash_object(id->space, id->space_len, id->name, id->name_len))
+    if (id->hash != hash_object_id(id))
         return -EINVAL;
     return 0;
 }

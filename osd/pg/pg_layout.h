@@ -27,7 +27,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 5 };
+enum { PG_LAYOUT_VERSION = 6 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -155,7 +155,7 @@ struct PG_PACKED object_info_layout {
 static_assert(sizeof(struct object_info_layout) == 32, "object_info_layout");
 
 enum {
-    PG_OBJECT_ID_MAX = 8 + 4 + 8 + 2 + OBJECT_NAMESPACE_MAX + 2 + OBJECT_NAME_MAX,
+    PG_OBJECT_ID_MAX = OBJECT_ID_ENCODED_MAX,
     PG_ENTRY_EXTENTS = PG_EXTENTS_MAX * (int)sizeof(struct pg_extent_layout),
     PG_ENTRY_MAX =
         (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX + PG_ENTRY_EXTENTS + PG_ANSWER_MAX,

@@ -3,10 +3,13 @@
  */
 #include "osd/pg/pg_impl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/object_page.h"
+#include "common/planted.h"
 #include "common/witness.h"
 
 struct pg_list {
@@ -14,6 +17,8 @@ struct pg_list {
     struct store_list list;
     struct pg_request *request;
     struct object_id *after;
+    struct object_page_ask ask; /* Points into the request's message. */
+    uint32_t max;               /* Objects of the page. */
 };
 
 static void list_free(struct pg_list *work)
@@ -28,20 +33,40 @@ static void list_drop(struct pg_async *async)
     list_free(container_of(async, struct pg_list, async));
 }
 
-/* u32 count, the ids, u8 end. */
-static int encode_listing(const struct store_list *list, struct buf_slice *out)
+static bool is_asked_for(const struct pg_list *work, const struct object_id *id)
 {
+    const struct object_page_ask *ask = &work->ask;
+    if (id->snap != OBJECT_HEAD)
+        return false; /* Nothing that clients may see. */
+    return !ask->one_space ||
+           (id->space_len == ask->space_len &&
+            (id->space_len == 0 || memcmp(id->space, ask->space, ask->space_len) == 0));
+}
+
+/*
+ * A page: see common/object_page.h. One call of the store is looked at for each, so that a request
+ * costs no more when it asks for a namespace that has few objects.
+ */
+static int encode_page(const struct pg_list *work, struct buf_slice *out)
+{
+    const struct store_list *list = &work->list;
     struct encoder e;
-    uint32_t n = 0;
+    uint32_t n = 0, looked = 0;
     encoder_init(&e);
     encode_u32(&e, 0);
-    for (uint32_t i = 0; i < list->n; i++) {
-        if (list->entries[i].id.snap != OBJECT_HEAD)
+    for (; looked < list->n && n < work->max; looked++) {
+        if (!is_asked_for(work, &list->entries[looked].id))
             continue;
-        encode_object_id(&e, &list->entries[i].id);
+        encode_object_id(&e, &list->entries[looked].id);
         n++;
     }
-    encode_u8(&e, list->end);
+    if (planted(PLANTED_PAGE_SKIPS))
+        looked = list->n;
+    bool end = list->end && looked == list->n;
+    assert(end || looked > 0);
+    encode_u8(&e, end);
+    if (!end)
+        encode_object_id(&e, &list->entries[looked - 1].id);
     int error = e.failed ? -ENOMEM : 0;
     if (!error) {
         n = htole32(n);
@@ -52,37 +77,15 @@ static int encode_listing(const struct store_list *list, struct buf_slice *out)
     return error;
 }
 
-/* Whether to look further: what was found is nothing that clients may see. */
-static bool is_all_hidden(const struct store_list *list)
-{
-    for (uint32_t i = 0; i < list->n; i++)
-        if (list->entries[i].id.snap == OBJECT_HEAD)
-            return false;
-    return !list->end && list->n > 0;
-}
-
-static void list_submit(struct pg_list *work);
-
 static void list_done(struct store_list *list)
 {
     struct pg_list *work = container_of(list, struct pg_list, list);
     struct pg *pg = work->async.pg;
     struct pg_request *request = work->request;
     pg_async_end(&work->async);
-    if (request && !list->error && is_all_hidden(list)) {
-        struct object_id *after = object_id_copy(&list->entries[list->n - 1].id);
-        if (after) {
-            free(work->after);
-            work->after = after;
-            list_fini(list);
-            list_submit(work);
-            return;
-        }
-        list->error = -ENOMEM;
-    }
     if (request) {
         struct buf_slice data = BUF_SLICE_EMPTY;
-        struct ops_result result = {.result = list->error ? -EIO : encode_listing(list, &data)};
+        struct ops_result result = {.result = list->error ? -EIO : encode_page(work, &data)};
         struct wire_op_result step = {.data_len = (uint32_t)data.len};
         pg->world->read_ops++;
         pg_request_finish(request, &result, &step, data);
@@ -93,46 +96,51 @@ static void list_done(struct store_list *list)
 static void list_submit(struct pg_list *work)
 {
     struct pg *pg = work->request->pg;
-    struct wire_op step = ops_step(&work->request->ops, 0);
-    memset(&work->list, 0, sizeof work->list);
     work->list.pool = pg->id.pool;
     work->list.first = pg->hash_first;
     work->list.last = pg->hash_last;
     work->list.after = work->after;
-    work->list.max =
-        step.length == 0 || step.length > STORE_LIST_MAX ? STORE_LIST_MAX : (uint32_t)step.length;
+    work->list.max = work->ask.one_space ? STORE_LIST_MAX : work->max;
     work->list.done = list_done;
     pg_async_begin(pg, &work->async, list_drop);
     store_list(pg->world->store, &work->list);
 }
 
-/* Where to continue: -EINVAL when it is no object of the pool. */
-static int parse_after(const struct pg_request *request, struct object_id **after)
+/*
+ * What is asked for, and where to go on: -EINVAL when that is no object of the pool. One that lies
+ * before the group, as it may after a split, means its beginning.
+ */
+static int parse_ask(const struct pg_request *request, struct object_page_ask *ask,
+                     struct object_id **after)
 {
+    const struct pg *pg = request->pg;
     struct buf_slice data = request->message->payload;
-    struct object_id id;
-    struct decoder d;
+    bool one_space = ops_step(&request->ops, 0).offset & WIRE_LIST_ONE_SPACE;
     *after = NULL;
-    if (data.len == 0)
-        return 0;
-    decoder_init(&d, data.data, data.len);
-    decode_object_id(&d, &id);
-    if (decoder_end(&d) || id.pool != request->pg->id.pool)
+    if (object_page_ask_decode(data.data, data.len, one_space, ask) < 0)
         return -EINVAL;
-    *after = object_id_copy(&id);
+    if (!ask->has_after)
+        return 0;
+    if (ask->after.pool != pg->id.pool)
+        return -EINVAL;
+    if (object_hash_reverse(ask->after.hash) < pg->hash_first)
+        return 0;
+    *after = object_id_copy(&ask->after);
     return *after ? 0 : -ENOMEM;
 }
 
 void pg_list_start(struct pg_request *request)
 {
     struct object_id *after;
+    struct object_page_ask ask;
     if (!pg_lease_holds(request->pg)) {
         pg_lease_wait(request, NULL);
         return;
     }
     witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
-    int error = parse_after(request, &after);
-    if (!error && ops_step(&request->ops, 0).code == WIRE_OP_CODE_INCONSISTENT) {
+    int error = parse_ask(request, &ask, &after);
+    struct wire_op step = ops_step(&request->ops, 0);
+    if (!error && step.code == WIRE_OP_CODE_INCONSISTENT) {
         pg_inconsistent_start(request, after);
         free(after);
         return;
@@ -146,6 +154,9 @@ void pg_list_start(struct pg_request *request)
     }
     work->request = request;
     work->after = after;
+    work->ask = ask;
+    work->max =
+        step.length == 0 || step.length > STORE_LIST_MAX ? STORE_LIST_MAX : (uint32_t)step.length;
     request->operation = &work->async;
     pg_request_place(request, REQUEST_RUNNING);
     list_submit(work);

@@ -488,7 +488,8 @@ static int conclude(struct pg *pg, struct ops_run *steps, int error, struct stor
     run->after = view->state;
     run->after.version.config = pg->view.config;
     run->after.version.sequence = pg_log_head(&pg->log).sequence + 1;
-    run->after.mtime_ns = steps->wall_ns;
+    uint64_t wanted_ns = steps->request->head.mtime_ns;
+    run->after.mtime_ns = wanted_ns != 0 ? wanted_ns : steps->wall_ns;
     run_answer(steps, &run->answer);
     return view_take_data(&steps->view, &run->data);
 }

@@ -39,7 +39,7 @@
 struct engine;
 
 enum {
-    ENGINE_KEY_MAX = 2 * (OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX) + 64,
+    ENGINE_KEY_MAX = 2 * OBJECT_STRINGS_MAX + 64,
     /* From this many bytes on, whole blocks are written to new places instead of the journal. */
     REDIRECT_BYTES = 64 * 1024,
     PLACE_RUN_BLOCKS = 256,   /* Blocks of one write when deferred data are put in place. */
@@ -222,7 +222,7 @@ struct onode {
 TAILQ_HEAD(onode_list, onode);
 
 size_t object_key(const struct object_id *id, uint8_t key[ENGINE_KEY_MAX]);
-/* The strings go to memory of OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX bytes. */
+/* The strings go to memory of OBJECT_STRINGS_MAX bytes. */
 int object_key_parse(const uint8_t *key, size_t len, struct object_id *out,
                      uint8_t *strings) MUST_CHECK;
 

@@ -144,7 +144,7 @@ static int check_object(struct fsck *f, const uint8_t *key, size_t key_len, cons
                         size_t len)
 {
     struct object_id id;
-    uint8_t strings[OBJECT_NAMESPACE_MAX + OBJECT_NAME_MAX];
+    uint8_t strings[OBJECT_STRINGS_MAX];
     struct onode o = {0};
     encoder_init(&o.attrs);
     f->report->objects++;

@@ -66,6 +66,7 @@ size_t object_key(const struct object_id *id, uint8_t key[ENGINE_KEY_MAX])
     memcpy(key + n + 8, &hash, 4);
     n += 12;
     n += escape(id->space, id->space_len, key + n);
+    n += escape(id->locator, id->locator_len, key + n);
     n += escape(id->name, id->name_len, key + n);
     memcpy(key + n, &snap, 8);
     return n + 8;
@@ -76,7 +77,7 @@ int object_key_parse(const uint8_t *key, size_t len, struct object_id *out, uint
     const uint8_t *at = key + 13, *end = key + len;
     uint64_t pool, snap;
     uint32_t hash;
-    if (len < 13 + 4 + 8 || key[0] != KEY_OBJECT)
+    if (len < 13 + 6 + 8 || key[0] != KEY_OBJECT)
         return -ELIMPET_CORRUPT;
     memcpy(&pool, key + 1, 8);
     memcpy(&hash, key + 9, 4);
@@ -85,9 +86,14 @@ int object_key_parse(const uint8_t *key, size_t len, struct object_id *out, uint
     out->space = strings;
     if (!unescape(&at, end, strings, OBJECT_NAMESPACE_MAX, &out->space_len))
         return -ELIMPET_CORRUPT;
-    uint8_t *name = strings + out->space_len;
+    uint8_t *locator = strings + out->space_len;
+    out->locator = locator;
+    if (!unescape(&at, end, locator, OBJECT_LOCATOR_MAX, &out->locator_len))
+        return -ELIMPET_CORRUPT;
+    uint8_t *name = locator + out->locator_len;
     out->name = name;
-    if (!unescape(&at, end, name, OBJECT_NAME_MAX, &out->name_len) || end - at != 8)
+    if (!unescape(&at, end, name, OBJECT_NAME_MAX, &out->name_len) || end - at != 8 ||
+        object_locator_is_name(out))
         return -ELIMPET_CORRUPT;
     memcpy(&snap, at, 8);
     out->snap = be64toh(snap);

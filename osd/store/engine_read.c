@@ -446,7 +446,7 @@ static int list_entry(struct store_list *list, const void *key, size_t key_len, 
 {
     struct object_id id;
     struct object_layout layout;
-    uint8_t strings[OBJECT_NAMESPACE_MAX + OBJECT_NAME_MAX];
+    uint8_t strings[OBJECT_STRINGS_MAX];
     if (object_key_parse(key, key_len, &id, strings) < 0 || len < sizeof layout)
         return -EIO;
     memcpy(&layout, value, sizeof layout);

@@ -10,8 +10,7 @@
 #include <string.h>
 
 enum { BLOCK_BYTES = 16384, ENTRIES_FIRST = 16 };
-static_assert(OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX + STORE_INFO_MAX <= BLOCK_BYTES,
-              "every entry fits into a block");
+static_assert(OBJECT_STRINGS_MAX + STORE_INFO_MAX <= BLOCK_BYTES, "every entry fits into a block");
 
 struct block {
     struct block *next;
@@ -87,6 +86,16 @@ static uint8_t *take_bytes(struct list_memory *memory, size_t len)
     return bytes;
 }
 
+/* Returns where the copy is; *at is behind it. */
+static const uint8_t *put(uint8_t **at, const void *from, size_t len)
+{
+    uint8_t *copy = *at;
+    if (len > 0)
+        memcpy(copy, from, len);
+    *at += len;
+    return copy;
+}
+
 int list_add(struct store_list *list, const struct object_id *id, uint64_t size, const void *info,
              uint16_t info_len)
 {
@@ -95,7 +104,7 @@ int list_add(struct store_list *list, const struct object_id *id, uint64_t size,
     int rc = make_room(list);
     if (rc < 0)
         return rc;
-    size_t len = (size_t)id->space_len + id->name_len + info_len;
+    size_t len = (size_t)id->space_len + id->locator_len + id->name_len + info_len;
     uint8_t *bytes = take_bytes(list->memory, len);
     if (!bytes)
         return -ENOMEM;
@@ -103,14 +112,9 @@ int list_add(struct store_list *list, const struct object_id *id, uint64_t size,
     entry->id = *id;
     entry->size = size;
     entry->info_len = info_len;
-    entry->id.space = bytes;
-    entry->id.name = bytes + id->space_len;
-    entry->info = bytes + id->space_len + id->name_len;
-    if (id->space_len > 0)
-        memcpy(bytes, id->space, id->space_len);
-    if (id->name_len > 0)
-        memcpy(bytes + id->space_len, id->name, id->name_len);
-    if (info_len > 0)
-        memcpy(bytes + id->space_len + id->name_len, info, info_len);
+    entry->id.space = put(&bytes, id->space, id->space_len);
+    entry->id.locator = put(&bytes, id->locator, id->locator_len);
+    entry->id.name = put(&bytes, id->name, id->name_len);
+    entry->info = put(&bytes, info, info_len);
     return 0;
 }

@@ -36,7 +36,8 @@ POINTER = ctypes.c_void_p
 
 class Entry(ctypes.Structure):
     _fields_ = [("name", ctypes.c_char_p), ("name_len", ctypes.c_size_t),
-                ("space", ctypes.c_char_p), ("space_len", ctypes.c_size_t)]
+                ("space", ctypes.c_char_p), ("space_len", ctypes.c_size_t),
+                ("locator", POINTER), ("locator_len", ctypes.c_size_t)]
 
 
 class Stat(ctypes.Structure):

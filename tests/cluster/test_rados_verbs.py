@@ -126,17 +126,32 @@ def large_maps_are_listed_in_pages():
                             + record(6, b""), 1))
     text("import", path)
     expect(text("listomapkeys", "many").splitlines(), keys, "all keys")
+    expect(text("stat2", "many"), "data/many mtime 1970-01-01T00:00:00.000000+0000, size 0\n", "its time")
 
 
 @case
 def time_and_existence():
     succeeds(rados("touch", "t"))
-    check(re.fullmatch(r"data/t mtime \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.000000[+-]\d{4}, size 0\n", text("stat", "t")),
-          "touch")
+    succeeds(rados("touch", "t", "1234567890"))
+    check(re.fullmatch(r"data/t mtime 2009-02-1\dT\d\d:\d\d:30.000000[+-]\d{4}, size 0\n", text("stat", "t")), "touch")
+    refused(rados("touch", "t", "123.5"), errno.EINVAL, "timestamp")
     refused(rados("create", "t"), errno.EEXIST, "error creating data/t: (17) File exists")
     succeeds(rados("create", "t2"))
     succeeds(rados("set-alloc-hint", "t3", "4M", "4K"))
     expect(sorted(text("ls").splitlines()).count("t3"), 1, "a hint makes the object")
+
+
+@case
+def locators():
+    succeeds(rados("--object-locator", "loc", "put", "inloc", "-", data=b"x"))
+    succeeds(rados("-N", "ns", "--object-locator", "loc", "put", "inboth", "-", data=b"y"))
+    refused(rados("stat", "inloc"), errno.ENOENT)
+    succeeds(rados("--object-locator", "loc", "stat", "inloc"))
+    check("inloc\tloc" in text("ls").splitlines(), "ls: %r" % text("ls"))
+    check("ns\tinboth\tloc" in text("ls", "--all").splitlines(), "ls --all: %r" % text("ls", "--all"))
+    found = json.loads(text("ls", "--all", "-f", "json"))
+    check({"namespace": "ns", "name": "inboth", "locator": "loc"} in found, "as JSON: %r" % found)
+    check({"namespace": "", "name": "a"} in found, "one without: %r" % found)
 
 
 @case
@@ -152,8 +167,9 @@ def copies():
     check(cluster.get("data", "target") == large, "contents")
     expect(text("listxattr", "target"), "k\n", "attributes")
     expect(text("listomapkeys", "target"), "key\n", "map")
-    succeeds(rados("cp", "large", "--target-pool", "copy", "--target-nspace", "n"))
-    expect(text("ls", "--all", pool="copy"), "n\tlarge\n", "where it is")
+    expect(text("stat", "target").split("mtime")[1], text("stat", "large").split("mtime")[1], "time")
+    succeeds(rados("cp", "large", "--target-pool", "copy", "--target-nspace", "n", "--target-locator", "l"))
+    expect(text("ls", "--all", pool="copy"), "n\tlarge\tl\n", "where it is")
     refused(rados("cp", "large"), errno.EINVAL, "cannot copy object into itself")
     refused(rados("cp", "none", "x"), errno.ENOENT, "error copying data/none => data/x: (2) No such file or directory")
 
@@ -190,17 +206,17 @@ def state(pool):
     """Everything that can be seen of a pool."""
     found = {}
     for entry in json.loads(text("ls", "--all", "-f", "json", pool=pool)):
-        where = ["-N", entry["namespace"]]
+        where = ["-N", entry["namespace"], "--object-locator", entry.get("locator", "")]
         name = entry["name"]
-        found[entry["namespace"], name] = (
+        found[entry["namespace"], entry.get("locator"), name] = (
             succeeds(rados(*where, "get", name, "-", pool=pool)).out, text(*where, "listxattr", name, pool=pool),
-            text(*where, "listomapvals", name, pool=pool), text(*where, "getomapheader", name, pool=pool))
+            text(*where, "listomapvals", name, pool=pool), text(*where, "getomapheader", name, pool=pool),
+            text(*where, "stat2", name, pool=pool).split("mtime")[1])
     return found
 
 
 @case
 def pools_are_exported_and_imported():
-    succeeds(rados("-N", "ns", "put", "spaced", "-", data=b"y"))
     path, before = os.path.join(scratch, "exported"), state("data")
     text("export", path)
     text("import", path, pool="third")
@@ -209,7 +225,7 @@ def pools_are_exported_and_imported():
     piped = succeeds(rados("export", "-")).out
     check(piped == read_file(path), "to standard output")
     said = text("import", "-", pool="third", data=piped)
-    check("***Overwrite*** ns/spaced\n" in said and said.startswith("Importing pool\n"), "import: %r" % said)
+    check("***Overwrite*** ns/inboth@loc\n" in said and said.startswith("Importing pool\n"), "import: %r" % said)
     cluster.put("third", "a", b"changed")
     said = text("import", path, "--no-overwrite", pool="third")
     check("Skipping existing a\n" in said, "import: %r" % said)
@@ -241,7 +257,7 @@ def whole_pools():
     expect(text("purge", "third", "--yes-i-really-really-mean-it"), "successfully purged pool third\n", "purge")
     expect(text("ls", "--all", pool="third"), "", "what is left")
     said = text("cppool", "data", "third")
-    check("data:a(@) => third:a(@)\n" in said and said.endswith("successfully copied pool data\n"),
+    check("data:inloc(@loc) => third:inloc(@loc)\n" in said and said.endswith("successfully copied pool data\n"),
           "cppool: %r" % said)
     check(state("third") == state("data"), "a copied pool")
 

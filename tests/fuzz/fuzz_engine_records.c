@@ -49,11 +49,12 @@ static void try_chunk(const uint8_t *data, size_t size)
 
 static void try_key(const uint8_t *data, size_t size)
 {
-    uint8_t strings[OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX], key[ENGINE_KEY_MAX];
+    uint8_t strings[OBJECT_STRINGS_MAX], key[ENGINE_KEY_MAX];
     struct object_id id = {0};
     if (object_key_parse(data, size, &id, strings) < 0)
         return;
-    must(id.name_len <= OBJECT_NAME_MAX && id.space_len <= OBJECT_NAMESPACE_MAX);
+    must(id.name_len <= OBJECT_NAME_MAX && id.space_len <= OBJECT_NAMESPACE_MAX &&
+         id.locator_len <= OBJECT_LOCATOR_MAX);
     must(object_key(&id, key) == size && memcmp(key, data, size) == 0);
 }
 

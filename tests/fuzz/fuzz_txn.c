@@ -51,7 +51,8 @@ static void check_sizes(const struct txn_op *op)
 static void check_op(const struct txn_op *op, size_t data_len)
 {
     check_sizes(op);
-    must(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX);
+    must(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX &&
+         op->object.locator_len <= OBJECT_LOCATOR_MAX);
     if (op->code == TXN_WRITE || op->code == TXN_ZERO)
         must(op->len <= OBJECT_SIZE_MAX && op->offset <= OBJECT_SIZE_MAX - op->len);
     if (op->code == TXN_WRITE)

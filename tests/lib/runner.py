@@ -187,6 +187,7 @@ PLANTED = {
     "dup-forgotten-client": (80, ("--scenario", "records")),
     "ack-gap": (80, ("--scenario", "held")),
     "equal-too-early": (100, ("--scenario", "anew")),
+    "page-skips": (200, ()),
     "look-unlocked": (200, ("--scenario", "tags")),
     "look-early": (100, ("--scenario", "tags")),
     "answer-forgotten": (400, ("--scenario", "tags")),

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/object.h"
+#include "common/object_page.h"
 #include "placement/hash.h"
 
 enum { PAGE = 37 };
@@ -16,7 +16,10 @@ struct walk {
     bool *seen; /* Of each object of the workload; NULL: nothing happens, and all is known. */
     struct client_op op;
     bool answered;
-    struct encoder after; /* Empty: from the beginning. */
+    struct object_id *after; /* Where to go on. */
+    uint32_t page;           /* Objects of a page at most. */
+    bool one_space;          /* Of one namespace alone: ... */
+    bool named_space;        /* WORKLOAD_SPACE, or the one without a name. */
     uint32_t n_found;
     bool end;
 };
@@ -42,10 +45,21 @@ static void ask_page(struct cluster *cluster, struct walk *walk, struct pg_id pg
     op->pg_op = true;
     op->n_steps = 1;
     op->steps[0].code = WIRE_OP_CODE_LIST;
-    op->steps[0].length = PAGE;
-    if (walk->after.len > 0 &&
-        buf_slice_copy(walk->after.data, walk->after.len, &op->steps[0].data) < 0)
+    op->steps[0].length = walk->page;
+    struct encoder e;
+    struct object_page_ask ask = {.one_space = walk->one_space, .has_after = walk->after};
+    if (walk->one_space && walk->named_space) {
+        ask.space = (const uint8_t *)WORKLOAD_SPACE;
+        ask.space_len = sizeof WORKLOAD_SPACE - 1;
+    }
+    if (walk->after)
+        ask.after = *walk->after;
+    encoder_init(&e);
+    object_page_ask_encode(&e, &ask);
+    if (e.failed || (e.len > 0 && buf_slice_copy(e.data, e.len, &op->steps[0].data) < 0))
         abort();
+    encoder_fini(&e);
+    op->steps[0].offset = walk->one_space ? WIRE_LIST_ONE_SPACE : 0;
     op->done = done;
     walk->answered = false;
     client_submit(cluster->clients[0].client, op);
@@ -60,9 +74,17 @@ static bool fetch_page(struct cluster *cluster, struct walk *walk, struct pg_id 
 
 static void note_seen(const struct workload *workload, bool *seen, const struct object_id *id)
 {
-    uint32_t i = workload_find(workload, id->pool, id->name, id->name_len);
+    uint32_t i = workload_find(workload, id);
     if (i != UINT32_MAX)
         seen[i] = true;
+}
+
+static void go_on_after(struct walk *walk, const struct object_id *id)
+{
+    free(walk->after);
+    walk->after = id ? object_id_copy(id) : NULL;
+    if (id && !walk->after)
+        abort();
 }
 
 static void check_entry(struct cluster *cluster, const struct workload *workload, struct walk *walk,
@@ -70,38 +92,38 @@ static void check_entry(struct cluster *cluster, const struct workload *workload
 {
     if (walk->seen)
         note_seen(workload, walk->seen, id);
-    else if (!workload_exists(workload, id->pool, id->name, id->name_len))
+    else if (!workload_exists(workload, id))
         cluster_fail(cluster, "pool %" PRIu64 " lists %.*s, which does not exist", id->pool,
                      (int)id->name_len, (const char *)id->name);
-    if (walk->after.len > 0) {
-        struct decoder d;
-        struct object_id last;
-        decoder_init(&d, walk->after.data, walk->after.len);
-        decode_object_id(&d, &last);
-        if (object_compare(&last, id) >= 0)
-            cluster_fail(cluster, "pool %" PRIu64 " lists %.*s out of order", id->pool,
-                         (int)id->name_len, (const char *)id->name);
-    }
-    encoder_reset(&walk->after);
-    encode_object_id(&walk->after, id);
+    if (walk->one_space && (id->space_len > 0) != walk->named_space)
+        cluster_fail(cluster, "pool %" PRIu64 " lists %.*s, which is in another namespace",
+                     id->pool, (int)id->name_len, (const char *)id->name);
+    if (walk->after && object_compare(walk->after, id) >= 0)
+        cluster_fail(cluster, "pool %" PRIu64 " lists %.*s out of order", id->pool,
+                     (int)id->name_len, (const char *)id->name);
+    go_on_after(walk, id);
     walk->n_found++;
 }
 
 static bool read_page(struct cluster *cluster, const struct workload *workload, struct walk *walk)
 {
     const struct client_step *step = &walk->op.steps[0];
-    struct decoder d;
-    decoder_init(&d, step->data.data, step->data.len);
-    uint32_t n = decode_u32(&d);
-    for (uint32_t i = 0; i < n && !d.failed; i++) {
-        struct object_id id;
-        decode_object_id(&d, &id);
-        if (!d.failed)
-            check_entry(cluster, workload, walk, &id);
-    }
-    walk->end = decode_u8(&d) == 1;
-    if (walk->op.result != 0 || decoder_end(&d) < 0 || n > PAGE || (n == 0 && !walk->end))
+    struct object_page page;
+    if (walk->op.result != 0 || object_page_decode(step->data.data, step->data.len, &page) < 0 ||
+        page.n > walk->page || (page.n == 0 && !page.end && !walk->one_space)) {
         cluster_fail(cluster, "a listing is malformed: result %d", walk->op.result);
+        page = (struct object_page){.end = true};
+    }
+    while (page.n > 0) {
+        struct object_id id = object_page_take(&page);
+        check_entry(cluster, workload, walk, &id);
+    }
+    walk->end = page.end;
+    if (!page.end) {
+        if (walk->after && object_compare(walk->after, &page.upto) > 0)
+            cluster_fail(cluster, "a listing goes back");
+        go_on_after(walk, &page.upto);
+    }
     buf_slice_drop(&walk->op.steps[0].data);
     return !cluster->failed;
 }
@@ -112,12 +134,12 @@ static bool walk_pg(struct cluster *cluster, const struct workload *workload, st
     struct walk *walk = calloc(1, sizeof *walk);
     if (!walk)
         abort();
-    encoder_init(&walk->after);
+    walk->page = PAGE;
     bool going = true;
     while (going && !walk->end)
         going = fetch_page(cluster, walk, pg) && read_page(cluster, workload, walk);
     *n_found += walk->n_found;
-    encoder_fini(&walk->after);
+    go_on_after(walk, NULL);
     /* After a failure the operation may still belong to the client, which goes soon. */
     if (going || walk->answered)
         free(walk);
@@ -170,14 +192,16 @@ static void check_walk(struct lister *lister)
 {
     const struct workload *workload = lister->workload;
     for (uint32_t i = 0; i < workload_n_objects(workload); i++) {
-        uint64_t pool;
-        const char *name = workload_lasting(workload, i, &pool);
-        if (!name || pool != lister->pg.pool || lister->walk.seen[i])
+        struct object_id id;
+        if (!workload_lasting(workload, i, &id) || id.pool != lister->pg.pool ||
+            lister->walk.seen[i])
             continue;
-        uint32_t hash = object_hash_reverse(hash_object(NULL, 0, name, strlen(name)));
+        if (lister->walk.one_space && (id.space_len > 0) != lister->walk.named_space)
+            continue;
+        uint32_t hash = object_hash_reverse(id.hash);
         if (hash >= lister->first && hash <= lister->last)
-            cluster_fail(lister->cluster, "a listing of pool %" PRIu64 " leaves out %s", pool,
-                         name);
+            cluster_fail(lister->cluster, "a listing of pool %" PRIu64 " leaves out %.*s", id.pool,
+                         (int)id.name_len, (const char *)id.name);
     }
     lister->n_walks++;
 }
@@ -206,18 +230,21 @@ static void start_walk(struct env_timer *timer)
     struct lister *lister = container_of(timer, struct lister, next);
     struct sim *sim = lister->cluster->sim;
     uint32_t n = workload_n_objects(lister->workload);
-    uint64_t pool_id;
-    const char *name = workload_lasting(lister->workload, (uint32_t)sim_below(sim, n), &pool_id);
+    struct object_id id;
+    bool lasts = workload_lasting(lister->workload, (uint32_t)sim_below(sim, n), &id);
     const struct map_pool *pool =
-        name ? map_pool(client_map(lister->cluster->clients[0].client), pool_id) : NULL;
+        lasts ? map_pool(client_map(lister->cluster->clients[0].client), id.pool) : NULL;
     if (!pool || lister->stopped) {
         next_walk(lister);
         return;
     }
     lister->busy = true;
-    lister->pg = (struct pg_id){.pool = pool_id, .seed = (uint32_t)sim_below(sim, pool->pg_num)};
+    lister->pg = (struct pg_id){.pool = id.pool, .seed = (uint32_t)sim_below(sim, pool->pg_num)};
     pg_hash_range(lister->pg.seed, pool->pg_num, &lister->first, &lister->last);
-    encoder_reset(&lister->walk.after);
+    go_on_after(&lister->walk, NULL);
+    lister->walk.page = 1 + (uint32_t)sim_below(sim, PAGE);
+    lister->walk.one_space = sim_below(sim, 2) == 0;
+    lister->walk.named_space = sim_below(sim, 2) == 0;
     memset(lister->walk.seen, 0, n * sizeof lister->walk.seen[0]);
     ask_page(lister->cluster, &lister->walk, lister->pg, lister_page_done);
 }
@@ -232,12 +259,11 @@ struct lister *lister_create(struct cluster *cluster, const struct workload *wor
     lister->workload = workload;
     lister->walk.seen = seen;
     lister->next.fire = start_walk;
-    encoder_init(&lister->walk.after);
     /* Without objects that last there is nothing to find. */
     bool lasts = false;
     for (uint32_t i = 0; i < workload_n_objects(workload); i++) {
-        uint64_t pool;
-        lasts |= workload_lasting(workload, i, &pool) != NULL;
+        struct object_id id;
+        lasts |= workload_lasting(workload, i, &id);
     }
     lister->stopped = !lasts;
     next_walk(lister);
@@ -262,7 +288,7 @@ uint32_t lister_count(const struct lister *lister)
 void lister_destroy(struct lister *lister)
 {
     sim_timer_stop(lister->cluster->sim, &lister->next);
-    encoder_fini(&lister->walk.after);
+    go_on_after(&lister->walk, NULL);
     free(lister->walk.seen);
     free(lister);
 }

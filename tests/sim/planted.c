@@ -101,6 +101,7 @@ static const struct {
                                     "a checkpoint loses pairs that only memory has"},
     [PLANTED_STORE_FORGET_NAME] = {"store-forget-name", "the filter of names lacks some"},
     [PLANTED_STORE_LIST_OLD] = {"store-list-old", "a listing lacks new objects"},
+    [PLANTED_PAGE_SKIPS] = {"page-skips", "after a full page of a namespace objects are left out"},
     [PLANTED_LOOK_UNLOCKED] = {"look-unlocked", "readers go between a write's look and its change"},
     [PLANTED_LOOK_EARLY] = {"look-early", "a write looks before the writes before it are stored"},
     [PLANTED_ANSWER_FORGOTTEN] = {"answer-forgotten", "a repeated write gives nothing"},

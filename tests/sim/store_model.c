@@ -280,6 +280,7 @@ size_t model_key(uint64_t n, char key[MODEL_KEY_BYTES])
 struct object_id model_object_id(const struct model_shape *shape, uint32_t n)
 {
     static uint8_t names[MODEL_OBJECTS_MAX][OBJECT_NAME_MAX + 2];
+    static uint8_t locators[MODEL_OBJECTS_MAX][OBJECT_LOCATOR_MAX];
     static uint64_t made[MODEL_OBJECTS_MAX];
     static struct object_id ids[MODEL_OBJECTS_MAX];
     struct random_stream r;
@@ -294,12 +295,16 @@ struct object_id model_object_id(const struct model_shape *shape, uint32_t n)
     for (uint16_t i = 0; i < len; i++)
         if (random_below(&r, 4) == 0)
             names[n][i] = random_below(&r, 2) ? 0 : 0xff;
+    uint16_t locator_len = (uint16_t)(shape->long_names ? random_below(&r, OBJECT_LOCATOR_MAX) : 4);
+    random_fill(&r, locators[n], locator_len);
     names[n][len++] = 'a';
     names[n][len++] = (uint8_t)('a' + n); /* Names differ. */
     ids[n] = (struct object_id){.pool = pool,
                                 .hash = hash,
                                 .space = (const uint8_t *)(n % 4 < 2 ? "" : "s\0\xff"),
                                 .space_len = n % 4 < 2 ? 0 : 3,
+                                .locator = locators[n],
+                                .locator_len = n % 3 == 0 ? locator_len : 0,
                                 .name = names[n],
                                 .name_len = len,
                                 .snap = OBJECT_HEAD};

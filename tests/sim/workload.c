@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "osd/pg/pg_clients.h"
+#include "placement/hash.h"
 
 enum { OBJECT_NAME_BYTES = 24, SWEEP_SLOTS = 2 };
 
@@ -39,8 +40,13 @@ struct worker {
     struct slot slots[WORKLOAD_SLOTS_MAX];
 };
 
+/* What an object is named by, besides its name. */
+enum { VARIANT_SPACE = 1, VARIANT_LOCATOR = 2, NAME_VARIANTS = 4 };
+
 struct object {
     char name[OBJECT_NAME_BYTES];
+    bool has_space, has_locator;
+    char locator[OBJECT_NAME_BYTES];
     uint64_t pool;
     uint64_t size_seen; /* What the last answer suggests; a hint for choosing offsets. */
     uint64_t tag_seen;  /* Likewise, of its tag. */
@@ -254,6 +260,27 @@ static uint32_t client_number(const struct workload *w, const struct cluster_cli
     return (uint32_t)(client - w->cluster->clients) + 100 * client->incarnation;
 }
 
+/* Points to the object's strings. */
+static struct object_id id_of(const struct object *object)
+{
+    struct object_id id = {
+        .pool = object->pool,
+        .snap = OBJECT_HEAD,
+        .name = (const uint8_t *)object->name,
+        .name_len = (uint16_t)strlen(object->name),
+    };
+    if (object->has_space) {
+        id.space = (const uint8_t *)WORKLOAD_SPACE;
+        id.space_len = sizeof WORKLOAD_SPACE - 1;
+    }
+    if (object->has_locator) {
+        id.locator = (const uint8_t *)object->locator;
+        id.locator_len = (uint16_t)strlen(object->locator);
+    }
+    id.hash = hash_object_id(&id);
+    return id;
+}
+
 static void slot_submit(struct slot *slot, struct history_op choice)
 {
     struct workload *w = slot->workload;
@@ -265,10 +292,7 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     slot->call = history_call(&w->history, &choice);
     struct client_op *op = &slot->op;
     memset(op, 0, sizeof *op);
-    op->object.pool = object->pool;
-    op->object.name = (const uint8_t *)object->name;
-    op->object.name_len = (uint16_t)strlen(object->name);
-    op->object.snap = OBJECT_HEAD;
+    op->object = id_of(object);
     op->write = !kind_reads(choice.kind);
     op->n_steps = 1;
     op->steps[0].code = kind_has_tag(choice.kind) ? 0 : wire_code(choice.kind);
@@ -483,8 +507,15 @@ static void add_objects(struct workload *w, const struct part *part)
     for (uint32_t i = part->first_object; i < n; i++) {
         struct object *object = &objects[i];
         memset(object, 0, sizeof *object);
-        snprintf(object->name, sizeof object->name, "%.10s.%u", part->plan->name, i);
-        object->pool = w->options.pools[i % w->options.n_pools];
+        /* Four objects of a pool share a name: their namespaces and locators tell them apart. */
+        uint32_t n_pools = w->options.n_pools, at = i - part->first_object;
+        uint32_t variant = at / n_pools % NAME_VARIANTS;
+        uint32_t first = i - variant * n_pools;
+        snprintf(object->name, sizeof object->name, "%.10s.%u", part->plan->name, first);
+        object->has_space = variant & VARIANT_SPACE;
+        object->has_locator = variant & VARIANT_LOCATOR;
+        snprintf(object->locator, sizeof object->locator, "near.%u", first / 16);
+        object->pool = w->options.pools[at % n_pools];
         object->part = part;
     }
     w->n_objects = n;
@@ -591,33 +622,35 @@ void workload_read_all(struct workload *w)
     sweep(w, HISTORY_READ, 0, w->n_objects);
 }
 
-uint32_t workload_find(const struct workload *w, uint64_t pool, const void *name, size_t len)
+uint32_t workload_find(const struct workload *w, const struct object_id *id)
 {
-    /* Names end with the number. */
+    /* Names end with the number of the first object that has them. */
     char text[OBJECT_NAME_BYTES];
-    if (len >= sizeof text)
+    if (id->name_len >= sizeof text)
         return UINT32_MAX;
-    memcpy(text, name, len);
-    text[len] = '\0';
+    memcpy(text, id->name, id->name_len);
+    text[id->name_len] = '\0';
     const char *dot = strrchr(text, '.');
-    unsigned long i = dot ? strtoul(dot + 1, NULL, 10) : UINT32_MAX;
-    bool is_ours =
-        i < w->n_objects && w->objects[i].pool == pool && strcmp(w->objects[i].name, text) == 0;
-    return is_ours ? (uint32_t)i : UINT32_MAX;
+    uint32_t variant =
+        (id->space_len > 0 ? VARIANT_SPACE : 0u) + (id->locator_len > 0 ? VARIANT_LOCATOR : 0u);
+    unsigned long i = dot ? strtoul(dot + 1, NULL, 10) + variant * w->options.n_pools : UINT32_MAX;
+    if (i >= w->n_objects)
+        return UINT32_MAX;
+    struct object_id ours = id_of(&w->objects[i]);
+    return object_compare(&ours, id) == 0 ? (uint32_t)i : UINT32_MAX;
 }
 
-bool workload_exists(const struct workload *w, uint64_t pool, const void *name, size_t len)
+bool workload_exists(const struct workload *w, const struct object_id *id)
 {
-    uint32_t i = workload_find(w, pool, name, len);
+    uint32_t i = workload_find(w, id);
     return i != UINT32_MAX && w->objects[i].exists;
 }
 
-const char *workload_lasting(const struct workload *w, uint32_t i, uint64_t *pool)
+bool workload_lasting(const struct workload *w, uint32_t i, struct object_id *id)
 {
     const struct object *object = &w->objects[i];
-    *pool = object->pool;
-    return object->part->write_first && object->part->mix[HISTORY_REMOVE] == 0 ? object->name
-                                                                               : NULL;
+    *id = id_of(object);
+    return object->part->write_first && object->part->mix[HISTORY_REMOVE] == 0;
 }
 
 uint32_t workload_n_existing(const struct workload *w)

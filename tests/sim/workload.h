@@ -35,14 +35,16 @@ bool workload_quiet(const struct workload *workload);
 /* Reads every object once, by the administrator; then workload_quiet(). */
 void workload_read_all(struct workload *workload);
 
-/* The number of an object; UINT32_MAX when it is none of ours. */
-uint32_t workload_find(const struct workload *workload, uint64_t pool, const void *name,
-                       size_t len);
-/* The object exists from workload_start() to the end: its name and pool; NULL: it may not. */
-const char *workload_lasting(const struct workload *workload, uint32_t object, uint64_t *pool);
+/* Objects are in this namespace, or in none. */
+#define WORKLOAD_SPACE "space"
 
-/* After workload_read_all(): whether the pool has an object of this name. */
-bool workload_exists(const struct workload *workload, uint64_t pool, const void *name, size_t len);
+/* The number of an object; UINT32_MAX when it is none of ours. */
+uint32_t workload_find(const struct workload *workload, const struct object_id *id);
+/* True: the object exists from workload_start() to the end. The id points to the workload's. */
+bool workload_lasting(const struct workload *workload, uint32_t object, struct object_id *id);
+
+/* After workload_read_all(): whether there is this object. */
+bool workload_exists(const struct workload *workload, const struct object_id *id);
 /* ... and how many objects exist. */
 uint32_t workload_n_existing(const struct workload *workload);
 

@@ -86,6 +86,7 @@ static void client_operation(void **state)
     op.n_ops = figure16();
     op.reserved = 0;
     op.age_ns = figure64();
+    op.mtime_ns = figure64();
     struct wire_op step;
     step.code = figure16();
     step.flags = figure16();
@@ -160,6 +161,8 @@ static void object_identity(void **state)
         .snap = OBJECT_HEAD,
         .space = (const uint8_t *)"space",
         .space_len = 5,
+        .locator = (const uint8_t *)"near",
+        .locator_len = 4,
         .name = (const uint8_t *)"name\0\xff",
         .name_len = 6,
     };

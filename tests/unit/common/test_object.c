@@ -20,6 +20,13 @@ static struct object_id object(uint64_t pool, uint32_t hash, const char *space, 
     };
 }
 
+static struct object_id near(struct object_id id, const char *locator)
+{
+    id.locator = (const uint8_t *)locator;
+    id.locator_len = (uint16_t)strlen(locator);
+    return id;
+}
+
 static void reverses_hashes(void **state)
 {
     (void)state;
@@ -41,6 +48,9 @@ static void orders_objects_for_listing(void **state)
         object(1, 1, "", "a", OBJECT_HEAD),
         object(1, 1, "", "aa", 0),
         object(1, 1, "", "b", 0),
+        near(object(1, 1, "", "a", 0), "a"),
+        near(object(1, 1, "", "b", 0), "a"),
+        near(object(1, 1, "", "a", 0), "aa"),
         object(1, 1, "s", "a", 0),
         object(2, 0, "", "a", 0),
     };
@@ -56,7 +66,7 @@ static void orders_objects_for_listing(void **state)
 static void survives_encoding(void **state)
 {
     (void)state;
-    struct object_id id = object(7, 0xabcdef01, "space", "", 5);
+    struct object_id id = near(object(7, 0xabcdef01, "space", "", 5), "elsewhere");
     static const uint8_t odd[] = {0, 0xff, '/', '\n'};
     id.name = odd;
     id.name_len = sizeof odd;
@@ -108,7 +118,41 @@ static void refuses_names_that_are_too_long(void **state)
     decoder_init(&d, e.data, e.len);
     decode_object_id(&d, &out);
     assert_int_equal(decoder_end(&d), -EBADMSG);
+
+    id = near(object(1, 1, "", "x", 0), text);
+    text[OBJECT_NAMESPACE_MAX + 1] = 'x';
+    id.locator_len = OBJECT_LOCATOR_MAX;
+    encoder_reset(&e);
+    encode_object_id(&e, &id);
+    decoder_init(&d, e.data, e.len);
+    decode_object_id(&d, &out);
+    assert_int_equal(decoder_end(&d), 0);
+    id.locator_len++;
+    encoder_reset(&e);
+    encode_object_id(&e, &id);
+    decoder_init(&d, e.data, e.len);
+    decode_object_id(&d, &out);
+    assert_int_equal(decoder_end(&d), -EBADMSG);
     encoder_fini(&e);
+}
+
+/* Otherwise an object would have two identities. */
+static void refuses_a_locator_that_is_the_name(void **state)
+{
+    (void)state;
+    struct object_id id = near(object(1, 1, "", "same", 0), "same"), out;
+    struct encoder e;
+    struct decoder d;
+    assert_true(object_locator_is_name(&id));
+    encoder_init(&e);
+    encode_object_id(&e, &id);
+    decoder_init(&d, e.data, e.len);
+    decode_object_id(&d, &out);
+    assert_int_equal(decoder_end(&d), -EBADMSG);
+    encoder_fini(&e);
+    id.locator_len--;
+    assert_false(object_locator_is_name(&id));
+    assert_false(object_locator_is_name(&(struct object_id){0}));
 }
 
 static void copies_own_their_strings(void **state)
@@ -116,12 +160,15 @@ static void copies_own_their_strings(void **state)
     (void)state;
     char space[] = "space";
     char name[] = "name";
-    struct object_id id = object(1, 2, space, name, 3);
+    char locator[] = "near";
+    struct object_id id = near(object(1, 2, space, name, 3), locator);
     struct object_id *copy = object_id_copy(&id);
     assert_non_null(copy);
     memset(space, 0, sizeof space);
     memset(name, 0, sizeof name);
+    memset(locator, 0, sizeof locator);
     assert_memory_equal(copy->space, "space", 5);
+    assert_memory_equal(copy->locator, "near", 4);
     assert_memory_equal(copy->name, "name", 4);
     free(copy);
 }
@@ -142,6 +189,7 @@ int main(void)
         cmocka_unit_test(orders_objects_for_listing),
         cmocka_unit_test(survives_encoding),
         cmocka_unit_test(refuses_names_that_are_too_long),
+        cmocka_unit_test(refuses_a_locator_that_is_the_name),
         cmocka_unit_test(copies_own_their_strings),
         cmocka_unit_test(prints_placement_groups_as_ceph_does),
     };

@@ -123,16 +123,20 @@ static void random_string(uint8_t *out, uint16_t len)
         out[i] = bytes[(size_t)rand() % sizeof bytes];
 }
 
-static struct object_id random_id(uint8_t strings[16])
+static struct object_id random_id(uint8_t strings[24])
 {
     struct object_id id = {.pool = (uint64_t)rand() % 2,
                            .hash = (uint32_t)rand() % 2,
                            .space = strings,
                            .space_len = (uint16_t)(rand() % 3),
+                           .locator = strings + 16,
+                           .locator_len = (uint16_t)(rand() % 3),
                            .name = strings + 8,
                            .name_len = (uint16_t)(1 + rand() % 4),
                            .snap = rand() % 2 ? OBJECT_HEAD : 7};
-    random_string(strings, 16);
+    random_string(strings, 24);
+    if (object_locator_is_name(&id))
+        id.locator_len = 0;
     return id;
 }
 
@@ -146,8 +150,8 @@ static void keys_have_the_order_of_objects(void **state)
     (void)state;
     srand(1);
     for (int i = 0; i < 20000; i++) {
-        uint8_t strings[2][16], key[2][ENGINE_KEY_MAX];
-        uint8_t parsed[OBJECT_NAME_MAX + OBJECT_NAMESPACE_MAX];
+        uint8_t strings[2][24], key[2][ENGINE_KEY_MAX];
+        uint8_t parsed[OBJECT_STRINGS_MAX];
         struct object_id a = random_id(strings[0]), b = random_id(strings[1]), c = {0};
         size_t len[2] = {object_key(&a, key[0]), object_key(&b, key[1])};
         int order = memcmp(key[0], key[1], len[0] < len[1] ? len[0] : len[1]);

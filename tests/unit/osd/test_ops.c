@@ -121,6 +121,20 @@ static void refuses_wrong_objects(void **state)
     assert_int_equal(decode(made), -EINVAL);
 }
 
+static void takes_objects_placed_by_a_locator(void **state)
+{
+    (void)state;
+    struct made made = make(WIRE_OP_CODE_STAT);
+    made.object.locator = (const uint8_t *)"near";
+    made.object.locator_len = 4;
+    assert_int_equal(decode(made), -EINVAL); /* The hash is that of the name. */
+    made.object.hash = hash_object("", 0, "near", 4);
+    assert_int_equal(decode(made), 0);
+    made.object.locator = made.object.name;
+    made.object.hash = hash_object("", 0, "name", 4);
+    assert_int_equal(decode(made), -EBADMSG);
+}
+
 static void refuses_wrong_steps(void **state)
 {
     (void)state;
@@ -137,6 +151,11 @@ static void refuses_wrong_steps(void **state)
     assert_int_equal(decode(made), -EINVAL);
     made = make(WIRE_OP_CODE_LIST);
     assert_int_equal(decode(made), 0);
+    made.steps[0].offset = WIRE_LIST_ONE_SPACE;
+    assert_int_equal(decode(made), 0);
+    made.steps[0].offset = WIRE_LIST_ONE_SPACE + 1;
+    assert_int_equal(decode(made), -EINVAL);
+    made.steps[0].offset = 0;
     made.head.flags |= WIRE_OP_WRITE;
     assert_int_equal(decode(made), -EINVAL);
 }
@@ -315,6 +334,7 @@ int main(void)
         cmocka_unit_test(reads_a_request),
         cmocka_unit_test(refuses_every_truncation),
         cmocka_unit_test(refuses_wrong_objects),
+        cmocka_unit_test(takes_objects_placed_by_a_locator),
         cmocka_unit_test(refuses_wrong_steps),
         cmocka_unit_test(refuses_data_that_do_not_add_up),
         cmocka_unit_test(append_knows_the_size),

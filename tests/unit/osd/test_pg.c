@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/object_page.h"
 #include "osd/pg/pg_layout.h"
 
 static struct world world;
@@ -258,8 +259,59 @@ static void lists_objects_in_parts(void **state)
     decode_object_id(&d, &id);
     decode_object_id(&d, &id);
     assert_int_equal(decode_u8(&d), 0);
+    struct object_id upto;
+    decode_object_id(&d, &upto);
+    assert_int_equal(object_compare(&upto, &id), 0);
     assert_int_equal(decoder_end(&d), 0);
     ask_fini(&asked);
+}
+
+/* The number of objects of a page that is the last one. */
+static uint32_t list_page(const struct object_page_ask *ask_for)
+{
+    struct encoder e;
+    struct asked asked;
+    struct object_page page;
+    encoder_init(&e);
+    object_page_ask_encode(&e, ask_for);
+    struct step list = {.code = WIRE_OP_CODE_LIST, .data = e.data, .len = e.len};
+    list.offset = ask_for->one_space ? WIRE_LIST_ONE_SPACE : 0;
+    ask(&world, 0, &asked, "", &list, 1);
+    world_settle(&world);
+    encoder_fini(&e);
+    assert_int_equal(asked.reply.result, 0);
+    assert_int_equal(object_page_decode(asked.data.data, asked.data.len, &page), 0);
+    assert_true(page.end);
+    uint32_t n = page.n;
+    ask_fini(&asked);
+    return n;
+}
+
+static void lists_objects_of_one_namespace(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "a", "1"), 0);
+    assert_int_equal(write_full(&world, 0, "b", "2"), 0);
+    struct object_page_ask ask_for = {.one_space = true};
+    assert_int_equal(list_page(&ask_for), 2);
+    ask_for.space = (const uint8_t *)"x";
+    ask_for.space_len = 1;
+    assert_int_equal(list_page(&ask_for), 0);
+}
+
+/* A client that has not heard of a split goes on after an object of another group. */
+static void lists_nothing_of_other_groups(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "a", "1"), 0);
+    struct object_page_ask ask_for = {.has_after = true};
+    ask_for.after = (struct object_id){.pool = WORLD_POOL};
+    assert_int_equal(list_page(&ask_for), 1);
+    ask_for.after.hash = UINT32_MAX;
+    ask_for.after.snap = OBJECT_HEAD;
+    assert_int_equal(list_page(&ask_for), 0);
 }
 
 /* ---- Repeated requests ---- */
@@ -809,6 +861,8 @@ int main(void)
         TEST(a_full_member_refuses_growth_through_the_primary),
         TEST(refuses_objects_that_are_too_large),
         TEST(lists_objects_in_parts),
+        TEST(lists_objects_of_one_namespace),
+        TEST(lists_nothing_of_other_groups),
         TEST(answers_a_repeated_request_from_the_log),
         TEST(a_repeated_request_waits_for_the_commit_of_the_first),
         TEST(a_failure_is_remembered_like_a_success),

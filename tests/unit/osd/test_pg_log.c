@@ -60,7 +60,7 @@ static void golden_bytes(void **state)
 {
     (void)state;
     struct {
-        uint8_t entry[sizeof(struct pg_entry_layout) + 34];
+        uint8_t entry[sizeof(struct pg_entry_layout) + 36];
         struct pg_state_layout state;
         struct object_info_layout info;
         uint8_t key[PG_NUMBERED_KEY_LEN];

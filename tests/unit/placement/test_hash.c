@@ -27,6 +27,20 @@ static void namespace_is_part_of_the_name(void **state)
     }
 }
 
+static void a_locator_places_in_place_of_the_name(void **state)
+{
+    (void)state;
+    struct object_id id = {.name = (const uint8_t *)"foo", .name_len = 3};
+    assert_int_equal(hash_object_id(&id), 0x7fc1f406);
+    id.name = (const uint8_t *)"bar";
+    id.locator = (const uint8_t *)"foo";
+    id.locator_len = 3;
+    assert_int_equal(hash_object_id(&id), 0x7fc1f406);
+    id.space = (const uint8_t *)"s";
+    id.space_len = 1;
+    assert_int_equal(hash_object_id(&id), hash_object("s", 1, "foo", 3));
+}
+
 static void lanes_equal_single_hashes(void **state)
 {
     (void)state;
@@ -87,6 +101,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hashes_a_known_name),
         cmocka_unit_test(namespace_is_part_of_the_name),
+        cmocka_unit_test(a_locator_places_in_place_of_the_name),
         cmocka_unit_test(lanes_equal_single_hashes),
         cmocka_unit_test(integer_hashes_stay_what_they_are),
         cmocka_unit_test(stable_mod_splits_one_value_at_a_time),

@@ -1,0 +1,366 @@
+/*
+ * Asynchronous requests. A completion of ours holds one of liblimpet's, and what librados' callers
+ * want to be told in its terms.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/compat/compat.h"
+
+typedef void (*rados_callback_t)(void *completion, void *arg);
+
+struct completion {
+    atomic_uint refs; /* The user's, and the request's until its callbacks have returned. */
+    rados_callback_t complete, safe;
+    void *arg;
+    struct limpet_completion *inner; /* From submission on. */
+
+    struct compat_ioctx *io;
+    struct limpet_op *op;     /* Destroyed at the end; NULL: `read_op` or nobody owns it. */
+    struct compat_op *handle; /* To be finished. */
+    bool writes;
+    /* What the request gives, and where it goes. */
+    struct limpet_stat stat;
+    uint64_t *size;
+    time_t *mtime;
+    void *data;
+    size_t len, got, max;
+    char *buf;
+    bool returns_bytes;
+
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    int result;
+    bool done, called;
+};
+
+EXPORT int rados_aio_create_completion2(void *arg, rados_callback_t complete, void **out)
+{
+    struct completion *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return -ENOMEM;
+    c->refs = 1;
+    c->arg = arg;
+    c->complete = complete;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->ended, NULL);
+    *out = c;
+    return 0;
+}
+
+EXPORT int rados_aio_create_completion(void *arg, rados_callback_t complete, rados_callback_t safe,
+                                       void **out)
+{
+    int rc = rados_aio_create_completion2(arg, complete, out);
+    if (rc == 0)
+        ((struct completion *)*out)->safe = safe;
+    return rc;
+}
+
+static void unref(struct completion *c)
+{
+    if (atomic_fetch_sub(&c->refs, 1) > 1)
+        return;
+    if (c->inner != NULL)
+        limpet_completion_release(c->inner);
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->ended);
+    free(c);
+}
+
+EXPORT void rados_aio_release(void *completion)
+{
+    unref(completion);
+}
+
+/* ---- Its end ---- */
+
+static int give(struct completion *c, int result)
+{
+    if (c->data != NULL) {
+        if (result == 0 && c->len > c->max)
+            result = -ERANGE;
+        else if (result == 0 && c->len > 0)
+            memcpy(c->buf, c->data, c->len);
+        if (result == 0)
+            result = (int)c->len;
+        limpet_free(c->data);
+        c->data = NULL;
+    }
+    if (result != 0)
+        return result;
+    if (c->size != NULL)
+        *c->size = c->stat.size;
+    if (c->mtime != NULL)
+        *c->mtime = (time_t)(c->stat.mtime_ns / 1000000000);
+    return c->returns_bytes ? (int)c->got : 0;
+}
+
+static void note_end(struct compat_ioctx *io, const struct completion *c)
+{
+    struct limpet_object_version version = limpet_completion_version(c->inner);
+    if (version.sequence != 0)
+        io->last_version = version.sequence;
+    if (!c->writes)
+        return;
+    pthread_mutex_lock(&io->lock);
+    if (--io->writes == 0)
+        pthread_cond_broadcast(&io->flushed);
+    pthread_mutex_unlock(&io->lock);
+}
+
+static void ended(struct limpet_completion *inner, void *arg)
+{
+    struct completion *c = arg;
+    struct compat_ioctx *io = c->io;
+    int result = give(c, (int)limpet_completion_result(inner));
+    limpet_op_destroy(c->op);
+    c->op = NULL;
+    if (c->handle != NULL)
+        compat_op_finish(c->handle);
+    pthread_mutex_lock(&c->lock);
+    c->result = result;
+    c->done = true;
+    pthread_cond_broadcast(&c->ended);
+    pthread_mutex_unlock(&c->lock);
+    if (c->complete != NULL)
+        c->complete(c, c->arg);
+    if (c->safe != NULL)
+        c->safe(c, c->arg);
+    pthread_mutex_lock(&c->lock);
+    c->called = true;
+    pthread_cond_broadcast(&c->ended);
+    pthread_mutex_unlock(&c->lock);
+    note_end(io, c);
+    unref(c);
+    ioctx_unref(io);
+}
+
+/* Takes over the operation in any case; `error` is what went wrong while it was made. */
+static int submit(struct completion *c, struct compat_ioctx *io, const char *object,
+                  struct limpet_op *op, int error, bool writes)
+{
+    int rc = io->error;
+    if (rc == 0)
+        rc = op == NULL ? -ENOMEM : error;
+    if (rc == 0 && c->inner != NULL)
+        rc = -EINVAL; /* It has served already. */
+    if (rc == 0)
+        rc = limpet_completion_create(ended, c, &c->inner);
+    if (rc != 0) {
+        limpet_op_destroy(op);
+        return rc;
+    }
+    c->io = io;
+    c->op = op;
+    c->writes = writes;
+    atomic_fetch_add(&c->refs, 1);
+    atomic_fetch_add(&io->refs, 1);
+    pthread_mutex_lock(&io->lock);
+    io->writes += writes;
+    pthread_mutex_unlock(&io->lock);
+    rc = limpet_aio_operate(io->pool, object, c->inner, op);
+    if (rc == 0)
+        return 0;
+    pthread_mutex_lock(&io->lock);
+    io->writes -= writes;
+    pthread_mutex_unlock(&io->lock);
+    limpet_op_destroy(op);
+    c->op = NULL;
+    atomic_fetch_sub(&c->refs, 1);
+    ioctx_unref(io);
+    return rc;
+}
+
+/* ---- Waiting ---- */
+
+static bool look(struct completion *c, bool called)
+{
+    pthread_mutex_lock(&c->lock);
+    bool is = called ? c->called : c->done;
+    pthread_mutex_unlock(&c->lock);
+    return is;
+}
+
+EXPORT int rados_aio_is_complete(void *completion)
+{
+    return look(completion, false);
+}
+
+EXPORT int rados_aio_is_safe(void *completion)
+{
+    return look(completion, false);
+}
+
+EXPORT int rados_aio_is_complete_and_cb(void *completion)
+{
+    return look(completion, true);
+}
+
+EXPORT int rados_aio_is_safe_and_cb(void *completion)
+{
+    return look(completion, true);
+}
+
+static int wait_for(struct completion *c, bool called)
+{
+    pthread_mutex_lock(&c->lock);
+    while (called ? !c->called : !c->done)
+        pthread_cond_wait(&c->ended, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    return 0;
+}
+
+EXPORT int rados_aio_wait_for_complete(void *completion)
+{
+    return wait_for(completion, false);
+}
+
+EXPORT int rados_aio_wait_for_safe(void *completion)
+{
+    return wait_for(completion, false);
+}
+
+EXPORT int rados_aio_wait_for_complete_and_cb(void *completion)
+{
+    return wait_for(completion, true);
+}
+
+EXPORT int rados_aio_get_return_value(void *completion)
+{
+    struct completion *c = completion;
+    pthread_mutex_lock(&c->lock);
+    int result = c->result;
+    pthread_mutex_unlock(&c->lock);
+    return result;
+}
+
+EXPORT int rados_aio_flush(void *ioctx)
+{
+    struct compat_ioctx *io = ioctx;
+    pthread_mutex_lock(&io->lock);
+    while (io->writes > 0)
+        pthread_cond_wait(&io->flushed, &io->lock);
+    pthread_mutex_unlock(&io->lock);
+    return 0;
+}
+
+/* ---- Requests ---- */
+
+#define SUBMIT(io, object, completion, step, writes)                                               \
+    do {                                                                                           \
+        struct completion *c = (completion);                                                       \
+        struct limpet_op *op = limpet_op_create();                                                 \
+        return submit(c, io, object, op, op != NULL ? (step) : 0, writes);                         \
+    } while (0)
+
+EXPORT int rados_aio_write(void *io, const char *object, void *completion, const char *buf,
+                           size_t len, uint64_t offset)
+{
+    SUBMIT(io, object, completion, limpet_op_write(op, buf, len, offset), true);
+}
+
+EXPORT int rados_aio_write_full(void *io, const char *object, void *completion, const char *buf,
+                                size_t len)
+{
+    SUBMIT(io, object, completion, limpet_op_write_full(op, buf, len), true);
+}
+
+EXPORT int rados_aio_append(void *io, const char *object, void *completion, const char *buf,
+                            size_t len)
+{
+    SUBMIT(io, object, completion, limpet_op_append(op, buf, len), true);
+}
+
+EXPORT int rados_aio_writesame(void *io, const char *object, void *completion, const char *buf,
+                               size_t data_len, size_t len, uint64_t offset)
+{
+    SUBMIT(io, object, completion, limpet_op_write_same(op, buf, data_len, len, offset), true);
+}
+
+EXPORT int rados_aio_remove(void *io, const char *object, void *completion)
+{
+    SUBMIT(io, object, completion, limpet_op_remove(op), true);
+}
+
+EXPORT int rados_aio_setxattr(void *io, const char *object, void *completion, const char *name,
+                              const char *buf, size_t len)
+{
+    SUBMIT(io, object, completion, limpet_op_attr_set(op, name, buf, len), true);
+}
+
+EXPORT int rados_aio_rmxattr(void *io, const char *object, void *completion, const char *name)
+{
+    SUBMIT(io, object, completion, limpet_op_attr_remove(op, name), true);
+}
+
+EXPORT int rados_aio_cmpext(void *io, const char *object, void *completion, const char *buf,
+                            size_t len, uint64_t offset)
+{
+    SUBMIT(io, object, completion, limpet_op_compare(op, buf, len, offset, NULL), false);
+}
+
+EXPORT int rados_aio_read(void *io, const char *object, void *completion, char *buf, size_t len,
+                          uint64_t offset)
+{
+    ((struct completion *)completion)->returns_bytes = true;
+    SUBMIT(io, object, completion,
+           len > 0 ? limpet_op_read(op, buf, len, offset, &c->got, NULL)
+                   : limpet_op_assert_exists(op),
+           false);
+}
+
+EXPORT int rados_aio_stat(void *io, const char *object, void *completion, uint64_t *size,
+                          time_t *mtime)
+{
+    ((struct completion *)completion)->size = size;
+    ((struct completion *)completion)->mtime = mtime;
+    SUBMIT(io, object, completion, limpet_op_stat(op, &c->stat, NULL), false);
+}
+
+EXPORT int rados_aio_exec(void *io, const char *object, void *completion, const char *class,
+                          const char *method, const char *input, size_t len, char *buf, size_t max)
+{
+    struct completion *c = completion;
+    char name[256];
+    snprintf(name, sizeof name, "%s.%s", class, method);
+    c->buf = buf;
+    c->max = max;
+    struct limpet_op *op = limpet_op_create();
+    int rc = op != NULL ? limpet_op_call(op, name, input, len, &c->data, &c->len, NULL) : 0;
+    return submit(c, io, object, op, rc, true);
+}
+
+/* The user's operation is run once, and what is left of it released by the user. */
+static struct limpet_op *take_steps(struct compat_op *handle, int *error)
+{
+    struct limpet_op *op = handle->op;
+    handle->op = NULL;
+    *error = handle->error;
+    handle->error = -EINVAL;
+    return op;
+}
+
+EXPORT int rados_aio_write_op_operate(void *handle, void *io, void *completion, const char *object,
+                                      time_t *mtime, int flags)
+{
+    int error;
+    (void)flags;
+    struct limpet_op *op = take_steps(handle, &error);
+    if (mtime != NULL && op != NULL)
+        limpet_op_set_mtime(op, (uint64_t)*mtime * 1000000000);
+    return submit(completion, io, object, op, error, true);
+}
+
+EXPORT int rados_aio_read_op_operate(void *handle, void *io, void *completion, const char *object,
+                                     int flags)
+{
+    int error;
+    (void)flags;
+    ((struct completion *)completion)->handle = handle;
+    struct limpet_op *op = take_steps(handle, &error);
+    return submit(completion, io, object, op, error, false);
+}

@@ -1,0 +1,389 @@
+/* Contexts of pools, and objects, waiting for the result. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "client/compat/compat.h"
+
+/* ---- Contexts ---- */
+
+static int make_ioctx(struct compat_cluster *c, struct limpet_pool *pool, void **out)
+{
+    struct compat_ioctx *io = calloc(1, sizeof *io);
+    if (io == NULL) {
+        limpet_pool_close(pool);
+        return -ENOMEM;
+    }
+    io->refs = 1;
+    io->cluster = c;
+    io->pool = pool;
+    pthread_mutex_init(&io->lock, NULL);
+    pthread_cond_init(&io->flushed, NULL);
+    *out = io;
+    return 0;
+}
+
+EXPORT int rados_ioctx_create(void *cluster, const char *name, void **out)
+{
+    struct compat_cluster *c = cluster;
+    struct limpet_pool *pool;
+    int rc = limpet_pool_open(c->cluster, name, &pool);
+    return rc == 0 ? make_ioctx(c, pool, out) : rc;
+}
+
+EXPORT int rados_ioctx_create2(void *cluster, int64_t id, void **out)
+{
+    struct compat_cluster *c = cluster;
+    struct limpet_pool *pool;
+    int rc = limpet_pool_open_id(c->cluster, (uint64_t)id, &pool);
+    return rc == 0 ? make_ioctx(c, pool, out) : rc;
+}
+
+void ioctx_unref(struct compat_ioctx *io)
+{
+    if (atomic_fetch_sub(&io->refs, 1) > 1)
+        return;
+    limpet_pool_close(io->pool);
+    pthread_mutex_destroy(&io->lock);
+    pthread_cond_destroy(&io->flushed);
+    free(io);
+}
+
+EXPORT void rados_ioctx_destroy(void *ioctx)
+{
+    if (ioctx != NULL)
+        ioctx_unref(ioctx);
+}
+
+EXPORT void *rados_ioctx_get_cluster(void *ioctx)
+{
+    return ((struct compat_ioctx *)ioctx)->cluster;
+}
+
+EXPORT int64_t rados_ioctx_get_id(void *ioctx)
+{
+    return (int64_t)limpet_pool_id(((struct compat_ioctx *)ioctx)->pool);
+}
+
+EXPORT int rados_ioctx_get_pool_name(void *ioctx, char *buf, unsigned max)
+{
+    const char *name = limpet_pool_name(((struct compat_ioctx *)ioctx)->pool);
+    size_t len = strlen(name);
+    if (len >= max)
+        return -ERANGE;
+    memcpy(buf, name, len + 1);
+    return (int)len;
+}
+
+EXPORT void rados_ioctx_set_namespace(void *ioctx, const char *space)
+{
+    struct compat_ioctx *io = ioctx;
+    const char *name = space != NULL ? space : "";
+    io->all_namespaces = strcmp(name, ALL_NAMESPACES) == 0;
+    io->error = limpet_pool_set_namespace(io->pool, io->all_namespaces ? "" : name);
+}
+
+EXPORT void rados_ioctx_locator_set_key(void *ioctx, const char *key)
+{
+    struct compat_ioctx *io = ioctx;
+    io->error = limpet_pool_set_locator(io->pool, key);
+}
+
+EXPORT uint64_t rados_get_last_version(void *ioctx)
+{
+    return ((struct compat_ioctx *)ioctx)->last_version;
+}
+
+struct rados_pool_stat_t {
+    uint64_t num_bytes, num_kb, num_objects, num_object_clones, num_object_copies;
+    uint64_t num_objects_missing_on_primary, num_objects_unfound, num_objects_degraded;
+    uint64_t num_rd, num_rd_kb, num_wr, num_wr_kb;
+    uint64_t num_user_bytes, compressed_bytes_orig, compressed_bytes, compressed_bytes_alloc;
+};
+
+EXPORT int rados_ioctx_pool_stat(void *ioctx, struct rados_pool_stat_t *out)
+{
+    struct limpet_pool_stat stat;
+    int rc = limpet_pool_stat(((struct compat_ioctx *)ioctx)->pool, &stat);
+    if (rc == 0)
+        *out = (struct rados_pool_stat_t){.num_bytes = stat.bytes_used,
+                                          .num_kb = (stat.bytes_used + 1023) / 1024,
+                                          .num_objects = stat.objects,
+                                          .num_user_bytes = stat.bytes};
+    return rc;
+}
+
+/* Objects of any length can be appended to. */
+EXPORT int rados_ioctx_pool_requires_alignment2(void *ioctx, int *requires)
+{
+    (void)ioctx;
+    *requires = 0;
+    return 0;
+}
+
+EXPORT int rados_ioctx_pool_required_alignment2(void *ioctx, uint64_t *alignment)
+{
+    (void)ioctx;
+    *alignment = 0;
+    return 0;
+}
+
+/* ---- Operations of one step ---- */
+
+int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op, int error)
+{
+    struct limpet_object_version version = {0};
+    int rc = io->error;
+    if (rc == 0)
+        rc = op == NULL ? -ENOMEM : error;
+    if (rc == 0)
+        rc = limpet_operate(io->pool, object, op, &version);
+    limpet_op_destroy(op);
+    if (version.sequence != 0)
+        io->last_version = version.sequence;
+    return rc;
+}
+
+/* One that is NULL gives -ENOMEM in compat_run(). */
+#define RUN(io, object, step)                                                                      \
+    do {                                                                                           \
+        struct limpet_op *op = limpet_op_create();                                                 \
+        return compat_run(io, object, op, op != NULL ? (step) : 0);                                \
+    } while (0)
+
+static bool is_too_long(size_t len)
+{
+    return len > UINT_MAX / 2;
+}
+
+EXPORT int rados_write(void *io, const char *object, const char *buf, size_t len, uint64_t offset)
+{
+    if (is_too_long(len))
+        return -E2BIG;
+    RUN(io, object, limpet_op_write(op, buf, len, offset));
+}
+
+EXPORT int rados_write_full(void *io, const char *object, const char *buf, size_t len)
+{
+    if (is_too_long(len))
+        return -E2BIG;
+    RUN(io, object, limpet_op_write_full(op, buf, len));
+}
+
+EXPORT int rados_append(void *io, const char *object, const char *buf, size_t len)
+{
+    if (is_too_long(len))
+        return -E2BIG;
+    RUN(io, object, limpet_op_append(op, buf, len));
+}
+
+EXPORT int rados_writesame(void *io, const char *object, const char *buf, size_t data_len,
+                           size_t len, uint64_t offset)
+{
+    if (is_too_long(len))
+        return -E2BIG;
+    RUN(io, object, limpet_op_write_same(op, buf, data_len, len, offset));
+}
+
+EXPORT int rados_trunc(void *io, const char *object, uint64_t size)
+{
+    RUN(io, object, limpet_op_truncate(op, size));
+}
+
+EXPORT int rados_remove(void *io, const char *object)
+{
+    RUN(io, object, limpet_op_remove(op));
+}
+
+EXPORT int rados_cmpext(void *io, const char *object, const char *buf, size_t len, uint64_t offset)
+{
+    RUN(io, object, limpet_op_compare(op, buf, len, offset, NULL));
+}
+
+EXPORT int rados_read(void *io, const char *object, char *buf, size_t len, uint64_t offset)
+{
+    size_t got = 0;
+    if (is_too_long(len))
+        return -E2BIG;
+    struct limpet_op *op = limpet_op_create();
+    int rc = 0;
+    if (op != NULL)
+        rc = len > 0 ? limpet_op_read(op, buf, len, offset, &got, NULL)
+                     : limpet_op_assert_exists(op);
+    rc = compat_run(io, object, op, rc);
+    return rc == 0 ? (int)got : rc;
+}
+
+EXPORT int rados_stat(void *io, const char *object, uint64_t *size, time_t *mtime)
+{
+    struct limpet_stat stat = {0};
+    struct limpet_op *op = limpet_op_create();
+    int rc = op != NULL ? limpet_op_stat(op, &stat, NULL) : 0;
+    rc = compat_run(io, object, op, rc);
+    if (rc == 0 && size != NULL)
+        *size = stat.size;
+    if (rc == 0 && mtime != NULL)
+        *mtime = (time_t)(stat.mtime_ns / 1000000000);
+    return rc;
+}
+
+/* Copies what fits; -ERANGE when it does not. Releases it. */
+static int give_copy(void *data, size_t len, char *buf, size_t size)
+{
+    int rc = len > size ? -ERANGE : (int)len;
+    if (rc > 0)
+        memcpy(buf, data, len);
+    limpet_free(data);
+    return rc;
+}
+
+EXPORT int rados_exec(void *io, const char *object, const char *class, const char *method,
+                      const char *input, size_t input_len, char *buf, size_t size)
+{
+    char name[256];
+    void *out = NULL;
+    size_t len = 0;
+    int n = snprintf(name, sizeof name, "%s.%s", class, method);
+    if (n < 0 || (size_t)n >= sizeof name)
+        return -EOPNOTSUPP;
+    struct limpet_op *op = limpet_op_create();
+    int rc = op != NULL ? limpet_op_call(op, name, input, input_len, &out, &len, NULL) : 0;
+    rc = compat_run(io, object, op, rc);
+    return rc == 0 ? give_copy(out, len, buf, size) : rc;
+}
+
+/* ---- Attributes ---- */
+
+EXPORT int rados_setxattr(void *io, const char *object, const char *name, const char *buf,
+                          size_t len)
+{
+    RUN(io, object, limpet_op_attr_set(op, name, buf, len));
+}
+
+EXPORT int rados_rmxattr(void *io, const char *object, const char *name)
+{
+    RUN(io, object, limpet_op_attr_remove(op, name));
+}
+
+EXPORT int rados_getxattr(void *io, const char *object, const char *name, char *buf, size_t size)
+{
+    void *value = NULL;
+    size_t len = 0;
+    struct limpet_op *op = limpet_op_create();
+    int rc = op != NULL ? limpet_op_attr_get(op, name, &value, &len, NULL) : 0;
+    rc = compat_run(io, object, op, rc);
+    return rc == 0 ? give_copy(value, len, buf, size) : rc;
+}
+
+struct attr_iter {
+    struct limpet_pairs *pairs;
+    char name[LIMPET_ATTR_NAME_MAX + 1];
+};
+
+EXPORT int rados_getxattrs(void *io, const char *object, void **out)
+{
+    struct attr_iter *iter = calloc(1, sizeof *iter);
+    struct limpet_op *op = iter != NULL ? limpet_op_create() : NULL;
+    int rc = op != NULL ? limpet_op_attr_list(op, &iter->pairs, NULL) : 0;
+    rc = compat_run(io, object, op, rc);
+    if (rc != 0)
+        free(iter);
+    else
+        *out = iter;
+    return rc;
+}
+
+EXPORT int rados_getxattrs_next(void *iterator, const char **name, const char **value, size_t *len)
+{
+    struct attr_iter *iter = iterator;
+    struct limpet_pair pair;
+    *name = *value = NULL;
+    *len = 0;
+    if (limpet_pairs_next(iter->pairs, &pair) != 0)
+        return 0;
+    if (pair.key_len >= sizeof iter->name)
+        return -EIO;
+    memcpy(iter->name, pair.key, pair.key_len);
+    iter->name[pair.key_len] = 0;
+    *name = iter->name;
+    *value = pair.value;
+    *len = pair.value_len;
+    return 0;
+}
+
+EXPORT void rados_getxattrs_end(void *iterator)
+{
+    struct attr_iter *iter = iterator;
+    limpet_pairs_destroy(iter->pairs);
+    free(iter);
+}
+
+/* ---- Listings ---- */
+
+EXPORT int rados_nobjects_list_open(void *ioctx, void **out)
+{
+    struct compat_ioctx *io = ioctx;
+    struct limpet_list *list;
+    int rc = io->error != 0 ? io->error : limpet_list_open(io->pool, io->all_namespaces, &list);
+    if (rc == 0)
+        *out = list;
+    return rc;
+}
+
+EXPORT int rados_nobjects_list_next(void *list, const char **name, const char **key,
+                                    const char **space)
+{
+    struct limpet_list_entry entry;
+    int rc = limpet_list_next(list, &entry);
+    if (rc != 0)
+        return rc;
+    *name = entry.name;
+    if (key != NULL)
+        *key = entry.locator_len > 0 ? entry.locator : NULL;
+    if (space != NULL)
+        *space = entry.space;
+    return 0;
+}
+
+EXPORT void rados_nobjects_list_close(void *list)
+{
+    limpet_list_close(list);
+}
+
+/* ---- Locks ---- */
+
+static int take_lock(struct compat_ioctx *io, const char *object, const char *name,
+                     enum limpet_lock_type type, const char *cookie, const char *tag,
+                     const char *description, const struct timeval *duration, uint8_t flags)
+{
+    uint64_t ns = duration != NULL
+                      ? (uint64_t)duration->tv_sec * 1000000000 + (uint64_t)duration->tv_usec * 1000
+                      : 0;
+    if (io->error != 0)
+        return io->error;
+    return limpet_lock(io->pool, object, name, type, cookie, tag, description, ns, flags);
+}
+
+EXPORT int rados_lock_exclusive(void *io, const char *object, const char *name, const char *cookie,
+                                const char *description, struct timeval *duration, uint8_t flags)
+{
+    return take_lock(io, object, name, LIMPET_LOCK_EXCLUSIVE, cookie, "", description, duration,
+                     flags);
+}
+
+EXPORT int rados_lock_shared(void *io, const char *object, const char *name, const char *cookie,
+                             const char *tag, const char *description, struct timeval *duration,
+                             uint8_t flags)
+{
+    return take_lock(io, object, name, LIMPET_LOCK_SHARED, cookie, tag, description, duration,
+                     flags);
+}
+
+EXPORT int rados_unlock(void *ioctx, const char *object, const char *name, const char *cookie)
+{
+    struct compat_ioctx *io = ioctx;
+    return io->error != 0 ? io->error : limpet_unlock(io->pool, object, name, cookie);
+}
