@@ -125,6 +125,7 @@ struct env_ops {
     void (*net_send)(struct env *env, struct net_session *session, struct message *message);
     void (*net_close)(struct env *env, struct net_session *session);
     void (*net_pause)(struct env *env, struct net_session *session, bool paused);
+    uint64_t (*net_heard_ns)(struct env *env, struct net_session *session);
 
     int (*file_open)(struct env *env, const char *path, int flags, struct env_file **out);
     void (*file_close)(struct env *env, struct env_file *file);
@@ -270,6 +271,18 @@ static inline void net_close(struct env *env, struct net_session *session)
 static inline void net_pause(struct env *env, struct net_session *session, bool paused)
 {
     env->ops->net_pause(env, session, paused);
+}
+
+/*
+ * When the peer's machine gave its last sign of life, on the clock of env_now(): not a message
+ * only, but any piece of one, and the acknowledgement of what we sent by its kernel. A peer that
+ * has told us to send nothing for now lives. 0: no such sign is known, there is no connection. For
+ * whoever suspects that the path is cut: something must have been sent, or there is nothing to
+ * acknowledge.
+ */
+static inline uint64_t MUST_CHECK net_heard_ns(struct env *env, struct net_session *session)
+{
+    return env->ops->net_heard_ns(env, session);
 }
 
 /*

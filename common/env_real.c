@@ -270,6 +270,11 @@ static void real_net_pause(struct env *env, struct net_session *session, bool pa
     messenger_pause(real_env(env)->messenger, session, paused);
 }
 
+static uint64_t real_net_heard_ns(struct env *env, struct net_session *session)
+{
+    return messenger_heard_ns(real_env(env)->messenger, session);
+}
+
 static void real_log(struct env *env, int level, const char *line)
 {
     (void)env;
@@ -291,6 +296,7 @@ static const struct env_ops real_ops = {
     .net_send = real_net_send,
     .net_close = real_net_close,
     .net_pause = real_net_pause,
+    .net_heard_ns = real_net_heard_ns,
     .file_open = real_file_open,
     .file_close = real_file_close,
     .file_read = real_file_read,

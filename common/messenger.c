@@ -158,6 +158,20 @@ void messenger_pause(struct messenger *m, struct net_session *session, bool paus
         messenger_due(s);
 }
 
+uint64_t messenger_heard_ns(struct messenger *m, const struct net_session *session)
+{
+    const struct session *s = container_of(session, const struct session, pub);
+    assert(s->m == m);
+    if (s->phase != SESSION_UP)
+        return 0;
+    uint64_t now_ns = env_now(m->env);
+    /* Whoever does not listen cannot say that nothing was said. */
+    if (s->paused || s->connection->starved)
+        return now_ns;
+    uint64_t silent_ns = socket_silent_ns(s->connection->fd);
+    return silent_ns < now_ns ? now_ns - silent_ns : 1;
+}
+
 /* ---- A turn's end ---- */
 
 /* Each waiting connection tries once; those that must go on waiting line up again. */

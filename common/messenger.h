@@ -34,6 +34,7 @@ int messenger_open(struct messenger *m, const struct net_address *to,
 void messenger_send(struct messenger *m, struct net_session *session, struct message *message);
 void messenger_close(struct messenger *m, struct net_session *session);
 void messenger_pause(struct messenger *m, struct net_session *session, bool paused);
+uint64_t messenger_heard_ns(struct messenger *m, const struct net_session *session) MUST_CHECK;
 
 /* Calls owed to the user, new connections, and all that was sent. */
 void messenger_turn(struct messenger *m);

@@ -334,5 +334,7 @@ socklen_t socket_address(const struct net_address *address, struct sockaddr_stor
 void socket_address_read(const struct sockaddr_storage *from, struct net_address *out);
 /* A connection to itself: what connecting to a free port of this host can give. */
 bool socket_is_own_peer(int fd) MUST_CHECK;
+/* For how long the peer's kernel has not answered ours; 0 while it lets us send nothing. */
+uint64_t socket_silent_ns(int fd) MUST_CHECK;
 
 #endif

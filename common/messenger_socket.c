@@ -1,9 +1,11 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/messenger_private.h"
@@ -88,4 +90,20 @@ bool socket_is_own_peer(int fd)
     socket_address_read(&here, &a);
     socket_address_read(&there, &b);
     return net_address_equal(&a, &b);
+}
+
+/*
+ * A window that is closed was closed by the peer, and how often the kernel asks whether it has
+ * opened is none of our business: after some time that is rarer than we would like to hear of it.
+ */
+uint64_t socket_silent_ns(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return 0;
+    int unsent = 0;
+    bool closed = info.tcpi_unacked == 0 && ioctl(fd, SIOCOUTQNSD, &unsent) == 0 && unsent > 0;
+    uint32_t data_ms = info.tcpi_last_data_recv, ack_ms = info.tcpi_last_ack_recv;
+    return closed ? 0 : (data_ms < ack_ms ? data_ms : ack_ms) * MSEC_NS;
 }

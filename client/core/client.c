@@ -22,13 +22,21 @@ static void on_opened(void *ctx, struct net_session *session)
         osd_link_opened(session->user);
 }
 
+static void osd_received(struct client *c, struct osd_link *osd, struct message *message)
+{
+    osd_link_received(osd);
+    /* A ping's reply has done its work by arriving. */
+    if (message->type == MSG_OSD_OP_REPLY)
+        op_reply(c, osd, message);
+}
+
 static void on_received(void *ctx, struct net_session *session, struct message *message)
 {
     struct client *c = ctx;
     if (is_mon(c, session))
         mon_link_received(c, message);
-    else if (message->type == MSG_OSD_OP_REPLY)
-        op_reply(c, session->user, message);
+    else
+        osd_received(c, session->user, message);
 }
 
 /* Operations that were held back, because the session had too much to carry, may go now. */

@@ -185,6 +185,7 @@ struct client_counters {
     uint64_t map_changes;
     uint64_t mon_sessions;
     uint64_t osd_sessions;
+    uint64_t osds_silent; /* Sessions dropped because the path to the OSD was cut. */
 };
 const struct client_counters *client_counters(const struct client *client);
 

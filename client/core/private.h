@@ -52,6 +52,8 @@ enum {
 #define TICKET_RETRY_NS        (1 * SEC_NS)
 #define OSD_RETRY_MIN_NS       (250 * MSEC_NS)
 #define OSD_RETRY_MAX_NS       (1 * SEC_NS)
+#define OSD_SILENCE_NS         (2 * SEC_NS) /* Then it is asked; and so long it has to answer. */
+#define OSD_DEAF_NS            (3 * SEC_NS) /* Its machine, too, has said nothing. */
 #define WRITE_LIMIT_CHECK_NS   (5 * SEC_NS)
 #define PG_RETRY_MIN_NS        (10 * MSEC_NS)
 #define PG_RETRY_MAX_NS        (1 * SEC_NS)
@@ -107,6 +109,9 @@ struct osd_link {
     uint64_t opened_ns;
     uint32_t failures;      /* In a row: attempts, and sessions that ended as soon as they began. */
     struct env_timer retry; /* Armed: no session before it fires. */
+    struct env_timer watch; /* Armed while something is outstanding: looks for silence. */
+    uint64_t heard_ns;      /* Its last message, or when the watch began. */
+    uint64_t asked_ns;      /* The last ping; answered when something was heard later. */
     UT_hash_handle hh;
 };
 
@@ -275,6 +280,7 @@ bool target_stalled(const struct client *client);
 void target_no_ticket(struct client *client, int error);
 void target_fini(struct client *client);
 void osd_link_opened(struct osd_link *osd);
+void osd_link_received(struct osd_link *osd);
 void osd_link_closed(struct osd_link *osd, int error);
 
 #endif

@@ -186,7 +186,77 @@ static void osd_disconnect(struct osd_link *osd)
         return;
     net_close(osd->client->env, osd->session);
     osd->session = NULL;
+    env_timer_stop(osd->client->env, &osd->watch);
     osd_mark_unsent(osd);
+}
+
+/*
+ * A path that is cut says nothing: no reset comes, and the kernel goes on trying for long. So an
+ * OSD that owes us an answer and sends no message for a while is pinged. If its machine, too, shows
+ * no sign of life, then the session is dropped, and all goes again over a new one; whatever arrives
+ * twice is answered from the group's log. An OSD that is slow, or works off what we have sent it,
+ * is not silent: it answers pings, or its kernel does.
+ */
+static bool osd_owes(const struct osd_link *osd)
+{
+    const struct client_pg *pg;
+    TAILQ_FOREACH(pg, &osd->client->active, link)
+    {
+        if (pg->osd == osd && TAILQ_FIRST(&pg->ops)->state == CLIENT_OP_SENT)
+            return true;
+    }
+    return false;
+}
+
+static void osd_ping(struct osd_link *osd)
+{
+    struct client *c = osd->client;
+    struct message *m = message_create(MSG_PING, sizeof(struct wire_ping));
+    if (m == NULL)
+        return;
+    struct wire_ping body = {.stamp_ns = env_now(c->env), .epoch = c->map->epoch};
+    memcpy(m->body, &body, sizeof body);
+    osd->asked_ns = body.stamp_ns;
+    net_send(c->env, osd->session, m);
+}
+
+static void osd_watch_fired(struct env_timer *timer)
+{
+    struct osd_link *osd = container_of(timer, struct osd_link, watch);
+    struct client *c = osd->client;
+    uint64_t now = env_now(c->env);
+    if (osd->session == NULL || !osd_owes(osd))
+        return;
+    /* One that is not open yet is given up by the env when that takes too long. */
+    if (!osd->session->open || now - osd->heard_ns < OSD_SILENCE_NS) {
+        uint64_t from_ns = osd->session->open ? osd->heard_ns : now;
+        env_timer_arm(c->env, &osd->watch, from_ns + OSD_SILENCE_NS);
+        return;
+    }
+    if (osd->asked_ns > osd->heard_ns && net_heard_ns(c->env, osd->session) + OSD_DEAF_NS < now) {
+        log_info(c->env, "OSD is silent", "osd=%d ms=%" PRIu64, osd->id,
+                 (now - osd->heard_ns) / MSEC_NS);
+        c->counters.osds_silent++;
+        osd_disconnect(osd);
+        mon_link_busy(c);
+        client_schedule(c, true);
+        return;
+    }
+    osd_ping(osd);
+    env_timer_after(c->env, &osd->watch, OSD_SILENCE_NS);
+}
+
+static void osd_watch(struct osd_link *osd)
+{
+    if (osd->watch.armed)
+        return;
+    osd->heard_ns = env_now(osd->client->env);
+    env_timer_after(osd->client->env, &osd->watch, OSD_SILENCE_NS);
+}
+
+void osd_link_received(struct osd_link *osd)
+{
+    osd->heard_ns = env_now(osd->client->env);
 }
 
 static bool osd_matches_map(const struct osd_link *osd, const struct map_osd *info)
@@ -207,6 +277,7 @@ static struct osd_link *osd_get(struct client *c, int32_t id)
     osd->client = c;
     osd->id = id;
     osd->retry.fire = osd_retry_fired;
+    osd->watch.fire = osd_watch_fired;
     HASH_ADD(hh, c->osds, id, sizeof osd->id, osd);
     return osd;
 }
@@ -255,6 +326,7 @@ void osd_link_closed(struct osd_link *osd, int error)
                   env_now(c->env) - osd->opened_ns > OSD_RETRY_MIN_NS;
     log_debug(c->env, "session with an OSD lost", "osd=%d error=%d", osd->id, error);
     osd->session = NULL;
+    env_timer_stop(c->env, &osd->watch);
     if (!planted(PLANTED_CLIENT_NO_RESEND))
         osd_mark_unsent(osd);
     if (error == -EACCES || error == -EKEYEXPIRED)
@@ -293,6 +365,7 @@ static void pg_send(struct client_pg *pg)
             pg->unsent->sent_ns = env_now(c->env);
         pg->unsent->state = CLIENT_OP_SENT;
         pg->unsent = TAILQ_NEXT(pg->unsent, link);
+        osd_watch(osd);
     }
 }
 
@@ -498,6 +571,7 @@ void target_fini(struct client *c)
     {
         osd_disconnect(osd);
         env_timer_stop(c->env, &osd->retry);
+        env_timer_stop(c->env, &osd->watch);
         /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
         HASH_DELETE(hh, c->osds, osd);
         free(osd);

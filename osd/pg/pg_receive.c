@@ -372,6 +372,17 @@ static int patch_begin(struct pg *pg, const struct pg_incoming *in)
     return 0;
 }
 
+/*
+ * The primary holds an object only until it has sent it: writes of it may be right behind, and
+ * would be done to whatever we have instead, which then would pass for the object, having its
+ * version. So nothing more of this filling is taken; it begins anew. Changes of blocks are held
+ * until answered.
+ */
+static void give_up_filling(struct pg *pg)
+{
+    pg->bound = NULL;
+}
+
 void pg_push_receive(struct pg *pg, const struct pg_incoming *in)
 {
     const struct buf_slice *data = &in->message->payload;
@@ -386,6 +397,8 @@ void pg_push_receive(struct pg *pg, const struct pg_incoming *in)
         error = patch_begin(pg, in);
     else if (!error)
         error = take_piece(pg, push, &id, *data);
+    if (error && pg->state == PG_STATE_FILLING && !(push->partial && error == -ESTALE))
+        give_up_filling(pg);
     if (error)
         answer_push(pg, push->tid, error);
 }

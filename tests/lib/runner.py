@@ -243,7 +243,7 @@ PLANTED_STORE = {
     "reuse-freed-early": (40, ()),
     "skip-replay-place": (10, ()),
     "trust-direct": (200, ()),
-    "trust-second-read": (10, ("--flips", "5")),
+    "trust-second-read": (100, ("--flips", "5")),
     "direct-beside": (10, ("--covering",)),
     "ignore-shared": (10, ()),
     "no-reserve": (30, ()),

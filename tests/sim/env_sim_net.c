@@ -788,6 +788,15 @@ void sim_net_pause(struct env *env, struct net_session *session, bool paused)
         arm_deliver(end);
 }
 
+/* A machine answers for its processes, whether they run or not, as long as both ways are open. */
+uint64_t sim_net_heard_ns(struct env *env, struct net_session *session)
+{
+    const struct sim_endpoint *end = endpoint_of(session);
+    assert(end->process == process_of(env) && !end->dead);
+    bool hears = end->link->state == LINK_OPEN && !link_blocked(end->link);
+    return hears ? env_now(env) : 0;
+}
+
 /* ---- What happens to processes and machines ---- */
 
 /* The peer of an endpoint whose process is gone. */

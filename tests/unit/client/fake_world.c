@@ -79,6 +79,12 @@ static void close_session(struct env *env, struct net_session *session)
     s->over = true;
 }
 
+static uint64_t heard(struct env *env, struct net_session *session)
+{
+    (void)env;
+    return container_of(session, struct fake_session, base)->heard_ns;
+}
+
 static void log_line(struct env *env, int level, const char *line)
 {
     (void)env;
@@ -97,6 +103,7 @@ static const struct env_ops ops = {
     .net_open = open_session,
     .net_send = send_message,
     .net_close = close_session,
+    .net_heard_ns = heard,
     .log = log_line,
 };
 

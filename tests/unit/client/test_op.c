@@ -142,6 +142,103 @@ static void sends_all_again_in_order_after_a_lost_session(void **state)
         assert_int_equal(ops[i].order, i + 1);
 }
 
+static void drops_a_session_whose_path_is_cut(void **state)
+{
+    (void)state;
+    static struct fake_op ops[2];
+    uint64_t tids[2];
+    send_writes(ops, 2, tids);
+    struct fake_session *cut = fake_osd(&w, 0);
+    fake_advance(&w, 1900 * MSEC_NS);
+    assert_null(fake_take_type(cut, MSG_PING));
+    fake_advance(&w, 200 * MSEC_NS);
+    assert_non_null(fake_take_type(cut, MSG_PING));
+    assert_false(cut->over);
+    fake_advance(&w, 2 * SEC_NS);
+    assert_true(cut->over);
+    assert_int_equal(client_counters(c)->osds_silent, 1);
+    /* Over a new one, at once and in order. */
+    fake_osd_accept(&w, 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct fake_request r = fake_request(&w, 0);
+        assert_int_equal(r.head.tid, tids[i]);
+        assert_int_equal(r.head.attempt, 1);
+        fake_reply(&w, 0, tids[i], 0, 1, "");
+        assert_int_equal(ops[i].op.result, 0);
+    }
+}
+
+static void pong(struct fake_session *s, const struct message *ping)
+{
+    struct message *m = message_create(MSG_PING_REPLY, ping->body_len);
+    assert_non_null(m);
+    memcpy(m->body, ping->body, ping->body_len);
+    fake_deliver(&w, s, m);
+}
+
+/* A disk that hangs for minutes: the OSD answers pings, and nothing else. */
+static void keeps_a_slow_osd_that_answers_pings(void **state)
+{
+    (void)state;
+    static struct fake_op op;
+    uint64_t tid;
+    send_writes(&op, 1, &tid);
+    struct fake_session *slow = fake_osd(&w, 0);
+    uint32_t pings = 0;
+    for (uint32_t i = 0; i < 1200; i++) {
+        fake_advance(&w, 100 * MSEC_NS);
+        const struct message *ping = fake_take_type(slow, MSG_PING);
+        if (ping != NULL) {
+            pings++;
+            pong(slow, ping);
+        }
+    }
+    assert_false(slow->over);
+    assert_in_range(pings, 50, 60);
+    fake_reply(&w, 0, tid, 0, 1, "");
+    assert_int_equal(op.op.result, 0);
+    assert_int_equal(op.op.attempt, 0);
+}
+
+/* A long message is under way, or it takes nothing for now: no ping comes through, but signs of
+ * life do. */
+static void keeps_an_osd_whose_machine_shows_signs_of_life(void **state)
+{
+    (void)state;
+    static struct fake_op op;
+    uint64_t tid;
+    send_writes(&op, 1, &tid);
+    struct fake_session *busy = fake_osd(&w, 0);
+    for (uint32_t i = 0; i < 120; i++) {
+        busy->heard_ns = w.now_ns;
+        fake_advance(&w, SEC_NS);
+    }
+    assert_false(busy->over);
+    /* And then they end. */
+    fake_advance(&w, 5 * SEC_NS);
+    assert_true(busy->over);
+}
+
+static void an_idle_session_is_not_asked(void **state)
+{
+    (void)state;
+    static struct fake_op op;
+    uint64_t tid;
+    send_writes(&op, 1, &tid);
+    struct fake_session *s = fake_osd(&w, 0);
+    fake_reply(&w, 0, tid, 0, 1, "");
+    fake_advance(&w, 600 * SEC_NS);
+    assert_null(fake_take_type(s, MSG_PING));
+    assert_false(s->over);
+    /* Its long silence does not count against it when it is asked for something again. */
+    static struct fake_op again;
+    fake_op_write(&again, 1, "object", "data");
+    client_submit(c, &again.op);
+    fake_advance(&w, 1900 * MSEC_NS);
+    assert_null(fake_take_type(s, MSG_PING));
+    assert_false(s->over);
+}
+
 static void goes_to_the_new_primary_when_the_map_says_so(void **state)
 {
     (void)state;
@@ -724,6 +821,10 @@ int main(void)
         CASE(gives_the_data_of_each_step),
         CASE(joins_the_data_of_several_steps),
         CASE(sends_all_again_in_order_after_a_lost_session),
+        CASE(drops_a_session_whose_path_is_cut),
+        CASE(keeps_a_slow_osd_that_answers_pings),
+        CASE(keeps_an_osd_whose_machine_shows_signs_of_life),
+        CASE(an_idle_session_is_not_asked),
         CASE(goes_to_the_new_primary_when_the_map_says_so),
         CASE(goes_to_the_survivor_when_an_osd_dies),
         CASE(sends_again_when_a_member_has_restarted),

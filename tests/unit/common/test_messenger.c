@@ -639,6 +639,9 @@ static void a_paused_session_takes_nothing(void **state)
     assert_int_equal(server.received, 0);
     assert_true(client.session->queued_bytes > NET_QUEUE_LIMIT / 2);
     assert_int_equal(client.drained, 0);
+    /* It takes nothing, and lives. */
+    uint64_t now_ns = env_now(client.env);
+    assert_true(net_heard_ns(client.env, client.session) >= now_ns);
     net_pause(server.env, server.session, false);
     assert_int_equal(server.received, 0);
     SIDES_UNTIL(server.received == N, &client, &server);

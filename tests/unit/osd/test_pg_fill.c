@@ -338,6 +338,40 @@ static void clients_write_meanwhile(void **state)
     assert_equal_disks(&world, 0, 2);
 }
 
+/* A copy loses its room just when an object arrives; the next write of it is right behind. */
+static void refuse_for_room(struct world *w, const struct flight *flight)
+{
+    if (flight->message->type != MSG_PG_PUSH || flight->to != 2 || n_meanwhile > 0)
+        return;
+    w->nodes[2].pgs.full = true;
+    struct step step = {.code = WIRE_OP_CODE_APPEND, .data = " and more", .len = 9};
+    ask(w, 0, &meanwhile[n_meanwhile++], "a", &step, 1);
+}
+
+static void no_write_is_taken_after_an_object_that_was_refused(void **state)
+{
+    (void)state;
+    world_stop_link(&world, 0, 2, true);
+    world_settle(&world);
+    assert_int_equal(write_full(&world, 0, "a", "data"), 0);
+    n_meanwhile = 0;
+    world.watch = refuse_for_room;
+    world_stop_link(&world, 0, 2, false);
+    world_settle(&world);
+    world.watch = NULL;
+    assert_int_equal(n_meanwhile, 1);
+    assert_true(meanwhile[0].done);
+    assert_int_equal(meanwhile[0].reply.result, 0);
+    ask_fini(&meanwhile[0]);
+    /* Half of it would pass for the whole, having its version. */
+    assert_on_disk(&world, 2, "a", NULL);
+    world.nodes[2].pgs.full = false;
+    world_ticks(&world, 2 * PG_FULL_PATIENCE_TICKS);
+    assert_state(2, PG_STATE_FILLED);
+    assert_on_disk(&world, 2, "a", "data and more");
+    assert_equal_disks(&world, 0, 2);
+}
+
 static void its_commit_is_needed_once_it_was_proposed(void **state)
 {
     (void)state;
@@ -676,6 +710,7 @@ int main(void)
         TEST(large_objects_come_in_pieces),
         TEST(leaves_nothing_of_half_a_large_object),
         TEST(clients_write_meanwhile),
+        TEST(no_write_is_taken_after_an_object_that_was_refused),
         TEST(its_commit_is_needed_once_it_was_proposed),
         TEST(is_not_waited_for_when_the_map_says_it_is_down),
         TEST(is_proposed_again_until_there_is_an_answer),

@@ -399,6 +399,24 @@ static void partition_delays_then_ends(void **state)
     world_destroy(w);
 }
 
+/* One way is enough: what arrives cannot be acknowledged, or is not asked for. */
+static void a_cut_path_shows_no_sign_of_life(void **state)
+{
+    (void)state;
+    struct world *w = world_seeded(11);
+    struct toy *a = &w->toys[0], *b = &w->toys[1];
+    toy_open(a, b, 0);
+    run_for(w, SEC_NS);
+    net_pause(b->env, b->in, true);
+    assert_int_equal(net_heard_ns(a->env, a->out), env_now(a->env));
+    sim_block(w->sim, b->node, a->node, true);
+    assert_int_equal(net_heard_ns(a->env, a->out), 0);
+    assert_int_equal(net_heard_ns(b->env, b->in), 0);
+    sim_heal(w->sim);
+    assert_int_equal(net_heard_ns(a->env, a->out), env_now(a->env));
+    world_destroy(w);
+}
+
 static void pause_of_a_session_holds_messages(void **state)
 {
     (void)state;
@@ -711,6 +729,7 @@ int main(void)
         cmocka_unit_test(close_arrives_after_what_was_sent),
         cmocka_unit_test(expects_the_right_entity),
         cmocka_unit_test(partition_delays_then_ends),
+        cmocka_unit_test(a_cut_path_shows_no_sign_of_life),
         cmocka_unit_test(pause_of_a_session_holds_messages),
         cmocka_unit_test(drains_after_the_queue_was_full),
         cmocka_unit_test(paused_process_sleeps),
