@@ -206,6 +206,7 @@ static void stop_working(struct pg *pg, bool discard)
     pg_fills_stop(pg, false);
     pg_pushes_cancel(pg, -1);
     pg_scrub_stop(pg);
+    pg_trim_stop(pg);
     pg_staged_clear(pg, discard);
     pg_learn_stop(pg);
 }
@@ -349,7 +350,7 @@ int pg_decode_id(const struct pg *pg, const void *data, size_t len, struct objec
     struct decoder d;
     decoder_init(&d, data, len);
     decode_object_id(&d, out);
-    if (decoder_end(&d) || out->pool != pg->id.pool || out->snap == PG_OBJECT_TEMPORARY)
+    if (decoder_end(&d) || out->pool != pg->id.pool || pg_is_temporary(out))
         return -EBADMSG;
     uint32_t place = object_hash_reverse(out->hash);
     return place < pg->hash_first || place > pg->hash_last ? -EBADMSG : 0;
@@ -778,6 +779,7 @@ void pg_tick(struct pg *pg)
         pg_activate_tick(pg);
     pg_fill_tick(pg);
     pg_scrub_tick(pg);
+    pg_trim_tick(pg);
 }
 
 /* ---- Statistics ---- */
@@ -856,4 +858,6 @@ void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
     /* protobuf-c has no const strings, but packing does not write to them. */
     out->waiting = (char *)(uintptr_t)why_waiting(pg);
     pg_scrub_stat(pg, out);
+    out->has_snaps_trimmed = pg->trimmed_epoch > 0;
+    out->snaps_trimmed = pg->trimmed_epoch;
 }

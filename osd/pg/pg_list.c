@@ -28,6 +28,15 @@ static void list_drop(struct pg_async *async)
     list_free(container_of(async, struct pg_list, async));
 }
 
+/* Clones, and what is kept for their sake only, are nothing to those who list. */
+static bool is_hidden(const struct store_list_entry *entry)
+{
+    struct object_info_layout info;
+    return entry->id.snap != OBJECT_HEAD ||
+           (object_info_parse(entry->info, entry->info_len, &info) == 0 &&
+            info.flags & OBJECT_INFO_WHITEOUT);
+}
+
 /* u32 count, the ids, u8 end. */
 static int encode_listing(const struct store_list *list, struct buf_slice *out)
 {
@@ -36,7 +45,7 @@ static int encode_listing(const struct store_list *list, struct buf_slice *out)
     encoder_init(&e);
     encode_u32(&e, 0);
     for (uint32_t i = 0; i < list->n; i++) {
-        if (list->entries[i].id.snap != OBJECT_HEAD)
+        if (is_hidden(&list->entries[i]))
             continue;
         encode_object_id(&e, &list->entries[i].id);
         n++;
@@ -56,7 +65,7 @@ static int encode_listing(const struct store_list *list, struct buf_slice *out)
 static bool is_all_hidden(const struct store_list *list)
 {
     for (uint32_t i = 0; i < list->n; i++)
-        if (list->entries[i].id.snap == OBJECT_HEAD)
+        if (!is_hidden(&list->entries[i]))
             return false;
     return !list->end && list->n > 0;
 }

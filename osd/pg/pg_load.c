@@ -36,7 +36,9 @@ static int take_temporary(struct pg *pg, struct pg_step **removal, const void *v
         *removal = pg_step_create(pg);
     if (!*removal)
         return -ENOMEM;
-    id.snap = PG_OBJECT_TEMPORARY;
+    if (pg_is_temporary(&id))
+        return -ELIMPET_CORRUPT;
+    id = pg_temporary_of(&id);
     txn_object(&(*removal)->txn, &id);
     txn_remove(&(*removal)->txn);
     return 0;
