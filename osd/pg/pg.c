@@ -234,6 +234,7 @@ void pg_destroy(struct pg *pg)
     pg_inconsistents_clear(pg);
     pg_log_fini(&pg->log);
     pg_dirty_stop(&pg->dirty);
+    snaps_unref(pg->snaps);
     free(pg);
 }
 
@@ -588,6 +589,7 @@ void pg_follow_map(struct pg *pg, bool every_step)
     memcpy(pg->lives, lives, sizeof lives);
     if (unseen)
         pg_formers_unseen(pg);
+    pg_snaps_follow(pg);
     pg_dirty_follow(pg, first_map);
     if (same)
         continue_configuration(pg);

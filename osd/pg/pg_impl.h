@@ -523,9 +523,10 @@ struct pg {
     uint64_t scrub_retry_ns;                /* Put off until then. */
     bool scrub_ordered, deep_ordered;
     uint64_t scrub_number;
-    struct pg_scrub *scrub; /* That runs, or waits for its turn. */
-    struct pg_trim *trim;   /* Likewise. */
-    uint64_t trimmed_epoch; /* All snapshots that were removed by then are trimmed. */
+    struct pg_scrub *scrub;        /* That runs, or waits for its turn. */
+    struct pg_trim *trim;          /* Likewise. */
+    const struct map_snaps *snaps; /* Of the pool, by the map that was followed last. */
+    uint64_t trimmed_epoch;        /* All snapshots that were removed by then are trimmed. */
     struct pg_survey_list surveys;
     uint32_t n_pull_reads;
     struct pg_repair_list repairs;
@@ -581,6 +582,8 @@ void pg_snap_take_attr(struct pg *pg, struct store_txn *txn, const struct object
 bool pg_attrs_are_ours(const struct encoder *attrs);
 bool pg_attr_is_ours(const void *name, size_t len);
 
+/* The map may be another one. */
+void pg_snaps_follow(struct pg *pg);
 /* Those of the pool, as the map has them; NULL: none. */
 const struct map_snaps *pg_snaps(const struct pg *pg);
 

@@ -11,7 +11,7 @@
  *     "r" + client, big-endian     a client's results: pg_client_layout, then pg_result_layout
  *     "c"                          when it was scrubbed: pg_scrub_layout
  *     "t" + number, big-endian     a temporary object that a restart must remove: encoded object_id
- *     "n" + snapshot, reversed hash, digest of the object_id: an object that may have a clone of
+ *     "z" + snapshot, reversed hash, digest of the object_id: an object that may have a clone of
  *                                  that snapshot: encoded object_id (osd/pg/pg_snap.c)
  */
 #ifndef LIMPET_OSD_PG_PG_LAYOUT_H
@@ -193,7 +193,7 @@ enum {
     PG_KEY_TEMPORARY = 't',
     PG_KEY_SCRUB = 'c',
     PG_KEY_CLIENT = 'r',
-    PG_KEY_SNAP = 'n',
+    PG_KEY_SNAP = 'z', /* The last: a start reads what is before. */
 };
 
 void pg_numbered_key(char kind, uint64_t number, uint8_t out[PG_NUMBERED_KEY_LEN]);

@@ -5,7 +5,9 @@
  * The index is a pair for each snapshot and object, in the group's own pairs. It names every object
  * of which a clone is the state of the snapshot (G12), and may name others: whoever trims looks at
  * the object first. A pair comes with the transaction that makes the clone, or with the object when
- * another copy sends it; and it goes with the log entry that says that the snapshot was trimmed.
+ * another copy sends it; and it goes with the log entry that says that the snapshot was trimmed. A
+ * copy that was absent, or is filled by comparison, may have missed that: when the map says that
+ * all groups have trimmed a snapshot, each copy drops what it has left of its pairs.
  */
 #include "osd/pg/pg_impl.h"
 
@@ -118,4 +120,61 @@ bool pg_attrs_are_ours(const struct encoder *attrs)
             return false;
     }
     return true;
+}
+
+/* ---- Snapshots that all groups have trimmed ---- */
+
+static void drop_pairs(struct pg *pg, struct store_txn *txn, uint64_t first, uint64_t end)
+{
+    uint8_t from[1 + sizeof first], to[1 + sizeof end];
+    if (first >= end)
+        return;
+    uint64_t first_be = htobe64(first), end_be = htobe64(end);
+    from[0] = to[0] = PG_KEY_SNAP;
+    memcpy(from + 1, &first_be, sizeof first_be);
+    memcpy(to + 1, &end_be, sizeof end_be);
+    txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
+}
+
+/* What of the range is not to be trimmed any more. */
+static void drop_range(struct pg *pg, struct store_txn *txn, const struct map_snaps *now,
+                       uint64_t first, uint64_t last)
+{
+    for (uint32_t i = 0; i < now->n_trims && now->trims[i].first <= last; i++) {
+        if (now->trims[i].last < first)
+            continue;
+        drop_pairs(pg, txn, first, now->trims[i].first);
+        first = now->trims[i].last + 1;
+    }
+    drop_pairs(pg, txn, first, last + 1);
+}
+
+/* At first all that was ever removed counts; then what was to be trimmed by the map before. */
+static void drop_purged(struct pg *pg, const struct map_snaps *before, const struct map_snaps *now)
+{
+    uint32_t n = before ? before->n_trims : now->n_removed;
+    struct pg_step *step = n > 0 && pg->persisted ? pg_step_create(pg) : NULL;
+    if (!step)
+        return;
+    for (uint32_t i = 0; i < n; i++) {
+        if (before)
+            drop_range(pg, &step->txn, now, before->trims[i].first, before->trims[i].last);
+        else
+            drop_range(pg, &step->txn, now, now->removed[i].first, now->removed[i].last);
+    }
+    if (step->txn.ops.len > 0)
+        pg_step_submit(step);
+    else
+        pg_step_discard(step);
+}
+
+void pg_snaps_follow(struct pg *pg)
+{
+    const struct map_snaps *before = pg->snaps, *now = pg_snaps(pg);
+    if (before == now)
+        return;
+    if (now)
+        drop_purged(pg, before, now);
+    snaps_unref(before);
+    pg->snaps = snaps_ref(now);
 }

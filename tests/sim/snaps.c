@@ -173,7 +173,7 @@ bool snaps_nothing_left(struct cluster *cluster, char why[CLUSTER_WHY_MAX])
             for (uint32_t seed = 0; seed < map->pools[i].pg_num; seed++)
                 store_memory_visit_pairs(cluster->osds[k].disk,
                                          (struct pg_id){map->pools[i].id, seed}, visit_pair, &rest);
-            if (rest.clones == 0 && rest.whiteouts == 0)
+            if (rest.clones == 0 && rest.whiteouts == 0 && rest.pairs == 0)
                 continue;
             snprintf(why, CLUSTER_WHY_MAX,
                      "trim-leaves-nothing: osd.%u has %" PRIu64 " clones and %" PRIu64
