@@ -589,7 +589,7 @@ void pg_follow_map(struct pg *pg, bool every_step)
     memcpy(pg->lives, lives, sizeof lives);
     if (unseen)
         pg_formers_unseen(pg);
-    pg_snaps_follow(pg);
+    pg_snaps_follow(pg, every_step);
     pg_dirty_follow(pg, first_map);
     if (same)
         continue_configuration(pg);

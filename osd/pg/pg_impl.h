@@ -582,8 +582,8 @@ void pg_snap_take_attr(struct pg *pg, struct store_txn *txn, const struct object
 bool pg_attrs_are_ours(const struct encoder *attrs);
 bool pg_attr_is_ours(const void *name, size_t len);
 
-/* The map may be another one. */
-void pg_snaps_follow(struct pg *pg);
+/* The map may be another one; every_step: the next. */
+void pg_snaps_follow(struct pg *pg, bool every_step);
 /* Those of the pool, as the map has them; NULL: none. */
 const struct map_snaps *pg_snaps(const struct pg *pg);
 

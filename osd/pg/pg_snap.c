@@ -149,7 +149,7 @@ static void drop_range(struct pg *pg, struct store_txn *txn, const struct map_sn
     drop_pairs(pg, txn, first, last + 1);
 }
 
-/* At first all that was ever removed counts; then what was to be trimmed by the map before. */
+/* What was to be trimmed by the map before; if maps went unseen, all that was ever removed. */
 static void drop_purged(struct pg *pg, const struct map_snaps *before, const struct map_snaps *now)
 {
     uint32_t n = before ? before->n_trims : now->n_removed;
@@ -168,13 +168,13 @@ static void drop_purged(struct pg *pg, const struct map_snaps *before, const str
         pg_step_discard(step);
 }
 
-void pg_snaps_follow(struct pg *pg)
+void pg_snaps_follow(struct pg *pg, bool every_step)
 {
     const struct map_snaps *before = pg->snaps, *now = pg_snaps(pg);
     if (before == now)
         return;
     if (now)
-        drop_purged(pg, before, now);
+        drop_purged(pg, every_step ? before : NULL, now);
     snaps_unref(before);
     pg->snaps = snaps_ref(now);
 }

@@ -49,8 +49,8 @@ enum { HISTORY_SNAPS_MAX = 1024 };
 
 /* Of a pool, by number; the same for all operations that know of snapshots. */
 struct history_snaps {
-    bool alive[HISTORY_SNAPS_MAX];   /* Made, and nobody has asked to remove it. */
-    bool removed[HISTORY_SNAPS_MAX]; /* Somebody has. */
+    bool alive[HISTORY_SNAPS_MAX];       /* Made, and nobody has asked to remove it. */
+    uint64_t removed[HISTORY_SNAPS_MAX]; /* When somebody has; 0: nobody. */
 };
 
 struct history_op {

@@ -63,7 +63,7 @@ struct state {
      * clone left; where that depends on a trimmer it is one of both.
      */
     uint64_t snap_low, snap_high;
-    bool wild; /* Rolled back to what is vague: nothing is known any more. */
+    bool wild; /* Rolled back to what may not be there: nothing is known any more. */
     uint32_t n_records;
     struct record *records; /* In the order in which they came into being. */
 };
@@ -282,7 +282,9 @@ static int roll_back(const struct history_op *op, const struct state *old, struc
 {
     const struct record *record = find_record(old, op->offset);
     *new = state_copy(old);
-    if (record && record->vague)
+    /* One that was removed before the answer may be gone, or not. */
+    uint64_t removed = op->snaps ? op->snaps->removed[op->offset] : 0;
+    if ((record && record->vague) || (removed > 0 && removed < op->returned))
         new->wild = true;
     if ((!record && (op->offset > old->snap_low || !old->exists)) || new->wild)
         return 0;

@@ -82,7 +82,8 @@ bool snaps_take(struct snaps_command *command, struct client *client)
     return true;
 }
 
-bool snaps_drop(struct snaps_command *command, struct client *client, uint64_t snap)
+bool snaps_drop(struct snaps_command *command, struct client *client, uint64_t snap,
+                uint64_t now_ns)
 {
     struct snaps *snaps = command->snaps;
     const char *name = pool_name(client, snaps->pool);
@@ -90,7 +91,7 @@ bool snaps_drop(struct snaps_command *command, struct client *client, uint64_t s
         return false;
     command->takes = false;
     snaps->table.alive[snap] = false;
-    snaps->table.removed[snap] = true;
+    snaps->table.removed[snap] = now_ns;
     snaps->n_alive--;
     snprintf(command->json, sizeof command->json,
              "{\"prefix\": \"osd pool selfmanaged-snap rm\", \"pool\": \"%s\", \"snapid\": %" PRIu64

@@ -33,7 +33,8 @@ struct snaps_command {
 };
 /* False: it cannot be now. */
 bool snaps_take(struct snaps_command *command, struct client *client);
-bool snaps_drop(struct snaps_command *command, struct client *client, uint64_t snap);
+bool snaps_drop(struct snaps_command *command, struct client *client, uint64_t snap,
+                uint64_t now_ns);
 
 /* Removes all that are alive, and waits until they have left the map. */
 bool snaps_remove_all(struct snaps *snaps, struct cluster *cluster, uint64_t deadline);

@@ -471,7 +471,8 @@ static bool change_snaps(struct slot *slot)
     struct client *client = slot->client->client;
     slot->busy = dice < part->mix_sum + part->take_snap
                      ? snaps_take(&slot->command, client)
-                     : snaps_drop(&slot->command, client, snaps_choose(&w->snaps, w->cluster->sim));
+                     : snaps_drop(&slot->command, client, snaps_choose(&w->snaps, w->cluster->sim),
+                                  sim_now(w->cluster->sim));
     return slot->busy;
 }
 
