@@ -344,13 +344,12 @@ static bool forgets(const struct workload *w)
  */
 static bool result_is_forgiven(const struct workload *w, const struct history_op *call, int result)
 {
-    return result == -ECANCELED || result == -ETIMEDOUT ||
-           (result == -EIO && call->kind == HISTORY_READ && !w->stopped) ||
-           (result == -ESTALE && forgets(w) && !kind_reads(call->kind));
     bool reads = call->kind == HISTORY_READ || call->kind == HISTORY_READ_SNAP;
     if (call->kind == HISTORY_READ_SNAP && call->snaps->removed[call->offset])
         return true;
-    return result == -ECANCELED || result == -ETIMEDOUT || (result == -EIO && reads && !w->stopped);
+    return result == -ECANCELED || result == -ETIMEDOUT ||
+           (result == -EIO && reads && !w->stopped) ||
+           (result == -ESTALE && forgets(w) && !kind_reads(call->kind));
 }
 
 static void note_read(struct history_op *call, const struct client_step *step)
