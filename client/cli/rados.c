@@ -25,6 +25,7 @@ struct limpet_pool *rados_pool(struct cli *cli)
     int rc = limpet_pool_set_namespace(pool, space);
     if (rc != 0)
         fail(rc, "namespace: %s", error_phrase(rc));
+    rados_look_at_snap(cli, pool);
     return pool;
 }
 
