@@ -3,8 +3,8 @@
  *
  *   main.c      from argv to a command
  *   parse.c     words and options, by the command table
- *   commands.c, commands_rados.c, commands_snap.c, commands_tools.c   the table: the single source of help,
- *               completions and man pages; commands.h
+ *   commands.c, commands_rados.c, commands_snap.c, commands_tools.c   the table: the single source
+ *               of help, completions and man pages; commands.h
  *   help.c, completion.c, man.c   what is generated from it
  *   remote.c    commands that the monitors execute
  *   drain.c     waiting until OSDs are empty
