@@ -208,6 +208,8 @@ static void request_done(struct client_op *op)
     struct request *r = container_of(op, struct request, op);
     take_results(r);
     release_budget(r->cluster, r->cost);
+    free(r->snaps);
+    r->snaps = NULL;
     if (r->completion != NULL)
         completion_finish(r);
     else
@@ -238,7 +240,23 @@ static uint64_t request_cost(struct request *r)
     return cost;
 }
 
-/* With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted. */
+/* What the handle says of snapshots, as it is now. */
+static int take_snaps(struct request *r, const struct limpet_pool *pool)
+{
+    r->op.snap = r->op.write ? pool->snap_seq : pool->snap_read;
+    if (!r->op.write || pool->n_snaps == 0)
+        return 0;
+    r->snaps = malloc(pool->n_snaps * sizeof *r->snaps);
+    if (r->snaps == NULL)
+        return -ENOMEM;
+    memcpy(r->snaps, pool->snaps, pool->n_snaps * sizeof *r->snaps);
+    r->op.snaps = r->snaps;
+    r->op.n_snaps = pool->n_snaps;
+    return 0;
+}
+
+/* With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted; -ENOMEM.
+ */
 static int submit(struct request *r, struct limpet_cluster *c)
 {
     r->cluster = c;
@@ -248,6 +266,9 @@ static int submit(struct request *r, struct limpet_cluster *c)
         wait_for_budget(c, r->cost);
     if (c->client == NULL)
         return -ENOTCONN;
+    int rc = r->pool != NULL ? take_snaps(r, r->pool) : 0;
+    if (rc != 0)
+        return rc;
     c->ops_pending++;
     c->bytes_pending += r->cost;
     client_submit(c->client, &r->op);
@@ -278,6 +299,7 @@ static void set_object(struct request *r, const struct limpet_pool *pool, const 
     /* A locator that is equal to the name says nothing, and there is one way to say nothing. */
     if (strcmp(locator, name) == 0)
         locator = "";
+    r->pool = pool;
     r->op.object = (struct object_id){
         .pool = pool->id,
         .snap = OBJECT_HEAD,
@@ -290,10 +312,15 @@ static void set_object(struct request *r, const struct limpet_pool *pool, const 
     };
 }
 
-/* Takes over the data of the steps. */
-static ssize_t run_on(struct limpet_pool *pool, const char *name, struct request *r)
+static int check_request(const struct limpet_pool *pool, const char *name, const struct request *r)
 {
     int rc = check_name(name);
+    return rc == 0 && r->op.write && pool->snap_read != 0 ? -EROFS : rc;
+}
+
+ssize_t request_run_on(struct limpet_pool *pool, const char *name, struct request *r)
+{
+    int rc = check_request(pool, name, r);
     if (rc != 0) {
         drop_data(r);
         return rc;
@@ -325,7 +352,7 @@ static int run_async(struct limpet_pool *pool, const char *name,
                      struct limpet_completion *completion, struct request *r)
 {
     struct limpet_cluster *c = pool->cluster;
-    int rc = completion->used ? -EINVAL : check_name(name);
+    int rc = completion->used ? -EINVAL : check_request(pool, name, r);
     if (rc == 0)
         rc = copy_names(r, pool, name);
     if (rc != 0) {
@@ -365,7 +392,7 @@ static int run_data(struct limpet_pool *pool, const char *name, uint16_t code, c
     struct request r;
     request_init(&r);
     int rc = request_add_data(&r, code, offset, data, len);
-    return rc == 0 ? (int)run_on(pool, name, &r) : rc;
+    return rc == 0 ? (int)request_run_on(pool, name, &r) : rc;
 }
 
 static int run_plain(struct limpet_pool *pool, const char *name, uint16_t code, uint64_t offset,
@@ -374,7 +401,7 @@ static int run_plain(struct limpet_pool *pool, const char *name, uint16_t code, 
     struct request r;
     request_init(&r);
     int rc = request_add(&r, code, offset, length);
-    return rc == 0 ? (int)run_on(pool, name, &r) : rc;
+    return rc == 0 ? (int)request_run_on(pool, name, &r) : rc;
 }
 
 int limpet_write(struct limpet_pool *pool, const char *name, const void *data, size_t len,
@@ -400,7 +427,7 @@ ssize_t limpet_read(struct limpet_pool *pool, const char *name, void *data, size
     request_init(&r);
     r.returns_bytes = true;
     int rc = add_read(&r, data, len, offset, NULL, NULL);
-    return rc == 0 ? run_on(pool, name, &r) : rc;
+    return rc == 0 ? request_run_on(pool, name, &r) : rc;
 }
 
 int limpet_stat(struct limpet_pool *pool, const char *name, struct limpet_stat *out)
@@ -408,7 +435,7 @@ int limpet_stat(struct limpet_pool *pool, const char *name, struct limpet_stat *
     struct request r;
     request_init(&r);
     int rc = add_stat(&r, out, NULL);
-    return rc == 0 ? (int)run_on(pool, name, &r) : rc;
+    return rc == 0 ? (int)request_run_on(pool, name, &r) : rc;
 }
 
 int limpet_truncate(struct limpet_pool *pool, const char *name, uint64_t size)
@@ -571,7 +598,7 @@ int limpet_operate(struct limpet_pool *pool, const char *name, struct limpet_op 
     int rc = use_op(op);
     if (rc != 0)
         return rc;
-    rc = (int)run_on(pool, name, &op->request);
+    rc = (int)request_run_on(pool, name, &op->request);
     if (version != NULL)
         *version = (struct limpet_object_version){.config = op->request.op.version.config,
                                                   .sequence = op->request.op.version.sequence};

@@ -79,6 +79,8 @@ int limpet_pool_open_id(struct limpet_cluster *c, uint64_t id, struct limpet_poo
 
 void limpet_pool_close(struct limpet_pool *pool)
 {
+    if (pool != NULL)
+        free(pool->snaps);
     free(pool);
 }
 

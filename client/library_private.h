@@ -73,6 +73,8 @@ struct request {
     struct request_more *more; /* Of further steps; of a limpet_op only. */
     struct limpet_cluster *cluster;
     struct limpet_completion *completion; /* NULL: a thread waits for it. */
+    const struct limpet_pool *pool;       /* The object's. */
+    uint64_t *snaps;                      /* A copy of the pool handle's; NULL: there are none. */
     struct waiter waiter;
     bool returns_bytes; /* Its result is what its first step has read. */
     ssize_t result;
@@ -113,6 +115,11 @@ struct limpet_pool {
     char name[LIMPET_POOL_NAME_MAX + 1];
     char space[LIMPET_OBJECT_SPACE_MAX + 1];
     char locator[LIMPET_OBJECT_LOCATOR_MAX + 1];
+    uint64_t snap_read; /* 0: the objects as they are. */
+    /* The snap context of writes; protected by the cluster's lock, as it may change meanwhile. */
+    uint64_t snap_seq;
+    uint16_t n_snaps;
+    uint64_t *snaps;
 };
 
 enum driver_state { DRIVER_NONE, DRIVER_BUSY, DRIVER_POLLING, DRIVER_SLEEPING };
@@ -191,6 +198,8 @@ int request_add_data(struct request *request, uint16_t code, uint64_t offset, co
                      size_t len) MUST_CHECK;
 /* Takes lock and budget, submits, waits. Returns its result. */
 ssize_t request_run(struct request *request, struct limpet_cluster *cluster) MUST_CHECK;
+/* Takes over the data of the steps. -EROFS: a write, and the handle looks at a snapshot. */
+ssize_t request_run_on(struct limpet_pool *pool, const char *name, struct request *r) MUST_CHECK;
 /* The last reference to a completion frees it. */
 void completion_unref(struct limpet_completion *completion);
 

@@ -22,6 +22,8 @@ enum {
 #define OBJECT_SIZE_MAX (UINT64_C(128) * 1024 * 1024)
 /* The snapshot number of the object itself, as opposed to one of its clones. */
 #define OBJECT_HEAD UINT64_MAX
+/* Numbers of snapshots begin with 1, and end here. */
+#define OBJECT_SNAP_MAX (UINT64_C(1) << 62)
 
 /*
  * Points to its strings, which may hold any byte and are not terminated.

@@ -144,6 +144,14 @@ enum planted_bug {
     PLANTED_PUSH_WITHOUT_MAP,
     /* OSD: requests are taken that were sent before the primary became it. */
     PLANTED_OVERTAKE_REFUSED,
+    /* OSD: a write after a snapshot makes no clone. */
+    PLANTED_CLONE_FORGOTTEN,
+    /* OSD: copies that lack an entry get its object, and not the clone that came with it. */
+    PLANTED_CLONE_NOT_SENT,
+    /* OSD: a snapshot is trimmed that was not removed. */
+    PLANTED_TRIM_ALIVE,
+    /* OSD: who reads a snapshot sees the object as it is. */
+    PLANTED_SNAP_READS_HEAD,
     PLANTED_END
 };
 

@@ -63,7 +63,8 @@ enum wire_osd_op_flags {
 
 /*
  * Followed in the body by the encoded object_id (encode_object_id; for WIRE_OP_PG only the pool and
- * hash are meaningful), then by n_ops wire_op. The write data of all ops is the payload.
+ * hash are meaningful), by n_ops wire_op, and by n_snaps u64. The write data of all ops is the
+ * payload.
  */
 struct WIRE_PACKED wire_osd_op {
     uint64_t client; /* Instance of the client process: with tid it names the request. */
@@ -79,14 +80,20 @@ struct WIRE_PACKED wire_osd_op {
     uint32_t flags;
     uint32_t attempt; /* 0 first, counts resends. */
     uint16_t n_ops;
-    uint16_t reserved;
-    uint64_t age_ns; /* So long ago it was sent for the first time; 0: it has not been. */
+    uint16_t n_snaps; /* Of a write: the snapshots of its context, newest first. */
+    uint64_t age_ns;  /* So long ago it was sent for the first time; 0: it has not been. */
     /* Of a write: what the object's time of change shall be; 0: the primary's clock. */
     uint64_t mtime_ns;
+    /*
+     * Of a read: the snapshot that it looks at; 0: the object itself. Of a write: the newest
+     * snapshot that the client knows of; 0: none. Pools with snapshots of their own have that in
+     * the map.
+     */
+    uint64_t snap;
 };
-static_assert(sizeof(struct wire_osd_op) == 72, "wire_osd_op");
+static_assert(sizeof(struct wire_osd_op) == 80, "wire_osd_op");
 
-enum { WIRE_OPS_MAX = 64 };
+enum { WIRE_OPS_MAX = 64, WIRE_SNAPS_MAX = 512 };
 
 /*
  * What a step does, with its parameters, `-> ` what it returns. "data" is what of the payload
@@ -134,7 +141,14 @@ enum wire_op_code {
     WIRE_OP_CODE_OMAP_REMOVE = 36,     /* data: string16 key ... */
     WIRE_OP_CODE_OMAP_REMOVE_RANGE = 37, /* data: string16 from, string16 to (not included) */
     WIRE_OP_CODE_OMAP_CLEAR = 38,
-    WIRE_OP_CODE_CALL = 40, /* data: string16 method, then its input -> its output */
+    WIRE_OP_CODE_CALL = 40,     /* data: string16 method, then its input -> its output */
+    WIRE_OP_CODE_ROLLBACK = 50, /* offset: the snapshot; the last step of its request */
+    /*
+     * Of the head, or one that was removed and has clones -> u64 snap_seq, u8 whether the head
+     * exists, u64 its size, u32 n, n times (ascending): u64 clone, u64 size, u32 m, m times u64
+     * snap (descending), u32 k, k times u64 offset, u64 length: what it shares with the next.
+     */
+    WIRE_OP_CODE_LIST_SNAPS = 51,
 };
 
 enum wire_op_step_flags {

@@ -247,6 +247,8 @@ static int request_stage(struct leader *leader, struct batch *batch, struct requ
         if (osd == NULL || osd->up)
             return 0;
         return machine_osd_out(batch->change, request->osd, true);
+    case REQUEST_PURGE:
+        return leader_stage_purge(leader, batch, request->pool);
     case REQUEST_COMPACT:
         return machine_pool_compact(batch->change, request->pool);
     case REQUEST_MESSAGE:

@@ -20,6 +20,7 @@ enum request_kind {
     REQUEST_ENDED,    /* The same, and its process is known to be gone. */
     REQUEST_AUTO_OUT, /* osd */
     REQUEST_COMPACT,  /* pool */
+    REQUEST_PURGE,    /* pool: its removed snapshots have been trimmed */
 };
 
 struct command;
@@ -164,6 +165,9 @@ void leader_stats(struct leader *leader, const struct request *request);
 void leader_watch_begin(struct leader *leader);
 void leader_watch_map(struct leader *leader);
 void leader_watch_tick(struct leader *leader);
+/* leader_snaps.c: removed snapshots that have been trimmed everywhere. */
+void leader_watch_snaps(struct leader *leader);
+int leader_stage_purge(struct leader *leader, struct batch *batch, uint64_t pool);
 
 /* What is remembered of an OSD; NULL: memory is short. */
 struct osd_watch *leader_watch(struct leader *leader, int32_t id);

@@ -332,4 +332,5 @@ void leader_watch_tick(struct leader *leader)
     /* The machine's memory is of the map that the entry in flight leads to. */
     if (!consensus_in_flight(leader->mon->consensus))
         watch_pools(leader, now_ns);
+    leader_watch_snaps(leader);
 }

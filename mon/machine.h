@@ -159,6 +159,17 @@ int machine_pool_resize(struct change *change, uint64_t pool, uint8_t size,
 /* -EEXIST: the new name is in use. */
 int machine_pool_rename(struct change *change, uint64_t pool, const char *name) MUST_CHECK;
 
+/*
+ * A snapshot, of the pool when it has a name, else one that clients manage; *snap is its number.
+ * Errors as in placement/snaps.h; -ENOENT: no such pool.
+ */
+int machine_snap_create(struct change *change, uint64_t pool, const char *name, uint64_t stamp_ns,
+                        uint64_t *snap) MUST_CHECK;
+/* -ENOENT: no such pool or snapshot. */
+int machine_snap_remove(struct change *change, uint64_t pool, uint64_t snap) MUST_CHECK;
+/* What was removed up to an epoch has left all objects. */
+int machine_snaps_purge(struct change *change, uint64_t pool, uint64_t epoch) MUST_CHECK;
+
 /* -ENOENT: no such pool, or no such replicated rule. Data move as after any change of CRUSH. */
 int machine_pool_rule(struct change *change, uint64_t pool, uint32_t rule) MUST_CHECK;
 /* Another hierarchy, or other rules: well-formed, and with the rules that pools use. -EINVAL */

@@ -265,6 +265,7 @@ static void pg_report(struct pg_stat *pg, const Limpet__Wire__OsdStats *report,
     pg->deep_stamp_ns = in->deep_stamp_ns;
     pg->inconsistent = in->inconsistent;
     pg->unrepairable = in->unrepairable;
+    pg->snaps_trimmed = in->snaps_trimmed;
 }
 
 /* A complete report names all groups of which the OSD is primary: it is not of the others. */
@@ -389,6 +390,8 @@ static Limpet__Wire__PgStat *pg_replay(uint64_t pool, uint32_t seed, const struc
     out->has_inconsistent = out->has_unrepairable = pg->inconsistent != 0;
     out->inconsistent = pg->inconsistent;
     out->unrepairable = pg->unrepairable;
+    out->has_snaps_trimmed = pg->snaps_trimmed != 0;
+    out->snaps_trimmed = pg->snaps_trimmed;
     out->has_objects_recovered = out->has_bytes_recovered = pg->counted_osd == pg->osd;
     out->objects_recovered = pg->counted_osd == pg->osd ? pg->objects_recovered : 0;
     out->bytes_recovered = pg->counted_osd == pg->osd ? pg->bytes_recovered : 0;

@@ -28,8 +28,9 @@ struct pg_stat {
     uint8_t scrubbing;       /* 1: light, 2: deep */
     uint64_t scrub_stamp_ns; /* Wall clock; 0: never. */
     uint64_t deep_stamp_ns;
-    uint32_t inconsistent; /* Objects whose copies differ and that were not repaired. */
-    uint32_t unrepairable; /* Of these: no good copy is known. */
+    uint32_t inconsistent;  /* Objects whose copies differ and that were not repaired. */
+    uint32_t unrepairable;  /* Of these: no good copy is known. */
+    uint64_t snaps_trimmed; /* All that the map of this epoch had removed. */
     /* What the primary has sent to learners, as it counts; it outlives complete reports. */
     int32_t counted_osd;
     uint64_t counted_instance;

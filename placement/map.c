@@ -25,13 +25,21 @@ struct cluster_map *map_create(void)
     return map;
 }
 
+void pools_free(struct map_pool *pools, uint32_t n)
+{
+    for (uint32_t i = 0; pools != NULL && i < n; i++) {
+        snaps_unref(pools[i].snaps);
+    }
+    free(pools);
+}
+
 void map_destroy(struct cluster_map *map)
 {
     if (map != NULL) {
         crush_destroy(map->crush);
         free(map->osds);
         free(map->osd_weights);
-        free(map->pools);
+        pools_free(map->pools, map->n_pools);
         free(map->pgs);
         free(map);
     }
@@ -60,6 +68,9 @@ struct cluster_map *map_clone(const struct cluster_map *from)
     map->osd_weights = copy_array(from->osd_weights, n_osds, sizeof *map->osd_weights);
     map->pools = copy_array(from->pools, from->n_pools, sizeof *map->pools);
     map->pgs = copy_array(from->pgs, from->n_pgs, sizeof *map->pgs);
+    for (uint32_t i = 0; map->pools != NULL && i < map->n_pools; i++) {
+        (void)snaps_ref(map->pools[i].snaps);
+    }
     if (map->crush == NULL || map->osds == NULL || map->osd_weights == NULL || map->pools == NULL ||
         map->pgs == NULL) {
         map_destroy(map);

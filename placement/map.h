@@ -17,6 +17,7 @@
 #include "common/entity.h"
 #include "common/object.h"
 #include "placement/crush.h"
+#include "placement/snaps.h"
 
 enum {
     MAP_OSDS_MAX = 100000,
@@ -74,6 +75,8 @@ struct map_pool {
     uint32_t crush_rule;  /* The rule's number. */
     uint64_t created;     /* Epoch. */
     uint64_t config_base; /* Configuration number of every PG that has no entry. */
+    /* NULL: it never had any. Maps and increments hold a reference; other copies borrow it. */
+    const struct map_snaps *snaps;
 };
 
 /*

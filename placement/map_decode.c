@@ -14,7 +14,7 @@
 #include "placement/map.pb-c.h"
 #include "placement/map_private.h"
 
-enum { MAP_FORMAT = 2 };
+enum { MAP_FORMAT = 3 };
 
 /* Copies a string that fits, with zeroes up to the end; false when it is too long. */
 static bool read_text(char *out, size_t size, const char *text)
@@ -93,8 +93,48 @@ static int read_osd(const Limpet__Map__Osd *m, int32_t *id, struct map_osd *out)
     return osd_valid(*id, out) ? 0 : -EBADMSG;
 }
 
+/* The caller lets go of it. */
+static int read_snaps(const Limpet__Map__Pool *m, const struct map_snaps **out)
+{
+    *out = NULL;
+    if (!m->has_snap_mode && !m->has_snap_seq && m->n_snaps == 0 && m->n_removed_snaps == 0 &&
+        m->n_snap_trims == 0) {
+        return 0;
+    }
+    if (m->snap_mode > SNAPS_SELF || m->n_snaps > SNAPS_NAMED_MAX || m->n_removed_snaps % 2 != 0 ||
+        m->n_removed_snaps / 2 > SNAPS_REMOVED_MAX || m->n_snap_trims % 3 != 0 ||
+        m->n_snap_trims / 3 > SNAPS_TRIMS_MAX) {
+        return -EBADMSG;
+    }
+    struct map_snaps *snaps = snaps_create((uint32_t)m->n_snaps, (uint32_t)m->n_removed_snaps / 2,
+                                           (uint32_t)m->n_snap_trims / 3);
+    if (snaps == NULL) {
+        return -ENOMEM;
+    }
+    snaps->mode = (uint8_t)m->snap_mode;
+    snaps->seq = m->snap_seq;
+    if (m->n_removed_snaps > 0) {
+        memcpy(snaps->removed, m->removed_snaps, m->n_removed_snaps * sizeof(uint64_t));
+    }
+    if (m->n_snap_trims > 0) {
+        memcpy(snaps->trims, m->snap_trims, m->n_snap_trims * sizeof(uint64_t));
+    }
+    for (uint32_t i = 0; i < snaps->n_named; i++) {
+        snaps->named[i].id = m->snaps[i]->id;
+        snaps->named[i].stamp_ns = m->snaps[i]->stamp_ns;
+        if (!read_text(snaps->named[i].name, sizeof snaps->named[i].name, m->snaps[i]->name)) {
+            snaps_unref(snaps);
+            return -EBADMSG;
+        }
+    }
+    *out = snaps;
+    return 0;
+}
+
+/* The caller lets go of its snapshots. */
 static int read_pool(const Limpet__Map__Pool *m, struct map_pool *out)
 {
+    *out = (struct map_pool){0};
     if (m->type > UINT8_MAX || m->size > UINT8_MAX || m->min_size > UINT8_MAX) {
         return -EBADMSG;
     }
@@ -108,7 +148,7 @@ static int read_pool(const Limpet__Map__Pool *m, struct map_pool *out)
         .created = m->created,
         .config_base = m->config_base,
     };
-    return read_text(out->name, sizeof out->name, m->name) ? 0 : -EBADMSG;
+    return read_text(out->name, sizeof out->name, m->name) ? read_snaps(m, &out->snaps) : -EBADMSG;
 }
 
 static int read_pg(const Limpet__Map__Pg *m, struct map_pg *out)
@@ -381,12 +421,13 @@ static int read_increment_pools(const Limpet__Map__Increment *m, struct map_incr
         if (inc->n_pools > 0 && inc->pools[inc->n_pools - 1].pool.id >= id) {
             return -EBADMSG;
         }
-        struct map_pool pool;
+        struct map_pool pool = {0};
         int error = removed ? 0 : read_pool(m->pools[i], &pool);
         if (error == 0) {
             error =
                 removed ? map_increment_remove_pool(inc, id) : map_increment_set_pool(inc, &pool);
         }
+        snaps_unref(pool.snaps);
         if (error != 0) {
             return error;
         }

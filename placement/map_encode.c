@@ -11,7 +11,7 @@
 #include "placement/map.pb-c.h"
 #include "placement/map_private.h"
 
-enum { MAP_FORMAT = 2 };
+enum { MAP_FORMAT = 3 };
 
 /* ---- Encoding: messages that point into the map ---- */
 
@@ -119,7 +119,32 @@ static void write_osd(Limpet__Map__Osd *m, int32_t id, const struct map_osd *osd
     m->host = osd->host[0] != 0 ? text_of(osd->host) : NULL;
 }
 
-static void write_pool(Limpet__Map__Pool *m, const struct map_pool *pool)
+static void write_snaps(struct arena *arena, Limpet__Map__Pool *m, const struct map_snaps *snaps)
+{
+    Limpet__Map__Snap *named = arena_alloc(arena, snaps->n_named, sizeof *named);
+    Limpet__Map__Snap **pointers = arena_pointers(arena, named, snaps->n_named, sizeof *named);
+    if (arena->failed) {
+        return;
+    }
+    for (uint32_t i = 0; i < snaps->n_named; i++) {
+        limpet__map__snap__init(&named[i]);
+        named[i].id = snaps->named[i].id;
+        named[i].stamp_ns = snaps->named[i].stamp_ns;
+        named[i].name = text_of(snaps->named[i].name);
+    }
+    m->has_snap_mode = m->has_snap_seq = true;
+    m->snap_mode = snaps->mode;
+    m->snap_seq = snaps->seq;
+    m->n_snaps = snaps->n_named;
+    m->snaps = pointers;
+    /* Ranges and trims are nothing but numbers, and written as such. */
+    m->n_removed_snaps = 2 * (size_t)snaps->n_removed;
+    m->removed_snaps = (uint64_t *)(void *)snaps->removed;
+    m->n_snap_trims = 3 * (size_t)snaps->n_trims;
+    m->snap_trims = (uint64_t *)(void *)snaps->trims;
+}
+
+static void write_pool(struct arena *arena, Limpet__Map__Pool *m, const struct map_pool *pool)
 {
     limpet__map__pool__init(m);
     m->id = pool->id;
@@ -131,6 +156,9 @@ static void write_pool(Limpet__Map__Pool *m, const struct map_pool *pool)
     m->crush_rule = pool->crush_rule;
     m->created = pool->created;
     m->config_base = pool->config_base;
+    if (pool->snaps != NULL) {
+        write_snaps(arena, m, pool->snaps);
+    }
 }
 
 static void write_pg(Limpet__Map__Pg *m, const struct map_pg *pg, bool removed)
@@ -253,7 +281,7 @@ static void write_map_lists(struct arena *arena, const struct cluster_map *map, 
     }
     m->osds = osd_pointers;
     for (uint32_t i = 0; i < map->n_pools; i++) {
-        write_pool(&pools[i], &map->pools[i]);
+        write_pool(arena, &pools[i], &map->pools[i]);
     }
     m->n_pools = map->n_pools;
     m->pools = pool_pointers;
@@ -330,7 +358,7 @@ static void write_increment_lists(struct arena *arena, const struct map_incremen
         if (inc->pools[i].removed) {
             removed[m->n_removed_pools++] = inc->pools[i].pool.id;
         } else {
-            write_pool(&pools[m->n_pools++], &inc->pools[i].pool);
+            write_pool(arena, &pools[m->n_pools++], &inc->pools[i].pool);
         }
     }
     m->removed_pools = removed;

@@ -27,6 +27,9 @@ void map_increment_destroy(struct map_increment *inc)
     if (inc != NULL) {
         crush_destroy(inc->crush);
         free(inc->osds);
+        for (uint32_t i = 0; i < inc->n_pools; i++) {
+            snaps_unref(inc->pools[i].pool.snaps);
+        }
         free(inc->pools);
         free(inc->pgs);
         free(inc);
@@ -136,8 +139,11 @@ static int put_pool(struct map_increment *inc, const struct increment_pool *valu
         if (slot == NULL) {
             return -ENOMEM;
         }
+    } else {
+        snaps_unref(inc->pools[at].pool.snaps);
     }
     inc->pools[at] = *value;
+    (void)snaps_ref(value->pool.snaps);
     return 0;
 }
 
@@ -210,7 +216,7 @@ struct prepared {
 static void prepared_fini(struct prepared *next)
 {
     crush_destroy(next->crush);
-    free(next->pools);
+    pools_free(next->pools, next->n_pools);
     free(next->pgs);
 }
 
@@ -257,6 +263,12 @@ static bool pool_change_valid(const struct map_pool *old, const struct increment
            (change->pool.type == old->type && change->pool.pg_num >= old->pg_num);
 }
 
+static void keep_pool(struct prepared *next, const struct map_pool *pool)
+{
+    next->pools[next->n_pools++] = *pool;
+    (void)snaps_ref(pool->snaps);
+}
+
 static int prepare_pools(const struct cluster_map *map, const struct map_increment *inc,
                          struct prepared *next)
 {
@@ -274,7 +286,7 @@ static int prepare_pools(const struct cluster_map *map, const struct map_increme
     for (uint32_t i = 0; i < inc->n_pools; i++) {
         const struct increment_pool *change = &inc->pools[i];
         while (old < map->n_pools && map->pools[old].id < change->pool.id) {
-            next->pools[next->n_pools++] = map->pools[old++];
+            keep_pool(next, &map->pools[old++]);
         }
         bool known = old < map->n_pools && map->pools[old].id == change->pool.id;
         if (change->pool.id == UINT64_MAX ||
@@ -283,14 +295,14 @@ static int prepare_pools(const struct cluster_map *map, const struct map_increme
         }
         old += known;
         if (!change->removed) {
-            next->pools[next->n_pools++] = change->pool;
+            keep_pool(next, &change->pool);
         }
         if (change->pool.id >= next->next_pool_id) {
             next->next_pool_id = change->pool.id + 1;
         }
     }
     while (old < map->n_pools) {
-        next->pools[next->n_pools++] = map->pools[old++];
+        keep_pool(next, &map->pools[old++]);
     }
     return pools_check(next->pools, next->n_pools, crush, inc->epoch);
 }
@@ -387,7 +399,7 @@ static void commit(struct cluster_map *map, const struct map_increment *inc, str
         map->crush = next->crush;
     }
     if (next->pools != NULL) {
-        free(map->pools);
+        pools_free(map->pools, map->n_pools);
         map->pools = next->pools;
         map->n_pools = next->n_pools;
         map->next_pool_id = next->next_pool_id;

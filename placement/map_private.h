@@ -43,6 +43,9 @@ struct map_increment {
 
 int pg_id_compare(struct pg_id a, struct pg_id b);
 
+/* Frees an array of pools, and lets go of what they refer to. */
+void pools_free(struct map_pool *pools, uint32_t n);
+
 /* Index of the first pool whose id is at least this one. */
 uint32_t pools_find(const struct map_pool *pools, uint32_t n, uint64_t id);
 /* Index of the first entry that is not before pg. */

@@ -29,6 +29,7 @@
     }
 
 extern const struct cli_command cli_commands_rados[];
+extern const struct cli_command cli_commands_snap[];
 extern const struct cli_command cli_commands_tools[];
 
 #endif

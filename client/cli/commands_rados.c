@@ -44,7 +44,17 @@ static const struct cli_param object_key_params[] = {
         .name = "object-locator", .type = CLI_TEXT, .value = "KEY",                                \
         .help = "what the objects are placed by, instead of their names"                           \
     }
-#define OBJECT_OPTIONS POOL_OPTION, NAMESPACE_OPTION, LOCATOR_OPTION
+#define SNAP_OPTIONS                                                                               \
+    {.name = "snap",                                                                               \
+     .letter = 's',                                                                                \
+     .type = CLI_TEXT,                                                                             \
+     .value = "SNAP",                                                                              \
+     .help = "look at the objects as they were at this snapshot of the pool"},                     \
+    {                                                                                              \
+        .name = "snapid", .letter = 'S', .type = CLI_NUMBER, .value = "ID",                        \
+        .help = "the same, by number"                                                              \
+    }
+#define OBJECT_OPTIONS POOL_OPTION, NAMESPACE_OPTION, LOCATOR_OPTION, SNAP_OPTIONS
 #define BLOCK_SIZE_OPTION                                                                          \
     {                                                                                              \
         .name = "block-size", .letter = 'b', .type = CLI_SIZE, .value = "SIZE",                    \
@@ -429,5 +439,5 @@ const struct cli_command cli_commands_rados[] = {
      .examples = EXAMPLES("limpet rados list-inconsistent-pg data",
                           "limpet rados list-inconsistent-obj 1.a -f json-pretty"),
      .params = PARAMS({.name = "pgid", .type = CLI_TEXT})},
-    {.path = NULL, .next_table = cli_commands_tools},
+    {.path = NULL, .next_table = cli_commands_snap},
 };

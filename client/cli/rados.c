@@ -30,6 +30,7 @@ struct limpet_pool *rados_pool(struct cli *cli)
         rc = limpet_pool_set_locator(pool, locator);
     if (rc != 0)
         fail(rc, "namespace: %s", error_phrase(rc));
+    rados_look_at_snap(cli, pool);
     return pool;
 }
 

@@ -56,6 +56,15 @@ int rados_clearomap(struct cli *cli);
 int rados_getomapheader(struct cli *cli);
 int rados_setomapheader(struct cli *cli);
 
+/* Snapshots (rados_snap.c) */
+/* As --snap and --snapid say; exits with a message. */
+void rados_look_at_snap(struct cli *cli, struct limpet_pool *pool);
+int rados_mksnap(struct cli *cli);
+int rados_rmsnap(struct cli *cli);
+int rados_lssnap(struct cli *cli);
+int rados_rollback(struct cli *cli);
+int rados_listsnaps(struct cli *cli);
+
 /* Locks (rados_lock.c) */
 int rados_lock_get(struct cli *cli);
 int rados_lock_list(struct cli *cli);

@@ -92,6 +92,13 @@ struct client_op {
     bool pg_op;
     bool write;
     uint64_t mtime_ns; /* Of a write: the object's time; 0: the OSD's clock. */
+    /*
+     * Of a read: the snapshot that it looks at, 0: the object itself. Of a write: the newest
+     * snapshot, and those that are alive, newest first, in memory that is valid until done.
+     */
+    uint64_t snap;
+    const uint64_t *snaps;
+    uint16_t n_snaps;
     uint16_t n_steps;
     struct client_step steps[CLIENT_STEPS_INLINE]; /* The first; the usual request has no more. */
     struct client_step *more_steps;                /* Those after them; memory of the caller. */

@@ -213,6 +213,7 @@ void client_submit(struct client *c, struct client_op *op)
 {
     assert(op->state == CLIENT_OP_IDLE && op->done != NULL);
     assert(op->n_steps > 0 && op->n_steps <= CLIENT_STEPS_MAX);
+    assert(op->n_snaps <= WIRE_SNAPS_MAX);
     assert(op->object.name_len <= OBJECT_NAME_MAX && op->object.space_len <= OBJECT_NAMESPACE_MAX &&
            op->object.locator_len <= OBJECT_LOCATOR_MAX && !object_locator_is_name(&op->object));
     op->client = c;
@@ -263,6 +264,7 @@ bool client_code_reads(uint16_t code)
     case WIRE_OP_CODE_OMAP_GET_HEADER:
     case WIRE_OP_CODE_OMAP_COMPARE:
     case WIRE_OP_CODE_CALL:
+    case WIRE_OP_CODE_LIST_SNAPS:
         return true;
     default:
         return false;
@@ -273,7 +275,7 @@ bool client_code_reads(uint16_t code)
 
 enum {
     OP_BODY_MAX = sizeof(struct wire_osd_op) + OBJECT_ID_ENCODED_MAX +
-                  CLIENT_STEPS_MAX * sizeof(struct wire_op),
+                  CLIENT_STEPS_MAX * sizeof(struct wire_op) + WIRE_SNAPS_MAX * sizeof(uint64_t),
 };
 
 struct message *op_message(struct client *c, struct client_op *op)
@@ -293,6 +295,8 @@ struct message *op_message(struct client *c, struct client_op *op)
         .age_ns = op->sent_ns == 0 ? 0 : env_now(c->env) - op->sent_ns,
         .n_ops = op->n_steps,
         .mtime_ns = op->write ? op->mtime_ns : 0,
+        .n_snaps = op->write ? op->n_snaps : 0,
+        .snap = op->snap,
     };
     encode_bytes(&e, &head, sizeof head);
     encode_object_id(&e, &op->object);
@@ -307,6 +311,8 @@ struct message *op_message(struct client *c, struct client_op *op)
         };
         encode_bytes(&e, &wire, sizeof wire);
     }
+    for (uint16_t i = 0; i < head.n_snaps; i++)
+        encode_u64(&e, op->snaps[i]);
     assert(!e.failed);
     struct message *m = message_create(MSG_OSD_OP, e.len);
     if (m == NULL)

@@ -153,6 +153,82 @@ LIMPET_API int limpet_op_omap_get_header(struct limpet_op *op, void **out, size_
 LIMPET_API int limpet_op_call(struct limpet_op *op, const char *method, const void *input,
                               size_t len, void **out, size_t *out_len, int *result);
 
+/* ---- Snapshots ---- */
+
+/*
+ * A pool has snapshots of its own, which have names, or numbers that its users manage (images): the
+ * first one that is made decides. -EINVAL: it has the other kind.
+ *
+ * An object's first write after a snapshot keeps the object as it was, at no cost of its size. What
+ * was kept goes, in the background, when all snapshots that show it were removed.
+ */
+#define LIMPET_SNAP_NAME_MAX 127
+#define LIMPET_SNAPS_MAX     512 /* Of a pool's own; and in a snap context. */
+
+struct limpet_snap {
+    uint64_t id;
+    uint64_t stamp_ns; /* Since 1970 UTC. */
+    char name[LIMPET_SNAP_NAME_MAX + 1];
+};
+
+/* Of all objects of the pool, from now on. -EEXIST, -EINVAL, -ENAMETOOLONG; -EMFILE: too many. */
+LIMPET_API int limpet_snap_create(struct limpet_pool *pool, const char *name);
+/* -ENOENT. */
+LIMPET_API int limpet_snap_remove(struct limpet_pool *pool, const char *name);
+/* The pool's own, oldest first, as this process knows them. Release *out with limpet_free(). */
+LIMPET_API int limpet_snap_list(struct limpet_pool *pool, struct limpet_snap **out, size_t *n);
+
+/* A number, newer than all before. Writers must know it: limpet_pool_set_snap_context(). */
+LIMPET_API int limpet_self_snap_create(struct limpet_pool *pool, uint64_t *snap);
+/* -ENOENT: there is none, or it was removed. */
+LIMPET_API int limpet_self_snap_remove(struct limpet_pool *pool, uint64_t snap);
+
+/*
+ * Following writes of the handle know of these self-managed snapshots: the newest that was made,
+ * and all that are alive, newest first. -EINVAL: they are not in that order; -E2BIG.
+ */
+LIMPET_API int limpet_pool_set_snap_context(struct limpet_pool *pool, uint64_t seq,
+                                            const uint64_t *snaps, size_t n);
+/*
+ * Following reads of the handle see the objects as they were at this snapshot; 0: as they are.
+ * Writes fail with -EROFS meanwhile.
+ */
+LIMPET_API int limpet_pool_set_snap_read(struct limpet_pool *pool, uint64_t snap);
+
+/* The object becomes what it was at the snapshot; if it did not exist then, it is removed. */
+LIMPET_API int limpet_rollback(struct limpet_pool *pool, const char *name, uint64_t snap);
+/* The same as the last step of an operation, after none that changes the object: -EINVAL. */
+LIMPET_API int limpet_op_rollback(struct limpet_op *op, uint64_t snap);
+
+struct limpet_extent {
+    uint64_t offset, len;
+};
+
+/* What is kept of an object for some snapshots. */
+struct limpet_clone {
+    uint64_t id;
+    uint64_t size;
+    size_t n_snaps;
+    uint64_t *snaps; /* Ascending. */
+    /* Where it has what the next one, or the object itself, has as well, as far as known. */
+    size_t n_overlap;
+    struct limpet_extent *overlap;
+};
+
+struct limpet_snapset {
+    uint64_t seq; /* The newest snapshot that a writer of the object knew of. */
+    bool head_exists;
+    uint64_t head_size;
+    size_t n_clones;
+    struct limpet_clone *clones; /* The oldest first. */
+};
+
+/* What is kept of an object, also of one that was removed. -ENOENT: there is nothing. */
+LIMPET_API int limpet_list_snaps(struct limpet_pool *pool, const char *name,
+                                 struct limpet_snapset **out);
+/* NULL is allowed. */
+LIMPET_API void limpet_snapset_destroy(struct limpet_snapset *set);
+
 /* ---- Advisory locks ---- */
 
 enum limpet_lock_type { LIMPET_LOCK_EXCLUSIVE = 1, LIMPET_LOCK_SHARED = 2 };

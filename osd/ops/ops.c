@@ -18,6 +18,12 @@ static int check_step(struct ops_request *request, const struct wire_op *step, c
     const struct step_kind *kind = step_kind(step->code);
     if (!kind)
         return -EOPNOTSUPP;
+    /* What it rolls back is the object as the store has it, and nothing looks at it afterwards. */
+    if (request->rolls_back || (step->code == WIRE_OP_CODE_ROLLBACK && request->changes))
+        return -EINVAL;
+    request->rolls_back = step->code == WIRE_OP_CODE_ROLLBACK;
+    request->changes |= !(kind->flags & STEP_READS);
+    request->lists_snaps &= step->code == WIRE_OP_CODE_LIST_SNAPS;
     if (!request->write && !(kind->flags & STEP_READS))
         return -EINVAL;
     if (step->data_len > 0 && !(kind->flags & STEP_DATA))
@@ -39,9 +45,27 @@ static int check_object(const struct ops_request *request)
     return 0;
 }
 
+static int check_snaps(const struct ops_request *request)
+{
+    uint64_t before = request->head.snap;
+    if (before > OBJECT_SNAP_MAX || request->head.n_snaps > WIRE_SNAPS_MAX ||
+        (request->head.n_snaps > 0 && !request->write) || (request->list && before > 0))
+        return -EINVAL;
+    for (uint16_t i = 0; i < request->head.n_snaps; i++) {
+        uint64_t snap;
+        memcpy(&snap, request->snaps + i * sizeof snap, sizeof snap);
+        snap = le64toh(snap);
+        if (snap == 0 || snap > before || (i > 0 && snap == before))
+            return -EINVAL;
+        before = snap;
+    }
+    return 0;
+}
+
 static int check_steps(struct ops_request *request, struct buf_slice payload)
 {
     size_t at = 0;
+    request->lists_snaps = true;
     for (uint16_t i = 0; i < request->head.n_ops; i++) {
         struct wire_op step = ops_step(request, i);
         if (step.data_len > payload.len - at)
@@ -68,6 +92,7 @@ int ops_decode(const struct message *message, struct ops_request *out)
     out->id = message->body + id_at;
     out->id_len = (uint16_t)(d.at - id_at);
     out->steps = decode_bytes(&d, (size_t)out->head.n_ops * sizeof(struct wire_op));
+    out->snaps = decode_bytes(&d, (size_t)out->head.n_snaps * sizeof(uint64_t));
     if (decoder_end(&d))
         return -EBADMSG;
     out->write = out->head.flags & WIRE_OP_WRITE;
@@ -80,6 +105,8 @@ int ops_decode(const struct message *message, struct ops_request *out)
     if (out->write && (out->head.oldest > out->head.tid || out->head.tid == UINT64_MAX))
         return -EINVAL;
     int error = out->list ? 0 : check_object(out);
+    if (!error)
+        error = check_snaps(out);
     return error ? error : check_steps(out, message->payload);
 }
 

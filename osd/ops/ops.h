@@ -22,10 +22,14 @@ struct ops_request {
     const uint8_t *id; /* The encoded object_id: one object has one encoding. */
     uint16_t id_len;
     const uint8_t *steps; /* head.n_ops times wire_op, unaligned. */
+    const uint8_t *snaps; /* head.n_snaps times u64, unaligned. */
     bool write;
     bool list;
-    bool looks;   /* Some step looks at more of the object than its state. */
-    bool answers; /* It writes, and may have to tell more than that it did. */
+    bool looks;       /* Some step looks at more of the object than its state. */
+    bool changes;     /* Some step changes the object. */
+    bool rolls_back;  /* Its last step is a rollback. */
+    bool lists_snaps; /* It looks at nothing else. */
+    bool answers;     /* It writes, and may have to tell more than that it did. */
 };
 
 /*

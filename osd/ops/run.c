@@ -3,9 +3,11 @@
 #include <assert.h>
 #include <string.h>
 
+#include "osd/ops/snap.h"
+
 void run_init(struct ops_run *run, const struct ops_request *request, struct buf_slice payload,
               const struct object_state *state, struct store_txn *txn,
-              const struct ops_caller *caller, uint64_t wall_ns)
+              const struct ops_caller *caller, const struct map_snaps *snaps, uint64_t wall_ns)
 {
     memset(run, 0, offsetof(struct ops_run, results));
     memset(run->results, 0, request->head.n_ops * sizeof run->results[0]);
@@ -15,6 +17,8 @@ void run_init(struct ops_run *run, const struct ops_request *request, struct buf
     run->wall_ns = wall_ns;
     view_init(&run->view, state, txn, payload);
     run->view.records = request->looks;
+    if (request->write)
+        run->context = ops_snap_context(request, snaps_ref(snaps));
 }
 
 static void drop_results(struct ops_run *run)
@@ -30,6 +34,13 @@ void run_fini(struct ops_run *run)
 {
     drop_results(run);
     view_fini(&run->view);
+    snaps_unref(run->context.pool);
+}
+
+void run_take_snaps(struct ops_run *run, const struct map_snaps *snaps)
+{
+    snaps_unref(run->context.pool);
+    run->context = ops_snap_context(run->request, snaps_ref(snaps));
 }
 
 /* ---- What steps return ---- */
@@ -116,8 +127,10 @@ int ops_run(struct ops_run *run)
     view_restart(&run->view);
     drop_results(run);
     run->data_at = 0;
-    if (run->request->write)
+    if (run->request->write) {
         txn_object(txn, &run->request->object);
+        snap_before_steps(run);
+    }
     size_t empty = txn->ops.len;
     for (run->step = 0; run->step < run->n_steps; run->step++) {
         struct wire_op step = ops_step(run->request, run->step);
@@ -128,6 +141,8 @@ int ops_run(struct ops_run *run)
             break;
         run->data_at += step.data_len;
     }
+    if (!error && run->request->write && txn->ops.len > empty)
+        error = snap_after_steps(run);
     if (!error && txn->ops.failed)
         error = -ENOMEM;
     /* A transaction that only names its object has nothing to do. */

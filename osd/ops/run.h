@@ -11,6 +11,7 @@
 
 #include "osd/ops/ops.h"
 #include "osd/ops/view.h"
+#include "placement/snaps.h"
 
 enum {
     /*
@@ -33,10 +34,31 @@ struct ops_caller {
     const char *address; /* Where that process is, for a person. */
 };
 
+/* The snapshots that a writing request knows of: of its own, or of the pool. Nothing is copied. */
+struct snap_context {
+    uint64_t seq; /* 0: there are none. */
+    bool of_pool;
+    uint32_t n;           /* Of its own: */
+    const uint8_t *snaps; /* u64, newest first. */
+    const struct map_snaps *pool;
+};
+
+/* A clone of an object, as its snapset tells of it: snap.h. */
+struct snap_clone {
+    uint64_t id;
+    uint64_t size;
+    uint32_t n;           /* Snapshots. */
+    const uint8_t *snaps; /* u64, descending, unaligned. */
+};
+
 struct ops_run {
     const struct ops_request *request;
     struct object_view view;
     struct ops_caller caller;
+    struct snap_context context;
+    bool clones; /* The object as it was becomes this clone. */
+    struct snap_clone clone;
+    uint64_t source; /* The clone that it was rolled back to; 0: none. */
     uint16_t n_steps;
     uint64_t wall_ns;
     uint16_t step;                           /* That runs, or that failed. */
@@ -45,11 +67,16 @@ struct ops_run {
     struct run_result results[WIRE_OPS_MAX]; /* As many as the request has steps. */
 };
 
-/* state, txn and what request and caller point to are borrowed until run_fini(). */
+/*
+ * state, txn and what request and caller point to are borrowed until run_fini(); a reference to the
+ * snapshots of its pool (may be NULL) is kept.
+ */
 void run_init(struct ops_run *run, const struct ops_request *request, struct buf_slice payload,
               const struct object_state *state, struct store_txn *txn,
-              const struct ops_caller *caller, uint64_t wall_ns);
+              const struct ops_caller *caller, const struct map_snaps *snaps, uint64_t wall_ns);
 void run_fini(struct ops_run *run);
+/* The pool's snapshots are others now: what was run before does not count. */
+void run_take_snaps(struct ops_run *run, const struct map_snaps *snaps);
 
 /*
  * Runs all steps from the first. 0; VIEW_MISS when something must be loaded; or the error of step
@@ -122,6 +149,8 @@ int step_omap_remove(STEP_ARGS) MUST_CHECK;
 int step_omap_remove_range(STEP_ARGS) MUST_CHECK;
 int step_omap_clear(STEP_ARGS) MUST_CHECK;
 int step_call(STEP_ARGS) MUST_CHECK;
+int step_rollback(STEP_ARGS) MUST_CHECK;
+int step_list_snaps(STEP_ARGS) MUST_CHECK;
 
 int check_write_same(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 int check_checksum(const struct wire_op *step, const uint8_t *data) MUST_CHECK;

@@ -44,6 +44,8 @@ static const struct step_kind kinds[] = {
     [WIRE_OP_CODE_OMAP_REMOVE_RANGE] = {"omap_remove_range", WRITES_DATA, check_omap_range,
                                         step_omap_remove_range},
     [WIRE_OP_CODE_OMAP_CLEAR] = {"omap_clear", WRITES, NULL, step_omap_clear},
+    [WIRE_OP_CODE_ROLLBACK] = {"rollback", WRITES | STEP_LOOKS, NULL, step_rollback},
+    [WIRE_OP_CODE_LIST_SNAPS] = {"list_snaps", LOOKS, NULL, step_list_snaps},
     [WIRE_OP_CODE_CALL] = {"call", LOOKS_FOR, check_call, step_call},
 };
 

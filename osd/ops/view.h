@@ -40,6 +40,9 @@ enum {
 /* What is known of an object without reading more of it than its record. */
 struct object_state {
     bool exists;
+    bool whiteout; /* It does not exist for clients, and is kept since it has clones. */
+    bool has_clones;
+    uint64_t snap_seq; /* The newest snapshot that a writer of it knew of. */
     uint64_t size;
     uint64_t mtime_ns;
     uint32_t attrs_bytes; /* Its attributes have no more than this. */
@@ -138,6 +141,9 @@ int view_extents(struct object_view *view, uint64_t offset, uint64_t len,
 /* -ENODATA: there is no such attribute. Names as the store has them. */
 int view_attr(struct object_view *view, const void *name, uint16_t name_len,
               struct view_bytes *out) MUST_CHECK;
+/* As the store has it, whatever the steps have changed, and also of a whiteout. */
+int view_base_attr(struct object_view *view, const void *name, uint16_t name_len,
+                   struct view_bytes *out) MUST_CHECK;
 /* The first attribute whose name is greater; an empty name for the first of all. -ENODATA. */
 int view_attr_next(struct object_view *view, struct view_bytes after, struct view_bytes *name,
                    struct view_bytes *value) MUST_CHECK;
@@ -165,6 +171,9 @@ void view_write_same(struct object_view *view, uint64_t offset, uint64_t len, co
 void view_zero(struct object_view *view, uint64_t offset, uint64_t len);
 void view_truncate(struct object_view *view, uint64_t size);
 void view_remove(struct object_view *view);
+/* The object becomes a copy of another one. Nothing looks at it any more in this run. */
+void view_copy(struct object_view *view, const struct object_id *from, const struct object_id *to,
+               uint64_t size);
 void view_attr_set(struct object_view *view, const void *name, uint16_t name_len, const void *value,
                    uint32_t len);
 void view_attr_remove(struct object_view *view, const void *name, uint16_t name_len);

@@ -124,6 +124,19 @@ void view_remove(struct object_view *view)
     view->state.attrs_bytes = 0;
 }
 
+void view_copy(struct object_view *view, const struct object_id *from, const struct object_id *to,
+               uint64_t size)
+{
+    txn_object(view->txn, from);
+    txn_clone(view->txn, to);
+    txn_object(view->txn, to);
+    view->renewed = view->data_changed = true;
+    exists(view);
+    view->state.size = size;
+    /* How much they are is not known: the next one who sets one looks. */
+    view->state.attrs_bytes = OBJECT_ATTRS_BYTES_MAX;
+}
+
 int view_take_data(struct object_view *view, struct buf_slice *out)
 {
     *out = BUF_SLICE_EMPTY;

@@ -201,16 +201,20 @@ static int load_attrs(struct object_view *view)
     return view_want(view, &need);
 }
 
-static int base_attr(const struct object_view *view, struct view_bytes name,
+static int find_attr(const struct object_view *view, struct view_bytes name,
                      struct view_bytes *value)
 {
-    if (!view_shows_base(view))
-        return -ENODATA;
     uint32_t at = view_index_find(view->attrs_index, view->n_attrs, name);
     if (at == view->n_attrs || view_bytes_compare(view->attrs_index[at].name, name) != 0)
         return -ENODATA;
     *value = view->attrs_index[at].value;
     return 0;
+}
+
+static int base_attr(const struct object_view *view, struct view_bytes name,
+                     struct view_bytes *value)
+{
+    return view_shows_base(view) ? find_attr(view, name, value) : -ENODATA;
 }
 
 int view_attr(struct object_view *view, const void *name, uint16_t name_len, struct view_bytes *out)
@@ -228,6 +232,16 @@ int view_attr(struct object_view *view, const void *name, uint16_t name_len, str
     }
     error = load_attrs(view);
     return error ? error : base_attr(view, view_bytes(name, name_len), out);
+}
+
+int view_base_attr(struct object_view *view, const void *name, uint16_t name_len,
+                   struct view_bytes *out)
+{
+    if (!view->has_attrs) {
+        struct view_need need = {.kind = VIEW_NEEDS_ATTRS};
+        return view_want(view, &need);
+    }
+    return find_attr(view, view_bytes(name, name_len), out);
 }
 
 /* The same name and a zero byte: the smallest that is greater. NULL when memory is short. */

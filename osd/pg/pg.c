@@ -206,6 +206,7 @@ static void stop_working(struct pg *pg, bool discard)
     pg_fills_stop(pg, false);
     pg_pushes_cancel(pg, -1);
     pg_scrub_stop(pg);
+    pg_trim_stop(pg);
     pg_staged_clear(pg, discard);
     pg_learn_stop(pg);
 }
@@ -233,6 +234,7 @@ void pg_destroy(struct pg *pg)
     pg_inconsistents_clear(pg);
     pg_log_fini(&pg->log);
     pg_dirty_stop(&pg->dirty);
+    snaps_unref(pg->snaps);
     free(pg);
 }
 
@@ -349,7 +351,7 @@ int pg_decode_id(const struct pg *pg, const void *data, size_t len, struct objec
     struct decoder d;
     decoder_init(&d, data, len);
     decode_object_id(&d, out);
-    if (decoder_end(&d) || out->pool != pg->id.pool || out->snap == PG_OBJECT_TEMPORARY)
+    if (decoder_end(&d) || out->pool != pg->id.pool || pg_is_temporary(out))
         return -EBADMSG;
     uint32_t place = object_hash_reverse(out->hash);
     return place < pg->hash_first || place > pg->hash_last ? -EBADMSG : 0;
@@ -587,6 +589,7 @@ void pg_follow_map(struct pg *pg, bool every_step)
     memcpy(pg->lives, lives, sizeof lives);
     if (unseen)
         pg_formers_unseen(pg);
+    pg_snaps_follow(pg, every_step);
     pg_dirty_follow(pg, first_map);
     if (same)
         continue_configuration(pg);
@@ -778,6 +781,7 @@ void pg_tick(struct pg *pg)
         pg_activate_tick(pg);
     pg_fill_tick(pg);
     pg_scrub_tick(pg);
+    pg_trim_tick(pg);
 }
 
 /* ---- Statistics ---- */
@@ -856,4 +860,6 @@ void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
     /* protobuf-c has no const strings, but packing does not write to them. */
     out->waiting = (char *)(uintptr_t)why_waiting(pg);
     pg_scrub_stat(pg, out);
+    out->has_snaps_trimmed = pg->trimmed_epoch > 0;
+    out->snaps_trimmed = pg->trimmed_epoch;
 }

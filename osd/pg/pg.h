@@ -133,6 +133,8 @@ struct object_waiter {
     bool activates; /* Part of activation: nobody else is let to the object, and nothing commits. */
     bool queued;
     void (*ready)(struct object_waiter *waiter, struct pg_object *object, int error);
+    const uint8_t *clone; /* Of the object, that it wants: its id. NULL: the object itself. */
+    uint16_t clone_len;
     struct pg_object *object;
     TAILQ_ENTRY(object_waiter) link;
 };

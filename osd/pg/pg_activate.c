@@ -243,6 +243,19 @@ static int list_object(struct pg_peer *peer, const uint8_t *bytes, size_t len)
     return is_listed(peer, bytes, len) ? 0 : add_name(&peer->to_push, bytes, len);
 }
 
+/* An entry's object, and the clone that came or went with it. */
+static int list_entry(struct pg_peer *peer, const struct pg_entry_layout *head, const uint8_t *id)
+{
+    uint8_t clone[PG_OBJECT_ID_MAX];
+    if (head->kind == PG_ENTRY_FAILED)
+        return 0;
+    int error = list_object(peer, id, head->object_len);
+    if (error || head->clone == 0 || planted(PLANTED_CLONE_NOT_SENT))
+        return error;
+    pg_id_with_snap(id, head->object_len, head->clone, clone);
+    return list_object(peer, clone, head->object_len);
+}
+
 /* The objects that differing entries name, on its side and on ours. */
 static int list_differing(struct pg *pg, struct pg_peer *peer, const Limpet__Wire__PgInfo *info)
 {
@@ -252,18 +265,16 @@ static int list_differing(struct pg *pg, struct pg_peer *peer, const Limpet__Wir
         const ProtobufCBinaryData *data = &info->entries[i];
         struct pg_entry_layout head;
         memcpy(&head, data->data, sizeof head);
-        if (head.version.sequence <= peer->common || head.kind == PG_ENTRY_FAILED)
+        if (head.version.sequence <= peer->common)
             continue;
-        int error = list_object(peer, data->data + sizeof head, head.object_len);
+        int error = list_entry(peer, &head, data->data + sizeof head);
         if (error)
             return error;
     }
     uint64_t newest = pg_log_head(&pg->log).sequence;
     for (uint64_t sequence = peer->common + 1; sequence <= newest; sequence++) {
         const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
-        if (entry->head.kind == PG_ENTRY_FAILED)
-            continue;
-        int error = list_object(peer, (const uint8_t *)(&entry->head + 1), entry->head.object_len);
+        int error = list_entry(peer, &entry->head, (const uint8_t *)(&entry->head + 1));
         if (error)
             return error;
     }

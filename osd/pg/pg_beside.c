@@ -230,13 +230,15 @@ int pg_beside_check(const Limpet__Wire__PgPush *piece, size_t payload_len)
     return has_omap ? -EBADMSG : 0;
 }
 
-void pg_beside_put(struct store_txn *txn, const Limpet__Wire__PgPush *piece,
-                   struct buf_slice payload)
+void pg_beside_put(struct pg *pg, struct store_txn *txn, const Limpet__Wire__PgPush *piece,
+                   const struct object_id *id, struct buf_slice payload)
 {
     const uint8_t *at = payload.data;
-    for (size_t i = 0; i < piece->n_attr_names; i++)
-        txn_set_attr(txn, piece->attr_names[i].data, (uint16_t)piece->attr_names[i].len,
-                     piece->attr_values[i].data, (uint32_t)piece->attr_values[i].len);
+    for (size_t i = 0; i < piece->n_attr_names; i++) {
+        const ProtobufCBinaryData *name = &piece->attr_names[i], *value = &piece->attr_values[i];
+        pg_snap_take_attr(pg, txn, id, name->data, name->len, value->data, value->len);
+        txn_set_attr(txn, name->data, (uint16_t)name->len, value->data, (uint32_t)value->len);
+    }
     if (piece->has_omap_header_len) {
         txn_omap_header(txn, at, piece->omap_header_len);
         at += piece->omap_header_len;

@@ -102,20 +102,45 @@ static bool note_config(struct pg_dirty *dirty, struct wire_version version)
     return true;
 }
 
+static struct pg_dirty_object *touch_object(struct pg_dirty *dirty, const uint8_t *id, uint16_t len,
+                                            uint64_t sequence)
+{
+    struct pg_dirty_object *object;
+    HASH_FIND(hh, dirty->objects, id, len, object);
+    if (!object)
+        object = object_add(dirty, id, len);
+    if (!object)
+        return NULL;
+    if (object->first == 0)
+        object->first = sequence;
+    object->last = sequence;
+    return object;
+}
+
+/* A clone comes or goes as a whole. */
+static bool note_clone(struct pg_dirty *dirty, const struct pg_entry_layout *head,
+                       const uint8_t *id)
+{
+    uint8_t clone[PG_OBJECT_ID_MAX];
+    if (head->clone == 0 || planted(PLANTED_CLONE_NOT_SENT))
+        return true;
+    pg_id_with_snap(id, head->object_len, head->clone, clone);
+    struct pg_dirty_object *object =
+        touch_object(dirty, clone, head->object_len, head->version.sequence);
+    if (object)
+        object->whole = true;
+    return object;
+}
+
 static bool note_object(struct pg_dirty *dirty, const struct pg_entry_layout *head,
                         const uint8_t *entry)
 {
     const uint8_t *id = entry + sizeof *head;
     struct pg_extent_layout extents[PG_EXTENTS_MAX];
-    struct pg_dirty_object *object;
-    HASH_FIND(hh, dirty->objects, id, head->object_len, object);
-    if (!object)
-        object = object_add(dirty, id, head->object_len);
-    if (!object)
+    struct pg_dirty_object *object =
+        touch_object(dirty, id, head->object_len, head->version.sequence);
+    if (!object || !note_clone(dirty, head, id))
         return false;
-    if (object->first == 0)
-        object->first = head->version.sequence;
-    object->last = head->version.sequence;
     if (head->n_extents == PG_EXTENTS_WHOLE)
         object->whole = true;
     if (object->whole)

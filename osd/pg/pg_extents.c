@@ -65,6 +65,19 @@ static void add_bytes(struct pg_extents *extents, uint64_t offset, uint64_t len)
 static bool add_operation(struct pg_extents *extents, const struct txn_op *op)
 {
     switch (op->code) {
+    case TXN_PG_SET:
+    case TXN_PG_REMOVE_RANGE:
+        return true;
+    case TXN_CLONE:
+        /* The object stays what it is, unless it is the copy. */
+        return op->to.snap != OBJECT_HEAD;
+    default:
+        break;
+    }
+    /* What is done to its clones. */
+    if (op->object.snap != OBJECT_HEAD)
+        return true;
+    switch (op->code) {
     case TXN_TOUCH:
     case TXN_SET_INFO:
     case TXN_SET_ATTR:

@@ -49,6 +49,8 @@ struct fill_object *fill_pending_add(struct pg_fill *fill, const uint8_t *bytes,
 void fill_pending_remove(struct pg_fill *fill, struct fill_object *object);
 bool fill_is_after(const struct object_id *id, const struct object_id *limit);
 /* After the batch, whose end is known. */
+/* What the copy must get, since it does not apply a write: as far as it is not of a later batch. */
+void fill_note_write(struct pg_fill *fill, const struct pg_object *object, uint64_t clone);
 bool fill_is_beyond_batch(const struct pg_fill *fill, const struct object_id *id);
 void fill_clear_batch(struct pg_fill *fill);
 /* Pushes what is pending, as many as may be; the batch ends when nothing is left. */

@@ -58,7 +58,7 @@ static void note_writes_under_way(struct pg_fill *fill)
     TAILQ_FOREACH(write, &fill->pg->writes, link)
     {
         if (fill_is_after(&write->object->id, fill->done_upto))
-            (void)fill_pending_add(fill, write->object->bytes, write->object->len, 0);
+            fill_note_write(fill, write->object, write->clone);
     }
 }
 
@@ -101,7 +101,7 @@ static int take_batch(struct pg_fill *fill, const struct store_list *list)
         const struct object_id *id = &list->entries[taken].id;
         uint8_t memory[PG_OBJECT_ID_MAX];
         struct encoder e;
-        if (id->snap == PG_OBJECT_TEMPORARY)
+        if (pg_is_temporary(id))
             continue;
         pg_encode_id(id, &e, memory);
         struct pg_name *name = malloc(sizeof *name + e.len);
@@ -137,7 +137,7 @@ static struct message *scan_message(struct pg_fill *fill, const struct store_lis
         goto out;
     for (uint32_t i = 0; i < list->n && at < n; i++) {
         struct object_info_layout info;
-        if (list->entries[i].id.snap == PG_OBJECT_TEMPORARY)
+        if (pg_is_temporary(&list->entries[i].id))
             continue;
         if (object_info_parse(list->entries[i].info, list->entries[i].info_len, &info))
             goto out;

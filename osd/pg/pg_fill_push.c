@@ -88,8 +88,46 @@ bool fill_is_beyond_batch(const struct pg_fill *fill, const struct object_id *id
     return !fill->batch_ends && fill_is_after(id, fill->batch_upto);
 }
 
-enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
-                              const uint8_t *bytes, uint16_t len)
+static void note_clone(struct pg_fill *fill, const struct pg_object *object, uint64_t clone)
+{
+    uint8_t bytes[PG_OBJECT_ID_MAX];
+    struct object_id id = object->id;
+    id.snap = clone;
+    if (clone == 0 || planted(PLANTED_CLONE_NOT_SENT) ||
+        (fill->phase != FILL_LISTING && fill_is_beyond_batch(fill, &id)))
+        return;
+    pg_id_with_snap(object->bytes, object->len, clone, bytes);
+    (void)fill_pending_add(fill, bytes, object->len, 0);
+}
+
+void fill_note_write(struct pg_fill *fill, const struct pg_object *object, uint64_t clone)
+{
+    if (fill->phase == FILL_LISTING || !fill_is_beyond_batch(fill, &object->id))
+        (void)fill_pending_add(fill, object->bytes, object->len, 0);
+    note_clone(fill, object, clone);
+}
+
+static bool clone_is_pending(struct pg_fill *fill, const struct pg_object *object, uint64_t clone)
+{
+    uint8_t bytes[PG_OBJECT_ID_MAX];
+    if (clone == 0)
+        return false;
+    pg_id_with_snap(object->bytes, object->len, clone, bytes);
+    return fill_pending_find(fill, bytes, object->len);
+}
+
+/* Whether the copy has, of the object and all that the write needs, what we have. */
+static bool is_ready_for(struct pg_fill *fill, const struct pg_object *object,
+                         const struct pg_write *write)
+{
+    return !fill_is_beyond_batch(fill, &object->id) &&
+           !fill_pending_find(fill, object->bytes, object->len) &&
+           !clone_is_pending(fill, object, write->clone) &&
+           !clone_is_pending(fill, object, write->source);
+}
+
+enum fill_write pg_fill_write(struct pg_fill *fill, const struct pg_object *object,
+                              const struct pg_write *write)
 {
     switch (fill->phase) {
     case FILL_QUEUED:
@@ -102,15 +140,16 @@ enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
         return fill->attached ? FILL_WRITE_LOG_ONLY : FILL_WRITE_NONE;
     case FILL_LISTING:
     case FILL_COMPARING:
-        if (!fill_is_after(id, fill->done_upto))
+        /* Clones come before their object, so they are done, too. */
+        if (!fill_is_after(&object->id, fill->done_upto))
             return FILL_WRITE_WHOLE;
-        if (fill->phase == FILL_LISTING || !fill_is_beyond_batch(fill, id))
-            (void)fill_pending_add(fill, bytes, len, 0);
+        fill_note_write(fill, object, write->clone);
         return FILL_WRITE_LOG_ONLY;
     case FILL_PUSHING:
-        if (fill_is_beyond_batch(fill, id))
-            return FILL_WRITE_LOG_ONLY;
-        return fill_pending_find(fill, bytes, len) ? FILL_WRITE_LOG_ONLY : FILL_WRITE_WHOLE;
+        if (is_ready_for(fill, object, write))
+            return FILL_WRITE_WHOLE;
+        fill_note_write(fill, object, write->clone);
+        return FILL_WRITE_LOG_ONLY;
     case FILL_FINISHING:
     case FILL_ADDING:
         break;
@@ -141,6 +180,10 @@ static void batch_done(struct pg_fill *fill)
 {
     bool ends = fill->batch_ends;
     assert(HASH_COUNT(fill->pending) == 0 && fill->pushes == 0);
+    if (fill->spoiled) {
+        fill_back_off(fill, "too many writes");
+        return;
+    }
     free(fill->done_upto);
     fill->done_upto = fill->batch_upto;
     fill->batch_upto = NULL;

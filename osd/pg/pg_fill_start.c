@@ -155,6 +155,13 @@ static void note_its_own(struct pg_fill *fill, const Limpet__Wire__PgInfo *info,
             fill_pending_add(fill, entry + sizeof head, head.object_len, 0);
         if (object)
             object->whole = true;
+        uint8_t clone[PG_OBJECT_ID_MAX];
+        if (head.clone == 0 || planted(PLANTED_CLONE_NOT_SENT))
+            continue;
+        pg_id_with_snap(entry + sizeof head, head.object_len, head.clone, clone);
+        object = fill_pending_add(fill, clone, head.object_len, 0);
+        if (object)
+            object->whole = true;
     }
 }
 

@@ -62,13 +62,6 @@ static void put_pair_removal(struct pg *pg, struct store_txn *txn, uint64_t numb
     txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
 }
 
-static struct object_id temporary_of(const struct object_id *id)
-{
-    struct object_id temporary = *id;
-    temporary.snap = PG_OBJECT_TEMPORARY;
-    return temporary;
-}
-
 void pg_staged_put(struct pg *pg, struct store_txn *txn, const struct pg_staged *staged)
 {
     if (staged->remove) {
@@ -76,7 +69,7 @@ void pg_staged_put(struct pg *pg, struct store_txn *txn, const struct pg_staged 
         txn_remove(txn);
         return;
     }
-    struct object_id temporary = temporary_of(staged->id);
+    struct object_id temporary = pg_temporary_of(staged->id);
     txn_object(txn, &temporary);
     txn_rename(txn, staged->id);
     put_pair_removal(pg, txn, staged->number);
@@ -85,7 +78,7 @@ void pg_staged_put(struct pg *pg, struct store_txn *txn, const struct pg_staged 
 void pg_staged_discard(struct pg *pg, struct store_txn *txn, struct pg_staged *staged)
 {
     if (!staged->remove) {
-        struct object_id temporary = temporary_of(staged->id);
+        struct object_id temporary = pg_temporary_of(staged->id);
         txn_object(txn, &temporary);
         txn_remove(txn);
         put_pair_removal(pg, txn, staged->number);

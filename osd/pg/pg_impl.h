@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "osd/pg/pg.h"
 #include "osd/pg/pg_dirty.h"
+#include "osd/pg/pg_layout.h"
 #include "osd/pg/pg_log.h"
 #include "osd/pg/pg_scrub.h"
 
@@ -97,6 +98,8 @@ struct pg_write {
     bool listed;                /* In pg->writes. */
     struct pg_request *request; /* NULL: nobody waits. */
     struct pg_object *object;
+    uint64_t clone;  /* Of the object: made by this, or removed; 0: none. */
+    uint64_t source; /* That the object was rolled back to; 0: it was not. */
     uint32_t window_bytes;
     struct message *replicate;
     struct message *log_only; /* Created when a learner needs it. */
@@ -106,6 +109,12 @@ struct pg_write {
 TAILQ_HEAD(pg_write_list, pg_write);
 
 /* ---- An object in use ---- */
+
+/* Whoever has had his turn as a writer, and waits until the store has what those before him wrote.
+ */
+struct object_settler {
+    void (*settled)(struct object_settler *settler);
+};
 
 struct pg_object {
     struct pg *pg; /* NULL once the pg has forgotten it. */
@@ -117,10 +126,15 @@ struct pg_object {
     int error;
     struct object_state state;
     uint32_t readers;
-    uint32_t writers;        /* Not yet committed. */
-    struct pg_run *settling; /* Goes on when there are none. */
-    bool looked_at;          /* By a writer, before it writes: nobody else may go. */
+    uint32_t writers;                /* Not yet committed. */
+    struct object_settler *settling; /* Goes on when there are none. */
+    bool looked_at;                  /* By a writer, before it writes: nobody else may go. */
     struct object_waiter_list waiters;
+    /*
+     * Of a clone: its object, which whoever holds, loads or waits for the clone holds as a reader.
+     * So the object's line is the clone's, too, and no writer makes or removes it meanwhile.
+     */
+    struct pg_object *head;
     TAILQ_ENTRY(pg_object) idle_link;
     struct pg_async async; /* Of the load. */
     struct store_read load;
@@ -396,6 +410,7 @@ struct pg_inconsistent {
 TAILQ_HEAD(pg_inconsistent_list, pg_inconsistent);
 
 struct pg_scrub;
+struct pg_trim;
 
 /* ---- The group ---- */
 
@@ -508,7 +523,10 @@ struct pg {
     uint64_t scrub_retry_ns;                /* Put off until then. */
     bool scrub_ordered, deep_ordered;
     uint64_t scrub_number;
-    struct pg_scrub *scrub; /* That runs, or waits for its turn. */
+    struct pg_scrub *scrub;        /* That runs, or waits for its turn. */
+    struct pg_trim *trim;          /* Likewise. */
+    const struct map_snaps *snaps; /* Of the pool, by the map that was followed last. */
+    uint64_t trimmed_epoch;        /* All snapshots that were removed by then are trimmed. */
     struct pg_survey_list surveys;
     uint32_t n_pull_reads;
     struct pg_repair_list repairs;
@@ -544,6 +562,31 @@ int pg_decode_id(const struct pg *pg, const void *data, size_t len,
 uint64_t pg_epoch(const struct pg *pg);
 const char *pg_text(const struct pg *pg);
 
+/* ---- pg_snap.c ---- */
+
+/* Kept under another name while it is being received. */
+bool pg_is_temporary(const struct object_id *id);
+struct object_id pg_temporary_of(const struct object_id *id);
+
+/* The index from snapshots to objects, as part of transactions. Any id of the object will do. */
+void pg_snap_key(uint64_t snap, const struct object_id *object, uint8_t out[PG_SNAP_KEY_LEN]);
+void pg_snap_put(struct pg *pg, struct store_txn *txn, uint64_t snap,
+                 const struct object_id *object);
+/* What an entry, which the encoded id follows, does to the index of whoever takes it. */
+void pg_snap_entry_put(struct pg *pg, struct store_txn *txn, const struct pg_entry_layout *head);
+/* An attribute of an object that another copy sent: if it is a snapset, the index gets its pairs.
+ */
+void pg_snap_take_attr(struct pg *pg, struct store_txn *txn, const struct object_id *object,
+                       const void *name, size_t name_len, const void *value, size_t len);
+/* Encoded attributes have nothing that clients set. */
+bool pg_attrs_are_ours(const struct encoder *attrs);
+bool pg_attr_is_ours(const void *name, size_t len);
+
+/* The map may be another one; every_step: the next. */
+void pg_snaps_follow(struct pg *pg, bool every_step);
+/* Those of the pool, as the map has them; NULL: none. */
+const struct map_snaps *pg_snaps(const struct pg *pg);
+
 /* ---- pg_catchup.c ---- */
 
 /* Appends to the log, and notes what it changes; as pg_log_append(). */
@@ -567,10 +610,20 @@ const struct pg_dirty_object *pg_changes_since(struct pg *pg, struct wire_versio
 
 /* ---- pg_object.c ---- */
 
-/* Puts the waiter in line for the object, and calls ready() now or later. -ENOMEM. */
+/* What the object's info says. */
+struct object_state pg_state_of(const struct object_info_layout *info, uint64_t size);
+/*
+ * Puts the waiter in line for the object, and calls ready() now or later. The id of a clone must
+ * stay valid until then. -ENOMEM.
+ */
 int pg_object_enter(struct pg *pg, const uint8_t *id, uint16_t len,
                     struct object_waiter *waiter) MUST_CHECK;
 void pg_object_leave(struct object_waiter *waiter);
+/* A clone of an object that the caller holds as a reader: likewise. `id` as in a waiter. */
+int pg_object_enter_clone(struct pg_object *object, const uint8_t *id, uint16_t len,
+                          struct object_waiter *waiter) MUST_CHECK;
+/* A write makes or removes the clone: what we know of it is not true any more. */
+void pg_object_forget_clone(struct pg_object *object, uint64_t snap);
 void pg_object_hold(struct pg_object *object, bool writes);
 void pg_object_release(struct pg_object *object, bool writes);
 /* Forgets all objects: they may change behind our back. No waiters may be left. */
@@ -628,11 +681,11 @@ bool pg_formers_wait(const struct pg *pg);
 void pg_read_start(struct pg_request *request, struct pg_object *object);
 /* A writing request that looks at its object. pg_write_ran() follows, or the write is abandoned. */
 void pg_run_write(struct pg_request *request, struct pg_object *object, struct pg_write *write);
-/* The store has what the writes before it wrote. */
-void pg_run_settled(struct pg_run *run);
 void pg_list_start(struct pg_request *request);
 /* Nobody waits for the result any more. */
 void pg_run_disown(struct pg_request *request);
+/* It waits in an object's line, though it runs. */
+bool pg_run_waits(const struct pg_request *request);
 void pg_list_disown(struct pg_request *request);
 
 /* ---- pg_write.c ---- */
@@ -641,6 +694,17 @@ void pg_write_start(struct pg_request *request, struct pg_object *object);
 /* The steps have run: the write goes to the log and to everybody, or its failure does. */
 void pg_write_ran(struct pg_request *request, struct pg_object *object, struct pg_write *write,
                   struct ops_run *run, int error);
+/* From the pool. NULL when memory is short. */
+struct pg_write *pg_write_alloc(struct pg_world *world) MUST_CHECK;
+/* What trimming an object of one snapshot comes to; its operations are in the write already. */
+struct pg_trimmed {
+    uint64_t snap;
+    uint64_t clone, clone_size; /* That is removed; 0: none. */
+    uint32_t left;              /* Clones. */
+};
+/* The object, on which the caller has its turn as a writer, is trimmed. -ENOMEM: it is not. */
+int pg_write_trim(struct pg_object *object, struct pg_write *write,
+                  const struct pg_trimmed *trimmed) MUST_CHECK;
 /* A write that comes to nothing. */
 void pg_write_abandon(struct pg_world *world, struct pg_write *write);
 /* Answers a request from its entry, which is committed. */
@@ -745,8 +809,8 @@ void pg_fill_wanted(struct pg *pg, const uint8_t *bytes, uint16_t len);
 
 enum fill_write { FILL_WRITE_NONE, FILL_WRITE_LOG_ONLY, FILL_WRITE_WHOLE };
 /* How a write to this object is to be told to the copy; notes that it was written. */
-enum fill_write pg_fill_write(struct pg_fill *fill, const struct object_id *id,
-                              const uint8_t *bytes, uint16_t len);
+enum fill_write pg_fill_write(struct pg_fill *fill, const struct pg_object *object,
+                              const struct pg_write *write);
 
 /* ---- pg_learn.c: the copy that is being filled ---- */
 
@@ -783,8 +847,8 @@ void pg_omap_ask(struct store_omap_read *read, const struct object_id *id, const
 int pg_beside_follow(struct pg_beside *beside, const Limpet__Wire__PgPush *piece) MUST_CHECK;
 void pg_beside_fini(struct pg_beside *beside);
 int pg_beside_check(const Limpet__Wire__PgPush *piece, size_t payload_len) MUST_CHECK;
-void pg_beside_put(struct store_txn *txn, const Limpet__Wire__PgPush *piece,
-                   struct buf_slice payload);
+void pg_beside_put(struct pg *pg, struct store_txn *txn, const Limpet__Wire__PgPush *piece,
+                   const struct object_id *id, struct buf_slice payload);
 
 /* ---- pg_scrub_member.c ---- */
 
@@ -826,6 +890,13 @@ void pg_inconsistents_expire(struct pg *pg, uint64_t number, bool deep);
 void pg_inconsistent_start(struct pg_request *request, const struct object_id *after);
 /* A client could not read it, and no good copy was found. */
 void pg_inconsistent_unreadable(struct pg *pg, const struct pg_object *object);
+
+/* ---- pg_trim.c ---- */
+
+void pg_trim_tick(struct pg *pg);
+/* More is committed. */
+void pg_trim_advance(struct pg *pg);
+void pg_trim_stop(struct pg *pg);
 
 /* ---- pg_repair.c: our copy from a member's ---- */
 

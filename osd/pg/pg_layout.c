@@ -19,6 +19,25 @@ int pg_numbered_key_parse(char kind, const uint8_t *key, size_t len, uint64_t *n
     return 0;
 }
 
+/* Where encode_object_id() puts the snapshot. */
+enum { SNAP_AT = sizeof(uint64_t) + sizeof(uint32_t) };
+
+void pg_id_with_snap(const uint8_t *bytes, uint16_t len, uint64_t snap, uint8_t *out)
+{
+    assert(len >= SNAP_AT + sizeof snap && len <= PG_OBJECT_ID_MAX);
+    memcpy(out, bytes, len);
+    snap = htole64(snap);
+    memcpy(out + SNAP_AT, &snap, sizeof snap);
+}
+
+uint64_t pg_id_snap(const uint8_t *bytes, uint16_t len)
+{
+    uint64_t snap;
+    assert(len >= SNAP_AT + sizeof snap);
+    memcpy(&snap, bytes + SNAP_AT, sizeof snap);
+    return le64toh(snap);
+}
+
 static bool extents_are_ordered(const uint8_t *data, uint8_t n)
 {
     uint32_t after = 0;
@@ -56,6 +75,10 @@ int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
     struct decoder d;
     decoder_init(&d, (const uint8_t *)data + sizeof *head, head->object_len);
     decode_object_id(&d, object);
+    /* The clones of an object belong to it. */
+    if (object->snap != OBJECT_HEAD || head->clone > OBJECT_SNAP_MAX ||
+        head->trimmed > OBJECT_SNAP_MAX)
+        return -EBADMSG;
     return decoder_end(&d);
 }
 

@@ -11,6 +11,8 @@
  *     "r" + client, big-endian     a client's results: pg_client_layout, then pg_result_layout
  *     "c"                          when it was scrubbed: pg_scrub_layout
  *     "t" + number, big-endian     a temporary object that a restart must remove: encoded object_id
+ *     "z" + snapshot, reversed hash, digest of the object_id: an object that may have a clone of
+ *                                  that snapshot: encoded object_id (osd/pg/pg_snap.c)
  */
 #ifndef LIMPET_OSD_PG_PG_LAYOUT_H
 #define LIMPET_OSD_PG_PG_LAYOUT_H
@@ -27,7 +29,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 6 };
+enum { PG_LAYOUT_VERSION = 7 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -60,8 +62,8 @@ enum {
  * Followed by object_len bytes of encoded object_id, by n_extents extents of changed data, in order
  * and apart from one another (a change of the info blob or of attributes' values only has none),
  * and by answer_len bytes of what the steps of the request gave (osd/ops/run.h: run_answer()).
- * Totals are those of the whole group after this entry, so that whoever has the log has the
- * statistics.
+ * Totals are those of the whole group after this entry, clones and whiteouts included, so that
+ * whoever has the log has the statistics.
  */
 struct PG_PACKED pg_entry_layout {
     uint8_t layout;
@@ -81,8 +83,14 @@ struct PG_PACKED pg_entry_layout {
     uint8_t reserved;
     uint16_t answer_len;
     uint16_t reserved2;
+    /*
+     * A clone of the object that this entry made, under that number; or, of an entry that trims,
+     * the one that it removed. 0: neither.
+     */
+    uint64_t clone;
+    uint64_t trimmed; /* The snapshot that was taken from the object; 0: this does not trim. */
 };
-static_assert(sizeof(struct pg_entry_layout) == 88, "pg_entry_layout");
+static_assert(sizeof(struct pg_entry_layout) == 104, "pg_entry_layout");
 
 /*
  * What is remembered of a client when its entries have left the log: see osd/pg/pg_clients.h.
@@ -147,12 +155,19 @@ static_assert(sizeof(struct pg_scrub_layout) == 24, "pg_scrub_layout");
 /* The OSD's blob in the store for each object. */
 struct PG_PACKED object_info_layout {
     uint8_t layout;
-    uint8_t reserved[3];
+    uint8_t flags; /* enum object_info_flags */
+    uint8_t reserved[2];
     uint32_t attrs_bytes;        /* The attributes have no more, names included. */
     struct wire_version version; /* Of the log entry that changed the object last. */
     uint64_t mtime_ns;
+    uint64_t snap_seq; /* The newest snapshot that a writer of it knew of. */
 };
-static_assert(sizeof(struct object_info_layout) == 32, "object_info_layout");
+static_assert(sizeof(struct object_info_layout) == 40, "object_info_layout");
+
+enum object_info_flags {
+    OBJECT_INFO_WHITEOUT = 1, /* It does not exist for clients, and is kept for its clones. */
+    OBJECT_INFO_CLONES = 2,   /* It has some: its snapset tells which. */
+};
 
 enum {
     PG_OBJECT_ID_MAX = OBJECT_ID_ENCODED_MAX,
@@ -160,12 +175,16 @@ enum {
     PG_ENTRY_MAX =
         (int)sizeof(struct pg_entry_layout) + PG_OBJECT_ID_MAX + PG_ENTRY_EXTENTS + PG_ANSWER_MAX,
     PG_NUMBERED_KEY_LEN = 9,
+    PG_SNAP_KEY_LEN = 1 + 8 + 4 + 16,
     PG_CLIENT_RESULTS_MAX = 1024, /* Of one client; units. */
     PG_CLIENT_MAX = (int)sizeof(struct pg_client_layout) +
                     PG_CLIENT_RESULTS_MAX * (int)sizeof(struct pg_result_layout),
 };
 
-/* The snapshot number under which an object is kept while it is being received. */
+/*
+ * The snapshot number under which an object is kept while it is being received; for its clones,
+ * less the number of theirs.
+ */
 #define PG_OBJECT_TEMPORARY (OBJECT_HEAD - 1)
 
 enum {
@@ -174,11 +193,16 @@ enum {
     PG_KEY_TEMPORARY = 't',
     PG_KEY_SCRUB = 'c',
     PG_KEY_CLIENT = 'r',
+    PG_KEY_SNAP = 'z', /* The last: a start reads what is before. */
 };
 
 void pg_numbered_key(char kind, uint64_t number, uint8_t out[PG_NUMBERED_KEY_LEN]);
 /* The number in a key of this kind; -EBADMSG when it is none. */
 int pg_numbered_key_parse(char kind, const uint8_t *key, size_t len, uint64_t *number) MUST_CHECK;
+
+/* Another of the encoded ids that differ by their snapshot only, and as long; and that snapshot. */
+void pg_id_with_snap(const uint8_t *bytes, uint16_t len, uint64_t snap, uint8_t *out);
+uint64_t pg_id_snap(const uint8_t *bytes, uint16_t len);
 
 static inline int version_compare(struct wire_version a, struct wire_version b)
 {

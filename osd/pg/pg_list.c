@@ -33,11 +33,15 @@ static void list_drop(struct pg_async *async)
     list_free(container_of(async, struct pg_list, async));
 }
 
-static bool is_asked_for(const struct pg_list *work, const struct object_id *id)
+static bool is_asked_for(const struct pg_list *work, const struct store_list_entry *entry)
 {
     const struct object_page_ask *ask = &work->ask;
-    if (id->snap != OBJECT_HEAD)
-        return false; /* Nothing that clients may see. */
+    const struct object_id *id = &entry->id;
+    struct object_info_layout info;
+    /* Clones, and what is kept for their sake only, are nothing to those who list. */
+    if (id->snap != OBJECT_HEAD || (object_info_parse(entry->info, entry->info_len, &info) == 0 &&
+                                    info.flags & OBJECT_INFO_WHITEOUT))
+        return false;
     return !ask->one_space ||
            (id->space_len == ask->space_len &&
             (id->space_len == 0 || memcmp(id->space, ask->space, ask->space_len) == 0));
@@ -55,7 +59,7 @@ static int encode_page(const struct pg_list *work, struct buf_slice *out)
     encoder_init(&e);
     encode_u32(&e, 0);
     for (; looked < list->n && n < work->max; looked++) {
-        if (!is_asked_for(work, &list->entries[looked].id))
+        if (!is_asked_for(work, &list->entries[looked]))
             continue;
         encode_object_id(&e, &list->entries[looked].id);
         n++;

@@ -36,7 +36,9 @@ static int take_temporary(struct pg *pg, struct pg_step **removal, const void *v
         *removal = pg_step_create(pg);
     if (!*removal)
         return -ENOMEM;
-    id.snap = PG_OBJECT_TEMPORARY;
+    if (pg_is_temporary(&id))
+        return -ELIMPET_CORRUPT;
+    id = pg_temporary_of(&id);
     txn_object(&(*removal)->txn, &id);
     txn_remove(&(*removal)->txn);
     return 0;
@@ -182,7 +184,8 @@ void pg_load(struct pg *pg, void (*loaded)(void *ctx, struct pg *pg), void *ctx)
     pg->loaded = loaded;
     pg->loaded_ctx = ctx;
     load->read.pg = pg->id;
-    load->read.to[0] = 0xff;
+    /* There may be very many that lead to clones. */
+    load->read.to[0] = PG_KEY_SNAP;
     load->read.to_len = 1;
     load->read.done = load_done;
     pg_async_begin(pg, &load->async, load_drop);

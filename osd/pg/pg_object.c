@@ -85,6 +85,8 @@ static bool may_go(const struct pg_object *object, const struct object_waiter *w
     return waiter->writes ? object->readers == 0 : object->writers == 0;
 }
 
+static void go_to_clone(struct pg_object *object, struct object_waiter *waiter);
+
 /* Lets waiters go in order. The caller holds a reference, since they may release the object. */
 static void run_waiters(struct pg_object *object)
 {
@@ -95,8 +97,28 @@ static void run_waiters(struct pg_object *object)
         TAILQ_REMOVE(&object->waiters, waiter, link);
         waiter->queued = false;
         waiter->object = NULL;
-        waiter->ready(waiter, object, object->error);
+        if (waiter->clone && !object->head && !object->error)
+            go_to_clone(object, waiter);
+        else
+            waiter->ready(waiter, object, object->error);
+        if (object->head)
+            pg_object_release(object->head, false);
     }
+}
+
+struct object_state pg_state_of(const struct object_info_layout *info, uint64_t size)
+{
+    bool whiteout = info->flags & OBJECT_INFO_WHITEOUT;
+    return (struct object_state){
+        .exists = !whiteout,
+        .whiteout = whiteout,
+        .has_clones = info->flags & OBJECT_INFO_CLONES,
+        .snap_seq = info->snap_seq,
+        .size = size,
+        .version = info->version,
+        .mtime_ns = info->mtime_ns,
+        .attrs_bytes = info->attrs_bytes,
+    };
 }
 
 static void take_stat(struct pg_object *object, const struct store_read *read)
@@ -111,12 +133,17 @@ static void take_stat(struct pg_object *object, const struct store_read *read)
         object->error = -ELIMPET_CORRUPT;
     } else {
         object->loaded = true;
-        object->state.exists = true;
-        object->state.size = read->stat.size;
-        object->state.version = info.version;
-        object->state.mtime_ns = info.mtime_ns;
-        object->state.attrs_bytes = info.attrs_bytes;
+        object->state = pg_state_of(&info, read->stat.size);
     }
+}
+
+/* A load of a clone holds its object. */
+static void load_over(struct pg_object *object)
+{
+    struct pg_object *head = object->head;
+    unref(object);
+    if (head)
+        pg_object_release(head, false);
 }
 
 static void load_done(struct store_read *read)
@@ -131,14 +158,14 @@ static void load_done(struct store_read *read)
         run_waiters(object);
         object->error = 0; /* Whoever comes next tries again. */
     }
-    unref(object);
+    load_over(object);
 }
 
 static void load_drop(struct pg_async *async)
 {
     struct pg_object *object = container_of(async, struct pg_object, async);
     object->loading = false;
-    unref(object);
+    load_over(object);
 }
 
 static void load(struct pg_object *object)
@@ -146,6 +173,8 @@ static void load(struct pg_object *object)
     struct pg *pg = object->pg;
     object->loading = true;
     object->refs++;
+    if (object->head)
+        pg_object_hold(object->head, false);
     memset(&object->load, 0, sizeof object->load);
     object->load.object = object->id;
     object->load.done = load_done;
@@ -172,25 +201,81 @@ static struct pg_object *object_create(struct pg *pg, const uint8_t *id, uint16_
     return object;
 }
 
-int pg_object_enter(struct pg *pg, const uint8_t *id, uint16_t len, struct object_waiter *waiter)
+static struct pg_object *find_or_create(struct pg *pg, const uint8_t *id, uint16_t len)
 {
-    assert(!waiter->queued);
     struct pg_object *object;
     HASH_FIND(hh, pg->objects, id, len, object);
-    if (!object)
-        object = object_create(pg, id, len);
-    if (!object)
-        return -ENOMEM;
-    take_from_idle(pg->world, object);
+    return object ? object : object_create(pg, id, len);
+}
+
+static void line_up(struct pg_object *object, struct object_waiter *waiter)
+{
+    take_from_idle(object->pg->world, object);
     TAILQ_INSERT_TAIL(&object->waiters, waiter, link);
     waiter->queued = true;
     waiter->object = object;
+    object->refs++;
     if (!object->loaded && !object->loading)
         load(object);
-    object->refs++;
     run_waiters(object);
     unref(object);
+}
+
+int pg_object_enter(struct pg *pg, const uint8_t *id, uint16_t len, struct object_waiter *waiter)
+{
+    uint8_t bytes[PG_OBJECT_ID_MAX];
+    assert(!waiter->queued);
+    waiter->clone = NULL;
+    if (pg_id_snap(id, len) != OBJECT_HEAD) {
+        assert(!waiter->writes);
+        waiter->clone = id;
+        waiter->clone_len = len;
+        pg_id_with_snap(id, len, OBJECT_HEAD, bytes);
+        id = bytes;
+    }
+    struct pg_object *object = find_or_create(pg, id, len);
+    if (!object)
+        return -ENOMEM;
+    line_up(object, waiter);
     return 0;
+}
+
+/* ---- Clones ---- */
+
+int pg_object_enter_clone(struct pg_object *object, const uint8_t *id, uint16_t len,
+                          struct object_waiter *waiter)
+{
+    assert(object->readers > 0 && !object->head && object->pg);
+    struct pg_object *clone = find_or_create(object->pg, id, len);
+    if (!clone)
+        return -ENOMEM;
+    waiter->clone = id;
+    waiter->clone_len = len;
+    clone->head = object;
+    pg_object_hold(object, false);
+    line_up(clone, waiter);
+    return 0;
+}
+
+/* The waiter has had its turn on the object; what it wants is a clone of that. */
+static void go_to_clone(struct pg_object *object, struct object_waiter *waiter)
+{
+    pg_object_hold(object, false);
+    if (pg_object_enter_clone(object, waiter->clone, waiter->clone_len, waiter))
+        waiter->ready(waiter, object, -ENOMEM);
+    pg_object_release(object, false);
+}
+
+void pg_object_forget_clone(struct pg_object *object, uint64_t snap)
+{
+    struct pg_object *clone;
+    uint8_t bytes[PG_OBJECT_ID_MAX];
+    pg_id_with_snap(object->bytes, object->len, snap, bytes);
+    HASH_FIND(hh, object->pg->objects, bytes, object->len, clone);
+    if (!clone)
+        return;
+    assert(is_unused(clone));
+    forget(clone);
 }
 
 void pg_object_leave(struct object_waiter *waiter)
@@ -202,9 +287,12 @@ void pg_object_leave(struct object_waiter *waiter)
     waiter->queued = false;
     waiter->object = NULL;
     /* Those behind it may have waited for nothing else. */
+    struct pg_object *head = object->head;
     object->refs++;
     run_waiters(object);
     unref(object);
+    if (head)
+        pg_object_release(head, false);
 }
 
 void pg_object_hold(struct pg_object *object, bool writes)
@@ -214,16 +302,18 @@ void pg_object_hold(struct pg_object *object, bool writes)
         object->writers++;
     else
         object->readers++;
+    if (object->head)
+        pg_object_hold(object->head, writes);
 }
 
 /* Whoever waits for the last write may look at the store now. */
 static void settled(struct pg_object *object)
 {
-    struct pg_run *run = object->settling;
-    if (!run || object->writers > 0)
+    struct object_settler *settler = object->settling;
+    if (!settler || object->writers > 0)
         return;
     object->settling = NULL;
-    pg_run_settled(run);
+    settler->settled(settler);
 }
 
 void pg_object_release(struct pg_object *object, bool writes)
@@ -236,8 +326,11 @@ void pg_object_release(struct pg_object *object, bool writes)
         assert(object->readers > 0);
         object->readers--;
     }
+    struct pg_object *head = object->head;
     run_waiters(object);
     unref(object);
+    if (head)
+        pg_object_release(head, writes);
 }
 
 void pg_objects_forget(struct pg *pg)

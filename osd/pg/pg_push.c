@@ -478,8 +478,8 @@ static int take_stat(struct pg_push *push)
     push->attrs = read->attrs;
     memset(&read->attrs, 0, sizeof read->attrs);
     push->has_omap = read->stat.has_omap && !planted(PLANTED_PUSH_WITHOUT_MAP);
-    /* What changed beside the contents is not known. */
-    if (push->has_omap || push->attrs.len > 0)
+    /* What changed beside the contents is not known; a snapset is told as a whole. */
+    if (push->has_omap || !pg_attrs_are_ours(&push->attrs))
         push->partial = false;
     clip_ranges(push);
     return 0;

@@ -74,8 +74,7 @@ static int check_push(const struct pg *pg, const Limpet__Wire__PgPush *push, siz
                       struct object_id *id)
 {
     struct object_info_layout info;
-    if (pg_decode_id(pg, push->object->id.data, push->object->id.len, id) ||
-        id->snap != OBJECT_HEAD)
+    if (pg_decode_id(pg, push->object->id.data, push->object->id.len, id))
         return -EBADMSG;
     if (push->remove)
         return payload_len == 0 && push->first && push->last && !push->partial && !push->beside
@@ -106,14 +105,14 @@ static void put_beginning(struct store_txn *txn, const Limpet__Wire__PgPush *pus
     txn_set_info(txn, push->info.data, (uint16_t)push->info.len);
 }
 
-/* Contents of a piece, for the object that the transaction speaks of. */
-static void put_piece(struct store_txn *txn, const Limpet__Wire__PgPush *push,
-                      struct buf_slice data)
+/* Contents of a piece, for the object that the transaction speaks of: `id`, or in its place. */
+static void put_piece(struct pg *pg, struct store_txn *txn, const Limpet__Wire__PgPush *push,
+                      const struct object_id *id, struct buf_slice data)
 {
     uint64_t at = 0, end = push->offset;
     if (push->first)
         put_beginning(txn, push);
-    pg_beside_put(txn, push, data);
+    pg_beside_put(pg, txn, push, id, data);
     if (push->beside)
         return;
     for (size_t i = 0; i < push->n_extents; i += 2) {
@@ -167,8 +166,7 @@ static int receive_aside(struct pg *pg, struct store_txn *txn, const Limpet__Wir
         return -EAGAIN;
     if (push->remove)
         return 0;
-    struct object_id temporary = *id;
-    temporary.snap = PG_OBJECT_TEMPORARY;
+    struct object_id temporary = pg_temporary_of(id);
     if (push->partial && push->first) {
         /* What is left of one that was begun before must not shine through. */
         txn_object(txn, &temporary);
@@ -177,7 +175,7 @@ static int receive_aside(struct pg *pg, struct store_txn *txn, const Limpet__Wir
         txn_clone(txn, &temporary);
     }
     txn_object(txn, &temporary);
-    put_piece(txn, push, data);
+    put_piece(pg, txn, push, id, data);
     staged->received = push->next;
     staged->whole = push->last;
     if (push->last && pg->state != PG_STATE_REPLICA_WAITING) {
@@ -197,7 +195,7 @@ static int receive_piece(struct pg *pg, struct store_txn *txn, const Limpet__Wir
     if (push->remove)
         txn_remove(txn);
     else
-        put_piece(txn, push, data);
+        put_piece(pg, txn, push, id, data);
     return 0;
 }
 
@@ -215,15 +213,18 @@ static int check_repair(const struct pg *pg, const Limpet__Wire__PgPush *push)
 {
     uint64_t head = pg_log_head(&pg->log).sequence;
     const ProtobufCBinaryData *id = &push->object->id;
+    uint8_t object[PG_OBJECT_ID_MAX];
     if (push->partial)
         return -EBADMSG;
+    /* Entries name objects; what they say of a clone stands in those of its object. */
+    pg_id_with_snap(id->data, (uint16_t)id->len, OBJECT_HEAD, object);
     if (planted(PLANTED_REPAIR_WITHOUT_HOLD))
         return 0;
     if (push->repair_after < pg->log.base.sequence || push->repair_after > head)
         return -EAGAIN;
     for (uint64_t sequence = push->repair_after + 1; sequence <= head; sequence++) {
         const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
-        if (entry->head.object_len == id->len && memcmp(&entry->head + 1, id->data, id->len) == 0)
+        if (entry->head.object_len == id->len && memcmp(&entry->head + 1, object, id->len) == 0)
             return -EAGAIN;
     }
     return 0;
@@ -321,9 +322,9 @@ static int compare_base(const struct store_read *read, const Limpet__Wire__PgPus
         return -ESTALE;
     if (read->error)
         return -EIO;
-    /* Attributes and maps are not compared. */
+    /* Attributes and maps are not compared; a snapset comes with the changes. */
     if (object_info_parse(read->stat.info, read->stat.info_len, &info) || read->stat.has_omap ||
-        read->attrs.len > 0)
+        !pg_attrs_are_ours(&read->attrs))
         return -ESTALE;
     if (info.version.config == push->object->version->config &&
         info.version.sequence == push->object->version->sequence)

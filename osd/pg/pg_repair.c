@@ -277,13 +277,7 @@ static int check_piece(struct pg_repair *repair, const struct pg_incoming *in)
     /* A scrub names its source, and has compared versions. */
     if (repair->source < 0 && !version_equal(version, object->state.version))
         return -EAGAIN;
-    repair->state = (struct object_state){
-        .exists = true,
-        .size = piece->object->size,
-        .version = version,
-        .mtime_ns = info.mtime_ns,
-        .attrs_bytes = info.attrs_bytes,
-    };
+    repair->state = pg_state_of(&info, piece->object->size);
     return 0;
 }
 

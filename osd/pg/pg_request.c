@@ -198,13 +198,17 @@ void pg_request(struct pg *pg, struct pg_request *request)
 
 /* ---- When the group stops serving ---- */
 
-/* Writes that look at their objects have not happened yet: they do so again, before others. */
+/*
+ * Writes that look at their objects have not happened yet, nor have readers seen anything that
+ * still wait for a clone: they begin again, before others.
+ */
 static void withdraw_looking(struct pg *pg)
 {
     struct pg_request *request, *before;
     for (request = TAILQ_LAST(&pg->running, pg_request_list); request; request = before) {
         before = TAILQ_PREV(request, pg_request_list, link);
-        if (request->place != REQUEST_RUNNING || !request->ops.write)
+        if (request->place != REQUEST_RUNNING || request->ops.list ||
+            (!request->ops.write && !pg_run_waits(request)))
             continue;
         detach(request);
         TAILQ_INSERT_HEAD(&pg->held, request, link);
@@ -215,6 +219,7 @@ static void withdraw_looking(struct pg *pg)
 void pg_requests_withdraw(struct pg *pg)
 {
     pg->serving = false;
+    pg_trim_stop(pg);
     /* Backwards, each to the front: the order in which they came to their objects stays. */
     struct pg_request_list *lists[] = {&pg->queued, &pg->unleased};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {

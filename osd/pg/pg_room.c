@@ -45,8 +45,8 @@ static bool brings_data(const struct store_txn *txn, size_t data_len)
     txn_iterate(&it, txn->ops.data, txn->ops.len, data_len);
     while (txn_next(&it, &op) > 0)
         if ((op.code == TXN_WRITE && op.len > 0) || op.code == TXN_OMAP_SET ||
-            (op.code == TXN_OMAP_HEADER && op.value_len > 0) || op.code == TXN_SET_ATTR ||
-            op.code == TXN_CLONE)
+            (op.code == TXN_OMAP_HEADER && op.value_len > 0) ||
+            (op.code == TXN_SET_ATTR && !pg_attr_is_ours(op.name, op.name_len)))
             return true;
     return false;
 }

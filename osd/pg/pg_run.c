@@ -8,6 +8,9 @@
  * something it waits until the store has what they wrote; and nobody else has his turn until it has
  * written, since a reader would find the object half before the write and half after it.
  *
+ * Who reads a snapshot begins with the object's snapset, which tells the clone to read; the run
+ * goes on with that in the place of the object (pg_object.c: by it the object is held as well).
+ *
  * A small request can ask for much data: each piece waits until the OSD has room for it, and all
  * together never exceed a message.
  */
@@ -19,7 +22,7 @@
 
 #include "common/planted.h"
 #include "common/witness.h"
-#include "osd/ops/run.h"
+#include "osd/ops/snap.h"
 #include "osd/pg/pg_layout.h"
 
 enum { RUN_META_BYTES = 65536 }; /* What attributes count as, before their size is known. */
@@ -36,12 +39,15 @@ struct pg_run {
     bool writes;
     bool waits;    /* In the world's waiting_runs. */
     bool settling; /* Waits for the writes before it. */
+    struct object_settler settler;
     bool repaired; /* Our copy turned out to be damaged, once. */
     struct repair_waiter repair;
+    struct object_waiter waiter; /* For the clone. */
     TAILQ_ENTRY(pg_run) waiting_link;
-    uint32_t need;           /* Of the view's: what is being loaded. */
-    uint64_t reserved;       /* Bytes that may_read() has allowed. */
-    struct store_txn no_txn; /* Of a reading request. */
+    uint32_t need;                   /* Of the view's: what is being loaded. */
+    uint64_t reserved;               /* Bytes that may_read() has allowed. */
+    struct store_txn no_txn;         /* Of a reading request. */
+    uint8_t clone[PG_OBJECT_ID_MAX]; /* Its id. */
     struct ops_run run;
 };
 
@@ -49,6 +55,7 @@ static void run_free(struct pg_run *run)
 {
     if (run->write)
         pg_write_abandon(run->world, run->write);
+    pg_object_leave(&run->waiter);
     run_fini(&run->run);
     if (run->writes)
         run->object->looked_at = false;
@@ -74,11 +81,18 @@ void pg_run_disown(struct pg_request *request)
     if (run->waits) {
         stop_waiting(request->pg->world, run);
         run_free(run);
+    } else if (run->waiter.queued) {
+        run_free(run);
     } else if (run->settling) {
-        assert(run->object->settling == run);
+        assert(run->object->settling == &run->settler);
         run->object->settling = NULL;
         run_free(run);
     }
+}
+
+bool pg_run_waits(const struct pg_request *request)
+{
+    return container_of(request->operation, struct pg_run, async)->waiter.queued;
 }
 
 /* ---- The end ---- */
@@ -134,6 +148,14 @@ static bool may_write(const struct pg_run *run)
     return pg && pg->serving && pg->view.config == run->config;
 }
 
+/* Snapshots that were removed meanwhile must not get clones: T1 in pg_trim.c. */
+static bool knows_snapshots(const struct pg_run *run)
+{
+    return run->run.context.pool == pg_snaps(run->object->pg);
+}
+
+static void go_on(struct pg_run *run);
+
 static void finish(struct pg_run *run, int error)
 {
     struct pg_request *request = run->request;
@@ -143,6 +165,10 @@ static void finish(struct pg_run *run, int error)
     } else if (!write) {
         finish_read(run, error);
         run_free(run);
+    } else if (may_write(run) && !knows_snapshots(run)) {
+        encoder_reset(&write->txn.ops);
+        run_take_snaps(&run->run, pg_snaps(run->object->pg));
+        go_on(run);
     } else if (may_write(run)) {
         run->write = NULL;
         pg_write_ran(request, run->object, write, &run->run, error);
@@ -193,6 +219,7 @@ static void load_next(struct pg_run *run)
 }
 
 static void submit(struct pg_run *run);
+static void snapset_repaired(struct repair_waiter *waiter, int error);
 
 static void repair_done(struct repair_waiter *waiter, int error)
 {
@@ -220,7 +247,8 @@ static bool repair(struct pg_run *run, int error)
         return false;
     }
     run->repaired = true;
-    run->repair.done = repair_done;
+    /* Without a request's needs it is the snapset that could not be read. */
+    run->repair.done = run->run.view.n_needs > 0 ? repair_done : snapset_repaired;
     return pg_repair_ask(pg, run->object, -1, &run->repair) == 0;
 }
 
@@ -355,6 +383,8 @@ static bool may_load(struct pg_run *run, uint64_t bytes)
     return true;
 }
 
+static void run_settled(struct object_settler *settler);
+
 /* Loads what the steps lack; or waits until that may be read. */
 static void load(struct pg_run *run)
 {
@@ -364,7 +394,8 @@ static void load(struct pg_run *run)
         fail(run, -EFBIG);
     } else if (run->write && run->object->writers > 0 && !planted(PLANTED_LOOK_EARLY)) {
         assert(!run->object->settling);
-        run->object->settling = run;
+        run->settler.settled = run_settled;
+        run->object->settling = &run->settler;
         run->settling = true;
     } else if (!may_load(run, bytes)) {
         TAILQ_INSERT_TAIL(&world->waiting_runs, run, waiting_link);
@@ -374,8 +405,9 @@ static void load(struct pg_run *run)
     }
 }
 
-void pg_run_settled(struct pg_run *run)
+static void run_settled(struct object_settler *settler)
 {
+    struct pg_run *run = container_of(settler, struct pg_run, settler);
     run->settling = false;
     load(run);
 }
@@ -395,7 +427,8 @@ void pg_reads_resume(struct pg_world *world)
 
 /* ---- The beginning ---- */
 
-static void start(struct pg_request *request, struct pg_object *object, struct pg_write *write)
+static struct pg_run *start(struct pg_request *request, struct pg_object *object,
+                            struct pg_write *write)
 {
     struct pg *pg = request->pg;
     struct pg_run *run = malloc(sizeof *run);
@@ -403,10 +436,10 @@ static void start(struct pg_request *request, struct pg_object *object, struct p
         if (write)
             pg_write_abandon(pg->world, write);
         pg_request_fail(request, -ENOMEM);
-        return;
+        return NULL;
     }
     /* The results at its end are made ready as far as they are needed. */
-    memset(run, 0, offsetof(struct pg_run, run));
+    memset(run, 0, offsetof(struct pg_run, clone));
     run->world = pg->world;
     run->request = request;
     run->object = object;
@@ -414,7 +447,8 @@ static void start(struct pg_request *request, struct pg_object *object, struct p
     run->writes = write;
     run->config = pg->view.config;
     run_init(&run->run, &request->ops, request->message->payload, &object->state,
-             write ? &write->txn : &run->no_txn, &request->caller, env_wall(pg->world->env));
+             write ? &write->txn : &run->no_txn, &request->caller, pg_snaps(pg),
+             env_wall(pg->world->env));
     request->operation = &run->async;
     pg_request_place(request, REQUEST_RUNNING);
     pg_object_hold(object, false);
@@ -422,7 +456,122 @@ static void start(struct pg_request *request, struct pg_object *object, struct p
         assert(object->readers == 1 && !object->looked_at);
         object->looked_at = !planted(PLANTED_LOOK_UNLOCKED);
     }
+    return run;
+}
+
+/* ---- Reading a snapshot ---- */
+
+static void clone_ready(struct object_waiter *waiter, struct pg_object *clone, int error)
+{
+    struct pg_run *run = container_of(waiter, struct pg_run, waiter);
+    struct pg_object *object = run->object;
+    if (error) {
+        fail(run, error == -ENOMEM ? error : -EIO);
+        return;
+    }
+    pg_object_hold(clone, false);
+    run->object = clone;
+    pg_object_release(object, false);
+    /* The snapset has named it. */
+    if (!clone->state.exists) {
+        fail(run, -EIO);
+        return;
+    }
+    run->run.view.base = run->run.view.state = clone->state;
     go_on(run);
+}
+
+/* The snapset is there: which clone it is. */
+static void enter_clone(struct pg_run *run, const struct encoder *attrs)
+{
+    struct decoder d;
+    struct snap_clone clone;
+    struct pg_object *object = run->object;
+    uint16_t name_len;
+    uint32_t len;
+    int error = -ELIMPET_CORRUPT;
+    decoder_init(&d, attrs->data, attrs->len);
+    while (decoder_left(&d) > 0) {
+        const void *name = decode_string16(&d, &name_len);
+        const void *value = decode_string32(&d, &len);
+        if (d.failed)
+            break;
+        if (pg_attr_is_ours(name, name_len))
+            error = snapset_find(value, len, run->request->ops.head.snap, &clone);
+    }
+    if (error) {
+        fail(run, error == -ENOENT ? error : -EIO);
+        return;
+    }
+    /* The group has ceased to serve meanwhile. */
+    if (!object->pg || !object->pg->serving) {
+        pg_request_hold_again(run->request);
+        run_free(run);
+        return;
+    }
+    pg_id_with_snap(object->bytes, object->len, clone.id, run->clone);
+    run->waiter.ready = clone_ready;
+    error = pg_object_enter_clone(object, run->clone, object->len, &run->waiter);
+    if (error)
+        fail(run, error);
+}
+
+static void read_snapset(struct pg_run *run);
+
+static void snapset_repaired(struct repair_waiter *waiter, int error)
+{
+    struct pg_run *run = container_of(waiter, struct pg_run, repair);
+    if (error == -ECANCELED && run->request) {
+        pg_request_hold_again(run->request);
+        run_free(run);
+    } else if (error || !run->request) {
+        fail(run, -EIO);
+    } else {
+        read_snapset(run);
+    }
+}
+
+static void snapset_read(struct store_read *read)
+{
+    struct pg_run *run = container_of(read, struct pg_run, read);
+    struct pg *pg = run->async.pg;
+    pg_async_end(&run->async);
+    buf_slice_drop(&read->data);
+    struct encoder attrs = read->attrs;
+    memset(&read->attrs, 0, sizeof read->attrs);
+    if (!run->request)
+        run_free(run);
+    else if (!read->error)
+        enter_clone(run, &attrs);
+    else
+        (void)take_error(run, pg, read->error);
+    encoder_fini(&attrs);
+}
+
+static void read_snapset(struct pg_run *run)
+{
+    memset(&run->read, 0, sizeof run->read);
+    run->read.object = run->object->id;
+    run->read.want_attrs = true;
+    run->read.done = snapset_read;
+    pg_async_begin(run->request->pg, &run->async, run_drop);
+    store_read(run->request->pg->world->store, &run->read);
+}
+
+/* Whether what the request looks at is a clone, if anything. */
+static bool looks_at_clone(const struct pg_request *request, const struct pg_object *object)
+{
+    uint64_t snap = request->ops.head.snap;
+    return snap > 0 && snap <= object->state.snap_seq && !request->ops.lists_snaps &&
+           !planted(PLANTED_SNAP_READS_HEAD);
+}
+
+/* Whether there may be something to look at. */
+static bool is_there(const struct pg_request *request, const struct pg_object *object)
+{
+    if (looks_at_clone(request, object))
+        return object->state.has_clones;
+    return object->state.exists || (request->ops.lists_snaps && object->state.whiteout);
 }
 
 void pg_read_start(struct pg_request *request, struct pg_object *object)
@@ -432,14 +581,20 @@ void pg_read_start(struct pg_request *request, struct pg_object *object)
         return;
     }
     witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
-    if (!object->state.exists) {
+    if (!is_there(request, object)) {
         pg_request_fail(request, -ENOENT);
         return;
     }
-    start(request, object, NULL);
+    struct pg_run *run = start(request, object, NULL);
+    if (run && looks_at_clone(request, object))
+        read_snapset(run);
+    else if (run)
+        go_on(run);
 }
 
 void pg_run_write(struct pg_request *request, struct pg_object *object, struct pg_write *write)
 {
-    start(request, object, write);
+    struct pg_run *run = start(request, object, write);
+    if (run)
+        go_on(run);
 }

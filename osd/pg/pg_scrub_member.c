@@ -281,7 +281,7 @@ static void next_object(struct pg_survey *survey)
             survey_end(survey, -ENOMEM);
             return;
         }
-        if (listed->id.snap == PG_OBJECT_TEMPORARY)
+        if (pg_is_temporary(&listed->id))
             continue;
         if (!add_listed(survey, listed)) {
             survey_end(survey, -ENOMEM);

@@ -82,10 +82,19 @@ static enum scrub_log ask_log(const struct pg *pg, const struct pg_name *name,
                               struct wire_version *version)
 {
     uint64_t head = pg_log_head(&pg->log).sequence;
+    uint64_t snap = pg_id_snap(name->bytes, name->len);
+    bool clone = snap != OBJECT_HEAD;
+    uint8_t object[PG_OBJECT_ID_MAX];
+    pg_id_with_snap(name->bytes, name->len, OBJECT_HEAD, object);
     for (uint64_t sequence = head; sequence > pg->log.base.sequence; sequence--) {
         const struct pg_entry *entry = pg_log_get(&pg->log, sequence);
         if (entry->head.kind == PG_ENTRY_FAILED || entry->head.object_len != name->len ||
-            memcmp(&entry->head + 1, name->bytes, name->len) != 0)
+            memcmp(&entry->head + 1, object, name->len) != 0)
+            continue;
+        /* A clone keeps the version of what it was made from, which entries do not tell. */
+        if (clone && entry->head.clone == snap)
+            return entry->head.trimmed > 0 ? SCRUB_LOG_REMOVED : SCRUB_LOG_SILENT;
+        if (clone)
             continue;
         *version = entry->head.version;
         return entry->head.kind == PG_ENTRY_REMOVE ? SCRUB_LOG_REMOVED : SCRUB_LOG_EXISTS;

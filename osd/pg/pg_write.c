@@ -10,6 +10,7 @@
 
 #include "common/planted.h"
 #include "common/witness.h"
+#include "osd/ops/snap.h"
 #include "osd/pg/pg_extents.h"
 
 /* ---- Writes and their memory ---- */
@@ -17,7 +18,7 @@
 static void write_done(struct store_txn *txn, int error);
 
 /* From the pool, with the memory for operations that it had. */
-static struct pg_write *write_alloc(struct pg_world *world)
+struct pg_write *pg_write_alloc(struct pg_world *world)
 {
     struct pg_write *write = SLIST_FIRST(&world->free_writes);
     if (write) {
@@ -77,6 +78,7 @@ void pg_log_entry_put(struct pg *pg, struct store_txn *txn, const struct pg_entr
     uint8_t key[PG_NUMBERED_KEY_LEN];
     pg_numbered_key(PG_KEY_LOG, entry->head.version.sequence, key);
     txn_pg_set(txn, pg->id, key, sizeof key, &entry->head, entry->len);
+    pg_snap_entry_put(pg, txn, &entry->head);
 }
 
 /* The record of a client becomes what it is now. */
@@ -270,11 +272,14 @@ static bool answer_repeated(struct pg_request *request)
     return true;
 }
 
-/* What executing a request came to. */
+/* What executing a request came to, or trimming an object. */
 struct execution {
     int error; /* Of a step. Then nothing is changed, but the failure is logged. */
     uint16_t failed_step;
     struct object_state before, after;
+    uint64_t clone, clone_size; /* Made, or removed by a trimmer: pg_entry_layout. */
+    uint64_t trimmed;
+    uint64_t source;       /* A clone that it was rolled back to. */
     struct buf_slice data; /* That the transaction writes. */
     struct encoder answer;
     uint8_t answer_memory[PG_ANSWER_MAX];
@@ -282,39 +287,57 @@ struct execution {
 
 static_assert((int)PG_ANSWER_MAX == (int)OPS_ANSWER_MAX, "one limit");
 
-static size_t encode_entry(const struct pg_request *request, const struct execution *run,
+/* In the store there is something. */
+static bool is_kept(const struct object_state *state)
+{
+    return state->exists || state->whiteout;
+}
+
+/* What an entry says of a request; without one nobody has asked. */
+static void name_request(struct pg_entry_layout *head, const struct pg_request *request)
+{
+    if (!request)
+        return;
+    head->client = request->ops.head.client;
+    head->tid = request->ops.head.tid;
+    head->oldest = request->ops.head.oldest;
+}
+
+static size_t encode_entry(const struct pg *pg, const struct pg_object *object,
+                           const struct pg_request *request, const struct execution *run,
                            const struct encoder *ops, uint8_t out[PG_ENTRY_MAX])
 {
-    const struct pg *pg = request->pg;
     const struct object_state *before = &run->before, *after = &run->after;
     struct pg_entry_layout head = {
         .layout = PG_LAYOUT_VERSION,
-        .kind = after->exists ? PG_ENTRY_MODIFY : PG_ENTRY_REMOVE,
-        .object_len = request->ops.id_len,
+        .kind = is_kept(after) ? PG_ENTRY_MODIFY : PG_ENTRY_REMOVE,
+        .object_len = object->len,
         .result = run->error,
         .version = {.config = pg->view.config, .sequence = pg_log_head(&pg->log).sequence + 1},
-        .client = request->ops.head.client,
-        .tid = request->ops.head.tid,
         .committed = pg->committed,
-        .oldest = request->ops.head.oldest,
         .stamp_ns = log_clock(pg),
         .failed_step = run->error ? run->failed_step : 0,
         .answer_len = (uint16_t)run->answer.len,
+        .clone = run->clone,
+        .trimmed = run->trimmed,
     };
     uint64_t objects, bytes;
     struct pg_extents changed = {0};
     if (run->error)
         head.kind = PG_ENTRY_FAILED;
     else
-        pg_extents_of(ops, run->data.len, before->exists, &changed);
+        pg_extents_of(ops, run->data.len, is_kept(before), &changed);
+    name_request(&head, request);
     head.n_extents = changed.n;
     pg_log_totals(&pg->log, &objects, &bytes);
-    head.objects = objects + after->exists - before->exists;
-    head.bytes = bytes + after->size - before->size;
+    /* A trimmer removes the clone, and anybody else makes it. */
+    uint64_t sign = run->clone == 0 ? 0 : run->trimmed ? UINT64_MAX : 1;
+    head.objects = objects + is_kept(after) - is_kept(before) + sign;
+    head.bytes = bytes + after->size - before->size + sign * run->clone_size;
     struct encoder e;
     encoder_init_fixed(&e, out, PG_ENTRY_MAX);
     encode_bytes(&e, &head, sizeof head);
-    encode_bytes(&e, request->ops.id, request->ops.id_len);
+    encode_bytes(&e, object->bytes, object->len);
     if (changed.n != PG_EXTENTS_WHOLE && changed.n > 0)
         encode_bytes(&e, changed.extents, changed.n * sizeof changed.extents[0]);
     if (run->answer.len > 0)
@@ -370,6 +393,9 @@ static void put_info(struct store_txn *txn, const struct object_state *state)
         .version = state->version,
         .mtime_ns = state->mtime_ns,
         .attrs_bytes = state->attrs_bytes,
+        .flags = (uint8_t)((state->whiteout ? OBJECT_INFO_WHITEOUT : 0) |
+                           (state->has_clones ? OBJECT_INFO_CLONES : 0)),
+        .snap_seq = state->snap_seq,
     };
     txn_set_info(txn, &info, sizeof info);
 }
@@ -379,7 +405,7 @@ static void send_to_fill(struct pg *pg, struct pg_fill *fill, struct pg_write *w
                          const struct pg_entry *entry, const struct pg_object *object)
 {
     struct message *message = NULL;
-    switch (pg_fill_write(fill, &object->id, object->bytes, object->len)) {
+    switch (pg_fill_write(fill, object, write)) {
     case FILL_WRITE_NONE:
         return;
     case FILL_WRITE_WHOLE:
@@ -408,21 +434,21 @@ static void replicate(struct pg *pg, struct pg_write *write, const struct pg_ent
 }
 
 /* Everything that can fail for want of memory, before anything is changed. */
-static int prepare(struct pg_request *request, struct pg_write *write, const struct execution *run,
-                   struct pg_entry **entry)
+static int prepare(struct pg_request *request, struct pg_object *object, struct pg_write *write,
+                   const struct execution *run, struct pg_entry **entry)
 {
-    struct pg *pg = request->pg;
+    struct pg *pg = object->pg;
     uint8_t bytes[PG_ENTRY_MAX];
     struct pg_entry_layout head;
-    if (!run->error && run->after.exists) {
+    if (!run->error && is_kept(&run->after)) {
         /* A write without any effect has not named its object. */
         if (write->txn.ops.len == 0)
-            txn_object(&write->txn, &request->ops.object);
+            txn_object(&write->txn, &object->id);
         put_info(&write->txn, &run->after);
     }
     if (write->txn.ops.failed)
         return -ENOMEM;
-    size_t len = encode_entry(request, run, &write->txn.ops, bytes);
+    size_t len = encode_entry(pg, object, request, run, &write->txn.ops, bytes);
     memcpy(&head, bytes, sizeof head);
     write->replicate = replicate_message(pg, (const struct pg_entry_layout *)(void *)bytes, len,
                                          &write->txn.ops, run->data, 0);
@@ -435,18 +461,24 @@ static int prepare(struct pg_request *request, struct pg_write *write, const str
 /* The write is part of the log now: to everybody, in one turn of the loop. */
 static void commit_begin(struct pg_request *request, struct pg_write *write,
                          struct pg_object *object, const struct pg_entry *entry,
-                         struct buf_slice data)
+                         const struct execution *run)
 {
-    struct pg *pg = request->pg;
+    struct pg *pg = object->pg;
     struct pg_world *world = pg->world;
     write->sequence = entry->head.version.sequence;
-    write->txn.data = buf_slice_ref(data);
-    write->window_bytes = request->window_bytes;
-    request->window_bytes = 0;
-    write->request = request;
+    write->txn.data = buf_slice_ref(run->data);
     write->object = object;
-    request->operation = write;
-    pg_request_place(request, REQUEST_WRITING);
+    write->clone = run->clone;
+    write->source = run->source;
+    if (request) {
+        write->window_bytes = request->window_bytes;
+        request->window_bytes = 0;
+        write->request = request;
+        request->operation = write;
+        pg_request_place(request, REQUEST_WRITING);
+    }
+    if (run->clone)
+        pg_object_forget_clone(object, run->clone);
     pg_object_hold(object, true);
     TAILQ_INSERT_TAIL(&pg->writes, write, link);
     write->listed = true;
@@ -457,8 +489,8 @@ static void commit_begin(struct pg_request *request, struct pg_write *write,
         pg_fatal(pg, -ENOMEM, "no memory for a transaction");
         return;
     }
-    world->write_ops++;
-    world->write_bytes += data.len;
+    world->write_ops += request != NULL;
+    world->write_bytes += run->data.len;
     write_submit(pg, write);
 }
 
@@ -469,11 +501,22 @@ void pg_write_abandon(struct pg_world *world, struct pg_write *write)
     write_free(world, write);
 }
 
+/* The object as it was has become a clone: the index leads to it. */
+static void take_clone(struct pg *pg, const struct ops_run *steps, struct store_txn *txn,
+                       struct execution *run)
+{
+    run->clone = steps->clone.id;
+    run->clone_size = steps->clone.size;
+    for (uint32_t i = 0; i < steps->clone.n; i++)
+        pg_snap_put(pg, txn, snap_at(&steps->clone, i), &steps->request->object);
+}
+
 /* What the steps came to: after this, no memory is needed any more but for the entry. */
 static int conclude(struct pg *pg, struct ops_run *steps, int error, struct store_txn *txn,
                     struct execution *run)
 {
     const struct object_view *view = &steps->view;
+    memset(run, 0, offsetof(struct execution, answer_memory));
     run->before = run->after = view->base;
     run->data = BUF_SLICE_EMPTY;
     encoder_init_fixed(&run->answer, run->answer_memory, sizeof run->answer_memory);
@@ -490,6 +533,9 @@ static int conclude(struct pg *pg, struct ops_run *steps, int error, struct stor
     run->after.version.sequence = pg_log_head(&pg->log).sequence + 1;
     uint64_t wanted_ns = steps->request->head.mtime_ns;
     run->after.mtime_ns = wanted_ns != 0 ? wanted_ns : steps->wall_ns;
+    if (steps->clones && txn->ops.len > 0)
+        take_clone(pg, steps, txn, run);
+    run->source = steps->source;
     run_answer(steps, &run->answer);
     return view_take_data(&steps->view, &run->data);
 }
@@ -505,7 +551,7 @@ void pg_write_ran(struct pg_request *request, struct pg_object *object, struct p
     if (error != -ENOMEM)
         error = conclude(pg, steps, error, &write->txn, &run);
     if (!error) {
-        error = prepare(request, write, &run, &entry);
+        error = prepare(request, object, write, &run, &entry);
         if (error)
             buf_slice_drop(&run.data);
     }
@@ -515,7 +561,7 @@ void pg_write_ran(struct pg_request *request, struct pg_object *object, struct p
         return;
     }
     object->state = run.after;
-    commit_begin(request, write, object, entry, run.data);
+    commit_begin(request, write, object, entry, &run);
     buf_slice_drop(&run.data);
 }
 
@@ -525,20 +571,50 @@ void pg_write_start(struct pg_request *request, struct pg_object *object)
     assert(pg->state == PG_STATE_PRIMARY_ACTIVE && pg->serving && object->loaded);
     if (answer_repeated(request))
         return;
-    struct pg_write *write = write_alloc(pg->world);
+    struct pg_write *write = pg_write_alloc(pg->world);
     if (!write) {
         pg_request_fail(request, -ENOMEM);
         return;
     }
-    if (request->ops.looks) {
+    /* What is to be said of its clones may have to be loaded, too. */
+    if (request->ops.looks || object->state.has_clones) {
         pg_run_write(request, object, write);
         return;
     }
     struct ops_run run;
     run_init(&run, &request->ops, request->message->payload, &object->state, &write->txn,
-             &request->caller, env_wall(pg->world->env));
+             &request->caller, pg_snaps(pg), env_wall(pg->world->env));
     pg_write_ran(request, object, write, &run, ops_run(&run));
     run_fini(&run);
+}
+
+int pg_write_trim(struct pg_object *object, struct pg_write *write,
+                  const struct pg_trimmed *trimmed)
+{
+    struct pg *pg = object->pg;
+    struct execution run = {
+        .before = object->state,
+        .after = object->state,
+        .clone = trimmed->clone,
+        .clone_size = trimmed->clone_size,
+        .trimmed = trimmed->snap,
+    };
+    struct pg_entry *entry = NULL;
+    assert(pg && pg->serving && object->looked_at);
+    run.after.has_clones = trimmed->left > 0;
+    run.after.whiteout = object->state.whiteout && trimmed->left > 0;
+    run.after.version.config = pg->view.config;
+    run.after.version.sequence = pg_log_head(&pg->log).sequence + 1;
+    int error = prepare(NULL, object, write, &run, &entry);
+    if (error) {
+        pg_write_abandon(pg->world, write);
+        return error;
+    }
+    if (!is_kept(&run.after))
+        memset(&run.after, 0, sizeof run.after);
+    object->state = run.after;
+    commit_begin(NULL, write, object, entry, &run);
+    return 0;
 }
 
 /* ---- Commit ---- */
@@ -629,6 +705,7 @@ void pg_advance(struct pg *pg)
             write_release(pg, write);
         pg_requests_admit(pg);
     }
+    pg_trim_advance(pg);
     pg_fill_check_add(pg);
 }
 
@@ -748,7 +825,7 @@ static void note_committed(struct pg *pg, uint64_t committed)
 
 static int rep_apply(struct pg *pg, const struct pg_incoming *in, const struct rep_parts *parts)
 {
-    struct pg_write *write = write_alloc(pg->world);
+    struct pg_write *write = pg_write_alloc(pg->world);
     if (!write)
         return -ENOMEM;
     encode_bytes(&write->txn.ops, parts->ops, in->rep.txn_len);

@@ -124,7 +124,7 @@ static void run(const struct message *message, struct object_state state)
         struct ops_run steps;
         struct store_txn txn;
         txn_init(&txn);
-        run_init(&steps, &request, message->payload, &state, &txn, &caller, 1000);
+        run_init(&steps, &request, message->payload, &state, &txn, &caller, NULL, 1000);
         result.result = run_steps(&steps);
         result.failed_step = result.result ? steps.step : 0;
         must(result.failed_step < request.head.n_ops);

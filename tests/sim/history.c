@@ -75,6 +75,8 @@ const char *const history_kind_names[HISTORY_KINDS_END] = {
     [HISTORY_EXCHANGE] = "exchange",
     [HISTORY_EXCHANGE_IF] = "exchange_if",
     [HISTORY_LOOK] = "look",
+    [HISTORY_READ_SNAP] = "read_snap",
+    [HISTORY_ROLLBACK] = "rollback",
 };
 
 void history_format(const struct history_op *op, char *text, size_t size)
@@ -84,8 +86,9 @@ void history_format(const struct history_op *op, char *text, size_t size)
         snprintf(returned, sizeof returned, "%.6f", (double)op->returned / 1e9);
     snprintf(text, size,
              "%.6f..%s client=%u %s serial=%" PRIu64 " offset=%" PRIu64 " len=%" PRIu64
-             " result=%d size=%" PRIu64 " hash=%" PRIx64 " version=%" PRIu64 ".%" PRIu64,
+             " result=%d size=%" PRIu64 " hash=%" PRIx64 " version=%" PRIu64 ".%" PRIu64
+             " snap=%" PRIu64,
              (double)op->called / 1e9, returned, op->client, history_kind_names[op->kind],
              op->serial, op->offset, op->len, op->result, op->size, op->hash, op->version.config,
-             op->version.sequence);
+             op->version.sequence, op->snap);
 }

@@ -35,6 +35,8 @@ enum history_kind {
     HISTORY_EXCHANGE,    /* The serial becomes the tag; `hash` is the one before. */
     HISTORY_EXCHANGE_IF, /* Only if the tag is `offset`: else -ECANCELED. */
     HISTORY_LOOK,        /* `hash` is the tag. */
+    HISTORY_READ_SNAP,   /* The contents at the snapshot `offset`. */
+    HISTORY_ROLLBACK,    /* To the snapshot `offset`. */
     HISTORY_KINDS_END
 };
 
@@ -42,6 +44,14 @@ enum history_kind {
 extern const char *const history_kind_names[HISTORY_KINDS_END];
 
 #define HISTORY_NEVER UINT64_MAX
+
+enum { HISTORY_SNAPS_MAX = 1024 };
+
+/* Of a pool, by number; the same for all operations that know of snapshots. */
+struct history_snaps {
+    bool alive[HISTORY_SNAPS_MAX];       /* Made, and nobody has asked to remove it. */
+    uint64_t removed[HISTORY_SNAPS_MAX]; /* When somebody has; 0: nobody. */
+};
 
 struct history_op {
     uint32_t object;
@@ -56,6 +66,9 @@ struct history_op {
     uint64_t size; /* Read and stat: what was found. */
     uint64_t hash; /* Read: of the contents. Exchange, look: the tag that was found. */
     struct wire_version version;
+    /* Of changes: the newest snapshot that the client knew of, and with it all before; 0: none. */
+    uint64_t snap;
+    const struct history_snaps *snaps; /* As it was at the end. */
 };
 
 struct history {

@@ -38,6 +38,18 @@ struct extent {
     uint64_t from; /* Position in the serial's data. */
 };
 
+/*
+ * The object as it was at some snapshots. `vague`: whether the object has kept it depends on when a
+ * trimmer came by, so anything is right.
+ */
+struct record {
+    uint64_t first, last;
+    bool vague;
+    uint64_t size;
+    uint32_t n;
+    struct extent *extents;
+};
+
 struct state {
     bool exists;
     bool hashed;
@@ -46,6 +58,14 @@ struct state {
     uint64_t tag;
     uint32_t n;
     struct extent *extents; /* By position; what they leave out is zero. */
+    /*
+     * The newest snapshot that a writer knew of. The object forgets it when it is removed with no
+     * clone left; where that depends on a trimmer it is one of both.
+     */
+    uint64_t snap_low, snap_high;
+    bool wild; /* Rolled back to what may not be there: nothing is known any more. */
+    uint32_t n_records;
+    struct record *records; /* In the order in which they came into being. */
 };
 
 static void *must(void *memory)
@@ -57,6 +77,9 @@ static void *must(void *memory)
 
 static void state_fini(struct state *state)
 {
+    for (uint32_t i = 0; i < state->n_records; i++)
+        free(state->records[i].extents);
+    free(state->records);
     free(state->extents);
     memset(state, 0, sizeof *state);
 }
@@ -94,11 +117,34 @@ static void state_push_range(struct state *to, const struct state *from, uint64_
     }
 }
 
+static struct extent *copy_extents(const struct extent *extents, uint32_t n)
+{
+    struct extent *copy = must(calloc(n + 1, sizeof *copy));
+    if (n > 0)
+        memcpy(copy, extents, n * sizeof *copy);
+    return copy;
+}
+
+/* All that is about snapshots, with room for two more records. */
+static void copy_snaps(struct state *to, const struct state *from)
+{
+    to->snap_low = from->snap_low;
+    to->snap_high = from->snap_high;
+    to->wild = from->wild;
+    to->n_records = from->n_records;
+    to->records = must(calloc(from->n_records + 2, sizeof *to->records));
+    for (uint32_t i = 0; i < from->n_records; i++) {
+        to->records[i] = from->records[i];
+        to->records[i].extents = copy_extents(from->records[i].extents, from->records[i].n);
+    }
+}
+
 /* The contents with [offset, offset + len) replaced by a serial's data, cut to a size. */
 static struct state state_change(const struct state *old, uint64_t offset, uint64_t len,
                                  uint64_t serial, uint64_t size)
 {
     struct state new = {.exists = true, .size = size, .tag = old->tag};
+    copy_snaps(&new, old);
     new.extents = must(calloc(old->n + 3, sizeof *new.extents));
     state_push_range(&new, old, 0, offset < size ? offset : size);
     state_push(&new, (struct extent){.at = offset, .len = len, .serial = serial});
@@ -109,9 +155,8 @@ static struct state state_change(const struct state *old, uint64_t offset, uint6
 static struct state state_copy(const struct state *old)
 {
     struct state new = *old;
-    new.extents = must(calloc(old->n + 1, sizeof *new.extents));
-    if (old->n > 0)
-        memcpy(new.extents, old->extents, old->n * sizeof *new.extents);
+    copy_snaps(&new, old);
+    new.extents = copy_extents(old->extents, old->n);
     return new;
 }
 
@@ -136,9 +181,21 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return random_split(&z);
 }
 
+static uint64_t records_key(const struct state *state)
+{
+    uint64_t key = mix(mix(state->snap_low, state->snap_high), state->wild);
+    for (uint32_t i = 0; i < state->n_records; i++) {
+        const struct record *record = &state->records[i];
+        key = mix(mix(mix(key, record->first), record->last), record->size + record->vague);
+        for (uint32_t k = 0; k < record->n; k++)
+            key = mix(mix(key, record->extents[k].at), record->extents[k].serial);
+    }
+    return key;
+}
+
 static uint64_t state_key(const struct state *state)
 {
-    uint64_t key = mix(mix(state->exists, state->size), state->tag);
+    uint64_t key = mix(mix(mix(state->exists, state->size), state->tag), records_key(state));
     for (uint32_t i = 0; i < state->n; i++) {
         const struct extent *e = &state->extents[i];
         key = mix(mix(mix(mix(key, e->at), e->len), e->serial), e->from);
@@ -154,14 +211,128 @@ static uint64_t end_of(const struct state *state, uint64_t offset, uint64_t len)
     return offset + len > state->size ? offset + len : state->size;
 }
 
+/* ---- Snapshots ---- */
+
+static const struct record *find_record(const struct state *state, uint64_t snap)
+{
+    for (uint32_t i = state->n_records; i-- > 0;)
+        if (state->records[i].first <= snap && snap <= state->records[i].last)
+            return &state->records[i];
+    return NULL;
+}
+
+static bool is_clone(const struct record *record)
+{
+    return !record->vague;
+}
+
+static bool has_clones(const struct state *state)
+{
+    for (uint32_t i = 0; i < state->n_records; i++)
+        if (is_clone(&state->records[i]))
+            return true;
+    return false;
+}
+
+/* Some snapshot of some clone is never removed. */
+static bool keeps_clones(const struct state *state, const struct history_snaps *snaps)
+{
+    for (uint32_t i = 0; i < state->n_records; i++) {
+        const struct record *record = &state->records[i];
+        for (uint64_t snap = record->first; is_clone(record) && snap <= record->last; snap++)
+            if (snaps && snaps->alive[snap])
+                return true;
+    }
+    return false;
+}
+
+static void add_record(struct state *state, uint64_t first, uint64_t last, const struct state *as)
+{
+    state->records[state->n_records++] = (struct record){
+        .first = first,
+        .last = last,
+        .vague = !as,
+        .size = as ? as->size : 0,
+        .n = as ? as->n : 0,
+        .extents = as ? copy_extents(as->extents, as->n) : NULL,
+    };
+}
+
+/* A change that has an effect: what was there before is kept for the snapshots since the last. */
+static void take_snaps(const struct history_op *op, const struct state *old, struct state *new)
+{
+    uint64_t snap = op->snap;
+    if (snap > old->snap_high && old->exists)
+        add_record(new, old->snap_high + 1, snap, old);
+    /* Whether the object remembers this much decides what a reader in between sees. */
+    if (new->exists && old->snap_low < old->snap_high &&snap < old->snap_high)
+        add_record(new, (snap > old->snap_low ? snap : old->snap_low) + 1, old->snap_high, NULL);
+    if (snap > new->snap_high)
+        new->snap_high = snap;
+    new->snap_low = new->snap_high;
+    if (new->exists)
+        return;
+    if (!has_clones(new))
+        new->snap_low = new->snap_high = 0;
+    else if (!keeps_clones(new, op->snaps))
+        new->snap_low = 0;
+}
+
+static int roll_back(const struct history_op *op, const struct state *old, struct state *new)
+{
+    const struct record *record = find_record(old, op->offset);
+    *new = state_copy(old);
+    /* One that was removed before the answer may be gone, or not. */
+    uint64_t removed = op->snaps ? op->snaps->removed[op->offset] : 0;
+    if ((record && record->vague) || (removed > 0 && removed < op->returned))
+        new->wild = true;
+    if ((!record && (op->offset > old->snap_low || !old->exists)) || new->wild)
+        return 0;
+    free(new->extents);
+    new->exists = record != NULL;
+    new->hashed = false;
+    new->tag = 0;
+    new->size = record ? record->size : 0;
+    new->n = record ? record->n : 0;
+    new->extents = copy_extents(record ? record->extents : NULL, new->n);
+    take_snaps(op, old, new);
+    return 0;
+}
+
+/* Whether a read of a snapshot has seen what it must. */
+static bool explain_snap(const struct history_op *op, const struct state *old)
+{
+    const struct record *record = find_record(old, op->offset);
+    if (record && record->vague)
+        return true;
+    struct state seen = {.exists = record != NULL};
+    if (record) {
+        seen.size = record->size;
+        seen.n = record->n;
+        seen.extents = copy_extents(record->extents, record->n);
+    } else if (op->offset > old->snap_high) {
+        seen = state_copy(old);
+    }
+    bool right = op->result == (seen.exists ? 0 : -ENOENT);
+    if (right && seen.exists)
+        right = op->size == seen.size && op->hash == state_content_hash(&seen);
+    state_fini(&seen);
+    return right;
+}
+
 /* The result in this state; the state after it is written to *new. */
-static int run_op(const struct history_op *op, const struct state *old, struct state *new)
+static int change_state(const struct history_op *op, const struct state *old, struct state *new)
 {
     if (op->returned != HISTORY_NEVER && op->result == -ENOSPC) {
         *new = state_copy(old);
         return -ENOSPC; /* Whenever it likes: disks have nothing to do with the object. */
     }
     switch (op->kind) {
+    case HISTORY_ROLLBACK:
+        return roll_back(op, old, new);
+    case HISTORY_READ_SNAP:
+        *new = state_copy(old);
+        return op->result;
     case HISTORY_WRITE_FULL:
         *new = state_change(old, 0, op->len, op->serial, op->len);
         return 0;
@@ -175,7 +346,8 @@ static int run_op(const struct history_op *op, const struct state *old, struct s
         *new = old->exists ? state_change(old, op->offset, 0, 0, op->offset) : state_copy(old);
         return 0;
     case HISTORY_REMOVE:
-        *new = old->exists ? (struct state){0} : state_copy(old);
+        *new = (struct state){0};
+        copy_snaps(new, old);
         return old->exists ? 0 : -ENOENT;
     case HISTORY_CREATE:
         *new = state_copy(old);
@@ -203,18 +375,46 @@ static int run_op(const struct history_op *op, const struct state *old, struct s
     abort();
 }
 
+/* Whether it is a change that has an effect, which takes what snapshots want first. */
+static bool has_effect(const struct history_op *op, const struct state *old, int result)
+{
+    switch (op->kind) {
+    case HISTORY_READ:
+    case HISTORY_STAT:
+    case HISTORY_LOOK:
+    case HISTORY_READ_SNAP:
+    case HISTORY_ROLLBACK: /* Sees to it by itself. */
+        return false;
+    case HISTORY_TRUNCATE:
+        return result == 0 && old->exists;
+    default:
+        return result == 0;
+    }
+}
+
+static int run_op(const struct history_op *op, const struct state *old, struct state *new)
+{
+    int result = change_state(op, old, new);
+    if (has_effect(op, old, result))
+        take_snaps(op, old, new);
+    return result;
+}
+
 static bool changes(const struct history_op *op)
 {
-    return op->kind != HISTORY_READ && op->kind != HISTORY_STAT && op->kind != HISTORY_LOOK;
+    return op->kind != HISTORY_READ_SNAP && op->kind != HISTORY_READ && op->kind != HISTORY_STAT &&
+           op->kind != HISTORY_LOOK;
 }
 
 /* Whether the operation, run now, returns what it returned. */
 static bool explain(const struct history_op *op, struct state *old, struct state *new)
 {
     int result = run_op(op, old, new);
-    if (op->returned == HISTORY_NEVER)
+    if (op->returned == HISTORY_NEVER || old->wild)
         return true;
     bool right = result == op->result;
+    if (right && op->kind == HISTORY_READ_SNAP)
+        right = explain_snap(op, old);
     if (right && result == 0 && (op->kind == HISTORY_READ || op->kind == HISTORY_STAT)) {
         right = op->size == old->size;
         if (right && op->kind == HISTORY_READ)

@@ -27,6 +27,7 @@
 #include "tests/sim/linear.h"
 #include "tests/sim/listing.h"
 #include "tests/sim/oracle.h"
+#include "tests/sim/snaps.h"
 #include "tests/sim/workload.h"
 
 #define START_NS   (60 * SEC_NS)
@@ -325,6 +326,21 @@ static void check_object(struct run *run, uint32_t object)
     }
 }
 
+/* Every snapshot that is alive. */
+static bool read_snaps(struct run *run)
+{
+    uint64_t alive[SNAPS_ALIVE_MAX];
+    uint16_t n = snaps_context(workload_snaps(run->workload), alive);
+    for (uint16_t i = 0; i < n; i++) {
+        workload_read_snap(run->workload, alive[i]);
+        if (!cluster_run_until(run->cluster, quiet, run,
+                               in(run, choose(run, &run->options->scenario->answer)),
+                               "the last reads of snapshots are not answered"))
+            return false;
+    }
+    return true;
+}
+
 static bool phase_read(struct run *run)
 {
     const struct scenario *scenario = run->options->scenario;
@@ -332,11 +348,33 @@ static bool phase_read(struct run *run)
     if (!cluster_run_until(run->cluster, quiet, run, in(run, choose(run, &scenario->answer)),
                            "the last reads are not answered"))
         return false;
+    if (!read_snaps(run))
+        return false;
     for (uint32_t i = 0; i < workload_n_objects(run->workload); i++)
         check_object(run, i);
     if (run->cluster->failed || !choose(run, &scenario->listings))
         return !run->cluster->failed;
     return listing_check(run->cluster, run->workload);
+}
+
+/* ---- Snapshots ---- */
+
+static bool nothing_left(void *ctx)
+{
+    struct run *run = ctx;
+    return snaps_nothing_left(run->cluster, run->why) && compare_copies(run->cluster, run->why);
+}
+
+/* All snapshots are removed: of clones nothing is left, on any disk. */
+static bool phase_trim(struct run *run)
+{
+    struct snaps *snaps = workload_snaps(run->workload);
+    uint64_t settle_ns = choose(run, &run->options->scenario->settle);
+    if (snaps->newest == 0)
+        return true;
+    /* What a disk may hold while another has it no more is for the copies to agree upon. */
+    return snaps_remove_all(snaps, run->cluster, in(run, settle_ns)) &&
+           cluster_run_until(run->cluster, nothing_left, run, in(run, settle_ns), run->why);
 }
 
 /* ---- Stop ---- */
@@ -395,7 +433,7 @@ void run_seed(const struct run_options *options, struct run_result *result)
     struct run run = {.options = options, .result = result};
     memset(result, 0, sizeof *result);
     if (phase_start(&run) && phase_work(&run) && phase_settle(&run) && phase_scrub(&run) &&
-        phase_read(&run) && phase_scrub_again(&run))
+        phase_read(&run) && phase_scrub_again(&run) && phase_trim(&run))
         (void)phase_stop(&run);
     fill_result(&run);
     if (result->failed)

@@ -74,6 +74,10 @@ static const struct field workload_fields[] = {
     {"exchange", FIELD_COUNT, IN_WORKLOAD(exchange), 0, 1000, "weight"},
     {"exchange_if", FIELD_COUNT, IN_WORKLOAD(exchange_if), 0, 1000, "weight"},
     {"look", FIELD_COUNT, IN_WORKLOAD(look), 0, 1000, "weight"},
+    {"read_snap", FIELD_COUNT, IN_WORKLOAD(read_snap), 0, 1000, "weight"},
+    {"rollback", FIELD_COUNT, IN_WORKLOAD(rollback), 0, 1000, "weight"},
+    {"take_snap", FIELD_COUNT, IN_WORKLOAD(take_snap), 0, 1000, "weight"},
+    {"drop_snap", FIELD_COUNT, IN_WORKLOAD(drop_snap), 0, 1000, "weight"},
     {0},
 };
 
@@ -147,7 +151,11 @@ static const char workload_defaults[] = "percent = 100\n"
                                         "create = 2\n"
                                         "exchange = 0\n"
                                         "exchange_if = 0\n"
-                                        "look = 0\n";
+                                        "look = 0\n"
+                                        "read_snap = 0\n"
+                                        "rollback = 0\n"
+                                        "take_snap = 0\n"
+                                        "drop_snap = 0\n";
 
 static const struct {
     const char *name;
@@ -171,6 +179,10 @@ static const struct {
      "objects = 1..4\nslots = 1..2\nread = 10\nstat = 0\nwrite_full = 5\nwrite_at = 5\n"
      "append = 5\ntruncate = 2\nremove = 4\ncreate = 2\nexchange = 25\nexchange_if = 25\n"
      "look = 25\n"},
+    {"snaps", "snapshots that are taken, read, rolled back to and removed, while objects change",
+     "objects = 2..6\nslots = 1..2\nlength = 0..300, 0..30k\npiece = 0..300, 0..9000\ngrow = 60k\n"
+     "read = 12\nstat = 2\nwrite_full = 12\nwrite_at = 14\nappend = 10\ntruncate = 4\n"
+     "remove = 6\ncreate = 2\nread_snap = 26\nrollback = 5\ntake_snap = 5\ndrop_snap = 4\n"},
     {"ballast", "many objects that are there before, and change now and then",
      "objects = 1..2000\nfirst = yes\nthink = 100ms..2s\nlength = 0..300\npiece = 0..300\n"},
     {"catalog", "objects that are there all the time, for listings to find",

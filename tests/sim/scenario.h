@@ -48,7 +48,8 @@ struct scenario_workload {
     struct scenario_value grow;   /* An object of this size is not appended to. */
     /* How often each kind of operation, relative to the others. */
     struct scenario_value read, stat, write_full, write_at, append, truncate, remove, create;
-    struct scenario_value exchange, exchange_if, look; /* Of tags: see history.h. */
+    struct scenario_value exchange, exchange_if, look;               /* Of tags: see history.h. */
+    struct scenario_value read_snap, rollback, take_snap, drop_snap; /* Of snapshots: likewise. */
 };
 
 struct scenario {

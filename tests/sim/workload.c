@@ -9,6 +9,7 @@
 
 #include "osd/pg/pg_clients.h"
 #include "placement/hash.h"
+#include "tests/sim/snaps.h"
 
 enum { OBJECT_NAME_BYTES = 24, SWEEP_SLOTS = 2 };
 
@@ -21,6 +22,8 @@ struct part {
     bool write_first;
     uint32_t mix[HISTORY_KINDS_END]; /* Weights. */
     uint32_t mix_sum;
+    uint32_t take_snap, drop_snap; /* Weights, beside those. */
+    bool snaps;                    /* Its objects have snapshots. */
 };
 
 /* One operation at a time. */
@@ -31,6 +34,8 @@ struct slot {
     struct client_op op;
     bool busy;
     uint32_t call; /* In the history. */
+    uint64_t snaps[SNAPS_ALIVE_MAX];
+    struct snaps_command command;
     struct env_timer next;
 };
 
@@ -57,6 +62,7 @@ struct object {
 /* The administrator goes through objects, one operation each. */
 struct sweep {
     enum history_kind kind;
+    uint64_t snap; /* HISTORY_READ_SNAP */
     uint32_t next, end;
 };
 
@@ -75,6 +81,7 @@ struct workload {
     bool started;
     bool stopped;
     struct sweep sweep;
+    struct snaps snaps;
 };
 
 /* ---- Choosing ---- */
@@ -122,6 +129,12 @@ static struct history_op choose_op(struct workload *w, const struct part *part)
     case HISTORY_EXCHANGE_IF:
         op.offset = w->objects[op.object].tag_seen;
         break;
+    case HISTORY_READ_SNAP:
+    case HISTORY_ROLLBACK:
+        op.offset = snaps_choose(&w->snaps, w->cluster->sim);
+        if (op.offset == 0)
+            op.kind = HISTORY_READ;
+        break;
     default:
         break;
     }
@@ -141,13 +154,16 @@ static uint16_t wire_code(enum history_kind kind)
         [HISTORY_TRUNCATE] = WIRE_OP_CODE_TRUNCATE,
         [HISTORY_REMOVE] = WIRE_OP_CODE_REMOVE,
         [HISTORY_CREATE] = WIRE_OP_CODE_CREATE,
+        [HISTORY_READ_SNAP] = WIRE_OP_CODE_READ,
+        [HISTORY_ROLLBACK] = WIRE_OP_CODE_ROLLBACK,
     };
     return codes[kind];
 }
 
 static bool kind_reads(enum history_kind kind)
 {
-    return kind == HISTORY_READ || kind == HISTORY_STAT || kind == HISTORY_LOOK;
+    return kind == HISTORY_READ || kind == HISTORY_STAT || kind == HISTORY_LOOK ||
+           kind == HISTORY_READ_SNAP;
 }
 
 static bool kind_has_tag(enum history_kind kind)
@@ -289,14 +305,21 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     choice.called = sim_now(w->cluster->sim);
     if (kind_has_data(choice.kind) || kind_has_tag(choice.kind))
         choice.serial = ++w->next_serial;
+    if (object->part->snaps && !kind_reads(choice.kind))
+        choice.snap = w->snaps.newest;
+    if (object->part->snaps)
+        choice.snaps = &w->snaps.table;
     slot->call = history_call(&w->history, &choice);
     struct client_op *op = &slot->op;
     memset(op, 0, sizeof *op);
     op->object = id_of(object);
+    op->snap = choice.kind == HISTORY_READ_SNAP ? choice.offset : choice.snap;
+    op->n_snaps = choice.snap > 0 ? snaps_context(&w->snaps, slot->snaps) : 0;
+    op->snaps = slot->snaps;
     op->write = !kind_reads(choice.kind);
     op->n_steps = 1;
     op->steps[0].code = kind_has_tag(choice.kind) ? 0 : wire_code(choice.kind);
-    op->steps[0].offset = choice.offset;
+    op->steps[0].offset = choice.kind == HISTORY_READ_SNAP ? 0 : choice.offset;
     op->steps[0].length = choice.kind == HISTORY_CREATE;
     if (kind_has_data(choice.kind) && choice.len > 0) {
         if (buf_slice_alloc(choice.len, &op->steps[0].data) < 0)
@@ -313,6 +336,9 @@ static void slot_submit(struct slot *slot, struct history_op choice)
 /* -ECANCELED is also what becomes of requests that are given up. */
 static bool result_is_known(const struct history_op *call, const struct client_op *op)
 {
+    /* What is removed may be seen, or not. */
+    if (call->kind == HISTORY_READ_SNAP && call->snaps->removed[call->offset])
+        return false;
     switch (op->result) {
     case 0:
         return true;
@@ -342,14 +368,17 @@ static bool forgets(const struct workload *w)
  */
 static bool result_is_forgiven(const struct workload *w, const struct history_op *call, int result)
 {
+    bool reads = call->kind == HISTORY_READ || call->kind == HISTORY_READ_SNAP;
+    if (call->kind == HISTORY_READ_SNAP && call->snaps->removed[call->offset])
+        return true;
     return result == -ECANCELED || result == -ETIMEDOUT ||
-           (result == -EIO && call->kind == HISTORY_READ && !w->stopped) ||
+           (result == -EIO && reads && !w->stopped) ||
            (result == -ESTALE && forgets(w) && !kind_reads(call->kind));
 }
 
 static void note_read(struct history_op *call, const struct client_step *step)
 {
-    if (call->kind == HISTORY_READ) {
+    if (call->kind == HISTORY_READ || call->kind == HISTORY_READ_SNAP) {
         call->size = step->data.len;
         call->hash = content_hash(step->data.data, step->data.len);
     } else {
@@ -372,15 +401,19 @@ static void note_answer(struct workload *w, struct history_op *call, struct clie
         object->tag_seen = call->kind == HISTORY_LOOK ? call->hash : call->serial;
     } else if (op->result == 0 && kind_reads(call->kind)) {
         note_read(call, &op->steps[0]);
-        object->size_seen = call->size;
+        if (call->kind != HISTORY_READ_SNAP)
+            object->size_seen = call->size;
     } else if (call->kind == HISTORY_APPEND) {
         object->size_seen += call->len;
+    } else if (call->kind == HISTORY_READ_SNAP || call->kind == HISTORY_ROLLBACK) {
+        object->size_seen += 0; /* It tells nothing. */
     } else if (!kind_has_data(call->kind)) {
         object->size_seen = call->kind == HISTORY_TRUNCATE ? call->offset : 0;
     } else if (call->offset + call->len > object->size_seen || call->kind == HISTORY_WRITE_FULL) {
         object->size_seen = call->offset + call->len;
     }
-    object->exists = op->result == 0;
+    if (call->kind != HISTORY_READ_SNAP)
+        object->exists = op->result == 0;
     w->n_answered++;
     if (call->returned - call->called > w->longest)
         w->longest = call->returned - call->called;
@@ -412,11 +445,13 @@ static void sweep_next(struct slot *slot)
     struct workload *w = slot->workload;
     struct sweep *sweep = &w->sweep;
     bool writes = sweep->kind == HISTORY_WRITE_FULL;
-    while (writes && sweep->next < sweep->end && !w->objects[sweep->next].part->write_first)
+    bool snaps = sweep->kind == HISTORY_READ_SNAP;
+    while (sweep->next < sweep->end && ((writes && !w->objects[sweep->next].part->write_first) ||
+                                        (snaps && !w->objects[sweep->next].part->snaps)))
         sweep->next++;
     if (sweep->next == sweep->end)
         return;
-    struct history_op op = {.object = sweep->next++, .kind = sweep->kind};
+    struct history_op op = {.object = sweep->next++, .kind = sweep->kind, .offset = sweep->snap};
     if (writes)
         op.len = choose(w, &w->objects[op.object].part->plan->first_length);
     slot_submit(slot, op);
@@ -435,10 +470,39 @@ static void slot_continue(struct slot *slot)
     env_timer_after(env, &slot->next, below(w, 2 * slot->part->think_ns));
 }
 
+static void command_done(struct snaps_command *command)
+{
+    struct slot *slot = container_of(command, struct slot, command);
+    slot->busy = false;
+    /* A client that ends fails its commands, and must not be used. */
+    if (slot->client->connected)
+        slot_continue(slot);
+}
+
+/* Instead of an operation, now and then: a snapshot is taken or removed. */
+static bool change_snaps(struct slot *slot)
+{
+    struct workload *w = slot->workload;
+    const struct part *part = slot->part;
+    if (!part->snaps)
+        return false;
+    uint64_t dice = below(w, part->mix_sum + part->take_snap + part->drop_snap);
+    if (dice < part->mix_sum)
+        return false;
+    slot->command.snaps = &w->snaps;
+    slot->command.done = command_done;
+    struct client *client = slot->client->client;
+    slot->busy = dice < part->mix_sum + part->take_snap
+                     ? snaps_take(&slot->command, client)
+                     : snaps_drop(&slot->command, client, snaps_choose(&w->snaps, w->cluster->sim),
+                                  sim_now(w->cluster->sim));
+    return slot->busy;
+}
+
 static void next_fire(struct env_timer *timer)
 {
     struct slot *slot = container_of(timer, struct slot, next);
-    if (!slot->workload->stopped)
+    if (!slot->workload->stopped && !change_snaps(slot))
         slot_submit(slot, choose_op(slot->workload, slot->part));
 }
 
@@ -488,13 +552,30 @@ static void set_mix(struct workload *w, struct part *part)
         [HISTORY_EXCHANGE] = &plan->exchange,
         [HISTORY_EXCHANGE_IF] = &plan->exchange_if,
         [HISTORY_LOOK] = &plan->look,
+        [HISTORY_READ_SNAP] = &plan->read_snap,
+        [HISTORY_ROLLBACK] = &plan->rollback,
     };
     for (int kind = 0; kind < HISTORY_KINDS_END; kind++) {
+        bool snaps = kind == HISTORY_READ_SNAP || kind == HISTORY_ROLLBACK;
+        if (snaps && plan->take_snap.choices[0].high == 0)
+            continue;
         part->mix[kind] = (uint32_t)choose(w, mix[kind]);
         if (w->options.no_reads && kind_reads((enum history_kind)kind))
             part->mix[kind] = 0;
         part->mix_sum += part->mix[kind];
     }
+    /* Others draw no numbers for them. */
+    if (plan->take_snap.choices[0].high > 0) {
+        part->take_snap = (uint32_t)choose(w, &plan->take_snap);
+        part->drop_snap = (uint32_t)choose(w, &plan->drop_snap);
+    }
+    part->snaps = part->take_snap > 0;
+}
+
+/* Numbers of snapshots are those of one pool. */
+static uint32_t n_pools_of(const struct workload *w, const struct part *part)
+{
+    return part->snaps ? 1 : w->options.n_pools;
 }
 
 static void add_objects(struct workload *w, const struct part *part)
@@ -508,7 +589,7 @@ static void add_objects(struct workload *w, const struct part *part)
         struct object *object = &objects[i];
         memset(object, 0, sizeof *object);
         /* Four objects of a pool share a name: their namespaces and locators tell them apart. */
-        uint32_t n_pools = w->options.n_pools, at = i - part->first_object;
+        uint32_t n_pools = n_pools_of(w, part), at = i - part->first_object;
         uint32_t variant = at / n_pools % NAME_VARIANTS;
         uint32_t first = i - variant * n_pools;
         snprintf(object->name, sizeof object->name, "%.10s.%u", part->plan->name, first);
@@ -551,6 +632,7 @@ struct workload *workload_create(struct cluster *cluster, const struct workload_
         abort();
     w->cluster = cluster;
     w->options = *options;
+    w->snaps.pool = options->pools[0];
     add_slots(w, NULL, 0, SWEEP_SLOTS);
     for (uint32_t i = 0; i < options->scenario->n_workloads; i++)
         add_part(w, &options->scenario->workloads[i]);
@@ -577,7 +659,10 @@ void workload_start(struct workload *w)
 static void sweep(struct workload *w, enum history_kind kind, uint32_t first, uint32_t end)
 {
     assert(workload_quiet(w) && w->sweep.next == w->sweep.end);
-    w->sweep = (struct sweep){.kind = kind, .next = first, .end = end};
+    w->sweep = (struct sweep){.kind = kind,
+                              .snap = kind == HISTORY_READ_SNAP ? w->sweep.snap : 0,
+                              .next = first,
+                              .end = end};
     for (uint32_t i = 0; i < SWEEP_SLOTS; i++)
         sweep_next(&w->workers[0].slots[i]);
 }
@@ -616,6 +701,18 @@ bool workload_quiet(const struct workload *w)
     return w->sweep.next == w->sweep.end;
 }
 
+struct snaps *workload_snaps(struct workload *w)
+{
+    return &w->snaps;
+}
+
+void workload_read_snap(struct workload *w, uint64_t snap)
+{
+    assert(w->stopped);
+    w->sweep.snap = snap;
+    sweep(w, HISTORY_READ_SNAP, 0, w->n_objects);
+}
+
 void workload_read_all(struct workload *w)
 {
     assert(w->stopped);
@@ -633,7 +730,10 @@ uint32_t workload_find(const struct workload *w, const struct object_id *id)
     const char *dot = strrchr(text, '.');
     uint32_t variant =
         (id->space_len > 0 ? VARIANT_SPACE : 0u) + (id->locator_len > 0 ? VARIANT_LOCATOR : 0u);
-    unsigned long i = dot ? strtoul(dot + 1, NULL, 10) + variant * w->options.n_pools : UINT32_MAX;
+    unsigned long i = dot ? strtoul(dot + 1, NULL, 10) : UINT32_MAX;
+    if (i >= w->n_objects)
+        return UINT32_MAX;
+    i += variant * n_pools_of(w, w->objects[i].part);
     if (i >= w->n_objects)
         return UINT32_MAX;
     struct object_id ours = id_of(&w->objects[i]);

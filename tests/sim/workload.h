@@ -19,6 +19,7 @@ struct workload_options {
 };
 
 struct workload;
+struct snaps;
 
 /* Nothing happens yet. */
 struct workload *workload_create(struct cluster *cluster, const struct workload_options *options);
@@ -34,6 +35,10 @@ void workload_stop(struct workload *workload);
 bool workload_quiet(const struct workload *workload);
 /* Reads every object once, by the administrator; then workload_quiet(). */
 void workload_read_all(struct workload *workload);
+
+/* Reads every object that has snapshots at one of them; likewise. */
+void workload_read_snap(struct workload *workload, uint64_t snap);
+struct snaps *workload_snaps(struct workload *workload);
 
 /* Objects are in this namespace, or in none. */
 #define WORKLOAD_SPACE "space"

@@ -84,9 +84,10 @@ static void client_operation(void **state)
     op.flags = figure32();
     op.attempt = figure32();
     op.n_ops = figure16();
-    op.reserved = 0;
+    op.n_snaps = figure16();
     op.age_ns = figure64();
     op.mtime_ns = figure64();
+    op.snap = figure64();
     struct wire_op step;
     step.code = figure16();
     step.flags = figure16();

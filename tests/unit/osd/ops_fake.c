@@ -356,7 +356,7 @@ static void run_on(struct fake_object *object, struct fake_request *request,
     struct ops_run run;
     struct store_txn txn;
     txn_init(&txn);
-    run_init(&run, ops, payload, &object->state, &txn, &request->caller, request->wall_ns);
+    run_init(&run, ops, payload, &object->state, &txn, &request->caller, NULL, request->wall_ns);
     while ((out->result = ops_run(&run)) == VIEW_MISS) {
         assert_true(run.view.n_needs > 0 && out->runs < 1000);
         for (uint32_t i = 0; i < run.view.n_needs; i++)

@@ -283,7 +283,8 @@ struct object_id world_object(const char *name)
 
 static bool code_writes(uint16_t code)
 {
-    return code >= WIRE_OP_CODE_WRITE_AT && code <= WIRE_OP_CODE_CREATE;
+    return (code >= WIRE_OP_CODE_WRITE_AT && code <= WIRE_OP_CODE_CREATE) ||
+           code == WIRE_OP_CODE_ROLLBACK;
 }
 
 static struct message *request_message(struct world *world, uint64_t tid, const char *name,
@@ -304,9 +305,12 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
     size_t data_len = 0, at = 0;
     for (uint16_t i = 0; i < n; i++)
         data_len += steps[i].len;
+    head.snap = world->read_snap;
     if (code_writes(steps[0].code)) {
         head.flags |= WIRE_OP_WRITE;
         head.oldest = world->oldest;
+        head.snap = world->snap;
+        head.n_snaps = (uint16_t)world->snap;
     }
     if (steps[0].code == WIRE_OP_CODE_LIST || steps[0].code == WIRE_OP_CODE_INCONSISTENT)
         head.flags |= WIRE_OP_PG;
@@ -328,6 +332,8 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
             memcpy(data.data + at, steps[i].data, steps[i].len);
         at += steps[i].len;
     }
+    for (uint16_t i = 0; i < head.n_snaps; i++)
+        encode_u64(&e, world->snap - i);
     struct message *message = message_create(MSG_OSD_OP, e.len);
     assert_non_null(message);
     memcpy(message->body, e.data, e.len);
@@ -696,6 +702,17 @@ void world_set_size(struct world *world, uint8_t size)
     pool.min_size = 1;
     must(map_increment_set_pool(inc, &pool));
     apply(world, inc);
+}
+
+void world_set_snaps(struct world *world, const struct map_snaps *snaps)
+{
+    struct map_increment *inc = change(world);
+    struct map_pool pool = *map_pool(world->map, WORLD_POOL);
+    pool.snaps = snaps;
+    must(map_increment_set_pool(inc, &pool));
+    apply(world, inc);
+    snaps_unref(snaps);
+    world_show_all(world);
 }
 
 void world_rebase(struct world *world)

@@ -76,10 +76,12 @@ struct world {
     uint64_t latency_ns;
     uint64_t lease_ns; /* What an earlier process may have granted: 0 unless a test says so. */
     uint64_t next_tid;
-    uint64_t client;   /* Who asks; 0: WORLD_CLIENT. */
-    uint64_t age_ns;   /* Of requests that are repeated. */
-    uint64_t oldest;   /* That the client says with each write; 0: nothing. */
-    uint32_t log_keep; /* Of processes that start; 0: the default. */
+    uint64_t client;    /* Who asks; 0: WORLD_CLIENT. */
+    uint64_t age_ns;    /* Of requests that are repeated. */
+    uint64_t oldest;    /* That the client says with each write; 0: nothing. */
+    uint64_t snap;      /* The newest snapshot that writes know of, with all before it. */
+    uint64_t read_snap; /* That reads look at; 0: the objects. */
+    uint32_t log_keep;  /* Of processes that start; 0: the default. */
     uint64_t next_session;
     struct node nodes[WORLD_OSDS];
     struct link_state links[WORLD_OSDS][WORLD_OSDS];
@@ -111,6 +113,8 @@ void world_set_flags(struct world *world, uint32_t flags);
 void world_give_number(struct world *world, int32_t osd);
 /* Of the pool: CRUSH wants another number of OSDs. */
 void world_set_size(struct world *world, uint8_t size);
+/* The pool has these snapshots from now on, and everybody sees it; the reference is taken over. */
+void world_set_snaps(struct world *world, const struct map_snaps *snaps);
 /* Forgets the entry, as for a clean group: the configuration number becomes the epoch. */
 void world_rebase(struct world *world);
 /* All OSDs come up, and the pool is a new one, whose members are those that CRUSH says. */

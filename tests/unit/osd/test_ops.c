@@ -193,7 +193,7 @@ static void execute(struct made made, struct object_state state, struct executed
     struct ops_run run;
     struct ops_caller caller = {.address = ""};
     txn_init(&out->txn);
-    run_init(&run, &request, message->payload, &state, &out->txn, &caller, 0);
+    run_init(&run, &request, message->payload, &state, &out->txn, &caller, NULL, 0);
     out->error = ops_run(&run);
     out->state = run.view.state;
     out->failed_step = run.step;

@@ -83,6 +83,8 @@ static void golden_bytes(void **state)
         .layout = PG_LAYOUT_VERSION,
         .version = {.config = 0x7172737475767778, .sequence = 0x8182838485868788},
         .mtime_ns = 0x9192939495969798,
+        .flags = OBJECT_INFO_CLONES,
+        .snap_seq = 0xc1c2c3c4c5c6c7c8,
     };
     pg_numbered_key(PG_KEY_LOG, 0xa1a2a3a4a5a6a7a8, all.key);
     test_golden("pg_layout.hex", &all, sizeof all);
