@@ -363,7 +363,7 @@ static int engine_load(struct engine *e, char why[256])
             error = names_load(e);
     } else if (error == 0) {
         error = load_kind(e, KEY_OBJECT);
-        e->names.complete = error == 0;
+        e->names.complete = error == 0 && e->names.words;
         if (error == 0)
             error = load_kind(e, KEY_CHUNK);
     }

@@ -266,6 +266,7 @@ void onode_fini(struct engine *e);
 struct names {
     uint64_t *words; /* NULL: nobody asks. */
     size_t bytes;    /* A power of two. */
+    uint64_t count;  /* Names in it, as far as it can tell new ones. */
     bool complete;   /* It has all names of the index. */
 };
 
@@ -277,6 +278,8 @@ bool names_lack(const struct engine *e, const uint8_t *key, size_t len);
 /* At a clean stop, and at the mount behind one. */
 int names_save(struct engine *e) MUST_CHECK;
 int names_load(struct engine *e) MUST_CHECK;
+/* For the check: the stored one, whatever its size, if any. -ELIMPET_CORRUPT: it is damaged. */
+int names_load_any(struct engine *e) MUST_CHECK;
 
 /* ---- Pairs that the index does not have yet (engine_pairs.c) ---- */
 

@@ -38,6 +38,7 @@ struct fsck {
     bool fix_objects;     /* Records of objects or chunks lack a flag. */
     bool fix_state;       /* The next object number is too low. */
     bool fixing;          /* The second walk, which corrects records. */
+    bool lacks_name;      /* The stored filter of names is wrong. */
     bool unreadable;      /* Some object record is damaged: what belongs to it is no orphan. */
     bool short_of_memory; /* Something was not counted. */
     uint64_t work, total; /* Of blocks when deep, else of objects. */
@@ -140,6 +141,15 @@ static void check_chunk(struct fsck *f, uint64_t nid, uint64_t pool, uint64_t si
     }
 }
 
+/* Of an object that the stored filter lacks, a mount would not know. */
+static void check_name(struct fsck *f, const uint8_t *key, size_t key_len)
+{
+    if (f->lacks_name || !names_lack(f->e, key, key_len))
+        return;
+    found(f, true, "the stored filter of names lacks an object");
+    f->lacks_name = true; /* One says it all: it is made anew after a repair. */
+}
+
 static int check_object(struct fsck *f, const uint8_t *key, size_t key_len, const void *value,
                         size_t len)
 {
@@ -149,6 +159,7 @@ static int check_object(struct fsck *f, const uint8_t *key, size_t key_len, cons
     encoder_init(&o.attrs);
     f->report->objects++;
     advance(f);
+    check_name(f, key, key_len);
     int error = object_key_parse(key, key_len, &id, strings);
     if (error == 0)
         error = object_decode(value, len, f->e->allocator.n_blocks, &o);
@@ -501,6 +512,15 @@ static void compare_allocator(struct fsck *f)
         }
 }
 
+static int load_names(struct fsck *f)
+{
+    int error = f->e->super.flags & SUPER_CLEAN ? names_load_any(f->e) : 0;
+    if (error != -ELIMPET_CORRUPT)
+        return error;
+    found(f, true, "the stored filter of names is damaged");
+    return 0;
+}
+
 static int repair(struct fsck *f)
 {
     int error = 0;
@@ -562,6 +582,8 @@ int engine_fsck(struct env *env, struct disk *disk, struct index *index,
         f.mapped = calloc(f.e->allocator.n_blocks, sizeof *f.mapped);
         error = f.mapped ? 0 : -ENOMEM;
     }
+    if (error == 0)
+        error = load_names(&f);
     for (size_t i = 0; error == 0 && i < sizeof order / sizeof order[0]; i++)
         error = walk_kind(&f, order[i]);
     if (error == 0) {

@@ -128,10 +128,11 @@ static_assert(sizeof(struct state_layout) == 16, "state_layout");
 /* The filter of names: parts that are all zero are left out. */
 struct ENGINE_PACKED names_layout {
     uint64_t bytes; /* Of the whole filter. */
+    uint64_t count; /* Names that it has. */
     uint32_t parts; /* How many are stored. */
     uint32_t unused;
 };
-static_assert(sizeof(struct names_layout) == 16, "names_layout");
+static_assert(sizeof(struct names_layout) == 24, "names_layout");
 
 struct ENGINE_PACKED pool_layout {
     uint64_t objects;

@@ -294,6 +294,8 @@ static int room(struct engine *e, struct txn_ctx *ctx, const struct txn_need *ne
         place_kick(e);
         return -EAGAIN;
     }
+    if (e->onode_memory > 2 * e->onode_limit)
+        onode_shrink(e); /* What the last checkpoint has unpinned. */
     if (e->onode_memory > 2 * e->onode_limit && !TAILQ_EMPTY(&e->unsaved)) {
         checkpoint_start(e);
         return -EAGAIN;

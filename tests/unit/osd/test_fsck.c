@@ -248,6 +248,34 @@ static void forget_numbers(struct patient *p)
     apply(p);
 }
 
+static void forget_names(struct patient *p)
+{
+    uint8_t from[5] = {KEY_NAMES}, to = KEY_NAMES + 1, header = KEY_NAMES;
+    struct names_layout layout;
+    struct encoder value;
+    encoder_init(&value);
+    assert_int_equal(index_get(p->parts.index, &header, 1, &value, true), 1);
+    assert_int_equal(value.len, sizeof layout);
+    memcpy(&layout, value.data, sizeof layout);
+    uint8_t *part = calloc(1, ALLOCATOR_PART_BYTES);
+    assert_non_null(part);
+    layout.parts = 1;
+    index_batch_remove_range(&p->batch, from, sizeof from, &to, 1);
+    index_batch_put(&p->batch, &header, 1, &layout, sizeof layout);
+    index_batch_put(&p->batch, from, sizeof from, part, ALLOCATOR_PART_BYTES);
+    free(part);
+    encoder_fini(&value);
+    apply(p);
+}
+
+static void damage_the_names(struct patient *p)
+{
+    const struct names_layout layout = {.bytes = ALLOCATOR_PART_BYTES + 1};
+    const uint8_t key = KEY_NAMES;
+    index_batch_put(&p->batch, &key, 1, &layout, sizeof layout);
+    apply(p);
+}
+
 static void damage_an_object_record(struct patient *p)
 {
     uint8_t key[ENGINE_KEY_MAX];
@@ -287,6 +315,8 @@ static const struct damage {
     {leave_a_map_entry, "a map entry of object number 999, which does not exist", true, false},
     {miscount_a_pool, "pool 1 is said to hold", true, false},
     {forget_numbers, "was never given", true, false},
+    {forget_names, "the stored filter of names lacks an object", true, false},
+    {damage_the_names, "the stored filter of names is damaged", true, false},
     {damage_an_object_record, "an object record of 7 bytes is damaged", false, true},
     {flip_a_bit, "checksum of disk block", false, true},
 };
