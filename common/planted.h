@@ -138,6 +138,18 @@ enum planted_bug {
     PLANTED_PUSH_WITHOUT_MAP,
     /* OSD: requests are taken that were sent before the primary became it. */
     PLANTED_OVERTAKE_REFUSED,
+    /* OSD: a watcher that connects again is not told of notifies that it may have missed. */
+    PLANTED_NOTIFY_NOT_REPEATED,
+    /* OSD: a watch is evicted before its time-out. */
+    PLANTED_WATCH_EVICTED_EARLY,
+    /* OSD: a new primary takes watchers that have not come to it yet for long silent. */
+    PLANTED_WATCH_FAILOVER_FORGETS,
+    /* Client: a watch counts from when it was confirmed, not from when that was asked. */
+    PLANTED_WATCH_FROM_ANSWER,
+    /* Client: signs of life count whatever life of the service has answered them. */
+    PLANTED_WATCH_IGNORES_LIFE,
+    /* Client: a watch whose time is over is not given up. */
+    PLANTED_WATCH_NEVER_LOST,
     PLANTED_END
 };
 

@@ -353,6 +353,7 @@ static void receive_request(struct osd *osd, struct osd_guest *guest, struct mes
     request->guest = guest;
     request->pg.caller =
         (struct ops_caller){.instance = guest->session->peer.instance, .address = guest->address};
+    request->pg.session = guest->session;
     request->pg.message = message_ref(message);
     request->bytes = OSD_REQUEST_BYTES_MIN + message->body_len + message->payload.len;
     guest->bytes += request->bytes;

@@ -26,6 +26,8 @@ struct ops_request {
     bool list;
     bool looks;   /* Some step looks at more of the object than its state. */
     bool answers; /* It writes, and may have to tell more than that it did. */
+    bool watches;  /* Some step is about watchers, */
+    bool contents; /* some about anything else. */
 };
 
 /*

@@ -115,6 +115,7 @@ int ops_run(struct ops_run *run)
     assert(txn->ops.len == 0);
     view_restart(&run->view);
     drop_results(run);
+    run->saw_watchers = false;
     run->data_at = 0;
     if (run->request->write)
         txn_object(txn, &run->request->object);

@@ -29,8 +29,9 @@ struct run_result {
 
 /* Who asks, for steps that note it. */
 struct ops_caller {
-    uint64_t instance;   /* Of its process. */
+    uint64_t instance;   /* Of its process; 0: the primary itself. */
     const char *address; /* Where that process is, for a person. */
+    uint64_t life;       /* Of the service of the group: pg_watch.h. */
 };
 
 struct ops_run {
@@ -42,6 +43,9 @@ struct ops_run {
     uint16_t step;                           /* That runs, or that failed. */
     uint64_t data_at;                        /* Where its data begin in the payload. */
     uint64_t returned;                       /* Bytes given by the steps so far. */
+    /* The watchers as the last step that looked at them has left them, if one has. */
+    bool saw_watchers;
+    struct view_bytes watchers;
     struct run_result results[WIRE_OPS_MAX]; /* As many as the request has steps. */
 };
 
@@ -85,6 +89,8 @@ enum {
     STEP_WRITES = 2, /* May only stand in a writing one. Both are not set: only as it is told. */
     STEP_DATA = 4,   /* May have data in the payload. */
     STEP_LOOKS = 8,  /* Looks at more than the object's state. */
+    STEP_ONLY_READS = 16, /* May not stand in a writing request. */
+    STEP_ALONE = 32,      /* Is the only step of its request. */
 };
 
 /* NULL: there is no such kind. */
@@ -122,6 +128,14 @@ int step_omap_remove(STEP_ARGS) MUST_CHECK;
 int step_omap_remove_range(STEP_ARGS) MUST_CHECK;
 int step_omap_clear(STEP_ARGS) MUST_CHECK;
 int step_call(STEP_ARGS) MUST_CHECK;
+int step_watch(STEP_ARGS) MUST_CHECK;
+int step_unwatch(STEP_ARGS) MUST_CHECK;
+int step_watch_evict(STEP_ARGS) MUST_CHECK;
+int step_watch_connect(STEP_ARGS) MUST_CHECK;
+int step_watch_assert(STEP_ARGS) MUST_CHECK;
+int step_watch_list(STEP_ARGS) MUST_CHECK;
+int step_notify(STEP_ARGS) MUST_CHECK;
+int step_notify_ack(STEP_ARGS) MUST_CHECK;
 
 int check_write_same(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 int check_checksum(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
@@ -132,5 +146,8 @@ int check_omap_pairs(const struct wire_op *step, const uint8_t *data) MUST_CHECK
 int check_omap_compare(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 int check_omap_range(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 int check_call(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_watch(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_notify(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_notify_ack(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 
 #endif

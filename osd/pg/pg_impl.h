@@ -396,6 +396,7 @@ struct pg_inconsistent {
 TAILQ_HEAD(pg_inconsistent_list, pg_inconsistent);
 
 struct pg_scrub;
+struct pg_watched;
 
 /* ---- The group ---- */
 
@@ -410,6 +411,7 @@ enum request_place {
                          the pg_async of its pg_run or pg_list. */
     REQUEST_WRITING,  /* pg->running: `operation` is the pg_write that will answer it. */
     REQUEST_WAITING,  /* pg->waiting: its outcome is known and waits for a commit. */
+    REQUEST_NOTIFYING, /* pg->notifying: watchers were told; `operation` is its pg_notify. */
 };
 
 struct member_life {
@@ -482,11 +484,16 @@ struct pg {
     struct pg_request_list unleased;
     struct pg_request_list running;
     struct pg_request_list waiting;
+    struct pg_request_list notifying;
     uint32_t window_bytes;
     bool serving; /* Waiters for objects may go. */
     /* Until then (env_clock()) we hold the leases of all whose consent reads need. */
     uint64_t lease_until_ns;
     bool admitting; /* Guards against recursion. */
+    struct pg_watched *watched; /* Objects with watches: pg_watch.c. */
+    uint64_t watch_life;        /* Names this service of the group. */
+    uint64_t watch_since_ns;    /* env_clock(): when it began. */
+    uint64_t watch_ticked_ns;
 
     /* As a member or learner. */
     struct net_session *upstream; /* Where the primary's messages come from. */

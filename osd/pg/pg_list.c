@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/witness.h"
+#include "osd/pg/pg_watch.h"
 
 struct pg_list {
     struct pg_async async;
@@ -131,6 +132,10 @@ void pg_list_start(struct pg_request *request)
         return;
     }
     witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
+    if (ops_step(&request->ops, 0).code == WIRE_OP_CODE_WATCH_PING) {
+        pg_watch_ping(request);
+        return;
+    }
     int error = parse_after(request, &after);
     if (!error && ops_step(&request->ops, 0).code == WIRE_OP_CODE_INCONSISTENT) {
         pg_inconsistent_start(request, after);

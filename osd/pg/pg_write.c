@@ -11,6 +11,7 @@
 #include "common/planted.h"
 #include "common/witness.h"
 #include "osd/pg/pg_extents.h"
+#include "osd/pg/pg_watch.h"
 
 /* ---- Writes and their memory ---- */
 
@@ -488,7 +489,9 @@ static int conclude(struct pg *pg, struct ops_run *steps, int error, struct stor
     run->after = view->state;
     run->after.version.config = pg->view.config;
     run->after.version.sequence = pg_log_head(&pg->log).sequence + 1;
-    run->after.mtime_ns = steps->wall_ns;
+    /* Who watches an object does not change it. */
+    if (steps->request->contents)
+        run->after.mtime_ns = steps->wall_ns;
     run_answer(steps, &run->answer);
     return view_take_data(&steps->view, &run->data);
 }
@@ -514,16 +517,34 @@ void pg_write_ran(struct pg_request *request, struct pg_object *object, struct p
         return;
     }
     object->state = run.after;
+    if (!run.error)
+        pg_watch_wrote(pg, object, steps);
     commit_begin(request, write, object, entry, run.data);
     buf_slice_drop(&run.data);
+}
+
+static bool begins_watch(const struct ops_request *ops)
+{
+    for (uint16_t i = 0; i < ops->head.n_ops; i++)
+        if (ops_step(ops, i).code == WIRE_OP_CODE_WATCH)
+            return true;
+    return false;
 }
 
 void pg_write_start(struct pg_request *request, struct pg_object *object)
 {
     struct pg *pg = request->pg;
     assert(pg->state == PG_STATE_PRIMARY_ACTIVE && pg->serving && object->loaded);
+    if (request->own && !pg_own_request_wanted(request)) {
+        pg_request_fail(request, -ECANCELED);
+        return;
+    }
     if (answer_repeated(request))
         return;
+    if (request->ops.watches && pg_watch_is_full(pg->world) && begins_watch(&request->ops)) {
+        pg_request_fail(request, -EUSERS);
+        return;
+    }
     struct pg_write *write = write_alloc(pg->world);
     if (!write) {
         pg_request_fail(request, -ENOMEM);
