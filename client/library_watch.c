@@ -6,6 +6,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -474,6 +475,20 @@ int limpet_watchers(struct limpet_pool *pool, const char *name, struct limpet_wa
     *out = list.list;
     *n = list.n;
     return 0;
+}
+
+/* ---- Blocking ---- */
+
+int limpet_block(struct limpet_cluster *c, uint64_t instance, uint32_t seconds)
+{
+    char json[192];
+    if (instance == 0)
+        return -EINVAL;
+    snprintf(json, sizeof json,
+             "{\"prefix\": \"osd blocklist add\", \"addr\": \"0.0.0.0:0/%" PRIu64
+             "\", \"expire\": %u}",
+             instance, seconds);
+    return limpet_command(c, json, NULL, 0, 0, NULL, NULL, NULL);
 }
 
 /* ---- Leases ---- */

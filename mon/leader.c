@@ -249,6 +249,8 @@ static int request_stage(struct leader *leader, struct batch *batch, struct requ
         return machine_osd_out(batch->change, request->osd, true);
     case REQUEST_COMPACT:
         return machine_pool_compact(batch->change, request->pool);
+    case REQUEST_UNBLOCK:
+        return machine_unblock_until(batch->change, env_wall(leader->mon->env));
     case REQUEST_MESSAGE:
         break;
     }

@@ -20,6 +20,7 @@ enum request_kind {
     REQUEST_ENDED,    /* The same, and its process is known to be gone. */
     REQUEST_AUTO_OUT, /* osd */
     REQUEST_COMPACT,  /* pool */
+    REQUEST_UNBLOCK,  /* Those whose time is over. */
 };
 
 struct command;

@@ -504,6 +504,12 @@ void watch_received(struct client *c, struct osd_link *osd, const struct message
     HASH_FIND(hh, c->watches, &wire.cookie, sizeof wire.cookie, watch);
     if (watch == NULL || !is_linked(watch))
         return;
+    /* Who has slept hears late of what was said to it, and of what became of its watch. */
+    if (watch->has_begun && clock_of(c) >= watch->valid_until_ns &&
+        !planted(PLANTED_WATCH_NEVER_LOST)) {
+        watch_lose(watch, -ENOTCONN);
+        return;
+    }
     struct client_watch_event event = {
         .recall = wire.kind == WIRE_WATCH_RECALLED,
         .mode = wire.mode,

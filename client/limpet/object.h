@@ -292,8 +292,8 @@ enum limpet_lease_mode { LIMPET_LEASE_SHARED = 1, LIMPET_LEASE_EXCLUSIVE = 2 };
  * Waits for others for at most patience_ms: -EBUSY. timeout_ms as of limpet_watch(): within that
  * time, and about twice of it when the holder lives and does not answer, others get it.
  */
-LIMPET_API int limpet_lease(struct limpet_pool *pool, const char *name,
-                            enum limpet_lease_mode mode, uint32_t timeout_ms, uint32_t patience_ms,
+LIMPET_API int limpet_lease(struct limpet_pool *pool, const char *name, enum limpet_lease_mode mode,
+                            uint32_t timeout_ms, uint32_t patience_ms,
                             const struct limpet_watch_calls *calls, void *arg,
                             struct limpet_watch **out);
 /* For how many nanoseconds from now the lease is good for certain; 0: it is not. */

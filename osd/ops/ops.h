@@ -24,8 +24,8 @@ struct ops_request {
     const uint8_t *steps; /* head.n_ops times wire_op, unaligned. */
     bool write;
     bool list;
-    bool looks;   /* Some step looks at more of the object than its state. */
-    bool answers; /* It writes, and may have to tell more than that it did. */
+    bool looks;    /* Some step looks at more of the object than its state. */
+    bool answers;  /* It writes, and may have to tell more than that it did. */
     bool watches;  /* Some step is about watchers, */
     bool contents; /* some about anything else. */
 };

@@ -29,9 +29,10 @@ struct run_result {
 
 /* Who asks, for steps that note it. */
 struct ops_caller {
-    uint64_t instance;   /* Of its process; 0: the primary itself. */
-    const char *address; /* Where that process is, for a person. */
-    uint64_t life;       /* Of the service of the group: pg_watch.h. */
+    uint64_t instance;              /* Of its process; 0: the primary itself. */
+    const char *address;            /* Where that process is, for a person. */
+    const struct net_address *peer; /* The same; may be NULL. */
+    uint64_t life;                  /* Of the service of the group: pg_watch.h. */
 };
 
 struct ops_run {
@@ -40,9 +41,9 @@ struct ops_run {
     struct ops_caller caller;
     uint16_t n_steps;
     uint64_t wall_ns;
-    uint16_t step;                           /* That runs, or that failed. */
-    uint64_t data_at;                        /* Where its data begin in the payload. */
-    uint64_t returned;                       /* Bytes given by the steps so far. */
+    uint16_t step;     /* That runs, or that failed. */
+    uint64_t data_at;  /* Where its data begin in the payload. */
+    uint64_t returned; /* Bytes given by the steps so far. */
     /* The watchers as the last step that looked at them has left them, if one has. */
     bool saw_watchers;
     struct view_bytes watchers;

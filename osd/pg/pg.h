@@ -145,8 +145,8 @@ TAILQ_HEAD(object_waiter_list, object_waiter);
 struct pg_request {
     struct message *message; /* Holds what `ops` points to. */
     struct ops_request ops;
-    void *owner;              /* The core's. */
-    struct ops_caller caller; /* Strings valid until request_done(). */
+    void *owner;                 /* The core's. */
+    struct ops_caller caller;    /* Strings valid until request_done(). */
     struct net_session *session; /* On which it came, while that is open. */
     /* Private to osd/pg. */
     struct pg *pg;

@@ -404,13 +404,13 @@ TAILQ_HEAD(pg_request_list, pg_request);
 
 enum request_place {
     REQUEST_NOWHERE,
-    REQUEST_HELD,     /* pg->held: the group does not serve, or its window is full. */
-    REQUEST_QUEUED,   /* Waits for its object. */
-    REQUEST_UNLEASED, /* pg->unleased: it needs leases; `operation` is its object, held. */
-    REQUEST_RUNNING,  /* pg->running: its steps run, and the store reads for them; `operation` is
-                         the pg_async of its pg_run or pg_list. */
-    REQUEST_WRITING,  /* pg->running: `operation` is the pg_write that will answer it. */
-    REQUEST_WAITING,  /* pg->waiting: its outcome is known and waits for a commit. */
+    REQUEST_HELD,      /* pg->held: the group does not serve, or its window is full. */
+    REQUEST_QUEUED,    /* Waits for its object. */
+    REQUEST_UNLEASED,  /* pg->unleased: it needs leases; `operation` is its object, held. */
+    REQUEST_RUNNING,   /* pg->running: its steps run, and the store reads for them; `operation` is
+                          the pg_async of its pg_run or pg_list. */
+    REQUEST_WRITING,   /* pg->running: `operation` is the pg_write that will answer it. */
+    REQUEST_WAITING,   /* pg->waiting: its outcome is known and waits for a commit. */
     REQUEST_NOTIFYING, /* pg->notifying: watchers were told; `operation` is its pg_notify. */
 };
 
@@ -489,7 +489,7 @@ struct pg {
     bool serving; /* Waiters for objects may go. */
     /* Until then (env_clock()) we hold the leases of all whose consent reads need. */
     uint64_t lease_until_ns;
-    bool admitting; /* Guards against recursion. */
+    bool admitting;             /* Guards against recursion. */
     struct pg_watched *watched; /* Objects with watches: pg_watch.c. */
     uint64_t watch_life;        /* Names this service of the group. */
     uint64_t watch_since_ns;    /* env_clock(): when it began. */
@@ -593,6 +593,8 @@ void pg_request_finish(struct pg_request *request, const struct ops_result *resu
 void pg_request_answer(struct pg_request *request, const struct ops_result *result,
                        const void *answer, size_t answer_len);
 void pg_request_fail(struct pg_request *request, int error);
+/* The map says that its client must not do anything any more. Asked when it is about to begin. */
+bool pg_request_is_blocked(const struct pg_request *request);
 void pg_request_place(struct pg_request *request, enum request_place place);
 /* Takes everything that has not run out of the lines of objects, back to the held ones. */
 void pg_requests_withdraw(struct pg *pg);

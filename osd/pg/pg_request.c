@@ -112,6 +112,13 @@ void pg_request_answer(struct pg_request *request, const struct ops_result *resu
     pg_request_finish(request, &outcome, error ? NULL : steps, data);
 }
 
+bool pg_request_is_blocked(const struct pg_request *request)
+{
+    const struct cluster_map *map = request->pg->world->map;
+    return map->n_blocked > 0 && !request->own && !planted(PLANTED_BLOCKED_NOT_REFUSED) &&
+           map_blocks(map, request->caller.instance, request->caller.peer);
+}
+
 void pg_request_fail(struct pg_request *request, int error)
 {
     struct ops_result result = {.result = error};
@@ -136,6 +143,8 @@ static void object_ready(struct object_waiter *waiter, struct pg_object *object,
                   pg_text(request->pg), (int)object->id.name_len, (const char *)object->id.name,
                   error_text(error));
         pg_request_fail(request, -EIO);
+    } else if (pg_request_is_blocked(request)) {
+        pg_request_fail(request, -ESHUTDOWN);
     } else if (request->ops.write) {
         pg_write_start(request, object);
     } else {
@@ -145,6 +154,10 @@ static void object_ready(struct object_waiter *waiter, struct pg_object *object,
 
 static void start(struct pg_request *request)
 {
+    if (request->ops.list && pg_request_is_blocked(request)) {
+        pg_request_fail(request, -ESHUTDOWN);
+        return;
+    }
     if (request->ops.list) {
         pg_list_start(request);
         return;

@@ -699,6 +699,9 @@ static uint64_t slept_ns(struct pg *pg, uint64_t now)
 
 static void watch_check(struct pg *pg, struct watch *watch, uint64_t now)
 {
+    const struct cluster_map *map = pg->world->map;
+    if (map->n_blocked > 0 && map_blocks(map, watch->instance, NULL))
+        watch->expired = true;
     bool lease = watch->mode != WIRE_LEASE_NONE;
     if (lease && !watch->lapsed && watch->recalled_ns != 0 &&
         now - watch->recalled_ns > watch->timeout_ns) {

@@ -4,13 +4,14 @@ is killed, or stopped, and when the watcher is."""
 
 import ctypes
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from lib.cluster import BUILD, Cluster, case, check, fails, run, succeeds, wait_until
+from lib.cluster import BUILD, Cluster, case, check, fails, process_alive, run, succeeds, wait_until
 
 cluster = Cluster(mons=1, osds=3)
 lib = ctypes.CDLL(os.path.join(BUILD, "lib", "liblimpet.so"))
@@ -42,7 +43,7 @@ ARGUMENTS = {
     "watch": [P, S, U32, P, P, P], "unwatch": [P], "watch_check": [P], "watch_cookie": [P],
     "watch_flush": [P], "notify": [P, S, S, N, U32, P], "answers_next": [P, P], "answers_destroy": [P],
     "notify_ack": [P, U64, U64, S, N], "watchers": [P, S, P, P],
-    "lease": [P, S, I, U32, U32, P, P, P], "lease_valid": [P], "lease_change": [P, I, U32],
+    "block": [P, U64, U32], "lease": [P, S, I, U32, U32, P, P, P], "lease_valid": [P], "lease_change": [P, I, U32],
 }
 for name, arguments in ARGUMENTS.items():
     getattr(lib, "limpet_" + name).argtypes = arguments
@@ -56,12 +57,12 @@ def expect(result, wanted, what):
 
 
 class Client:
-    def __init__(self):
+    def __init__(self, pool=b"data"):
         self.handle, self.pool = P(), P()
         expect(lib.limpet_cluster_create(ctypes.byref(self.handle), None), 0, "create")
         expect(lib.limpet_cluster_config_file(self.handle, cluster.conf.encode()), 0, "file")
         expect(lib.limpet_cluster_connect(self.handle), 0, "connect")
-        expect(lib.limpet_pool_open(self.handle, b"data", ctypes.byref(self.pool)), 0, "pool")
+        expect(lib.limpet_pool_open(self.handle, pool, ctypes.byref(self.pool)), 0, "pool")
 
     def instance(self):
         return lib.limpet_cluster_instance(self.handle)
@@ -126,18 +127,19 @@ class Watch:
         return lib.limpet_unwatch(self.handle)
 
 
-def primary(name):
-    """Of the object: "osd.N"."""
-    place = succeeds(cluster.limpet("osd", "map", "data", name, "-f", "json"))
-    import json
-    return "osd.%d" % json.loads(place.out)["acting_primary"]
+def primary():
+    """Of the only group of the pool "one": "osd.N"."""
+    pools = {pool["pool_name"]: pool["pool"] for pool in json.loads(cluster.limpet("osd", "dump", "-f", "json").out)["pools"]}
+    groups = json.loads(succeeds(cluster.limpet("pg", "ls", "-f", "json")).out)
+    groups = groups if isinstance(groups, list) else groups["pg_stats"]
+    return ["osd.%d" % pg["acting_primary"] for pg in groups if pg["pgid"] == "%d.0" % pools["one"]][0]
 
 
 @case
 def starts():
     cluster.start()
     cluster.pool("data")
-    succeeds(cluster.limpet("pool", "set", "data", "size", "3"))
+    succeeds(cluster.limpet("pool", "create", "one", "1"))
     cluster.wait_healthy()
 
 
@@ -169,17 +171,32 @@ def watchers_are_told_and_answer():
 @case
 def notifies_survive_the_primary():
     """The primary is killed while a notify waits: all watchers answer the next one, and nobody notices."""
-    a = Client()
+    a = Client(b"one")
     name = b"failover"
     expect(lib.limpet_write_full(a.pool, name, b"x", 1), 0, "write")
-    others = [Client() for _ in range(3)]
+    others = [Client(b"one") for _ in range(3)]
     watches = [Watch(client, name) for client in others]
     late = Watch(others[0], name, answers=False)
     expect([w.rc for w in watches], [0] * 3, "watch")
     child = subprocess.Popen([sys.executable, "-B", __file__, "notify", cluster.conf, name.decode(), "30000"],
                              stdout=subprocess.PIPE)
+    try:
+        answered(watches, late, child)
+    finally:
+        child.kill()
+        child.wait()
+    expect([w.end() for w in watches + [late]], [0] * 4, "unwatch")
+    for osd in ("osd.0", "osd.1", "osd.2"):
+        if not process_alive(cluster.pid(osd)):
+            cluster.start_daemon(osd)
+    cluster.wait_healthy()
+    for client in [a] + others:
+        client.close()
+
+
+def answered(watches, late, child):
     wait_until("all were told", lambda: all(w.seen for w in watches) and late.seen, 20)
-    cluster.kill(primary("failover"))
+    cluster.kill(primary())
     wait_until("all were told again", lambda: len(late.seen) >= 2, 30)
     check(late.seen[0] == late.seen[1], "the same notify has two names: %r" % late.seen)
     notifier, ident, _text = late.seen[0]
@@ -189,13 +206,15 @@ def notifies_survive_the_primary():
     got = sorted([w.me() + (b"WAIT",) for w in watches] + [late.me() + (b"at last",)])
     expect(eval(out.decode()), (0, got, []), "its answers")
     expect([w.errors for w in watches + [late]], [[]] * 4, "nobody has noticed")
-    expect([w.end() for w in watches + [late]], [0] * 4, "unwatch")
-    for osd in ("osd.0", "osd.1", "osd.2"):
-        if not os.path.exists("/proc/%d" % cluster.pid(osd)):
-            cluster.start_daemon(osd)
-    cluster.wait_healthy()
-    for client in [a] + others:
-        client.close()
+
+
+def all_stopped(pid):
+    """Every thread of the process."""
+    states = []
+    for thread in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/stat" % (pid, thread), encoding="utf-8") as file:
+            states.append(file.read().rsplit(")", 1)[1].split()[0])
+    return set(states) == {"T"}
 
 
 @case
@@ -210,6 +229,7 @@ def the_dead_are_forgotten_in_time():
         expect(len(a.watchers(b"dead")), 1, "watchers")
         begun = time.monotonic()
         child.send_signal(signal.SIGSTOP)
+        wait_until("it has stopped", lambda: all_stopped(child.pid), 10)
         rc, got, missed = a.notify(b"dead", b"x", 60000)
         check(time.monotonic() - begun > 4 * 0.7, "it was given up after %.1f s" % (time.monotonic() - begun))
         expect((rc, got, len(missed)), (-errno.ETIMEDOUT, [], 1), "notify")
@@ -228,9 +248,9 @@ def the_program_notifies():
     a = Client()
     expect(lib.limpet_write_full(a.pool, b"cli", b"x", 1), 0, "write")
     watch = Watch(a, b"cli")
-    listed = succeeds(cluster.rados("-p", "data", "listwatchers", "cli")).text()
+    listed = succeeds(cluster.rados("-p", "data", "listwatchers", "cli")).text
     check("client.%d cookie=%d" % watch.me() in listed, listed)
-    told = succeeds(cluster.rados("-p", "data", "notify", "cli", "hi")).text()
+    told = succeeds(cluster.rados("-p", "data", "notify", "cli", "hi")).text
     check(told.startswith("reply client.%d cookie %d : 2 bytes" % watch.me()) and "|HI|" in told, told)
     expect([text for _, _, text in watch.seen], [b"hi"], "told")
     fails(cluster.rados("-p", "data", "watch", "missing"), errno.ENOENT)
@@ -261,10 +281,31 @@ def leases_are_recalled_and_taken_over():
     b.close()
 
 
+@case
+def blocked_clients_are_fenced():
+    a, b = Client(), Client()
+    expect(lib.limpet_write_full(a.pool, b"fence", b"x", 1), 0, "write")
+    held = Watch(a, b"fence", mode=EXCLUSIVE, timeout_ms=60000)
+    expect(held.rc, 0, "exclusive")
+    expect(lib.limpet_block(b.handle, a.instance(), 600), 0, "block")
+    taken = Watch(b, b"fence", mode=EXCLUSIVE, timeout_ms=60000, patience_ms=30000)
+    expect(taken.rc, 0, "taken over at once")
+    expect(lib.limpet_write_full(a.pool, b"fence", b"late", 4), -errno.ESHUTDOWN, "write of who is blocked")
+    wait_until("it is told", lambda: held.errors == [-errno.ESHUTDOWN], 30)
+    check("/%d " % a.instance() in succeeds(cluster.limpet("osd", "blocklist", "ls")).text, "it is listed")
+    succeeds(cluster.limpet("osd", "blocklist", "rm", "0.0.0.0:0/%d" % a.instance()))
+    expect(json.loads(succeeds(cluster.limpet("osd", "blocklist", "ls", "-f", "json")).out), [], "nobody is listed")
+    fails(cluster.limpet("osd", "blocklist", "add", "nonsense"), errno.EINVAL)
+    expect(taken.end(), 0, "end")
+    held.end()
+    b.close()
+    a.close()
+
+
 def child_notify(conf, name, timeout_ms):
     cluster_conf = conf
     type(cluster).conf = property(lambda self: cluster_conf)
-    print(repr(Client().notify(name.encode(), b"wait", int(timeout_ms))))
+    print(repr(Client(b"one").notify(name.encode(), b"wait", int(timeout_ms))))
 
 
 if __name__ == "__main__":

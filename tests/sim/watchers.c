@@ -177,7 +177,8 @@ static void on_lost(struct client_watch *watch, int error)
     struct slot *slot = container_of(watch, struct slot, watch);
     struct watchers *w = slot->all;
     bool removed = w->removed && (error == -ENOENT || error == -ENOTCONN);
-    if (!removed && is_calm(w) && !slot->lease && w->cluster->options.op_timeout_ns == 0)
+    if (!removed && is_calm(w) && now(w) - w->calm_ns > 30 * SEC_NS && !slot->lease &&
+        w->cluster->options.op_timeout_ns == 0)
         cluster_fail(w->cluster, "watch-lost: client %d has lost %s (%d) though all is calm",
                      (int)(slot->client - w->cluster->clients), w->names[slot->object], error);
     slot->state = SLOT_LOST;
