@@ -150,8 +150,6 @@ enum planted_bug {
     PLANTED_WATCH_IGNORES_LIFE,
     /* Client: a watch whose time is over is not given up. */
     PLANTED_WATCH_NEVER_LOST,
-    /* OSD: requests of clients that are blocked are executed. */
-    PLANTED_BLOCKED_NOT_REFUSED,
     PLANTED_END
 };
 

@@ -97,6 +97,8 @@ uint64_t client_watch_age(const struct client_watch *watch)
 
 bool client_watch_valid(const struct client_watch *watch)
 {
+    if (planted(PLANTED_WATCH_NEVER_LOST))
+        return watch->has_begun && is_linked(watch);
     return clock_of(watch->client) < client_watch_until(watch);
 }
 

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 
-#include "common/planted.h"
 #include "common/witness.h"
 #include "osd/pg/pg_watch.h"
 
@@ -115,7 +114,7 @@ void pg_request_answer(struct pg_request *request, const struct ops_result *resu
 bool pg_request_is_blocked(const struct pg_request *request)
 {
     const struct cluster_map *map = request->pg->world->map;
-    return map->n_blocked > 0 && !request->own && !planted(PLANTED_BLOCKED_NOT_REFUSED) &&
+    return map->n_blocked > 0 && !request->own &&
            map_blocks(map, request->caller.instance, request->caller.peer);
 }
 

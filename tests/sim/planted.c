@@ -114,7 +114,6 @@ static const struct {
                                    "a watch counts from when it was confirmed"},
     [PLANTED_WATCH_IGNORES_LIFE] = {"watch-ignores-life",
                                     "signs of life count whoever answers them"},
-    [PLANTED_BLOCKED_NOT_REFUSED] = {"blocked-not-refused", "blocked clients are served"},
     [PLANTED_WATCH_NEVER_LOST] = {"watch-never-lost", "an owner does not look at the time"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
