@@ -223,7 +223,7 @@ static void group_timer_arm(struct watch_group *group)
         uint64_t ping = timeout_ns(watch) / WATCH_PINGS;
         uint64_t left = watch->valid_until_ns > now ? watch->valid_until_ns - now : 0;
         wait = ping < wait ? ping : wait;
-        wait = left < wait ? left : wait;
+        wait = watch->has_begun && left < wait ? left : wait;
     }
     if (wait != UINT64_MAX)
         env_timer_after(c->env, &group->timer, wait > MSEC_NS ? wait : MSEC_NS);
@@ -240,7 +240,8 @@ static void group_fired(struct env_timer *timer)
     group->pinging = true;
     for (watch = TAILQ_FIRST(&group->watches); watch != NULL; watch = next) {
         next = TAILQ_NEXT(watch, link);
-        if (now >= watch->valid_until_ns && !planted(PLANTED_WATCH_NEVER_LOST))
+        bool over = watch->has_begun && now >= watch->valid_until_ns;
+        if (over && !planted(PLANTED_WATCH_NEVER_LOST))
             watch_lose(watch, -ENOTCONN);
         else if (watch->link_state == WATCH_STALE)
             watch_connect(watch);
@@ -280,6 +281,7 @@ static bool is_final(int error)
 }
 
 static void watch_finish_end(struct client_watch *watch);
+static void write_watch(struct client_watch *watch);
 
 static void linked(struct client_watch *watch, const struct client_step *step)
 {
@@ -297,6 +299,13 @@ static void linked(struct client_watch *watch, const struct client_step *step)
         watch->began(watch, 0);
 }
 
+/* It took so long to get there that it was evicted before it was connected. */
+static void begin_again(struct client_watch *watch)
+{
+    watch->link_state = WATCH_APART;
+    write_watch(watch);
+}
+
 static void link_done(struct client_op *op)
 {
     struct client_watch *watch = container_of(op, struct client_watch, link_op);
@@ -310,8 +319,10 @@ static void link_done(struct client_op *op)
     bool good = error == 0 && step->data.len == sizeof watch->life && watch->group != NULL;
     struct client_step answer = *step;
     step->data = BUF_SLICE_EMPTY;
-    if (good && clock_of(watch->client) >= watch->valid_until_ns)
+    if (good && watch->has_begun && clock_of(watch->client) >= watch->valid_until_ns)
         watch_lose(watch, -ENOTCONN); /* V3 */
+    else if (!watch->has_begun && error == -ENOTCONN)
+        begin_again(watch);
     else if (good)
         linked(watch, &answer);
     else if (is_final(error) || watch->group == NULL)
@@ -349,8 +360,6 @@ static void watch_connect(struct client_watch *watch)
 }
 
 /* ---- Writing ---- */
-
-static void write_watch(struct client_watch *watch);
 
 static void begin_failed(struct client_watch *watch, int error)
 {

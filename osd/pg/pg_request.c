@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "common/planted.h"
 #include "common/witness.h"
 #include "osd/pg/pg_watch.h"
 
