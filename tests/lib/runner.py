@@ -194,6 +194,7 @@ PLANTED = {
     "notify-not-repeated": (200, ("--scenario", "watch")),
     "watch-evicted-early": (30, ("--scenario", "watch")),
     "watch-failover-forgets": (60, ("--scenario", "watch")),
+    "watch-never-lost": (30, ("--scenario", "lease")),
     "watch-ignores-life": (400, ("--scenario", "watch")),
     "member-ack-early": (300, ()),
     "vote-not-durable": (50, ()),
