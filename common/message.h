@@ -45,6 +45,7 @@ enum message_type {
     /* Client and primary OSD. */
     MSG_OSD_OP = 48,       /* wire_osd_op */
     MSG_OSD_OP_REPLY = 49, /* wire_osd_op_reply */
+    MSG_WATCH_EVENT = 50,  /* wire_watch_event: primary to client */
     /* Between OSDs. */
     MSG_REP_TXN = 64,     /* wire_rep_txn: primary to member */
     MSG_REP_ACK = 65,     /* wire_rep_ack: it is durable, or refused */

@@ -152,6 +152,18 @@ enum planted_bug {
     PLANTED_TRIM_ALIVE,
     /* OSD: who reads a snapshot sees the object as it is. */
     PLANTED_SNAP_READS_HEAD,
+    /* OSD: a watcher that connects again is not told of notifies that it may have missed. */
+    PLANTED_NOTIFY_NOT_REPEATED,
+    /* OSD: a watch is evicted before its time-out. */
+    PLANTED_WATCH_EVICTED_EARLY,
+    /* OSD: a new primary takes watchers that have not come to it yet for long silent. */
+    PLANTED_WATCH_FAILOVER_FORGETS,
+    /* Client: a watch counts from when it was confirmed, not from when that was asked. */
+    PLANTED_WATCH_FROM_ANSWER,
+    /* Client: signs of life count whatever life of the service has answered them. */
+    PLANTED_WATCH_IGNORES_LIFE,
+    /* Client: a watch whose time is over is not given up. */
+    PLANTED_WATCH_NEVER_LOST,
     PLANTED_END
 };
 

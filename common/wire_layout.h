@@ -142,14 +142,91 @@ enum wire_op_code {
     WIRE_OP_CODE_OMAP_REMOVE_RANGE = 37, /* data: string16 from, string16 to (not included) */
     WIRE_OP_CODE_OMAP_CLEAR = 38,
     WIRE_OP_CODE_CALL = 40,     /* data: string16 method, then its input -> its output */
-    WIRE_OP_CODE_ROLLBACK = 50, /* offset: the snapshot; the last step of its request */
+    WIRE_OP_CODE_ROLLBACK = 45, /* offset: the snapshot; the last step of its request */
     /*
      * Of the head, or one that was removed and has clones -> u64 snap_seq, u8 whether the head
      * exists, u64 its size, u32 n, n times (ascending): u64 clone, u64 size, u32 m, m times u64
      * snap (descending), u32 k, k times u64 offset, u64 length: what it shares with the next.
      */
-    WIRE_OP_CODE_LIST_SNAPS = 51,
+    WIRE_OP_CODE_LIST_SNAPS = 46,
+    /* Of the caller's instance and a cookie; osd/ops/README.md, "Watches, notifies, leases". */
+    WIRE_OP_CODE_WATCH = 50,         /* length: cookie; data: wire_watch */
+    WIRE_OP_CODE_UNWATCH = 51,       /* length: cookie */
+    WIRE_OP_CODE_WATCH_CONNECT = 52, /* length: cookie -> u64 life of the group's service */
+    WIRE_OP_CODE_WATCH_LIST = 53,    /* -> u32 n, n watchers (osd/ops/watch.h) */
+    /*
+     * Stands alone. offset: enum wire_notify, length: milliseconds; data: what is told, or of a
+     * recall wire_recall -> u32 n, n times u64 instance, cookie, string32 answer; u32 n, n times
+     * u64 instance, cookie of those that did not answer.
+     */
+    WIRE_OP_CODE_NOTIFY = 54,
+    WIRE_OP_CODE_NOTIFY_ACK = 55, /* data: wire_notify_ack, then the answer */
+    /* Of the group: all watches of this session live -> u64 life of the group's service. */
+    WIRE_OP_CODE_WATCH_PING = 56,
+    /* length: cookie; offset: enum wire_lease that is held at least, or NONE: a watch. */
+    WIRE_OP_CODE_WATCH_ASSERT = 57,
+    /* Of a primary to itself. offset: instance, length: cookie */
+    WIRE_OP_CODE_WATCH_EVICT = 58,
 };
+
+enum wire_lease {
+    WIRE_LEASE_NONE = 0, /* A watch. */
+    WIRE_LEASE_SHARED = 1,
+    WIRE_LEASE_EXCLUSIVE = 2,
+};
+
+/* Time-outs of watches: of who does not say, and what others are made fit to. */
+#define WIRE_WATCH_TIMEOUT_MS     30000u
+#define WIRE_WATCH_TIMEOUT_MIN_MS 1000u
+#define WIRE_WATCH_TIMEOUT_MAX_MS 600000u
+/* Of notifies, likewise. */
+#define WIRE_NOTIFY_TIMEOUT_MS     10000u
+#define WIRE_NOTIFY_TIMEOUT_MAX_MS 600000u
+#define WIRE_NOTIFY_BYTES_MAX      (1024u * 1024) /* What is told. */
+#define WIRE_NOTIFY_ANSWER_MAX     (64u * 1024)   /* What one watcher answers. */
+
+struct WIRE_PACKED wire_watch {
+    uint32_t timeout_ms; /* 0: the default. */
+    uint32_t mode;       /* enum wire_lease */
+};
+static_assert(sizeof(struct wire_watch) == 8, "wire_watch");
+
+enum wire_notify {
+    WIRE_NOTIFY = 0, /* To all watchers, leases among them. */
+    WIRE_RECALL = 1, /* To whose leases are in the way. */
+};
+
+struct WIRE_PACKED wire_recall {
+    uint64_t cookie; /* Of who wants the lease. */
+    uint32_t mode;   /* enum wire_lease */
+    uint32_t reserved;
+};
+static_assert(sizeof(struct wire_recall) == 16, "wire_recall");
+
+/* A notify is named by its sender's instance and the tid of its request. */
+struct WIRE_PACKED wire_notify_ack {
+    uint64_t notifier;
+    uint64_t notify_id;
+    uint64_t cookie; /* Of the watch that answers. */
+};
+static_assert(sizeof(struct wire_notify_ack) == 24, "wire_notify_ack");
+
+enum wire_watch_event_kind {
+    WIRE_WATCH_NOTIFIED = 1, /* The payload is what is told. */
+    WIRE_WATCH_RECALLED = 2, /* mode: what somebody else wants. */
+    /* The watch may be gone: whoever has it connects again, and learns what is true. */
+    WIRE_WATCH_DOUBTFUL = 3,
+};
+
+/* MSG_WATCH_EVENT: a primary to whom a watch is connected. */
+struct WIRE_PACKED wire_watch_event {
+    uint64_t cookie;
+    uint64_t notifier;
+    uint64_t notify_id;
+    uint32_t kind; /* enum wire_watch_event_kind */
+    uint32_t mode; /* enum wire_lease */
+};
+static_assert(sizeof(struct wire_watch_event) == 32, "wire_watch_event");
 
 enum wire_op_step_flags {
     WIRE_STEP_FAIL_OK = 1, /* An error of this step is told, and the operation goes on. */

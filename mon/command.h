@@ -69,6 +69,7 @@ int command_check_room(struct command_call *call) MUST_CHECK;
 
 extern const struct command commands_mon[];
 extern const struct command commands_osd[];
+extern const struct command commands_block[];
 extern const struct command commands_pool[];
 extern const struct command commands_snaps[];
 extern const struct command commands_crush[];

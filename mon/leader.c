@@ -251,6 +251,8 @@ static int request_stage(struct leader *leader, struct batch *batch, struct requ
         return leader_stage_purge(leader, batch, request->pool);
     case REQUEST_COMPACT:
         return machine_pool_compact(batch->change, request->pool);
+    case REQUEST_UNBLOCK:
+        return machine_unblock_until(batch->change, env_wall(leader->mon->env));
     case REQUEST_MESSAGE:
         break;
     }

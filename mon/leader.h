@@ -21,6 +21,7 @@ enum request_kind {
     REQUEST_AUTO_OUT, /* osd */
     REQUEST_COMPACT,  /* pool */
     REQUEST_PURGE,    /* pool: its removed snapshots have been trimmed */
+    REQUEST_UNBLOCK,  /* Those whose time is over. */
 };
 
 struct command;

@@ -322,6 +322,20 @@ static void watch_pools(struct leader *leader, uint64_t now_ns)
     }
 }
 
+/* Clients whose time of being blocked is over. */
+static void watch_blocked(struct leader *leader)
+{
+    const struct cluster_map *map = leader->mon->state.map;
+    uint64_t wall_ns = env_wall(leader->mon->env);
+
+    for (uint32_t i = 0; i < map->n_blocked; i++) {
+        if (map->blocked[i].until_ns <= wall_ns) {
+            leader_request(leader, REQUEST_UNBLOCK, 0, 0, 0);
+            return;
+        }
+    }
+}
+
 void leader_watch_tick(struct leader *leader)
 {
     uint64_t now_ns = env_now(leader->mon->env);
@@ -329,6 +343,7 @@ void leader_watch_tick(struct leader *leader)
     leader_failure_tick(leader, now_ns - leader->last_tick_ns > LATE_TICK_S * SEC_NS);
     watch_silence(leader, now_ns);
     watch_down(leader, now_ns);
+    watch_blocked(leader);
     /* The machine's memory is of the map that the entry in flight leads to. */
     if (!consensus_in_flight(leader->mon->consensus))
         watch_pools(leader, now_ns);

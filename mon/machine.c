@@ -252,6 +252,15 @@ int stage_flags(struct change *change, uint32_t flags)
     return rc == 0 ? 0 : change_break(change, rc);
 }
 
+int stage_blocked(struct change *change, const struct map_blocked *blocked, uint32_t n)
+{
+    int rc = map_increment_set_blocked(change->all, blocked, n);
+
+    if (rc == 0)
+        rc = map_increment_set_blocked(change->part, blocked, n);
+    return rc == 0 ? 0 : change_break(change, rc);
+}
+
 static int stage_pg(struct change *change, const struct map_pg *pg)
 {
     int rc = map_increment_set_pg(change->all, pg);

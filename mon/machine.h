@@ -175,6 +175,16 @@ int machine_pool_rule(struct change *change, uint64_t pool, uint32_t rule) MUST_
 /* Another hierarchy, or other rules: well-formed, and with the rules that pools use. -EINVAL */
 int machine_crush(struct change *change, const struct crush_map *crush) MUST_CHECK;
 
+/*
+ * A process of a client, or an address, must not do anything any more, until then; one that is
+ * blocked already gets the new time. -ENOSPC: MAP_BLOCKED_MAX are.
+ */
+int machine_block(struct change *change, const struct map_blocked *blocked) MUST_CHECK;
+/* -ENOENT. */
+int machine_unblock(struct change *change, const struct map_blocked *blocked) MUST_CHECK;
+/* Takes out those whose time is over. */
+int machine_unblock_until(struct change *change, uint64_t wall_ns) MUST_CHECK;
+
 int machine_flags(struct change *change, uint32_t set, uint32_t clear) MUST_CHECK;
 
 /* R4: possible when every set of the pool is what CRUSH says, and all members are up. */

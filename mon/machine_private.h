@@ -25,6 +25,7 @@ int stage_osd(struct change *change, int32_t id, const struct map_osd *osd) MUST
 int stage_crush(struct change *change, const struct crush_map *crush) MUST_CHECK;
 int stage_pool(struct change *change, const struct map_pool *pool) MUST_CHECK;
 int stage_pool_remove(struct change *change, uint64_t id) MUST_CHECK;
+int stage_blocked(struct change *change, const struct map_blocked *blocked, uint32_t n) MUST_CHECK;
 int stage_flags(struct change *change, uint32_t flags) MUST_CHECK;
 /* Makes what was staged visible in change->map. */
 int change_flush(struct change *change) MUST_CHECK;

@@ -351,8 +351,10 @@ static void receive_request(struct osd *osd, struct osd_guest *guest, struct mes
     if (!error && request->pg.ops.head.client != guest->session->peer.instance)
         error = -EPERM;
     request->guest = guest;
-    request->pg.caller =
-        (struct ops_caller){.instance = guest->session->peer.instance, .address = guest->address};
+    request->pg.caller = (struct ops_caller){.instance = guest->session->peer.instance,
+                                             .address = guest->address,
+                                             .peer = &guest->session->peer.address};
+    request->pg.session = guest->session;
     request->pg.message = message_ref(message);
     request->bytes = OSD_REQUEST_BYTES_MIN + message->body_len + message->payload.len;
     guest->bytes += request->bytes;

@@ -41,6 +41,7 @@ void map_destroy(struct cluster_map *map)
         free(map->osd_weights);
         pools_free(map->pools, map->n_pools);
         free(map->pgs);
+        free(map->blocked);
         free(map);
     }
 }
@@ -68,11 +69,12 @@ struct cluster_map *map_clone(const struct cluster_map *from)
     map->osd_weights = copy_array(from->osd_weights, n_osds, sizeof *map->osd_weights);
     map->pools = copy_array(from->pools, from->n_pools, sizeof *map->pools);
     map->pgs = copy_array(from->pgs, from->n_pgs, sizeof *map->pgs);
+    map->blocked = copy_array(from->blocked, from->n_blocked, sizeof *map->blocked);
     for (uint32_t i = 0; map->pools != NULL && i < map->n_pools; i++) {
         (void)snaps_ref(map->pools[i].snaps);
     }
-    if (map->crush == NULL || map->osds == NULL || map->osd_weights == NULL || map->pools == NULL ||
-        map->pgs == NULL) {
+    if (map->blocked == NULL || map->crush == NULL || map->osds == NULL ||
+        map->osd_weights == NULL || map->pools == NULL || map->pgs == NULL) {
         map_destroy(map);
         return NULL;
     }
@@ -185,6 +187,43 @@ bool map_osd_up(const struct cluster_map *map, int32_t id)
 {
     const struct map_osd *osd = map_osd(map, id);
     return osd != NULL && osd->up;
+}
+
+/* By its bytes, since memory beside them is not part of it. */
+static int compare_ip(const struct net_address *a, const struct net_address *b)
+{
+    if (a->family != b->family) {
+        return a->family < b->family ? -1 : 1;
+    }
+    return memcmp(a->ip, b->ip, a->family == 6 ? 16 : a->family == 4 ? 4 : 0);
+}
+
+int map_blocked_compare(const struct map_blocked *a, const struct map_blocked *b)
+{
+    if (a->instance != b->instance) {
+        return a->instance < b->instance ? -1 : 1;
+    }
+    /* The address of a process is only for people. */
+    return a->instance != 0 ? 0 : compare_ip(&a->address, &b->address);
+}
+
+bool map_blocks(const struct cluster_map *map, uint64_t instance, const struct net_address *address)
+{
+    uint32_t low = 0, high = map->n_blocked;
+    for (uint32_t i = 0; i < map->n_blocked && map->blocked[i].instance == 0; i++) {
+        if (address != NULL && compare_ip(&map->blocked[i].address, address) == 0) {
+            return true;
+        }
+    }
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (map->blocked[middle].instance < instance) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return instance != 0 && low < map->n_blocked && map->blocked[low].instance == instance;
 }
 
 const struct map_pg *map_pg_entry(const struct cluster_map *map, struct pg_id pg)

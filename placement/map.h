@@ -26,6 +26,7 @@ enum {
     MAP_POOL_NAME_MAX = 127,
     MAP_MONS_MAX = 31,
     MAP_HOST_MAX = 63,
+    MAP_BLOCKED_MAX = 1024,
     PG_SIZE_MAX = 16,
     MAP_WEIGHT_ONE = 0x10000,   /* 16.16 fixed point, as in CRUSH. */
     MAP_ENCODED_MAX = 32 << 20, /* Bytes of a full map or an increment. */
@@ -90,6 +91,16 @@ struct map_pg {
     int32_t members[PG_SIZE_MAX]; /* The in-sync set; the first live one is the primary. */
 };
 
+/*
+ * A client's process, by its instance, that must not do anything any more; or, with instance 0, all
+ * processes at an address.
+ */
+struct map_blocked {
+    uint64_t instance;
+    struct net_address address; /* The port is 0; family 0: not told, of an instance. */
+    uint64_t until_ns;          /* Wall clock of monitors: then it is taken out. */
+};
+
 struct cluster_map {
     struct uuid fsid;
     uint64_t epoch;       /* 0: no map yet. */
@@ -108,6 +119,8 @@ struct cluster_map {
     struct map_pg *pgs; /* Entries by (pool, seed). */
     uint32_t flags;     /* enum map_flags */
     uint64_t features;  /* Bits that every daemon must know. */
+    uint32_t n_blocked;
+    struct map_blocked *blocked; /* By instance, then address. */
 };
 
 enum map_flags {
@@ -150,6 +163,9 @@ int map_increment_set_pool(struct map_increment *inc, const struct map_pool *poo
 int map_increment_remove_pool(struct map_increment *inc, uint64_t id) MUST_CHECK;
 int map_increment_set_pg(struct map_increment *inc, const struct map_pg *pg) MUST_CHECK;
 int map_increment_remove_pg(struct map_increment *inc, struct pg_id pg) MUST_CHECK;
+/* All of them, in order (map_blocked_compare()), at most MAP_BLOCKED_MAX. */
+int map_increment_set_blocked(struct map_increment *inc, const struct map_blocked *blocked,
+                              uint32_t n) MUST_CHECK;
 int map_increment_set_flags(struct map_increment *inc, uint32_t flags) MUST_CHECK;
 void map_increment_set_time(struct map_increment *inc, uint64_t wall_ns);
 
@@ -176,6 +192,11 @@ const struct map_pool *map_pool_by_name(const struct cluster_map *map, const cha
 const struct map_osd *map_osd(const struct cluster_map *map, int32_t id); /* NULL: does not exist */
 uint64_t map_osd_removed_at(const struct cluster_map *map, int32_t id); /* 0: never, or it exists */
 bool map_osd_up(const struct cluster_map *map, int32_t id);
+/* Whether a process at this address (NULL: not known) must not do anything any more. */
+bool map_blocks(const struct cluster_map *map, uint64_t instance,
+                const struct net_address *address);
+/* Order; 0: they block the same. */
+int map_blocked_compare(const struct map_blocked *a, const struct map_blocked *b);
 const struct map_pg *map_pg_entry(const struct cluster_map *map, struct pg_id pg);
 struct pg_id map_object_pg(const struct map_pool *pool, uint32_t hash);
 

@@ -47,6 +47,22 @@ bool mons_valid(const struct map_mon *mons, uint32_t n)
     return true;
 }
 
+bool blocked_valid(const struct map_blocked *blocked, uint32_t n)
+{
+    if (n > MAP_BLOCKED_MAX) {
+        return false;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const struct map_blocked *one = &blocked[i];
+        if (!address_valid(&one->address) || one->address.port != 0 ||
+            (one->instance == 0 && one->address.family == 0) ||
+            (i > 0 && map_blocked_compare(one - 1, one) >= 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool osd_valid(int32_t id, const struct map_osd *osd)
 {
     if (id < 0 || id >= MAP_OSDS_MAX) {

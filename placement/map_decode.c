@@ -14,7 +14,7 @@
 #include "placement/map.pb-c.h"
 #include "placement/map_private.h"
 
-enum { MAP_FORMAT = 3 };
+enum { MAP_FORMAT = 4 };
 
 /* Copies a string that fits, with zeroes up to the end; false when it is too long. */
 static bool read_text(char *out, size_t size, const char *text)
@@ -62,6 +62,26 @@ static int read_mons(Limpet__Map__Mon *const *messages, size_t n, struct map_mon
         }
     }
     return n == 0 || mons_valid(out, (uint32_t)n) ? 0 : -EBADMSG;
+}
+
+static int read_blocked(Limpet__Map__Blocked *const *messages, size_t n, struct map_blocked **out)
+{
+    if (n > MAP_BLOCKED_MAX) {
+        return -EBADMSG;
+    }
+    *out = calloc(n + 1, sizeof **out);
+    if (*out == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const Limpet__Map__Blocked *m = messages[i];
+        (*out)[i].instance = m->instance;
+        (*out)[i].until_ns = m->until_ns;
+        if (m->has_ip && !read_address(&(*out)[i].address, m->ip, 0)) {
+            return -EBADMSG;
+        }
+    }
+    return blocked_valid(*out, (uint32_t)n) ? 0 : -EBADMSG;
 }
 
 static int read_osd(const Limpet__Map__Osd *m, int32_t *id, struct map_osd *out)
@@ -380,6 +400,8 @@ static int read_map(const Limpet__Map__Map *m, struct cluster_map *map)
     error = error != 0 ? error : read_map_osds(m, map);
     error = error != 0 ? error : read_crush(m->crush, &map->crush);
     error = error != 0 ? error : read_map_pools(m, map);
+    error = error != 0 ? error : read_blocked(m->blocked, m->n_blocked, &map->blocked);
+    map->n_blocked = error == 0 ? (uint32_t)m->n_blocked : 0;
     return error != 0 ? error : read_map_pgs(m, map);
 }
 
@@ -489,6 +511,13 @@ static int read_increment(const Limpet__Map__Increment *m, struct map_increment 
     }
     if (error == 0 && m->crush != NULL) {
         error = read_crush(m->crush, &inc->crush);
+    }
+    if (error == 0 && (m->has_has_blocked || m->n_blocked > 0)) {
+        error = m->has_has_blocked && m->has_blocked
+                    ? read_blocked(m->blocked, m->n_blocked, &inc->blocked)
+                    : -EBADMSG;
+        inc->n_blocked = (uint32_t)m->n_blocked;
+        inc->has_blocked = true;
     }
     return error != 0 ? error : read_increment_lists(m, inc);
 }

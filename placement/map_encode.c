@@ -11,7 +11,7 @@
 #include "placement/map.pb-c.h"
 #include "placement/map_private.h"
 
-enum { MAP_FORMAT = 3 };
+enum { MAP_FORMAT = 4 };
 
 /* ---- Encoding: messages that point into the map ---- */
 
@@ -83,6 +83,23 @@ static Limpet__Map__Mon **write_mons(struct arena *arena, const struct map_mon *
         m->id = mons[i].id;
         m->name = text_of(mons[i].name);
         m->has_ip = m->has_port = write_address(&mons[i].address, &m->ip, &m->port);
+    }
+    return pointers;
+}
+
+static Limpet__Map__Blocked **write_blocked(struct arena *arena, const struct map_blocked *blocked,
+                                            size_t n)
+{
+    Limpet__Map__Blocked *messages = arena_alloc(arena, n, sizeof *messages);
+    Limpet__Map__Blocked **pointers = arena_pointers(arena, messages, n, sizeof *messages);
+    for (size_t i = 0; !arena->failed && i < n; i++) {
+        Limpet__Map__Blocked *m = &messages[i];
+        uint32_t port;
+        limpet__map__blocked__init(m);
+        m->instance = blocked[i].instance;
+        m->has_instance = blocked[i].instance != 0;
+        m->has_ip = write_address(&blocked[i].address, &m->ip, &port);
+        m->until_ns = blocked[i].until_ns;
     }
     return pointers;
 }
@@ -331,6 +348,8 @@ int map_encode(const struct cluster_map *map, struct encoder *e)
     m.has_flags = map->flags != 0;
     m.features = map->features;
     m.has_features = map->features != 0;
+    m.n_blocked = map->n_blocked;
+    m.blocked = write_blocked(&arena, map->blocked, map->n_blocked);
     int result = pack(&arena, &m.base, e);
     arena_fini(&arena);
     return result;
@@ -390,6 +409,11 @@ int map_increment_encode(const struct map_increment *inc, struct encoder *e)
     write_increment_lists(&arena, inc, &m);
     m.flags = inc->flags;
     m.has_flags = inc->has_flags;
+    if (inc->has_blocked) {
+        m.has_blocked = m.has_has_blocked = true;
+        m.n_blocked = inc->n_blocked;
+        m.blocked = write_blocked(&arena, inc->blocked, inc->n_blocked);
+    }
     int result = pack(&arena, &m.base, e);
     arena_fini(&arena);
     return result;

@@ -32,14 +32,15 @@ void map_increment_destroy(struct map_increment *inc)
         }
         free(inc->pools);
         free(inc->pgs);
+        free(inc->blocked);
         free(inc);
     }
 }
 
 bool map_increment_empty(const struct map_increment *inc)
 {
-    return !inc->has_fsid && !inc->has_mons && !inc->has_flags && inc->crush == NULL &&
-           inc->n_osds == 0 && inc->n_pools == 0 && inc->n_pgs == 0;
+    return !inc->has_fsid && !inc->has_mons && !inc->has_flags && !inc->has_blocked &&
+           inc->crush == NULL && inc->n_osds == 0 && inc->n_pools == 0 && inc->n_pgs == 0;
 }
 
 uint64_t map_increment_epoch(const struct map_increment *inc)
@@ -72,6 +73,24 @@ int map_increment_set_flags(struct map_increment *inc, uint32_t flags)
 {
     inc->flags = flags;
     inc->has_flags = true;
+    return 0;
+}
+
+int map_increment_set_blocked(struct map_increment *inc, const struct map_blocked *blocked,
+                              uint32_t n)
+{
+    assert(blocked_valid(blocked, n));
+    struct map_blocked *copy = calloc((size_t)n + 1, sizeof *copy);
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    if (n > 0) {
+        memcpy(copy, blocked, n * sizeof *copy);
+    }
+    free(inc->blocked);
+    inc->blocked = copy;
+    inc->n_blocked = n;
+    inc->has_blocked = true;
     return 0;
 }
 
@@ -211,6 +230,7 @@ struct prepared {
     struct map_pg *pgs;
     uint32_t n_pgs;
     int32_t max_osd;
+    struct map_blocked *blocked;
 };
 
 static void prepared_fini(struct prepared *next)
@@ -218,6 +238,7 @@ static void prepared_fini(struct prepared *next)
     crush_destroy(next->crush);
     pools_free(next->pools, next->n_pools);
     free(next->pgs);
+    free(next->blocked);
 }
 
 static int prepare_osds(const struct cluster_map *map, const struct map_increment *inc,
@@ -373,6 +394,22 @@ static int prepare_pgs(const struct cluster_map *map, const struct map_increment
     return 0;
 }
 
+static int prepare_blocked(const struct map_increment *inc, struct prepared *next)
+{
+    if (!inc->has_blocked) {
+        return 0;
+    }
+    if (!blocked_valid(inc->blocked, inc->n_blocked)) {
+        return -EBADMSG;
+    }
+    next->blocked = calloc((size_t)inc->n_blocked + 1, sizeof *next->blocked);
+    if (next->blocked == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(next->blocked, inc->blocked, inc->n_blocked * sizeof *next->blocked);
+    return 0;
+}
+
 static int prepare(const struct cluster_map *map, const struct map_increment *inc,
                    struct prepared *next)
 {
@@ -383,6 +420,7 @@ static int prepare(const struct cluster_map *map, const struct map_increment *in
         return -EBADMSG;
     }
     int error = prepare_osds(map, inc, next);
+    error = error != 0 ? error : prepare_blocked(inc, next);
     error = error != 0 ? error : prepare_crush(inc, next);
     error = error != 0 ? error : prepare_pools(map, inc, next);
     return error != 0 ? error : prepare_pgs(map, inc, next);
@@ -408,6 +446,11 @@ static void commit(struct cluster_map *map, const struct map_increment *inc, str
         free(map->pgs);
         map->pgs = next->pgs;
         map->n_pgs = next->n_pgs;
+    }
+    if (inc->has_blocked) {
+        free(map->blocked);
+        map->blocked = next->blocked;
+        map->n_blocked = inc->n_blocked;
     }
     if (inc->has_fsid) {
         map->fsid = inc->fsid;

@@ -28,6 +28,7 @@ struct map_increment {
     bool has_fsid;
     bool has_mons;
     bool has_flags;
+    bool has_blocked;
     struct uuid fsid;
     uint32_t flags;
     uint32_t n_mons;
@@ -39,6 +40,8 @@ struct map_increment {
     struct increment_pool *pools;
     uint32_t n_pgs, pgs_capacity;
     struct increment_pg *pgs;
+    uint32_t n_blocked;
+    struct map_blocked *blocked;
 };
 
 int pg_id_compare(struct pg_id a, struct pg_id b);
@@ -61,6 +64,8 @@ void map_put_osd(struct cluster_map *map, int32_t id, const struct map_osd *osd)
 /* ---- Values that anybody may have sent ---- */
 
 bool mons_valid(const struct map_mon *mons, uint32_t n);
+/* Each by itself, and their order. */
+bool blocked_valid(const struct map_blocked *blocked, uint32_t n);
 bool osd_valid(int32_t id, const struct map_osd *osd);
 /* Each pool by itself, their order, and that names are unique. -EBADMSG, -ENOMEM. */
 int pools_check(const struct map_pool *pools, uint32_t n, const struct crush_map *crush,

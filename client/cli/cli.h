@@ -15,6 +15,7 @@
  *   rados_copy.c, rados_image.c, rados_stream.c   copies of objects and pools, export, import
  *   rados_bench.c  rados bench and cleanup
  *   rados.h     what these share
+ *   watch.c     their watchers, and notifies
  *   inconsistent.c   what scrubs found
  *   bench.c     measuring
  *   keyring.c   keyring files
@@ -229,6 +230,9 @@ int run_pool_rm(struct cli *cli);
 int run_osd_drain(struct cli *cli);
 int run_keyring_create(struct cli *cli);
 int run_keyring_list(struct cli *cli);
+int run_watch(struct cli *cli);
+int run_notify(struct cli *cli);
+int run_listwatchers(struct cli *cli);
 int run_list_inconsistent_obj(struct cli *cli);
 int run_list_inconsistent_pg(struct cli *cli);
 int run_store(struct cli *cli);

@@ -261,6 +261,24 @@ const struct cli_command cli_commands[] = {
      .params = flag_param,
      .summary = "clear a flag of the cluster"},
 
+    {.path = "osd blocklist", .summary = "clients that OSDs refuse to serve"},
+    {.path = "osd blocklist add",
+     .prefix = "osd blocklist add",
+     .summary = "have OSDs refuse all requests of a client's process, or of a machine",
+     .details =
+         "ADDR is IP:0/INSTANCE, as 'limpet rados listwatchers' prints it, or an IP alone. What "
+         "OSDs have executed before stays; watches and leases of the client end.\n",
+     .examples = EXAMPLES("limpet osd blocklist add 10.0.0.7:0/1234567890 600"),
+     .params = PARAMS({.name = "addr", .type = CLI_TEXT},
+                      {.name = "expire", .type = CLI_REAL, .optional = true, .shown = "SECONDS"})},
+    {.path = "osd blocklist rm",
+     .prefix = "osd blocklist rm",
+     .summary = "let it work again",
+     .params = PARAMS({.name = "addr", .type = CLI_TEXT})},
+    {.path = "osd blocklist ls",
+     .prefix = "osd blocklist ls",
+     .summary = "clients that are blocked, and until when"},
+
     {.path = "pool", .alias = "osd pool", .summary = "pools"},
     {.path = "pool create",
      .alias = "osd pool create",

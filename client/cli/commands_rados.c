@@ -71,6 +71,12 @@ static const struct cli_param object_key_params[] = {
         .name = "default", .type = CLI_FLAG,                                                       \
         .help = "ls: objects of one namespace, although --all is given"                            \
     }
+#define WATCH_TIMEOUT_OPTION                                                                       \
+    {                                                                                              \
+        .name = "timeout", .type = CLI_NUMBER, .value = "SECONDS",                                 \
+        .help = "watch: the watch ends when it is not heard of for so long (default: 30); "        \
+                "notify: answers are waited for so long (default: 10)"                             \
+    }
 #define FORCE_FULL_OPTION                                                                          \
     {                                                                                              \
         .name = "force-full", .type = CLI_FLAG,                                                    \
@@ -413,6 +419,22 @@ const struct cli_command cli_commands_rados[] = {
                          .value = "N",
                          .help = "requests at a time (default: 16)"}),
      .summary = "remove what bench has left"},
+    {.path = "rados watch",
+     .run = run_watch,
+     .options = OPTIONS(POOL_OPTION, NAMESPACE_OPTION, WATCH_TIMEOUT_OPTION),
+     .summary = "print notifies of an object, until enter is pressed",
+     .params = object_param},
+    {.path = "rados notify",
+     .run = run_notify,
+     .options = OPTIONS(POOL_OPTION, NAMESPACE_OPTION, WATCH_TIMEOUT_OPTION),
+     .summary = "tell an object's watchers something, and print their answers",
+     .params = PARAMS({.name = "object", .type = CLI_TEXT, .complete = CLI_COMPLETE_OBJECT},
+                      {.name = "message", .type = CLI_TEXT})},
+    {.path = "rados listwatchers",
+     .run = run_listwatchers,
+     .options = rados_object_options,
+     .summary = "who watches an object, or holds a lease of it",
+     .params = object_param},
     {.path = "rados df",
      .run = rados_df,
      .options = OPTIONS(POOL_OPTION),

@@ -28,6 +28,8 @@ static void osd_received(struct client *c, struct osd_link *osd, struct message 
     /* A ping's reply has done its work by arriving. */
     if (message->type == MSG_OSD_OP_REPLY)
         op_reply(c, osd, message);
+    else if (message->type == MSG_WATCH_EVENT)
+        watch_received(c, osd, message);
 }
 
 static void on_received(void *ctx, struct net_session *session, struct message *message)
@@ -89,6 +91,7 @@ static void run_task(struct env_timer *timer)
         c->kick = false;
         target_kick(c);
     }
+    watch_check_links(c);
     op_admit(c);
     run_waits(c);
     command_run_finished(c);
@@ -203,10 +206,12 @@ void client_destroy(struct client *c)
     if (c == NULL)
         return;
     c->connect_done = NULL;
+    c->closing = true;
     env_timer_stop(c->env, &c->connect_timer);
     mon_link_stop(c);
     command_fail_all(c, -ECANCELED);
     op_fail_all(c, -ECANCELED);
+    watch_fini(c);
     ticket_fini(c);
     target_fini(c);
     env_timer_stop(c->env, &c->task);

@@ -75,6 +75,7 @@ enum { CLIENT_STEPS_MAX = WIRE_OPS_MAX, CLIENT_STEPS_INLINE = 4 };
 bool client_code_reads(uint16_t code);
 
 struct client_pg;
+struct osd_link;
 
 enum client_op_state {
     CLIENT_OP_IDLE = 0, /* The caller's. */
@@ -99,6 +100,7 @@ struct client_op {
     uint64_t snap;
     const uint64_t *snaps;
     uint16_t n_snaps;
+    bool patient; /* It may take long, and that is no sign that something is wrong. */
     uint16_t n_steps;
     struct client_step steps[CLIENT_STEPS_INLINE]; /* The first; the usual request has no more. */
     struct client_step *more_steps;                /* Those after them; memory of the caller. */
@@ -120,6 +122,7 @@ struct client_op {
     uint64_t sent_ns; /* For the first time; 0: never. */
     uint32_t attempt;
     enum client_op_state state;
+    struct osd_link *answered_by;
     bool pool_asked;   /* The leader is asked whether there is such a pool, */
     bool pool_checked; /* and our map shows the answer. */
     struct client_pg *pg;

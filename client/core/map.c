@@ -74,6 +74,7 @@ static void map_changed(struct client *c)
     c->counters.map_changes++;
     log_debug(c->env, "new map", "epoch=%" PRIu64, c->map->epoch);
     target_map_changed(c);
+    watch_map_changed(c);
     doubt_map_changed(c);
     target_kick(c);
     op_admit(c);

@@ -209,6 +209,14 @@ static uint64_t op_cost(struct client_op *op)
     return cost;
 }
 
+/* Beyond the time that any operation has. */
+static uint64_t patience_ns(const struct client_op *op)
+{
+    return op->patient && op->steps[0].length <= WIRE_NOTIFY_TIMEOUT_MAX_MS
+               ? op->steps[0].length * MSEC_NS
+               : 0;
+}
+
 void client_submit(struct client *c, struct client_op *op)
 {
     assert(op->state == CLIENT_OP_IDLE && op->done != NULL);
@@ -224,6 +232,7 @@ void client_submit(struct client *c, struct client_op *op)
     op->result = 0;
     op->n_results = 0;
     op->pg = NULL;
+    op->answered_by = NULL;
     op->pool_asked = false;
     op->pool_checked = false;
     op->version = (struct wire_version){0};
@@ -240,7 +249,7 @@ void client_submit(struct client *c, struct client_op *op)
         op->object.hash = hash_object_id(&op->object);
     op->size_bytes = op_cost(op);
     if (c->options.op_timeout_ns != 0)
-        env_timer_after(c->env, &op->timer, c->options.op_timeout_ns);
+        env_timer_after(c->env, &op->timer, c->options.op_timeout_ns + patience_ns(op));
     op_admit(c);
 }
 
@@ -265,6 +274,12 @@ bool client_code_reads(uint16_t code)
     case WIRE_OP_CODE_OMAP_COMPARE:
     case WIRE_OP_CODE_CALL:
     case WIRE_OP_CODE_LIST_SNAPS:
+    case WIRE_OP_CODE_WATCH_CONNECT:
+    case WIRE_OP_CODE_WATCH_LIST:
+    case WIRE_OP_CODE_WATCH_PING:
+    case WIRE_OP_CODE_WATCH_ASSERT:
+    case WIRE_OP_CODE_NOTIFY:
+    case WIRE_OP_CODE_NOTIFY_ACK:
         return true;
     default:
         return false;
@@ -347,6 +362,7 @@ void op_reply(struct client *c, struct osd_link *osd, struct message *message)
         return;
     }
     target_answered(op->pg);
+    op->answered_by = osd;
     int rc = reply_take_results(message, &reply, op);
     if (rc != 0) {
         log_warn(c->env, "reply does not fit its request", "osd=%d", osd->id);

@@ -9,6 +9,7 @@
  *   doubt.c     operations on pools that are not in the map
  *   op.c        operations: budget, encoding, time-outs, completion
  *   reply.c     decoding of replies
+ *   watch.c     watches and leases, kept alive
  *   target.c    placement groups and sessions with OSDs: where operations go, and go again
  *
  * Invariants:
@@ -31,6 +32,7 @@
 #define LIMPET_CLIENT_CORE_PRIVATE_H
 
 #include "client/core/client.h"
+#include "client/core/watch.h"
 
 enum {
     CLIENT_OPS_IN_FLIGHT_MAX = 1024,
@@ -107,6 +109,7 @@ struct osd_link {
     uint64_t instance;
     struct net_address address;
     uint64_t opened_ns;
+    uint64_t n_sessions;    /* Counts those that ended. */
     uint32_t failures;      /* In a row: attempts, and sessions that ended as soon as they began. */
     struct env_timer retry; /* Armed: no session before it fires. */
     struct env_timer watch; /* Armed while something is outstanding: looks for silence. */
@@ -183,6 +186,11 @@ struct client {
      */
     struct env_timer task;
     bool kick;
+    bool closing;
+    uint64_t next_cookie;
+    bool watch_links_lost; /* Some session ended: watches look whether it was theirs. */
+    struct client_watch *watches;
+    struct watch_group *watch_groups;
     struct env_timer limit; /* Armed while operations are under way: looks for writes too old. */
 };
 
@@ -265,7 +273,15 @@ int reply_decode(const struct message *message, struct op_reply *out) MUST_CHECK
 int reply_take_results(const struct message *message, const struct op_reply *reply,
                        struct client_op *op) MUST_CHECK;
 
+/* watch.c */
+void watch_received(struct client *client, struct osd_link *osd, const struct message *message);
+void watch_check_links(struct client *client);
+void watch_map_changed(struct client *client);
+void watch_fini(struct client *client);
+
 /* target.c */
+/* A number for the membership of a group and the processes behind it; 0: there is no such group. */
+uint64_t target_interval(const struct client *client, uint64_t pool, uint32_t seed);
 /* Appends the op to its group's list and sends it if possible. -ENOENT: no such pool or group. */
 int target_add(struct client *client, struct client_op *op) MUST_CHECK;
 void target_remove(struct client *client, struct client_op *op);

@@ -95,6 +95,13 @@ static uint64_t interval_of(const struct cluster_map *map, const struct pg_view 
     return hash;
 }
 
+uint64_t target_interval(const struct client *c, uint64_t pool, uint32_t seed)
+{
+    struct pg_view view;
+    struct pg_id id = {.pool = pool, .seed = seed};
+    return map_pg_view(c->map, id, &view) == 0 ? interval_of(c->map, &view) : 0;
+}
+
 /* -ENOENT: the pool or the group is gone. */
 static int pg_follow_map(struct client_pg *pg)
 {
@@ -180,13 +187,21 @@ static void osd_mark_unsent(struct osd_link *osd)
     }
 }
 
+static void session_lost(struct osd_link *osd)
+{
+    osd->session = NULL;
+    env_timer_stop(osd->client->env, &osd->watch);
+    osd->n_sessions++;
+    osd->client->watch_links_lost = true;
+    client_schedule(osd->client, false);
+}
+
 static void osd_disconnect(struct osd_link *osd)
 {
     if (osd->session == NULL)
         return;
     net_close(osd->client->env, osd->session);
-    osd->session = NULL;
-    env_timer_stop(osd->client->env, &osd->watch);
+    session_lost(osd);
     osd_mark_unsent(osd);
 }
 
@@ -325,8 +340,7 @@ void osd_link_closed(struct osd_link *osd, int error)
     bool worked = osd->session != NULL && osd->session->open &&
                   env_now(c->env) - osd->opened_ns > OSD_RETRY_MIN_NS;
     log_debug(c->env, "session with an OSD lost", "osd=%d error=%d", osd->id, error);
-    osd->session = NULL;
-    env_timer_stop(c->env, &osd->watch);
+    session_lost(osd);
     if (!planted(PLANTED_CLIENT_NO_RESEND))
         osd_mark_unsent(osd);
     if (error == -EACCES || error == -EKEYEXPIRED)
@@ -553,7 +567,10 @@ bool target_stalled(const struct client *c)
     const struct client_pg *pg;
     TAILQ_FOREACH(pg, &c->active, link)
     {
-        if (now - TAILQ_FIRST(&pg->ops)->submitted_ns > MON_PING_BUSY_NS)
+        const struct client_op *op = TAILQ_FIRST(&pg->ops);
+        while (op != NULL && op->patient)
+            op = TAILQ_NEXT(op, link);
+        if (op != NULL && now - op->submitted_ns > MON_PING_BUSY_NS)
             return true;
     }
     return false;

@@ -273,6 +273,125 @@ LIMPET_API int limpet_lock_info(struct limpet_pool *pool, const char *name, cons
 /* The names of an object's locks, then NULL. Release *names with limpet_free(). */
 LIMPET_API int limpet_lock_list(struct limpet_pool *pool, const char *name, char ***names);
 
+/* ---- Watches and notifies ---- */
+
+/*
+ * Who watches an object is told of notifies of it, until it ends its watch, or is not heard of for
+ * the watch's time-out. Lost connections and failovers of OSDs are not noticed: a notify waits for
+ * those that are on their way back. A watcher may be told of one notify several times, always with
+ * the same notifier and id, and takes part in every notify that begins after limpet_watch() has
+ * returned, as long as it is not lost.
+ */
+struct limpet_watch;
+
+/* Any may be NULL. Made on the library's thread, like all callbacks. */
+struct limpet_watch_calls {
+    /* limpet_notify_ack() ends the notifier's waiting, during the call or later. */
+    void (*notified)(struct limpet_watch *watch, void *arg, uint64_t notifier, uint64_t id,
+                     const void *data, size_t len);
+    /* Of a lease: somebody wants one of this mode. Give yours back, or change it. */
+    void (*recalled)(struct limpet_watch *watch, void *arg, unsigned mode);
+    /*
+     * The watch does not exist any more: -ENOTCONN (the time-out has passed, or the object was
+     * removed), -ENOENT, -ESHUTDOWN (this client is blocked). limpet_unwatch() is still to be
+     * called.
+     */
+    void (*lost)(struct limpet_watch *watch, void *arg, int error);
+};
+
+/*
+ * timeout_ms 0: 30 s; it is made to fit 1 s to 10 minutes. -ENOENT: no such object; -EUSERS: it
+ * has too many watchers. End all watches before limpet_cluster_destroy().
+ */
+LIMPET_API int limpet_watch(struct limpet_pool *pool, const char *name, uint32_t timeout_ms,
+                            const struct limpet_watch_calls *calls, void *arg,
+                            struct limpet_watch **out);
+/*
+ * Ends it, and releases the handle. No callback begins afterwards; one that runs may still run,
+ * unless this is called by it. An error says that the object may keep the watch until its time-out.
+ */
+LIMPET_API int limpet_unwatch(struct limpet_watch *watch);
+/* Milliseconds since it was known to exist, or why it does not. */
+LIMPET_API int64_t limpet_watch_check(struct limpet_watch *watch);
+/* With the instance of the process it names the watch. */
+LIMPET_API uint64_t limpet_watch_cookie(const struct limpet_watch *watch);
+/* Waits until the callbacks of what has arrived so far were made. Not to be called by one. */
+LIMPET_API int limpet_watch_flush(struct limpet_cluster *cluster);
+
+struct limpet_answers; /* To a notify. */
+struct limpet_answer {
+    uint64_t watcher; /* Instance of its process. */
+    uint64_t cookie;
+    bool missed; /* It has not answered: its time was over, or it was lost. */
+    const void *data;
+    size_t len;
+};
+
+/*
+ * Tells all watchers, waits for their answers for timeout_ms (0: 10 s), and gives them; *out may be
+ * NULL, else release it. -ETIMEDOUT: some have not answered, *out says which; -EFBIG: more than
+ * 1 MiB; -ENOENT: no such object.
+ */
+LIMPET_API int limpet_notify(struct limpet_pool *pool, const char *name, const void *data,
+                             size_t len, uint32_t timeout_ms, struct limpet_answers **out);
+/* -ENOENT at the end. Data are valid as long as the answers. */
+LIMPET_API int limpet_answers_next(struct limpet_answers *answers, struct limpet_answer *out);
+LIMPET_API void limpet_answers_destroy(struct limpet_answers *answers);
+/* Does not wait. At most 64 KiB: -EFBIG. */
+LIMPET_API int limpet_notify_ack(struct limpet_watch *watch, uint64_t notifier, uint64_t id,
+                                 const void *data, size_t len);
+
+struct limpet_watcher {
+    uint64_t instance;
+    uint64_t cookie;
+    uint32_t timeout_ms;
+    unsigned mode;    /* enum limpet_lease_mode; 0: a watch. */
+    char address[64]; /* Where it was when it began. */
+};
+/* Release *out with limpet_free(). */
+LIMPET_API int limpet_watchers(struct limpet_pool *pool, const char *name,
+                               struct limpet_watcher **out, size_t *n);
+
+/* ---- Leases ---- */
+
+/*
+ * A lease is a watch with a mode: any number of processes may hold a shared one of an object, or
+ * one process an exclusive one. Whoever wants one that does not agree has those who are in its way
+ * asked to give theirs back; who does not do so within the time-out of its lease loses it within
+ * another one.
+ *
+ * A holder may do what the lease allows only while limpet_lease_valid(). What it has sent to other
+ * objects before may still arrive later: where that matters, whoever takes over first has the old
+ * holder blocked (limpet_block()), or writes assert the lease in the same operation
+ * (limpet_op_assert_lease()), on the object of the lease.
+ */
+enum limpet_lease_mode { LIMPET_LEASE_SHARED = 1, LIMPET_LEASE_EXCLUSIVE = 2 };
+
+/*
+ * Waits for others for at most patience_ms: -EBUSY. timeout_ms as of limpet_watch(): within that
+ * time, and about twice of it when the holder lives and does not answer, others get it.
+ */
+LIMPET_API int limpet_lease(struct limpet_pool *pool, const char *name, enum limpet_lease_mode mode,
+                            uint32_t timeout_ms, uint32_t patience_ms,
+                            const struct limpet_watch_calls *calls, void *arg,
+                            struct limpet_watch **out);
+/* For how many nanoseconds from now the lease is good for certain; 0: it is not. */
+LIMPET_API uint64_t limpet_lease_valid(const struct limpet_watch *lease);
+/* Another mode: less at once, more when nobody is in the way (-EBUSY: it is as it was). */
+LIMPET_API int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
+                                   uint32_t patience_ms);
+/* Fails the operation, with -ENOTCONN, unless its object has the lease, in this mode or more. */
+LIMPET_API int limpet_op_assert_lease(struct limpet_op *op, const struct limpet_watch *lease,
+                                      enum limpet_lease_mode mode);
+
+/* ---- Blocking clients ---- */
+
+/*
+ * From the return of this no request of that process, by its instance, is executed by any OSD that
+ * executes a later request of this one. For so many seconds (0: an hour). It loses its watches.
+ */
+LIMPET_API int limpet_block(struct limpet_cluster *cluster, uint64_t instance, uint32_t seconds);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,10 +7,16 @@
 #include "osd/ops/run.h"
 #include "placement/hash.h"
 
+static bool step_is_of_watchers(uint16_t code)
+{
+    return code >= WIRE_OP_CODE_WATCH && code <= WIRE_OP_CODE_WATCH_EVICT;
+}
+
 /* The checks of one step that need no object. */
 static int check_step(struct ops_request *request, const struct wire_op *step, const uint8_t *data)
 {
-    bool of_group = step->code == WIRE_OP_CODE_LIST || step->code == WIRE_OP_CODE_INCONSISTENT;
+    bool of_group = step->code == WIRE_OP_CODE_LIST || step->code == WIRE_OP_CODE_INCONSISTENT ||
+                    step->code == WIRE_OP_CODE_WATCH_PING;
     if (request->list || of_group) {
         uint64_t known = step->code == WIRE_OP_CODE_LIST ? WIRE_LIST_ONE_SPACE : 0;
         return request->list && of_group && (step->offset & ~known) == 0 ? 0 : -EINVAL;
@@ -24,12 +30,16 @@ static int check_step(struct ops_request *request, const struct wire_op *step, c
     request->rolls_back = step->code == WIRE_OP_CODE_ROLLBACK;
     request->changes |= !(kind->flags & STEP_READS);
     request->lists_snaps &= step->code == WIRE_OP_CODE_LIST_SNAPS;
-    if (!request->write && !(kind->flags & STEP_READS))
+    if (request->write ? kind->flags & STEP_ONLY_READS : !(kind->flags & STEP_READS))
+        return -EINVAL;
+    if (kind->flags & STEP_ALONE && request->head.n_ops != 1)
         return -EINVAL;
     if (step->data_len > 0 && !(kind->flags & STEP_DATA))
         return -EINVAL;
     if (kind->flags & STEP_LOOKS)
         request->looks = true;
+    request->watches |= step_is_of_watchers(step->code);
+    request->contents |= !step_is_of_watchers(step->code);
     if (request->write && (kind->flags & STEP_READS || step->flags & WIRE_STEP_FAIL_OK))
         request->answers = true;
     return kind->check ? kind->check(step, data) : 0;
@@ -75,6 +85,9 @@ static int check_steps(struct ops_request *request, struct buf_slice payload)
             return error;
         at += step.data_len;
     }
+    /* Watchers are the object's, and no snapshot has any. */
+    if (request->watches && !request->write && request->head.snap > 0)
+        return -EINVAL;
     return at == payload.len ? 0 : -EINVAL;
 }
 

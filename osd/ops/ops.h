@@ -30,6 +30,8 @@ struct ops_request {
     bool rolls_back;  /* Its last step is a rollback. */
     bool lists_snaps; /* It looks at nothing else. */
     bool answers;     /* It writes, and may have to tell more than that it did. */
+    bool watches;     /* Some step is about watchers, */
+    bool contents;    /* some about anything else. */
 };
 
 /*

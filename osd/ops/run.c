@@ -17,7 +17,7 @@ void run_init(struct ops_run *run, const struct ops_request *request, struct buf
     run->wall_ns = wall_ns;
     view_init(&run->view, state, txn, payload);
     run->view.records = request->looks;
-    if (request->write)
+    if (request->write && request->contents)
         run->context = ops_snap_context(request, snaps_ref(snaps));
 }
 
@@ -39,6 +39,8 @@ void run_fini(struct ops_run *run)
 
 void run_take_snaps(struct ops_run *run, const struct map_snaps *snaps)
 {
+    if (!run->request->contents)
+        return;
     snaps_unref(run->context.pool);
     run->context = ops_snap_context(run->request, snaps_ref(snaps));
 }
@@ -126,6 +128,7 @@ int ops_run(struct ops_run *run)
     assert(txn->ops.len == 0);
     view_restart(&run->view);
     drop_results(run);
+    run->saw_watchers = false;
     run->data_at = 0;
     if (run->request->write) {
         txn_object(txn, &run->request->object);

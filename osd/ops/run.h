@@ -30,11 +30,16 @@ struct run_result {
 
 /* Who asks, for steps that note it. */
 struct ops_caller {
-    uint64_t instance;   /* Of its process. */
-    const char *address; /* Where that process is, for a person. */
+    uint64_t instance;              /* Of its process; 0: the primary itself. */
+    const char *address;            /* Where that process is, for a person. */
+    const struct net_address *peer; /* The same; may be NULL. */
+    uint64_t life;                  /* Of the service of the group: pg_watch.h. */
 };
 
-/* The snapshots that a writing request knows of: of its own, or of the pool. Nothing is copied. */
+/*
+ * The snapshots that a writing request knows of: of its own, or of the pool. Nothing is copied. One
+ * that is about watchers only has none: it changes nothing that a snapshot shows.
+ */
 struct snap_context {
     uint64_t seq; /* 0: there are none. */
     bool of_pool;
@@ -61,9 +66,12 @@ struct ops_run {
     uint64_t source; /* The clone that it was rolled back to; 0: none. */
     uint16_t n_steps;
     uint64_t wall_ns;
-    uint16_t step;                           /* That runs, or that failed. */
-    uint64_t data_at;                        /* Where its data begin in the payload. */
-    uint64_t returned;                       /* Bytes given by the steps so far. */
+    uint16_t step;     /* That runs, or that failed. */
+    uint64_t data_at;  /* Where its data begin in the payload. */
+    uint64_t returned; /* Bytes given by the steps so far. */
+    /* The watchers as the last step that looked at them has left them, if one has. */
+    bool saw_watchers;
+    struct view_bytes watchers;
     struct run_result results[WIRE_OPS_MAX]; /* As many as the request has steps. */
 };
 
@@ -112,6 +120,8 @@ enum {
     STEP_WRITES = 2, /* May only stand in a writing one. Both are not set: only as it is told. */
     STEP_DATA = 4,   /* May have data in the payload. */
     STEP_LOOKS = 8,  /* Looks at more than the object's state. */
+    STEP_ONLY_READS = 16, /* May not stand in a writing request. */
+    STEP_ALONE = 32,      /* Is the only step of its request. */
 };
 
 /* NULL: there is no such kind. */
@@ -151,6 +161,14 @@ int step_omap_clear(STEP_ARGS) MUST_CHECK;
 int step_call(STEP_ARGS) MUST_CHECK;
 int step_rollback(STEP_ARGS) MUST_CHECK;
 int step_list_snaps(STEP_ARGS) MUST_CHECK;
+int step_watch(STEP_ARGS) MUST_CHECK;
+int step_unwatch(STEP_ARGS) MUST_CHECK;
+int step_watch_evict(STEP_ARGS) MUST_CHECK;
+int step_watch_connect(STEP_ARGS) MUST_CHECK;
+int step_watch_assert(STEP_ARGS) MUST_CHECK;
+int step_watch_list(STEP_ARGS) MUST_CHECK;
+int step_notify(STEP_ARGS) MUST_CHECK;
+int step_notify_ack(STEP_ARGS) MUST_CHECK;
 
 int check_write_same(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 int check_checksum(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
@@ -161,5 +179,8 @@ int check_omap_pairs(const struct wire_op *step, const uint8_t *data) MUST_CHECK
 int check_omap_compare(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 int check_omap_range(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 int check_call(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_watch(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_notify(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
+int check_notify_ack(const struct wire_op *step, const uint8_t *data) MUST_CHECK;
 
 #endif

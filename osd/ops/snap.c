@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/planted.h"
+#include "osd/ops/watch.h"
 
 /* ---- Snap contexts ---- */
 
@@ -148,14 +149,16 @@ static struct object_id clone_id(const struct ops_run *run, uint64_t snap)
     return id;
 }
 
-/* What a clone was made from had a snapset, which is the head's alone. */
-static void leave_snapset(struct ops_run *run, const struct object_id *clone)
+static const char watchers_attr[] = WATCH_ATTR;
+
+/* What a clone was made from had a snapset and watchers, which are the head's alone. */
+static void leave_to_head(struct ops_run *run, const struct object_id *clone)
 {
     struct store_txn *txn = run->view.txn;
-    if (run->view.base.snap_seq > 0) {
-        txn_object(txn, clone);
+    txn_object(txn, clone);
+    txn_remove_attr(txn, watchers_attr, sizeof watchers_attr - 1);
+    if (run->view.base.snap_seq > 0)
         txn_remove_attr(txn, SNAPSET_ATTR, SNAPSET_ATTR_LEN);
-    }
     txn_object(txn, &run->request->object);
     run->clones = true;
 }
@@ -170,7 +173,7 @@ void snap_before_steps(struct ops_run *run)
         return;
     struct object_id to = clone_id(run, run->context.seq);
     txn_clone(run->view.txn, &to);
-    leave_snapset(run, &to);
+    leave_to_head(run, &to);
 }
 
 /* The snapshots of the clone that is made, in memory of the view. */
@@ -236,7 +239,7 @@ static void move_head(struct ops_run *run)
         return;
     struct object_id to = clone_id(run, run->context.seq);
     txn_rename(run->view.txn, &to);
-    leave_snapset(run, &to);
+    leave_to_head(run, &to);
 }
 
 static int find_base(struct ops_run *run, uint64_t snap, struct snap_clone *clone)
@@ -248,12 +251,21 @@ static int find_base(struct ops_run *run, uint64_t snap, struct snap_clone *clon
     return error ? error : snapset_find(set.data, set.len, snap, clone);
 }
 
+/* Whoever watches the object goes on, whatever becomes of its contents. -ENODATA: nobody does. */
+static int load_watchers(struct object_view *view, struct view_bytes *out)
+{
+    if (!view->base.exists)
+        return -ENODATA;
+    return view_base_attr(view, watchers_attr, sizeof watchers_attr - 1, out);
+}
+
 /* The last step of its request: check_steps(). */
 int step_rollback(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
 {
     (void)data;
     struct object_view *view = &run->view;
     struct snap_clone clone;
+    struct view_bytes watchers = {0};
     /* It has not changed since. */
     if (step->offset > view->base.snap_seq)
         return 0;
@@ -262,6 +274,9 @@ int step_rollback(struct ops_run *run, const struct wire_op *step, const uint8_t
         return error;
     if (error && !view->base.exists)
         return 0;
+    int unwatched = error ? -ENODATA : load_watchers(view, &watchers);
+    if (unwatched && unwatched != -ENODATA)
+        return unwatched;
     move_head(run);
     if (error) {
         view_remove(view);
@@ -270,6 +285,8 @@ int step_rollback(struct ops_run *run, const struct wire_op *step, const uint8_t
     struct object_id from = clone_id(run, clone.id);
     run->source = clone.id;
     view_copy(view, &from, &run->request->object, clone.size);
+    if (watchers.len > 0)
+        view_attr_set(view, watchers_attr, sizeof watchers_attr - 1, watchers.data, watchers.len);
     return 0;
 }
 

@@ -47,6 +47,17 @@ static const struct step_kind kinds[] = {
     [WIRE_OP_CODE_ROLLBACK] = {"rollback", WRITES | STEP_LOOKS, NULL, step_rollback},
     [WIRE_OP_CODE_LIST_SNAPS] = {"list_snaps", LOOKS, NULL, step_list_snaps},
     [WIRE_OP_CODE_CALL] = {"call", LOOKS_FOR, check_call, step_call},
+    [WIRE_OP_CODE_WATCH] = {"watch", WRITES_DATA | STEP_LOOKS, check_watch, step_watch},
+    [WIRE_OP_CODE_UNWATCH] = {"unwatch", WRITES | STEP_LOOKS, NULL, step_unwatch},
+    [WIRE_OP_CODE_WATCH_CONNECT] = {"watch_connect", LOOKS | STEP_ONLY_READS, NULL,
+                                    step_watch_connect},
+    [WIRE_OP_CODE_WATCH_LIST] = {"watch_list", LOOKS | STEP_ONLY_READS, NULL, step_watch_list},
+    [WIRE_OP_CODE_NOTIFY] = {"notify", LOOKS_FOR | STEP_ONLY_READS | STEP_ALONE, check_notify,
+                             step_notify},
+    [WIRE_OP_CODE_NOTIFY_ACK] = {"notify_ack", LOOKS_FOR | STEP_ONLY_READS | STEP_ALONE,
+                                 check_notify_ack, step_notify_ack},
+    [WIRE_OP_CODE_WATCH_ASSERT] = {"watch_assert", LOOKS, NULL, step_watch_assert},
+    [WIRE_OP_CODE_WATCH_EVICT] = {"watch_evict", WRITES | STEP_LOOKS, NULL, step_watch_evict},
 };
 
 const struct step_kind *step_kind(uint16_t code)

@@ -57,6 +57,7 @@
 #include <string.h>
 
 #include "common/planted.h"
+#include "osd/pg/pg_watch.h"
 #include "placement/hash.h"
 
 /* ---- States ---- */
@@ -185,6 +186,7 @@ struct pg *pg_create(struct pg_world *world, struct pg_id id, bool in_store)
     TAILQ_INIT(&pg->unleased);
     TAILQ_INIT(&pg->running);
     TAILQ_INIT(&pg->waiting);
+    TAILQ_INIT(&pg->notifying);
     TAILQ_INIT(&pg->staged);
     TAILQ_INIT(&pg->surveys);
     TAILQ_INIT(&pg->repairs);
@@ -753,6 +755,7 @@ void pg_session_closed(struct pg *pg, struct net_session *session)
         pg->upstream = NULL;
     if (pg->bound == session)
         pg->bound = NULL;
+    pg_watch_session_closed(pg, session);
     /* What was being repaired comes anew, if at all. */
     if (!pg->upstream && pg->state == PG_STATE_REPLICA_ACTIVE)
         pg_staged_clear(pg, true);
@@ -782,6 +785,7 @@ void pg_tick(struct pg *pg)
     pg_fill_tick(pg);
     pg_scrub_tick(pg);
     pg_trim_tick(pg);
+    pg_watch_tick(pg);
 }
 
 /* ---- Statistics ---- */

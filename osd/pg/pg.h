@@ -100,6 +100,9 @@ struct pg_world {
     struct pg_turns turns;    /* Of background jobs. */
     /* Private to osd/pg. */
     uint32_t n_unleased;  /* Reads that wait for leases. */
+    uint32_t n_watches;   /* Of all groups. */
+    uint64_t n_lives;     /* Of the service of groups, so far. */
+    uint64_t own_tid;     /* Of the last request of our own. */
     struct pg *scrubbing; /* The one whose turn it is. */
     uint32_t n_surveys;
     uint32_t n_inconsistents; /* Remembered by all groups. */
@@ -144,10 +147,12 @@ TAILQ_HEAD(object_waiter_list, object_waiter);
 struct pg_request {
     struct message *message; /* Holds what `ops` points to. */
     struct ops_request ops;
-    void *owner;              /* The core's. */
-    struct ops_caller caller; /* Strings valid until request_done(). */
+    void *owner;                 /* The core's. */
+    struct ops_caller caller;    /* Strings valid until request_done(). */
+    struct net_session *session; /* On which it came, while that is open. */
     /* Private to osd/pg. */
     struct pg *pg;
+    bool own;               /* The primary's: there is no client, and `owner` means nothing. */
     uint8_t place;          /* enum request_place */
     uint32_t window_bytes;  /* Reserved in the window of the log. */
     void *operation;        /* The read, listing or write that runs for it. */

@@ -25,6 +25,7 @@
 
 #include "common/planted.h"
 #include "common/witness.h"
+#include "osd/pg/pg_watch.h"
 
 static void forget_names(struct pg_peer *peer)
 {
@@ -112,6 +113,7 @@ static void check_all_equal(struct pg *pg)
     pg->clock_base_ns = pg_log_stamp(&pg->log);
     pg->clock_from_ns = env_now(pg->world->env);
     pg_set_state(pg, PG_STATE_PRIMARY_ACTIVE);
+    pg_watch_begin(pg);
     pg->serving = true;
     witness_pg(pg, PG_MOMENT_SERVES, &(struct pg_testimony){0});
     log_debug(pg->world->env, "pg active", "pg=%s config=%" PRIu64 " head=%" PRIu64, pg_text(pg),

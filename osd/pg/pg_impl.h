@@ -411,6 +411,7 @@ TAILQ_HEAD(pg_inconsistent_list, pg_inconsistent);
 
 struct pg_scrub;
 struct pg_trim;
+struct pg_watched;
 
 /* ---- The group ---- */
 
@@ -418,13 +419,14 @@ TAILQ_HEAD(pg_request_list, pg_request);
 
 enum request_place {
     REQUEST_NOWHERE,
-    REQUEST_HELD,     /* pg->held: the group does not serve, or its window is full. */
-    REQUEST_QUEUED,   /* Waits for its object. */
-    REQUEST_UNLEASED, /* pg->unleased: it needs leases; `operation` is its object, held. */
-    REQUEST_RUNNING,  /* pg->running: its steps run, and the store reads for them; `operation` is
-                         the pg_async of its pg_run or pg_list. */
-    REQUEST_WRITING,  /* pg->running: `operation` is the pg_write that will answer it. */
-    REQUEST_WAITING,  /* pg->waiting: its outcome is known and waits for a commit. */
+    REQUEST_HELD,      /* pg->held: the group does not serve, or its window is full. */
+    REQUEST_QUEUED,    /* Waits for its object. */
+    REQUEST_UNLEASED,  /* pg->unleased: it needs leases; `operation` is its object, held. */
+    REQUEST_RUNNING,   /* pg->running: its steps run, and the store reads for them; `operation` is
+                          the pg_async of its pg_run or pg_list. */
+    REQUEST_WRITING,   /* pg->running: `operation` is the pg_write that will answer it. */
+    REQUEST_WAITING,   /* pg->waiting: its outcome is known and waits for a commit. */
+    REQUEST_NOTIFYING, /* pg->notifying: watchers were told; `operation` is its pg_notify. */
 };
 
 struct member_life {
@@ -497,11 +499,16 @@ struct pg {
     struct pg_request_list unleased;
     struct pg_request_list running;
     struct pg_request_list waiting;
+    struct pg_request_list notifying;
     uint32_t window_bytes;
     bool serving; /* Waiters for objects may go. */
     /* Until then (env_clock()) we hold the leases of all whose consent reads need. */
     uint64_t lease_until_ns;
-    bool admitting; /* Guards against recursion. */
+    bool admitting;             /* Guards against recursion. */
+    struct pg_watched *watched; /* Objects with watches: pg_watch.c. */
+    uint64_t watch_life;        /* Names this service of the group. */
+    uint64_t watch_since_ns;    /* env_clock(): when it began. */
+    uint64_t watch_ticked_ns;
 
     /* As a member or learner. */
     struct net_session *upstream; /* Where the primary's messages come from. */
@@ -639,6 +646,8 @@ void pg_request_finish(struct pg_request *request, const struct ops_result *resu
 void pg_request_answer(struct pg_request *request, const struct ops_result *result,
                        const void *answer, size_t answer_len);
 void pg_request_fail(struct pg_request *request, int error);
+/* The map says that its client must not do anything any more. Asked when it is about to begin. */
+bool pg_request_is_blocked(const struct pg_request *request);
 void pg_request_place(struct pg_request *request, enum request_place place);
 /* Takes everything that has not run out of the lines of objects, back to the held ones. */
 void pg_requests_withdraw(struct pg *pg);

@@ -11,6 +11,7 @@
 #include "common/object_page.h"
 #include "common/planted.h"
 #include "common/witness.h"
+#include "osd/pg/pg_watch.h"
 
 struct pg_list {
     struct pg_async async;
@@ -142,8 +143,12 @@ void pg_list_start(struct pg_request *request)
         return;
     }
     witness_pg(request->pg, PG_MOMENT_READS, &(struct pg_testimony){0});
-    int error = parse_ask(request, &ask, &after);
     struct wire_op step = ops_step(&request->ops, 0);
+    if (step.code == WIRE_OP_CODE_WATCH_PING) {
+        pg_watch_ping(request);
+        return;
+    }
+    int error = parse_ask(request, &ask, &after);
     if (!error && step.code == WIRE_OP_CODE_INCONSISTENT) {
         pg_inconsistent_start(request, after);
         free(after);

@@ -8,6 +8,7 @@
 
 #include "common/planted.h"
 #include "common/witness.h"
+#include "osd/pg/pg_watch.h"
 
 static struct pg_request_list *list_of(struct pg *pg, enum request_place place)
 {
@@ -23,6 +24,8 @@ static struct pg_request_list *list_of(struct pg *pg, enum request_place place)
         return &pg->running;
     case REQUEST_WAITING:
         return &pg->waiting;
+    case REQUEST_NOTIFYING:
+        return &pg->notifying;
     case REQUEST_NOWHERE:
         break;
     }
@@ -60,6 +63,8 @@ static void detach(struct pg_request *request)
         pg_run_disown(request);
     else if (request->place == REQUEST_WRITING)
         ((struct pg_write *)request->operation)->request = NULL;
+    else if (request->place == REQUEST_NOTIFYING && request->operation)
+        pg_notify_disown(request);
     request->operation = NULL;
     leave_window(request);
     pg_request_place(request, REQUEST_NOWHERE);
@@ -71,15 +76,22 @@ void pg_request_finish(struct pg_request *request, const struct ops_result *resu
     struct pg *pg = request->pg;
     struct ops_result answer = *result;
     answer.epoch = pg_epoch(pg);
-    if (request->place != REQUEST_NOWHERE && request->place != REQUEST_HELD && !request->ops.list)
+    bool counted = request->place != REQUEST_NOWHERE && request->place != REQUEST_HELD &&
+                   request->place != REQUEST_NOTIFYING;
+    if (counted && !request->ops.list)
         pg_throttle_client_end(&pg->world->turns.throttle, request->begun_ns,
                                env_now(pg->world->env));
     detach(request);
-    if (request->ops.write && answer.version.sequence > 0)
+    if (request->ops.write && answer.version.sequence > 0 && !request->own)
         witness_pg(pg, PG_MOMENT_ACKNOWLEDGES,
                    &(struct pg_testimony){.version = answer.version,
                                           .client = request->ops.head.client,
                                           .tid = request->ops.head.tid});
+    if (request->own) {
+        buf_slice_drop(&data);
+        pg_own_request_done(request);
+        return;
+    }
     struct message *reply = ops_reply(&request->ops.head, &answer, steps, data);
     pg->world->ops->request_done(pg->world->ctx, request, reply);
 }
@@ -98,6 +110,13 @@ void pg_request_answer(struct pg_request *request, const struct ops_result *resu
     if (error)
         outcome.result = error == -EBADMSG ? -EINVAL : error;
     pg_request_finish(request, &outcome, error ? NULL : steps, data);
+}
+
+bool pg_request_is_blocked(const struct pg_request *request)
+{
+    const struct cluster_map *map = request->pg->world->map;
+    return map->n_blocked > 0 && !request->own &&
+           map_blocks(map, request->caller.instance, request->caller.peer);
 }
 
 void pg_request_fail(struct pg_request *request, int error)
@@ -124,6 +143,8 @@ static void object_ready(struct object_waiter *waiter, struct pg_object *object,
                   pg_text(request->pg), (int)object->id.name_len, (const char *)object->id.name,
                   error_text(error));
         pg_request_fail(request, -EIO);
+    } else if (pg_request_is_blocked(request)) {
+        pg_request_fail(request, -ESHUTDOWN);
     } else if (request->ops.write) {
         pg_write_start(request, object);
     } else {
@@ -133,6 +154,10 @@ static void object_ready(struct object_waiter *waiter, struct pg_object *object,
 
 static void start(struct pg_request *request)
 {
+    if (request->ops.list && pg_request_is_blocked(request)) {
+        pg_request_fail(request, -ESHUTDOWN);
+        return;
+    }
     if (request->ops.list) {
         pg_list_start(request);
         return;
@@ -221,7 +246,7 @@ void pg_requests_withdraw(struct pg *pg)
     pg->serving = false;
     pg_trim_stop(pg);
     /* Backwards, each to the front: the order in which they came to their objects stays. */
-    struct pg_request_list *lists[] = {&pg->queued, &pg->unleased};
+    struct pg_request_list *lists[] = {&pg->queued, &pg->unleased, &pg->notifying};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         struct pg_request *request;
         while ((request = TAILQ_LAST(lists[i], pg_request_list))) {
@@ -231,6 +256,7 @@ void pg_requests_withdraw(struct pg *pg)
         }
     }
     withdraw_looking(pg);
+    pg_watch_end(pg);
 }
 
 void pg_request_hold_again(struct pg_request *request)
@@ -243,8 +269,8 @@ void pg_request_hold_again(struct pg_request *request)
 void pg_requests_refuse(struct pg *pg)
 {
     assert(!pg->serving);
-    struct pg_request_list *lists[] = {&pg->running, &pg->waiting, &pg->unleased, &pg->queued,
-                                       &pg->held};
+    struct pg_request_list *lists[] = {&pg->running, &pg->waiting, &pg->unleased,
+                                       &pg->queued,  &pg->held,    &pg->notifying};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         struct pg_request *request;
         while ((request = TAILQ_FIRST(lists[i])))

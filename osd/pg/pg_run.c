@@ -24,6 +24,7 @@
 #include "common/witness.h"
 #include "osd/ops/snap.h"
 #include "osd/pg/pg_layout.h"
+#include "osd/pg/pg_watch.h"
 
 enum { RUN_META_BYTES = 65536 }; /* What attributes count as, before their size is known. */
 
@@ -132,11 +133,15 @@ static void finish_read(struct pg_run *run, int error)
     struct pg_world *world = request->pg->world;
     struct wire_op_result steps[WIRE_OPS_MAX];
     struct buf_slice data = BUF_SLICE_EMPTY;
+    if (request->ops.watches)
+        error = pg_watch_read(request, run->object, &run->run, error);
+    world->read_ops++;
+    if (error == WATCH_TAKEN)
+        return;
     struct ops_result result = {
         .result = error, .failed_step = run->run.step, .version = run->object->state.version};
     if (!error)
         result.result = join(&run->run, steps, &data);
-    world->read_ops++;
     world->read_bytes += data.len;
     pg_request_finish(request, &result, result.result ? NULL : steps, data);
 }
@@ -375,7 +380,7 @@ static uint64_t need_bytes(const struct view_need *need)
 static bool may_load(struct pg_run *run, uint64_t bytes)
 {
     struct pg_world *world = run->request->pg->world;
-    if (bytes <= run->reserved)
+    if (bytes <= run->reserved || run->request->own)
         return true;
     if (!world->ops->may_read(world->ctx, run->request, bytes - run->reserved))
         return false;
@@ -446,6 +451,7 @@ static struct pg_run *start(struct pg_request *request, struct pg_object *object
     run->write = write;
     run->writes = write;
     run->config = pg->view.config;
+    request->caller.life = pg->watch_life;
     run_init(&run->run, &request->ops, request->message->payload, &object->state,
              write ? &write->txn : &run->no_txn, &request->caller, pg_snaps(pg),
              env_wall(pg->world->env));

@@ -12,6 +12,7 @@
 #include "common/witness.h"
 #include "osd/ops/snap.h"
 #include "osd/pg/pg_extents.h"
+#include "osd/pg/pg_watch.h"
 
 /* ---- Writes and their memory ---- */
 
@@ -532,7 +533,9 @@ static int conclude(struct pg *pg, struct ops_run *steps, int error, struct stor
     run->after.version.config = pg->view.config;
     run->after.version.sequence = pg_log_head(&pg->log).sequence + 1;
     uint64_t wanted_ns = steps->request->head.mtime_ns;
-    run->after.mtime_ns = wanted_ns != 0 ? wanted_ns : steps->wall_ns;
+    /* Who watches an object does not change it. */
+    if (steps->request->contents)
+        run->after.mtime_ns = wanted_ns != 0 ? wanted_ns : steps->wall_ns;
     if (steps->clones && txn->ops.len > 0)
         take_clone(pg, steps, txn, run);
     run->source = steps->source;
@@ -561,16 +564,34 @@ void pg_write_ran(struct pg_request *request, struct pg_object *object, struct p
         return;
     }
     object->state = run.after;
+    if (!run.error)
+        pg_watch_wrote(pg, object, steps);
     commit_begin(request, write, object, entry, &run);
     buf_slice_drop(&run.data);
+}
+
+static bool begins_watch(const struct ops_request *ops)
+{
+    for (uint16_t i = 0; i < ops->head.n_ops; i++)
+        if (ops_step(ops, i).code == WIRE_OP_CODE_WATCH)
+            return true;
+    return false;
 }
 
 void pg_write_start(struct pg_request *request, struct pg_object *object)
 {
     struct pg *pg = request->pg;
     assert(pg->state == PG_STATE_PRIMARY_ACTIVE && pg->serving && object->loaded);
+    if (request->own && !pg_own_request_wanted(request)) {
+        pg_request_fail(request, -ECANCELED);
+        return;
+    }
     if (answer_repeated(request))
         return;
+    if (request->ops.watches && pg_watch_is_full(pg->world) && begins_watch(&request->ops)) {
+        pg_request_fail(request, -EUSERS);
+        return;
+    }
     struct pg_write *write = pg_write_alloc(pg->world);
     if (!write) {
         pg_request_fail(request, -ENOMEM);

@@ -21,7 +21,7 @@ enum {
     CHUNK_BLOCKS = 32, /* Blocks that one chunk record maps: 128 KiB of an object. */
     CHUNK_BYTES = CHUNK_BLOCKS * BLOCK_BYTES,
     SUPER_COPIES = 2,
-    ENGINE_VERSION = 4,
+    ENGINE_VERSION = 5,
 };
 
 #define SUPER_MAGIC    UINT64_C(0x314f545354504d4c) /* "LMPTSTO1" */

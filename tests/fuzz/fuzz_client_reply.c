@@ -175,6 +175,30 @@ static void try_monitor(uint16_t type, const uint8_t *data, size_t size)
     timer_heap_fini(&timers);
 }
 
+static void on_event(struct client_watch *watch, const struct client_watch_event *event)
+{
+    assert(watch->cookie == 1);
+    assert(event->len == 0 || event->data != NULL);
+}
+
+/* A primary says it to a client whose only watch is just being connected. */
+static void try_event(const uint8_t *data, size_t size)
+{
+    struct message *m = make_message(MSG_WATCH_EVENT, data, size);
+    if (m == NULL)
+        return;
+    struct env env = {.ops = &ops, .instance = 1};
+    struct client client = {.env = &env};
+    struct osd_link osd = {.client = &client};
+    struct client_watch watch = {.client = &client, .cookie = 1, .event = on_event};
+    watch.link_state = WATCH_CONNECTING;
+    watch.link_op.state = CLIENT_OP_FINISHED;
+    HASH_ADD(hh, client.watches, cookie, sizeof watch.cookie, &watch);
+    watch_received(&client, &osd, m);
+    HASH_DELETE(hh, client.watches, &watch);
+    message_unref(m);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 3)
@@ -191,6 +215,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 3:
         try_monitor(MSG_PING_REPLY, data + 1, size - 1);
+        break;
+    case 4:
+        try_event(data + 1, size - 1);
         break;
     default:
         try_reply(data + 1, size - 1, (uint16_t)(data[0] / 4 % CLIENT_STEPS_MAX + 1));

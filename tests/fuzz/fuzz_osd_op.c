@@ -7,8 +7,13 @@
 #include <string.h>
 
 #include "osd/ops/run.h"
+#include "osd/ops/watch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* The list of watchers: the end of the input. */
+static const uint8_t *watchers;
+static size_t watchers_len;
 
 static void must(bool condition)
 {
@@ -50,6 +55,8 @@ static void give_attrs(struct object_view *view)
         encode_string16(&attrs, names[i], strlen(names[i]));
         encode_string32(&attrs, "\1\1\0\0\0\0\0\0\0", 9);
     }
+    encode_string16(&attrs, WATCH_ATTR, strlen(WATCH_ATTR));
+    encode_string32(&attrs, watchers, watchers_len);
     must(view_give_attrs(view, &attrs) == 0);
 }
 
@@ -139,6 +146,8 @@ static void run(const struct message *message, struct object_state state)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    watchers_len = size < 96 ? size : 96;
+    watchers = data + size - watchers_len;
     uint16_t payload_len;
     struct object_state state = {0};
     if (size < 3)

@@ -382,6 +382,8 @@ static void client_connected(void *ctx, int error)
     c->connected = true;
     if (c->ready)
         c->ready(c);
+    if (c->watch_ready)
+        c->watch_ready(c);
 }
 
 static void client_start(struct member *member)
@@ -413,6 +415,8 @@ static void client_member_abandon(struct member *member)
     c->connected = false;
     if (c->gone)
         c->gone(c);
+    if (c->watch_gone)
+        c->watch_gone(c);
 }
 
 static const struct cluster_map *client_member_map(struct member *member)

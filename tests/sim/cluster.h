@@ -73,6 +73,10 @@ struct cluster_client {
     void (*ready)(struct cluster_client *client);
     void (*gone)(struct cluster_client *client);
     void *user;
+    /* Likewise, of the watchers. */
+    void (*watch_ready)(struct cluster_client *client);
+    void (*watch_gone)(struct cluster_client *client);
+    void *watch_user;
 };
 
 struct cluster_options {

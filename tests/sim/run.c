@@ -28,6 +28,7 @@
 #include "tests/sim/listing.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/snaps.h"
+#include "tests/sim/watchers.h"
 #include "tests/sim/workload.h"
 
 #define START_NS   (60 * SEC_NS)
@@ -44,6 +45,7 @@ struct run {
     struct cluster *cluster;
     struct workload *workload;
     struct lister *lister;
+    struct watchers *watchers;
     struct faults *faults;
     struct oracle *oracle;
     bool scrubs;            /* This run does, at the end. */
@@ -180,7 +182,8 @@ static bool start_workload(struct run *run)
         return false;
     workload_start(run->workload);
     run->lister = lister_create(run->cluster, run->workload);
-    return true;
+    run->watchers = watchers_create(run->cluster, run->options->scenario, map->pools[0].id);
+    return !run->cluster->failed;
 }
 
 static bool phase_work(struct run *run)
@@ -197,6 +200,7 @@ static bool phase_work(struct run *run)
     if (run->faults)
         faults_end(run->faults);
     run->calm_ns = sim_now(run->sim);
+    watchers_calm(run->watchers);
     if (!cluster_run(run->cluster, in(run, 5 * SEC_NS)))
         return false;
     damage_forgive(run->cluster);
@@ -220,6 +224,8 @@ static bool phase_settle(struct run *run)
     lister_stop(run->lister);
     if (!cluster_run_until(cluster, quiet, run, in(run, choose(run, &scenario->answer)),
                            "operations are not answered after all faults are over"))
+        return false;
+    if (!watchers_finish(run->watchers, choose(run, &scenario->answer)))
         return false;
     if (!cluster_run_until(cluster, clean, run, in(run, settle_ns), run->why))
         return false;
@@ -423,6 +429,7 @@ static void fill_result(struct run *run)
         result->faults = faults_count(run->faults);
     if (run->workload) {
         result->operations = workload_n_answered(run->workload);
+        result->operations += run->watchers ? watchers_count(run->watchers) : 0;
         result->longest_ns = workload_longest(run->workload);
         count_unknown(run);
     }
@@ -444,6 +451,8 @@ void run_seed(const struct run_options *options, struct run_result *result)
         workload_destroy(run.workload);
     if (run.lister)
         lister_destroy(run.lister);
+    if (run.watchers)
+        watchers_destroy(run.watchers);
     oracle_destroy(run.oracle);
     cluster_destroy(run.cluster);
     sim_destroy(run.sim);

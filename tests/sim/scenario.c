@@ -49,6 +49,9 @@ static const struct field cluster_fields[] = {
     {"drift_ppm", FIELD_COUNT, IN_SCENARIO(drift), 0, 100000, "of clocks, at most"},
     {"breaks_per_hour", FIELD_COUNT, IN_SCENARIO(breaks), 0, 100000, "of each connection"},
     {"ends_per_hour", FIELD_COUNT, IN_SCENARIO(ends), 0, 100000, "of each session"},
+    {"watched", FIELD_COUNT, IN_SCENARIO(watched), 0, 4, "objects that clients watch"},
+    {"leased", FIELD_COUNT, IN_SCENARIO(leased), 0, 4, "objects of which they take leases"},
+    {"watch_timeout", FIELD_TIME, IN_SCENARIO(watch_timeout), SEC_NS, HOUR_NS, "on average"},
     {0},
 };
 
@@ -117,7 +120,10 @@ static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
                                        "held = 8192\n"
                                        "drift_ppm = 500\n"
                                        "breaks_per_hour = 60\n"
-                                       "ends_per_hour = 20\n";
+                                       "ends_per_hour = 20\n"
+                                       "watched = 0\n"
+                                       "leased = 0\n"
+                                       "watch_timeout = 2s..8s\n";
 
 static const char check_defaults[] = "answer = 30s\n"
                                      "settle = 90s\n"

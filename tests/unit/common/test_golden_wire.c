@@ -71,6 +71,30 @@ static void ping(void **state)
     test_golden("wire_ping.hex", &ping, sizeof ping);
 }
 
+static void watch_messages(void **state)
+{
+    (void)state;
+    struct {
+        struct wire_watch watch;
+        struct wire_recall recall;
+        struct wire_notify_ack ack;
+        struct wire_watch_event event;
+    } all = {0};
+    all.watch.timeout_ms = figure32();
+    all.watch.mode = figure32();
+    all.recall.cookie = figure64();
+    all.recall.mode = figure32();
+    all.ack.notifier = figure64();
+    all.ack.notify_id = figure64();
+    all.ack.cookie = figure64();
+    all.event.cookie = figure64();
+    all.event.notifier = figure64();
+    all.event.notify_id = figure64();
+    all.event.kind = figure32();
+    all.event.mode = figure32();
+    test_golden("wire_watch.hex", &all, sizeof all);
+}
+
 static void client_operation(void **state)
 {
     (void)state;
@@ -353,6 +377,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(frame_header, start_figures),
         cmocka_unit_test_setup(ping, start_figures),
+        cmocka_unit_test_setup(watch_messages, start_figures),
         cmocka_unit_test_setup(client_operation, start_figures),
         cmocka_unit_test_setup(client_operation_reply, start_figures),
         cmocka_unit_test_setup(replication, start_figures),

@@ -92,9 +92,26 @@ static void node_send(void *ctx, int32_t osd, struct message *message)
     put_in_flight(node->world, node->id, osd, false, &node->world->links[node->id][osd], message);
 }
 
+/* What a primary tells a client. */
+static void take_event(struct world *world, const struct net_session *session,
+                       struct message *message)
+{
+    struct guest *guest = container_of(session, struct guest, session);
+    assert_true(guest < world->guests + WORLD_GUESTS);
+    assert_int_equal(message->type, MSG_WATCH_EVENT);
+    memcpy(&guest->event, message->body, sizeof guest->event);
+    guest->n_events++;
+    message_unref(message);
+}
+
 static void node_answer(void *ctx, struct net_session *session, struct message *message)
 {
     struct node *node = ctx;
+    struct guest *guest = node->world->guests;
+    if (session >= &guest[0].session && session <= &guest[WORLD_GUESTS - 1].session) {
+        take_event(node->world, session, message);
+        return;
+    }
     struct link_state *link = container_of(session, struct link_state, session);
     int32_t opener = entity_osd_id(&session->peer.name);
     put_in_flight(node->world, node->id, opener, true, link, message);
@@ -284,7 +301,8 @@ struct object_id world_object(const char *name)
 static bool code_writes(uint16_t code)
 {
     return (code >= WIRE_OP_CODE_WRITE_AT && code <= WIRE_OP_CODE_CREATE) ||
-           code == WIRE_OP_CODE_ROLLBACK;
+           code == WIRE_OP_CODE_ROLLBACK || code == WIRE_OP_CODE_WATCH ||
+           code == WIRE_OP_CODE_UNWATCH;
 }
 
 static struct message *request_message(struct world *world, uint64_t tid, const char *name,
@@ -312,7 +330,8 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
         head.snap = world->snap;
         head.n_snaps = (uint16_t)world->snap;
     }
-    if (steps[0].code == WIRE_OP_CODE_LIST || steps[0].code == WIRE_OP_CODE_INCONSISTENT)
+    if (steps[0].code == WIRE_OP_CODE_LIST || steps[0].code == WIRE_OP_CODE_INCONSISTENT ||
+        steps[0].code == WIRE_OP_CODE_WATCH_PING)
         head.flags |= WIRE_OP_PG;
     encoder_init(&e);
     encode_bytes(&e, &head, sizeof head);
@@ -347,6 +366,11 @@ void ask_again(struct world *world, int32_t osd, struct asked *asked, uint64_t t
 {
     memset(asked, 0, sizeof *asked);
     asked->request.message = request_message(world, tid, name, steps, n);
+    asked->request.caller.instance = world->client ? world->client : WORLD_CLIENT;
+    asked->request.caller.address = "";
+    for (uint32_t i = 0; i < WORLD_GUESTS; i++)
+        if (world->guests[i].instance == asked->request.caller.instance)
+            asked->request.session = &world->guests[i].session;
     int error = ops_decode(asked->request.message, &asked->request.ops);
     if (error) {
         asked->done = true;

@@ -67,6 +67,15 @@ struct asked {
     struct buf_slice data;
 };
 
+/* A client that is told of what it watches: its session, which is open on all OSDs. */
+enum { WORLD_GUESTS = 3 };
+struct guest {
+    struct net_session session;
+    uint64_t instance; /* 0: there is none. */
+    uint32_t n_events;
+    struct wire_watch_event event; /* The last one. */
+};
+
 struct world {
     uint64_t now_ns;
     uint64_t random;
@@ -85,6 +94,7 @@ struct world {
     uint64_t next_session;
     struct node nodes[WORLD_OSDS];
     struct link_state links[WORLD_OSDS][WORLD_OSDS];
+    struct guest guests[WORLD_GUESTS];
     TAILQ_HEAD(, flight) flights;
     /* Sees every message that is delivered; may be NULL. */
     void (*watch)(struct world *world, const struct flight *flight);

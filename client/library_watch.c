@@ -1,0 +1,536 @@
+/*
+ * Watches, notifies, leases.
+ *
+ * What the core tells of a watch becomes a completion of its own, so that the driver makes the
+ * callback (L3). Each holds a reference to the watch, as its user does.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/core/watch.h"
+#include "client/library_private.h"
+
+static_assert((int)LIMPET_LEASE_SHARED == (int)WIRE_LEASE_SHARED, "one order");
+static_assert((int)LIMPET_LEASE_EXCLUSIVE == (int)WIRE_LEASE_EXCLUSIVE, "one order");
+
+struct limpet_watch {
+    struct client_watch core;
+    struct limpet_cluster *cluster;
+    struct limpet_watch_calls calls;
+    void *arg;
+    atomic_uint refs;
+    struct waiter waiter; /* Of who begins, changes or ends it. */
+    int result;
+    bool ended; /* No callback any more. */
+    int lost;   /* The error; 0: it is not. */
+    char names[];
+};
+
+static void watch_unref(struct limpet_watch *watch)
+{
+    if (atomic_fetch_sub(&watch->refs, 1) == 1)
+        free(watch);
+}
+
+static struct limpet_watch *watch_of(struct client_watch *core)
+{
+    return container_of(core, struct limpet_watch, core);
+}
+
+/* ---- Callbacks ---- */
+
+struct watch_call {
+    struct limpet_watch *watch;
+    int lost; /* 0: an event. */
+    struct client_watch_event event;
+    uint8_t data[];
+};
+
+static void make_call(struct limpet_completion *completion, void *arg)
+{
+    struct watch_call *call = arg;
+    struct limpet_watch *watch = call->watch;
+    const struct limpet_watch_calls *calls = &watch->calls;
+    (void)completion;
+    pthread_mutex_lock(&watch->cluster->lock);
+    bool ended = watch->ended;
+    pthread_mutex_unlock(&watch->cluster->lock);
+    if (!ended && call->lost != 0 && calls->lost != NULL)
+        calls->lost(watch, watch->arg, call->lost);
+    else if (!ended && call->lost == 0 && call->event.recall && calls->recalled != NULL)
+        calls->recalled(watch, watch->arg, call->event.mode);
+    else if (!ended && call->lost == 0 && !call->event.recall && calls->notified != NULL)
+        calls->notified(watch, watch->arg, call->event.notifier, call->event.notify_id, call->data,
+                        call->event.len);
+    watch_unref(watch);
+    free(call);
+}
+
+static void queue(struct limpet_cluster *c, limpet_callback callback, void *arg)
+{
+    struct limpet_completion *completion;
+    if (limpet_completion_create(callback, arg, &completion) != 0)
+        abort(); /* Nobody could be told that something was lost. */
+    completion->used = true;
+    TAILQ_INSERT_TAIL(&c->finished, completion, link);
+}
+
+static void queue_call(struct limpet_watch *watch, int lost, const struct client_watch_event *event)
+{
+    size_t len = event != NULL ? event->len : 0;
+    struct watch_call *call = calloc(1, sizeof *call + len);
+    if (call == NULL)
+        abort();
+    call->watch = watch;
+    call->lost = lost;
+    if (event != NULL)
+        call->event = *event;
+    if (len > 0)
+        memcpy(call->data, event->data, len);
+    atomic_fetch_add(&watch->refs, 1);
+    queue(watch->cluster, make_call, call);
+}
+
+/* ---- What the core tells ---- */
+
+static void finish(struct limpet_watch *watch, int error)
+{
+    watch->result = error;
+    loop_done(watch->cluster, &watch->waiter);
+}
+
+static void on_began(struct client_watch *core, int error)
+{
+    finish(watch_of(core), error);
+}
+
+static void on_ended(struct client_watch *core, int error)
+{
+    finish(watch_of(core), error);
+}
+
+static void on_event(struct client_watch *core, const struct client_watch_event *event)
+{
+    queue_call(watch_of(core), 0, event);
+}
+
+static void on_lost(struct client_watch *core, int error)
+{
+    struct limpet_watch *watch = watch_of(core);
+    watch->lost = public_error(error);
+    queue_call(watch, watch->lost, NULL);
+}
+
+/* ---- Beginning and ending ---- */
+
+static struct limpet_watch *watch_create(struct limpet_pool *pool, const char *name)
+{
+    size_t name_len = strlen(name), space_len = strlen(pool->space);
+    struct limpet_watch *watch = calloc(1, sizeof *watch + name_len + space_len);
+    if (watch == NULL)
+        return NULL;
+    memcpy(watch->names, name, name_len);
+    memcpy(watch->names + name_len, pool->space, space_len);
+    atomic_init(&watch->refs, 1);
+    watch->cluster = pool->cluster;
+    watch->core.object = (struct object_id){
+        .pool = pool->id,
+        .snap = OBJECT_HEAD,
+        .name = (const uint8_t *)watch->names,
+        .name_len = (uint16_t)name_len,
+        .space = (const uint8_t *)watch->names + name_len,
+        .space_len = (uint16_t)space_len,
+    };
+    watch->core.began = on_began;
+    watch->core.ended = on_ended;
+    watch->core.event = on_event;
+    watch->core.lost = on_lost;
+    return watch;
+}
+
+/* With the lock held: the core does something, and finish() follows. */
+static int wait_for(struct limpet_watch *watch)
+{
+    loop_wait(watch->cluster, &watch->waiter);
+    atomic_store(&watch->waiter.done, false);
+    return public_error(watch->result);
+}
+
+static int begin(struct limpet_watch *watch)
+{
+    struct limpet_cluster *c = watch->cluster;
+    pthread_mutex_lock(&c->lock);
+    int rc = c->client != NULL ? loop_start_driver(c) : -ENOTCONN;
+    if (rc == 0) {
+        /* The driver polls as long as there is a watch. */
+        c->async_pending++;
+        client_watch(c->client, &watch->core);
+        rc = wait_for(watch);
+        if (rc != 0)
+            c->async_pending--;
+        else
+            loop_flush(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+static int check_name(const char *name)
+{
+    size_t len = strnlen(name, OBJECT_NAME_MAX + 1);
+    return len == 0 ? -EINVAL : len > OBJECT_NAME_MAX ? -ENAMETOOLONG : 0;
+}
+
+static int begin_new(struct limpet_pool *pool, const char *name, uint32_t mode, uint32_t timeout_ms,
+                     uint32_t patience_ms, const struct limpet_watch_calls *calls, void *arg,
+                     struct limpet_watch **out)
+{
+    int rc = check_name(name);
+    struct limpet_watch *watch = rc == 0 ? watch_create(pool, name) : NULL;
+    if (watch == NULL)
+        return rc != 0 ? rc : -ENOMEM;
+    if (calls != NULL)
+        watch->calls = *calls;
+    watch->arg = arg;
+    watch->core.mode = mode;
+    watch->core.timeout_ms = timeout_ms;
+    watch->core.patience_ns = patience_ms * MSEC_NS;
+    /* Callbacks may come before this returns. */
+    *out = watch;
+    rc = begin(watch);
+    if (rc != 0) {
+        *out = NULL;
+        watch_unref(watch);
+    }
+    return rc;
+}
+
+int limpet_watch(struct limpet_pool *pool, const char *name, uint32_t timeout_ms,
+                 const struct limpet_watch_calls *calls, void *arg, struct limpet_watch **out)
+{
+    return begin_new(pool, name, WIRE_LEASE_NONE, timeout_ms, 0, calls, arg, out);
+}
+
+int limpet_unwatch(struct limpet_watch *watch)
+{
+    struct limpet_cluster *c = watch->cluster;
+    int rc = -ENOTCONN;
+    pthread_mutex_lock(&c->lock);
+    watch->ended = true;
+    if (c->client != NULL) {
+        client_unwatch(c->client, &watch->core);
+        rc = wait_for(watch);
+        c->async_pending--;
+    }
+    pthread_mutex_unlock(&c->lock);
+    watch_unref(watch);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+uint64_t limpet_watch_cookie(const struct limpet_watch *watch)
+{
+    return watch->core.cookie;
+}
+
+int64_t limpet_watch_check(struct limpet_watch *watch)
+{
+    struct limpet_cluster *c = watch->cluster;
+    pthread_mutex_lock(&c->lock);
+    int64_t result = watch->lost != 0 ? watch->lost : -ENOTCONN;
+    if (c->client != NULL && client_watch_valid(&watch->core))
+        result = (int64_t)(client_watch_age(&watch->core) / MSEC_NS);
+    pthread_mutex_unlock(&c->lock);
+    return result;
+}
+
+struct flush {
+    struct limpet_cluster *cluster;
+    struct waiter waiter;
+};
+
+static void flushed(struct limpet_completion *completion, void *arg)
+{
+    struct flush *flush = arg;
+    (void)completion;
+    pthread_mutex_lock(&flush->cluster->lock);
+    loop_done(flush->cluster, &flush->waiter);
+    pthread_mutex_unlock(&flush->cluster->lock);
+}
+
+int limpet_watch_flush(struct limpet_cluster *c)
+{
+    struct flush flush = {.cluster = c};
+    int rc = 0;
+    pthread_mutex_lock(&c->lock);
+    if (loop_on_driver(c))
+        rc = -EDEADLK;
+    else if (c->driver != DRIVER_NONE && c->client != NULL) {
+        queue(c, flushed, &flush);
+        loop_flush(c);
+        loop_wait(c, &flush.waiter);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+/* ---- Notifies ---- */
+
+struct limpet_answers {
+    uint32_t answered, missed; /* That were not given yet. */
+    bool in_missed;
+    struct decoder decoder;
+    uint8_t bytes[];
+};
+
+static bool is_outcome(const void *data, size_t len, uint32_t *answered, uint32_t *missed)
+{
+    struct decoder d;
+    uint32_t answer_len;
+    decoder_init(&d, data, len);
+    *answered = decode_u32(&d);
+    for (uint32_t i = 0; i < *answered && !d.failed; i++) {
+        decode_u64(&d);
+        decode_u64(&d);
+        decode_string32(&d, &answer_len);
+    }
+    *missed = decode_u32(&d);
+    decode_bytes(&d, (size_t)*missed * 2 * sizeof(uint64_t));
+    return decoder_end(&d) == 0;
+}
+
+static int take_answers(struct step_out *out, const void *data, size_t len)
+{
+    struct limpet_answers **to = out->to;
+    uint32_t answered, missed;
+    if (!is_outcome(data, len, &answered, &missed))
+        return -EPROTO;
+    struct limpet_answers *answers = malloc(sizeof *answers + len);
+    if (answers == NULL)
+        return -ENOMEM;
+    *answers = (struct limpet_answers){.answered = answered, .missed = missed};
+    memcpy(answers->bytes, data, len);
+    decoder_init(&answers->decoder, answers->bytes, len);
+    decode_u32(&answers->decoder);
+    *to = answers;
+    return 0;
+}
+
+int limpet_answers_next(struct limpet_answers *answers, struct limpet_answer *out)
+{
+    struct decoder *d = &answers->decoder;
+    uint32_t len;
+    memset(out, 0, sizeof *out);
+    if (answers->answered > 0) {
+        answers->answered--;
+        out->watcher = decode_u64(d);
+        out->cookie = decode_u64(d);
+        out->data = decode_string32(d, &len);
+        out->len = len;
+        return 0;
+    }
+    if (answers->missed == 0)
+        return -ENOENT;
+    if (!answers->in_missed)
+        decode_u32(d);
+    answers->in_missed = true;
+    answers->missed--;
+    out->missed = true;
+    out->watcher = decode_u64(d);
+    out->cookie = decode_u64(d);
+    return 0;
+}
+
+void limpet_answers_destroy(struct limpet_answers *answers)
+{
+    free(answers);
+}
+
+int limpet_notify(struct limpet_pool *pool, const char *name, const void *data, size_t len,
+                  uint32_t timeout_ms, struct limpet_answers **out)
+{
+    struct limpet_answers *answers = NULL;
+    struct limpet_op *op = limpet_op_create();
+    int rc = op == NULL ? -ENOMEM : len > WIRE_NOTIFY_BYTES_MAX ? -EFBIG : 0;
+    if (rc == 0)
+        rc = request_add_data(&op->request, WIRE_OP_CODE_NOTIFY, WIRE_NOTIFY, data, len);
+    if (rc == 0) {
+        request_step(&op->request)->length = timeout_ms != 0 ? timeout_ms : WIRE_NOTIFY_TIMEOUT_MS;
+        op->request.op.patient = true;
+        request_out(&op->request)->take = take_answers;
+        request_out(&op->request)->to = &answers;
+        rc = limpet_operate(pool, name, op, NULL);
+    }
+    limpet_op_destroy(op);
+    if (rc == 0 && answers->missed > 0)
+        rc = -ETIMEDOUT;
+    if (out != NULL)
+        *out = answers;
+    else
+        free(answers);
+    return rc;
+}
+
+struct ack {
+    struct client_op op;
+    struct limpet_watch *watch; /* Whose names it uses. */
+};
+
+static void ack_done(struct client_op *op)
+{
+    struct ack *ack = container_of(op, struct ack, op);
+    buf_slice_drop(&op->steps[0].data);
+    watch_unref(ack->watch);
+    free(ack);
+}
+
+int limpet_notify_ack(struct limpet_watch *watch, uint64_t notifier, uint64_t id, const void *data,
+                      size_t len)
+{
+    struct limpet_cluster *c = watch->cluster;
+    struct ack *ack = calloc(1, sizeof *ack);
+    if (ack == NULL)
+        return -ENOMEM;
+    pthread_mutex_lock(&c->lock);
+    int rc = c->client == NULL
+                 ? -ENOTCONN
+                 : client_ack_op(&ack->op, notifier, id, watch->core.cookie, data, len);
+    if (rc == 0) {
+        ack->watch = watch;
+        atomic_fetch_add(&watch->refs, 1);
+        ack->op.object = watch->core.object;
+        ack->op.done = ack_done;
+        client_submit(c->client, &ack->op);
+        if (!loop_on_driver(c))
+            loop_flush(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (rc != 0)
+        free(ack);
+    return rc;
+}
+
+/* ---- Watchers ---- */
+
+struct watcher_list {
+    struct limpet_watcher *list;
+    size_t n;
+};
+
+static int decode_watcher(struct decoder *d, struct limpet_watcher *out)
+{
+    uint8_t address_len;
+    memset(out, 0, sizeof *out);
+    out->instance = decode_u64(d);
+    out->cookie = decode_u64(d);
+    out->timeout_ms = decode_u32(d);
+    out->mode = decode_u8(d);
+    address_len = decode_u8(d);
+    decode_u16(d);
+    const void *address = decode_bytes(d, address_len);
+    if (address == NULL || address_len >= sizeof out->address)
+        return -EPROTO;
+    memcpy(out->address, address, address_len);
+    return 0;
+}
+
+static int take_watchers(struct step_out *out, const void *data, size_t len)
+{
+    struct watcher_list *to = out->to;
+    struct decoder d;
+    decoder_init(&d, data, len);
+    uint32_t n = decode_u32(&d);
+    if (d.failed || n > len)
+        return -EPROTO;
+    to->list = calloc(n + 1, sizeof *to->list);
+    if (to->list == NULL)
+        return -ENOMEM;
+    for (to->n = 0; to->n < n; to->n++) {
+        int rc = decode_watcher(&d, &to->list[to->n]);
+        if (rc != 0)
+            return rc;
+    }
+    return decoder_end(&d) == 0 ? 0 : -EPROTO;
+}
+
+int limpet_watchers(struct limpet_pool *pool, const char *name, struct limpet_watcher **out,
+                    size_t *n)
+{
+    struct watcher_list list = {0};
+    struct limpet_op *op = limpet_op_create();
+    int rc = op == NULL ? -ENOMEM : request_add(&op->request, WIRE_OP_CODE_WATCH_LIST, 0, 0);
+    if (rc == 0) {
+        request_out(&op->request)->take = take_watchers;
+        request_out(&op->request)->to = &list;
+        rc = limpet_operate(pool, name, op, NULL);
+    }
+    limpet_op_destroy(op);
+    if (rc != 0) {
+        free(list.list);
+        return rc;
+    }
+    *out = list.list;
+    *n = list.n;
+    return 0;
+}
+
+/* ---- Blocking ---- */
+
+int limpet_block(struct limpet_cluster *c, uint64_t instance, uint32_t seconds)
+{
+    char json[192];
+    if (instance == 0)
+        return -EINVAL;
+    snprintf(json, sizeof json,
+             "{\"prefix\": \"osd blocklist add\", \"addr\": \"0.0.0.0:0/%" PRIu64
+             "\", \"expire\": %u}",
+             instance, seconds);
+    return limpet_command(c, json, NULL, 0, 0, NULL, NULL, NULL);
+}
+
+/* ---- Leases ---- */
+
+int limpet_lease(struct limpet_pool *pool, const char *name, enum limpet_lease_mode mode,
+                 uint32_t timeout_ms, uint32_t patience_ms, const struct limpet_watch_calls *calls,
+                 void *arg, struct limpet_watch **out)
+{
+    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
+        return -EINVAL;
+    return begin_new(pool, name, (uint32_t)mode, timeout_ms, patience_ms, calls, arg, out);
+}
+
+uint64_t limpet_lease_valid(const struct limpet_watch *lease)
+{
+    struct limpet_cluster *c = lease->cluster;
+    pthread_mutex_lock(&c->lock);
+    uint64_t until = c->client != NULL ? client_watch_until(&lease->core) : 0;
+    uint64_t now = c->client != NULL ? env_clock(c->env) : 0;
+    pthread_mutex_unlock(&c->lock);
+    return until > now ? until - now : 0;
+}
+
+int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
+                        uint32_t patience_ms)
+{
+    struct limpet_cluster *c = lease->cluster;
+    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
+        return -EINVAL;
+    pthread_mutex_lock(&c->lock);
+    int rc = c->client == NULL ? -ENOTCONN : lease->lost;
+    if (rc == 0) {
+        lease->core.patience_ns = patience_ms * MSEC_NS;
+        client_watch_change(c->client, &lease->core, (uint32_t)mode);
+        rc = wait_for(lease);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+int limpet_op_assert_lease(struct limpet_op *op, const struct limpet_watch *lease,
+                           enum limpet_lease_mode mode)
+{
+    return request_add(&op->request, WIRE_OP_CODE_WATCH_ASSERT, (uint64_t)mode, lease->core.cookie);
+}
