@@ -141,7 +141,8 @@ fails(errno.ENOENT, io.unlock, "x", "lock", "cookie")
 io.lock_shared("x", "lock", "a", "tag")
 io.lock_shared("x", "lock", "b", "tag")
 check(io.execute("x", "hello", "say_hello", b"you")[1] == b"Hello, you!", "execute")
-fails(errno.EOPNOTSUPP, io.execute, "x", "no", "such", b"")
+fails(errno.EPERM, io.execute, "x", "no", "such", b"")
+fails(errno.EOPNOTSUPP, io.execute, "x", "hello", "such", b"")
 io.close()
 """)
 
@@ -191,7 +192,11 @@ with rados.WriteOpCtx() as op:
     io.operate_write_op(op, "op")
 fails(errno.ENOENT, io.stat, "op")
 with rados.WriteOpCtx() as op:
+    io.operate_write_op(op, "op")  # Of no steps: nothing happens, as there.
+    op.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
+    io.operate_write_op(op, "op")
     fails(errno.EINVAL, io.operate_write_op, op, "op")
+io.remove_object("op")
 io.close()
 """)
 

@@ -10,7 +10,8 @@ import shutil
 import signal
 import subprocess
 
-from lib.cluster import SLOWNESS, Cluster, case, check, command, folder, run, succeeds
+from lib.cluster import (BUILD, REPO, SLOWNESS, Cluster, case, check, command, folder, read_file, run,
+                         succeeds)
 from lib.librados import FOLDER, environment
 
 CTDB_HELPER = "/usr/libexec/ctdb/ctdb_mutex_ceph_rados_helper"
@@ -161,6 +162,48 @@ def ctdb_holds_its_mutex():
     holder, said = ctdb_helper()
     check(said == b"0", "when the first has gone, the next one gets it: %r" % said)
     end(holder, 0)
+
+
+EXAMPLES = os.path.join(REPO, "docs", "examples")
+
+
+@case
+def the_example_in_c_counts_its_runs():
+    if not os.path.exists("/usr/include/rados/librados.h"):
+        print("skipped: the package librados-dev is not installed")
+        return
+    program = os.path.join(folder(), "objects")
+    succeeds(command(["cc", "-Wall", "-Wextra", "-Werror", os.path.join(EXAMPLES, "objects.c"),
+                      "-o", program, "-L", FOLDER, "-l:librados.so.2", "-Wl,--allow-shlib-undefined"]))
+    for run_number in (1, 2):
+        said = succeeds(command([program, "data"], env=environment(cluster))).text
+        check(said == "run %d\n" % run_number, said)
+
+
+@case
+def the_example_in_python_keeps_notes():
+    if not glob.glob("/usr/lib/python3/dist-packages/rados.*.so"):
+        print("skipped: the package python3-rados is not installed")
+        return
+    said = succeeds(command(["/usr/bin/python3", "-B", os.path.join(EXAMPLES, "objects.py"), "data"],
+                            env=environment(cluster))).text
+    check(said == "one: Bread (5 bytes), urgent\nthree: Tea (3 bytes)\ntwo: Milk (4 bytes)\n", said)
+
+
+@case
+def random_operations_give_what_ceph_gave():
+    """The beginning of what tests/compat/differential compares, recorded on Ceph 16.2.15."""
+    program = os.path.join(BUILD, "compat-tests", "sequence")
+    if not os.path.exists(program):
+        print("skipped: the package librados-dev is not installed")
+        return
+    cluster.pool("sequence")
+    recorded = read_file(os.path.join(REPO, "tests", "compat", "ceph-16.txt")).decode().splitlines()
+    said = succeeds(command([program, cluster.conf, "sequence", "1", "0", "2", "200"],
+                            env=environment(cluster))).text.splitlines()
+    check(len(said) == len(recorded), "%d lines" % len(said))
+    for ours, theirs in zip(said, recorded):
+        check(ours == theirs, "Ceph:   %s\nLimpet: %s" % (theirs, ours))
 
 
 if __name__ == "__main__":
