@@ -62,14 +62,10 @@ int request_add(struct request *r, uint16_t code, uint64_t offset, uint64_t leng
     return 0;
 }
 
-static bool too_large(uint64_t offset, uint64_t len)
-{
-    return len > OBJECT_SIZE_MAX || offset > OBJECT_SIZE_MAX - len;
-}
-
+/* Where it goes is the OSD's to judge, so that the first step that cannot be is the one told. */
 static int add_slice(struct request *r, uint16_t code, uint64_t offset, struct buf_slice slice)
 {
-    int rc = too_large(offset, slice.len) ? -EFBIG : request_add(r, code, offset, slice.len);
+    int rc = slice.len > OBJECT_SIZE_MAX ? -EFBIG : request_add(r, code, offset, slice.len);
     if (rc == 0)
         request_step(r)->data = slice;
     else
@@ -81,7 +77,7 @@ int request_add_data(struct request *r, uint16_t code, uint64_t offset, const vo
                      size_t len)
 {
     struct buf_slice slice = BUF_SLICE_EMPTY;
-    if (too_large(offset, len))
+    if (len > OBJECT_SIZE_MAX)
         return -EFBIG;
     if (len > 0 && buf_slice_copy(data, len, &slice) != 0)
         return -ENOMEM;
@@ -147,15 +143,32 @@ static ssize_t take_step(struct client_step *step, struct step_out *out)
     return got;
 }
 
+/* Whether an OSD has told how far it came. */
+static bool was_executed(struct request *r)
+{
+    for (uint16_t i = 0; i < r->op.n_steps; i++) {
+        if (client_step(&r->op, i)->result != 0)
+            return true;
+    }
+    return r->op.result == 0;
+}
+
 static void take_results(struct request *r)
 {
+    bool executed = was_executed(r);
     r->result = public_error(r->op.result);
     for (uint16_t i = 0; i < r->op.n_steps; i++) {
         struct client_step *step = client_step(&r->op, i);
-        /* A step that was never executed shares the fate of the whole. */
-        if (r->op.result != 0 && step->result == 0)
+        struct step_out *out = out_of(r, i);
+        if (!executed)
             step->result = r->op.result;
-        ssize_t got = take_step(step, out_of(r, i));
+        /* It came before the step that failed, and gave nothing. */
+        if (r->op.result != 0 && step->result == 0) {
+            if (out->result != NULL)
+                *out->result = 0;
+            continue;
+        }
+        ssize_t got = take_step(step, out);
         if (r->result == 0 && got < 0)
             r->result = got;
         if (r->result == 0 && r->returns_bytes && i == 0)
@@ -558,8 +571,6 @@ static int add_plain(struct limpet_op *op, uint16_t code, uint64_t offset, uint6
 
 int limpet_op_truncate(struct limpet_op *op, uint64_t size)
 {
-    if (size > OBJECT_SIZE_MAX)
-        return -EFBIG;
     return add_plain(op, WIRE_OP_CODE_TRUNCATE, size, 0);
 }
 

@@ -264,9 +264,12 @@ int limpet_op_attr_remove(struct limpet_op *op, const char *name)
 }
 
 int limpet_op_attr_compare(struct limpet_op *op, const char *name, enum limpet_compare comparison,
-                           const void *value, size_t len)
+                           const void *value, size_t len, int *result)
 {
-    return add_named(op, WIRE_OP_CODE_ATTR_COMPARE, (uint64_t)comparison, name, value, len);
+    int rc = add_named(op, WIRE_OP_CODE_ATTR_COMPARE, (uint64_t)comparison, name, value, len);
+    if (rc == 0)
+        last_out(op)->result = result;
+    return rc;
 }
 
 int limpet_op_attr_get(struct limpet_op *op, const char *name, void **out, size_t *out_len,
@@ -365,7 +368,7 @@ int limpet_op_omap_clear(struct limpet_op *op)
 }
 
 int limpet_op_omap_compare(struct limpet_op *op, const struct limpet_pair *pair,
-                           enum limpet_compare comparison)
+                           enum limpet_compare comparison, int *result)
 {
     struct encoder e;
     int rc = check_key(pair);
@@ -375,7 +378,10 @@ int limpet_op_omap_compare(struct limpet_op *op, const struct limpet_pair *pair,
     encode_string16(&e, pair->key, pair->key_len);
     encode_u8(&e, (uint8_t)comparison);
     encode_string32(&e, pair->value, pair->value_len);
-    return add_encoded(op, WIRE_OP_CODE_OMAP_COMPARE, 0, 0, &e);
+    rc = add_encoded(op, WIRE_OP_CODE_OMAP_COMPARE, 0, 0, &e);
+    if (rc == 0)
+        last_out(op)->result = result;
+    return rc;
 }
 
 int limpet_op_omap_list(struct limpet_op *op, const void *after, size_t after_len,

@@ -248,7 +248,9 @@ LIMPET_API void limpet_buffer_destroy(struct limpet_buffer *buffer);
  * Steps are executed in order, all or none; limpet/object.h has more of them. An op is used once,
  * by limpet_operate() or limpet_aio_operate(), and destroyed by the caller after the request's end;
  * results are then in the places that the steps named. A step's result, where asked for, is 0 or
- * its negative errno. Adding a step returns -E2BIG beyond LIMPET_OP_STEPS_MAX, -ENOMEM, -EFBIG.
+ * its negative errno. When the operation fails, steps before the one that failed say 0, though
+ * nothing of them counts, and those after it -ECANCELED. Adding a step returns -E2BIG beyond
+ * LIMPET_OP_STEPS_MAX, -ENOMEM, -EFBIG.
  */
 LIMPET_API struct limpet_op *limpet_op_create(void);
 LIMPET_API void limpet_op_destroy(struct limpet_op *op);

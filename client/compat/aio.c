@@ -19,8 +19,8 @@ struct completion {
     struct limpet_completion *inner; /* From submission on. */
 
     struct compat_ioctx *io;
-    struct limpet_op *op;     /* Destroyed at the end; NULL: `read_op` or nobody owns it. */
-    struct compat_op *handle; /* To be finished. */
+    struct limpet_op *op;     /* Destroyed at the end. */
+    struct compat_op *handle; /* To be finished; or NULL. */
     bool writes;
     /* What the request gives, and where it goes. */
     struct limpet_stat stat;
@@ -101,9 +101,6 @@ static int give(struct completion *c, int result)
 
 static void note_end(struct compat_ioctx *io, const struct completion *c)
 {
-    struct limpet_object_version version = limpet_completion_version(c->inner);
-    if (version.sequence != 0)
-        io->last_version = version.sequence;
     if (!c->writes)
         return;
     pthread_mutex_lock(&io->lock);
@@ -120,7 +117,9 @@ static void ended(struct limpet_completion *inner, void *arg)
     limpet_op_destroy(c->op);
     c->op = NULL;
     if (c->handle != NULL)
-        compat_op_finish(c->handle);
+        result = compat_op_finish(c->handle, result);
+    compat_op_unref(c->handle);
+    c->handle = NULL;
     pthread_mutex_lock(&c->lock);
     c->result = result;
     c->done = true;
@@ -145,7 +144,7 @@ static int submit(struct completion *c, struct compat_ioctx *io, const char *obj
 {
     int rc = io->error;
     if (rc == 0)
-        rc = op == NULL ? -ENOMEM : error;
+        rc = error == 0 && op == NULL ? -ENOMEM : error;
     if (rc == 0 && c->inner != NULL)
         rc = -EINVAL; /* It has served already. */
     if (rc == 0)
@@ -236,6 +235,13 @@ EXPORT int rados_aio_get_return_value(void *completion)
     int result = c->result;
     pthread_mutex_unlock(&c->lock);
     return result;
+}
+
+/* After its end. An asynchronous request does not change what rados_get_last_version() says. */
+EXPORT uint64_t rados_aio_get_version(void *completion)
+{
+    struct completion *c = completion;
+    return look(c, false) ? limpet_completion_version(c->inner).sequence : 0;
 }
 
 EXPORT int rados_aio_flush(void *ioctx)
@@ -334,33 +340,37 @@ EXPORT int rados_aio_exec(void *io, const char *object, void *completion, const 
     return submit(c, io, object, op, rc, true);
 }
 
-/* The user's operation is run once, and what is left of it released by the user. */
-static struct limpet_op *take_steps(struct compat_op *handle, int *error)
+/* The user's operation is run once, and may be released meanwhile. */
+static int submit_op(struct completion *c, struct compat_ioctx *io, const char *object,
+                     struct compat_op *handle)
 {
     struct limpet_op *op = handle->op;
+    int error = handle->error;
     handle->op = NULL;
-    *error = handle->error;
     handle->error = -EINVAL;
-    return op;
+    c->handle = handle;
+    atomic_fetch_add(&handle->refs, 1);
+    int rc = submit(c, io, object, op, error, !handle->reads);
+    if (rc != 0) {
+        c->handle = NULL;
+        compat_op_unref(handle);
+    }
+    return rc;
 }
 
 EXPORT int rados_aio_write_op_operate(void *handle, void *io, void *completion, const char *object,
                                       time_t *mtime, int flags)
 {
-    int error;
+    struct limpet_op *op = ((struct compat_op *)handle)->op;
     (void)flags;
-    struct limpet_op *op = take_steps(handle, &error);
     if (mtime != NULL && op != NULL)
         limpet_op_set_mtime(op, (uint64_t)*mtime * 1000000000);
-    return submit(completion, io, object, op, error, true);
+    return submit_op(completion, io, object, handle);
 }
 
 EXPORT int rados_aio_read_op_operate(void *handle, void *io, void *completion, const char *object,
                                      int flags)
 {
-    int error;
     (void)flags;
-    ((struct completion *)completion)->handle = handle;
-    struct limpet_op *op = take_steps(handle, &error);
-    return submit(completion, io, object, op, error, false);
+    return submit_op(completion, io, object, handle);
 }

@@ -41,24 +41,50 @@ struct compat_ioctx {
 
 void ioctx_unref(struct compat_ioctx *io);
 
-/* The operation of a write or a read: what went wrong while it was made is told when it runs. */
+/* What a step tells its caller after the end, in librados' terms. */
+struct compat_result {
+    struct compat_result *next;
+    int status; /* Of the step. */
+    int *told;  /* The user's, as all pointers here; or NULL. */
+    int untold; /* What is told of a step that was not executed. */
+    /* Of rados_read_op_stat(). */
+    struct limpet_stat stat;
+    uint64_t *size;
+    time_t *mtime;
+    /* Of a list. */
+    bool more;
+    unsigned char *told_more;
+};
+
+/*
+ * The operation of a write or a read: what went wrong while it was made is told when it runs. Its
+ * user may release it as soon as it was submitted.
+ */
 struct compat_op {
+    atomic_uint refs; /* The user's, and that of an asynchronous request. */
     struct limpet_op *op;
     int error;
-    struct compat_omap_iter **iters; /* To be told whether there is more. */
-    size_t n_iters;
+    bool reads;
+    unsigned steps, looks;           /* How many; and how many of them change nothing. */
+    struct compat_result *comparing; /* The last step, if it compares an attribute. */
+    struct compat_result *first, **last;
+};
+
+struct compat_attr_iter {
+    struct limpet_pairs *pairs; /* NULL: it gave nothing. */
+    char name[LIMPET_ATTR_NAME_MAX + 1];
 };
 
 struct compat_omap_iter {
-    struct limpet_pairs *pairs;
-    bool more;
-    unsigned char *told_more; /* The user's; or NULL. */
-    char *key;                /* The last one, with a zero after it. */
+    struct limpet_pairs *pairs; /* NULL: it gave nothing. */
+    bool keys_only;
+    char *key; /* The last one, with a zero after it. */
 };
 
 /* Runs an operation on an object, and notes its version. Destroys it. */
 int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op, int error);
-/* After its end. */
-void compat_op_finish(struct compat_op *op);
+/* After its end, with its result; returns the one that callers expect. */
+int compat_op_finish(struct compat_op *op, int result);
+void compat_op_unref(struct compat_op *op);
 
 #endif

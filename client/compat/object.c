@@ -138,7 +138,7 @@ int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op
     struct limpet_object_version version = {0};
     int rc = io->error;
     if (rc == 0)
-        rc = op == NULL ? -ENOMEM : error;
+        rc = error == 0 && op == NULL ? -ENOMEM : error;
     if (rc == 0)
         rc = limpet_operate(io->pool, object, op, &version);
     limpet_op_destroy(op);
@@ -278,14 +278,9 @@ EXPORT int rados_getxattr(void *io, const char *object, const char *name, char *
     return rc == 0 ? give_copy(value, len, buf, size) : rc;
 }
 
-struct attr_iter {
-    struct limpet_pairs *pairs;
-    char name[LIMPET_ATTR_NAME_MAX + 1];
-};
-
 EXPORT int rados_getxattrs(void *io, const char *object, void **out)
 {
-    struct attr_iter *iter = calloc(1, sizeof *iter);
+    struct compat_attr_iter *iter = calloc(1, sizeof *iter);
     struct limpet_op *op = iter != NULL ? limpet_op_create() : NULL;
     int rc = op != NULL ? limpet_op_attr_list(op, &iter->pairs, NULL) : 0;
     rc = compat_run(io, object, op, rc);
@@ -298,11 +293,11 @@ EXPORT int rados_getxattrs(void *io, const char *object, void **out)
 
 EXPORT int rados_getxattrs_next(void *iterator, const char **name, const char **value, size_t *len)
 {
-    struct attr_iter *iter = iterator;
+    struct compat_attr_iter *iter = iterator;
     struct limpet_pair pair;
     *name = *value = NULL;
     *len = 0;
-    if (limpet_pairs_next(iter->pairs, &pair) != 0)
+    if (iter->pairs == NULL || limpet_pairs_next(iter->pairs, &pair) != 0)
         return 0;
     if (pair.key_len >= sizeof iter->name)
         return -EIO;
@@ -316,7 +311,7 @@ EXPORT int rados_getxattrs_next(void *iterator, const char **name, const char **
 
 EXPORT void rados_getxattrs_end(void *iterator)
 {
-    struct attr_iter *iter = iterator;
+    struct compat_attr_iter *iter = iterator;
     limpet_pairs_destroy(iter->pairs);
     free(iter);
 }
@@ -386,4 +381,71 @@ EXPORT int rados_unlock(void *ioctx, const char *object, const char *name, const
 {
     struct compat_ioctx *io = ioctx;
     return io->error != 0 ? io->error : limpet_unlock(io->pool, object, name, cookie);
+}
+
+/* Others know a client by the number of its instance. */
+#define CLIENT_PREFIX "client."
+
+EXPORT int rados_break_lock(void *ioctx, const char *object, const char *name, const char *client,
+                            const char *cookie)
+{
+    struct compat_ioctx *io = ioctx;
+    size_t len = strlen(CLIENT_PREFIX);
+    char *end;
+    if (io->error != 0)
+        return io->error;
+    if (strncmp(client, CLIENT_PREFIX, len) != 0)
+        return -EINVAL;
+    uint64_t instance = strtoull(client + len, &end, 10);
+    if (end == client + len || *end != 0)
+        return -EINVAL;
+    return limpet_lock_break(io->pool, object, name, instance, cookie);
+}
+
+/* Texts one after the other, each with its zero: counts also what has no room. */
+struct texts {
+    char *buf;
+    size_t room, needed;
+};
+
+static void add_text(struct texts *texts, const char *text)
+{
+    size_t len = strlen(text) + 1;
+    if (texts->needed + len <= texts->room)
+        memcpy(texts->buf + texts->needed, text, len);
+    texts->needed += len;
+}
+
+EXPORT ssize_t rados_list_lockers(void *ioctx, const char *object, const char *name, int *exclusive,
+                                  char *tag, size_t *tag_len, char *clients, size_t *clients_len,
+                                  char *cookies, size_t *cookies_len, char *addresses,
+                                  size_t *addresses_len)
+{
+    struct compat_ioctx *io = ioctx;
+    struct limpet_lock_info *info;
+    struct texts of_tag = {tag, *tag_len, 0}, of_clients = {clients, *clients_len, 0},
+                 of_cookies = {cookies, *cookies_len, 0},
+                 of_addresses = {addresses, *addresses_len, 0};
+    int rc = io->error != 0 ? io->error : limpet_lock_info(io->pool, object, name, &info);
+    if (rc != 0)
+        return rc;
+    add_text(&of_tag, info->tag);
+    for (size_t i = 0; i < info->n_holders; i++) {
+        const struct limpet_lock_holder *holder = &info->holders[i];
+        char client[32];
+        snprintf(client, sizeof client, CLIENT_PREFIX "%llu", (unsigned long long)holder->instance);
+        add_text(&of_clients, client);
+        add_text(&of_cookies, holder->cookie);
+        add_text(&of_addresses, holder->address);
+    }
+    bool fits = of_tag.needed <= of_tag.room && of_clients.needed <= of_clients.room &&
+                of_cookies.needed <= of_cookies.room && of_addresses.needed <= of_addresses.room;
+    *exclusive = info->type == LIMPET_LOCK_EXCLUSIVE;
+    *tag_len = of_tag.needed;
+    *clients_len = of_clients.needed;
+    *cookies_len = of_cookies.needed;
+    *addresses_len = of_addresses.needed;
+    ssize_t n = fits ? (ssize_t)info->n_holders : -ERANGE;
+    limpet_free(info);
+    return n;
 }

@@ -9,33 +9,104 @@
 
 enum { FLAG_EXCLUSIVE = 1, FLAG_FAIL_OK = 2 };
 
-static struct compat_op *create(void)
+static struct compat_op *create(bool reads)
 {
     struct compat_op *op = calloc(1, sizeof *op);
     if (op == NULL)
         return NULL;
+    op->refs = 1;
+    op->reads = reads;
+    op->last = &op->first;
     op->op = limpet_op_create();
     op->error = op->op == NULL ? -ENOMEM : 0;
     return op;
 }
 
-static void release(struct compat_op *op)
+void compat_op_unref(struct compat_op *op)
 {
-    if (op == NULL)
+    if (op == NULL || atomic_fetch_sub(&op->refs, 1) > 1)
         return;
+    while (op->first != NULL) {
+        struct compat_result *result = op->first;
+        op->first = result->next;
+        free(result);
+    }
     limpet_op_destroy(op->op);
-    free(op->iters);
     free(op);
 }
 
 /* The first error stays. */
-#define ADD(handle, step)                                                                          \
+#define CHANGE(handle, step)                                                                       \
     do {                                                                                           \
         struct compat_op *made = (handle);                                                         \
         struct limpet_op *op = made->op;                                                           \
+        made->steps++;                                                                             \
+        made->comparing = NULL;                                                                    \
         if (made->error == 0)                                                                      \
             made->error = (step);                                                                  \
     } while (0)
+/* A step that changes nothing. */
+#define LOOK(handle, step)                                                                         \
+    do {                                                                                           \
+        ((struct compat_op *)(handle))->looks++;                                                   \
+        CHANGE(handle, step);                                                                      \
+    } while (0)
+
+/* ---- Results of steps ---- */
+
+/* The step that is about to be added tells its result there. NULL: no memory, which is noted. */
+static struct compat_result *add_result(struct compat_op *op, int *told, int untold)
+{
+    struct compat_result *result = calloc(1, sizeof *result);
+    if (result == NULL) {
+        op->error = -ENOMEM;
+        return NULL;
+    }
+    *result = (struct compat_result){.status = -ECANCELED, .told = told, .untold = untold};
+    *op->last = result;
+    op->last = &result->next;
+    return result;
+}
+
+/* For steps that give nothing but a result. */
+static int *add_status(struct compat_op *op, int *told)
+{
+    struct compat_result *result = add_result(op, told, 0);
+    return result != NULL ? &result->status : NULL;
+}
+
+static void tell(struct compat_result *result, int status)
+{
+    if (result->told != NULL)
+        *result->told = status;
+    if (status != 0)
+        return;
+    if (result->size != NULL)
+        *result->size = result->stat.size;
+    if (result->mtime != NULL)
+        *result->mtime = (time_t)(result->stat.mtime_ns / 1000000000);
+    if (result->told_more != NULL)
+        *result->told_more = result->more;
+}
+
+/*
+ * Callers of librados see 0, or -EIO where there is nothing to be decoded, of steps after the one
+ * that failed, and of all when there is no object to be read.
+ */
+int compat_op_finish(struct compat_op *op, int rc)
+{
+    bool failed = op->steps == op->looks && rc == -ENOENT;
+    for (struct compat_result *result = op->first; result != NULL; result = result->next) {
+        if (rc < 0 && (failed || (result->status == -ECANCELED && rc != -ECANCELED)))
+            tell(result, result->untold);
+        else
+            tell(result, result->status);
+        failed |= rc < 0 && result->status == rc;
+    }
+    /* A comparison that holds gives 1, which is seen when it comes last and nothing was changed. */
+    bool holds = op->comparing != NULL && op->comparing->status == 0 && op->steps == op->looks;
+    return rc == 0 && holds ? 1 : rc;
+}
 
 static void set_flags(struct compat_op *op, int flags)
 {
@@ -47,12 +118,12 @@ static void set_flags(struct compat_op *op, int flags)
 
 EXPORT void *rados_create_write_op(void)
 {
-    return create();
+    return create(false);
 }
 
 EXPORT void rados_release_write_op(void *op)
 {
-    release(op);
+    compat_op_unref(op);
 }
 
 EXPORT void rados_write_op_set_flags(void *op, int flags)
@@ -62,70 +133,87 @@ EXPORT void rados_write_op_set_flags(void *op, int flags)
 
 EXPORT void rados_write_op_assert_exists(void *handle)
 {
-    ADD(handle, limpet_op_assert_exists(op));
+    LOOK(handle, limpet_op_assert_exists(op));
 }
 
 EXPORT void rados_write_op_assert_version(void *handle, uint64_t version)
 {
-    ADD(handle, limpet_op_assert_version(op, version));
+    LOOK(handle, limpet_op_assert_version(op, version));
 }
 
 EXPORT void rados_write_op_cmpext(void *handle, const char *buf, size_t len, uint64_t offset,
                                   int *result)
 {
-    ADD(handle, limpet_op_compare(op, buf, len, offset, result));
+    LOOK(handle, limpet_op_compare(op, buf, len, offset, add_status(made, result)));
 }
 
 EXPORT void rados_write_op_create(void *handle, int exclusive, const char *category)
 {
     (void)category;
-    ADD(handle, limpet_op_create_object(op, exclusive & FLAG_EXCLUSIVE));
+    CHANGE(handle, limpet_op_create_object(op, exclusive & FLAG_EXCLUSIVE));
 }
 
 EXPORT void rados_write_op_write(void *handle, const char *buf, size_t len, uint64_t offset)
 {
-    ADD(handle, limpet_op_write(op, buf, len, offset));
+    CHANGE(handle, limpet_op_write(op, buf, len, offset));
 }
 
 EXPORT void rados_write_op_write_full(void *handle, const char *buf, size_t len)
 {
-    ADD(handle, limpet_op_write_full(op, buf, len));
+    CHANGE(handle, limpet_op_write_full(op, buf, len));
 }
 
 EXPORT void rados_write_op_writesame(void *handle, const char *buf, size_t data_len, size_t len,
                                      uint64_t offset)
 {
-    ADD(handle, limpet_op_write_same(op, buf, data_len, len, offset));
+    CHANGE(handle, limpet_op_write_same(op, buf, data_len, len, offset));
 }
 
 EXPORT void rados_write_op_append(void *handle, const char *buf, size_t len)
 {
-    ADD(handle, limpet_op_append(op, buf, len));
+    CHANGE(handle, limpet_op_append(op, buf, len));
 }
 
 EXPORT void rados_write_op_remove(void *handle)
 {
-    ADD(handle, limpet_op_remove(op));
+    CHANGE(handle, limpet_op_remove(op));
 }
 
 EXPORT void rados_write_op_truncate(void *handle, uint64_t size)
 {
-    ADD(handle, limpet_op_truncate(op, size));
+    CHANGE(handle, limpet_op_truncate(op, size));
 }
 
 EXPORT void rados_write_op_zero(void *handle, uint64_t offset, uint64_t len)
 {
-    ADD(handle, limpet_op_zero(op, offset, len));
+    CHANGE(handle, limpet_op_zero(op, offset, len));
 }
 
 EXPORT void rados_write_op_setxattr(void *handle, const char *name, const char *value, size_t len)
 {
-    ADD(handle, limpet_op_attr_set(op, name, value, len));
+    CHANGE(handle, limpet_op_attr_set(op, name, value, len));
+}
+
+static void compare_attr(struct compat_op *handle, const char *name, uint8_t comparison,
+                         const char *value, size_t len)
+{
+    struct compat_result *result = add_result(handle, NULL, 0);
+    if (result == NULL)
+        return;
+    LOOK(handle, limpet_op_attr_compare(op, name, (enum limpet_compare)comparison, value, len,
+                                        &result->status));
+    handle->comparing = result;
+}
+
+EXPORT void rados_write_op_cmpxattr(void *handle, const char *name, uint8_t comparison,
+                                    const char *value, size_t len)
+{
+    compare_attr(handle, name, comparison, value, len);
 }
 
 EXPORT void rados_write_op_rmxattr(void *handle, const char *name)
 {
-    ADD(handle, limpet_op_attr_remove(op, name));
+    CHANGE(handle, limpet_op_attr_remove(op, name));
 }
 
 EXPORT void rados_write_op_exec(void *handle, const char *class, const char *method,
@@ -133,12 +221,12 @@ EXPORT void rados_write_op_exec(void *handle, const char *class, const char *met
 {
     char name[256];
     snprintf(name, sizeof name, "%s.%s", class, method);
-    ADD(handle, limpet_op_call(op, name, input, len, NULL, NULL, result));
+    CHANGE(handle, limpet_op_call(op, name, input, len, NULL, NULL, add_status(made, result)));
 }
 
 EXPORT void rados_write_op_omap_clear(void *handle)
 {
-    ADD(handle, limpet_op_omap_clear(op));
+    CHANGE(handle, limpet_op_omap_clear(op));
 }
 
 /* Pairs of keys that end with a zero; without values if `values` is NULL. */
@@ -159,31 +247,35 @@ EXPORT void rados_write_op_omap_set(void *handle, char const *const *keys,
                                     char const *const *values, const size_t *lens, size_t n)
 {
     struct limpet_pair *pairs = make_pairs(keys, values, lens, n);
-    ADD(handle, pairs != NULL ? limpet_op_omap_set(op, pairs, n) : -ENOMEM);
+    CHANGE(handle, pairs != NULL ? limpet_op_omap_set(op, pairs, n) : -ENOMEM);
     free(pairs);
 }
 
 EXPORT void rados_write_op_omap_rm_keys(void *handle, char const *const *keys, size_t n)
 {
     struct limpet_pair *pairs = make_pairs(keys, NULL, NULL, n);
-    ADD(handle, pairs != NULL ? limpet_op_omap_remove(op, pairs, n) : -ENOMEM);
+    CHANGE(handle, pairs != NULL ? limpet_op_omap_remove(op, pairs, n) : -ENOMEM);
     free(pairs);
 }
 
 EXPORT void rados_write_op_omap_rm_range2(void *handle, const char *from, size_t from_len,
                                           const char *to, size_t to_len)
 {
-    ADD(handle, limpet_op_omap_remove_range(op, from, from_len, to, to_len));
+    CHANGE(handle, limpet_op_omap_remove_range(op, from, from_len, to, to_len));
+}
+
+static void compare_pair(struct compat_op *handle, const char *key, uint8_t comparison,
+                         const char *value, size_t len, int *result)
+{
+    struct limpet_pair pair = {key, strlen(key), value, len};
+    LOOK(handle, limpet_op_omap_compare(op, &pair, (enum limpet_compare)comparison,
+                                        add_status(made, result)));
 }
 
 EXPORT void rados_write_op_omap_cmp(void *handle, const char *key, uint8_t comparison,
                                     const char *value, size_t len, int *result)
 {
-    struct limpet_pair pair = {key, strlen(key), value, len};
-    /* What it gives is known as soon as the operation ends; a place of its own it has not. */
-    if (result != NULL)
-        *result = 0;
-    ADD(handle, limpet_op_omap_compare(op, &pair, (enum limpet_compare)comparison));
+    compare_pair(handle, key, comparison, value, len, result);
 }
 
 static void set_time(struct compat_op *op, const time_t *mtime)
@@ -192,29 +284,36 @@ static void set_time(struct compat_op *op, const time_t *mtime)
         limpet_op_set_mtime(op->op, (uint64_t)*mtime * 1000000000);
 }
 
+/* One without steps is done at once, whatever the object. */
+static int operate(struct compat_op *op, struct compat_ioctx *io, const char *object)
+{
+    if (op->steps == 0 && op->error == 0)
+        return 0;
+    struct limpet_op *steps = op->op;
+    op->op = NULL;
+    int rc = compat_op_finish(op, compat_run(io, object, steps, op->error));
+    op->error = -EINVAL; /* An operation is run once. */
+    return rc;
+}
+
 EXPORT int rados_write_op_operate(void *handle, void *io, const char *object, time_t *mtime,
                                   int flags)
 {
-    struct compat_op *op = handle;
     (void)flags;
-    set_time(op, mtime);
-    struct limpet_op *steps = op->op;
-    op->op = NULL;
-    int rc = compat_run(io, object, steps, op->error);
-    op->error = -EINVAL; /* An operation is run once. */
-    return rc;
+    set_time(handle, mtime);
+    return operate(handle, io, object);
 }
 
 /* ---- Reading ---- */
 
 EXPORT void *rados_create_read_op(void)
 {
-    return create();
+    return create(true);
 }
 
 EXPORT void rados_release_read_op(void *op)
 {
-    release(op);
+    compat_op_unref(op);
 }
 
 EXPORT void rados_read_op_set_flags(void *op, int flags)
@@ -224,85 +323,132 @@ EXPORT void rados_read_op_set_flags(void *op, int flags)
 
 EXPORT void rados_read_op_assert_exists(void *handle)
 {
-    ADD(handle, limpet_op_assert_exists(op));
+    LOOK(handle, limpet_op_assert_exists(op));
+}
+
+EXPORT void rados_read_op_assert_version(void *handle, uint64_t version)
+{
+    LOOK(handle, limpet_op_assert_version(op, version));
+}
+
+EXPORT void rados_read_op_cmpxattr(void *handle, const char *name, uint8_t comparison,
+                                   const char *value, size_t len)
+{
+    compare_attr(handle, name, comparison, value, len);
+}
+
+EXPORT void rados_read_op_omap_cmp(void *handle, const char *key, uint8_t comparison,
+                                   const char *value, size_t len, int *result)
+{
+    compare_pair(handle, key, comparison, value, len, result);
+}
+
+EXPORT void rados_read_op_stat(void *handle, uint64_t *size, time_t *mtime, int *told)
+{
+    struct compat_result *result = add_result(handle, told, -EIO);
+    if (result == NULL)
+        return;
+    result->size = size;
+    result->mtime = mtime;
+    LOOK(handle, limpet_op_stat(op, &result->stat, &result->status));
+}
+
+/* The iterator is the user's from now on. */
+EXPORT void rados_read_op_getxattrs(void *handle, void **out, int *told)
+{
+    struct compat_attr_iter *iter = calloc(1, sizeof *iter);
+    struct compat_result *result = add_result(handle, told, -EIO);
+    *out = iter;
+    if (iter == NULL)
+        ((struct compat_op *)handle)->error = -ENOMEM;
+    else if (result != NULL)
+        LOOK(handle, limpet_op_attr_list(op, &iter->pairs, &result->status));
 }
 
 EXPORT void rados_read_op_cmpext(void *handle, const char *buf, size_t len, uint64_t offset,
                                  int *result)
 {
-    ADD(handle, limpet_op_compare(op, buf, len, offset, result));
+    LOOK(handle, limpet_op_compare(op, buf, len, offset, add_status(made, result)));
 }
 
 EXPORT void rados_read_op_read(void *handle, uint64_t offset, size_t len, char *buf, size_t *got,
                                int *result)
 {
-    ADD(handle, limpet_op_read(op, buf, len, offset, got, result));
+    LOOK(handle, limpet_op_read(op, buf, len, offset, got, add_status(made, result)));
 }
 
-/* The operation and the user both know it. */
-static struct compat_omap_iter *add_iter(struct compat_op *op, void **out, unsigned char *more)
+/* The iterator is the user's from now on. NULL: no memory, which is noted. */
+static struct compat_omap_iter *add_iter(struct compat_op *op, void **out)
 {
     struct compat_omap_iter *iter = calloc(1, sizeof *iter);
-    struct compat_omap_iter **iters =
-        reallocarray(op->iters, op->n_iters + 1, sizeof(struct compat_omap_iter *));
-    *out = iter;
-    if (iters != NULL)
-        op->iters = iters;
-    if (iter == NULL || iters == NULL) {
+    if (iter == NULL)
         op->error = -ENOMEM;
-        return NULL;
-    }
-    iter->told_more = more;
-    op->iters[op->n_iters++] = iter;
+    *out = iter;
     return iter;
 }
 
-void compat_op_finish(struct compat_op *op)
+static void list_pairs(struct compat_op *handle, const char *after, const char *prefix,
+                       uint64_t max, bool keys_only, void **out, unsigned char *more, int *told)
 {
-    for (size_t i = 0; i < op->n_iters; i++) {
-        if (op->iters[i]->told_more != NULL)
-            *op->iters[i]->told_more = op->iters[i]->more;
-    }
-    op->n_iters = 0;
+    struct compat_omap_iter *iter = add_iter(handle, out);
+    struct compat_result *result = add_result(handle, told, -EIO);
+    const char *from = after != NULL ? after : "", *with = prefix != NULL ? prefix : "";
+    if (iter == NULL || result == NULL)
+        return;
+    iter->keys_only = keys_only;
+    result->told_more = more;
+    LOOK(handle, limpet_op_omap_list(op, from, strlen(from), with, strlen(with), max, &iter->pairs,
+                                     &result->more, &result->status));
 }
 
 EXPORT void rados_read_op_omap_get_vals2(void *handle, const char *after, const char *prefix,
                                          uint64_t max, void **out, unsigned char *more, int *result)
 {
-    struct compat_omap_iter *iter = add_iter(handle, out, more);
-    const char *from = after != NULL ? after : "", *with = prefix != NULL ? prefix : "";
-    if (iter != NULL)
-        ADD(handle, limpet_op_omap_list(op, from, strlen(from), with, strlen(with), max,
-                                        &iter->pairs, &iter->more, result));
+    list_pairs(handle, after, prefix, max, false, out, more, result);
 }
 
 EXPORT void rados_read_op_omap_get_keys2(void *handle, const char *after, uint64_t max, void **out,
                                          unsigned char *more, int *result)
 {
-    rados_read_op_omap_get_vals2(handle, after, "", max, out, more, result);
+    list_pairs(handle, after, "", max, true, out, more, result);
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const struct limpet_pair *left = a, *right = b;
+    return strcmp(left->key, right->key);
+}
+
+/* In order, and each of them once. Returns how many are left. */
+static size_t make_set(struct limpet_pair *pairs, size_t n)
+{
+    size_t left = 0;
+    if (n > 0)
+        qsort(pairs, n, sizeof *pairs, compare_keys);
+    for (size_t i = 0; i < n; i++) {
+        if (left == 0 || compare_keys(&pairs[left - 1], &pairs[i]) != 0)
+            pairs[left++] = pairs[i];
+    }
+    return left;
 }
 
 EXPORT void rados_read_op_omap_get_vals_by_keys(void *handle, char const *const *keys, size_t n,
-                                                void **out, int *result)
+                                                void **out, int *told)
 {
-    struct compat_omap_iter *iter = add_iter(handle, out, NULL);
+    struct compat_omap_iter *iter = add_iter(handle, out);
+    struct compat_result *result = add_result(handle, told, -EIO);
     struct limpet_pair *pairs = make_pairs(keys, NULL, NULL, n);
-    if (iter != NULL)
-        ADD(handle,
-            pairs != NULL ? limpet_op_omap_get(op, pairs, n, &iter->pairs, result) : -ENOMEM);
+    n = pairs != NULL ? make_set(pairs, n) : 0;
+    if (iter != NULL && result != NULL)
+        LOOK(handle, pairs != NULL ? limpet_op_omap_get(op, pairs, n, &iter->pairs, &result->status)
+                                   : -ENOMEM);
     free(pairs);
 }
 
 EXPORT int rados_read_op_operate(void *handle, void *io, const char *object, int flags)
 {
-    struct compat_op *op = handle;
     (void)flags;
-    struct limpet_op *steps = op->op;
-    op->op = NULL;
-    int rc = compat_run(io, object, steps, op->error);
-    compat_op_finish(op);
-    op->error = -EINVAL;
-    return rc;
+    return operate(handle, io, object);
 }
 
 /* ---- What a reading operation gave ---- */
@@ -328,7 +474,7 @@ EXPORT int rados_omap_get_next(void *iterator, char **key, char **value, size_t 
     if (value != NULL)
         *value = (char *)(uintptr_t)pair.value;
     if (len != NULL)
-        *len = pair.value_len;
+        *len = iter->keys_only ? 0 : pair.value_len;
     return 0;
 }
 

@@ -303,6 +303,8 @@ static void linked(struct client_watch *watch, const struct client_step *step)
 static void begin_again(struct client_watch *watch)
 {
     watch->link_state = WATCH_APART;
+    /* Should it fail now, its memory is its owner's again. */
+    group_leave(watch);
     write_watch(watch);
 }
 
@@ -452,8 +454,7 @@ void client_watch(struct client *c, struct client_watch *watch)
     assert(watch->writing == WATCH_RESTS && watch->link_state == WATCH_APART);
     watch->client = c;
     watch->cookie = ++c->next_cookie;
-    watch->object.hash = hash_object(watch->object.space, watch->object.space_len,
-                                     watch->object.name, watch->object.name_len);
+    watch->object.hash = hash_object_id(&watch->object);
     watch->wanted_until_ns = env_now(c->env) + watch->patience_ns;
     watch->wanted_mode = watch->mode;
     watch->valid_until_ns = 0;

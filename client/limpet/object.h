@@ -3,7 +3,7 @@
  * which says what holds for errors, order, threads and memory, and has the steps on contents.
  *
  *     struct limpet_op *op = limpet_op_create();
- *     limpet_op_attr_compare(op, "owner", LIMPET_EQUAL, "me", 2);
+ *     limpet_op_attr_compare(op, "owner", LIMPET_EQUAL, "me", 2, NULL);
  *     limpet_op_omap_set(op, pairs, n);
  *     rc = limpet_operate(pool, "name", op, &version);     -- or limpet_aio_operate()
  *     limpet_op_destroy(op);
@@ -56,7 +56,10 @@ LIMPET_API int limpet_op_zero(struct limpet_op *op, uint64_t offset, uint64_t le
 LIMPET_API int limpet_op_hint(struct limpet_op *op, uint64_t size, uint64_t write_size);
 /* -ENOENT. */
 LIMPET_API int limpet_op_assert_exists(struct limpet_op *op);
-/* By sequence: -ERANGE if the object is newer, -EOVERFLOW if it is older, -EINVAL for 0. */
+/*
+ * By sequence: -ERANGE if the object is newer, -EOVERFLOW if it is older or there is none, -EINVAL
+ * for 0.
+ */
 LIMPET_API int limpet_op_assert_version(struct limpet_op *op, uint64_t sequence);
 /* The object has these bytes there; behind its end there are zeroes. LIMPET_MISMATCH. */
 LIMPET_API int limpet_op_compare(struct limpet_op *op, const void *data, size_t len,
@@ -88,10 +91,10 @@ LIMPET_API int limpet_op_attr_set(struct limpet_op *op, const char *name, const 
                                   size_t len);
 /* One that is not there is no error. */
 LIMPET_API int limpet_op_attr_remove(struct limpet_op *op, const char *name);
-/* What is given is equal to (greater than, ...) what there is: -ECANCELED. */
+/* What is given is equal to (greater than, ...) what there is: -ECANCELED; -ENOENT: no object. */
 LIMPET_API int limpet_op_attr_compare(struct limpet_op *op, const char *name,
-                                      enum limpet_compare comparison, const void *value,
-                                      size_t len);
+                                      enum limpet_compare comparison, const void *value, size_t len,
+                                      int *result);
 /* -ENODATA. Release *out with limpet_free(). */
 LIMPET_API int limpet_op_attr_get(struct limpet_op *op, const char *name, void **out,
                                   size_t *out_len, int *result);
@@ -129,7 +132,7 @@ LIMPET_API int limpet_op_omap_remove_range(struct limpet_op *op, const void *fro
 LIMPET_API int limpet_op_omap_clear(struct limpet_op *op);
 /* What there is is equal to, greater or less than what is given: -ECANCELED. */
 LIMPET_API int limpet_op_omap_compare(struct limpet_op *op, const struct limpet_pair *pair,
-                                      enum limpet_compare comparison);
+                                      enum limpet_compare comparison, int *result);
 /*
  * At most max pairs after a key (NULL: from the beginning) whose keys begin with a prefix. *more:
  * there are others.
@@ -147,8 +150,8 @@ LIMPET_API int limpet_op_omap_get_header(struct limpet_op *op, void **out, size_
 /* ---- Built-in methods ---- */
 
 /*
- * Runs a method of the object's OSD as a step: "class.method". -EOPNOTSUPP: there is none. Its
- * result is the step's. Release *out with limpet_free().
+ * Runs a method of the object's OSD as a step: "class.method". -EPERM: there is no such class,
+ * -EOPNOTSUPP: nor such a method of it. Its result is the step's. Release *out with limpet_free().
  */
 LIMPET_API int limpet_op_call(struct limpet_op *op, const char *method, const void *input,
                               size_t len, void **out, size_t *out_len, int *result);

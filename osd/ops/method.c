@@ -26,13 +26,27 @@ const struct method *method_find(const void *name, size_t len)
     return NULL;
 }
 
+/* As librados' servers tell a class that they do not know from a method that a class has not. */
+static int no_method(const char *name, size_t len)
+{
+    const char *dot = memchr(name, '.', len);
+    size_t class_len = dot ? (size_t)(dot - name) + 1 : len;
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        if (strncmp(methods[i].name, name, class_len) == 0)
+            return -EOPNOTSUPP;
+    }
+    return -EPERM;
+}
+
 int check_call(const struct wire_op *step, const uint8_t *data)
 {
     struct decoder d;
     uint16_t len;
     decoder_init(&d, data, step->data_len);
-    decode_string16(&d, &len);
-    return d.failed ? -EINVAL : 0;
+    const char *name = decode_string16(&d, &len);
+    if (d.failed)
+        return -EINVAL;
+    return method_find(name, len) ? 0 : no_method(name, len);
 }
 
 int step_call(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
@@ -42,7 +56,8 @@ int step_call(struct ops_run *run, const struct wire_op *step, const uint8_t *da
     decoder_init(&call.input, data, step->data_len);
     const void *name = decode_string16(&call.input, &len);
     const struct method *method = method_find(name, len);
-    if (!method || (method_writes(name, len) && !run->request->write))
+    assert(method);
+    if (method_writes(name, len) && !run->request->write)
         return -EOPNOTSUPP;
     encoder_init(&call.output);
     int error = method->run(&call);

@@ -227,7 +227,7 @@ int method_lock_lock(struct method_call *call)
     struct view_bytes description = take(&call->input);
     uint64_t duration_ns = decode_u64(&call->input);
     unsigned flags = decode_u8(&call->input);
-    if (decoder_end(&call->input) || flags > (LOCK_MAY_RENEW | LOCK_MUST_RENEW))
+    if (decoder_end(&call->input) || flags > LOCK_MUST_RENEW)
         return -EINVAL;
     error = load(call, request.attr, &lock);
     if (error)

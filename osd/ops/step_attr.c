@@ -152,6 +152,8 @@ int step_attr_compare(struct ops_run *run, const struct wire_op *step, const uin
     struct view_bytes given = view_bytes_of(data + step->length, step->data_len - step->length);
     bool numbers = step->offset & WIRE_COMPARE_NUMBERS;
     uint64_t comparison = step->offset & ~(uint64_t)WIRE_COMPARE_NUMBERS;
+    if (!run->view.state.exists)
+        return -ENOENT;
     int error = attr_get(&run->view, data, step->length, &ours);
     if (error && error != -ENODATA)
         return error;

@@ -175,7 +175,8 @@ int step_assert_exists(struct ops_run *run, const struct wire_op *step, const ui
 int step_assert_version(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
 {
     (void)data;
-    uint64_t version = run->view.base.version.sequence;
+    /* What was removed has none, whatever its name had before. */
+    uint64_t version = run->view.base.exists ? run->view.base.version.sequence : 0;
     if (step->offset == 0)
         return -EINVAL;
     if (step->offset < version)

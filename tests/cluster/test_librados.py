@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """librados.so.2 of client/compat under Ceph's unmodified Python module (package python3-rados)."""
 
-import os
 import subprocess
 import sys
 
-from lib.cluster import BUILD, Cluster, case, check, command, run, succeeds
+from lib.cluster import Cluster, case, check, command, run, succeeds
+from lib.librados import LIBRARY, environment
 
 cluster = Cluster(mons=1, osds=3)
 PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
-LIBRARY = os.path.join(BUILD, "lib", "compat", "librados.so.2")
 
 # What each program begins with: the module, connected.
 BEGIN = """
@@ -31,12 +30,8 @@ cluster.connect()
 
 def python(program):
     """Runs it with our library in place of Ceph's, and nothing else changed."""
-    env = dict(cluster.env, LD_LIBRARY_PATH=os.path.dirname(LIBRARY), CEPH_CONF=cluster.conf)
-    linked = subprocess.run(["ldd", LIBRARY], stdout=subprocess.PIPE, text=True, check=True).stdout
-    for words in map(str.split, linked.splitlines()):
-        if "libasan" in words[0] and len(words) > 2:
-            env.update(LD_PRELOAD=words[2], ASAN_OPTIONS=env.get("ASAN_OPTIONS", "") + ":detect_leaks=0")
-    result = succeeds(command([PYTHON, "-B", "-c", BEGIN + program + "\ncluster.shutdown()\n"], env=env))
+    result = succeeds(command([PYTHON, "-B", "-c", BEGIN + program + "\ncluster.shutdown()\n"],
+                              env=environment(cluster)))
     return result.text
 
 
@@ -146,7 +141,8 @@ fails(errno.ENOENT, io.unlock, "x", "lock", "cookie")
 io.lock_shared("x", "lock", "a", "tag")
 io.lock_shared("x", "lock", "b", "tag")
 check(io.execute("x", "hello", "say_hello", b"you")[1] == b"Hello, you!", "execute")
-fails(errno.EOPNOTSUPP, io.execute, "x", "no", "such", b"")
+fails(errno.EPERM, io.execute, "x", "no", "such", b"")
+fails(errno.EOPNOTSUPP, io.execute, "x", "hello", "such", b"")
 io.close()
 """)
 
@@ -196,7 +192,11 @@ with rados.WriteOpCtx() as op:
     io.operate_write_op(op, "op")
 fails(errno.ENOENT, io.stat, "op")
 with rados.WriteOpCtx() as op:
+    io.operate_write_op(op, "op")  # Of no steps: nothing happens, as there.
+    op.new(rados.LIBRADOS_CREATE_EXCLUSIVE)
+    io.operate_write_op(op, "op")
     fails(errno.EINVAL, io.operate_write_op, op, "op")
+io.remove_object("op")
 io.close()
 """)
 

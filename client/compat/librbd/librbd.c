@@ -1,0 +1,278 @@
+/*
+ * librbd.so.1 for programs that are linked with it and want librados alone, as fio is: Ceph's own
+ * wants C++ functions of Ceph's librados. Block images there are not yet: whatever would need one
+ * says -EOPNOTSUPP, and so no program can open, make or list an image.
+ *
+ * The functions are those that programs of distributions import, without a symbol version, as in
+ * Ceph's library. Their types of results are those of Ceph's librbd.h, whose manual tells what they
+ * mean.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* librbd 1.16.0 is that of Ceph 16. */
+enum { VERSION_MAJOR = 1, VERSION_MINOR = 16, VERSION_EXTRA = 0 };
+
+EXPORT void rbd_version(int *major, int *minor, int *extra);
+EXPORT void rbd_version(int *major, int *minor, int *extra)
+{
+    if (major != NULL)
+        *major = VERSION_MAJOR;
+    if (minor != NULL)
+        *minor = VERSION_MINOR;
+    if (extra != NULL)
+        *extra = VERSION_EXTRA;
+}
+
+/* Handles that are made without a result to say no by: the functions that take them say it. */
+EXPORT void rbd_image_options_create(void **options);
+EXPORT void rbd_image_options_create(void **options)
+{
+    *options = NULL;
+}
+
+EXPORT void rbd_pool_stats_create(void **stats);
+EXPORT void rbd_pool_stats_create(void **stats)
+{
+    *stats = NULL;
+}
+
+/* There is no completion that it could be of. */
+EXPORT void *rbd_aio_get_arg(void *completion);
+EXPORT void *rbd_aio_get_arg(void *completion)
+{
+    (void)completion;
+    return NULL;
+}
+
+/* Without parameters: what callers pass is not looked at. */
+#define DEFINE(type, name, result)                                                                 \
+    EXPORT type name(void);                                                                        \
+    EXPORT type name(void)                                                                         \
+    {                                                                                              \
+        return result;                                                                             \
+    }
+#define ABSENT(name) DEFINE(int, name, -EOPNOTSUPP)
+/* Counts of bytes, and numbers of pools: 64 bits. */
+#define ABSENT_WIDE(name) DEFINE(int64_t, name, -EOPNOTSUPP)
+/* Releases what was never given. */
+#define NOTHING(name) DEFINE(void, name, )
+
+ABSENT(rbd_aio_close)
+ABSENT(rbd_aio_create_completion)
+ABSENT(rbd_aio_discard)
+ABSENT(rbd_aio_flush)
+ABSENT(rbd_aio_is_complete)
+ABSENT(rbd_aio_mirror_image_create_snapshot)
+ABSENT(rbd_aio_mirror_image_get_info)
+ABSENT(rbd_aio_mirror_image_get_mode)
+ABSENT(rbd_aio_open)
+ABSENT(rbd_aio_open_by_id)
+ABSENT(rbd_aio_open_by_id_read_only)
+ABSENT(rbd_aio_open_read_only)
+ABSENT(rbd_aio_read)
+ABSENT(rbd_aio_read2)
+ABSENT(rbd_aio_readv)
+ABSENT(rbd_aio_wait_for_complete)
+ABSENT(rbd_aio_write)
+ABSENT(rbd_aio_write2)
+ABSENT(rbd_aio_write_zeroes)
+ABSENT(rbd_aio_writesame)
+ABSENT(rbd_aio_writev)
+ABSENT(rbd_break_lock)
+ABSENT(rbd_clone2)
+ABSENT(rbd_clone3)
+ABSENT(rbd_close)
+ABSENT(rbd_config_image_list)
+ABSENT(rbd_config_pool_list)
+ABSENT(rbd_copy3)
+ABSENT(rbd_create)
+ABSENT(rbd_create4)
+ABSENT(rbd_deep_copy)
+ABSENT(rbd_diff_iterate2)
+ABSENT(rbd_discard)
+ABSENT(rbd_encryption_format)
+ABSENT(rbd_encryption_load)
+ABSENT(rbd_features_from_string)
+ABSENT(rbd_features_to_string)
+ABSENT(rbd_flatten_with_progress)
+ABSENT(rbd_flush)
+ABSENT(rbd_get_access_timestamp)
+ABSENT(rbd_get_block_name_prefix)
+ABSENT(rbd_get_create_timestamp)
+ABSENT(rbd_get_features)
+ABSENT(rbd_get_flags)
+ABSENT(rbd_get_group)
+ABSENT(rbd_get_id)
+ABSENT(rbd_get_migration_source_spec)
+ABSENT(rbd_get_modify_timestamp)
+ABSENT(rbd_get_name)
+ABSENT(rbd_get_old_format)
+ABSENT(rbd_get_op_features)
+ABSENT(rbd_get_overlap)
+ABSENT(rbd_get_parent)
+ABSENT(rbd_get_parent_info)
+ABSENT(rbd_get_size)
+ABSENT(rbd_get_stripe_count)
+ABSENT(rbd_get_stripe_unit)
+ABSENT(rbd_group_create)
+ABSENT(rbd_group_image_add)
+ABSENT(rbd_group_image_list)
+ABSENT(rbd_group_image_list_cleanup)
+ABSENT(rbd_group_image_remove)
+ABSENT(rbd_group_info_cleanup)
+ABSENT(rbd_group_list)
+ABSENT(rbd_group_remove)
+ABSENT(rbd_group_rename)
+ABSENT(rbd_group_snap_create2)
+ABSENT(rbd_group_snap_list)
+ABSENT(rbd_group_snap_list_cleanup)
+ABSENT(rbd_group_snap_remove)
+ABSENT(rbd_group_snap_rename)
+ABSENT(rbd_group_snap_rollback)
+ABSENT(rbd_image_options_set_string)
+ABSENT(rbd_image_options_set_uint64)
+ABSENT(rbd_invalidate_cache)
+ABSENT(rbd_is_exclusive_lock_owner)
+ABSENT(rbd_list)
+ABSENT(rbd_list2)
+ABSENT(rbd_list_children3)
+ABSENT(rbd_list_descendants)
+ABSENT(rbd_lock_acquire)
+ABSENT(rbd_lock_break)
+ABSENT(rbd_lock_exclusive)
+ABSENT(rbd_lock_get_owners)
+ABSENT(rbd_lock_release)
+ABSENT(rbd_lock_shared)
+ABSENT(rbd_metadata_get)
+ABSENT(rbd_metadata_list)
+ABSENT(rbd_metadata_remove)
+ABSENT(rbd_metadata_set)
+ABSENT(rbd_migration_abort_with_progress)
+ABSENT(rbd_migration_commit_with_progress)
+ABSENT(rbd_migration_execute_with_progress)
+ABSENT(rbd_migration_prepare)
+ABSENT(rbd_migration_prepare_import)
+ABSENT(rbd_migration_status)
+ABSENT(rbd_mirror_image_create_snapshot2)
+ABSENT(rbd_mirror_image_demote)
+ABSENT(rbd_mirror_image_disable)
+ABSENT(rbd_mirror_image_enable2)
+ABSENT(rbd_mirror_image_get_global_status)
+ABSENT(rbd_mirror_image_get_info)
+ABSENT(rbd_mirror_image_get_instance_id)
+ABSENT(rbd_mirror_image_get_mode)
+ABSENT(rbd_mirror_image_global_status_list)
+ABSENT(rbd_mirror_image_info_list)
+ABSENT(rbd_mirror_image_instance_id_list)
+ABSENT(rbd_mirror_image_promote)
+ABSENT(rbd_mirror_image_resync)
+ABSENT(rbd_mirror_image_status_summary)
+ABSENT(rbd_mirror_mode_get)
+ABSENT(rbd_mirror_mode_set)
+ABSENT(rbd_mirror_peer_bootstrap_create)
+ABSENT(rbd_mirror_peer_bootstrap_import)
+ABSENT(rbd_mirror_peer_site_add)
+ABSENT(rbd_mirror_peer_site_get_attributes)
+ABSENT(rbd_mirror_peer_site_list)
+ABSENT(rbd_mirror_peer_site_remove)
+ABSENT(rbd_mirror_peer_site_set_attributes)
+ABSENT(rbd_mirror_peer_site_set_client_name)
+ABSENT(rbd_mirror_peer_site_set_name)
+ABSENT(rbd_mirror_site_name_get)
+ABSENT(rbd_mirror_site_name_set)
+ABSENT(rbd_mirror_uuid_get)
+ABSENT(rbd_namespace_create)
+ABSENT(rbd_namespace_exists)
+ABSENT(rbd_namespace_list)
+ABSENT(rbd_namespace_remove)
+ABSENT(rbd_open)
+ABSENT(rbd_open_by_id)
+ABSENT(rbd_open_by_id_read_only)
+ABSENT(rbd_open_read_only)
+ABSENT(rbd_poll_io_events)
+ABSENT(rbd_pool_init)
+ABSENT(rbd_pool_metadata_get)
+ABSENT(rbd_pool_metadata_list)
+ABSENT(rbd_pool_metadata_remove)
+ABSENT(rbd_pool_metadata_set)
+ABSENT(rbd_pool_stats_get)
+ABSENT(rbd_pool_stats_option_add_uint64)
+ABSENT(rbd_rebuild_object_map)
+ABSENT(rbd_remove)
+ABSENT(rbd_remove_with_progress)
+ABSENT(rbd_rename)
+ABSENT(rbd_resize)
+ABSENT(rbd_resize2)
+ABSENT(rbd_set_image_notification)
+ABSENT(rbd_snap_create)
+ABSENT(rbd_snap_create2)
+ABSENT(rbd_snap_exists)
+ABSENT(rbd_snap_get_group_namespace)
+ABSENT(rbd_snap_get_id)
+ABSENT(rbd_snap_get_limit)
+ABSENT(rbd_snap_get_mirror_namespace)
+ABSENT(rbd_snap_get_name)
+ABSENT(rbd_snap_get_namespace_type)
+ABSENT(rbd_snap_get_timestamp)
+ABSENT(rbd_snap_get_trash_namespace)
+ABSENT(rbd_snap_group_namespace_cleanup)
+ABSENT(rbd_snap_is_protected)
+ABSENT(rbd_snap_list)
+ABSENT(rbd_snap_mirror_namespace_cleanup)
+ABSENT(rbd_snap_protect)
+ABSENT(rbd_snap_remove)
+ABSENT(rbd_snap_remove2)
+ABSENT(rbd_snap_remove_by_id)
+ABSENT(rbd_snap_rename)
+ABSENT(rbd_snap_rollback)
+ABSENT(rbd_snap_set)
+ABSENT(rbd_snap_set_by_id)
+ABSENT(rbd_snap_set_limit)
+ABSENT(rbd_snap_unprotect)
+ABSENT(rbd_sparsify)
+ABSENT(rbd_stat)
+ABSENT(rbd_trash_get)
+ABSENT(rbd_trash_list)
+ABSENT(rbd_trash_move)
+ABSENT(rbd_trash_purge)
+ABSENT(rbd_trash_remove_with_progress)
+ABSENT(rbd_trash_restore)
+ABSENT(rbd_unlock)
+ABSENT(rbd_update_features)
+ABSENT(rbd_watchers_list)
+
+ABSENT_WIDE(rbd_aio_compare_and_write)
+ABSENT_WIDE(rbd_aio_get_return_value)
+ABSENT_WIDE(rbd_get_data_pool_id)
+ABSENT_WIDE(rbd_list_lockers)
+ABSENT_WIDE(rbd_read)
+ABSENT_WIDE(rbd_read2)
+ABSENT_WIDE(rbd_write)
+ABSENT_WIDE(rbd_write2)
+ABSENT_WIDE(rbd_write_zeroes)
+
+NOTHING(rbd_aio_release)
+NOTHING(rbd_config_image_list_cleanup)
+NOTHING(rbd_config_pool_list_cleanup)
+NOTHING(rbd_image_options_destroy)
+NOTHING(rbd_image_spec_list_cleanup)
+NOTHING(rbd_linked_image_spec_cleanup)
+NOTHING(rbd_linked_image_spec_list_cleanup)
+NOTHING(rbd_lock_get_owners_cleanup)
+NOTHING(rbd_migration_status_cleanup)
+NOTHING(rbd_mirror_image_get_info_cleanup)
+NOTHING(rbd_mirror_image_global_status_cleanup)
+NOTHING(rbd_mirror_image_global_status_list_cleanup)
+NOTHING(rbd_mirror_image_info_list_cleanup)
+NOTHING(rbd_mirror_image_instance_id_list_cleanup)
+NOTHING(rbd_mirror_peer_site_list_cleanup)
+NOTHING(rbd_pool_stats_destroy)
+NOTHING(rbd_snap_list_end)
+NOTHING(rbd_snap_spec_cleanup)
+NOTHING(rbd_trash_get_cleanup)
+NOTHING(rbd_trash_list_cleanup)
+NOTHING(rbd_watchers_list_cleanup)

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Unmodified programs of the distribution that use Ceph's libraries, on ours: fio, nfs-ganesha's and
+ctdb's helpers. deploy/setup installs them; a case says so when its program is not there."""
+
+import errno
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+
+from lib.cluster import (BUILD, REPO, SLOWNESS, Cluster, case, check, command, folder, read_file, run,
+                         succeeds)
+from lib.librados import FOLDER, environment
+
+CTDB_HELPER = "/usr/libexec/ctdb/ctdb_mutex_ceph_rados_helper"
+
+cluster = Cluster(mons=1, osds=3)
+
+
+def installed(program, package):
+    found = shutil.which(program) is not None
+    if not found:
+        print("skipped: the package %s is not installed" % package)
+    return found
+
+
+@case
+def starts():
+    cluster.start()
+    cluster.pool("data")
+
+
+def fio(*options):
+    """(exit status, its job's results): two objects of 2 MiB, 16 requests at a time."""
+    result = command(
+        ["fio", "--name=job", "--ioengine=rados", "--clientname=admin", "--pool=data",
+         "--conf=" + cluster.conf, "--bs=4k", "--size=4m", "--nrfiles=2", "--iodepth=16",
+         "--verify=crc32c", "--verify_fatal=1", "--thread", "--output-format=json", *options],
+        env=environment(cluster), cwd=folder())
+    return result, json.loads(result.text[result.text.index("{"):])["jobs"][0]
+
+
+@case
+def fio_writes_and_verifies():
+    if not installed("fio", "fio"):
+        return
+    result, job = fio("--rw=randwrite", "--do_verify=1")
+    succeeds(result)
+    check(job["error"] == 0, "error %d" % job["error"])
+    for way in ("write", "read"):
+        check(job[way]["total_ios"] == 1024, "%s: %d" % (way, job[way]["total_ios"]))
+    names = sorted(entry["name"] for entry in
+                   json.loads(succeeds(cluster.rados("-p", "data", "ls", "-f", "json")).text))
+    check(names == ["job.0.0", "job.0.1"], names)
+    result, job = fio("--rw=randread")
+    succeeds(result)
+    check(job["read"]["total_ios"] == 1024, "read in another process: %d" % job["read"]["total_ios"])
+    data = bytearray(cluster.get("data", names[1]))
+    check(len(data) == 2 << 20, len(data))
+    data[1000000] ^= 1
+    cluster.put("data", names[1], bytes(data))
+    result, job = fio("--rw=randread")
+    check(result.code != 0 and job["error"] == errno.EILSEQ, "a wrong byte is not found: %s" % result)
+
+
+@case
+def librbd_has_no_images_and_says_so():
+    if not installed("fio", "fio"):
+        return
+    result = command(["fio", "--name=job", "--ioengine=rbd", "--clientname=admin", "--pool=data",
+                      "--rbdname=image", "--rw=write", "--bs=4k", "--size=4m", "--thread"],
+                     env=environment(cluster), cwd=folder())
+    check(result.code != 0 and "rbd_open failed" in result.text + result.err, result)
+
+
+def symbols(which, path):
+    lines = succeeds(command(["nm", "-D", which, path])).text.splitlines()
+    return {line.split()[-1] for line in lines}
+
+
+@case
+def programs_find_all_their_functions():
+    """What is imported of librados and librbd by what is installed of Ceph's users."""
+    ours = symbols("--defined-only", os.path.join(FOLDER, "librados.so.2"))
+    ours |= symbols("--defined-only", os.path.join(FOLDER, "librbd.so.1"))
+    ours = {name.split("@")[0] for name in ours}
+    modules = [path for name in ("rados", "rbd")
+               for path in glob.glob("/usr/lib/python3/dist-packages/%s.*.so" % name)]
+    programs = [shutil.which(name) for name in ("fio", "ganesha-rados-grace", CTDB_HELPER)]
+    for path in modules + [path for path in programs if path is not None]:
+        wanted = {name.split("@")[0] for name in symbols("--undefined-only", path)}
+        missing = {name for name in wanted if name.startswith(("rados_", "rbd_"))} - ours
+        check(not missing, "%s wants %r" % (path, sorted(missing)))
+
+
+def grace(*arguments):
+    return command(["ganesha-rados-grace", "--pool", "data", "--ns", "ganesha", *arguments],
+                   env=environment(cluster))
+
+
+def grace_dump():
+    """(epoch, epoch to recover from, {host: flags})"""
+    lines = succeeds(grace("dump")).text.splitlines()
+    epochs = dict(word.split("=") for word in lines[0].split())
+    hosts = dict(line.split("\t") for line in lines[2:])
+    return int(epochs["cur"]), int(epochs["rec"]), {host: flags.strip() for host, flags in hosts.items()}
+
+
+@case
+def ganesha_keeps_its_grace_periods():
+    """The life of a cluster of NFS servers. What is expected is what the program says on Ceph 16."""
+    if not installed("ganesha-rados-grace", "nfs-ganesha-rados-grace"):
+        return
+    check(grace("dump").code == 1, "there is no database yet")
+    succeeds(grace("add", "a", "b", "c"))
+    check(grace_dump() == (1, 0, {"a": "E", "b": "E", "c": "E"}), grace_dump())
+    succeeds(grace("start", "a"))
+    succeeds(grace("join", "b"))
+    check(grace_dump() == (2, 1, {"a": "NE", "b": "NE", "c": "E"}), grace_dump())
+    succeeds(grace("lift", "a"))
+    check(grace_dump() == (2, 1, {"a": "E", "b": "NE", "c": "E"}), grace_dump())
+    succeeds(grace("lift", "b"))
+    check(grace_dump() == (2, 0, {"a": "E", "b": "E", "c": "E"}), grace_dump())
+    succeeds(grace("noenforce", "a", "b", "c"))
+    check(grace_dump() == (2, 0, {"a": "", "b": "", "c": ""}), grace_dump())
+    succeeds(grace("member", "a", "b", "c"))
+    check(grace("member", "d").code == 1, "d is none")
+    succeeds(grace("remove", "c"))
+    check(grace_dump() == (2, 0, {"a": "", "b": ""}), grace_dump())
+
+
+def ctdb_helper():
+    """Its process, and what it says: 0, it holds the lock until it is ended; 1, another does."""
+    process = subprocess.Popen([CTDB_HELPER, "ceph", "client.admin", "data", "ctdb"],
+                               env=dict(os.environ, **environment(cluster)),
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return process, process.stdout.read(1)
+
+
+def end(process, expected):
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(30 * SLOWNESS)
+    process.stdout.close()
+    check(code == expected, "ctdb's helper ended with %d" % code)
+
+
+@case
+def ctdb_holds_its_mutex():
+    if not installed(CTDB_HELPER, "ctdb"):
+        return
+    holder, said = ctdb_helper()
+    try:
+        check(said == b"0", "the first one gets the lock: %r" % said)
+        other, said = ctdb_helper()
+        other.wait(30 * SLOWNESS)
+        other.stdout.close()
+        check(said == b"1", "the second one does not: %r" % said)
+    finally:
+        end(holder, 0)
+    holder, said = ctdb_helper()
+    check(said == b"0", "when the first has gone, the next one gets it: %r" % said)
+    end(holder, 0)
+
+
+EXAMPLES = os.path.join(REPO, "docs", "examples")
+
+
+@case
+def the_example_in_c_counts_its_runs():
+    if not os.path.exists("/usr/include/rados/librados.h"):
+        print("skipped: the package librados-dev is not installed")
+        return
+    program = os.path.join(folder(), "objects")
+    succeeds(command(["cc", "-Wall", "-Wextra", "-Werror", os.path.join(EXAMPLES, "objects.c"),
+                      "-o", program, "-L", FOLDER, "-l:librados.so.2", "-Wl,--allow-shlib-undefined"]))
+    for run_number in (1, 2):
+        said = succeeds(command([program, "data"], env=environment(cluster))).text
+        check(said == "run %d\n" % run_number, said)
+
+
+@case
+def the_example_in_python_keeps_notes():
+    if not glob.glob("/usr/lib/python3/dist-packages/rados.*.so"):
+        print("skipped: the package python3-rados is not installed")
+        return
+    said = succeeds(command(["/usr/bin/python3", "-B", os.path.join(EXAMPLES, "objects.py"), "data"],
+                            env=environment(cluster))).text
+    check(said == "one: Bread (5 bytes), urgent\nthree: Tea (3 bytes)\ntwo: Milk (4 bytes)\n", said)
+
+
+@case
+def random_operations_give_what_ceph_gave():
+    """The beginning of what tests/compat/differential compares, recorded on Ceph 16.2.15."""
+    program = os.path.join(BUILD, "compat-tests", "sequence")
+    if not os.path.exists(program):
+        print("skipped: the package librados-dev is not installed")
+        return
+    cluster.pool("sequence")
+    recorded = read_file(os.path.join(REPO, "tests", "compat", "ceph-16.txt")).decode().splitlines()
+    said = succeeds(command([program, cluster.conf, "sequence", "1", "0", "2", "200"],
+                            env=environment(cluster))).text.splitlines()
+    check(len(said) == len(recorded), "%d lines" % len(said))
+    for ours, theirs in zip(said, recorded):
+        check(ours == theirs, "Ceph:   %s\nLimpet: %s" % (theirs, ours))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,253 @@
+/*
+ * Applies sequences of random operations to a cluster, Ceph's or ours: whichever librados.so.2 it
+ * is given. Prints a line for each: its place, what it was, what it gave. tests/compat/differential
+ * compares what it prints on two clusters.
+ *
+ * Operations come in rounds. Each begins with an empty pool, so that a difference has no
+ * consequences in later ones.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/compat/sequence.h"
+
+/* As long as a name may be. */
+static char long_name[2048 + 1];
+
+const struct target targets[TARGETS] = {
+    {"a", "a", "", NULL},          {"b", "b", "", NULL},
+    {"c", "c", "", NULL},          {"space/a", "a", "space", NULL},
+    {"a@place", "a", "", "place"}, {"space/b@place", "b", "space", "place"},
+    {"b@b", "b", "", "b"},         {"long", long_name, "", NULL},
+};
+
+/* ---- Numbers ---- */
+
+uint64_t draw(struct run *r)
+{
+    uint64_t z = r->random += 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+}
+
+uint64_t below(struct run *r, uint64_t n)
+{
+    return draw(r) % n;
+}
+
+bool chance(struct run *r, unsigned percent)
+{
+    return below(r, 100) < percent;
+}
+
+size_t draw_len(struct run *r)
+{
+    static const size_t most[] = {16, 16, 100, 1000, 5000, 20000, DATA_MAX};
+    return chance(r, 3) ? 0 : 1 + below(r, PICK(r, most));
+}
+
+uint64_t draw_offset(struct run *r)
+{
+    static const uint64_t most[] = {16, 100, 5000, 20000, 70000};
+    static const uint64_t limits[] = {(128 << 20) - 1, 128 << 20, (128 << 20) + 1, UINT64_MAX - 7};
+    if (chance(r, 1))
+        return PICK(r, limits);
+    return chance(r, 40) ? 0 : below(r, PICK(r, most));
+}
+
+const char *draw_data(struct run *r, size_t len)
+{
+    static char data[8][DATA_MAX];
+    static unsigned turn;
+    char *out = data[turn++ % 8];
+    if (chance(r, 80)) {
+        memset(out, "\0aab"[below(r, 4)], len);
+        return out;
+    }
+    /* Where less and greater matter, Ceph's servers take bytes for signed numbers. */
+    uint64_t mask = len < 64 ? 127 : 255;
+    for (size_t i = 0; i < len; i++)
+        out[i] = (char)(draw(r) & mask);
+    return out;
+}
+
+const char *draw_key(struct run *r)
+{
+    static const char *const keys[] = {"k", "k1", "k10", "k2", "l", "_", "zz", "\xff\x01"};
+    return PICK(r, keys);
+}
+
+const char *draw_attr(struct run *r)
+{
+    static const char *const names[] = {"x", "y", "_z", "Long name, with spaces", "snapset"};
+    return PICK(r, names);
+}
+
+/* ---- Lines ---- */
+
+void say(struct run *r, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    size_t room = sizeof r->line - r->len;
+    int n = vsnprintf(r->line + r->len, room, format, list);
+    va_end(list);
+    if (n > 0)
+        r->len += (size_t)n < room ? (size_t)n : room - 1;
+}
+
+void say_data(struct run *r, const char *data, size_t len)
+{
+    uint64_t sum = 0xcbf29ce484222325;
+    for (size_t i = 0; i < len; i++)
+        sum = (sum ^ (unsigned char)data[i]) * 0x100000001b3;
+    say(r, " %zu:%08x", len, (unsigned)(sum ^ sum >> 32));
+}
+
+/* What could not be seen on a line is written as numbers. */
+void say_text(struct run *r, const char *text)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
+        if (*at > ' ' && *at < 127)
+            say(r, "%c", *at);
+        else
+            say(r, "\\%02x", *at);
+    }
+}
+
+/* ---- Objects ---- */
+
+const struct target *aim(struct run *r, unsigned client, unsigned at)
+{
+    rados_ioctx_set_namespace(r->io[client], targets[at].space);
+    rados_ioctx_locator_set_key(r->io[client], targets[at].locator);
+    return &targets[at];
+}
+
+void say_version(struct run *r, unsigned at, int rc, bool changes, uint64_t version)
+{
+    uint64_t size;
+    time_t mtime;
+    /* Of a change after which there is no object, each cluster tells what it likes. */
+    if (rc < 0 || (changes && rados_stat(r->io[0], targets[at].name, &size, &mtime) != 0))
+        return;
+    uint64_t noted = r->versions[at];
+    say(r, " version %s", version > noted ? "newer" : version == noted ? "same" : "older");
+    if (changes)
+        r->versions[at] = version;
+}
+
+rados_completion_t make_completion(void)
+{
+    rados_completion_t made = NULL;
+    if (rados_aio_create_completion2(NULL, NULL, &made) != 0)
+        abort();
+    return made;
+}
+
+int await_version(rados_completion_t completion, int rc, uint64_t *version)
+{
+    if (rc == 0) {
+        rados_aio_wait_for_complete(completion);
+        rc = rados_aio_get_return_value(completion);
+        *version = rados_aio_get_version(completion);
+    }
+    rados_aio_release(completion);
+    return rc;
+}
+
+int await(rados_completion_t completion, int rc)
+{
+    uint64_t version;
+    return await_version(completion, rc, &version);
+}
+
+/* ---- The program ---- */
+
+static void fail(const char *what, int rc)
+{
+    fprintf(stderr, "sequence: %s: %s\n", what, strerror(-rc));
+    exit(2);
+}
+
+static void check(const char *what, int rc)
+{
+    if (rc < 0)
+        fail(what, rc);
+}
+
+static void remove_everything(struct run *r)
+{
+    const char *name, *key, *space;
+    rados_list_ctx_t list;
+    rados_ioctx_locator_set_key(r->io[0], NULL);
+    rados_ioctx_set_namespace(r->io[0], LIBRADOS_ALL_NSPACES);
+    check("list", rados_nobjects_list_open(r->io[0], &list));
+    while (rados_nobjects_list_next(list, &name, &key, &space) == 0) {
+        rados_ioctx_set_namespace(r->io[1], space);
+        rados_ioctx_locator_set_key(r->io[1], key);
+        int rc = rados_remove(r->io[1], name);
+        if (rc != -ENOENT)
+            check("remove", rc);
+    }
+    rados_nobjects_list_close(list);
+}
+
+static void connect_to(struct run *r, const char *config, const char *pool)
+{
+    for (int i = 0; i < CLIENTS; i++) {
+        check("create", rados_create(&r->cluster[i], "admin"));
+        check(config, rados_conf_read_file(r->cluster[i], config));
+        check("connect", rados_connect(r->cluster[i]));
+        check(pool, rados_ioctx_create(r->cluster[i], pool, &r->io[i]));
+    }
+}
+
+static void disconnect(struct run *r)
+{
+    for (int i = 0; i < CLIENTS; i++) {
+        rados_ioctx_destroy(r->io[i]);
+        rados_shutdown(r->cluster[i]);
+    }
+}
+
+static void run_operation(struct run *r)
+{
+    static void (*const kinds[])(struct run *) = {
+        op_simple, op_simple, op_simple, op_simple, op_attribute, op_write,     op_write,
+        op_write,  op_read,   op_read,   op_lock,   op_list,      op_bad_input,
+    };
+    r->len = 0;
+    r->line[0] = 0;
+    kinds[below(r, sizeof kinds / sizeof *kinds)](r);
+}
+
+int main(int argc, char **argv)
+{
+    static struct run r;
+    if (argc != 7) {
+        fprintf(stderr, "usage: sequence CONFIG POOL SEED FIRST-ROUND ROUNDS OPERATIONS\n");
+        return 2;
+    }
+    uint64_t seed = strtoull(argv[3], NULL, 10), first = strtoull(argv[4], NULL, 10),
+             rounds = strtoull(argv[5], NULL, 10), each = strtoull(argv[6], NULL, 10);
+    setvbuf(stdout, NULL, _IOLBF, 1 << 16); /* What was reached is seen when it hangs. */
+    memset(long_name, 'n', sizeof long_name - 1);
+    connect_to(&r, argv[1], argv[2]);
+    for (uint64_t round = first; round < first + rounds; round++) {
+        remove_everything(&r);
+        memset(r.versions, 0, sizeof r.versions);
+        for (uint64_t i = 0; i < each; i++) {
+            r.random = seed << 48 ^ round << 24 ^ i;
+            run_operation(&r);
+            printf("%llu.%llu %s\n", (unsigned long long)round, (unsigned long long)i, r.line);
+        }
+    }
+    remove_everything(&r);
+    disconnect(&r);
+    return fflush(stdout) == 0 ? 0 : 2;
+}

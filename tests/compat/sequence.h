@@ -1,0 +1,79 @@
+/*
+ * Sequences of random operations through librados' C interface: what their files share. An
+ * operation draws its parameters from numbers that depend on the seed, the round and its place
+ * alone, never on what operations gave; so the same sequence runs on every cluster, and what it
+ * prints can be compared.
+ */
+#ifndef LIMPET_TESTS_COMPAT_SEQUENCE_H
+#define LIMPET_TESTS_COMPAT_SEQUENCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rados/librados.h>
+
+enum { CLIENTS = 2, TARGETS = 8, DATA_MAX = 70000 };
+
+/* An object that operations are on, by all that names it. */
+struct target {
+    const char *label, *name, *space, *locator;
+};
+extern const struct target targets[TARGETS];
+
+struct run {
+    rados_t cluster[CLIENTS];
+    rados_ioctx_t io[CLIENTS];
+    uint64_t random;            /* State of the operation's numbers. */
+    uint64_t versions[TARGETS]; /* Of the last change that succeeded in this round; or 0. */
+    char line[16384];           /* What the operation gave. */
+    size_t len;
+};
+
+/* ---- Numbers ---- */
+
+uint64_t draw(struct run *r);
+/* 0 to n - 1. */
+uint64_t below(struct run *r, uint64_t n);
+bool chance(struct run *r, unsigned percent);
+#define PICK(r, array) ((array)[below((r), sizeof(array) / sizeof *(array))])
+
+/* Mostly small, mostly overlapping, at times on or beyond a limit. */
+size_t draw_len(struct run *r);
+uint64_t draw_offset(struct run *r);
+/* Bytes, valid until the program's end; mostly of one letter, so that comparisons find what they
+ * seek. */
+const char *draw_data(struct run *r, size_t len);
+const char *draw_key(struct run *r);
+const char *draw_attr(struct run *r);
+
+/* ---- Lines ---- */
+
+__attribute__((format(printf, 2, 3))) void say(struct run *r, const char *format, ...);
+/* Their number and a sum of them. */
+void say_data(struct run *r, const char *data, size_t len);
+void say_text(struct run *r, const char *text);
+
+/* ---- Objects ---- */
+
+/* Points the context of a client at the object. */
+const struct target *aim(struct run *r, unsigned client, unsigned at);
+/* After a change, or a look: how the version that it told stands to the one that was noted. */
+void say_version(struct run *r, unsigned at, int rc, bool changes, uint64_t version);
+rados_completion_t make_completion(void);
+/* Waits for a request and releases it; `rc` is what its submission gave. */
+int await(rados_completion_t completion, int rc);
+/* The same, and tells the object's version. */
+int await_version(rados_completion_t completion, int rc, uint64_t *version);
+
+/* ---- Kinds of operations ---- */
+
+void op_simple(struct run *r);
+void op_attribute(struct run *r);
+void op_write(struct run *r);
+void op_read(struct run *r);
+void op_lock(struct run *r);
+void op_list(struct run *r);
+void op_bad_input(struct run *r);
+
+#endif
