@@ -129,12 +129,15 @@ static void on_lost(struct client_watch *core, int error)
 
 static struct limpet_watch *watch_create(struct limpet_pool *pool, const char *name)
 {
+    const char *locator = strcmp(pool->locator, name) == 0 ? "" : pool->locator;
     size_t name_len = strlen(name), space_len = strlen(pool->space);
-    struct limpet_watch *watch = calloc(1, sizeof *watch + name_len + space_len);
+    size_t locator_len = strlen(locator);
+    struct limpet_watch *watch = calloc(1, sizeof *watch + name_len + space_len + locator_len);
     if (watch == NULL)
         return NULL;
     memcpy(watch->names, name, name_len);
     memcpy(watch->names + name_len, pool->space, space_len);
+    memcpy(watch->names + name_len + space_len, locator, locator_len);
     atomic_init(&watch->refs, 1);
     watch->cluster = pool->cluster;
     watch->core.object = (struct object_id){
@@ -144,6 +147,8 @@ static struct limpet_watch *watch_create(struct limpet_pool *pool, const char *n
         .name_len = (uint16_t)name_len,
         .space = (const uint8_t *)watch->names + name_len,
         .space_len = (uint16_t)space_len,
+        .locator = (const uint8_t *)watch->names + name_len + space_len,
+        .locator_len = (uint16_t)locator_len,
     };
     watch->core.began = on_began;
     watch->core.ended = on_ended;
