@@ -332,6 +332,44 @@ static void only_the_primary_evicts(void **state)
     assert_int_equal(n_watchers(0), 1);
 }
 
+/* Reads at a snapshot never find watchers, and those of the object are not asked about so. */
+static void snapshots_have_no_watchers(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_NONE), 0);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    /* Who watches changes nothing that a snapshot shows. */
+    world.snap = 1;
+    uint32_t before = objects_on_disk(&world, 0);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_NONE), 0);
+    assert_int_equal(objects_on_disk(&world, 0), before);
+    assert_int_equal(write_full(&world, 0, "o", "y"), 0);
+    assert_int_equal(objects_on_disk(&world, 0), before + 1);
+    world.read_snap = 1;
+    assert_reads(&world, 0, "o", "x");
+    assert_int_equal(link_watch(ALICE, 0), -EINVAL);
+    world.read_snap = 0;
+    assert_int_equal(n_watchers(0), 2);
+    assert_equal_disks(&world, 0, 1);
+}
+
+static void a_rollback_keeps_watchers(void **state)
+{
+    (void)state;
+    world.snap = 1;
+    assert_int_equal(write_full(&world, 0, "o", "y"), 0);
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_EXCLUSIVE), 0);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    world.snap = 2;
+    struct step back = {.code = WIRE_OP_CODE_ROLLBACK, .offset = 1};
+    assert_int_equal(ask_now(&world, 0, "o", &back, 1), 0);
+    assert_reads(&world, 0, "o", "x");
+    assert_int_equal(n_watchers(0), 1);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_SHARED), -EBUSY);
+    assert_equal_disks(&world, 0, 1);
+}
+
 #define CASE(function) cmocka_unit_test_setup_teardown(function, start, stop)
 
 int main(void)
@@ -349,6 +387,8 @@ int main(void)
         CASE(a_removed_object_has_no_watchers),
         CASE(blocked_clients_are_refused_and_evicted),
         CASE(only_the_primary_evicts),
+        CASE(snapshots_have_no_watchers),
+        CASE(a_rollback_keeps_watchers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
