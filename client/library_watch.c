@@ -130,8 +130,9 @@ static void on_lost(struct client_watch *core, int error)
 static struct limpet_watch *watch_create(struct limpet_pool *pool, const char *name)
 {
     const char *locator = strcmp(pool->locator, name) == 0 ? "" : pool->locator;
-    size_t name_len = strlen(name), space_len = strlen(pool->space);
-    size_t locator_len = strlen(locator);
+    /* With the zeros at their ends. */
+    size_t name_len = strlen(name) + 1, space_len = strlen(pool->space) + 1;
+    size_t locator_len = strlen(locator) + 1;
     struct limpet_watch *watch = calloc(1, sizeof *watch + name_len + space_len + locator_len);
     if (watch == NULL)
         return NULL;
@@ -144,11 +145,11 @@ static struct limpet_watch *watch_create(struct limpet_pool *pool, const char *n
         .pool = pool->id,
         .snap = OBJECT_HEAD,
         .name = (const uint8_t *)watch->names,
-        .name_len = (uint16_t)name_len,
+        .name_len = (uint16_t)(name_len - 1),
         .space = (const uint8_t *)watch->names + name_len,
-        .space_len = (uint16_t)space_len,
+        .space_len = (uint16_t)(space_len - 1),
         .locator = (const uint8_t *)watch->names + name_len + space_len,
-        .locator_len = (uint16_t)locator_len,
+        .locator_len = (uint16_t)(locator_len - 1),
     };
     watch->core.began = on_began;
     watch->core.ended = on_ended;
@@ -370,7 +371,7 @@ int limpet_notify(struct limpet_pool *pool, const char *name, const void *data, 
         rc = limpet_operate(pool, name, op, NULL);
     }
     limpet_op_destroy(op);
-    if (rc == 0 && answers->missed > 0)
+    if (rc == 0 && answers != NULL && answers->missed > 0)
         rc = -ETIMEDOUT;
     if (out != NULL)
         *out = answers;

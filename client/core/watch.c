@@ -113,6 +113,7 @@ static struct watch_group *group_get(struct client *c, uint64_t pool, uint32_t s
 {
     struct pg_key key = {.pool = pool, .seed = seed};
     struct watch_group *group;
+    /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
     HASH_FIND(hh, c->watch_groups, &key, sizeof key, group);
     if (group != NULL)
         return group;
@@ -592,6 +593,7 @@ void watch_fini(struct client *c)
     HASH_ITER(hh, c->watch_groups, group, next_group)
     {
         env_timer_stop(c->env, &group->timer);
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
         HASH_DELETE(hh, c->watch_groups, group);
         free(group);
     }

@@ -383,7 +383,8 @@ static struct message *replicate_message(struct pg *pg, const struct pg_entry_la
     }
     if (data.len > 0)
         memcpy(message->payload.data, data.data, data.len);
-    memcpy(message->payload.data + data.len, ops->data, ops_len);
+    if (ops_len > 0)
+        memcpy(message->payload.data + data.len, ops->data, ops_len);
     return message;
 }
 
