@@ -28,6 +28,7 @@ static void drop_results(struct ops_run *run)
         buf_slice_drop(&run->results[i].data);
     }
     run->returned = 0;
+    run->summed = 0;
 }
 
 void run_fini(struct ops_run *run)

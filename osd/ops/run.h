@@ -19,6 +19,8 @@ enum {
      * repeated request gets the same.
      */
     OPS_ANSWER_MAX = 1024,
+    /* Checksums that one step gives. */
+    OPS_SUMS_MAX = 256 * 1024,
     /* Encoded changes of one request: they must fit a record of the store's journal. */
     OPS_CHANGES_BYTES_MAX = 2 * 1024 * 1024,
 };
@@ -69,6 +71,7 @@ struct ops_run {
     uint16_t step;     /* That runs, or that failed. */
     uint64_t data_at;  /* Where its data begin in the payload. */
     uint64_t returned; /* Bytes given by the steps so far. */
+    uint64_t summed;   /* Bytes that they made checksums of. */
     /* The watchers as the last step that looked at them has left them, if one has. */
     bool saw_watchers;
     struct view_bytes watchers;

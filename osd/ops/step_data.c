@@ -303,13 +303,31 @@ static void encode_sum(struct encoder *out, const struct wire_checksum *checksum
     }
 }
 
+/*
+ * Whether a range is too much work for one request, or too many sums: a few bytes of request would
+ * keep the OSD from all others. Looked at before anything is read.
+ */
+static int check_sums(struct ops_run *run, const struct wire_op *step, uint32_t chunk, uint64_t len)
+{
+    uint64_t size = run->view.state.exists ? run->view.state.size : 0;
+    uint64_t there = step->offset < size ? size - step->offset : 0;
+    if (there > len)
+        there = len;
+    if (chunk != 0 && there / chunk > OPS_SUMS_MAX)
+        return -E2BIG;
+    run->summed += there;
+    return run->summed > OBJECT_SIZE_MAX ? -E2BIG : 0;
+}
+
 int step_checksum(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
 {
     struct wire_checksum checksum = checksum_of(data);
     struct buf_slice ours;
     struct encoder out;
     uint64_t len = step->length == 0 ? OBJECT_SIZE_MAX : step->length;
-    int error = view_read(&run->view, step->offset, len, &ours);
+    int error = check_sums(run, step, checksum.chunk, len);
+    if (!error)
+        error = view_read(&run->view, step->offset, len, &ours);
     if (error)
         return error;
     size_t chunk = checksum.chunk != 0 ? checksum.chunk : ours.len;

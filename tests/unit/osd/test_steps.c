@@ -225,6 +225,27 @@ static void checksums_are_the_known_ones(void **state)
     assert_int_equal(checksum(WIRE_CHECKSUM_CRC32C, 0, 0, 0, 10), -EINVAL);
 }
 
+/* They are looked at before anything is loaded. */
+static void checksums_have_limits(void **state)
+{
+    (void)state;
+    struct wire_checksum whole = {.type = WIRE_CHECKSUM_CRC32C};
+    write_text(0, "123456789");
+    object.state.size = OBJECT_SIZE_MAX;
+    object.loads = 0;
+    assert_int_equal(checksum(WIRE_CHECKSUM_CRC32C, 0, 256, 0, 0), -E2BIG);
+    assert_int_equal(checksum(WIRE_CHECKSUM_CRC32C, 0, 1, 0, OPS_SUMS_MAX + 1), -E2BIG);
+    assert_int_equal(object.loads, 0);
+    begin(false);
+    fake_step_data(&request, WIRE_OP_CODE_CHECKSUM, 0, 4, &whole, sizeof whole);
+    fake_step_data(&request, WIRE_OP_CODE_CHECKSUM, 0, 0, &whole, sizeof whole);
+    assert_int_equal(send(), -E2BIG);
+    assert_int_equal(outcome.failed_step, 1);
+    object.state.size = 9;
+    assert_int_equal(checksum(WIRE_CHECKSUM_CRC32C, 0, 1, 0, 9), 0);
+    assert_int_equal(outcome.lens[0], 4 + 9 * 4);
+}
+
 static void versions_are_asserted(void **state)
 {
     (void)state;
@@ -812,6 +833,7 @@ int main(void)
         T(errors_that_are_allowed_are_told),
         T(sparse_read_leaves_holes_out),
         T(checksums_are_the_known_ones),
+        T(checksums_have_limits),
         T(versions_are_asserted),
         T(existence_is_asserted),
         T(a_write_gives_little),
