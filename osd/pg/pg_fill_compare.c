@@ -144,6 +144,7 @@ static struct message *scan_message(struct pg_fill *fill, const struct store_lis
         limpet__wire__version__init(&versions[at]);
         versions[at].config = info.version.config;
         versions[at].sequence = info.version.sequence;
+        assert(fill->batch[at]);
         limpet__wire__pg_object__init(&objects[at]);
         objects[at].id = (ProtobufCBinaryData){fill->batch[at]->len, fill->batch[at]->bytes};
         objects[at].version = &versions[at];
