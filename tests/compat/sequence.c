@@ -121,9 +121,18 @@ void say_text(struct run *r, const char *text)
 
 /* ---- Objects ---- */
 
+const char *space_of(struct run *r, const char *space)
+{
+    static char name[64];
+    if (r->mode == SNAPS_NONE)
+        return space;
+    snprintf(name, sizeof name, "%s-%llu", space, (unsigned long long)r->round);
+    return name;
+}
+
 const struct target *aim(struct run *r, unsigned client, unsigned at)
 {
-    rados_ioctx_set_namespace(r->io[client], targets[at].space);
+    rados_ioctx_set_namespace(r->io[client], space_of(r, targets[at].space));
     rados_ioctx_locator_set_key(r->io[client], targets[at].locator);
     return &targets[at];
 }
@@ -218,27 +227,33 @@ static void disconnect(struct run *r)
 static void run_operation(struct run *r)
 {
     static void (*const kinds[])(struct run *) = {
-        op_simple, op_simple, op_simple, op_simple, op_attribute, op_write,     op_write,
-        op_write,  op_read,   op_read,   op_lock,   op_list,      op_bad_input,
+        op_simple, op_simple, op_simple, op_simple, op_attribute, op_write, op_write, op_write,
+        op_read,   op_read,   op_lock,   op_list,   op_bad_input, op_snap,  op_snap,  op_snap,
     };
+    size_t n = sizeof kinds / sizeof *kinds - (r->mode == SNAPS_NONE ? 3 : 0);
     r->len = 0;
     r->line[0] = 0;
-    kinds[below(r, sizeof kinds / sizeof *kinds)](r);
+    kinds[below(r, n)](r);
 }
 
 int main(int argc, char **argv)
 {
     static struct run r;
-    if (argc != 7) {
-        fprintf(stderr, "usage: sequence CONFIG POOL SEED FIRST-ROUND ROUNDS OPERATIONS\n");
+    if (argc < 7 || argc > 8) {
+        fprintf(stderr,
+                "usage: sequence CONFIG POOL SEED FIRST-ROUND ROUNDS OPERATIONS [own|self]\n");
         return 2;
     }
+    if (argc == 8)
+        r.mode = strcmp(argv[7], "own") == 0 ? SNAPS_OWN : SNAPS_SELF;
     uint64_t seed = strtoull(argv[3], NULL, 10), first = strtoull(argv[4], NULL, 10),
              rounds = strtoull(argv[5], NULL, 10), each = strtoull(argv[6], NULL, 10);
     setvbuf(stdout, NULL, _IOLBF, 1 << 16); /* What was reached is seen when it hangs. */
     memset(long_name, 'n', sizeof long_name - 1);
     connect_to(&r, argv[1], argv[2]);
     for (uint64_t round = first; round < first + rounds; round++) {
+        r.round = round;
+        snaps_reset(&r);
         remove_everything(&r);
         memset(r.versions, 0, sizeof r.versions);
         for (uint64_t i = 0; i < each; i++) {
@@ -247,6 +262,7 @@ int main(int argc, char **argv)
             printf("%llu.%llu %s\n", (unsigned long long)round, (unsigned long long)i, r.line);
         }
     }
+    snaps_reset(&r);
     remove_everything(&r);
     disconnect(&r);
     return fflush(stdout) == 0 ? 0 : 2;

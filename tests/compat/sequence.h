@@ -13,7 +13,10 @@
 
 #include <rados/librados.h>
 
-enum { CLIENTS = 2, TARGETS = 8, DATA_MAX = 70000 };
+enum { CLIENTS = 2, TARGETS = 8, SNAPS = 4, DATA_MAX = 70000 };
+
+/* Whether the pool gets snapshots, and which; a pool has one kind. */
+enum snaps_mode { SNAPS_NONE, SNAPS_OWN, SNAPS_SELF };
 
 /* An object that operations are on, by all that names it. */
 struct target {
@@ -26,7 +29,10 @@ struct run {
     rados_ioctx_t io[CLIENTS];
     uint64_t random;            /* State of the operation's numbers. */
     uint64_t versions[TARGETS]; /* Of the last change that succeeded in this round; or 0. */
-    char line[16384];           /* What the operation gave. */
+    enum snaps_mode mode;
+    uint64_t round;
+    rados_snap_t snaps[SNAPS]; /* Those alive; 0: none there. */
+    char line[16384];          /* What the operation gave. */
     size_t len;
 };
 
@@ -56,6 +62,8 @@ void say_text(struct run *r, const char *text);
 
 /* ---- Objects ---- */
 
+/* The round's own where there are snapshots: what they keep of an object outlives its round. */
+const char *space_of(struct run *r, const char *space);
 /* Points the context of a client at the object. */
 const struct target *aim(struct run *r, unsigned client, unsigned at);
 /* After a change, or a look: how the version that it told stands to the one that was noted. */
@@ -75,5 +83,8 @@ void op_read(struct run *r);
 void op_lock(struct run *r);
 void op_list(struct run *r);
 void op_bad_input(struct run *r);
+void op_snap(struct run *r);
+/* Removes all snapshots. */
+void snaps_reset(struct run *r);
 
 #endif

@@ -258,13 +258,18 @@ void op_lock(struct run *r)
 /* In which order objects come depends on how many placement groups there are. */
 void op_list(struct run *r)
 {
+    /* Ceph lists what snapshots keep of removed objects, until it is trimmed. */
+    if (r->mode != SNAPS_NONE) {
+        op_snap(r);
+        return;
+    }
     static const char *const spaces[] = {"", "space", "none", LIBRADOS_ALL_NSPACES};
     const char *space = PICK(r, spaces), *name, *key, *in;
     static char found[4 * TARGETS][256];
     size_t n = 0;
     rados_list_ctx_t list;
     rados_ioctx_locator_set_key(r->io[0], NULL);
-    rados_ioctx_set_namespace(r->io[0], space);
+    rados_ioctx_set_namespace(r->io[0], space[0] == 1 ? space : space_of(r, space));
     int rc = rados_nobjects_list_open(r->io[0], &list);
     say(r, "list '%s' -> %d", space[0] == 1 ? "*" : space, rc);
     if (rc != 0)
