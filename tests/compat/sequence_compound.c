@@ -89,6 +89,7 @@ static void change_contents(struct run *r, rados_write_op_t op, bool *removed)
         rados_write_op_create(op, exclusive, NULL);
         break;
     case 1:
+        len += len == 0; /* Nothing beyond the end, after an append: Ceph finds damage there. */
         say(r, " write %zu at %llu", len, (unsigned long long)offset);
         rados_write_op_write(op, data, len, offset);
         break;
