@@ -69,7 +69,8 @@ enum limpet_checksum { LIMPET_XXHASH32 = 0, LIMPET_XXHASH64 = 1, LIMPET_CRC32C =
 /*
  * Sums of len bytes, one for each `chunk` of them (0: one for all), each begun with `init`; as a
  * u32 of their number, then u32 or u64 numbers. -EINVAL: the object has not got so many bytes, or
- * they are no multiple of chunk. Release *out with limpet_free().
+ * they are no multiple of chunk. -E2BIG: more than 262,144 sums, or the steps of a request sum more
+ * bytes than the largest object has. Release *out with limpet_free().
  */
 LIMPET_API int limpet_op_checksum(struct limpet_op *op, enum limpet_checksum type, uint64_t init,
                                   uint64_t offset, uint64_t len, uint32_t chunk, void **out,
