@@ -2,7 +2,7 @@
  * The client core: follows the map, sends each operation to the primary of its placement group,
  * and sends it again after failovers, in order per object. The caller sees latency, not errors.
  *
- * One loop, one thread, over struct env; liblimpet (client/library.c) adds threads, waiting and the
+ * One loop, one thread, over struct env; liblimpet (client/object/) adds threads, waiting and the
  * public API. The simulator uses this header directly.
  */
 #ifndef LIMPET_CLIENT_CORE_CLIENT_H

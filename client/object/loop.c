@@ -11,7 +11,7 @@
  * while, so that monitors hear from us. It leaves polling to threads that wait one after the other:
  * handing them their results would cost a wake-up each.
  */
-#include "client/library_private.h"
+#include "client/object/private.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/library_private.h"
 #include "client/limpet/object.h"
+#include "client/object/private.h"
 #include "common/method_names.h"
 
 static_assert((int)LIMPET_EQUAL == (int)WIRE_COMPARE_EQUAL, "one order");

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/library_private.h"
+#include "client/object/private.h"
 
 static void encode_text(struct encoder *e, const char *text)
 {

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/library_private.h"
 #include "client/limpet/object.h"
+#include "client/object/private.h"
 
 static_assert((int)LIMPET_SNAP_NAME_MAX == (int)SNAPS_NAME_MAX, "one limit");
 static_assert((int)LIMPET_SNAPS_MAX == (int)WIRE_SNAPS_MAX, "one limit");

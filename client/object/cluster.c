@@ -1,4 +1,4 @@
-#include "client/library_private.h"
+#include "client/object/private.h"
 
 #include <assert.h>
 #include <errno.h>

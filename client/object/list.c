@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/library_private.h"
+#include "client/object/private.h"
 #include "common/object_page.h"
 #include "placement/hash.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/library_private.h"
+#include "client/object/private.h"
 
 int limpet_pool_list(struct limpet_cluster *c, struct limpet_pool_entry **out, size_t *n)
 {

@@ -1,13 +1,16 @@
 /*
  * The inside of liblimpet: the client core, and the threads around it.
  *
- *   library.c         clusters: configuration, connecting, commands, the end
- *   library_loop.c    which thread turns the event loop, and how others wait
- *   library_pool.c    pools
- *   library_object.c  operations on objects
- *   library_op.c      their steps beyond contents; locks
- *   library_list.c    walks over the objects of a pool
- *   library_scrub.c   what scrubs found
+ *   cluster.c   clusters: configuration, connecting, commands, the end
+ *   loop.c      which thread turns the event loop, and how others wait
+ *   pool.c      pools
+ *   object.c    operations on objects
+ *   op.c        their steps beyond contents
+ *   list.c      walks over the objects of a pool
+ *   scrub.c     what scrubs found
+ *   snap.c      snapshots
+ *   watch.c     watches, notifies, leases
+ *   lock.c      advisory locks
  *
  * Invariants:
  *
@@ -20,8 +23,8 @@
  *  L3  Callbacks of users are made by the driver thread alone, without the lock, and without it
  *      being the poller.
  */
-#ifndef LIMPET_CLIENT_LIBRARY_PRIVATE_H
-#define LIMPET_CLIENT_LIBRARY_PRIVATE_H
+#ifndef LIMPET_CLIENT_OBJECT_PRIVATE_H
+#define LIMPET_CLIENT_OBJECT_PRIVATE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -158,13 +161,13 @@ struct limpet_cluster {
 };
 
 enum { NAMES_BYTES = OBJECT_STRINGS_MAX + 3 };
-/* Moves the id's strings to memory of NAMES_BYTES, each with a zero after it (library_list.c). */
+/* Moves the id's strings to memory of NAMES_BYTES, each with a zero after it (list.c). */
 void names_terminate(struct object_id *id, char *memory);
 
 /* What callers see of an error. */
 int public_error(int error) MUST_CHECK;
 
-/* library_loop.c. All but loop_init and loop_fini are called with the lock held. */
+/* loop.c. All but loop_init and loop_fini are called with the lock held. */
 int loop_init(struct limpet_cluster *cluster) MUST_CHECK;
 void loop_fini(struct limpet_cluster *cluster);
 /* Sends what was submitted, and tells the poller and the driver what they must know. */
@@ -178,13 +181,13 @@ int loop_start_driver(struct limpet_cluster *cluster) MUST_CHECK;
 void loop_stop_driver(struct limpet_cluster *cluster);
 bool loop_on_driver(const struct limpet_cluster *cluster);
 
-/* library.c */
+/* cluster.c */
 int cluster_fail(struct limpet_cluster *cluster, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Follows the map to what the leading monitor knows now. */
 int cluster_latest_map(struct limpet_cluster *cluster) MUST_CHECK;
 
-/* library_object.c */
+/* object.c */
 void request_init(struct request *request);
 /* Releases what further steps took; not their data. */
 void request_fini(struct request *request);

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "client/core/watch.h"
-#include "client/library_private.h"
+#include "client/object/private.h"
 
 static_assert((int)LIMPET_LEASE_SHARED == (int)WIRE_LEASE_SHARED, "one order");
 static_assert((int)LIMPET_LEASE_EXCLUSIVE == (int)WIRE_LEASE_EXCLUSIVE, "one order");

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/library_private.h"
+#include "client/object/private.h"
 #include "common/limpet.pb-c.h"
 #include "placement/hash.h"
 #include "placement/map.h"

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/library_private.h"
+#include "client/object/private.h"
 
 static_assert((int)LIMPET_OP_STEPS_MAX == (int)CLIENT_STEPS_MAX, "one limit");
 static_assert(LIMPET_OBJECT_SIZE_MAX - OBJECT_SIZE_MAX == 0, "one limit");
