@@ -53,7 +53,8 @@ static int smaller(const void *left, const void *right)
 static double median_us(struct samples *samples)
 {
     qsort(samples->ns, samples->count, sizeof(samples->ns[0]), smaller);
-    return samples->count == 0 ? 0 : samples->ns[samples->count / 2] / 1e3;
+    uint32_t middle = samples->count / 2;
+    return samples->count == 0 ? 0 : (double)samples->ns[middle] / 1e3;
 }
 
 static bool move_message(int fd, bool out)

@@ -69,9 +69,10 @@ static int smaller(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-static double percentile_us(unsigned percent)
+static double percentile_us(size_t percent)
 {
-    return sample_count == 0 ? 0 : samples[(sample_count - 1) * percent / 100] / 1e3;
+    size_t at = sample_count * percent / 100;
+    return sample_count == 0 ? 0 : (double)samples[at] / 1e3;
 }
 
 static void print_row(const char *row, uint64_t count, uint64_t ns, uint64_t cpu)
