@@ -348,6 +348,8 @@ struct limpet_list_entry {
  * walks, of threads or processes, share the work. Before the first limpet_list_next(). -EINVAL.
  */
 LIMPET_API int limpet_list_slice(struct limpet_list *list, uint32_t index, uint32_t count);
+/* Only the objects of a placement group. Before the first limpet_list_next(). -ENOENT: no such. */
+LIMPET_API int limpet_list_group(struct limpet_list *list, uint32_t group);
 
 /* The next object; its strings are valid until the next call. -ENOENT: there are no more. */
 LIMPET_API int limpet_list_next(struct limpet_list *list, struct limpet_list_entry *out);

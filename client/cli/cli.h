@@ -151,6 +151,10 @@ uint64_t cli_parse_number(const struct cli *cli, const char *what, const char *t
 /* Exits with a message on failure. */
 void cli_connect(struct cli *cli);
 struct limpet_pool *cli_open_pool(struct cli *cli, const char *name);
+/* Connects, and opens the pool of a group, "3.1f", by its number; exits with a message. */
+struct limpet_pool *cli_open_pool_of(struct cli *cli, uint64_t number, const char *pgid);
+/* "3.1f": the pool's number, and the group's in hexadecimal; exits with a message. */
+void cli_parse_pgid(const char *text, uint64_t *pool, uint32_t *group);
 /* Ends the connection; safe to call at any time. */
 void cli_disconnect(struct cli *cli);
 

@@ -54,7 +54,17 @@ static const struct cli_param object_key_params[] = {
         .name = "snapid", .letter = 'S', .type = CLI_NUMBER, .value = "ID",                        \
         .help = "the same, by number"                                                              \
     }
-#define OBJECT_OPTIONS POOL_OPTION, NAMESPACE_OPTION, LOCATOR_OPTION, SNAP_OPTIONS
+#define PGID_OPTION                                                                                \
+    {                                                                                              \
+        .name = "pgid", .type = CLI_TEXT, .value = "PG",                                           \
+        .help = "instead of --pool: the pool of this placement group; ls lists its objects alone"  \
+    }
+#define CREATE_OPTION                                                                              \
+    {                                                                                              \
+        .name = "create", .type = CLI_FLAG, .help = "make the pool first, unless there is one"     \
+    }
+#define OBJECT_OPTIONS                                                                             \
+    POOL_OPTION, PGID_OPTION, CREATE_OPTION, NAMESPACE_OPTION, LOCATOR_OPTION, SNAP_OPTIONS
 #define BLOCK_SIZE_OPTION                                                                          \
     {                                                                                              \
         .name = "block-size", .letter = 'b', .type = CLI_SIZE, .value = "SIZE",                    \
@@ -260,7 +270,7 @@ const struct cli_command cli_commands_rados[] = {
                       {.name = "target", .type = CLI_TEXT, .optional = true})},
     {.path = "rados ls",
      .run = rados_ls,
-     .options = OPTIONS(POOL_OPTION, NAMESPACE_OPTION, LIST_OPTIONS),
+     .options = OPTIONS(POOL_OPTION, PGID_OPTION, NAMESPACE_OPTION, LIST_OPTIONS),
      .summary = "the names of the objects, to standard output or a file",
      .params = PARAMS(
          {.name = "file", .type = CLI_TEXT, .optional = true, .complete = CLI_COMPLETE_FILE})},

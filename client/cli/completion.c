@@ -104,23 +104,60 @@ static void offer_options(const char *typed, const struct cli_option *options)
 }
 
 /* What comes from the cluster is asked for only when it answers soon. */
+static bool connects(struct cli *cli)
+{
+    return limpet_cluster_create(&cli->cluster, NULL) == 0 &&
+           limpet_cluster_config_file(cli->cluster, NULL) == 0 &&
+           limpet_cluster_config_set(cli->cluster, "connect_timeout", "1s") == 0 &&
+           limpet_cluster_config_set(cli->cluster, "rados_osd_op_timeout", "2s") == 0 &&
+           limpet_cluster_connect(cli->cluster) == 0;
+}
+
 static void offer_pools(struct cli *cli, const char *typed)
 {
     struct limpet_pool_entry *pools;
     size_t n;
-    if (limpet_cluster_create(&cli->cluster, NULL) != 0 ||
-        limpet_cluster_config_file(cli->cluster, NULL) != 0 ||
-        limpet_cluster_config_set(cli->cluster, "connect_timeout", "1s") != 0 ||
-        limpet_cluster_connect(cli->cluster) != 0 ||
-        limpet_pool_list(cli->cluster, &pools, &n) != 0)
+    if (!connects(cli) || limpet_pool_list(cli->cluster, &pools, &n) != 0)
         return;
     for (size_t i = 0; i < n; i++)
         offer(typed, pools[i].name, "pool");
     limpet_free(pools);
 }
 
+static bool is_printable(const char *name, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+/* Listings are in no order that would help: of large pools only some objects are offered. */
+static void offer_objects(struct cli *cli, const char *typed, const char *pool_name)
+{
+    enum { SEEN_MAX = 10000, OFFERED_MAX = 200 };
+    struct limpet_pool *pool;
+    struct limpet_list *list;
+    struct limpet_list_entry entry;
+    size_t seen = 0, offered = 0, len = strlen(typed);
+    if (pool_name == NULL || !connects(cli) ||
+        limpet_pool_open(cli->cluster, pool_name, &pool) != 0)
+        return;
+    if (limpet_list_open(pool, false, &list) == 0) {
+        while (seen++ < SEEN_MAX && offered < OFFERED_MAX && limpet_list_next(list, &entry) == 0) {
+            if (strncmp(entry.name, typed, len) != 0 || !is_printable(entry.name, entry.name_len))
+                continue;
+            offer(typed, entry.name, "object");
+            offered++;
+        }
+        limpet_list_close(list);
+    }
+    limpet_pool_close(pool);
+}
+
 static void offer_value(struct cli *cli, const char *typed, enum cli_complete complete,
-                        const char *choices)
+                        const char *choices, const char *pool)
 {
     if (choices != NULL)
         offer_choices(typed, choices);
@@ -128,6 +165,8 @@ static void offer_value(struct cli *cli, const char *typed, enum cli_complete co
         printf("@file\n");
     else if (complete == CLI_COMPLETE_POOL)
         offer_pools(cli, typed);
+    else if (complete == CLI_COMPLETE_OBJECT)
+        offer_objects(cli, typed, pool);
 }
 
 static const struct cli_option *find(const struct cli_option *options, const char *word)
@@ -146,7 +185,8 @@ struct context {
     const struct cli_command *command;
     int n_arguments;
     const struct cli_option
-        *awaits; /* An option that the last word was, and whose value is next. */
+        *awaits;      /* An option that the last word was, and whose value is next. */
+    const char *pool; /* Of --pool. */
 };
 
 static void add_word(struct context *context, const char *word)
@@ -167,6 +207,8 @@ static void read_context(const struct cli *cli, struct context *context)
     for (int i = 0; i + 1 < cli->n_words; i++) {
         const char *word = cli->words[i];
         if (context->awaits != NULL) {
+            if (context->awaits->complete == CLI_COMPLETE_POOL && context->awaits->letter == 'p')
+                context->pool = word;
             context->awaits = NULL;
             continue;
         }
@@ -209,7 +251,7 @@ static void offer_argument(struct cli *cli, const char *typed, const struct cont
     int at = 0;
     for (const struct cli_param *p = context->command->params; p != NULL && p->name != NULL; p++) {
         if (at++ == context->n_arguments || p->many) {
-            offer_value(cli, typed, p->complete, p->choices);
+            offer_value(cli, typed, p->complete, p->choices, context->pool);
             return;
         }
     }
@@ -224,7 +266,7 @@ int run_complete(struct cli *cli)
         add_word(&context, "rados");
     read_context(cli, &context);
     if (context.awaits != NULL) {
-        offer_value(cli, typed, context.awaits->complete, context.awaits->choices);
+        offer_value(cli, typed, context.awaits->complete, context.awaits->choices, NULL);
     } else if (typed[0] == '-') {
         if (context.command != NULL)
             offer_options(typed, context.command->options);

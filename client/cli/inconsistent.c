@@ -66,8 +66,7 @@ static json_t *object_json(const struct limpet_inconsistent *found)
                      errors_json(found->copy_errors, false), "shards", copies_json(found));
 }
 
-/* "3.1f": the pool's number, and the group's in hexadecimal. */
-static void parse_pgid(const char *text, uint64_t *pool, uint32_t *group)
+void cli_parse_pgid(const char *text, uint64_t *pool, uint32_t *group)
 {
     char *end;
     errno = 0;
@@ -79,7 +78,7 @@ static void parse_pgid(const char *text, uint64_t *pool, uint32_t *group)
     *group = (uint32_t)seed;
 }
 
-static struct limpet_pool *open_pool_number(struct cli *cli, uint64_t number, const char *pgid)
+struct limpet_pool *cli_open_pool_of(struct cli *cli, uint64_t number, const char *pgid)
 {
     struct limpet_pool_entry *pools;
     struct limpet_pool *pool = NULL;
@@ -115,8 +114,8 @@ int run_list_inconsistent_obj(struct cli *cli)
     const char *pgid = cli->words[0];
     uint64_t number;
     uint32_t group;
-    parse_pgid(pgid, &number, &group);
-    struct limpet_pool *pool = open_pool_number(cli, number, pgid);
+    cli_parse_pgid(pgid, &number, &group);
+    struct limpet_pool *pool = cli_open_pool_of(cli, number, pgid);
     struct limpet_inconsistents *walk;
     struct limpet_inconsistent found;
     int rc = limpet_inconsistents_open(pool, group, &walk);

@@ -12,19 +12,38 @@
 
 /* ---- What the verbs share ---- */
 
+/* One that there is stays as it is. */
+static void make_pool(struct cli *cli, const char *name)
+{
+    struct limpet_pool *pool;
+    int rc = limpet_pool_open(cli->cluster, name, &pool);
+    if (rc == 0)
+        limpet_pool_close(pool);
+    else if (rc == -ENOENT)
+        json_decref(remote_call(cli, "osd pool create", json_pack("{s:s}", "pool", name)));
+}
+
 struct limpet_pool *rados_pool(struct cli *cli)
 {
-    const char *name = cli_text(cli, "pool", NULL);
-    if (name == NULL)
+    const char *name = cli_text(cli, "pool", NULL), *pgid = cli_text(cli, "pgid", NULL);
+    uint64_t number = 0;
+    uint32_t group = 0;
+    if (name == NULL && pgid == NULL)
         fail(EINVAL, "name the pool with -p POOL; '%s' lists the pools", "limpet pool ls");
+    if (pgid != NULL)
+        cli_parse_pgid(pgid, &number, &group);
     const char *space = cli_text(cli, "namespace", "");
     if (strlen(space) > LIMPET_OBJECT_SPACE_MAX)
         fail(ENAMETOOLONG, "a namespace may have %d bytes at most", LIMPET_OBJECT_SPACE_MAX);
     const char *locator = cli_text(cli, "object-locator", "");
     if (strlen(locator) > LIMPET_OBJECT_LOCATOR_MAX)
         fail(ENAMETOOLONG, "a locator may have %d bytes at most", LIMPET_OBJECT_LOCATOR_MAX);
-    cli_connect(cli);
-    struct limpet_pool *pool = cli_open_pool(cli, name);
+    if (pgid == NULL)
+        cli_connect(cli);
+    if (pgid == NULL && cli_has(cli, "create"))
+        make_pool(cli, name);
+    struct limpet_pool *pool =
+        pgid != NULL ? cli_open_pool_of(cli, number, pgid) : cli_open_pool(cli, name);
     int rc = limpet_pool_set_namespace(pool, space);
     if (rc == 0)
         rc = limpet_pool_set_locator(pool, locator);
@@ -284,6 +303,18 @@ static void list_entry(struct cli *cli, FILE *out, const struct limpet_list_entr
     json_decref(json);
 }
 
+static int only_group(const struct cli *cli, struct limpet_list *list)
+{
+    uint64_t number;
+    uint32_t group;
+    const char *pgid = cli_text(cli, "pgid", NULL);
+    cli_parse_pgid(pgid, &number, &group);
+    int rc = limpet_list_group(list, group);
+    if (rc == -ENOENT)
+        fail(rc, "pg %s does not exist; 'limpet pg ls' lists the groups", pgid);
+    return rc;
+}
+
 static int list_objects(struct cli *cli, struct limpet_pool *pool, FILE *out)
 {
     bool all = cli_has(cli, "all") && !cli_has(cli, "default");
@@ -293,7 +324,9 @@ static int list_objects(struct cli *cli, struct limpet_pool *pool, FILE *out)
     uint64_t n = 0;
     if (rc != 0)
         return rc;
-    while ((rc = limpet_list_next(list, &entry)) == 0)
+    if (cli_has(cli, "pgid"))
+        rc = only_group(cli, list);
+    while (rc == 0 && (rc = limpet_list_next(list, &entry)) == 0)
         list_entry(cli, out, &entry, all, n++);
     limpet_list_close(list);
     if (rc == -ENOENT)

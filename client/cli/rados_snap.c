@@ -77,6 +77,26 @@ static void print_snap(const struct limpet_snap *snap)
     printf("%" PRIu64 "\t%s\t%s\n", snap->id, snap->name, text);
 }
 
+static void print_snaps(const struct limpet_snap *snaps, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        print_snap(&snaps[i]);
+    printf("%zu snaps\n", n);
+}
+
+static void print_snaps_json(struct cli *cli, const struct limpet_snap *snaps, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        char stamp[RADOS_TIME_MAX];
+        rados_time(snaps[i].stamp_ns, stamp);
+        json_array_append_new(list, json_pack("{s:I, s:s, s:s}", "id", (json_int_t)snaps[i].id,
+                                              "name", snaps[i].name, "stamp", stamp));
+    }
+    cli_print_json(cli, list);
+    json_decref(list);
+}
+
 int rados_lssnap(struct cli *cli)
 {
     struct limpet_pool *pool = rados_pool(cli);
@@ -86,10 +106,10 @@ int rados_lssnap(struct cli *cli)
     if (rc != 0)
         code = complain(rc, "error listing the snapshots of pool %s: %s", limpet_pool_name(pool),
                         error_phrase(rc));
-    for (size_t i = 0; i < n; i++)
-        print_snap(&snaps[i]);
-    if (rc == 0)
-        printf("%zu snaps\n", n);
+    else if (cli->format == FORMAT_PLAIN)
+        print_snaps(snaps, n);
+    else
+        print_snaps_json(cli, snaps, n);
     limpet_free(snaps);
     limpet_pool_close(pool);
     return code;

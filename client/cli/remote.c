@@ -184,7 +184,8 @@ json_t *remote_call(struct cli *cli, const char *prefix, json_t *arguments)
     free(json);
     if (rc != 0)
         fail(rc, "%s", limpet_cluster_error(cli->cluster));
-    json_t *answer = json_loadb(output != NULL ? output : "", len, 0, NULL);
+    /* What only changes something has nothing to say but its status. */
+    json_t *answer = len == 0 ? json_object() : json_loadb(output, len, 0, NULL);
     limpet_free(output);
     if (answer == NULL)
         fail(EPROTO, "'%s': the monitors' answer is no JSON", prefix);

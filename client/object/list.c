@@ -259,6 +259,19 @@ int limpet_list_slice(struct limpet_list *list, uint32_t index, uint32_t count)
     return 0;
 }
 
+int limpet_list_group(struct limpet_list *list, uint32_t group)
+{
+    uint32_t pg_num;
+    int rc = pool_pg_num(list, &pg_num);
+    if (rc == 0 && group >= pg_num)
+        rc = -ENOENT;
+    if (rc != 0)
+        return rc;
+    pg_hash_range(group, pg_num, &list->first, &list->last_hash);
+    rewind_list(list);
+    return 0;
+}
+
 /* ---- Cursors: "begin", "end", or the encoded object in hexadecimal ---- */
 
 static char *hex_of(const uint8_t *bytes, size_t len)

@@ -337,6 +337,28 @@ def df_has_the_columns_of_rados():
 
 
 @case
+def lists_one_group():
+    everything = text("ls").split()
+    groups = json.loads(succeeds(cluster.limpet("pg", "ls", "data", "-f", "json")).text)
+    groups = [group["pgid"] for group in groups["pg_stats"]]
+    listed = [succeeds(cluster.rados("--pgid", pgid, "ls")).text.split() for pgid in groups]
+    check(sum(map(bool, listed)) > 1, "all objects lie in one group")
+    check(sorted(sum(listed, [])) == sorted(everything), "%r, not %r" % (listed, everything))
+    number = groups[0].split(".")[0]
+    refused(cluster.rados("--pgid", number + ".ffff", "ls"), errno.ENOENT, "pg %s.ffff does not exist" % number)
+    refused(cluster.rados("--pgid", "data", "ls"), errno.EINVAL, "'data' is no placement group")
+
+
+@case
+def makes_the_pool_first():
+    for _ in range(2):
+        succeeds(cluster.rados("-p", "made", "--create", "put", "one", "-", data=b"1"))
+    expect(succeeds(cluster.rados("-p", "made", "get", "one", "-")).text, "1",
+           "the object")
+    refused(cluster.rados("-p", "unmade", "put", "one", "-", data=b"1"), errno.ENOENT, "unmade")
+
+
+@case
 def answers_to_its_link():
     link = os.path.join(BUILD, "compat", "bin", "rados")
     check(succeeds(command([link, "-p", "data", "get", "a", "-"], env=cluster.env)).out == b"hello world", "get")
