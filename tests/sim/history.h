@@ -33,7 +33,8 @@ enum history_kind {
      * 0: none. It goes when the object is removed.
      */
     HISTORY_EXCHANGE,    /* The serial becomes the tag; `hash` is the one before. */
-    HISTORY_EXCHANGE_IF, /* Only if the tag is `offset`: else -ECANCELED. */
+    HISTORY_EXCHANGE_IF, /* Only if the object is there, -ENOENT, with the tag `offset`, -ECANCELED.
+                          */
     HISTORY_LOOK,        /* `hash` is the tag. */
     HISTORY_READ_SNAP,   /* The contents at the snapshot `offset`. */
     HISTORY_ROLLBACK,    /* To the snapshot `offset`. */

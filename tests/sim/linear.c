@@ -354,9 +354,9 @@ static int change_state(const struct history_op *op, const struct state *old, st
         new->exists = true;
         return old->exists ? -EEXIST : 0;
     case HISTORY_EXCHANGE_IF:
-        if (old->tag != op->offset) {
+        if (!old->exists || old->tag != op->offset) {
             *new = state_copy(old);
-            return -ECANCELED;
+            return old->exists ? -ECANCELED : -ENOENT;
         }
         /* fallthrough */
     case HISTORY_EXCHANGE:

@@ -237,7 +237,10 @@ static void add_key(struct client_op *op)
 static void fill_tag_steps(struct client_op *op, const struct history_op *choice)
 {
     op->n_steps = 0;
-    /* An object without a tag has no such attribute, which compares like an empty one. */
+    /*
+     * An object without a tag has no such attribute, which compares like an empty one. Where there
+     * is no object, there is nothing to compare.
+     */
     if (choice->kind == HISTORY_EXCHANGE_IF)
         add_attr(op, WIRE_OP_CODE_ATTR_COMPARE, choice->offset, choice->offset != 0);
     if (choice->kind != HISTORY_EXCHANGE_IF) {
@@ -343,7 +346,8 @@ static bool result_is_known(const struct history_op *call, const struct client_o
     case 0:
         return true;
     case -ENOENT:
-        return call->kind == HISTORY_REMOVE || kind_reads(call->kind);
+        return call->kind == HISTORY_REMOVE || call->kind == HISTORY_EXCHANGE_IF ||
+               kind_reads(call->kind);
     case -EEXIST:
         return call->kind == HISTORY_CREATE;
     case -ENOSPC:
