@@ -108,6 +108,8 @@ enum planted_bug {
     PLANTED_STORE_LIST_OLD,
     /* Store: an overwrite does not look whether its block is shared. */
     PLANTED_STORE_IGNORE_SHARED,
+    /* Store: a hole of one object is taken for the same in another one. */
+    PLANTED_STORE_SAME_HOLE,
     /* Store: growth takes the reserve as well. */
     PLANTED_STORE_NO_RESERVE,
     /* OSD: some of the changed blocks of a write are not noted for copies that lack it. */

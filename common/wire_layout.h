@@ -124,6 +124,8 @@ enum wire_op_code {
     WIRE_OP_CODE_ASSERT_VERSION = 16,  /* offset: the sequence of the version */
     WIRE_OP_CODE_HINT = 17,            /* offset: expected size; length: expected size of writes */
     WIRE_OP_CODE_WRITE_SAME = 18,      /* offset, length; data: the pattern */
+    /* Where there may be anything but zeroes: offset, length -> u32 n, n times u64 offset, length */
+    WIRE_OP_CODE_EXTENTS = 19,
     WIRE_OP_CODE_ATTR_GET = 20,        /* data: name -> value */
     WIRE_OP_CODE_ATTR_LIST = 21,       /* -> u32 n, n times string16 name, string32 value */
     WIRE_OP_CODE_ATTR_COMPARE = 22,    /* offset: enum wire_compare, length: of the name; data:

@@ -261,6 +261,7 @@ bool client_code_reads(uint16_t code)
     case WIRE_OP_CODE_LIST:
     case WIRE_OP_CODE_INCONSISTENT:
     case WIRE_OP_CODE_SPARSE_READ:
+    case WIRE_OP_CODE_EXTENTS:
     case WIRE_OP_CODE_CHECKSUM:
     case WIRE_OP_CODE_COMPARE_EXTENT:
     case WIRE_OP_CODE_ASSERT_EXISTS:

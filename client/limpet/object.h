@@ -76,6 +76,28 @@ LIMPET_API int limpet_op_checksum(struct limpet_op *op, enum limpet_checksum typ
                                   uint64_t offset, uint64_t len, uint32_t chunk, void **out,
                                   size_t *out_len, int *result);
 
+struct limpet_extent {
+    uint64_t offset, len;
+};
+
+/* Parts of an object, ascending and apart. */
+struct limpet_extents {
+    size_t n;
+    const struct limpet_extent *extents;
+    const void *data; /* Of limpet_op_sparse_read(): theirs, one after the other. */
+    size_t data_len;
+};
+
+/*
+ * Where in the range (len 0: to the end) there may be anything but zeroes; as the OSD keeps the
+ * object, in blocks of 4 KiB. Release *out with limpet_free().
+ */
+LIMPET_API int limpet_op_extents(struct limpet_op *op, uint64_t offset, uint64_t len,
+                                 struct limpet_extents **out, int *result);
+/* The same and what is there. Holes of less than 64 KiB are read, too. */
+LIMPET_API int limpet_op_sparse_read(struct limpet_op *op, uint64_t offset, uint64_t len,
+                                     struct limpet_extents **out, int *result);
+
 /* ---- Attributes ---- */
 
 enum limpet_compare {
@@ -203,10 +225,6 @@ LIMPET_API int limpet_pool_set_snap_read(struct limpet_pool *pool, uint64_t snap
 LIMPET_API int limpet_rollback(struct limpet_pool *pool, const char *name, uint64_t snap);
 /* The same as the last step of an operation, after none that changes the object: -EINVAL. */
 LIMPET_API int limpet_op_rollback(struct limpet_op *op, uint64_t snap);
-
-struct limpet_extent {
-    uint64_t offset, len;
-};
 
 /* What is kept of an object for some snapshots. */
 struct limpet_clone {

@@ -234,6 +234,83 @@ int limpet_op_checksum(struct limpet_op *op, enum limpet_checksum type, uint64_t
     return 0;
 }
 
+/* Their number, offsets and lengths, and what is there. */
+static int take_extents(struct step_out *out, const void *data, size_t len)
+{
+    struct limpet_extents **to = out->to;
+    struct decoder d;
+    decoder_init(&d, data, len);
+    uint32_t n = decode_u32(&d);
+    if (d.failed || n > decoder_left(&d) / (2 * sizeof(uint64_t)))
+        return -EPROTO;
+    size_t data_len = decoder_left(&d) - n * 2 * sizeof(uint64_t);
+    struct limpet_extents *extents =
+        malloc(sizeof *extents + n * sizeof *extents->extents + data_len);
+    if (extents == NULL)
+        return -ENOMEM;
+    struct limpet_extent *list = (struct limpet_extent *)(extents + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        list[i].offset = decode_u64(&d);
+        list[i].len = decode_u64(&d);
+    }
+    if (data_len > 0)
+        memcpy(list + n, decode_bytes(&d, data_len), data_len);
+    *extents =
+        (struct limpet_extents){.n = n, .extents = list, .data = list + n, .data_len = data_len};
+    if (to != NULL)
+        *to = extents;
+    else
+        free(extents);
+    return 0;
+}
+
+static int take_sparse(struct step_out *out, const void *data, size_t len)
+{
+    struct limpet_extents **to = out->to, *extents = NULL;
+    out->to = &extents;
+    int rc = take_extents(out, data, len);
+    out->to = to;
+    uint64_t left = rc == 0 ? extents->data_len : 0;
+    bool fits = rc == 0;
+    for (size_t i = 0; fits && i < extents->n; i++) {
+        fits = extents->extents[i].len <= left;
+        left -= extents->extents[i].len;
+    }
+    if (rc == 0 && (!fits || left > 0))
+        rc = -EPROTO;
+    if (rc == 0 && to != NULL)
+        *to = extents;
+    else
+        free(extents);
+    return rc;
+}
+
+static int add_extents(struct limpet_op *op, uint16_t code, uint64_t offset, uint64_t len,
+                       int (*take)(struct step_out *out, const void *data, size_t len),
+                       struct limpet_extents **out, int *result)
+{
+    int rc = add_plain(op, code, offset, len);
+    if (rc != 0)
+        return rc;
+    struct step_out *place = last_out(op);
+    place->take = take;
+    place->to = out;
+    place->result = result;
+    return 0;
+}
+
+int limpet_op_extents(struct limpet_op *op, uint64_t offset, uint64_t len,
+                      struct limpet_extents **out, int *result)
+{
+    return add_extents(op, WIRE_OP_CODE_EXTENTS, offset, len, take_extents, out, result);
+}
+
+int limpet_op_sparse_read(struct limpet_op *op, uint64_t offset, uint64_t len,
+                          struct limpet_extents **out, int *result)
+{
+    return add_extents(op, WIRE_OP_CODE_SPARSE_READ, offset, len, take_sparse, out, result);
+}
+
 /* ---- Attributes ---- */
 
 /* A step whose data are a name and a value, and that says how long the name is. */

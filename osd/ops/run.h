@@ -142,6 +142,7 @@ int step_create(STEP_ARGS) MUST_CHECK;
 int step_write_same(STEP_ARGS) MUST_CHECK;
 int step_zero(STEP_ARGS) MUST_CHECK;
 int step_sparse_read(STEP_ARGS) MUST_CHECK;
+int step_extents(STEP_ARGS) MUST_CHECK;
 int step_checksum(STEP_ARGS) MUST_CHECK;
 int step_compare_extent(STEP_ARGS) MUST_CHECK;
 int step_assert_exists(STEP_ARGS) MUST_CHECK;

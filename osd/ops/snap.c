@@ -292,41 +292,72 @@ int step_rollback(struct ops_run *run, const struct wire_op *step, const uint8_t
 
 /* ---- Telling ---- */
 
+/* What the clone shares with the next newer one, which is `next`, or else with the object. */
+static int encode_overlap(struct ops_run *run, const struct snap_clone *clone,
+                          const struct snap_clone *next, struct encoder *out)
+{
+    struct view_bytes same = {0};
+    uint64_t other = next ? next->id : OBJECT_HEAD;
+    uint64_t other_size = next ? next->size : run->view.base.size;
+    uint64_t len = clone->size < other_size ? clone->size : other_size;
+    int error = len > 0 ? view_same(&run->view, clone->id, other, len, &same) : 0;
+    if (error)
+        return error;
+    encode_u32(out, same.len / (2 * sizeof(uint64_t)));
+    if (same.len > 0)
+        encode_bytes(out, same.data, same.len);
+    return 0;
+}
+
+/* All that is lacking is asked for before the step says so. */
+static int encode_clones(struct ops_run *run, struct view_bytes set, struct encoder *out)
+{
+    struct decoder d;
+    struct snap_clone clone, next;
+    uint32_t n = 0;
+    int missing = 0;
+    size_t count_at = out->len;
+    encode_u32(out, 0);
+    int rc = snapset_begin(&d, set.data, set.len);
+    if (!rc)
+        rc = snapset_next(&d, &clone);
+    for (; rc > 0; n++) {
+        rc = snapset_next(&d, &next);
+        encode_clone(out, &clone);
+        int error = rc < 0 ? 0 : encode_overlap(run, &clone, rc > 0 ? &next : NULL, out);
+        if (error == VIEW_MISS)
+            missing = error;
+        else if (error)
+            return error;
+        clone = next;
+    }
+    n = htole32(n);
+    if (!out->failed)
+        memcpy(out->data + count_at, &n, sizeof n);
+    return rc ? rc : missing;
+}
+
 int step_list_snaps(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
 {
     (void)step;
     (void)data;
     const struct object_state *base = &run->view.base;
     struct view_bytes set = {0};
-    struct snap_clone clone;
     struct encoder out;
-    struct decoder d;
-    int rc =
+    int error =
         base->has_clones ? view_base_attr(&run->view, SNAPSET_ATTR, SNAPSET_ATTR_LEN, &set) : 0;
-    if (rc)
-        return rc;
+    if (error)
+        return error;
     encoder_init(&out);
     encode_u64(&out, base->snap_seq);
     encode_u8(&out, base->exists);
     encode_u64(&out, base->size);
-    size_t count_at = out.len;
-    uint32_t n = 0;
-    encode_u32(&out, 0);
-    rc = base->has_clones ? snapset_begin(&d, set.data, set.len) : 0;
-    while (!rc && base->has_clones && (rc = snapset_next(&d, &clone)) > 0) {
-        encode_clone(&out, &clone);
-        encode_u32(&out, 0); /* What it shares with the next is not told. */
-        n++;
-        rc = 0;
-        if (decoder_left(&d) == 0)
-            break;
-    }
-    if (!rc && !out.failed) {
-        n = htole32(n);
-        memcpy(out.data + count_at, &n, sizeof n);
-    }
-    if (!rc)
+    if (base->has_clones)
+        error = encode_clones(run, set, &out);
+    else
+        encode_u32(&out, 0);
+    if (!error)
         return run_give_encoded(run, &out);
     encoder_fini(&out);
-    return rc;
+    return error;
 }

@@ -190,15 +190,15 @@ struct extent {
     uint64_t offset, len;
 };
 
-/* Pairs of offset and length, with those close together made one. */
-static uint32_t join_extents(const struct encoder *pairs, struct extent *out)
+/* Pairs of offset and length, with those that lie closer together than `gap` made one. */
+static uint32_t join_extents(const struct encoder *pairs, uint64_t gap, struct extent *out)
 {
     struct decoder d;
     uint32_t n = 0;
     decoder_init(&d, pairs->data, pairs->len);
     while (decoder_left(&d) > 0) {
         uint64_t offset = decode_u64(&d), len = decode_u64(&d);
-        if (n > 0 && offset - (out[n - 1].offset + out[n - 1].len) < SPARSE_GAP)
+        if (n > 0 && offset - (out[n - 1].offset + out[n - 1].len) < gap)
             out[n - 1].len = offset + len - out[n - 1].offset;
         else
             out[n++] = (struct extent){offset, len};
@@ -206,16 +206,36 @@ static uint32_t join_extents(const struct encoder *pairs, struct extent *out)
     return n;
 }
 
-/* Asks for all that is not there before it says so. */
-static int read_extents(struct ops_run *run, const struct extent *extents, uint32_t n,
-                        struct encoder *out)
+/* Where the object has something, in memory of the view. */
+static int find_extents(struct ops_run *run, const struct wire_op *step, uint64_t gap,
+                        struct extent **out, uint32_t *n)
 {
-    int result = 0;
+    struct encoder pairs;
+    uint64_t len = step->length == 0 ? OBJECT_SIZE_MAX : step->length;
+    encoder_init(&pairs);
+    int error = view_extents(&run->view, step->offset, len, &pairs);
+    *out = error ? NULL : view_alloc(&run->view, pairs.len + sizeof **out);
+    if (*out)
+        *n = join_extents(&pairs, gap, *out);
+    encoder_fini(&pairs);
+    return error ? error : *out ? 0 : -ENOMEM;
+}
+
+static void encode_extents(struct encoder *out, const struct extent *extents, uint32_t n)
+{
     encode_u32(out, n);
     for (uint32_t i = 0; i < n; i++) {
         encode_u64(out, extents[i].offset);
         encode_u64(out, extents[i].len);
     }
+}
+
+/* Asks for all that is not there before it says so. */
+static int read_extents(struct ops_run *run, const struct extent *extents, uint32_t n,
+                        struct encoder *out)
+{
+    int result = 0;
+    encode_extents(out, extents, n);
     for (uint32_t i = 0; i < n; i++) {
         struct buf_slice piece;
         int error = view_read(&run->view, extents[i].offset, extents[i].len, &piece);
@@ -235,23 +255,32 @@ static int read_extents(struct ops_run *run, const struct extent *extents, uint3
 int step_sparse_read(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
 {
     (void)data;
-    struct encoder pairs, out;
-    uint64_t len = step->length == 0 ? OBJECT_SIZE_MAX : step->length;
-    encoder_init(&pairs);
-    int error = view_extents(&run->view, step->offset, len, &pairs);
-    struct extent *extents = error ? NULL : view_alloc(&run->view, pairs.len + sizeof *extents);
-    if (!extents) {
-        encoder_fini(&pairs);
-        return error ? error : -ENOMEM;
-    }
-    uint32_t n = join_extents(&pairs, extents);
-    encoder_fini(&pairs);
+    struct extent *extents;
+    struct encoder out;
+    uint32_t n;
+    int error = find_extents(run, step, SPARSE_GAP, &extents, &n);
+    if (error)
+        return error;
     encoder_init(&out);
     error = read_extents(run, extents, n, &out);
     if (!error)
         return run_give_encoded(run, &out);
     encoder_fini(&out);
     return error;
+}
+
+int step_extents(struct ops_run *run, const struct wire_op *step, const uint8_t *data)
+{
+    (void)data;
+    struct extent *extents;
+    struct encoder out;
+    uint32_t n;
+    int error = find_extents(run, step, 1, &extents, &n);
+    if (error)
+        return error;
+    encoder_init(&out);
+    encode_extents(&out, extents, n);
+    return run_give_encoded(run, &out);
 }
 
 /* ---- Comparing and summing ---- */

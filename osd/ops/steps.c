@@ -21,6 +21,7 @@ static const struct step_kind kinds[] = {
     [WIRE_OP_CODE_WRITE_SAME] = {"write_same", WRITES_DATA, check_write_same, step_write_same},
     [WIRE_OP_CODE_ZERO] = {"zero", WRITES, NULL, step_zero},
     [WIRE_OP_CODE_SPARSE_READ] = {"sparse_read", LOOKS, NULL, step_sparse_read},
+    [WIRE_OP_CODE_EXTENTS] = {"extents", LOOKS, NULL, step_extents},
     [WIRE_OP_CODE_CHECKSUM] = {"checksum", LOOKS_FOR, check_checksum, step_checksum},
     [WIRE_OP_CODE_COMPARE_EXTENT] = {"compare_extent", LOOKS_FOR, NULL, step_compare_extent},
     [WIRE_OP_CODE_ASSERT_EXISTS] = {"assert_exists", READS, NULL, step_assert_exists},

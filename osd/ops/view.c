@@ -159,18 +159,25 @@ int view_give_data(struct object_view *view, uint64_t offset, uint64_t len, stru
     return 0;
 }
 
-int view_give_extents(struct object_view *view, uint64_t offset, uint64_t len,
+int view_give_extents(struct object_view *view, const struct view_need *need,
                       struct encoder *extents)
 {
-    struct view_piece *piece = add_piece(view, VIEW_NEEDS_EXTENTS, offset, len);
+    struct view_piece *piece = add_piece(view, need->kind, need->offset, need->len);
     if (!piece) {
         encoder_fini(extents);
         return -ENOMEM;
     }
-    piece->extents = *extents;
+    piece->clone = need->clone;
+    if (need->kind == VIEW_NEEDS_SAME && extents->len > VIEW_SAME_BYTES) {
+        /* The first ones will do: what is not named may be the same all the same. */
+        encode_bytes(&piece->extents, extents->data, VIEW_SAME_BYTES);
+        encoder_fini(extents);
+    } else {
+        piece->extents = *extents;
+    }
     memset(extents, 0, sizeof *extents);
     view->loaded_bytes += piece->extents.len;
-    return 0;
+    return piece->extents.failed ? -ENOMEM : 0;
 }
 
 /* ---- Attributes and pairs ---- */

@@ -31,6 +31,7 @@ enum {
     VIEW_NEEDS_MAX = 8192,              /* Pieces that one request may load. */
     VIEW_CHANGES_MAX = 65536,           /* Changes of one request to attributes and map. */
     VIEW_OMAP_PAGE_BYTES = 1024 * 1024, /* Loaded at a time, beyond the first pair. */
+    VIEW_SAME_BYTES = 2048 * 16,        /* Of one answer about what is the same: 2,048 extents. */
     /* A pattern is repeated in memory up to this size, and beyond that in the transaction. */
     VIEW_PATTERN_BYTES = 32 * 1024,
     /* More than this must not be looked at again by later steps of the same request: -E2BIG. */
@@ -49,12 +50,19 @@ struct object_state {
     struct wire_version version;
 };
 
-enum view_need_kind { VIEW_NEEDS_DATA, VIEW_NEEDS_EXTENTS, VIEW_NEEDS_ATTRS, VIEW_NEEDS_OMAP };
+enum view_need_kind {
+    VIEW_NEEDS_DATA,
+    VIEW_NEEDS_EXTENTS,
+    VIEW_NEEDS_SAME, /* What a clone has in common with another one, or with the object. */
+    VIEW_NEEDS_ATTRS,
+    VIEW_NEEDS_OMAP,
+};
 
 /* What is to be loaded. Keys point to the request, or to memory of the view. */
 struct view_need {
     enum view_need_kind kind;
     uint64_t offset, len;     /* Data, extents. */
+    uint64_t clone, other;    /* Numbers of clones; OBJECT_HEAD. */
     const uint8_t *from, *to; /* Map; to_len 0: to the end. */
     uint16_t from_len, to_len;
     uint32_t max; /* Pairs. */
@@ -115,7 +123,7 @@ void view_restart(struct object_view *view);
 int view_give_data(struct object_view *view, uint64_t offset, uint64_t len,
                    struct buf_slice data) MUST_CHECK;
 /* Take the encoders over, in the store's form. */
-int view_give_extents(struct object_view *view, uint64_t offset, uint64_t len,
+int view_give_extents(struct object_view *view, const struct view_need *need,
                       struct encoder *extents) MUST_CHECK;
 int view_give_attrs(struct object_view *view, struct encoder *attrs) MUST_CHECK;
 int view_give_omap(struct object_view *view, const struct view_need *need, struct encoder *pairs,
@@ -138,6 +146,9 @@ int view_read(struct object_view *view, uint64_t offset, uint64_t len,
 /* Where in the range there may be anything but zeroes: pairs of u64 offset and length. */
 int view_extents(struct object_view *view, uint64_t offset, uint64_t len,
                  struct encoder *out) MUST_CHECK;
+/* Which of its first bytes a clone shares with another one: likewise. */
+int view_same(struct object_view *view, uint64_t clone, uint64_t other, uint64_t len,
+              struct view_bytes *out) MUST_CHECK;
 /* -ENODATA: there is no such attribute. Names as the store has them. */
 int view_attr(struct object_view *view, const void *name, uint16_t name_len,
               struct view_bytes *out) MUST_CHECK;

@@ -9,8 +9,9 @@
 
 struct view_piece {
     struct view_piece *next;
-    enum view_need_kind kind; /* Data or extents. */
+    enum view_need_kind kind; /* Data, extents, or what is the same. */
     uint64_t offset, len;
+    uint64_t clone;
     struct buf_slice data;
     struct encoder extents;
 };

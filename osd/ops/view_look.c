@@ -139,6 +139,19 @@ int view_extents(struct object_view *view, uint64_t offset, uint64_t len, struct
     return out->failed ? -ENOMEM : 0;
 }
 
+int view_same(struct object_view *view, uint64_t clone, uint64_t other, uint64_t len,
+              struct view_bytes *out)
+{
+    struct view_need need = {.kind = VIEW_NEEDS_SAME, .len = len, .clone = clone, .other = other};
+    for (const struct view_piece *piece = view->pieces; piece; piece = piece->next) {
+        if (piece->kind != VIEW_NEEDS_SAME || piece->clone != clone)
+            continue;
+        *out = view_bytes(piece->extents.data, piece->extents.len);
+        return 0;
+    }
+    return view_want(view, &need);
+}
+
 /* ---- Changes of names ---- */
 
 static int may_look(struct object_view *view)

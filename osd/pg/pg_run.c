@@ -48,6 +48,7 @@ struct pg_run {
     uint32_t need;                   /* Of the view's: what is being loaded. */
     uint64_t reserved;               /* Bytes that may_read() has allowed. */
     struct store_txn no_txn;         /* Of a reading request. */
+    struct object_id other;          /* What a clone is compared with. */
     uint8_t clone[PG_OBJECT_ID_MAX]; /* Its id. */
     struct ops_run run;
 };
@@ -281,7 +282,8 @@ static int take_read(struct pg_run *run)
         return view_give_data(view, need->offset, need->len, data);
     }
     case VIEW_NEEDS_EXTENTS:
-        return view_give_extents(view, need->offset, need->len, &read->extents);
+    case VIEW_NEEDS_SAME:
+        return view_give_extents(view, need, &read->extents);
     default:
         return view_give_attrs(view, &read->attrs);
     }
@@ -334,7 +336,13 @@ static void submit_read(struct pg_run *run, const struct view_need *need)
     run->read.offset = need->offset;
     run->read.len = need->len;
     run->read.want_attrs = need->kind == VIEW_NEEDS_ATTRS;
-    run->read.want_extents = need->kind == VIEW_NEEDS_EXTENTS;
+    run->read.want_extents = need->kind == VIEW_NEEDS_EXTENTS || need->kind == VIEW_NEEDS_SAME;
+    if (need->kind == VIEW_NEEDS_SAME) {
+        run->read.object.snap = need->clone;
+        run->other = run->object->id;
+        run->other.snap = need->other;
+        run->read.same_in = &run->other;
+    }
     run->read.done = read_done;
     store_read(run->request->pg->world->store, &run->read);
 }

@@ -39,6 +39,7 @@ struct reader {
     struct engine *engine;
     struct store_read *read;
     struct onode *onode;
+    struct onode *other; /* That it is compared with; NULL. */
     struct waiter waiter;
     struct env_task task; /* Completes; a callback is never made inside the call. */
     struct read_run *runs;
@@ -61,6 +62,8 @@ static void complete(struct reader *r)
     buf_slice_drop(&r->buffer);
     if (r->onode)
         onode_unpin(e, r->onode);
+    if (r->other)
+        onode_unpin(e, r->other);
     LIST_REMOVE(r, all);
     free(r);
     e->busy--;
@@ -243,19 +246,30 @@ static void add_extent(struct store_read *read, uint64_t from, uint64_t to, uint
     encode_u64(&read->extents, to - from);
 }
 
-/* Runs of blocks that are mapped, whatever is in them. */
-static int read_extents(struct store_read *read, const struct onode *o, uint64_t end)
+static uint32_t block_of(const struct onode *o, uint64_t index)
+{
+    uint64_t number = index / CHUNK_BLOCKS;
+    const struct chunk *c = number < o->n_chunks ? o->chunks[number] : NULL;
+    return c ? c->block[index % CHUNK_BLOCKS] : BLOCK_NONE;
+}
+
+/*
+ * Runs of blocks that are mapped, whatever is in them; or of those that both objects have in one
+ * place, or not at all: what lies behind an object's end in its last block is zero.
+ */
+static int read_extents(struct store_read *read, const struct onode *o, const struct onode *other,
+                        uint64_t end)
 {
     uint64_t last = (end + BLOCK_BYTES - 1) / BLOCK_BYTES;
     uint64_t from = UINT64_MAX; /* Of the run; none. */
     encoder_reset(&read->extents);
     for (uint64_t i = read->offset / BLOCK_BYTES; i < last; i++) {
-        uint64_t number = i / CHUNK_BLOCKS;
-        const struct chunk *c = number < o->n_chunks ? o->chunks[number] : NULL;
-        bool mapped = c && c->block[i % CHUNK_BLOCKS] != BLOCK_NONE;
-        if (mapped && from == UINT64_MAX)
+        uint32_t block = block_of(o, i);
+        bool wanted = other ? block == block_of(other, i) : block != BLOCK_NONE;
+        wanted |= other && block == BLOCK_NONE && planted(PLANTED_STORE_SAME_HOLE);
+        if (wanted && from == UINT64_MAX)
             from = i * BLOCK_BYTES;
-        if (!mapped && from != UINT64_MAX) {
+        if (!wanted && from != UINT64_MAX) {
             add_extent(read, from, i * BLOCK_BYTES, end);
             from = UINT64_MAX;
         }
@@ -269,13 +283,15 @@ static void read_data(struct reader *r)
 {
     struct store_read *read = r->read;
     uint64_t size = r->onode->size;
+    if (r->other && r->other->size < size)
+        size = r->other->exists ? r->other->size : 0;
     if (read->len == 0 || read->offset >= size) {
         finish(r, 0);
         return;
     }
     uint64_t len = read->len < size - read->offset ? read->len : size - read->offset;
     if (read->want_extents) {
-        finish(r, read_extents(read, r->onode, read->offset + len));
+        finish(r, read_extents(read, r->onode, r->other, read->offset + len));
         return;
     }
     uint64_t end = (read->offset + len + BLOCK_BYTES - 1) / BLOCK_BYTES;
@@ -302,6 +318,14 @@ static void attempt(struct reader *r)
     struct store_read *read = r->read;
     if (o->loading || o->writing > 0) {
         onode_wait(o, &r->waiter);
+        return;
+    }
+    if (r->other && r->other->loading) {
+        onode_wait(r->other, &r->waiter);
+        return;
+    }
+    if (r->other && r->other->error < 0) {
+        finish(r, -EIO);
         return;
     }
     if (o->error < 0 || r->engine->failed) {
@@ -356,7 +380,11 @@ void engine_read(struct store *store, struct store_read *read)
     read->data = BUF_SLICE_EMPTY;
     read->stat = (struct store_stat){0};
     r->onode = e->closing ? NULL : onode_get(e, &read->object);
-    if (!r->onode)
+    if (r->onode && read->same_in) {
+        assert(read->want_extents);
+        r->other = onode_get(e, read->same_in);
+    }
+    if (!r->onode || (read->same_in && !r->other))
         finish(r, e->closing ? -ESHUTDOWN : -ENOMEM);
     else
         attempt(r);

@@ -124,6 +124,13 @@ struct store_read {
      * than there is, in its own granularity, but never less.
      */
     bool want_extents;
+    /*
+     * With want_extents, if it is not NULL: instead, which parts of the range are the same in this
+     * object, of the same pool and hash, as far as the store knows without reading them: what it
+     * keeps for both in one place, and what it keeps for neither. Nothing beyond the end of either.
+     * Valid until done.
+     */
+    const struct object_id *same_in;
     void (*done)(struct store_read *read);
     /* Results. -ENOENT when there is no object; -EIO with details in the log. */
     int error;

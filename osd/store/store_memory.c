@@ -718,6 +718,65 @@ static int read_extents(const struct memory_object *object, struct store_read *r
     return read->extents.failed ? -ENOMEM : 0;
 }
 
+static bool is_same_chunk(const struct memory_object *a, const struct memory_object *b, uint64_t at)
+{
+    uint8_t of_a[CHUNK_BYTES], of_b[CHUNK_BYTES];
+    object_copy_out(a, at / CHUNK_BYTES * CHUNK_BYTES, of_a, CHUNK_BYTES);
+    object_copy_out(b, at / CHUNK_BYTES * CHUNK_BYTES, of_b, CHUNK_BYTES);
+    return memcmp(of_a, of_b, CHUNK_BYTES) == 0;
+}
+
+/*
+ * Nothing is shared here, so contents are compared, with the zeroes behind the end: that names
+ * whatever an engine would, and what it cannot know.
+ */
+static int read_same(const struct memory_store *ms, const struct memory_object *object,
+                     struct store_read *read, uint64_t len)
+{
+    const struct memory_object *other = object_find(ms->disk, read->same_in);
+    uint64_t at = read->offset, end = read->offset + len, from = 0;
+    bool inside = false;
+    if (!other || other->size <= at)
+        return 0;
+    if (end > other->size)
+        end = other->size;
+    while (at < end) {
+        size_t part = CHUNK_BYTES - at % CHUNK_BYTES;
+        if (part > end - at)
+            part = (size_t)(end - at);
+        bool same = is_same_chunk(object, other, at);
+        if (same && !inside)
+            from = at;
+        if (!same && inside) {
+            encode_u64(&read->extents, from);
+            encode_u64(&read->extents, at - from);
+        }
+        inside = same;
+        at += part;
+    }
+    if (inside) {
+        encode_u64(&read->extents, from);
+        encode_u64(&read->extents, end - from);
+    }
+    return read->extents.failed ? -ENOMEM : 0;
+}
+
+/* Data of a range, or what there is of it. */
+static int read_range(const struct memory_store *ms, const struct memory_object *object,
+                      struct store_read *read, uint64_t len)
+{
+    if (read->same_in)
+        return read_same(ms, object, read, len);
+    if (read->want_extents)
+        return read_extents(object, read, len);
+    if (touches_rot(object, read->offset, len))
+        return -EIO;
+    int rc = buf_slice_alloc((size_t)len, &read->data);
+    if (rc == 0)
+        object_copy_out(object, read->offset, read->data.data, len);
+    return rc;
+}
+
 static int read_object(struct memory_store *ms, struct store_read *read)
 {
     const struct memory_object *object = object_find(ms->disk, &read->object);
@@ -731,14 +790,9 @@ static int read_object(struct memory_store *ms, struct store_read *read)
     if (read->len > 0 && read->offset < object->size) {
         uint64_t left = object->size - read->offset;
         uint64_t len = read->len < left ? read->len : left;
-        if (!read->want_extents && touches_rot(object, read->offset, len))
-            return -EIO;
-        int rc = read->want_extents ? read_extents(object, read, len)
-                                    : buf_slice_alloc((size_t)len, &read->data);
+        int rc = read_range(ms, object, read, len);
         if (rc < 0)
             return rc;
-        if (!read->want_extents)
-            object_copy_out(object, read->offset, read->data.data, len);
     }
     struct pair *pair;
     if (read->want_attrs) {

@@ -19,6 +19,14 @@ class Pair(ctypes.Structure):
     _fields_ = [("key", P), ("key_len", N), ("value", P), ("value_len", N)]
 
 
+class Extent(ctypes.Structure):
+    _fields_ = [("offset", U64), ("len", U64)]
+
+
+class Extents(ctypes.Structure):
+    _fields_ = [("n", N), ("extents", ctypes.POINTER(Extent)), ("data", P), ("data_len", N)]
+
+
 class Version(ctypes.Structure):
     _fields_ = [("config", U64), ("sequence", U64)]
 
@@ -32,6 +40,7 @@ ARGUMENTS = {
     "op_create_object": [P, ctypes.c_bool], "op_assert_version": [P, U64], "op_assert_exists": [P],
     "op_zero": [P, U64, U64], "op_write_same": [P, S, N, U64, U64],
     "op_compare": [P, S, N, U64, P], "op_checksum": [P, I, U64, U64, U64, ctypes.c_uint32, P, P, P],
+    "op_extents": [P, U64, U64, P, P], "op_sparse_read": [P, U64, U64, P, P],
     "op_attr_set": [P, S, S, N], "op_attr_remove": [P, S], "op_attr_compare": [P, S, I, S, N, P],
     "op_attr_get": [P, S, P, P, P], "op_attr_list": [P, P, P],
     "op_omap_set": [P, P, N], "op_omap_remove": [P, P, N], "op_omap_remove_range": [P, S, N, S, N],
@@ -225,6 +234,19 @@ def guards():
     total = Bytes()
     expect(client.operate(b"g", ("checksum", 2, 0xffffffff, 0, 3, 0, *total.places())), 0, "checksum")
     expect(len(total.take()), 8, "checksum")
+    far = 1 << 20
+    expect(client.operate(b"g", ("write_same", b"far", 3, 3, far), ("write_same", b"x", 1, 1, far + 9000)), 0, "far")
+    blocks = [(0, 4096), (far, 4096), (far + 8192, 809)]
+    for code, expected, size in (("extents", blocks, 0),
+                                 ("sparse_read", [blocks[0], (far, 9001)], 4096 + 9001)):
+        told = ctypes.POINTER(Extents)()
+        expect(client.operate(b"g", (code, 0, 0, ctypes.byref(told), None)), 0, code)
+        found = told.contents
+        expect([(found.extents[i].offset, found.extents[i].len) for i in range(found.n)], expected, code)
+        contents = ctypes.string_at(found.data, found.data_len)
+        expect((len(contents), contents[:3], contents[4096:4099]),
+               (size, b"xyx"[:size], b"far"[:size]), code)
+        lib.limpet_free(told)
     expect(client.operate(b"g", ("assert_exists",), ("remove",)), 0, "remove")
     expect(client.operate(b"g", ("assert_exists",), ("create_object", False)), -errno.ENOENT, "gone")
 

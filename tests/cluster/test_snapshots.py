@@ -61,6 +61,19 @@ def they_are_listed():
 
 
 @case
+def clones_tell_what_they_share():
+    succeeds(rados("put", "shared", "-", data=b"x" * 300000))
+    succeeds(rados("mksnap", "before"))
+    succeeds(rados("put", "shared", "-", "--offset", "100000", data=b"y" * 5000))
+    told = json.loads(succeeds(rados("listsnaps", "shared", "-f", "json")).text)
+    # Blocks of 4 KiB: those from 98304 to 106496 were changed.
+    check(told["clones"][0]["overlaps"] == [{"start": 0, "length": 98304},
+                                            {"start": 106496, "length": 193504}],
+          "overlaps: %r" % told)
+    succeeds(rados("rmsnap", "before"))
+
+
+@case
 def a_removed_object_comes_back():
     succeeds(rados("rm", "name"))
     fails(rados("get", "name", "-"), errno.ENOENT)

@@ -72,10 +72,11 @@ static void give(struct object_view *view, const struct view_need *need)
         must(view_give_data(view, need->offset, need->len, slice) == 0);
         return;
     case VIEW_NEEDS_EXTENTS:
+    case VIEW_NEEDS_SAME:
         encoder_init(&extents);
         encode_u64(&extents, need->offset);
         encode_u64(&extents, 1);
-        must(view_give_extents(view, need->offset, need->len, &extents) == 0);
+        must(view_give_extents(view, need, &extents) == 0);
         return;
     case VIEW_NEEDS_ATTRS:
         give_attrs(view);

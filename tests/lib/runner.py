@@ -259,6 +259,7 @@ PLANTED_STORE = {
     "forget-pairs": (30, ()),
     "forget-name": (10, ()),
     "list-old": (60, ()),
+    "same-hole": (10, ()),
 }
 
 

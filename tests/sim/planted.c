@@ -100,6 +100,8 @@ static const struct {
     [PLANTED_STORE_FORGET_PAIRS] = {"store-forget-pairs",
                                     "a checkpoint loses pairs that only memory has"},
     [PLANTED_STORE_FORGET_NAME] = {"store-forget-name", "the filter of names lacks some"},
+    [PLANTED_STORE_SAME_HOLE] = {"store-same-hole",
+                                 "a hole of one object is taken for the same in another one"},
     [PLANTED_STORE_LIST_OLD] = {"store-list-old", "a listing lacks new objects"},
     [PLANTED_PAGE_SKIPS] = {"page-skips", "after a full page of a namespace objects are left out"},
     [PLANTED_LOOK_UNLOCKED] = {"look-unlocked", "readers go between a write's look and its change"},

@@ -2,6 +2,7 @@
 #include "tests/unit/osd/pg_world.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "osd/ops/snap.h"
@@ -137,6 +138,60 @@ static void a_removed_object_is_kept_for_its_clones(void **state)
     assert_equal_disks(&world, 0, 1);
 }
 
+/* What the clones share with the next one, as text: "clone:offset+length ... ". */
+static void assert_overlaps(const char *expected)
+{
+    struct asked asked;
+    struct step step = {.code = WIRE_OP_CODE_LIST_SNAPS};
+    char text[256] = "";
+    size_t len = 0;
+    ask(&world, 0, &asked, "a", &step, 1);
+    world_settle(&world);
+    assert_true(asked.done);
+    assert_int_equal(asked.reply.result, 0);
+    struct decoder d;
+    decoder_init(&d, asked.data.data, asked.data.len);
+    decode_u64(&d);
+    decode_u8(&d);
+    decode_u64(&d);
+    for (uint32_t n = decode_u32(&d); n > 0 && !d.failed; n--) {
+        len += (size_t)snprintf(text + len, sizeof text - len, "%u:", (unsigned)decode_u64(&d));
+        decode_u64(&d);
+        decode_bytes(&d, decode_u32(&d) * sizeof(uint64_t));
+        for (uint32_t k = decode_u32(&d); k > 0 && !d.failed; k--) {
+            unsigned from = (unsigned)decode_u64(&d);
+            len += (size_t)snprintf(text + len, sizeof text - len, "%u+%u ", from,
+                                    (unsigned)decode_u64(&d));
+        }
+    }
+    assert_int_equal(decoder_end(&d), 0);
+    assert_string_equal(text, expected);
+    ask_fini(&asked);
+}
+
+static void overlaps_are_what_was_not_changed(void **state)
+{
+    (void)state;
+    char text[9001];
+    memset(text, 'a', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    assert_int_equal(write_full(&world, 0, "a", text), 0);
+    world.snap = 1;
+    struct step step = {.code = WIRE_OP_CODE_WRITE_AT, .offset = 5000, .data = "b", .len = 1};
+    assert_int_equal(ask_now(&world, 0, "a", &step, 1), 0);
+    assert_overlaps("1:0+4096 8192+808 ");
+    world.snap = 2;
+    assert_int_equal(append(&world, 0, "a", "c"), 0);
+    assert_overlaps("1:0+4096 8192+808 2:0+8192 ");
+    world.snap = 3;
+    assert_int_equal(plain(WIRE_OP_CODE_TRUNCATE, 100), 0);
+    assert_overlaps("1:0+4096 8192+808 2:0+8192 3:");
+    assert_int_equal(plain(WIRE_OP_CODE_ROLLBACK, 2), 0);
+    assert_overlaps("1:0+4096 8192+808 2:0+8192 3:0+8192 ");
+    assert_int_equal(plain(WIRE_OP_CODE_REMOVE, 0), 0);
+    assert_overlaps("1:0+4096 8192+808 2:0+8192 3:");
+}
+
 static void rolls_back(void **state)
 {
     (void)state;
@@ -262,6 +317,7 @@ int main(void)
         CASE(an_object_that_was_not_there_is_not_seen),
         CASE(writers_that_know_less_make_no_clone),
         CASE(a_removed_object_is_kept_for_its_clones),
+        CASE(overlaps_are_what_was_not_changed),
         CASE(rolls_back),
         CASE(nothing_follows_a_rollback),
         CASE(trims_what_is_removed),

@@ -191,6 +191,26 @@ static void sparse_read_leaves_holes_out(void **state)
     assert_memory_equal(outcome.data[0] + outcome.lens[0] - 4, "tail", 4);
 }
 
+static void extents_are_told_as_they_are(void **state)
+{
+    (void)state;
+    uint32_t n;
+    uint64_t extents[4];
+    write_text(0, "head");
+    write_text(12000, "tail");
+    assert_int_equal(do_step(false, WIRE_OP_CODE_EXTENTS, 1, 0, ""), 0);
+    assert_int_equal(outcome.lens[0], 4 + sizeof extents);
+    memcpy(&n, outcome.data[0], sizeof n);
+    memcpy(extents, outcome.data[0] + 4, sizeof extents);
+    assert_int_equal(n, 2);
+    assert_int_equal(extents[0], 1);
+    assert_int_equal(extents[1], 4095);
+    assert_int_equal(extents[2], 8192);
+    assert_int_equal(extents[2] + extents[3], 12004);
+    assert_int_equal(do_step(false, WIRE_OP_CODE_EXTENTS, 12004, 5, ""), 0);
+    gave(0, "\0\0\0", 4);
+}
+
 static int checksum(uint32_t type, uint64_t init, uint32_t chunk, uint64_t offset, uint64_t len)
 {
     struct wire_checksum wanted = {.type = type, .chunk = chunk, .init = init};
@@ -832,6 +852,7 @@ int main(void)
         T(a_guard_that_fails_changes_nothing),
         T(errors_that_are_allowed_are_told),
         T(sparse_read_leaves_holes_out),
+        T(extents_are_told_as_they_are),
         T(checksums_are_the_known_ones),
         T(checksums_have_limits),
         T(versions_are_asserted),

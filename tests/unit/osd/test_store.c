@@ -65,10 +65,9 @@ static void gaps_read_as_zeroes(void **state)
     free(data);
 }
 
-static void assert_extents(struct store_fixture *f, const struct object_id *id, uint64_t offset,
-                           uint64_t len, uint32_t n, const uint64_t (*expected)[2])
+static void assert_told(struct store_fixture *f, struct store_read read, const struct object_id *id,
+                        uint64_t offset, uint64_t len, uint32_t n, const uint64_t (*expected)[2])
 {
-    struct store_read read = {.want_extents = true};
     struct decoder d;
     assert_int_equal(read_object(f, &read, id, offset, len), 0);
     assert_int_equal(read.data.len, 0);
@@ -80,6 +79,58 @@ static void assert_extents(struct store_fixture *f, const struct object_id *id, 
     assert_false(d.failed);
     assert_int_equal(decoder_left(&d), 0);
     read_fini(&read);
+}
+
+static void assert_extents(struct store_fixture *f, const struct object_id *id, uint64_t offset,
+                           uint64_t len, uint32_t n, const uint64_t (*expected)[2])
+{
+    struct store_read read = {.want_extents = true};
+    assert_told(f, read, id, offset, len, n, expected);
+}
+
+static void assert_same(struct store_fixture *f, const struct object_id *id,
+                        const struct object_id *other, uint64_t offset, uint64_t len, uint32_t n,
+                        const uint64_t (*expected)[2])
+{
+    struct store_read read = {.want_extents = true, .same_in = other};
+    assert_told(f, read, id, offset, len, n, expected);
+}
+
+static void what_clones_share_is_the_same(void **state)
+{
+    struct store_fixture *f = *state;
+    struct object_id id = object_named("head", 1), copy = object_named("copy", 1);
+    struct object_id none = object_named("none", 1);
+    enum { PIECE = 65536, SIZE = 4 * PIECE - 100 };
+    uint8_t *data = pattern(SIZE, 1);
+    const uint64_t all[][2] = {{0, SIZE}}, part[][2] = {{5, PIECE}};
+    write_object(f, &id, 0, data, PIECE);
+    write_object(f, &id, 3 * PIECE, data, SIZE - 3 * PIECE); /* With a hole between. */
+    struct store_txn txn;
+    txn_init(&txn);
+    txn_object(&txn, &id);
+    txn_clone(&txn, &copy);
+    commit(f, &txn);
+    assert_same(f, &id, &copy, 0, UINT64_C(1) << 30, 1, all);
+    assert_same(f, &copy, &id, 5, PIECE, 1, part);
+    assert_same(f, &id, &none, 0, SIZE, 0, NULL);
+    write_object(f, &id, 4096 + 17, "x", 1);
+    write_object(f, &id, 2 * PIECE, "y", 1);
+    write_object(f, &id, 4 * PIECE - 4096 + 7, "z", 1);
+    const uint64_t changed[][2] = {
+        {0, 4096}, {2 * 4096, 2 * PIECE - 2 * 4096}, {2 * PIECE + 4096, 2 * PIECE - 2 * 4096}};
+    assert_same(f, &id, &copy, 0, SIZE, 3, changed);
+    assert_same(f, &copy, &id, 0, SIZE, 3, changed);
+    fixture_reopen(f);
+    assert_same(f, &id, &copy, 0, SIZE, 3, changed);
+    txn_init(&txn);
+    txn_object(&txn, &id);
+    txn_truncate(&txn, PIECE);
+    txn_truncate(&txn, 3 * PIECE);
+    commit(f, &txn);
+    const uint64_t cut[][2] = {{0, 4096}, {2 * 4096, 3 * PIECE - 2 * 4096}};
+    assert_same(f, &copy, &id, 0, SIZE, 2, cut);
+    free(data);
 }
 
 static void extents_name_all_that_is_not_a_hole(void **state)
@@ -860,6 +911,7 @@ int main(void)
         ON_BOTH(writes_are_read_back),
         ON_BOTH(gaps_read_as_zeroes),
         ON_BOTH(extents_name_all_that_is_not_a_hole),
+        ON_BOTH(what_clones_share_is_the_same),
         ON_BOTH(reads_end_at_the_objects_end),
         ON_BOTH(truncating_forgets_what_was_behind),
         ON_BOTH(empty_operations_create),
