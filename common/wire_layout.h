@@ -121,10 +121,10 @@ enum wire_op_code {
     WIRE_OP_CODE_CHECKSUM = 13,    /* offset, length; data: wire_checksum -> u32 n, n values */
     WIRE_OP_CODE_COMPARE_EXTENT = 14, /* offset, data */
     WIRE_OP_CODE_ASSERT_EXISTS = 15,
-    WIRE_OP_CODE_ASSERT_VERSION = 16,  /* offset: the sequence of the version */
-    WIRE_OP_CODE_HINT = 17,            /* offset: expected size; length: expected size of writes */
-    WIRE_OP_CODE_WRITE_SAME = 18,      /* offset, length; data: the pattern */
-    /* Where there may be anything but zeroes: offset, length -> u32 n, n times u64 offset, length */
+    WIRE_OP_CODE_ASSERT_VERSION = 16, /* offset: the sequence of the version */
+    WIRE_OP_CODE_HINT = 17,           /* offset: expected size; length: expected size of writes */
+    WIRE_OP_CODE_WRITE_SAME = 18,     /* offset, length; data: the pattern */
+    /* Where it may have anything but zeroes: offset, length -> u32 n, n times u64 offset, length */
     WIRE_OP_CODE_EXTENTS = 19,
     WIRE_OP_CODE_ATTR_GET = 20,        /* data: name -> value */
     WIRE_OP_CODE_ATTR_LIST = 21,       /* -> u32 n, n times string16 name, string32 value */
