@@ -6,7 +6,7 @@
  *                     BEGINS --a lease is in the way--> RECALLS --answered--> BEGINS
  *   link:     APART --begun--> CONNECTING --0--> LIVE
  *             LIVE --session lost, other primary or life of the service, doubt--> CONNECTING
- *             CONNECTING --some error--> STALE --timer--> CONNECTING
+ *             CONNECTING --some error--> STALE --timer--> CONNECTING, once it has begun
  *             CONNECTING --no such watch--> LOST;   any but APART --time-out--> LOST
  *
  *  V1  A watch is valid until its time-out, less one part in twenty for clocks that differ in
@@ -330,6 +330,8 @@ static void link_done(struct client_op *op)
         linked(watch, &answer);
     else if (is_final(error) || watch->group == NULL)
         watch_lose(watch, error != 0 ? error : -ENOMEM);
+    else if (!watch->has_begun) /* As if the write had failed. The object forgets it by itself. */
+        watch_lose(watch, error != 0 ? error : -EPROTO);
     else
         watch->link_state = WATCH_STALE;
     buf_slice_drop(&answer.data);

@@ -261,9 +261,12 @@ void pg_requests_withdraw(struct pg *pg)
 
 void pg_request_hold_again(struct pg_request *request)
 {
+    struct pg *pg = request->pg;
     detach(request);
-    TAILQ_INSERT_HEAD(&request->pg->held, request, link);
+    TAILQ_INSERT_HEAD(&pg->held, request, link);
     request->place = REQUEST_HELD;
+    /* The group may have begun to serve anew meanwhile. */
+    pg_requests_admit(pg);
 }
 
 void pg_requests_refuse(struct pg *pg)

@@ -128,12 +128,26 @@ static int join(struct ops_run *run, struct wire_op_result *steps, struct buf_sl
     return error;
 }
 
+/*
+ * What was loaded is what a write builds upon, and whom a notify waits for: it must be in the same
+ * life of the group.
+ */
+static bool is_of_this_life(const struct pg_run *run)
+{
+    const struct pg *pg = run->object->pg;
+    return pg && pg->serving && pg->view.config == run->config;
+}
+
 static void finish_read(struct pg_run *run, int error)
 {
     struct pg_request *request = run->request;
     struct pg_world *world = request->pg->world;
     struct wire_op_result steps[WIRE_OPS_MAX];
     struct buf_slice data = BUF_SLICE_EMPTY;
+    if (request->ops.watches && !error && !is_of_this_life(run)) {
+        pg_request_hold_again(request);
+        return;
+    }
     if (request->ops.watches)
         error = pg_watch_read(request, run->object, &run->run, error);
     world->read_ops++;
@@ -145,13 +159,6 @@ static void finish_read(struct pg_run *run, int error)
         result.result = join(&run->run, steps, &data);
     world->read_bytes += data.len;
     pg_request_finish(request, &result, result.result ? NULL : steps, data);
-}
-
-/* What was loaded is what the write builds upon: it must be in the same life of the group. */
-static bool may_write(const struct pg_run *run)
-{
-    const struct pg *pg = run->object->pg;
-    return pg && pg->serving && pg->view.config == run->config;
 }
 
 /* Snapshots that were removed meanwhile must not get clones: T1 in pg_trim.c. */
@@ -171,11 +178,11 @@ static void finish(struct pg_run *run, int error)
     } else if (!write) {
         finish_read(run, error);
         run_free(run);
-    } else if (may_write(run) && !knows_snapshots(run)) {
+    } else if (is_of_this_life(run) && !knows_snapshots(run)) {
         encoder_reset(&write->txn.ops);
         run_take_snaps(&run->run, pg_snaps(run->object->pg));
         go_on(run);
-    } else if (may_write(run)) {
+    } else if (is_of_this_life(run)) {
         run->write = NULL;
         pg_write_ran(request, run->object, write, &run->run, error);
         run_free(run);

@@ -558,7 +558,7 @@ int pg_watch_read(struct pg_request *request, struct pg_object *object, struct o
                   int error)
 {
     struct pg *pg = request->pg;
-    if (error || !object->pg || !pg->serving)
+    if (error)
         return error;
     struct wire_op first = ops_step(&request->ops, 0);
     if (first.code == WIRE_OP_CODE_NOTIFY_ACK)
