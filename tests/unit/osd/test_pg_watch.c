@@ -196,6 +196,31 @@ static void a_copy_of_a_notify_takes_its_place(void **state)
     assert_outcome(1, 0);
 }
 
+/* Between the two halves of the notify the group ceases to serve, and serves again. */
+static void a_notify_of_an_earlier_life_runs_again(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_NONE), 0);
+    const struct step step = {.code = WIRE_OP_CODE_NOTIFY, .length = 60000};
+    world.client = BOB;
+    ask_again(&world, 0, &waiting, 900, "o", &step, 1);
+    world.client = 0;
+    world_crash(&world, 2);
+    world_set_up(&world, 2, false, 0, 1, -1);
+    world_set_ended(&world, 2);
+    world_stop_link(&world, 0, 1, true);
+    world_show_all(&world);
+    world_settle_for(&world, 50 * MSEC_NS);
+    assert_false(waiting.done);
+    world_stop_link(&world, 0, 1, false);
+    world_settle_for(&world, 50 * MSEC_NS);
+    assert_false(waiting.done);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    assert_int_equal(world.guests[0].n_events, 1);
+    assert_int_equal(acknowledge(ALICE, 0, 900), 0);
+    assert_outcome(1, 0);
+}
+
 static void evicts_the_silent_after_their_time_out(void **state)
 {
     (void)state;
@@ -380,6 +405,7 @@ int main(void)
         CASE(names_who_has_not_answered),
         CASE(who_connects_late_is_told),
         CASE(a_copy_of_a_notify_takes_its_place),
+        CASE(a_notify_of_an_earlier_life_runs_again),
         CASE(evicts_the_silent_after_their_time_out),
         CASE(a_new_primary_gives_everybody_a_whole_time_out),
         CASE(leases_that_do_not_agree_are_refused_and_recalled),
