@@ -386,6 +386,8 @@ struct limpet_copy {
     uint32_t omap_digest, data_digest; /* crc32c */
 };
 
+#define LIMPET_HEAD UINT64_MAX
+
 struct limpet_inconsistent {
     const char *name; /* As in struct limpet_list_entry. */
     size_t name_len;
@@ -393,6 +395,7 @@ struct limpet_inconsistent {
     size_t space_len;
     const char *locator;
     size_t locator_len;
+    uint64_t snap; /* Of what is kept for snapshots; LIMPET_HEAD: the object itself. */
     uint64_t version;
     unsigned errors;      /* In what its copies differ. */
     unsigned copy_errors; /* Of all copies together. */

@@ -238,6 +238,7 @@ int run_watch(struct cli *cli);
 int run_notify(struct cli *cli);
 int run_listwatchers(struct cli *cli);
 int run_list_inconsistent_obj(struct cli *cli);
+int run_list_inconsistent_snapset(struct cli *cli);
 int run_list_inconsistent_pg(struct cli *cli);
 int run_store(struct cli *cli);
 int run_bench_object(struct cli *cli);

@@ -471,5 +471,12 @@ const struct cli_command cli_commands_rados[] = {
      .examples = EXAMPLES("limpet rados list-inconsistent-pg data",
                           "limpet rados list-inconsistent-obj 1.a -f json-pretty"),
      .params = PARAMS({.name = "pgid", .type = CLI_TEXT})},
+    {.path = "rados list-inconsistent-snapset",
+     .run = run_list_inconsistent_snapset,
+     .options = OPTIONS(POOL_OPTION),
+     .summary = "what is kept for snapshots of a placement group's objects, and not by all copies",
+     .details = "Tells of what the last scrub found and could not repair; 'list-inconsistent-obj' "
+                "tells more of it.\n",
+     .params = PARAMS({.name = "pgid", .type = CLI_TEXT})},
     {.path = NULL, .next_table = cli_commands_snap},
 };

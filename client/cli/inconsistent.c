@@ -54,13 +54,18 @@ static json_t *copies_json(const struct limpet_inconsistent *found)
     return out;
 }
 
+static json_t *snap_json(const struct limpet_inconsistent *found)
+{
+    return found->snap == LIMPET_HEAD ? json_string("head") : json_integer((json_int_t)found->snap);
+}
+
 static json_t *object_json(const struct limpet_inconsistent *found)
 {
     json_t *object =
-        json_pack("{s:o, s:o, s:o, s:s, s:I}", "name", name_json(found->name, found->name_len),
+        json_pack("{s:o, s:o, s:o, s:o, s:I}", "name", name_json(found->name, found->name_len),
                   "nspace", name_json(found->space, found->space_len), "locator",
-                  name_json(found->locator, found->locator_len), "snap", "head", "version",
-                  (json_int_t)found->version);
+                  name_json(found->locator, found->locator_len), "snap", snap_json(found),
+                  "version", (json_int_t)found->version);
     return json_pack("{s:o, s:o, s:o, s:o}", "object", object, "errors",
                      errors_json(found->errors, true), "union_shard_errors",
                      errors_json(found->copy_errors, false), "shards", copies_json(found));
@@ -109,7 +114,29 @@ static void explain(int rc, const char *pgid)
     fail(rc, "pg %s: %s", pgid, error_phrase(rc));
 }
 
-int run_list_inconsistent_obj(struct cli *cli)
+/* What is kept of an object for snapshots, as a copy of which is missing or one too many. */
+static json_t *clone_json(const struct limpet_inconsistent *found)
+{
+    json_t *errors = json_array();
+    if (found->copy_errors & LIMPET_SCRUB_MISSING)
+        json_array_append_new(errors, json_string("clone_missing"));
+    if (found->copy_errors & LIMPET_SCRUB_UNEXPECTED)
+        json_array_append_new(errors, json_string("extra_clones"));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "name", name_json(found->name, found->name_len),
+                     "nspace", name_json(found->space, found->space_len), "locator",
+                     name_json(found->locator, found->locator_len), "snap", snap_json(found),
+                     "errors", errors);
+}
+
+static bool is_listed(const struct cli *cli, const struct limpet_inconsistent *found, bool clones)
+{
+    const unsigned odd = LIMPET_SCRUB_MISSING | LIMPET_SCRUB_UNEXPECTED;
+    if (found->repaired && (clones || !cli_has(cli, "repaired")))
+        return false;
+    return !clones || (found->snap != LIMPET_HEAD && (found->copy_errors & odd) != 0);
+}
+
+static int list_inconsistent(struct cli *cli, bool clones)
 {
     const char *pgid = cli->words[0];
     uint64_t number;
@@ -126,10 +153,10 @@ int run_list_inconsistent_obj(struct cli *cli)
     json_t *json = json_pack("{s:I, s:o}", "epoch", (json_int_t)limpet_inconsistents_epoch(walk),
                              "inconsistents", list);
     while ((rc = limpet_inconsistents_next(walk, &found)) == 0) {
-        if (found.repaired && !cli_has(cli, "repaired"))
+        if (!is_listed(cli, &found, clones))
             continue;
-        json_t *one = object_json(&found);
-        if (cli_has(cli, "repaired"))
+        json_t *one = clones ? clone_json(&found) : object_json(&found);
+        if (!clones && cli_has(cli, "repaired"))
             json_object_set_new(one, "repaired", json_boolean(found.repaired));
         json_array_append_new(list, one);
     }
@@ -145,6 +172,16 @@ int run_list_inconsistent_obj(struct cli *cli)
         return complain(E2BIG, "pg %s has %" PRIu64 " more, for which its OSD has no room", pgid,
                         unlisted);
     return 0;
+}
+
+int run_list_inconsistent_obj(struct cli *cli)
+{
+    return list_inconsistent(cli, false);
+}
+
+int run_list_inconsistent_snapset(struct cli *cli)
+{
+    return list_inconsistent(cli, true);
 }
 
 int run_list_inconsistent_pg(struct cli *cli)

@@ -10,6 +10,7 @@
 #include "placement/hash.h"
 #include "placement/map.h"
 
+static_assert(LIMPET_HEAD == OBJECT_HEAD, "the object itself");
 static_assert((int)LIMPET_COPIES_MAX == (int)PG_SIZE_MAX, "as many as a group can have");
 
 struct limpet_inconsistents {
@@ -121,6 +122,7 @@ static void give(struct limpet_inconsistents *walk, const Limpet__Wire__PgIncons
         .space_len = id.space_len,
         .locator = (const char *)id.locator,
         .locator_len = id.locator_len,
+        .snap = id.snap,
         .version = found->version->sequence,
         .errors = found->errors,
         .copy_errors = found->shard_errors,

@@ -24,7 +24,7 @@ def group():
     """The placement group that has the object."""
     result = succeeds(cluster.limpet("pg", "ls", "data", "-f", "json"))
     return next((pg for pg in json.loads(result.text)["pg_stats"]
-                 if pg["stat_sum"]["num_objects"] == 1), None)
+                 if pg["stat_sum"]["num_objects"] > 0), None)
 
 
 def fsck(osd):
@@ -148,14 +148,20 @@ def a_write_into_damage_ends_no_osd():
 @case
 def what_cannot_be_repaired_is_listed():
     cluster.put("data", "one", OBJECT)
+    succeeds(cluster.limpet("rados", "mksnap", "-p", "data", "before"))
+    succeeds(cluster.limpet("rados", "put", "-p", "data", "one", "-", "--offset", "0", data=b"after"))
     pg = group()
     for osd in pg["acting"]:
         corrupt(osd)
-    check(scrub("deep-scrub", "last_deep_scrub_stamp")["objects_inconsistent"] == 1, "one is bad")
+    check(scrub("deep-scrub", "last_deep_scrub_stamp")["objects_inconsistent"] == 2, "it, and what is kept of it")
     listed = succeeds(cluster.limpet("rados", "list-inconsistent-pg", "data"))
     check(json.loads(listed.text) == [pg["pgid"]], "the group: %s" % listed)
     found = findings()
-    check(len(found) == 1 and found[0]["object"]["name"] == "one", "the object: %r" % found)
+    check([one["object"]["name"] for one in found] == ["one", "one"], "the object: %r" % found)
+    kept = json.loads(succeeds(cluster.limpet("rados", "listsnaps", "-p", "data", "one", "-f", "json")).text)
+    check([one["object"]["snap"] for one in found] == [kept["clones"][0]["id"], "head"], "%r, %r" % (found, kept))
+    odd = json.loads(succeeds(cluster.limpet("rados", "list-inconsistent-snapset", pg["pgid"])).text)
+    check(odd["inconsistents"] == [], "all copies keep the same: %r" % odd)
     check(found[0]["union_shard_errors"] == ["read_error"], "unreadable: %r" % found)
     check(sorted(shard["osd"] for shard in found[0]["shards"]) == sorted(pg["acting"]) and
           [shard["primary"] for shard in found[0]["shards"]] == [True, False, False],
@@ -174,6 +180,10 @@ def findings_end_with_the_primary():
     listing = ("rados", "list-inconsistent-obj", pg["pgid"])
     fails(cluster.limpet(*listing), 2, "limpet pg deep-scrub %s" % pg["pgid"])
     cluster.put("data", "one", OBJECT)
+    succeeds(cluster.limpet("rados", "rmsnap", "-p", "data", "before"))
+    listsnaps = ("rados", "listsnaps", "-p", "data", "one", "-f", "json")
+    wait_until("what was kept is gone",
+               lambda: len(json.loads(succeeds(cluster.limpet(*listsnaps)).text)["clones"]) == 1, 30)
     scrub("deep-scrub", "last_deep_scrub_stamp")
     check(findings() == [], "it was written anew")
     fails(cluster.limpet("rados", "list-inconsistent-obj", "nonsense"), 22, "limpet pg ls")
