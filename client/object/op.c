@@ -235,9 +235,8 @@ int limpet_op_checksum(struct limpet_op *op, enum limpet_checksum type, uint64_t
 }
 
 /* Their number, offsets and lengths, and what is there. */
-static int take_extents(struct step_out *out, const void *data, size_t len)
+static int decode_extents(const void *data, size_t len, struct limpet_extents **out)
 {
-    struct limpet_extents **to = out->to;
     struct decoder d;
     decoder_init(&d, data, len);
     uint32_t n = decode_u32(&d);
@@ -257,6 +256,13 @@ static int take_extents(struct step_out *out, const void *data, size_t len)
         memcpy(list + n, decode_bytes(&d, data_len), data_len);
     *extents =
         (struct limpet_extents){.n = n, .extents = list, .data = list + n, .data_len = data_len};
+    *out = extents;
+    return 0;
+}
+
+static int give_extents(struct step_out *out, struct limpet_extents *extents)
+{
+    struct limpet_extents **to = out->to;
     if (to != NULL)
         *to = extents;
     else
@@ -264,25 +270,30 @@ static int take_extents(struct step_out *out, const void *data, size_t len)
     return 0;
 }
 
+static int take_extents(struct step_out *out, const void *data, size_t len)
+{
+    struct limpet_extents *extents;
+    int rc = decode_extents(data, len, &extents);
+    return rc != 0 ? rc : give_extents(out, extents);
+}
+
 static int take_sparse(struct step_out *out, const void *data, size_t len)
 {
-    struct limpet_extents **to = out->to, *extents = NULL;
-    out->to = &extents;
-    int rc = take_extents(out, data, len);
-    out->to = to;
-    uint64_t left = rc == 0 ? extents->data_len : 0;
-    bool fits = rc == 0;
+    struct limpet_extents *extents;
+    int rc = decode_extents(data, len, &extents);
+    if (rc != 0)
+        return rc;
+    uint64_t left = extents->data_len;
+    bool fits = true;
     for (size_t i = 0; fits && i < extents->n; i++) {
         fits = extents->extents[i].len <= left;
-        left -= extents->extents[i].len;
+        left -= fits ? extents->extents[i].len : 0;
     }
-    if (rc == 0 && (!fits || left > 0))
-        rc = -EPROTO;
-    if (rc == 0 && to != NULL)
-        *to = extents;
-    else
+    if (!fits || left > 0) {
         free(extents);
-    return rc;
+        return -EPROTO;
+    }
+    return give_extents(out, extents);
 }
 
 static int add_extents(struct limpet_op *op, uint16_t code, uint64_t offset, uint64_t len,

@@ -130,7 +130,7 @@ static void measure_round_trips(struct samples *samples, uint64_t seconds)
 static void stream(const char *folder, int number, struct samples *samples, uint64_t seconds)
 {
     char path[4096];
-    void *block;
+    void *block = NULL;
     snprintf(path, sizeof(path), "%s/floor.%d.%d", folder, (int)getppid(), number);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
     if (fd < 0 || unlink(path) != 0)
