@@ -21,6 +21,8 @@
 #ifndef LIMPET_OBJECT_H
 #define LIMPET_OBJECT_H
 
+#include <sys/uio.h>
+
 #include "../limpet.h"
 
 #ifdef __cplusplus
@@ -44,6 +46,34 @@ LIMPET_API int limpet_op_allow_failure(struct limpet_op *op);
 
 /* Of an operation that writes: the object's time of change, instead of when it is executed. */
 LIMPET_API void limpet_op_set_mtime(struct limpet_op *op, uint64_t mtime_ns);
+
+/* ---- Vectors of memory, and buffers ---- */
+
+/*
+ * As limpet_write() and limpet_read() with one piece of memory: n pieces one after the other.
+ * Vectors that are read into stay valid until the request's end, like their memory.
+ */
+LIMPET_API int limpet_writev(struct limpet_pool *pool, const char *name, const struct iovec *iov,
+                             int n, uint64_t offset);
+LIMPET_API ssize_t limpet_readv(struct limpet_pool *pool, const char *name, const struct iovec *iov,
+                                int n, uint64_t offset);
+LIMPET_API int limpet_aio_writev(struct limpet_pool *pool, const char *name,
+                                 struct limpet_completion *completion, const struct iovec *iov,
+                                 int n, uint64_t offset);
+LIMPET_API int limpet_aio_readv(struct limpet_pool *pool, const char *name,
+                                struct limpet_completion *completion, const struct iovec *iov,
+                                int n, uint64_t offset);
+LIMPET_API int limpet_op_writev(struct limpet_op *op, const struct iovec *iov, int n,
+                                uint64_t offset);
+LIMPET_API int limpet_op_readv(struct limpet_op *op, const struct iovec *iov, int n,
+                               uint64_t offset, size_t *got, int *result);
+
+/*
+ * Nothing is copied: *out is the memory into which it came over the network; NULL unless the step
+ * succeeds. Release it with limpet_buffer_destroy(), before the cluster.
+ */
+LIMPET_API int limpet_op_read_buffer(struct limpet_op *op, size_t len, uint64_t offset,
+                                     struct limpet_buffer **out, int *result);
 
 /* ---- Contents and existence ---- */
 

@@ -63,7 +63,7 @@ int request_add(struct request *r, uint16_t code, uint64_t offset, uint64_t leng
 }
 
 /* Where it goes is the OSD's to judge, so that the first step that cannot be is the one told. */
-static int add_slice(struct request *r, uint16_t code, uint64_t offset, struct buf_slice slice)
+int request_add_slice(struct request *r, uint16_t code, uint64_t offset, struct buf_slice slice)
 {
     int rc = slice.len > OBJECT_SIZE_MAX ? -EFBIG : request_add(r, code, offset, slice.len);
     if (rc == 0)
@@ -81,19 +81,17 @@ int request_add_data(struct request *r, uint16_t code, uint64_t offset, const vo
         return -EFBIG;
     if (len > 0 && buf_slice_copy(data, len, &slice) != 0)
         return -ENOMEM;
-    return add_slice(r, code, offset, slice);
+    return request_add_slice(r, code, offset, slice);
 }
 
-static int add_read(struct request *r, void *data, size_t len, uint64_t offset, size_t *got,
-                    int *result)
+int request_add_read(struct request *r, struct step_out out, uint64_t offset)
 {
-    uint64_t length = len < OBJECT_SIZE_MAX ? len : OBJECT_SIZE_MAX;
+    out.len = out.len < OBJECT_SIZE_MAX ? out.len : OBJECT_SIZE_MAX;
     /* On the wire a length of 0 means all; whoever reads nothing still learns whether it exists. */
-    uint16_t code = length > 0 ? WIRE_OP_CODE_READ : WIRE_OP_CODE_STAT;
-    int rc = request_add(r, code, length > 0 ? offset : 0, length);
+    uint16_t code = out.len > 0 ? WIRE_OP_CODE_READ : WIRE_OP_CODE_STAT;
+    int rc = request_add(r, code, out.len > 0 ? offset : 0, out.len);
     if (rc == 0)
-        *request_out(r) =
-            (struct step_out){.data = data, .len = length, .got = got, .result = result};
+        *request_out(r) = out;
     return rc;
 }
 
@@ -114,15 +112,16 @@ static void drop_data(struct request *r)
 /* ---- The end of a request ---- */
 
 /* Returns the bytes that the step has given, or -EPROTO when they are not what was asked for. */
-static ssize_t take_step(struct client_step *step, struct step_out *out)
+static ssize_t take_step(struct limpet_cluster *c, struct client_step *step, struct step_out *out)
 {
     ssize_t got = 0;
     if (step->result == 0 && step->code == WIRE_OP_CODE_READ) {
         if (step->data.len > out->len)
             return -EPROTO;
-        if (step->data.len > 0)
-            memcpy(out->data, step->data.data, step->data.len);
         got = (ssize_t)step->data.len;
+        int rc = read_give(c, out, &step->data);
+        if (rc != 0)
+            return rc;
     }
     if (step->result == 0 && out->stat != NULL) {
         struct wire_stat stat;
@@ -168,7 +167,7 @@ static void take_results(struct request *r)
                 *out->result = 0;
             continue;
         }
-        ssize_t got = take_step(step, out);
+        ssize_t got = take_step(r->cluster, step, out);
         if (r->result == 0 && got < 0)
             r->result = got;
         if (r->result == 0 && r->returns_bytes && i == 0)
@@ -361,8 +360,8 @@ static int copy_names(struct request *r, const struct limpet_pool *pool, const c
 }
 
 /* Takes over the data of the steps in any case. */
-static int run_async(struct limpet_pool *pool, const char *name,
-                     struct limpet_completion *completion, struct request *r)
+int request_run_async(struct limpet_pool *pool, const char *name,
+                      struct limpet_completion *completion, struct request *r)
 {
     struct limpet_cluster *c = pool->cluster;
     int rc = completion->used ? -EINVAL : check_request(pool, name, r);
@@ -439,7 +438,7 @@ ssize_t limpet_read(struct limpet_pool *pool, const char *name, void *data, size
     struct request r;
     request_init(&r);
     r.returns_bytes = true;
-    int rc = add_read(&r, data, len, offset, NULL, NULL);
+    int rc = request_add_read(&r, (struct step_out){.data = data, .len = len}, offset);
     return rc == 0 ? request_run_on(pool, name, &r) : rc;
 }
 
@@ -466,45 +465,6 @@ int limpet_remove(struct limpet_pool *pool, const char *name)
 int limpet_create(struct limpet_pool *pool, const char *name, bool exclusive)
 {
     return run_plain(pool, name, WIRE_OP_CODE_CREATE, 0, exclusive ? 1 : 0);
-}
-
-/* ---- Buffers ---- */
-
-struct limpet_buffer {
-    struct buf_slice slice;
-};
-
-struct limpet_buffer *limpet_buffer_create(size_t len)
-{
-    struct limpet_buffer *buffer = calloc(1, sizeof *buffer);
-    if (buffer == NULL || buf_slice_alloc(len, &buffer->slice) != 0) {
-        free(buffer);
-        return NULL;
-    }
-    return buffer;
-}
-
-void *limpet_buffer_data(struct limpet_buffer *buffer)
-{
-    return buffer->slice.data;
-}
-
-size_t limpet_buffer_len(const struct limpet_buffer *buffer)
-{
-    return buffer->slice.len;
-}
-
-void limpet_buffer_trim(struct limpet_buffer *buffer, size_t len)
-{
-    if (len < buffer->slice.len)
-        buffer->slice.len = len;
-}
-
-void limpet_buffer_destroy(struct limpet_buffer *buffer)
-{
-    if (buffer != NULL)
-        buf_slice_drop(&buffer->slice);
-    free(buffer);
 }
 
 /* ---- Operations of several steps ---- */
@@ -539,31 +499,6 @@ int limpet_op_append(struct limpet_op *op, const void *data, size_t len)
     return request_add_data(&op->request, WIRE_OP_CODE_APPEND, 0, data, len);
 }
 
-static int add_buffer(struct limpet_op *op, uint16_t code, uint64_t offset,
-                      struct limpet_buffer *buffer)
-{
-    struct buf_slice slice = buffer->slice;
-    free(buffer);
-    if (slice.len == 0)
-        buf_slice_drop(&slice);
-    return add_slice(&op->request, code, offset, slice);
-}
-
-int limpet_op_write_buffer(struct limpet_op *op, struct limpet_buffer *buffer, uint64_t offset)
-{
-    return add_buffer(op, WIRE_OP_CODE_WRITE_AT, offset, buffer);
-}
-
-int limpet_op_write_full_buffer(struct limpet_op *op, struct limpet_buffer *buffer)
-{
-    return add_buffer(op, WIRE_OP_CODE_WRITE_FULL, 0, buffer);
-}
-
-int limpet_op_append_buffer(struct limpet_op *op, struct limpet_buffer *buffer)
-{
-    return add_buffer(op, WIRE_OP_CODE_APPEND, 0, buffer);
-}
-
 static int add_plain(struct limpet_op *op, uint16_t code, uint64_t offset, uint64_t length)
 {
     return request_add(&op->request, code, offset, length);
@@ -587,7 +522,8 @@ int limpet_op_create_object(struct limpet_op *op, bool exclusive)
 int limpet_op_read(struct limpet_op *op, void *data, size_t len, uint64_t offset, size_t *got,
                    int *result)
 {
-    return add_read(&op->request, data, len, offset, got, result);
+    struct step_out out = {.data = data, .len = len, .got = got, .result = result};
+    return request_add_read(&op->request, out, offset);
 }
 
 int limpet_op_stat(struct limpet_op *op, struct limpet_stat *out, int *result)
@@ -620,7 +556,7 @@ int limpet_aio_operate(struct limpet_pool *pool, const char *name,
                        struct limpet_completion *completion, struct limpet_op *op)
 {
     int rc = use_op(op);
-    return rc == 0 ? run_async(pool, name, completion, &op->request) : rc;
+    return rc == 0 ? request_run_async(pool, name, completion, &op->request) : rc;
 }
 
 /* ---- Completions ---- */
@@ -703,14 +639,14 @@ static int async_data(struct limpet_pool *pool, const char *name,
                       size_t len, uint64_t offset)
 {
     int rc = request_add_data(&completion->own, code, offset, data, len);
-    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
+    return rc == 0 ? request_run_async(pool, name, completion, &completion->own) : rc;
 }
 
 static int async_plain(struct limpet_pool *pool, const char *name,
                        struct limpet_completion *completion, uint16_t code, uint64_t offset)
 {
     int rc = request_add(&completion->own, code, offset, 0);
-    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
+    return rc == 0 ? request_run_async(pool, name, completion, &completion->own) : rc;
 }
 
 int limpet_aio_write(struct limpet_pool *pool, const char *name,
@@ -736,15 +672,16 @@ int limpet_aio_read(struct limpet_pool *pool, const char *name,
                     struct limpet_completion *completion, void *data, size_t len, uint64_t offset)
 {
     completion->own.returns_bytes = true;
-    int rc = add_read(&completion->own, data, len, offset, NULL, NULL);
-    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
+    int rc =
+        request_add_read(&completion->own, (struct step_out){.data = data, .len = len}, offset);
+    return rc == 0 ? request_run_async(pool, name, completion, &completion->own) : rc;
 }
 
 int limpet_aio_stat(struct limpet_pool *pool, const char *name,
                     struct limpet_completion *completion, struct limpet_stat *out)
 {
     int rc = add_stat(&completion->own, out, NULL);
-    return rc == 0 ? run_async(pool, name, completion, &completion->own) : rc;
+    return rc == 0 ? request_run_async(pool, name, completion, &completion->own) : rc;
 }
 
 int limpet_aio_truncate(struct limpet_pool *pool, const char *name,

@@ -6,6 +6,7 @@
  *   pool.c      pools
  *   object.c    operations on objects
  *   op.c        their steps beyond contents
+ *   vector.c    vectors of memory, and buffers that are handed over
  *   list.c      walks over the objects of a pool
  *   scrub.c     what scrubs found
  *   snap.c      snapshots
@@ -52,8 +53,10 @@ TAILQ_HEAD(blocked_list, blocked_thread);
 
 /* Where the results of a step go. */
 struct step_out {
-    void *data;
+    void *data; /* Memory for `len` bytes, or n_iov vectors of it. */
     size_t len;
+    int n_iov;
+    struct limpet_buffer **buffer; /* Instead of memory: what has come is handed over. */
     size_t *got;
     struct limpet_stat *stat;
     int *result;
@@ -84,6 +87,12 @@ struct request {
     uint64_t cost; /* Bytes in the budget. */
     char *names;   /* Copies of what names the object; of an asynchronous request. */
     char names_inline[REQUEST_NAME_INLINE];
+};
+
+struct limpet_buffer {
+    struct buf_slice slice;
+    /* Whose lock protects the memory's count: it came over the network. NULL: it is the user's. */
+    struct limpet_cluster *cluster;
 };
 
 struct limpet_op {
@@ -199,6 +208,16 @@ struct client_step *request_step(struct request *request);
 struct step_out *request_out(struct request *request);
 int request_add_data(struct request *request, uint16_t code, uint64_t offset, const void *data,
                      size_t len) MUST_CHECK;
+/* Reads into memory, vectors or a buffer, as `out` says; -E2BIG. */
+int request_add_read(struct request *request, struct step_out out, uint64_t offset) MUST_CHECK;
+/* Takes over the slice. */
+int request_add_slice(struct request *request, uint16_t code, uint64_t offset,
+                      struct buf_slice slice) MUST_CHECK;
+/* Submits, or gives up what the request holds. */
+int request_run_async(struct limpet_pool *pool, const char *name,
+                      struct limpet_completion *completion, struct request *request) MUST_CHECK;
+/* vector.c. What a reading step has given; the slice may be taken over. 0, -ENOMEM. */
+int read_give(struct limpet_cluster *cluster, struct step_out *out, struct buf_slice *data);
 /* Takes lock and budget, submits, waits. Returns its result. */
 ssize_t request_run(struct request *request, struct limpet_cluster *cluster) MUST_CHECK;
 /* Takes over the data of the steps. -EROFS: a write, and the handle looks at a snapshot. */

@@ -27,6 +27,10 @@ class Extents(ctypes.Structure):
     _fields_ = [("n", N), ("extents", ctypes.POINTER(Extent)), ("data", P), ("data_len", N)]
 
 
+class Vector(ctypes.Structure):
+    _fields_ = [("base", P), ("len", N)]
+
+
 class Version(ctypes.Structure):
     _fields_ = [("config", U64), ("sequence", U64)]
 
@@ -50,10 +54,19 @@ ARGUMENTS = {
     "pairs_next": [P, P], "pairs_destroy": [P],
     "lock": [P, S, S, I, S, S, S, U64, ctypes.c_uint], "unlock": [P, S, S, S],
     "lock_break": [P, S, S, U64, S],
+    "writev": [P, S, P, I, U64], "readv": [P, S, P, I, U64],
+    "aio_writev": [P, S, P, P, I, U64], "aio_readv": [P, S, P, P, I, U64],
+    "op_writev": [P, P, I, U64], "op_readv": [P, P, I, U64, P, P],
+    "op_read_buffer": [P, N, U64, P, P], "op_write_buffer": [P, P, U64], "buffer_data": [P],
+    "buffer_len": [P], "buffer_destroy": [P],
+    "completion_create": [P, P, P], "completion_wait": [P], "completion_release": [P],
 }
 for name, arguments in ARGUMENTS.items():
     getattr(lib, "limpet_" + name).argtypes = arguments
 lib.limpet_op_create.restype = P
+lib.limpet_buffer_data.restype = P
+lib.limpet_buffer_len.restype = N
+lib.limpet_readv.restype = lib.limpet_completion_wait.restype = ctypes.c_ssize_t
 lib.limpet_cluster_instance.restype = U64
 
 
@@ -136,6 +149,17 @@ class Client:
 client = None
 
 
+def vectors_of(parts):
+    """Of strings, or of numbers of bytes to be read into. The memory lives as long as the list."""
+    array = (Vector * max(len(parts), 1))()
+    array.keep = [ctypes.create_string_buffer(part, len(part) or 1) if isinstance(part, bytes)
+                  else ctypes.create_string_buffer(part or 1) for part in parts]
+    for i, part in enumerate(parts):
+        array[i] = Vector(ctypes.addressof(array.keep[i]), len(part) if isinstance(part, bytes) else part)
+    array.take = lambda: [ctypes.string_at(vector.base, vector.len) for vector in array]
+    return array
+
+
 def expect(got, want, what):
     check(got == want, "%s: %r, not %r" % (what, got, want))
 
@@ -200,6 +224,44 @@ def large_maps():
     out = Pairs()
     expect(client.operate(b"l", ("omap_get", wanted, len(many), ctypes.byref(out.list), None)), 0, "get many")
     expect(out.take(), many, "many")
+
+
+@case
+def vectors_and_buffers():
+    parts = vectors_of([b"one", b"", b"two" * 1000, b"3"])
+    whole = b"one" + b"two" * 1000 + b"3"
+    expect(lib.limpet_writev(client.pool, b"v", parts, 4, 10), 0, "writev")
+    into = vectors_of([11, 0, 2, 5000])
+    expect(lib.limpet_readv(client.pool, b"v", into, 4, 0), 10 + len(whole), "readv")
+    got = b"".join(into.take())
+    check(got == (bytes(10) + whole).ljust(5013, b"\0"), "not what was written, or something beyond")
+    for call, vectors, want in (("aio_writev", parts, 0), ("aio_readv", vectors_of([4, 4]), 8)):
+        completion = P()
+        lib.limpet_completion_create(None, None, ctypes.byref(completion))
+        expect(getattr(lib, "limpet_" + call)(client.pool, b"v", completion, vectors,
+                                              4 if want == 0 else 2, 0), 0, call)
+        expect(lib.limpet_completion_wait(completion), want, call)
+        lib.limpet_completion_release(completion)
+    expect(vectors.take(), [b"onet", b"wotw"], "read asynchronously")
+    got, buffer, result, two = N(), P(), I(), vectors_of([2, 2])
+    expect(client.operate(b"v", ("writev", vectors_of([b"a", b"b"]), 2, 0),
+                          ("readv", two, 2, 0, ctypes.byref(got), None)), 0, "steps of both kinds")
+    expect((got.value, two.take()), (4, [b"ab", b"et"]), "what the second has read")
+    expect(client.operate(b"v", ("read_buffer", 100000, 0, ctypes.byref(buffer), ctypes.byref(result))), 0,
+           "read into a buffer")
+    size = lib.limpet_buffer_len(buffer)
+    want = b"abe" + whole[3:] + whole[-10:]
+    check(ctypes.string_at(lib.limpet_buffer_data(buffer), size) == want, "the buffer has something else")
+    expect(client.operate(b"w", ("write_buffer", buffer, 1)), 0, "written as it came")
+    expect(client.operate(b"w", ("read_buffer", 1 << 20, 1, ctypes.byref(buffer), None)), 0, "read again")
+    check(ctypes.string_at(lib.limpet_buffer_data(buffer), lib.limpet_buffer_len(buffer)) == want, "something else")
+    lib.limpet_buffer_destroy(buffer)
+    expect(client.operate(b"none", ("read_buffer", 10, 0, ctypes.byref(buffer), None)), -errno.ENOENT, "none")
+    check(not buffer, "no buffer of what failed")
+    huge = (Vector * 2)(Vector(parts[0].base, 128 << 20), Vector(parts[0].base, 1))
+    expect(lib.limpet_writev(client.pool, b"v", huge, 2, 0), -errno.EFBIG, "more than an object has")
+    expect(lib.limpet_writev(client.pool, b"v", huge, -1, 0), -errno.EINVAL, "a negative number")
+    expect(lib.limpet_readv(client.pool, b"none", into, 4, 0), -errno.ENOENT, "no such object")
 
 
 @case
