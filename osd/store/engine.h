@@ -101,10 +101,12 @@ int shared_compare(const struct shared *a, const struct shared *b);
 /* One more reference to each block of the run. Changed records go into the batch. */
 int shared_add(struct engine *e, uint32_t block, uint32_t count, struct encoder *batch) MUST_CHECK;
 /*
- * One reference less to a block that is in the tree. *freed: it was the last but one, and the block
- * is no longer shared (it still belongs to the other holder).
+ * One reference less to the first blocks of a run of *count, as many as are in the same case;
+ * *count becomes their number. With the last but one they leave the tree, and still belong to the
+ * other holder. -ENOENT: they are not in it, so nobody else has them.
  */
-int shared_drop(struct engine *e, uint32_t block, struct encoder *batch, bool *unshared) MUST_CHECK;
+int shared_drop(struct engine *e, uint32_t block, uint32_t *count,
+                struct encoder *batch) MUST_CHECK;
 bool shared_find(const struct engine *e, uint32_t block);
 int shared_load(struct engine *e, uint32_t block, const struct shared_layout *value) MUST_CHECK;
 void shared_clear(struct engine *e);

@@ -37,31 +37,57 @@ static void chunk_changed(struct onode *o, struct chunk *c, uint32_t number)
     chunk_range_add(&o->dirty_chunks, number);
 }
 
-static void drop_block(struct execution *x, struct onode *o, uint32_t block, bool shared)
+/* Blocks side by side on the disk that an object maps, or has mapped. */
+struct block_run {
+    uint32_t block, count;
+    bool shared; /* Perhaps. */
+};
+
+static void drop_run(struct execution *x, const struct onode *o, const struct block_run *run)
 {
-    bool unshared;
-    engine_pool(x->e, o->pool)->value.blocks--;
-    engine_pool(x->e, o->pool)->dirty = true;
-    if (shared && shared_find(x->e, block)) {
-        if (shared_drop(x->e, block, x->batch, &unshared) < 0)
+    struct pool_stat *pool = engine_pool(x->e, o->pool);
+    pool->value.blocks -= run->count;
+    pool->dirty = true;
+    for (uint32_t at = 0, n; at < run->count; at += n) {
+        n = run->count - at;
+        int rc = run->shared ? shared_drop(x->e, run->block + at, &n, x->batch) : -ENOENT;
+        if (rc == -ENOENT)
+            engine_free_blocks(x->e, x->record, run->block + at, n);
+        else if (rc < 0)
             x->short_of_memory = true;
-        return;
     }
-    engine_free_blocks(x->e, x->record, block, 1);
+}
+
+/* Run by run: a change of a shared extent is a change of the index. */
+static void unmap_range(struct execution *x, struct onode *o, uint64_t first, uint64_t end)
+{
+    struct block_run run = {0};
+    if (end > (uint64_t)o->n_chunks * CHUNK_BLOCKS)
+        end = (uint64_t)o->n_chunks * CHUNK_BLOCKS;
+    for (uint64_t index = first; index < end; index++) {
+        uint32_t block = onode_block(o, index);
+        if (block == BLOCK_NONE)
+            continue;
+        struct chunk *c = o->chunks[index / CHUNK_BLOCKS];
+        uint32_t bit = index % CHUNK_BLOCKS;
+        bool shared = (c->shared >> bit) & 1;
+        if (run.count > 0 && run.block + run.count == block && run.shared == shared) {
+            run.count++;
+        } else {
+            drop_run(x, o, &run);
+            run = (struct block_run){.block = block, .count = 1, .shared = shared};
+        }
+        c->block[bit] = BLOCK_NONE;
+        c->crc[bit] = 0;
+        c->shared &= ~(UINT32_C(1) << bit);
+        chunk_changed(o, c, (uint32_t)(index / CHUNK_BLOCKS));
+    }
+    drop_run(x, o, &run);
 }
 
 static void unmap(struct execution *x, struct onode *o, uint64_t index)
 {
-    uint32_t block = onode_block(o, index);
-    if (block == BLOCK_NONE)
-        return;
-    struct chunk *c = o->chunks[index / CHUNK_BLOCKS];
-    uint32_t bit = index % CHUNK_BLOCKS;
-    drop_block(x, o, block, (c->shared >> bit) & 1);
-    c->block[bit] = BLOCK_NONE;
-    c->crc[bit] = 0;
-    c->shared &= ~(UINT32_C(1) << bit);
-    chunk_changed(o, c, (uint32_t)(index / CHUNK_BLOCKS));
+    unmap_range(x, o, index, index + 1);
 }
 
 static void map_block(struct execution *x, struct onode *o, uint64_t index, uint32_t block,
@@ -266,6 +292,7 @@ static void redirect(struct execution *x, struct onode *o, uint64_t index, uint3
     } else {
         aligned = buf_slice_ref(data);
     }
+    unmap_range(x, o, index, index + count);
     for (uint32_t at = 0; at < count;) {
         uint32_t block;
         uint32_t n = allocator_take(&x->e->allocator, count - at, &block);
@@ -340,9 +367,7 @@ static void execute_zero(struct execution *x, struct onode *o, const struct txn_
         uint64_t stop = (c.head_index + 1) * BLOCK_BYTES;
         change_part(x, o, op->offset, (stop < end ? stop : end) - op->offset, NULL);
     }
-    for (uint64_t i = c.first_whole; i < c.end_whole && i < (uint64_t)o->n_chunks * CHUNK_BLOCKS;
-         i++)
-        unmap(x, o, i);
+    unmap_range(x, o, c.first_whole, c.end_whole);
     if (c.tail)
         change_part(x, o, c.tail_index * BLOCK_BYTES, end % BLOCK_BYTES, NULL);
     if (end > o->size)
@@ -353,8 +378,7 @@ static void execute_truncate(struct execution *x, struct onode *o, uint64_t size
 {
     make_exist(x, o);
     uint64_t keep = (size + BLOCK_BYTES - 1) / BLOCK_BYTES;
-    for (uint64_t i = keep; i < (uint64_t)o->n_chunks * CHUNK_BLOCKS; i++)
-        unmap(x, o, i);
+    unmap_range(x, o, keep, UINT64_MAX);
     if (size < o->size && size % BLOCK_BYTES != 0)
         change_part(x, o, size, BLOCK_BYTES - size % BLOCK_BYTES, NULL);
     set_size(x, o, size);
@@ -364,8 +388,7 @@ static void execute_remove(struct execution *x, struct onode *o)
 {
     if (!o->exists)
         return;
-    for (uint64_t i = 0; i < (uint64_t)o->n_chunks * CHUNK_BLOCKS; i++)
-        unmap(x, o, i);
+    unmap_range(x, o, 0, UINT64_MAX);
     for (uint32_t n = 1; n < o->n_chunks; n++) {
         uint8_t key[13];
         chunk_key(o->nid, n, key);
@@ -485,26 +508,31 @@ static void execute_rename(struct execution *x, struct onode *from, struct onode
     from->dirty = true;
 }
 
-static int share_chunk(struct execution *x, struct onode *to, struct chunk *c, struct chunk *copy)
+/* One reference more to all that it maps. */
+static void share_blocks(struct execution *x, const struct onode *o)
 {
-    for (uint32_t i = 0; i < CHUNK_BLOCKS;) {
-        uint32_t n = 1;
-        if (c->block[i] == BLOCK_NONE) {
-            i++;
+    struct block_run run = {0};
+    struct pool_stat *pool = engine_pool(x->e, o->pool);
+    for (uint64_t index = 0; index <= (uint64_t)o->n_chunks * CHUNK_BLOCKS; index++) {
+        uint32_t block = onode_block(o, index);
+        if (run.count > 0 && run.block + run.count == block) {
+            run.count++;
             continue;
         }
-        while (i + n < CHUNK_BLOCKS && c->block[i + n] == c->block[i] + n)
-            n++;
-        if (shared_add(x->e, c->block[i], n, x->batch) < 0)
-            return -ENOMEM;
-        for (uint32_t b = i; b < i + n; b++)
-            c->shared |= UINT32_C(1) << b;
-        engine_pool(x->e, to->pool)->value.blocks += n;
-        i += n;
+        if (run.count > 0 && shared_add(x->e, run.block, run.count, x->batch) < 0)
+            x->short_of_memory = true;
+        pool->value.blocks += run.count;
+        run = (struct block_run){.block = block, .count = block != BLOCK_NONE};
     }
+}
+
+static void share_chunk(struct chunk *c, struct chunk *copy)
+{
+    for (uint32_t i = 0; i < CHUNK_BLOCKS; i++)
+        if (c->block[i] != BLOCK_NONE)
+            c->shared |= UINT32_C(1) << i;
     *copy = *c;
     c->dirty = copy->dirty = true;
-    return 0;
 }
 
 static void execute_clone(struct execution *x, struct onode *from, struct onode *to)
@@ -530,11 +558,14 @@ static void execute_clone(struct execution *x, struct onode *from, struct onode 
         struct chunk *copy = from->chunks[n] ? onode_chunk(x->e, to, n) : NULL;
         chunk_range_add(&from->dirty_chunks, n);
         chunk_range_add(&to->dirty_chunks, n);
-        if (from->chunks[n] && (!copy || share_chunk(x, to, from->chunks[n], copy) < 0)) {
+        if (copy) {
+            share_chunk(from->chunks[n], copy);
+        } else if (from->chunks[n]) {
             x->short_of_memory = true;
             return;
         }
     }
+    share_blocks(x, to);
     if (!(from->flags & OBJECT_HAS_OMAP))
         return;
     omap_copy(&x->ctx->omap, to->nid, x->batch);

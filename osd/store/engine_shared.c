@@ -129,24 +129,26 @@ int shared_add(struct engine *e, uint32_t block, uint32_t count, struct encoder 
     return 0;
 }
 
-int shared_drop(struct engine *e, uint32_t block, struct encoder *batch, bool *unshared)
+int shared_drop(struct engine *e, uint32_t block, uint32_t *count, struct encoder *batch)
 {
-    *unshared = false;
     struct shared *s = find_at_or_after(e, block);
-    if (!s || s->block > block)
+    if (!s || s->block > block) {
+        if (s && s->block - block < *count)
+            *count = s->block - block;
         return -ENOENT;
+    }
     if (split(e, s, block, batch) < 0)
         return -ENOMEM;
     s = find_at_or_after(e, block);
     assert(s && s->block == block);
-    if (s->count > 1 && split(e, s, block + 1, batch) < 0)
+    if (s->count > *count && split(e, s, block + *count, batch) < 0)
         return -ENOMEM;
+    *count = s->count;
     if (--s->refs >= 2) {
         record_put(s, batch);
         merge_with_previous(e, s, batch);
         return 0;
     }
-    *unshared = true;
     record_remove(s->block, batch);
     RB_REMOVE(shared_tree, &e->shared, s);
     e->n_shared--;

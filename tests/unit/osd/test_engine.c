@@ -5,6 +5,7 @@
 #include "tests/lib/test.h"
 
 #include <stdlib.h>
+#include <errno.h>
 #include <string.h>
 
 #include "osd/store/engine.h"
@@ -78,20 +79,32 @@ static void shared_extents_count_references(void **state)
 {
     struct engine e = {0};
     struct encoder batch;
-    bool unshared;
+    uint32_t n = 1;
     (void)state;
     encoder_init(&batch);
     RB_INIT(&e.shared);
     assert_int_equal(shared_add(&e, 200, 10, &batch), 0);
     assert_int_equal(shared_add(&e, 205, 10, &batch), 0);
     assert_int_equal(e.n_shared, 3); /* 200 +5: 2, 205 +5: 3, 210 +5: 2 */
-    assert_int_equal(shared_drop(&e, 207, &batch, &unshared), 0);
-    assert_false(unshared);
-    assert_int_equal(shared_drop(&e, 207, &batch, &unshared), 0);
-    assert_true(unshared);
+    assert_int_equal(shared_drop(&e, 207, &n, &batch), 0);
+    assert_true(shared_find(&e, 207));
+    assert_int_equal(shared_drop(&e, 207, &n, &batch), 0);
     assert_false(shared_find(&e, 207));
     assert_true(shared_find(&e, 206) && shared_find(&e, 208));
-    assert_int_not_equal(shared_drop(&e, 207, &batch, &unshared), 0);
+    assert_int_equal(shared_drop(&e, 207, &n, &batch), -ENOENT);
+    /* As many of a run as are in the same case. */
+    static const struct {
+        uint32_t block, n;
+        int result;
+    } runs[] = {{195, 5, -ENOENT}, {200, 5, 0}, {205, 2, 0},      {207, 1, -ENOENT},
+                {208, 2, 0},       {210, 5, 0}, {215, 7, -ENOENT}};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        n = 222 - runs[i].block;
+        assert_int_equal(shared_drop(&e, runs[i].block, &n, &batch), runs[i].result);
+        assert_int_equal(n, runs[i].n);
+    }
+    assert_true(shared_find(&e, 205) && shared_find(&e, 209));
+    assert_int_equal(e.n_shared, 2);
     shared_clear(&e);
     encoder_fini(&batch);
 }
