@@ -174,9 +174,13 @@ LIMPET_API uint64_t limpet_pool_id(const struct limpet_pool *pool);
 /* Valid as long as the handle. */
 LIMPET_API const char *limpet_pool_name(const struct limpet_pool *pool);
 
+LIMPET_API struct limpet_cluster *limpet_pool_cluster(const struct limpet_pool *pool);
+
 /* Following requests of the handle are about this namespace; "" is the default one. -ENAMETOOLONG
  */
 LIMPET_API int limpet_pool_set_namespace(struct limpet_pool *pool, const char *space);
+/* Valid until it is set anew. */
+LIMPET_API const char *limpet_pool_namespace(const struct limpet_pool *pool);
 /*
  * Following requests of the handle are about objects that are placed by this string instead of
  * their name, so that they lie together; "" or NULL: by their name. It is part of an object's

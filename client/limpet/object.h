@@ -417,7 +417,11 @@ LIMPET_API int limpet_watchers(struct limpet_pool *pool, const char *name,
  * holder blocked (limpet_block()), or writes assert the lease in the same operation
  * (limpet_op_assert_lease()), on the object of the lease.
  */
-enum limpet_lease_mode { LIMPET_LEASE_SHARED = 1, LIMPET_LEASE_EXCLUSIVE = 2 };
+enum limpet_lease_mode {
+    LIMPET_LEASE_NONE = 0,
+    LIMPET_LEASE_SHARED = 1,
+    LIMPET_LEASE_EXCLUSIVE = 2
+};
 
 /*
  * Waits for others for at most patience_ms: -EBUSY. timeout_ms as of limpet_watch(): within that
@@ -429,7 +433,10 @@ LIMPET_API int limpet_lease(struct limpet_pool *pool, const char *name, enum lim
                             struct limpet_watch **out);
 /* For how many nanoseconds from now the lease is good for certain; 0: it is not. */
 LIMPET_API uint64_t limpet_lease_valid(const struct limpet_watch *lease);
-/* Another mode: less at once, more when nobody is in the way (-EBUSY: it is as it was). */
+/*
+ * Another mode: less at once, more when nobody is in the way (-EBUSY: it is as it was). None makes
+ * it a watch, and any watch can become a lease.
+ */
 LIMPET_API int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
                                    uint32_t patience_ms);
 /* Fails the operation, with -ENOTCONN, unless its object has the lease, in this mode or more. */

@@ -111,3 +111,13 @@ int limpet_pool_set_namespace(struct limpet_pool *pool, const char *space)
     snprintf(pool->space, sizeof pool->space, "%s", space);
     return 0;
 }
+
+const char *limpet_pool_namespace(const struct limpet_pool *pool)
+{
+    return pool->space;
+}
+
+struct limpet_cluster *limpet_pool_cluster(const struct limpet_pool *pool)
+{
+    return pool->cluster;
+}

@@ -12,8 +12,10 @@
 #include <string.h>
 
 #include "client/core/watch.h"
+#include "client/object/inside.h"
 #include "client/object/private.h"
 
+static_assert((int)LIMPET_LEASE_NONE == (int)WIRE_LEASE_NONE, "one order");
 static_assert((int)LIMPET_LEASE_SHARED == (int)WIRE_LEASE_SHARED, "one order");
 static_assert((int)LIMPET_LEASE_EXCLUSIVE == (int)WIRE_LEASE_EXCLUSIVE, "one order");
 
@@ -70,6 +72,7 @@ static void make_call(struct limpet_completion *completion, void *arg)
     free(call);
 }
 
+/* With the lock held. */
 static void queue(struct limpet_cluster *c, limpet_callback callback, void *arg)
 {
     struct limpet_completion *completion;
@@ -251,6 +254,27 @@ int64_t limpet_watch_check(struct limpet_watch *watch)
         result = (int64_t)(client_watch_age(&watch->core) / MSEC_NS);
     pthread_mutex_unlock(&c->lock);
     return result;
+}
+
+int cluster_call(struct limpet_cluster *c, limpet_callback callback, void *arg)
+{
+    pthread_mutex_lock(&c->lock);
+    int rc = c->client != NULL ? loop_start_driver(c) : -ENOTCONN;
+    if (rc == 0) {
+        queue(c, callback, arg);
+        if (!loop_on_driver(c))
+            loop_flush(c);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return rc;
+}
+
+bool cluster_calls_back(struct limpet_cluster *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool yes = loop_on_driver(c);
+    pthread_mutex_unlock(&c->lock);
+    return yes;
 }
 
 struct flush {
@@ -522,7 +546,7 @@ int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
                         uint32_t patience_ms)
 {
     struct limpet_cluster *c = lease->cluster;
-    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
+    if (mode != LIMPET_LEASE_NONE && mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
         return -EINVAL;
     pthread_mutex_lock(&c->lock);
     int rc = c->client == NULL ? -ENOTCONN : lease->lost;

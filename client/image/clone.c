@@ -1,0 +1,353 @@
+/*
+ * Clones: making them, and ending what they share with their parents.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/image/manage.h"
+#include "client/image/snap.h"
+
+void image_link_of(const struct limpet_image *image, struct image_link *out)
+{
+    memset(out, 0, sizeof *out);
+    out->pool = limpet_pool_id(image->meta);
+    memcpy(out->space, limpet_pool_namespace(image->meta),
+           strlen(limpet_pool_namespace(image->meta)) + 1);
+    memcpy(out->id, image->id, sizeof out->id);
+}
+
+/* ---- Making ---- */
+
+struct adoption {
+    uint64_t snap;
+    const struct image_link *child;
+    unsigned format;
+};
+
+static int add_child(struct header *next, struct limpet_op *op, void *arg)
+{
+    const struct adoption *a = arg;
+    char key[IMAGE_KEY_MAX];
+    size_t at = header_snap(next, a->snap);
+    if (at == next->n_snaps || next->core.state != IMAGE_READY ||
+        next->snaps[at].kind == LIMPET_IMAGE_SNAP_TRASH)
+        return -ENOENT;
+    if (a->format == 1 && !next->snaps[at].is_protected)
+        return -EINVAL;
+    if (a->format != 1)
+        next->core.op_features |= LIMPET_IMAGE_OP_CLONE_PARENT;
+    size_t len = image_child_key(key, a->snap, a->child);
+    struct limpet_pair pair = {.key = key, .key_len = len, .value = "", .value_len = 0};
+    return limpet_op_omap_set(op, &pair, 1);
+}
+
+static int set_ready(struct header *next, struct limpet_op *op, void *arg)
+{
+    (void)op;
+    (void)arg;
+    next->core.state = IMAGE_READY;
+    return 0;
+}
+
+/* The rest of a clone whose name is in the directory. */
+static int clone_steps(struct limpet_image *parent, struct limpet_pool *pool, const char *id,
+                       const struct image_core *core, unsigned format)
+{
+    struct image_link me = {.pool = limpet_pool_id(pool)};
+    struct header header = {0};
+    struct adoption adoption = {.snap = core->parent_snap, .child = &me, .format = format};
+    memcpy(me.space, limpet_pool_namespace(pool), strlen(limpet_pool_namespace(pool)) + 1);
+    memcpy(me.id, id, strlen(id) + 1);
+    int rc = image_write_header(pool, id, core);
+    if (rc == 0)
+        rc = header_change(parent->meta, parent->id, &header, add_child, &adoption);
+    header_fini(&header);
+    if (rc == 0)
+        rc = header_change(pool, id, &header, set_ready, NULL);
+    header_fini(&header);
+    return rc;
+}
+
+static int clone_core(struct limpet_image *parent, struct limpet_pool *pool,
+                      const struct limpet_image_options *options, struct image_core *core)
+{
+    struct limpet_image_options with_order = *options;
+    if (options->order == 0)
+        with_order.order = parent->header.core.order;
+    if ((parent->header.core.features & LIMPET_IMAGE_LAYERING) == 0)
+        return -EINVAL;
+    with_order.features |= LIMPET_IMAGE_LAYERING;
+    int rc = image_new_core(pool, parent->size, &with_order, core);
+    if (rc != 0)
+        return rc;
+    core->state = IMAGE_CREATING;
+    core->clone_format = options->clone_format == 1 ? 1 : 2;
+    core->has_parent = true;
+    image_link_of(parent, &core->parent);
+    core->parent_snap = parent->snap;
+    core->overlap = parent->size;
+    if (core->clone_format == 2)
+        core->op_features |= LIMPET_IMAGE_OP_CLONE_CHILD;
+    return 0;
+}
+
+static int clone_from(struct limpet_image *parent, struct limpet_pool *pool, const char *name,
+                      const struct limpet_image_options *options)
+{
+    struct image_core core;
+    char id[LIMPET_IMAGE_ID_MAX + 1];
+    int rc = clone_core(parent, pool, options, &core);
+    size_t at = header_snap(&parent->header, parent->snap);
+    /* Said before anything is made. */
+    if (rc == 0 && core.clone_format == 1 && !parent->header.snaps[at].is_protected)
+        rc = -EINVAL;
+    if (rc != 0)
+        return rc;
+    image_new_id(id);
+    rc = directory_add(pool, IMAGE_DIRECTORY, name, id);
+    if (rc != 0)
+        return rc;
+    rc = clone_steps(parent, pool, id, &core, core.clone_format);
+    if (rc == 0)
+        return 0;
+    /* What there is of it; the error is what matters. */
+    if (image_remove_id(pool, id, NULL, NULL) == 0 &&
+        directory_remove(pool, IMAGE_DIRECTORY, name, id) != 0)
+        return rc;
+    return rc;
+}
+
+int limpet_image_clone(struct limpet_pool *parent_pool, const char *parent, const char *snap,
+                       struct limpet_pool *pool, const char *name,
+                       const struct limpet_image_options *options)
+{
+    struct limpet_image *image;
+    int rc = image_check_name(name);
+    if (rc == 0)
+        rc = snap != NULL ? image_check_space(pool) : -EINVAL;
+    if (rc == 0)
+        rc = limpet_image_open(parent_pool, parent, snap, LIMPET_IMAGE_READ_ONLY, &image);
+    if (rc != 0)
+        return rc;
+    rc = clone_from(image, pool, name, options);
+    int closed = limpet_image_close(image);
+    return rc != 0 ? rc : closed;
+}
+
+/* ---- The entry at the parent ---- */
+
+/* Of version 2, the snapshot may have waited for this in the trash. */
+static int parent_may_go(struct limpet_cluster *cluster, const struct image_core *core)
+{
+    struct limpet_image *parent;
+    int rc = image_open_id(cluster, core->parent.pool, core->parent.space, core->parent.id, 0,
+                           false, &parent);
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc;
+    size_t at = header_snap(&parent->header, core->parent_snap);
+    if (at < parent->header.n_snaps && parent->header.snaps[at].kind == LIMPET_IMAGE_SNAP_TRASH)
+        rc = snap_remove_from_trash(parent, core->parent_snap);
+    int closed = limpet_image_close(parent);
+    return rc != 0 ? rc : closed;
+}
+
+int image_forget_child(struct limpet_cluster *cluster, const struct image_core *core,
+                       const struct image_link *child)
+{
+    struct limpet_pool *pool;
+    char key[IMAGE_KEY_MAX], object[IMAGE_OBJECT_NAME_MAX];
+    if (!core->has_parent)
+        return 0;
+    int rc = pool_of_link(cluster, &core->parent, &pool);
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc;
+    header_object(core->parent.id, object);
+    size_t len = image_child_key(key, core->parent_snap, child);
+    rc = omap_remove(pool, object, key, len);
+    limpet_pool_close(pool);
+    if (rc == -ENOENT)
+        return 0;
+    return rc == 0 ? parent_may_go(cluster, core) : rc;
+}
+
+/* ---- Flattening ---- */
+
+static void copied_up(struct copyup_waiter *waiter, int error)
+{
+    swept_end(container_of(waiter, struct swept, copyup), error);
+}
+
+static void noted(struct map_waiter *waiter, int error)
+{
+    struct swept *swept = container_of(waiter, struct swept, map);
+    if (error != 0)
+        swept_end(swept, error);
+    else
+        copyup(swept->arg, swept->object, &swept->copyup);
+}
+
+static int start_copyup(struct swept *swept)
+{
+    struct limpet_image *image = swept->arg;
+    uint64_t run;
+    if (stripe_image_offset(&image->stripe, swept->object, 0, &run) >= image->overlap ||
+        map_ask(image, swept->object) == MAP_EXISTS)
+        return SWEEP_SKIP;
+    swept->copyup.done = copied_up;
+    swept->map.done = noted;
+    if (!map_note(image, swept->object, &swept->map))
+        copyup(image, swept->object, &swept->copyup);
+    return 0;
+}
+
+struct flattening {
+    uint64_t overlap; /* That was copied. */
+    bool orphaned;
+    struct image_core before;
+};
+
+static int forget_parent(struct header *next, struct limpet_op *op, void *arg)
+{
+    struct flattening *f = arg;
+    bool needed = false;
+    (void)op;
+    if (!next->core.has_parent)
+        return HEADER_SAME;
+    /* It was rolled back meanwhile to when it showed more. */
+    if (next->core.overlap > f->overlap)
+        return -EAGAIN;
+    f->before = next->core;
+    next->core.overlap = 0;
+    for (size_t i = 0; i < next->n_snaps; i++) {
+        if (next->snaps[i].overlap <= f->overlap)
+            next->snaps[i].overlap = 0;
+        else
+            needed = true;
+    }
+    next->core.has_parent = needed;
+    f->orphaned = !needed;
+    return 0;
+}
+
+static int flatten(struct limpet_image *image, limpet_image_progress progress, void *arg)
+{
+    struct flattening f = {0};
+    int rc;
+    do {
+        pthread_mutex_lock(&image->lock);
+        f.overlap = image->overlap;
+        pthread_mutex_unlock(&image->lock);
+        struct sweep s = {.end = stripe_objects(&image->stripe, f.overlap),
+                          .start = start_copyup,
+                          .arg = image,
+                          .breathes = image,
+                          .progress = progress,
+                          .progress_arg = arg};
+        rc = sweep(&s);
+        if (rc == 0)
+            rc = image_change(image, forget_parent, &f);
+    } while (rc == -EAGAIN);
+    if (rc == 0 && f.orphaned) {
+        struct image_link me;
+        image_link_of(image, &me);
+        rc = image_forget_child(image->cluster, &f.before, &me);
+    }
+    return rc;
+}
+
+int limpet_image_flatten(struct limpet_image *image, limpet_image_progress progress, void *arg)
+{
+    int rc = image_hold(image);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&image->lock);
+    bool has_parent = image->header.core.has_parent;
+    pthread_mutex_unlock(&image->lock);
+    rc = has_parent ? flatten(image, progress, arg) : -EINVAL;
+    image_unhold(image);
+    return rc;
+}
+
+/* ---- Looking ---- */
+
+static void describe(struct limpet_cluster *cluster, const struct image_link *link,
+                     struct limpet_image_spec *out)
+{
+    struct limpet_pool *pool;
+    memset(out, 0, sizeof *out);
+    out->pool = link->pool;
+    memcpy(out->space, link->space, sizeof out->space);
+    memcpy(out->id, link->id, sizeof out->id);
+    if (pool_of_link(cluster, link, &pool) != 0)
+        return;
+    if (directory_name(pool, IMAGE_DIRECTORY, link->id, out->name) != 0) {
+        struct limpet_image_trash trash;
+        out->name[0] = 0;
+        out->trash = limpet_image_trash_get(pool, link->id, &trash) == 0;
+        if (out->trash)
+            memcpy(out->name, trash.name, sizeof out->name);
+    }
+    limpet_pool_close(pool);
+}
+
+int limpet_image_parent(struct limpet_image *image, struct limpet_image_spec *out)
+{
+    pthread_mutex_lock(&image->lock);
+    const struct image_core *core = &image->header.core;
+    struct image_link link = core->parent;
+    uint64_t snap = core->parent_snap;
+    bool has_parent = core->has_parent && image->overlap > 0;
+    struct limpet_image *parent = image->parent;
+    pthread_mutex_unlock(&image->lock);
+    if (!has_parent || parent == NULL)
+        return -ENOENT;
+    describe(image->cluster, &link, out);
+    out->snap = snap;
+    pthread_mutex_lock(&parent->lock);
+    size_t at = header_snap(&parent->header, snap);
+    if (at < parent->header.n_snaps)
+        memcpy(out->snap_name, parent->header.snaps[at].name, sizeof out->snap_name);
+    pthread_mutex_unlock(&parent->lock);
+    return 0;
+}
+
+struct children {
+    struct limpet_image *image;
+    struct limpet_image_spec *list;
+    size_t n;
+};
+
+static int add_spec(const struct limpet_pair *pair, void *arg)
+{
+    struct children *children = arg;
+    struct image_link link;
+    uint64_t snap;
+    int rc = image_child_key_decode(pair->key, pair->key_len, &snap, &link);
+    if (rc != 0)
+        return rc;
+    struct limpet_image_spec *more =
+        realloc(children->list, (children->n + 1) * sizeof *children->list);
+    if (more == NULL)
+        return -ENOMEM;
+    children->list = more;
+    describe(children->image->cluster, &link, &more[children->n]);
+    more[children->n++].snap = snap;
+    return 0;
+}
+
+int limpet_image_children(struct limpet_image *image, struct limpet_image_spec **out, size_t *n)
+{
+    char prefix[IMAGE_KEY_MAX] = IMAGE_KEY_CHILD;
+    struct children children = {.image = image};
+    if (image->snap != 0)
+        image_snap_key(prefix, IMAGE_KEY_CHILD, image->snap);
+    int rc = omap_walk(image->meta, image->header_name, prefix, add_spec, &children);
+    if (rc != 0) {
+        free(children.list);
+        return rc;
+    }
+    *out = children.list;
+    *n = children.n;
+    return 0;
+}

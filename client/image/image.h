@@ -1,0 +1,330 @@
+/*
+ * An open image, and what the files of this folder share.
+ *
+ *  S1  image->lock protects everything below it in struct limpet_image. Nobody waits for the
+ * network while holding it, and no callback is made. S2  Completions of requests run on the
+ * library's thread, which never waits for anything here. What must wait (taking the lock, opening a
+ * parent) is a task: a thread that does it and ends. S3  A request is under way (image->passed;
+ * writes: image->writes, too) from when it passed the gate until its callback is due. A write
+ * passes only while the lease is held and valid and nobody has shut the gate (L1). S4  Who changes
+ * the whole image (resize, rollback, flatten ...) holds the lease (image->holds), so that it is not
+ * given away, and shuts the gate where no write may come between. S5  What requests rely on
+ * (snapshots, size, overlap) changes only while none is under way: a new header that differs in
+ * these waits for that (image->next), and requests wait for it. So a write has one snapshot context
+ * from the object map to the last object, and when a notify is answered, no write goes on that
+ * knows less than the header.
+ */
+#ifndef LIMPET_CLIENT_IMAGE_IMAGE_H
+#define LIMPET_CLIENT_IMAGE_IMAGE_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "client/image/header.h"
+#include "client/image/stripe.h"
+
+enum {
+    IMAGE_LEASE_MS = 10000,
+    /* A holder that is alive and deaf loses its lease after two of its time-outs. */
+    IMAGE_PATIENCE_MS = 30000,
+    IMAGE_NOTIFY_MS = 25000,
+    /* So long a process that may hold back requests is blocked: a week. */
+    IMAGE_BLOCK_S = 7 * 24 * 3600,
+    IMAGE_PIECES_MAX = 64,   /* Of one request, under way. */
+    IMAGE_SIDE_BY_SIDE = 32, /* Objects that long operations treat at a time. */
+};
+
+struct io;
+struct object_map;
+TAILQ_HEAD(io_list, io);
+TAILQ_HEAD(copyup_list, copyup);
+
+/*
+ *     NONE --> TAKING --> HELD --> LEAVING --> NONE
+ *      | ^        |         |         |
+ *      v |        +-> NONE  +--lost---+--> MENDING --> NONE
+ *     MENDING
+ *
+ * In all but NONE and HELD there is a task, which alone uses the watch.
+ */
+enum lease_state { LEASE_NONE, LEASE_TAKING, LEASE_HELD, LEASE_LEAVING, LEASE_MENDING };
+
+struct pending_ack {
+    struct limpet_watch *watch; /* That was notified. */
+    uint64_t notifier, id;
+    struct pending_ack *next;
+};
+
+struct limpet_image {
+    struct limpet_cluster *cluster;
+    struct limpet_pool *meta; /* Of the header. */
+    struct limpet_pool *data; /* Writes know the snapshots; reads see the head. */
+    struct limpet_pool *bare; /* Writes know no snapshots. */
+    struct limpet_pool *view; /* Reads see what the handle looks at. */
+    char id[LIMPET_IMAGE_ID_MAX + 1];
+    char header_name[IMAGE_OBJECT_NAME_MAX];
+    char prefix[64];
+    struct stripe stripe;
+    bool read_only;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* Of everything that somebody waits for. */
+    char name[LIMPET_IMAGE_NAME_MAX + 1];
+    struct header header;
+    uint64_t snap; /* That it looks at; 0: the head. */
+    bool snap_lost;
+    uint64_t size, overlap; /* Of what it looks at. */
+    struct limpet_image *parent;
+    int dead; /* Why nothing works any more. */
+    unsigned tasks;
+
+    /* Requests. */
+    unsigned ios;            /* All of them. */
+    unsigned passed;         /* The gate: under way. */
+    unsigned writes;         /* Of these. */
+    unsigned shut;           /* Who keeps the gate shut. */
+    struct io_list waiting;  /* Before the gate. */
+    struct io_list flushing; /* Flushes, in order. */
+    uint64_t submitted;      /* Writes so far: each has a number. */
+    struct io_list running;  /* Writes by number, also waiting ones. */
+    struct copyup_list copyups;
+
+    /* The lease (lock.c). */
+    struct limpet_watch *watch; /* NULL: read-only, or it is being made anew. */
+    enum lease_state lease;
+    uint64_t lease_until_ns; /* CLOCK_BOOTTIME: it is good until then for certain. */
+    unsigned holds;
+    bool lost;       /* The watch. */
+    bool kept;       /* By its user: others do not get it. */
+    bool recalled;   /* Somebody waits for it. */
+    int lease_error; /* Of the last attempt. */
+
+    /* Refreshing (open.c). */
+    struct header next; /* Taken when nothing is under way; core_bytes NULL: there is none. */
+    bool refreshing, refresh_again;
+    struct pending_ack *acks;     /* Notifies to be answered after the next refresh. */
+    struct pending_ack *acks_now; /* After this one; or when `next` is taken. */
+
+    /* The watcher of its user. */
+    void (*user_changed)(void *arg);
+    void *user_arg;
+    uint64_t user_cookie;
+
+    struct object_map *map; /* NULL: there is none, or we do not own the image. */
+};
+
+/* ---- tasks.c ---- */
+
+/*
+ * Runs it on a thread of its own. Of an image: with its lock held, and closing waits for it.
+ */
+int task_run(struct limpet_image *image, void (*run)(void *arg), void *arg) MUST_CHECK;
+
+/* ---- open.c ---- */
+
+/* By id. snap 0: the head. */
+int image_open_id(struct limpet_cluster *cluster, uint64_t pool, const char *space, const char *id,
+                  uint64_t snap, bool read_only, struct limpet_image **out) MUST_CHECK;
+/* A handle of the same pool and namespace. */
+int pool_again(struct limpet_pool *pool, struct limpet_pool **out) MUST_CHECK;
+int pool_of_link(struct limpet_cluster *cluster, const struct image_link *link,
+                 struct limpet_pool **out) MUST_CHECK;
+/*
+ * Takes a header that was read, or written, unless it knows a newer one; takes it over. Waits for
+ * what is under way: image_wait_header(), which callbacks must not.
+ */
+void image_take_header(struct limpet_image *image, struct header *header);
+void image_wait_header(struct limpet_image *image);
+/* With the lock, and nothing is under way: takes `next`, if there is one. */
+void image_take_next(struct limpet_image *image);
+int image_refresh(struct limpet_image *image) MUST_CHECK;
+/* With the lock: reads it, and then answers `acks`. Does not wait. */
+void image_refresh_later(struct limpet_image *image);
+/* header_change(), then everybody who has the image open is told. */
+int image_change(struct limpet_image *image, header_changer change, void *arg) MUST_CHECK;
+/* H2, of an image that need not be open. renamed: its new name, or NULL. */
+int image_tell(struct limpet_pool *meta, const char *id, const char *renamed) MUST_CHECK;
+void image_data_name(const struct limpet_image *image, uint64_t object,
+                     char out[IMAGE_OBJECT_NAME_MAX]);
+void object_name(const char *prefix, uint64_t object, char out[IMAGE_OBJECT_NAME_MAX]);
+
+/* ---- lock.c ---- */
+
+extern const struct limpet_watch_calls image_watch_calls;
+/* With the lock: whether a write may pass. Starts to take the lease if that is what it lacks. */
+bool image_gate_open(struct limpet_image *image);
+/* With the lock: the gate may have opened, or requests before it must fail. */
+void image_gate_changed(struct limpet_image *image);
+/* Takes the lease and keeps it from being given away until image_unhold(). */
+int image_hold(struct limpet_image *image) MUST_CHECK;
+void image_unhold(struct limpet_image *image);
+/* The same, and the lease is given back for certain: it is taken by other rules from now on. */
+void image_give_back(struct limpet_image *image);
+/* In a long operation, between two steps of which each can be the last: lets others have it. */
+int image_breathe(struct limpet_image *image) MUST_CHECK;
+bool image_is_recalled(struct limpet_image *image);
+/* No write is under way, and none begins, until it is opened. */
+void image_shut_gate(struct limpet_image *image);
+void image_open_gate(struct limpet_image *image);
+/* Beginning to watch the header, and at closing, when nothing is under way, the end. */
+int image_watch_begin(struct limpet_image *image) MUST_CHECK;
+void image_watch_end(struct limpet_image *image);
+
+/* ---- io.c ---- */
+
+enum io_kind {
+    IO_READ,
+    IO_WRITE,
+    IO_DISCARD,
+    IO_WRITE_SAME,
+    IO_COMPARE_AND_WRITE,
+    IO_FLUSH,
+};
+
+/* A request. */
+struct io {
+    struct limpet_image *image;
+    enum io_kind kind;
+    uint64_t offset, len; /* Inside the image. */
+    uint64_t size;        /* Of the image, and */
+    uint64_t overlap;     /* bytes that the parent shows, when the request began to run. */
+    int n_iov;
+    struct iovec *iov; /* What is written, or read into; of the caller, unless `owned`. */
+    struct iovec one;
+    struct iovec *vectors; /* A copy of the caller's. */
+    void *owned;           /* A copy of what is written. */
+    size_t pattern;        /* Of IO_WRITE_SAME: bytes that are repeated. */
+    const void *expected;  /* Of IO_COMPARE_AND_WRITE. */
+    uint64_t *mismatch;
+    limpet_image_callback callback;
+    void *arg;
+    bool inside; /* The library's own. */
+    uint64_t number;
+    TAILQ_ENTRY(io) link;     /* Of waiting or flushing. */
+    TAILQ_ENTRY(io) run_link; /* Of running. */
+    /* Under the image's lock while it runs. */
+    bool splitting;
+    unsigned pieces; /* Under way. */
+    uint64_t at;     /* Bytes that pieces were made of. */
+    ssize_t error;
+};
+
+/* Of the library's own: no limit; the callback is made on the library's thread. */
+int image_read_inside(struct limpet_image *image, void *data, uint64_t len, uint64_t offset,
+                      limpet_image_callback callback, void *arg) MUST_CHECK;
+/* Lets those go on that stand before the gate; `error`: makes them fail. Without the lock. */
+void io_release(struct limpet_image *image, int error);
+/* A piece has ended. On the library's thread, or inside of io_run(). */
+void io_piece_ended(struct io *io, ssize_t error);
+bool io_writes(const struct io *io);
+
+/* ---- copyup.c ---- */
+
+/* Who waits until an object is there that has what the parent showed (if that was not zeroes). */
+struct copyup_waiter {
+    void (*done)(struct copyup_waiter *waiter, int error);
+    TAILQ_ENTRY(copyup_waiter) link;
+};
+/* done() on the library's thread, or at once when it cannot begin. */
+void copyup(struct limpet_image *image, uint64_t object, struct copyup_waiter *waiter);
+int copyup_and_wait(struct limpet_image *image, uint64_t object) MUST_CHECK;
+
+/* ---- map.c ---- */
+
+/*
+ * The object map of an image whose owner we are. Without one all is as it is for objects of which
+ * nothing is known.
+ */
+int map_load(struct limpet_image *image) MUST_CHECK;
+void map_drop(struct limpet_image *image);
+/* With the lock: the image has another size. */
+void map_resize(struct limpet_image *image);
+
+enum map_answer { MAP_UNKNOWN, MAP_ABSENT, MAP_EXISTS };
+enum map_answer map_ask(struct limpet_image *image, uint64_t object);
+
+/* Whether it may have been since a snapshot; what is not known may have been. */
+bool map_changed_since(struct limpet_image *image, uint64_t object, uint32_t ordinal);
+
+struct map_waiter {
+    void (*done)(struct map_waiter *waiter, int error);
+    TAILQ_ENTRY(map_waiter) link;
+};
+/*
+ * An object is going to be written. false: the map says so already; true: done() is called when it
+ * does, on the library's thread or at once.
+ */
+bool map_note(struct limpet_image *image, uint64_t object, struct map_waiter *waiter);
+/*
+ * The same when it was removed by a request (NULL: while no request is under way). false: it may
+ * have been made again meanwhile.
+ */
+bool map_note_removed(struct limpet_image *image, uint64_t object, const struct io *io,
+                      struct map_waiter *waiter);
+
+/*
+ * What the map says of all objects of an image, also of one whose owner we are not: at a snapshot,
+ * or 0. -EOPNOTSUPP: it has none, or it is not valid. Release *entries with free().
+ */
+enum { MAP_REMOVED = 1 };
+int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t objects,
+             uint32_t **entries) MUST_CHECK;
+int map_remove(struct limpet_pool *data, const char *id, uint64_t objects) MUST_CHECK;
+
+/* ---- sweep.c ---- */
+
+/* One object of a sweep. */
+struct swept {
+    struct sweeping *sweeping;
+    uint64_t object;
+    /* For whoever treats it. */
+    void *arg;
+    struct limpet_op *op; /* Destroyed at its end. */
+    struct copyup_waiter copyup;
+    struct map_waiter map;
+};
+
+/*
+ * Does something with each of many objects, IMAGE_SIDE_BY_SIDE at a time, and waits. start()
+ * returns 0 when swept_end() will be called, SWEEP_SKIP when there is nothing to do, or an error.
+ */
+#define SWEEP_SKIP 1
+struct sweep {
+    uint64_t first, end;
+    int (*start)(struct swept *swept);
+    /* NULL is allowed: of requests, on the library's thread. */
+    void (*ended)(struct swept *swept, int result);
+    void *arg;
+    struct limpet_image *breathes; /* NULL, or the image whose lease is held. */
+    limpet_image_progress progress;
+    void *progress_arg;
+};
+int sweep(const struct sweep *sweep) MUST_CHECK;
+/* -ENOENT is no error of a sweep. */
+void swept_end(struct swept *swept, int result);
+/* A completion that ends it. */
+int swept_completion(struct swept *swept, struct limpet_completion **out) MUST_CHECK;
+/* Of that completion's request: it was not submitted, which is passed on, or is under way. */
+int swept_submitted(struct limpet_completion *completion, int rc) MUST_CHECK;
+
+/* ---- resize.c ---- */
+
+/* Removes objects beyond the end. The lease is held. */
+int image_trim(struct limpet_image *image) MUST_CHECK;
+/* Of an image that nobody has open. */
+int image_remove_objects(struct limpet_pool *meta, const char *id, const struct image_core *core,
+                         limpet_image_progress progress, void *arg) MUST_CHECK;
+
+/* ---- clone.c ---- */
+
+void image_link_of(const struct limpet_image *image, struct image_link *out);
+/* The entry of a clone at its parent. Neither needs to be there. */
+int image_forget_child(struct limpet_cluster *cluster, const struct image_core *core,
+                       const struct image_link *child) MUST_CHECK;
+
+/* ---- piece.c ---- */
+
+/* One piece of a request: len bytes at io_offset of it. Ends with io_piece_ended(). */
+void piece_start(struct io *io, struct stripe_piece where, uint64_t io_offset);
+
+#endif

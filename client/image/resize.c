@@ -1,0 +1,234 @@
+/*
+ * Other sizes, and what lies beyond them. The header's `extent` says up to where objects may exist,
+ * so that what was cut off does not come back (H3 in README.md).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/image/image.h"
+
+/* ---- Objects of an image that goes ---- */
+
+struct removal {
+    struct limpet_pool *data;
+    const char *prefix;
+    const uint32_t *entries; /* NULL: nothing is known. */
+};
+
+static int start_removal(struct swept *swept)
+{
+    const struct removal *removal = swept->arg;
+    char name[IMAGE_OBJECT_NAME_MAX];
+    struct limpet_completion *completion;
+    if (removal->entries != NULL && removal->entries[swept->object] == 0)
+        return SWEEP_SKIP;
+    object_name(removal->prefix, swept->object, name);
+    int rc = swept_completion(swept, &completion);
+    if (rc != 0)
+        return rc;
+    return swept_submitted(completion, limpet_aio_remove(removal->data, name, completion));
+}
+
+int image_remove_objects(struct limpet_pool *meta, const char *id, const struct image_core *core,
+                         limpet_image_progress progress, void *arg)
+{
+    struct stripe stripe = {
+        .order = core->order, .unit = core->stripe_unit, .count = core->stripe_count};
+    uint64_t objects = stripe_objects(&stripe, core->extent);
+    struct image_link link = {.pool = core->has_data_pool ? core->data_pool : limpet_pool_id(meta)};
+    char prefix[64];
+    uint32_t *entries = NULL;
+    struct removal removal = {.prefix = prefix};
+    memcpy(link.space, limpet_pool_namespace(meta), strlen(limpet_pool_namespace(meta)) + 1);
+    image_data_prefix(id, core->has_data_pool, limpet_pool_id(meta), prefix);
+    int rc = pool_of_link(limpet_pool_cluster(meta), &link, &removal.data);
+    if (rc != 0)
+        return rc;
+    bool has_map = (core->features & LIMPET_IMAGE_OBJECT_MAP) != 0;
+    if (has_map && (core->flags & LIMPET_IMAGE_OBJECT_MAP_INVALID) == 0)
+        rc = map_read(removal.data, id, 0, objects, &entries);
+    removal.entries = entries;
+    struct sweep s = {.end = objects,
+                      .start = start_removal,
+                      .arg = &removal,
+                      .progress = progress,
+                      .progress_arg = arg};
+    if (rc == 0 || rc == -EOPNOTSUPP)
+        rc = sweep(&s);
+    free(entries);
+    if (rc == 0 && has_map)
+        rc = map_remove(removal.data, id, objects);
+    limpet_pool_close(removal.data);
+    return rc;
+}
+
+/* ---- Objects beyond a size ---- */
+
+struct trimming {
+    struct limpet_image *image;
+    uint64_t size;
+};
+
+static int start_trim(struct swept *swept)
+{
+    const struct trimming *trimming = swept->arg;
+    struct limpet_image *image = trimming->image;
+    char name[IMAGE_OBJECT_NAME_MAX];
+    struct limpet_completion *completion;
+    uint64_t left = stripe_object_bytes(&image->stripe, swept->object, trimming->size);
+    if (left == UINT64_C(1) << image->stripe.order || map_ask(image, swept->object) == MAP_ABSENT)
+        return SWEEP_SKIP;
+    image_data_name(image, swept->object, name);
+    int rc = swept_completion(swept, &completion);
+    if (rc == 0 && left > 0)
+        return swept_submitted(completion,
+                               limpet_aio_truncate(image->data, name, completion, left));
+    if (rc == 0)
+        return swept_submitted(completion, limpet_aio_remove(image->data, name, completion));
+    return rc;
+}
+
+static void noted(struct map_waiter *waiter, int error)
+{
+    (void)error; /* An entry of an object that is not there is allowed. */
+    free(waiter);
+}
+
+static void trimmed(struct swept *swept, int result)
+{
+    const struct trimming *trimming = swept->arg;
+    if ((result != 0 && result != -ENOENT) ||
+        stripe_object_bytes(&trimming->image->stripe, swept->object, trimming->size) > 0)
+        return;
+    struct map_waiter *waiter = calloc(1, sizeof *waiter);
+    if (waiter == NULL)
+        return;
+    waiter->done = noted;
+    if (!map_note_removed(trimming->image, swept->object, NULL, waiter))
+        free(waiter);
+}
+
+/* The first object that does not lie before `size` as a whole. */
+static uint64_t first_beyond(const struct stripe *stripe, uint64_t size)
+{
+    return size / (stripe->count << stripe->order) * stripe->count;
+}
+
+static int set_extent(struct header *next, struct limpet_op *op, void *arg)
+{
+    const uint64_t *size = arg;
+    (void)op;
+    /* Somebody else has changed it meanwhile. */
+    if (next->core.size != *size || next->core.extent == *size)
+        return HEADER_SAME;
+    next->core.extent = *size;
+    return 0;
+}
+
+/* Removes what lies between size and extent. */
+static int trim(struct limpet_image *image, limpet_image_progress progress, void *arg)
+{
+    pthread_mutex_lock(&image->lock);
+    uint64_t size = image->header.core.size, extent = image->header.core.extent;
+    pthread_mutex_unlock(&image->lock);
+    if (size == extent)
+        return 0;
+    struct trimming trimming = {.image = image, .size = size};
+    struct sweep s = {.first = first_beyond(&image->stripe, size),
+                      .end = stripe_objects(&image->stripe, extent),
+                      .start = start_trim,
+                      .ended = trimmed,
+                      .arg = &trimming,
+                      .breathes = image,
+                      .progress = progress,
+                      .progress_arg = arg};
+    int rc = sweep(&s);
+    return rc == 0 ? image_change(image, set_extent, &size) : rc;
+}
+
+int image_trim(struct limpet_image *image)
+{
+    return trim(image, NULL, NULL);
+}
+
+/* ---- Copying up at the new end ---- */
+
+/*
+ * An object that is cut in the middle, and that snapshots see as the parent's, must exist before:
+ * when it is copied up later, only what is left would be copied.
+ */
+static int copy_up_end(struct limpet_image *image, uint64_t size)
+{
+    pthread_mutex_lock(&image->lock);
+    bool needed = image->overlap > size && image->header.n_snaps > 0;
+    pthread_mutex_unlock(&image->lock);
+    uint64_t first = first_beyond(&image->stripe, size), object_size = UINT64_C(1)
+                                                                       << image->stripe.order;
+    int rc = 0;
+    for (uint64_t i = 0; i < image->stripe.count && needed && rc == 0; i++) {
+        uint64_t left = stripe_object_bytes(&image->stripe, first + i, size);
+        if (left > 0 && left < object_size)
+            rc = copyup_and_wait(image, first + i);
+    }
+    return rc;
+}
+
+/* ---- Resizing ---- */
+
+struct resizing {
+    uint64_t size;
+    bool allow_shrink;
+};
+
+static int set_size(struct header *next, struct limpet_op *op, void *arg)
+{
+    const struct resizing *r = arg;
+    struct image_core *core = &next->core;
+    struct stripe stripe = {
+        .order = core->order, .unit = core->stripe_unit, .count = core->stripe_count};
+    (void)op;
+    if (r->size > LIMPET_IMAGE_SIZE_MAX ||
+        stripe_objects(&stripe, r->size) > LIMPET_IMAGE_OBJECTS_MAX)
+        return -EFBIG;
+    if (r->size < core->size && !r->allow_shrink)
+        return -EINVAL;
+    /* Somebody has shrunk it meanwhile, and is not ready. */
+    if (r->size > core->size && core->extent > core->size)
+        return -EAGAIN;
+    if (r->size == core->size)
+        return HEADER_SAME;
+    core->size = r->size;
+    if (core->extent < r->size)
+        core->extent = r->size;
+    if (core->has_parent && core->overlap > r->size)
+        core->overlap = r->size;
+    return 0;
+}
+
+static int resize(struct limpet_image *image, const struct resizing *r,
+                  limpet_image_progress progress, void *arg)
+{
+    int rc;
+    do {
+        /* What was interrupted is finished first. */
+        rc = trim(image, NULL, NULL);
+        if (rc == 0)
+            rc = copy_up_end(image, r->size);
+        if (rc == 0)
+            rc = image_change(image, set_size, (void *)(uintptr_t)r);
+    } while (rc == -EAGAIN);
+    return rc == 0 ? trim(image, progress, arg) : rc;
+}
+
+int limpet_image_resize(struct limpet_image *image, uint64_t size, bool allow_shrink,
+                        limpet_image_progress progress, void *arg)
+{
+    struct resizing r = {.size = size, .allow_shrink = allow_shrink};
+    int rc = image_hold(image);
+    if (rc != 0)
+        return rc;
+    rc = resize(image, &r, progress, arg);
+    image_unhold(image);
+    return rc;
+}

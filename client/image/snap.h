@@ -1,0 +1,22 @@
+/* Parts of making and removing snapshots, for clones and groups. */
+#ifndef LIMPET_CLIENT_IMAGE_SNAP_H
+#define LIMPET_CLIENT_IMAGE_SNAP_H
+
+#include "client/image/image.h"
+#include "common/env.h"
+
+struct snap_creation {
+    const char *name;
+    enum limpet_image_snap_kind kind;
+    const struct image_link *group; /* Of a group's snapshot, else NULL. */
+    const char *group_snap;
+    uint64_t snap; /* Out. */
+};
+int snap_create(struct limpet_image *image, struct snap_creation *creation) MUST_CHECK;
+
+int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
+                      bool *has_children) MUST_CHECK;
+/* The last clone of it is gone; nothing happens if that is not so. */
+int snap_remove_from_trash(struct limpet_image *image, uint64_t snap) MUST_CHECK;
+
+#endif

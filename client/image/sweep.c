@@ -1,0 +1,107 @@
+/* Doing the same with many objects. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "client/image/image.h"
+
+struct sweeping {
+    const struct sweep *sweep;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    unsigned under_way;
+    int error;
+};
+
+static void count_end(struct sweeping *s, int result)
+{
+    pthread_mutex_lock(&s->lock);
+    if (result < 0 && result != -ENOENT && s->error == 0)
+        s->error = result;
+    s->under_way--;
+    pthread_cond_signal(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void swept_free(struct swept *swept)
+{
+    if (swept->op != NULL)
+        limpet_op_destroy(swept->op);
+    free(swept);
+}
+
+void swept_end(struct swept *swept, int result)
+{
+    struct sweeping *s = swept->sweeping;
+    if (s->sweep->ended != NULL)
+        s->sweep->ended(swept, result);
+    swept_free(swept);
+    count_end(s, result);
+}
+
+static void was_done(struct limpet_completion *completion, void *arg)
+{
+    swept_end(arg, (int)limpet_completion_result(completion));
+}
+
+int swept_completion(struct swept *swept, struct limpet_completion **out)
+{
+    return limpet_completion_create(was_done, swept, out);
+}
+
+int swept_submitted(struct limpet_completion *completion, int rc)
+{
+    limpet_completion_release(completion);
+    return rc;
+}
+
+static int start(struct sweeping *s, uint64_t object)
+{
+    struct swept *swept = calloc(1, sizeof *swept);
+    if (swept == NULL)
+        return -ENOMEM;
+    swept->sweeping = s;
+    swept->object = object;
+    swept->arg = s->sweep->arg;
+    pthread_mutex_lock(&s->lock);
+    s->under_way++;
+    pthread_mutex_unlock(&s->lock);
+    int rc = s->sweep->start(swept);
+    if (rc != 0) {
+        swept_free(swept);
+        count_end(s, 0);
+    }
+    return rc == SWEEP_SKIP ? 0 : rc;
+}
+
+/* Until there is room for another one, or all have ended. */
+static int wait_for(struct sweeping *s, unsigned most)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->under_way > most)
+        pthread_cond_wait(&s->changed, &s->lock);
+    int rc = s->error;
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+int sweep(const struct sweep *sweep)
+{
+    struct sweeping s = {
+        .sweep = sweep, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    int rc = 0;
+    for (uint64_t object = sweep->first; object < sweep->end && rc == 0; object++) {
+        rc = wait_for(&s, IMAGE_SIDE_BY_SIDE - 1);
+        if (rc == 0 && sweep->breathes != NULL && image_is_recalled(sweep->breathes)) {
+            rc = wait_for(&s, 0);
+            if (rc == 0)
+                rc = image_breathe(sweep->breathes);
+        }
+        if (rc == 0)
+            rc = start(&s, object);
+        if (rc == 0 && sweep->progress != NULL)
+            rc = sweep->progress(object - sweep->first + 1, sweep->end - sweep->first,
+                                 sweep->progress_arg);
+    }
+    int last = wait_for(&s, 0);
+    return rc != 0 ? rc : last;
+}
