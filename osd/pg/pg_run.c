@@ -161,10 +161,13 @@ static void finish_read(struct pg_run *run, int error)
     pg_request_finish(request, &result, result.result ? NULL : steps, data);
 }
 
-/* Snapshots that were removed meanwhile must not get clones: T1 in pg_trim.c. */
+/*
+ * Snapshots that were removed meanwhile must not get clones: T1 in pg_trim.c. What is about
+ * watchers only makes none.
+ */
 static bool knows_snapshots(const struct pg_run *run)
 {
-    return run->run.context.pool == pg_snaps(run->object->pg);
+    return !run->request->ops.contents || run->run.context.pool == pg_snaps(run->object->pg);
 }
 
 static void go_on(struct pg_run *run);

@@ -4,8 +4,8 @@
  */
 #include "tests/lib/test.h"
 
-#include <stdlib.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "osd/store/engine.h"

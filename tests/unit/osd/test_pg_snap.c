@@ -192,6 +192,22 @@ static void overlaps_are_what_was_not_changed(void **state)
     assert_overlaps("1:0+4096 8192+808 2:0+8192 3:");
 }
 
+/* A request that changes nothing that a snapshot shows, in a pool that has snapshots. */
+static void watches_make_no_clones(void **state)
+{
+    (void)state;
+    struct wire_watch watch = {.timeout_ms = 30000};
+    struct step step = {
+        .code = WIRE_OP_CODE_WATCH, .length = 7, .data = &watch, .len = sizeof watch};
+    show_snaps(3, 0, 0);
+    assert_int_equal(write_full(&world, 0, "a", "text"), 0);
+    world.snap = 3;
+    assert_int_equal(ask_now(&world, 0, "a", &step, 1), 0);
+    assert_int_equal(count_clones(), 0);
+    assert_int_equal(write_full(&world, 0, "a", "other"), 0);
+    assert_int_equal(count_clones(), 1);
+}
+
 static void rolls_back(void **state)
 {
     (void)state;
@@ -318,6 +334,7 @@ int main(void)
         CASE(writers_that_know_less_make_no_clone),
         CASE(a_removed_object_is_kept_for_its_clones),
         CASE(overlaps_are_what_was_not_changed),
+        CASE(watches_make_no_clones),
         CASE(rolls_back),
         CASE(nothing_follows_a_rollback),
         CASE(trims_what_is_removed),
