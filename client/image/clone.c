@@ -178,15 +178,6 @@ static void copied_up(struct copyup_waiter *waiter, int error)
     swept_end(container_of(waiter, struct swept, copyup), error);
 }
 
-static void noted(struct map_waiter *waiter, int error)
-{
-    struct swept *swept = container_of(waiter, struct swept, map);
-    if (error != 0)
-        swept_end(swept, error);
-    else
-        copyup(swept->arg, swept->object, &swept->copyup);
-}
-
 static int start_copyup(struct swept *swept)
 {
     struct limpet_image *image = swept->arg;
@@ -195,9 +186,7 @@ static int start_copyup(struct swept *swept)
         map_ask(image, swept->object) == MAP_EXISTS)
         return SWEEP_SKIP;
     swept->copyup.done = copied_up;
-    swept->map.done = noted;
-    if (!map_note(image, swept->object, &swept->map))
-        copyup(image, swept->object, &swept->copyup);
+    copyup(image, swept->object, &swept->copyup);
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "client/image/image.h"
+#include "common/env.h"
 
 struct copyup {
     struct limpet_image *image;
@@ -19,6 +20,7 @@ struct copyup {
     struct limpet_op *op;
     unsigned reads;
     int error;
+    struct map_waiter map;
     TAILQ_HEAD(, copyup_waiter) waiters;
     TAILQ_ENTRY(copyup) link;
 };
@@ -73,6 +75,15 @@ static int write_object(struct copyup *c)
     return rc;
 }
 
+static void noted(struct map_waiter *waiter, int error)
+{
+    struct copyup *c = container_of(waiter, struct copyup, map);
+    if (error == 0)
+        error = write_object(c);
+    if (error != 0)
+        copyup_end(c, error);
+}
+
 static void read_all(struct copyup *c)
 {
     int rc = c->error;
@@ -81,9 +92,9 @@ static void read_all(struct copyup *c)
         copyup_end(c, rc);
         return;
     }
-    rc = write_object(c);
-    if (rc != 0)
-        copyup_end(c, rc);
+    c->map.done = noted;
+    if (!map_note(c->image, c->object, &c->map))
+        noted(&c->map, 0);
 }
 
 static void read_ended(struct copyup *c, int error)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client/image/image.h"
+#include "common/env.h"
 
 /* ---- Objects of an image that goes ---- */
 
@@ -70,15 +71,13 @@ struct trimming {
     uint64_t size;
 };
 
-static int start_trim(struct swept *swept)
+static int cut(struct swept *swept)
 {
     const struct trimming *trimming = swept->arg;
     struct limpet_image *image = trimming->image;
     char name[IMAGE_OBJECT_NAME_MAX];
     struct limpet_completion *completion;
     uint64_t left = stripe_object_bytes(&image->stripe, swept->object, trimming->size);
-    if (left == UINT64_C(1) << image->stripe.order || map_ask(image, swept->object) == MAP_ABSENT)
-        return SWEEP_SKIP;
     image_data_name(image, swept->object, name);
     int rc = swept_completion(swept, &completion);
     if (rc == 0 && left > 0)
@@ -87,6 +86,27 @@ static int start_trim(struct swept *swept)
     if (rc == 0)
         return swept_submitted(completion, limpet_aio_remove(image->data, name, completion));
     return rc;
+}
+
+static void noted_before(struct map_waiter *waiter, int error)
+{
+    struct swept *swept = container_of(waiter, struct swept, map);
+    if (error == 0)
+        error = cut(swept);
+    if (error != 0)
+        swept_end(swept, error);
+}
+
+static int start_trim(struct swept *swept)
+{
+    const struct trimming *trimming = swept->arg;
+    struct limpet_image *image = trimming->image;
+    uint64_t left = stripe_object_bytes(&image->stripe, swept->object, trimming->size);
+    if (left == UINT64_C(1) << image->stripe.order || map_ask(image, swept->object) == MAP_ABSENT)
+        return SWEEP_SKIP;
+    /* What goes is noted afterwards; what is changed, before. */
+    swept->map.done = noted_before;
+    return left > 0 && map_note(image, swept->object, &swept->map) ? 0 : cut(swept);
 }
 
 static void noted(struct map_waiter *waiter, int error)

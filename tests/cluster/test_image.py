@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Block images: what programs do with them, and what they must not get."""
 
+import ctypes
 import errno
 import os
 import random
@@ -206,6 +207,422 @@ def resizes():
         watching.close()
         image.close()
         good(c.remove("elastic"), "remove")
+
+
+# ---- Snapshots ----
+
+
+@case
+def snapshots_keep_what_was():
+    c, other = client(), client(fresh=True)
+    for features, order in ((FEATURES, 20), (PLAIN, 20), (FEATURES, 22)):
+        image = c.create("snapped", 4 * MIB + 777, features=features, order=order)
+        watching = other.open("snapped")
+        states = {}
+        for number in range(4):
+            name = "s%d" % number
+            states[name] = bytes(writes_at_random_on(image, 100 * number + order, states))
+            image.snap(name)
+        refused(image.try_snap("s0"), errno.EEXIST, "twice the same name")
+        writes_at_random_on(image, 999, states)
+        check(watching.snap_names() == ["s0", "s1", "s2", "s3"], "others learn of snapshots")
+        for name, state in states.items():
+            if name == "head":
+                continue
+            at = other.open("snapped", snap=name)
+            check(at.read(0, len(state)) == state, "%s differs (order %d)" % (name, order))
+            refused(at.try_write(0, b"x"), errno.EROFS, "write at a snapshot")
+            at.close()
+        good(image.rollback("s2"), "rollback")
+        check(image.read(0, len(states["s2"])) == states["s2"], "after the rollback")
+        check(watching.read(0, len(states["s2"])) == states["s2"], "for others, too")
+        refused(c.remove("snapped"), errno.ENOTEMPTY, "remove with snapshots")
+        good(image.protect("s1"), "protect")
+        refused(image.protect("s1"), errno.EBUSY, "protect again")
+        refused(image.snap_remove("s1"), errno.EBUSY, "remove a protected one")
+        good(image.unprotect("s1"), "unprotect")
+        refused(image.unprotect("s1"), errno.EINVAL, "unprotect again")
+        good(image.snap_rename("s1", "renamed"), "rename")
+        refused(image.snap_rename("renamed", "s2"), errno.EEXIST, "rename to what is there")
+        at = other.open("snapped", snap="renamed")
+        for name in ("s0", "renamed", "s2", "s3"):
+            good(image.snap_remove(name), "remove %s" % name)
+        refused(image.snap_remove("s0"), errno.ENOENT, "remove again")
+        at.close()
+        watching.close()
+        image.close()
+        good(c.remove("snapped"), "remove")
+
+
+def writes_at_random_on(image, seed, states):
+    """As writes_at_random(), of an image that has something."""
+    r = random.Random(seed)
+    size = image.info().size
+    model = bytearray(states.get("head") or bytes(size))
+    for _ in range(25):
+        offset = r.randrange(size)
+        length = min(r.choice((512, 4096, 70000, 1 << 20)), size - offset)
+        if r.randrange(4) == 0:
+            good(image.discard(offset, length), "discard")
+            model[offset:offset + length] = bytes(length)
+        else:
+            data = r.randbytes(length)
+            image.write(offset, data)
+            model[offset:offset + length] = data
+    states["head"] = model
+    check(image.read(0, size) == bytes(model), "the head differs (seed %d)" % seed)
+    return model
+
+
+@case
+def snapshots_and_sizes():
+    c = client()
+    image = c.create("sized", 6 * MIB)
+    image.write(0, b"a" * (6 * MIB))
+    image.snap("large")
+    good(image.resize(2 * MIB + 5), "shrink")
+    image.snap("small")
+    good(image.resize(8 * MIB), "grow")
+    check(image.read(2 * MIB + 5, 5 * MIB) == bytes(5 * MIB), "what was cut off is zeroes")
+    good(image.set_snap("large"), "look at the large one")
+    check(image.info().size == 6 * MIB and image.read(0, 6 * MIB) == b"a" * (6 * MIB), "the large one")
+    good(image.set_snap(None), "look at the head")
+    good(image.rollback("large"), "rollback")
+    check(image.info().size == 6 * MIB and image.read(0, 6 * MIB) == b"a" * (6 * MIB), "rolled back")
+    good(image.rollback("small"), "rollback")
+    good(image.resize(6 * MIB), "grow")
+    check(image.read(0, 6 * MIB) == b"a" * (2 * MIB + 5) + bytes(4 * MIB - 5), "the small one, grown")
+    limit = lib.limpet_image_snap_set_limit
+    refused(limit(image.handle, 1), errno.ERANGE, "a limit below what there is")
+    good(limit(image.handle, 2), "limit")
+    refused(image.try_snap("third"), errno.EDQUOT, "beyond the limit")
+    for name in image.snap_names():
+        good(image.snap_remove(name), "remove")
+    image.close()
+    good(c.remove("sized"), "remove")
+
+
+@case
+def a_snapshot_during_writes_is_one_moment():
+    """Each round is written in order, each block after the one before it was acknowledged: a snapshot
+    has some blocks of the new round, and then only old ones."""
+    c, other = client(), client(fresh=True)
+    for features in (FEATURES, PLAIN):
+        image = c.create("moment", 8 * MIB, features=features, order=16)
+        observer = other.open("moment")
+        blocks = 64
+        stop = threading.Event()
+        failures = []
+
+        def write_rounds():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                for block in range(blocks):
+                    data = number.to_bytes(8, "little") * 64
+                    if image.try_write(block * 131072, data) != 512:
+                        failures.append("write")
+                        return
+        writer = threading.Thread(target=write_rounds)
+        writer.start()
+        names = ["m%d" % i for i in range(6)]
+        for name in names:
+            observer.snap(name)
+        stop.set()
+        writer.join()
+        check(not failures, "a write failed")
+        for name in names:
+            at = other.open("moment", snap=name)
+            seen = [int.from_bytes(at.read(block * 131072, 8), "little") for block in range(blocks)]
+            again = [int.from_bytes(at.read(block * 131072, 8), "little") for block in range(blocks)]
+            at.close()
+            check(seen == again, "%s changed" % name)
+            check(seen == sorted(seen, reverse=True) and seen[0] - seen[-1] <= 1,
+                  "%s is not one moment: %r" % (name, seen))
+        for name in names:
+            good(image.snap_remove(name), "remove")
+        observer.close()
+        image.close()
+        good(c.remove("moment"), "remove")
+
+
+# ---- The exclusive lock ----
+
+
+@case
+def the_lock_goes_to_who_writes():
+    a, b = client(), client(fresh=True)
+    first = a.create("locked", 8 * MIB)
+    second = b.open("locked")
+    first.write(0, b"1" * 4096)
+    check(first.is_owner() and not second.is_owner(), "the first writer has the lock")
+    second.write(0, b"2" * 4096)
+    check(second.is_owner() and not first.is_owner(), "it goes to the second one")
+    check(first.read(0, 4096) == b"2" * 4096, "the first one sees what the second one wrote")
+    for number in range(10):
+        writer = (first, second)[number % 2]
+        writer.write(number * 4096, bytes([number]) * 4096)
+    check(second.read(0, 40960) == b"".join(bytes([n]) * 4096 for n in range(10)), "both wrote")
+    good(first.lock(), "keep it")
+    refused(second.try_write(0, b"x"), errno.EROFS, "write while another one keeps the lock")
+    refused(second.lock(), errno.EBUSY, "keep what another one keeps")
+    good(first.unlock(), "give it back")
+    second.write(0, b"y")
+    check(second.is_owner(), "the second one has it again")
+    first.close()
+    second.close()
+    good(a.remove("locked"), "remove")
+
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from lib.image import Client
+client = Client(sys.argv[2])
+image = client.open(sys.argv[3])
+print("open", flush=True)
+number = 0
+while True:
+    number += 1
+    requests = [image.aio_write(block * 4096, number.to_bytes(4, "little") * 1024) for block in range(16)]
+    results = [request.wait(600) for request in requests]
+    if results != [4096] * 16:
+        print("failed %s" % min(results), flush=True)
+        break
+    print("wrote %d" % number, flush=True)
+"""
+
+
+def writer(name):
+    here = os.path.dirname(os.path.abspath(__file__))
+    child = subprocess.Popen([sys.executable, "-B", "-c", WRITER, here, cluster.conf, name],
+                             stdout=subprocess.PIPE, text=True)
+    check(child.stdout.readline() == "open\n", "the writer has opened it")
+    line = child.stdout.readline()
+    check(line == "wrote 1\n", "the writer has written: %r" % line)
+    return child
+
+
+@case
+def a_dead_owner_is_replaced():
+    c = client()
+    c.create("widow", 8 * MIB).close()
+    child = writer("widow")
+    image = c.open("widow")
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    image.write(0, b"n" * 65536)
+    check(image.read(0, 65536) == b"n" * 65536, "the new owner's data")
+    image.close()
+    good(c.remove("widow"), "remove")
+
+
+@case
+def a_hung_owner_wakes_up_to_nothing():
+    for features in (FEATURES, PLAIN):
+        c = client()
+        c.create("hung", 8 * MIB, features=features).close()
+        child = writer("hung")
+        os.kill(child.pid, signal.SIGSTOP)
+        image = c.open("hung")
+        # Without a lock both may write; what shuts a writer out is then a snapshot that it misses.
+        if features == PLAIN:
+            image.snap("missed")
+        image.write(0, b"n" * 65536)
+        os.kill(child.pid, signal.SIGCONT)
+        rest = child.stdout.read().splitlines()
+        child.wait()
+        child.stdout.close()
+        check(rest and rest[-1] == "failed -%d" % errno.ESHUTDOWN, "the writer is told: %r" % rest[-1:])
+        check(image.read(0, 65536) == b"n" * 65536, "the new owner's data")
+        if features == PLAIN:
+            good(image.snap_remove("missed"), "remove")
+        image.close()
+        good(c.remove("hung"), "remove")
+
+
+# ---- Clones ----
+
+
+@case
+def clones_show_their_parents():
+    c = client()
+    layouts = (({}, {}), ({"order": 20}, {"order": 18}), ({"order": 18, "unit": 65536, "count": 3}, {"order": 20}),
+               ({"features": PLAIN}, {"features": PLAIN}))
+    for number, (of_parent, of_child) in enumerate(layouts):
+        size = 5 * MIB + 4321
+        parent = c.create("parent", size, **of_parent)
+        model = bytearray(writes_at_random(parent, size, 50 + number, count=60))
+        parent.snap("base")
+        parent.write(0, b"later" * 1000)
+        child = c.clone("parent", "base", "child", **of_child)
+        check(child.parent().name == b"parent" and child.parent().snap_name == b"base", "the parent's name")
+        check(child.info().overlap == size and child.read(0, size) == bytes(model), "a new clone")
+        states = {"head": model}
+        writes_at_random_on(child, 60 + number, states)
+        child.snap("mid")
+        middle = bytes(states["head"])
+        writes_at_random_on(child, 70 + number, states)
+        at = c.open("child", snap="mid")
+        check(at.read(0, size) == middle, "a clone's snapshot")
+        grandchild = c.clone("child", "mid", "grandchild")
+        grand = {"head": bytearray(middle)}
+        writes_at_random_on(grandchild, 80 + number, grand)
+        check([spec.name for spec in parent.children()] == [b"child"], "children of the parent")
+        check([spec.name for spec in at.children()] == [b"grandchild"], "children of the child")
+        good(child.flatten(), "flatten")
+        refused(child.flatten(), errno.EINVAL, "flatten again")
+        check(child.parent() == -errno.ENOENT and parent.children() == [], "it has no parent any more")
+        check(child.read(0, size) == bytes(states["head"]), "after flattening")
+        check(at.read(0, size) == middle, "its snapshot after flattening")
+        check(grandchild.read(0, size) == bytes(grand["head"]), "its clone after flattening")
+        good(parent.snap_remove("base"), "remove the parent's snapshot")
+        parent.close()
+        good(c.remove("parent"), "remove the parent")
+        at.close()
+        at = c.open("child", snap="mid")
+        check(at.read(0, size) == middle, "without the parent")
+        at.close()
+        good(child.snap_remove("mid"), "goes to the trash")
+        check([snap.kind for snap in child.snaps()] == [2], "the snapshot waits for its clone")
+        check(grandchild.read(0, size) == bytes(grand["head"]), "the clone of what is in the trash")
+        grandchild.close()
+        good(c.remove("grandchild"), "remove the clone")
+        child.refresh()
+        check(child.snaps() == [], "and with the clone it is gone")
+        child.close()
+        good(c.remove("child"), "remove")
+
+
+@case
+def clones_and_sizes():
+    c = client()
+    parent = c.create("parent", 6 * MIB, order=20)
+    parent.write(0, b"p" * (6 * MIB))
+    parent.snap("base")
+    parent.close()
+    child = c.clone("parent", "base", "child")
+    child.snap("whole")
+    good(child.resize(2 * MIB + 100), "shrink")
+    good(child.resize(7 * MIB), "grow")
+    expected = b"p" * (2 * MIB + 100) + bytes(5 * MIB - 100)
+    check(child.read(0, 7 * MIB) == expected, "what was cut off does not come back from the parent")
+    good(child.set_snap("whole"), "snapshot")
+    check(child.read(0, 6 * MIB) == b"p" * (6 * MIB), "the snapshot still shows all")
+    good(child.set_snap(None), "head")
+    good(child.flatten(), "flatten")
+    check(child.read(0, 7 * MIB) == expected, "after flattening")
+    good(child.set_snap("whole"), "snapshot")
+    check(child.read(0, 6 * MIB) == b"p" * (6 * MIB), "the snapshot, after flattening")
+    good(child.set_snap(None), "head")
+    good(child.rollback("whole"), "rollback")
+    check(child.read(0, 6 * MIB) == b"p" * (6 * MIB), "after the rollback")
+    good(child.snap_remove("whole"), "remove")
+    child.close()
+    good(c.remove("child"), "remove")
+    parent = c.open("parent")
+    check(parent.children() == [], "no children: %r" % [spec.name for spec in parent.children()])
+    good(parent.snap_remove("base"), "remove")
+    parent.close()
+    good(c.remove("parent"), "remove")
+
+
+@case
+def clones_of_version_1_need_protection():
+    c = client()
+    parent = c.create("parent", MIB)
+    parent.snap("base")
+    refused(c.try_clone("parent", "base", "child", clone_format=1), errno.EINVAL, "not protected")
+    check(c.names() == ["parent"], "nothing is left of it")
+    refused(c.try_clone("parent", "none", "child"), errno.ENOENT, "no such snapshot")
+    good(parent.protect("base"), "protect")
+    c.clone("parent", "base", "child", clone_format=1).close()
+    refused(parent.unprotect("base"), errno.EBUSY, "unprotect with a clone")
+    good(c.remove("child"), "remove")
+    good(parent.unprotect("base"), "unprotect")
+    good(parent.snap_remove("base"), "remove")
+    parent.close()
+    good(c.remove("parent"), "remove")
+
+
+# ---- The trash, namespaces, metadata ----
+
+
+@case
+def the_trash_gives_back():
+    c = client()
+    image = c.create("thrown", MIB)
+    image.write(0, b"kept")
+    refused(lib.limpet_image_trash_move(c.pool, b"thrown", ctypes_u64(0)), errno.EBUSY, "while it is open")
+    image.close()
+    good(lib.limpet_image_trash_move(c.pool, b"thrown", ctypes_u64(3600)), "move")
+    check(c.names() == [] and [entry.name for entry in c.trash()] == [b"thrown"], "it is in the trash")
+    ident = c.trash()[0].id
+    refused(lib.limpet_image_trash_remove(c.pool, ident, False, None, None), errno.EPERM, "before its time")
+    good(lib.limpet_image_trash_restore(c.pool, ident, b"back"), "restore")
+    image = c.open("back")
+    check(image.read(0, 4) == b"kept", "its contents")
+    image.close()
+    good(lib.limpet_image_trash_move(c.pool, b"back", ctypes_u64(0)), "move")
+    good(lib.limpet_image_trash_remove(c.pool, ident, False, None, None), "remove")
+    check(c.trash() == [], "the trash is empty")
+
+
+def ctypes_u64(value):
+    return ctypes.c_uint64(value)
+
+
+@case
+def namespaces_stand_apart():
+    c, inside = client(), client(fresh=True, space="tenant")
+    refused(inside.try_create("disk", MIB), errno.ENOENT, "in a namespace that there is not")
+    good(lib.limpet_image_space_create(c.pool, b"tenant"), "create")
+    refused(lib.limpet_image_space_create(c.pool, b"tenant"), errno.EEXIST, "create again")
+    image = inside.create("disk", MIB)
+    image.write(0, b"inside")
+    image.snap("s")
+    child = inside.clone("disk", "s", "child")
+    check(child.read(0, 6) == b"inside", "a clone in a namespace")
+    child.close()
+    check(c.names() == [] and sorted(inside.names()) == ["child", "disk"], "they stand apart")
+    refused(lib.limpet_image_space_remove(c.pool, b"tenant"), errno.EBUSY, "remove with images")
+    good(inside.remove("child"), "remove")
+    good(image.snap_remove("s"), "remove")
+    image.close()
+    good(inside.remove("disk"), "remove")
+    good(lib.limpet_image_space_remove(c.pool, b"tenant"), "remove")
+    refused(lib.limpet_image_space_remove(c.pool, b"tenant"), errno.ENOENT, "remove again")
+
+
+@case
+def metadata_and_features():
+    c = client()
+    image = c.create("meta", MIB, features=PLAIN)
+    good(lib.limpet_image_meta_set(image.handle, b"key", b"value", ctypes.c_size_t(5)), "set")
+    value, length = ctypes.c_void_p(), ctypes.c_size_t()
+    good(lib.limpet_image_meta_get(image.handle, b"key", ctypes.byref(value), ctypes.byref(length)), "get")
+    check(ctypes.string_at(value, length.value) == b"value", "the value")
+    lib.limpet_free(value)
+    good(lib.limpet_image_meta_remove(image.handle, b"key"), "remove")
+    refused(lib.limpet_image_meta_remove(image.handle, b"key"), errno.ENOENT, "remove again")
+    features = lib.limpet_image_set_features
+    refused(features(image.handle, ctypes_u64(8), True), errno.EINVAL, "a map without a lock")
+    good(features(image.handle, ctypes_u64(4 | 8 | 16), True), "enable")
+    check(image.info().features == 1 | 4 | 8 | 16 and image.info().flags == 3, "the map is not valid yet")
+    image.write(0, b"x")
+    check(image.is_owner(), "it has a lock now")
+    good(features(image.handle, ctypes_u64(8 | 16), False), "disable")
+    check(image.info().flags == 0, "flags")
+    image.close()
+    good(c.remove("meta"), "remove")
+
+
+@case
+def nothing_is_left():
+    left = [line for line in cluster.rados("-p", "data", "ls", "--all").text.splitlines()
+            if "rbd_data" in line or "rbd_header" in line or "rbd_object_map" in line]
+    check(left == [], "objects are left: %r" % left[:5])
 
 
 if __name__ == "__main__":
