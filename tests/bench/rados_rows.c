@@ -145,45 +145,88 @@ static void run_one_by_one(const char *name, struct row row, one_fn *one)
 
 /* ---- Many at a time, from one thread ---- */
 
-struct pipe_slot {
-    rados_completion_t done;
-    uint64_t begun;
+/* As rados bench does it: a callback says which one is done, and the thread submits the next. */
+struct pipe {
+    rados_ioctx_t io;
+    const char *prefix;
+    size_t len;
+    bool timed;
+    struct pipe_slot {
+        struct pipe *pipe;
+        rados_completion_t done;
+        uint64_t begun;
+        struct pipe_slot *next; /* In the list of those that are done. */
+    } slots[DEPTH];
+    pthread_mutex_t lock;
+    pthread_cond_t signal;
+    struct pipe_slot *ended;
 };
 
-static void reap(struct pipe_slot *slot, bool timed)
+static void slot_done(rados_completion_t done, void *arg)
 {
-    if (slot->done == NULL)
-        return;
-    must("wait", rados_aio_wait_for_complete(slot->done));
-    must("aio_write", rados_aio_get_return_value(slot->done));
-    if (timed)
-        sample(now_ns() - slot->begun);
-    rados_aio_release(slot->done);
-    slot->done = NULL;
+    struct pipe_slot *slot = arg;
+    struct pipe *pipe = slot->pipe;
+    (void)done;
+    pthread_mutex_lock(&pipe->lock);
+    slot->next = pipe->ended;
+    pipe->ended = slot;
+    pthread_cond_signal(&pipe->signal);
+    pthread_mutex_unlock(&pipe->lock);
 }
 
-static void submit(rados_ioctx_t io, struct pipe_slot *slot, const char *prefix, uint64_t number,
-                   size_t len)
+static void submit(struct pipe_slot *slot, uint64_t number)
 {
-    char name[48];
-    snprintf(name, sizeof(name), "%s.%" PRIu64, prefix, number);
-    must("create completion", rados_aio_create_completion2(NULL, NULL, &slot->done));
+    char name[64];
+    snprintf(name, sizeof(name), "%s.%" PRIu64, slot->pipe->prefix, number);
+    must("create completion", rados_aio_create_completion2(slot, slot_done, &slot->done));
     slot->begun = now_ns();
-    must("aio_write", rados_aio_write(io, name, slot->done, data, len, 0));
+    must("aio_write", rados_aio_write(slot->pipe->io, name, slot->done, data, slot->pipe->len, 0));
+}
+
+/* Waits for one that is done. */
+static struct pipe_slot *reap(struct pipe *pipe)
+{
+    pthread_mutex_lock(&pipe->lock);
+    while (pipe->ended == NULL)
+        pthread_cond_wait(&pipe->signal, &pipe->lock);
+    struct pipe_slot *slot = pipe->ended;
+    pipe->ended = slot->next;
+    pthread_mutex_unlock(&pipe->lock);
+    must("aio_write", rados_aio_get_return_value(slot->done));
+    if (pipe->timed)
+        sample(now_ns() - slot->begun);
+    rados_aio_release(slot->done);
+    return slot;
+}
+
+/* Until `end`, or `most` writes. */
+static uint64_t run_pipe(struct pipe *pipe, uint64_t end, uint64_t most)
+{
+    uint64_t count = 0, left = 0;
+    pthread_mutex_init(&pipe->lock, NULL);
+    pthread_cond_init(&pipe->signal, NULL);
+    for (; count < DEPTH && count < most; count++, left++) {
+        pipe->slots[count].pipe = pipe;
+        submit(&pipe->slots[count], count);
+    }
+    for (; left > 0; left--) {
+        struct pipe_slot *slot = reap(pipe);
+        if (count < most && now_ns() < end) {
+            submit(slot, count++);
+            left++;
+        }
+    }
+    return count;
 }
 
 static void run_async(struct row row)
 {
-    struct pipe_slot slots[DEPTH] = {0};
     char prefix[32];
     snprintf(prefix, sizeof(prefix), "async.%" PRIu64, now_ns());
-    uint64_t begin = now_ns(), cpu = cpu_ns(), end = begin + row.seconds * 1000000000, count = 0;
-    for (; now_ns() < end; count++) {
-        reap(&slots[count % DEPTH], true);
-        submit(row.io, &slots[count % DEPTH], prefix, count, SIZE);
-    }
-    for (size_t i = 0; i < DEPTH; i++)
-        reap(&slots[i], true);
+    static struct pipe pipe;
+    pipe = (struct pipe){.io = row.io, .prefix = prefix, .len = SIZE, .timed = true};
+    uint64_t begin = now_ns(), cpu = cpu_ns();
+    uint64_t count = run_pipe(&pipe, begin + row.seconds * 1000000000, UINT64_MAX);
     print_row("async-write", count, now_ns() - begin, cpu_ns() - cpu);
 }
 
@@ -206,13 +249,9 @@ static uint64_t list_all(rados_ioctx_t io)
 
 static void run_list(struct row row)
 {
-    struct pipe_slot slots[DEPTH] = {0};
-    for (uint64_t i = 0; i < LISTED; i++) {
-        reap(&slots[i % DEPTH], false);
-        submit(row.io, &slots[i % DEPTH], "listed", i, 16);
-    }
-    for (size_t i = 0; i < DEPTH; i++)
-        reap(&slots[i], false);
+    static struct pipe pipe;
+    pipe = (struct pipe){.io = row.io, .prefix = "listed", .len = 16};
+    run_pipe(&pipe, UINT64_MAX, LISTED);
     uint64_t begin = now_ns(), cpu = cpu_ns(), count = 0;
     do {
         uint64_t listed = list_all(row.io);
