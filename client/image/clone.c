@@ -260,8 +260,8 @@ int limpet_image_flatten(struct limpet_image *image, limpet_image_progress progr
 
 /* ---- Looking ---- */
 
-static void describe(struct limpet_cluster *cluster, const struct image_link *link,
-                     struct limpet_image_spec *out)
+void image_describe(struct limpet_cluster *cluster, const struct image_link *link,
+                    struct limpet_image_spec *out)
 {
     struct limpet_pool *pool;
     memset(out, 0, sizeof *out);
@@ -291,7 +291,7 @@ int limpet_image_parent(struct limpet_image *image, struct limpet_image_spec *ou
     pthread_mutex_unlock(&image->lock);
     if (!has_parent || parent == NULL)
         return -ENOENT;
-    describe(image->cluster, &link, out);
+    image_describe(image->cluster, &link, out);
     out->snap = snap;
     pthread_mutex_lock(&parent->lock);
     size_t at = header_snap(&parent->header, snap);
@@ -320,7 +320,7 @@ static int add_spec(const struct limpet_pair *pair, void *arg)
     if (more == NULL)
         return -ENOMEM;
     children->list = more;
-    describe(children->image->cluster, &link, &more[children->n]);
+    image_describe(children->image->cluster, &link, &more[children->n]);
     more[children->n++].snap = snap;
     return 0;
 }

@@ -195,6 +195,7 @@ struct io {
     void *owned;           /* A copy of what is written. */
     size_t pattern;        /* Of IO_WRITE_SAME: bytes that are repeated. */
     const void *expected;  /* Of IO_COMPARE_AND_WRITE. */
+    bool if_zero;          /* Of IO_DISCARD: only where there are zeroes, and objects. */
     uint64_t *mismatch;
     limpet_image_callback callback;
     void *arg;
@@ -212,6 +213,8 @@ struct io {
 /* Of the library's own: no limit; the callback is made on the library's thread. */
 int image_read_inside(struct limpet_image *image, void *data, uint64_t len, uint64_t offset,
                       limpet_image_callback callback, void *arg) MUST_CHECK;
+/* Discards what is zeroes, piece by piece; other pieces stay as they are. Waits. */
+ssize_t image_discard_zeroes(struct limpet_image *image, uint64_t offset, uint64_t len) MUST_CHECK;
 /* Lets those go on that stand before the gate; `error`: makes them fail. Without the lock. */
 void io_release(struct limpet_image *image, int error);
 /* A piece has ended. On the library's thread, or inside of io_run(). */
@@ -269,6 +272,8 @@ bool map_note_removed(struct limpet_image *image, uint64_t object, const struct 
 enum { MAP_REMOVED = 1 };
 int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t objects,
              uint32_t **entries) MUST_CHECK;
+/* Of the owner, while the gate is shut: all entries. */
+int map_write(struct limpet_image *image, const uint32_t *entries, uint64_t objects) MUST_CHECK;
 int map_remove(struct limpet_pool *data, const char *id, uint64_t objects) MUST_CHECK;
 
 /* ---- sweep.c ---- */
@@ -280,6 +285,7 @@ struct swept {
     /* For whoever treats it. */
     void *arg;
     struct limpet_op *op; /* Destroyed at its end. */
+    void *memory;         /* Freed then. */
     struct copyup_waiter copyup;
     struct map_waiter map;
 };
@@ -317,6 +323,9 @@ int image_remove_objects(struct limpet_pool *meta, const char *id, const struct 
 
 /* ---- clone.c ---- */
 
+/* Its name, as far as it is known. */
+void image_describe(struct limpet_cluster *cluster, const struct image_link *link,
+                    struct limpet_image_spec *out);
 void image_link_of(const struct limpet_image *image, struct image_link *out);
 /* The entry of a clone at its parent. Neither needs to be there. */
 int image_forget_child(struct limpet_cluster *cluster, const struct image_core *core,

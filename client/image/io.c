@@ -548,6 +548,16 @@ ssize_t limpet_image_compare_and_write(struct limpet_image *image, const void *e
                                                            mismatch, wake, &w));
 }
 
+ssize_t image_discard_zeroes(struct limpet_image *image, uint64_t offset, uint64_t len)
+{
+    struct waiting w = WAITING_INIT;
+    struct io *io = io_new(image, IO_DISCARD, len, offset, wake, &w);
+    if (io == NULL)
+        return -ENOMEM;
+    io->if_zero = true;
+    return wait_for(&w, submit(io));
+}
+
 int limpet_image_flush(struct limpet_image *image)
 {
     struct waiting w = WAITING_INIT;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- Names ---- */
@@ -245,6 +246,7 @@ void image_snap_encode(struct encoder *e, const struct image_snap *snap)
     encode_u64(e, snap->size);
     encode_u64(e, snap->overlap);
     encode_u64(e, snap->created_ns);
+    encode_u64(e, snap->flags);
     encode_text(e, snap->name);
     encode_text(e, snap->original);
     if (snap->kind == LIMPET_IMAGE_SNAP_GROUP) {
@@ -268,6 +270,7 @@ int image_snap_decode(const void *data, size_t len, struct image_snap *out)
     out->size = decode_u64(d);
     out->overlap = decode_u64(d);
     out->created_ns = decode_u64(d);
+    out->flags = decode_u64(d);
     decode_text(d, out->name, sizeof out->name);
     decode_text(d, out->original, sizeof out->original);
     if (out->kind == LIMPET_IMAGE_SNAP_GROUP) {
@@ -318,6 +321,53 @@ int image_trash_decode(const void *data, size_t len, struct image_trash *out)
     out->deleted_ns = decode_u64(&record.fields);
     out->deferred_until_ns = decode_u64(&record.fields);
     return record_close(&record);
+}
+
+void image_group_snap_encode(struct encoder *e, const struct image_group_snap *snap)
+{
+    size_t begin = record_begin(e, IMAGE_GROUP_SNAP_VERSION, 1);
+    encode_text(e, snap->name);
+    encode_u8(e, snap->complete);
+    encode_u32(e, snap->n);
+    for (uint32_t i = 0; i < snap->n; i++) {
+        encode_link(e, &snap->images[i]);
+        encode_u64(e, snap->snaps[i]);
+    }
+    record_end(e, begin);
+}
+
+void image_group_snap_fini(struct image_group_snap *snap)
+{
+    free(snap->images);
+    free(snap->snaps);
+    memset(snap, 0, sizeof *snap);
+}
+
+int image_group_snap_decode(const void *data, size_t len, struct image_group_snap *out)
+{
+    struct record record;
+    int rc = record_open(data, len, IMAGE_GROUP_SNAP_VERSION, &record);
+    if (rc != 0)
+        return rc;
+    struct decoder *d = &record.fields;
+    memset(out, 0, sizeof *out);
+    decode_text(d, out->name, sizeof out->name);
+    out->complete = decode_bool(d);
+    uint32_t n = decode_u32(d);
+    if (d->failed || n > IMAGE_GROUP_IMAGES_MAX)
+        return -EBADMSG;
+    out->images = calloc((size_t)n + 1, sizeof *out->images);
+    out->snaps = calloc((size_t)n + 1, sizeof *out->snaps);
+    rc = out->images != NULL && out->snaps != NULL ? 0 : -ENOMEM;
+    for (; out->n < n && rc == 0; out->n++) {
+        decode_link(d, &out->images[out->n]);
+        out->snaps[out->n] = decode_u64(d);
+    }
+    if (rc == 0)
+        rc = record_close(&record);
+    if (rc != 0)
+        image_group_snap_fini(out);
+    return rc;
 }
 
 /* ---- Keys ---- */

@@ -17,6 +17,8 @@ enum {
     IMAGE_SNAP_VERSION = 1,
     IMAGE_OWNER_VERSION = 1,
     IMAGE_TRASH_VERSION = 1,
+    IMAGE_GROUP_SNAP_VERSION = 1,
+    IMAGE_GROUP_IMAGES_MAX = 1024,
     IMAGE_OBJECT_NAME_MAX = 96,
     IMAGE_KEY_MAX = LIMPET_OBJECT_SPACE_MAX + LIMPET_IMAGE_NAME_MAX + 96,
 };
@@ -101,6 +103,7 @@ struct image_snap {
     uint64_t size;
     uint64_t overlap;
     uint64_t created_ns;
+    uint64_t flags; /* enum limpet_image_flag, as it was; without a map it is invalid. */
     char name[LIMPET_IMAGE_NAME_MAX + 1];
     char original[LIMPET_IMAGE_NAME_MAX + 1];
     /* Of a group's: which, and the group's snapshot. */
@@ -119,10 +122,21 @@ struct image_trash {
     uint64_t deleted_ns, deferred_until_ns;
 };
 
+/* A group's snapshot: of which images, and their snapshots. */
+struct image_group_snap {
+    char name[LIMPET_IMAGE_NAME_MAX + 1];
+    bool complete;
+    uint32_t n;
+    struct image_link *images;
+    uint64_t *snaps;
+};
+
 void image_core_encode(struct encoder *e, const struct image_core *core);
 void image_snap_encode(struct encoder *e, const struct image_snap *snap);
 void image_owner_encode(struct encoder *e, const struct image_owner *owner);
 void image_trash_encode(struct encoder *e, const struct image_trash *trash);
+
+void image_group_snap_encode(struct encoder *e, const struct image_group_snap *snap);
 
 /* -EBADMSG: it is none, or makes no sense; -ENOEXEC: it is of a newer version. */
 int image_core_decode(const void *data, size_t len, struct image_core *out) MUST_CHECK;
@@ -130,6 +144,10 @@ int image_core_decode(const void *data, size_t len, struct image_core *out) MUST
 int image_snap_decode(const void *data, size_t len, struct image_snap *out) MUST_CHECK;
 int image_owner_decode(const void *data, size_t len, struct image_owner *out) MUST_CHECK;
 int image_trash_decode(const void *data, size_t len, struct image_trash *out) MUST_CHECK;
+
+/* -ENOMEM; image_group_snap_fini() after success. */
+int image_group_snap_decode(const void *data, size_t len, struct image_group_snap *out) MUST_CHECK;
+void image_group_snap_fini(struct image_group_snap *snap);
 
 /* ---- Keys ---- */
 

@@ -74,6 +74,18 @@ int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t o
     return 0;
 }
 
+int map_write(struct limpet_image *image, const uint32_t *entries, uint64_t objects)
+{
+    char name[IMAGE_OBJECT_NAME_MAX];
+    int rc = objects <= OBJECTS_MAX ? 0 : -EOPNOTSUPP;
+    for (uint64_t at = 0; at < objects && rc == 0; at += CHUNK_ENTRIES) {
+        uint64_t n = objects - at < CHUNK_ENTRIES ? objects - at : CHUNK_ENTRIES;
+        chunk_name(image->id, at / CHUNK_ENTRIES, name);
+        rc = limpet_write_full(image->data, name, entries + at, n * sizeof *entries);
+    }
+    return rc;
+}
+
 int map_remove(struct limpet_pool *data, const char *id, uint64_t objects)
 {
     char name[IMAGE_OBJECT_NAME_MAX];

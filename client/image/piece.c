@@ -173,8 +173,21 @@ static bool is_whole(const struct piece *p)
            p->where.len == stripe_object_bytes(&p->io->image->stripe, p->where.object, p->io->size);
 }
 
+static int add_compare_zeroes(struct piece *p)
+{
+    uint8_t *zeroes = calloc(1, p->where.len);
+    if (zeroes == NULL)
+        return -ENOMEM;
+    int rc = limpet_op_compare(p->op, zeroes, p->where.len, p->where.offset, NULL);
+    free(zeroes);
+    return rc;
+}
+
 static int add_discard(struct piece *p)
 {
+    int compare = p->io->if_zero ? add_compare_zeroes(p) : 0;
+    if (compare != 0)
+        return compare;
     if (!is_whole(p))
         return limpet_op_zero(p->op, p->where.offset, p->where.len);
     if (!is_shared(p))
@@ -253,6 +266,11 @@ static void was_written(struct limpet_completion *completion, void *arg)
     struct piece *p = arg;
     struct io *io = p->io;
     int rc = (int)limpet_completion_result(completion);
+    /* They are no zeroes, or there is nothing to give back. */
+    if (io->if_zero && (rc == -ENOENT || rc <= -LIMPET_MISMATCH)) {
+        piece_end(p, 0);
+        return;
+    }
     if (rc == -ENOENT && p->must_exist) {
         p->copyup.done = was_copied_up;
         copyup(io->image, p->where.object, &p->copyup);
@@ -282,6 +300,8 @@ static int make_op(struct piece *p)
 
 static bool needs_object(const struct piece *p)
 {
+    if (p->io->if_zero)
+        return true;
     if (p->copied_up || !is_shared(p))
         return false;
     return p->io->kind != IO_DISCARD || !is_whole(p);
@@ -327,7 +347,7 @@ static void piece_write(struct piece *p)
     struct limpet_image *image = p->io->image;
     bool removes = p->io->kind == IO_DISCARD && !is_shared(p);
     enum map_answer known = map_ask(image, p->where.object);
-    if (removes && known == MAP_ABSENT) {
+    if ((removes || p->io->if_zero) && known == MAP_ABSENT) {
         piece_end(p, 0);
         return;
     }

@@ -34,7 +34,10 @@ static int add_snap(struct header *next, struct limpet_op *op, void *arg)
                                 .kind = (uint8_t)c->kind,
                                 .size = core->size,
                                 .overlap = core->has_parent ? core->overlap : 0,
-                                .created_ns = image_now_ns()};
+                                .created_ns = image_now_ns(),
+                                .flags = core->flags};
+    if ((core->features & LIMPET_IMAGE_OBJECT_MAP) == 0)
+        snap->flags |= LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
     snprintf(snap->name, sizeof snap->name, "%s", c->name);
     if (c->group != NULL) {
         snap->group = *c->group;
@@ -134,6 +137,8 @@ static int remove_snap(struct header *next, struct limpet_op *op, void *arg)
     if (at == next->n_snaps)
         return -ENOENT;
     struct image_snap *snap = &next->snaps[at];
+    if (r->name != NULL && snap->kind != LIMPET_IMAGE_SNAP_USER)
+        return -ENOENT;
     if (r->from_trash && snap->kind != LIMPET_IMAGE_SNAP_TRASH)
         return HEADER_SAME;
     if (snap->is_protected)
@@ -342,8 +347,9 @@ static int run_rollback(struct rollback *r, limpet_image_progress progress, void
     return sweep(&s);
 }
 
-int limpet_image_snap_rollback(struct limpet_image *image, const char *name,
-                               limpet_image_progress progress, void *arg)
+/* By name, or by number. */
+static int find_and_roll_back(struct limpet_image *image, const char *name, uint64_t snap,
+                              limpet_image_progress progress, void *arg)
 {
     struct rollback r = {.image = image};
     int rc = image_hold(image);
@@ -351,7 +357,8 @@ int limpet_image_snap_rollback(struct limpet_image *image, const char *name,
         return rc;
     image_shut_gate(image);
     pthread_mutex_lock(&image->lock);
-    size_t at = header_snap_named(&image->header, name);
+    size_t at =
+        name != NULL ? header_snap_named(&image->header, name) : header_snap(&image->header, snap);
     rc = at < image->header.n_snaps ? 0 : -ENOENT;
     if (rc == 0)
         r.snap = image->header.snaps[at];
@@ -364,6 +371,18 @@ int limpet_image_snap_rollback(struct limpet_image *image, const char *name,
         rc = image_trim(image);
     image_unhold(image);
     return rc;
+}
+
+int limpet_image_snap_rollback(struct limpet_image *image, const char *name,
+                               limpet_image_progress progress, void *arg)
+{
+    return find_and_roll_back(image, name, 0, progress, arg);
+}
+
+int snap_roll_back(struct limpet_image *image, uint64_t snap, limpet_image_progress progress,
+                   void *arg)
+{
+    return find_and_roll_back(image, NULL, snap, progress, arg);
 }
 
 /* ---- Looking ---- */

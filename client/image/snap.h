@@ -14,6 +14,9 @@ struct snap_creation {
 };
 int snap_create(struct limpet_image *image, struct snap_creation *creation) MUST_CHECK;
 
+int snap_roll_back(struct limpet_image *image, uint64_t snap, limpet_image_progress progress,
+                   void *arg) MUST_CHECK;
+
 int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
                       bool *has_children) MUST_CHECK;
 /* The last clone of it is gone; nothing happens if that is not so. */

@@ -26,6 +26,7 @@ static void swept_free(struct swept *swept)
 {
     if (swept->op != NULL)
         limpet_op_destroy(swept->op);
+    free(swept->memory);
     free(swept);
 }
 

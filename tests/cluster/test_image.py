@@ -11,7 +11,7 @@ import sys
 import threading
 
 from lib.cluster import Cluster, case, check, random_bytes, run, wait_until
-from lib.image import (BY_ID, FEATURES, MIB, PLAIN, READ_ONLY, Client, good, lib, refused)
+from lib.image import (BY_ID, FEATURES, MIB, PLAIN, READ_ONLY, Client, good, lib, merge_diff, refused)
 
 cluster = Cluster(mons=1, osds=3)
 clients = []
@@ -544,6 +544,202 @@ def clones_of_version_1_need_protection():
     good(parent.snap_remove("base"), "remove")
     parent.close()
     good(c.remove("parent"), "remove")
+
+
+# ---- What has changed ----
+
+
+def check_diff(extents, before, after, what):
+    """All that differs is named, and what is said to be zeroes is."""
+    differs = bytearray(1 if a != b else 0 for a, b in
+                        zip(before.ljust(len(after), b"\0"), after))
+    end = -1
+    for offset, length, exists in extents:
+        check(length > 0 and offset >= end and offset + length <= len(after), "%s: order" % what)
+        end = offset + length
+        differs[offset:end] = bytes(length)
+        if not exists:
+            check(not any(after[offset:end]), "%s: %d+%d is not zeroes" % (what, offset, length))
+    at = differs.find(1)
+    check(at < 0, "%s: a change at %d is not told: %r" % (what, at, extents[:10]))
+
+
+@case
+def differences_are_told():
+    c = client()
+    for number, layout in enumerate(({"order": 18}, {"order": 18, "features": PLAIN},
+                                     {"order": 17, "unit": 16384, "count": 3})):
+        size = MIB + 54321
+        image = c.create("changing", size, **layout)
+        states = {}
+        for name in ("a", "b", "c"):
+            writes_at_random_on(image, number * 10 + ord(name), states)
+            image.snap(name)
+            states[name] = bytes(states["head"])
+        good(image.resize(size // 2), "shrink")
+        good(image.resize(size), "grow")
+        states["head"][size // 2:] = bytes(size - size // 2)
+        image.write(5, b"only this")
+        states["head"][5:14] = b"only this"
+        for whole in (False, True):
+            for to in ("b", "c", None):
+                good(image.set_snap(to), "look")
+                for since in (None, "a", "b", "c"):
+                    if since and to and since >= to:
+                        continue
+                    check_diff(image.diff(since, whole=whole), states[since] if since else b"",
+                               bytes(states[to or "head"]), "%s..%s %s" % (since, to, layout))
+        good(image.set_snap(None), "look")
+        full, first = image.export_diff(), None
+        good(image.set_snap("a"), "look")
+        first = image.export_diff()
+        good(image.set_snap("c"), "look")
+        second = image.export_diff("a")
+        good(image.set_snap(None), "look")
+        third = image.export_diff("c")
+        copy = c.create("copy", 0, order=20)
+        good(copy.import_diff(first), "import a")
+        refused(copy.import_diff(first), errno.EEXIST, "import a again")
+        refused(copy.import_diff(third), errno.EINVAL, "import what begins at c")
+        good(copy.import_diff(second), "import a..c")
+        check(copy.read(0, size) == states["c"] and copy.snap_names() == ["a", "c"], "imported to c")
+        good(copy.import_diff(third), "import c..head")
+        check(copy.read(0, size) == bytes(states["head"]), "imported to the head")
+        merged = merge_diff(first, second)
+        check(isinstance(merged, bytes), "merge: %r" % merged)
+        merged = merge_diff(merged, third)
+        other = c.create("merged", 0)
+        good(other.import_diff(merged), "import what was merged")
+        check(other.read(0, size) == bytes(states["head"]), "merged")
+        check(merge_diff(first, third) == -errno.EINVAL, "merge what does not follow")
+        good(other.import_diff(full), "import in full")
+        check(other.read(0, size) == bytes(states["head"]), "in full")
+        refused(other.import_diff(full[:len(full) // 2]), errno.EBADMSG, "a stream that is cut off")
+        refused(other.import_diff(b"rbd dix v1\n" + full), errno.EBADMSG, "no stream")
+        for name, image_of_it in (("changing", image), ("copy", copy), ("merged", other)):
+            for snap in image_of_it.snap_names():
+                good(image_of_it.snap_remove(snap), "remove")
+            image_of_it.close()
+            good(c.remove(name), "remove %s" % name)
+
+
+@case
+def usage_is_told_by_the_object_map():
+    c = client()
+    image = c.create("thin", 1 << 40)
+    check(image.used() == 0, "a new image uses nothing")
+    image.write(0, b"x")
+    image.write(1 << 39, b"y" * 4096)
+    check(image.used() == 8 * MIB, "two objects: %d" % image.used())
+    image.snap("s")
+    image.write((1 << 40) - 1, b"z")
+    check(image.used("s") == 4 * MIB and image.used() == 12 * MIB, "since the snapshot")
+    good(image.discard(0, 4 * MIB), "discard")
+    check(image.used() == 8 * MIB, "after a discard: %d" % image.used())
+    good(image.snap_remove("s"), "remove")
+    image.close()
+    good(c.remove("thin"), "remove a large thin image")
+
+
+@case
+def maps_are_made_anew_and_zeroes_given_back():
+    c = client()
+    image = c.create("late", 8 * MIB, order=20, features=PLAIN)
+    image.write(3 * MIB, b"data" * 1000)
+    image.write(5 * MIB, bytes(MIB))
+    good(lib.limpet_image_set_features(image.handle, ctypes_u64(4 | 8 | 16), True), "enable")
+    good(lib.limpet_image_rebuild_object_map(image.handle, None, None), "rebuild")
+    check(image.info().flags == 0, "the map is valid")
+    check(image.used() == 2 * MIB, "what is used: %d" % image.used())
+    good(lib.limpet_image_check_object_map(image.handle, None, None), "check")
+    check(image.read(3 * MIB, 4000) == b"data" * 1000, "data are there")
+    refused(lib.limpet_image_sparsify(image.handle, ctypes_u64(5000), None, None), errno.EINVAL, "an odd unit")
+    good(lib.limpet_image_sparsify(image.handle, ctypes_u64(4096), None, None), "sparsify")
+    check(image.used() == MIB, "zeroes were given back: %d" % image.used())
+    check(image.read(3 * MIB, 4000) == b"data" * 1000 and image.read(5 * MIB, MIB) == bytes(MIB), "the same")
+    image.close()
+    good(c.remove("late"), "remove")
+
+
+@case
+def copies():
+    c = client()
+    size = 3 * MIB + 99
+    base = c.create("base", size, order=20)
+    model = bytes(writes_at_random(base, size, 5, count=30))
+    base.snap("s")
+    image = c.clone("base", "s", "source")
+    states = {"head": bytearray(model)}
+    writes_at_random_on(image, 6, states)
+    image.snap("one")
+    states["one"] = bytes(states["head"])
+    writes_at_random_on(image, 7, states)
+    image.snap("two")
+    states["two"] = bytes(states["head"])
+    good(image.resize(size - MIB), "shrink")
+    states["head"] = states["head"][:size - MIB]
+    good(image.copy("flat", order=18), "copy")
+    flat = c.open("flat")
+    check(flat.read(0, size - MIB) == bytes(states["head"]) and flat.snaps() == [], "a copy")
+    flat.close()
+    refused(image.copy("flat"), errno.EEXIST, "copy to what is there")
+    for flatten in (False, True):
+        good(image.deep_copy("deep", flatten), "deep copy")
+        deep = c.open("deep")
+        check((deep.parent() == -errno.ENOENT) == flatten, "its parent")
+        check(deep.snap_names() == ["one", "two"], "its snapshots")
+        for name in ("one", "two", None):
+            good(deep.set_snap(name), "look")
+            check(deep.read(0, deep.info().size) == bytes(states[name or "head"]), "deep copy: %s" % name)
+        good(deep.set_snap(None), "look")
+        for name in ("one", "two"):
+            good(deep.snap_remove(name), "remove")
+        deep.close()
+        good(c.remove("deep"), "remove")
+    good(c.remove("flat"), "remove")
+    for name in ("one", "two"):
+        good(image.snap_remove(name), "remove")
+    image.close()
+    good(c.remove("source"), "remove")
+    good(base.snap_remove("s"), "remove")
+    base.close()
+    good(c.remove("base"), "remove")
+
+
+@case
+def groups_have_snapshots_together():
+    c = client()
+    refused(lib.limpet_group_create(c.pool, b"a/b"), errno.EINVAL, "a bad name")
+    good(lib.limpet_group_create(c.pool, b"g"), "create")
+    refused(lib.limpet_group_create(c.pool, b"g"), errno.EEXIST, "create again")
+    good(lib.limpet_group_create(c.pool, b"h"), "create")
+    images = [c.create("g%d" % i, MIB) for i in range(3)]
+    for i in range(3):
+        good(lib.limpet_group_add(c.pool, b"g", c.pool, b"g%d" % i), "add")
+    refused(lib.limpet_group_add(c.pool, b"h", c.pool, b"g0"), errno.EEXIST, "add to another one")
+    images[0].close()
+    refused(c.remove("g0"), errno.EMLINK, "remove an image of a group")
+    images[0] = c.open("g0")
+    for i, image in enumerate(images):
+        image.write(0, b"%d" % i * 512)
+    good(lib.limpet_group_snap_create(c.pool, b"g", b"s"), "snapshot")
+    refused(lib.limpet_group_snap_create(c.pool, b"g", b"s"), errno.EEXIST, "snapshot again")
+    for image in images:
+        image.write(0, b"x" * 512)
+        check(len(image.snaps()) == 1 and image.snaps()[0].kind == 1, "each has it")
+        refused(image.snap_remove(image.snaps()[0].name), errno.ENOENT, "remove it alone")
+    good(lib.limpet_group_snap_rename(c.pool, b"g", b"s", b"t"), "rename")
+    good(lib.limpet_group_snap_rollback(c.pool, b"g", b"t", None, None), "rollback")
+    for i, image in enumerate(images):
+        check(image.read(0, 512) == b"%d" % i * 512, "rolled back")
+    good(lib.limpet_group_snap_remove(c.pool, b"g", b"t"), "remove the snapshot")
+    good(lib.limpet_group_take_out(c.pool, b"g", c.pool, b"g2"), "take out")
+    good(lib.limpet_group_remove(c.pool, b"g"), "remove")
+    good(lib.limpet_group_remove(c.pool, b"h"), "remove")
+    for i, image in enumerate(images):
+        check(image.snaps() == [], "no snapshots are left")
+        image.close()
+        good(c.remove("g%d" % i), "remove")
 
 
 # ---- The trash, namespaces, metadata ----

@@ -333,3 +333,56 @@ class Image:
         used = U()
         good(lib.limpet_image_used(self.handle, text(since), ctypes.byref(used)), "used")
         return used.value
+
+    def export_diff(self, since=None, whole=False):
+        out = bytearray()
+
+        def write(_arg, data, length):
+            out.extend(ctypes.string_at(data, length))
+            return 0
+        call = SINK(write)
+        sink = Stream(ctypes.cast(call, P), None)
+        good(lib.limpet_image_export_diff(self.handle, text(since), ctypes.c_bool(whole),
+                                          ctypes.byref(sink), None, None), "export")
+        return bytes(out)
+
+    def import_diff(self, data):
+        source, _keep = source_of(data)
+        return lib.limpet_image_import_diff(self.handle, ctypes.byref(source), None, None)
+
+    def copy(self, name, **options):
+        given = Options(options.get("features", FEATURES), options.get("order", 0), 0, 0, None, 0)
+        return lib.limpet_image_copy(self.handle, self.client.pool, text(name), ctypes.byref(given),
+                                     None, None)
+
+    def deep_copy(self, name, flatten=False, **options):
+        given = Options(options.get("features", FEATURES), options.get("order", 0), 0, 0, None, 0)
+        return lib.limpet_image_deep_copy(self.handle, self.client.pool, text(name),
+                                          ctypes.byref(given), ctypes.c_bool(flatten), None, None)
+
+
+def source_of(data):
+    """A stream to be read, and what must live as long."""
+    place = [0]
+
+    def read(_arg, memory, length):
+        piece = data[place[0]:place[0] + min(length, 100000)]
+        ctypes.memmove(memory, piece, len(piece))
+        place[0] += len(piece)
+        return len(piece)
+    call = SOURCE(read)
+    return Stream(ctypes.cast(call, P), None), call
+
+
+def merge_diff(first, second):
+    out = bytearray()
+
+    def write(_arg, data, length):
+        out.extend(ctypes.string_at(data, length))
+        return 0
+    call = SINK(write)
+    sink = Stream(ctypes.cast(call, P), None)
+    one, _keep = source_of(first)
+    two, _too = source_of(second)
+    rc = lib.limpet_image_merge_diff(ctypes.byref(one), ctypes.byref(two), ctypes.byref(sink))
+    return bytes(out) if rc == 0 else rc

@@ -1,0 +1,220 @@
+/*
+ * Copies: what an image shows, or all that it has ever shown.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/image/manage.h"
+#include "client/image/snap.h"
+
+enum { PIECE_BYTES = 4 * 1024 * 1024 };
+
+struct part {
+    uint64_t offset, len;
+    bool exists;
+};
+
+/* From one open image to another. */
+struct copying {
+    struct limpet_image *from, *to;
+    struct part *parts;
+    size_t n, room;
+};
+
+static int add_part(struct copying *c, uint64_t offset, uint64_t len, bool exists)
+{
+    if (c->n == c->room) {
+        size_t room = c->room > 0 ? 2 * c->room : 64;
+        struct part *more = realloc(c->parts, room * sizeof *more);
+        if (more == NULL)
+            return -ENOMEM;
+        c->parts = more;
+        c->room = room;
+    }
+    c->parts[c->n++] = (struct part){offset, len, exists};
+    return 0;
+}
+
+static int add_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    struct copying *c = arg;
+    int rc = exists ? 0 : add_part(c, offset, len, false);
+    for (uint64_t at = 0; at < len && exists && rc == 0;) {
+        /* Pieces end where objects of most images do. */
+        uint64_t n = PIECE_BYTES - (offset + at) % PIECE_BYTES;
+        n = n < len - at ? n : len - at;
+        rc = add_part(c, offset + at, n, true);
+        at += n;
+    }
+    return rc;
+}
+
+/* ---- One part ---- */
+
+static void was_written(ssize_t result, void *arg)
+{
+    swept_end(arg, result < 0 ? (int)result : 0);
+}
+
+static bool is_zero(const uint8_t *data, size_t len)
+{
+    return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
+}
+
+static void was_read(ssize_t result, void *arg)
+{
+    struct swept *swept = arg;
+    struct copying *c = swept->arg;
+    const struct part *part = &c->parts[swept->object];
+    int rc = result < 0 ? (int)result : 0;
+    if (rc == 0 && is_zero(swept->memory, part->len))
+        rc = limpet_image_aio_discard(c->to, part->len, part->offset, was_written, swept);
+    else if (rc == 0)
+        rc = limpet_image_aio_write(c->to, swept->memory, part->len, part->offset, 0, was_written,
+                                    swept);
+    if (rc != 0)
+        swept_end(swept, rc);
+}
+
+static int start_part(struct swept *swept)
+{
+    struct copying *c = swept->arg;
+    const struct part *part = &c->parts[swept->object];
+    if (!part->exists)
+        return limpet_image_aio_discard(c->to, part->len, part->offset, was_written, swept);
+    swept->memory = malloc(part->len);
+    if (swept->memory == NULL)
+        return -ENOMEM;
+    return limpet_image_aio_read(c->from, swept->memory, part->len, part->offset, 0, was_read,
+                                 swept);
+}
+
+/* What differs in `from`, as it looks, from its snapshot `since` is done to `to`. */
+static int copy_changes(struct limpet_image *from, const char *since, bool include_parent,
+                        struct limpet_image *to, limpet_image_progress progress, void *arg)
+{
+    struct copying c = {.from = from, .to = to};
+    int rc = limpet_image_diff(from, since, 0, UINT64_MAX, include_parent, since == NULL,
+                               add_extent, &c);
+    struct sweep s = {
+        .end = c.n, .start = start_part, .arg = &c, .progress = progress, .progress_arg = arg};
+    if (rc == 0)
+        rc = sweep(&s);
+    free(c.parts);
+    return rc;
+}
+
+/* ---- What it shows ---- */
+
+static struct limpet_image_options options_of(struct limpet_image *image,
+                                              const struct limpet_image_options *options)
+{
+    struct limpet_image_options o = *options;
+    if (o.order == 0)
+        o.order = image->header.core.order;
+    return o;
+}
+
+int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool, const char *name,
+                      const struct limpet_image_options *options, limpet_image_progress progress,
+                      void *arg)
+{
+    struct limpet_image_options o = options_of(image, options);
+    struct limpet_image *to;
+    int rc = limpet_image_create(pool, name, image->size, &o);
+    if (rc == 0)
+        rc = limpet_image_open(pool, name, NULL, 0, &to);
+    if (rc != 0)
+        return rc;
+    rc = copy_changes(image, NULL, true, to, progress, arg);
+    int closed = limpet_image_close(to);
+    if (rc == 0)
+        return closed;
+    /* No half of a copy is left; the error is what matters. */
+    int undone = limpet_image_remove(pool, name, NULL, NULL);
+    return undone == 0 || rc != 0 ? rc : undone;
+}
+
+/* ---- All that it has ever shown ---- */
+
+/* One of its snapshots (NULL: the head), after `since` was done. */
+static int copy_state(struct limpet_image *image, const char *since, const struct image_snap *snap,
+                      bool include_parent, struct limpet_image *to)
+{
+    struct limpet_image *from;
+    int rc = image_open_id(image->cluster, limpet_pool_id(image->meta),
+                           limpet_pool_namespace(image->meta), image->id,
+                           snap != NULL ? snap->id : 0, true, &from);
+    if (rc != 0)
+        return rc;
+    rc = limpet_image_resize(to, from->size, true, NULL, NULL);
+    if (rc == 0)
+        rc = copy_changes(from, since, include_parent, to, NULL, NULL);
+    if (rc == 0 && snap != NULL)
+        rc = limpet_image_snap_create(to, snap->name);
+    if (rc == 0 && snap != NULL && snap->is_protected)
+        rc = limpet_image_snap_protect(to, snap->name);
+    int closed = limpet_image_close(from);
+    return rc != 0 ? rc : closed;
+}
+
+static int copy_states(struct limpet_image *image, const struct header *header, bool include_parent,
+                       struct limpet_image *to, limpet_image_progress progress, void *arg)
+{
+    const char *since = NULL;
+    int rc = 0;
+    for (size_t i = 0; i <= header->n_snaps && rc == 0; i++) {
+        const struct image_snap *snap = i < header->n_snaps ? &header->snaps[i] : NULL;
+        if (snap != NULL && snap->kind != LIMPET_IMAGE_SNAP_USER)
+            continue;
+        rc = copy_state(image, since, snap, include_parent, to);
+        since = snap != NULL ? snap->name : NULL;
+        if (rc == 0 && progress != NULL)
+            rc = progress(i + 1, header->n_snaps + 1, arg);
+    }
+    return rc;
+}
+
+static int make_copy(struct limpet_image *image, const struct header *header, bool share,
+                     struct limpet_pool *pool, const char *name,
+                     const struct limpet_image_options *options)
+{
+    struct limpet_image_options o = options_of(image, options);
+    if (!share)
+        return limpet_image_create(pool, name, header->core.size, &o);
+    struct limpet_image_spec parent;
+    struct limpet_pool *parent_pool;
+    int rc = limpet_image_parent(image, &parent);
+    if (rc == 0)
+        rc = pool_of_link(image->cluster, &header->core.parent, &parent_pool);
+    if (rc != 0)
+        return rc;
+    rc = limpet_image_clone(parent_pool, parent.name, parent.snap_name, pool, name, &o);
+    limpet_pool_close(parent_pool);
+    return rc;
+}
+
+int limpet_image_deep_copy(struct limpet_image *image, struct limpet_pool *pool, const char *name,
+                           const struct limpet_image_options *options, bool flatten,
+                           limpet_image_progress progress, void *arg)
+{
+    struct header header;
+    struct limpet_image *to;
+    pthread_mutex_lock(&image->lock);
+    int rc = header_copy(&image->header, &header);
+    bool share = image->header.core.has_parent && image->overlap > 0 && !flatten;
+    pthread_mutex_unlock(&image->lock);
+    if (rc != 0)
+        return rc;
+    rc = make_copy(image, &header, share, pool, name, options);
+    if (rc == 0)
+        rc = limpet_image_open(pool, name, NULL, 0, &to);
+    if (rc == 0) {
+        rc = copy_states(image, &header, !share, to, progress, arg);
+        int closed = limpet_image_close(to);
+        rc = rc != 0 ? rc : closed;
+    }
+    header_fini(&header);
+    return rc;
+}

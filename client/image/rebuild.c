@@ -1,0 +1,178 @@
+/*
+ * The object map made anew, or compared with what there is; and space that holds zeroes given back.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/image/image.h"
+
+/* ---- What there is ---- */
+
+struct census {
+    struct limpet_image *image;
+    uint32_t *entries;
+    uint32_t value; /* Of objects that are there. */
+};
+
+static void counted(struct swept *swept, int result)
+{
+    const struct census *census = swept->arg;
+    census->entries[swept->object] = result == 0 ? census->value : 0;
+}
+
+static int start_census(struct swept *swept)
+{
+    const struct census *census = swept->arg;
+    char name[IMAGE_OBJECT_NAME_MAX];
+    struct limpet_completion *completion;
+    int rc = swept_completion(swept, &completion);
+    if (rc != 0)
+        return rc;
+    struct limpet_stat *stat = malloc(sizeof *stat);
+    swept->memory = stat;
+    image_data_name(census->image, swept->object, name);
+    rc = stat != NULL ? limpet_aio_stat(census->image->data, name, completion, stat) : -ENOMEM;
+    return swept_submitted(completion, rc);
+}
+
+static int take_census(struct limpet_image *image, uint64_t objects, uint32_t **entries,
+                       limpet_image_progress progress, void *arg)
+{
+    struct census census = {.image = image, .value = (image->header.core.snap_ordinal + 1) << 1};
+    struct sweep s = {.end = objects,
+                      .start = start_census,
+                      .ended = counted,
+                      .arg = &census,
+                      .progress = progress,
+                      .progress_arg = arg};
+    census.entries = calloc(objects + 1, sizeof *census.entries);
+    if (census.entries == NULL)
+        return -ENOMEM;
+    int rc = sweep(&s);
+    if (rc != 0)
+        free(census.entries);
+    else
+        *entries = census.entries;
+    return rc;
+}
+
+/* ---- The map ---- */
+
+static int set_map_flags(struct header *next, struct limpet_op *op, void *arg)
+{
+    const bool *valid = arg;
+    const uint64_t flags = LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
+    (void)op;
+    next->core.flags = *valid ? next->core.flags & ~flags : next->core.flags | flags;
+    return 0;
+}
+
+static int rebuild(struct limpet_image *image, limpet_image_progress progress, void *arg)
+{
+    uint32_t *entries = NULL;
+    uint64_t objects = stripe_objects(&image->stripe, image->header.core.extent);
+    bool valid = true;
+    int rc = take_census(image, objects, &entries, progress, arg);
+    if (rc == 0)
+        rc = map_write(image, entries, objects);
+    if (rc == 0)
+        rc = image_change(image, set_map_flags, &valid);
+    free(entries);
+    return rc;
+}
+
+/* While nobody writes; the lease is taken anew afterwards, and with it the map is read. */
+static int with_still_image(struct limpet_image *image,
+                            int (*run)(struct limpet_image *image, limpet_image_progress progress,
+                                       void *arg),
+                            limpet_image_progress progress, void *arg)
+{
+    int rc = image_hold(image);
+    if (rc != 0)
+        return rc;
+    image_shut_gate(image);
+    rc = (image->header.core.features & LIMPET_IMAGE_OBJECT_MAP) != 0 ? run(image, progress, arg)
+                                                                      : -EINVAL;
+    image_give_back(image);
+    image_open_gate(image);
+    return rc;
+}
+
+int limpet_image_rebuild_object_map(struct limpet_image *image, limpet_image_progress progress,
+                                    void *arg)
+{
+    return with_still_image(image, rebuild, progress, arg);
+}
+
+static bool is_there(uint32_t entry)
+{
+    return entry != 0 && (entry & MAP_REMOVED) == 0;
+}
+
+static int compare(struct limpet_image *image, limpet_image_progress progress, void *arg)
+{
+    uint32_t *entries = NULL, *map = NULL;
+    uint64_t objects = stripe_objects(&image->stripe, image->header.core.extent);
+    bool valid = true;
+    int rc = take_census(image, objects, &entries, progress, arg);
+    if (rc == 0)
+        rc = map_read(image->bare, image->id, 0, objects, &map);
+    /* That it names too many is allowed. */
+    for (uint64_t i = 0; i < objects && rc == 0 && valid; i++)
+        valid = !is_there(entries[i]) || is_there(map[i]);
+    free(entries);
+    free(map);
+    if (rc != 0 || valid)
+        return rc;
+    rc = image_change(image, set_map_flags, &valid);
+    return rc == 0 ? -EILSEQ : rc;
+}
+
+int limpet_image_check_object_map(struct limpet_image *image, limpet_image_progress progress,
+                                  void *arg)
+{
+    return with_still_image(image, compare, progress, arg);
+}
+
+/* ---- Zeroes ---- */
+
+/* Runs of units that are zeroes are given back, one request each; returns how it ended. */
+static int sparsify_piece(struct limpet_image *image, uint64_t offset, const uint8_t *data,
+                          uint64_t len, uint64_t unit)
+{
+    ssize_t rc = 0;
+    uint64_t begin = 0;
+    for (uint64_t at = 0; at <= len && rc >= 0; at += unit) {
+        uint64_t n = at < len ? (len - at < unit ? len - at : unit) : 0;
+        bool zero = n > 0 && data[at] == 0 && memcmp(data + at, data + at + 1, n - 1) == 0;
+        if (zero)
+            continue;
+        if (at > begin) {
+            uint64_t end = at < len ? at : len;
+            rc = image_discard_zeroes(image, offset + begin, end - begin);
+        }
+        begin = at + unit;
+    }
+    if (rc >= 0 && begin < len)
+        rc = image_discard_zeroes(image, offset + begin, len - begin);
+    return rc < 0 ? (int)rc : 0;
+}
+
+int limpet_image_sparsify(struct limpet_image *image, uint64_t unit, limpet_image_progress progress,
+                          void *arg)
+{
+    uint64_t size = UINT64_C(1) << image->stripe.order;
+    if (unit < 4096 || (unit & (unit - 1)) != 0 || unit > size)
+        return -EINVAL;
+    uint8_t *data = malloc(size);
+    int rc = data != NULL ? 0 : -ENOMEM;
+    for (uint64_t at = 0; at < image->size && rc == 0; at += size) {
+        ssize_t got = limpet_image_read(image, data, size, at, 0);
+        rc = got < 0 ? (int)got : sparsify_piece(image, at, data, (uint64_t)got, unit);
+        if (rc == 0 && progress != NULL)
+            rc = progress(at + (uint64_t)got, image->size, arg);
+    }
+    free(data);
+    return rc;
+}
