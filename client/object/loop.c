@@ -37,25 +37,6 @@ static bool poller_should_return(const struct limpet_cluster *c)
     return !TAILQ_EMPTY(&c->finished) || c->stopping;
 }
 
-/* One turn; then, unless what we wait for has happened, blocks until there is something to do. */
-static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
-{
-    assert(!c->polling);
-    c->polling = true;
-    c->poller_waits_for = waiter;
-    env_real_turn(c->env, false);
-    if (!poller_should_return(c)) {
-        uv_loop_t *loop = env_real_loop(c->env);
-        int timeout_ms = uv_backend_timeout(loop);
-        struct pollfd fd = {.fd = uv_backend_fd(loop), .events = POLLIN};
-        c->poll_deadline_ms = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
-        pthread_mutex_unlock(&c->lock);
-        poll(&fd, 1, timeout_ms);
-        pthread_mutex_lock(&c->lock);
-    }
-    c->polling = false;
-}
-
 static void wake_driver(struct limpet_cluster *c)
 {
     if (c->driver == DRIVER_SLEEPING)
@@ -67,6 +48,26 @@ static void hand_on_callbacks(struct limpet_cluster *c)
 {
     if (!TAILQ_EMPTY(&c->finished))
         wake_driver(c);
+}
+
+/* One turn; then, unless what we wait for has happened, blocks until there is something to do. */
+static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
+{
+    assert(!c->polling);
+    c->polling = true;
+    c->poller_waits_for = waiter;
+    env_real_turn(c->env, false);
+    hand_on_callbacks(c);
+    if (!poller_should_return(c)) {
+        uv_loop_t *loop = env_real_loop(c->env);
+        int timeout_ms = uv_backend_timeout(loop);
+        struct pollfd fd = {.fd = uv_backend_fd(loop), .events = POLLIN};
+        c->poll_deadline_ms = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
+        pthread_mutex_unlock(&c->lock);
+        poll(&fd, 1, timeout_ms);
+        pthread_mutex_lock(&c->lock);
+    }
+    c->polling = false;
 }
 
 void loop_flush(struct limpet_cluster *c)
@@ -83,6 +84,14 @@ void loop_flush(struct limpet_cluster *c)
     bool earlier = timeout_ms >= 0 && now_ms() + timeout_ms < c->poll_deadline_ms;
     if (earlier || poller_should_return(c))
         env_real_wake(c->env);
+}
+
+void loop_submitted(struct limpet_cluster *c)
+{
+    if (loop_on_driver(c))
+        c->unsent = true;
+    else
+        loop_flush(c);
 }
 
 /* The poller's place is free: somebody who waits takes it, else the driver if it has work there. */
@@ -173,10 +182,15 @@ static void *drive(void *arg)
     while (!c->stopping || !TAILQ_EMPTY(&c->finished)) {
         if (!TAILQ_EMPTY(&c->finished)) {
             make_callback(c);
+        } else if (c->unsent && c->polling) {
+            /* Whoever polls sleeps, and does not know. */
+            c->unsent = false;
+            loop_flush(c);
         } else if (driver_should_rest(c)) {
             driver_sleep(c);
         } else {
             c->driver = DRIVER_POLLING;
+            c->unsent = false;
             turn_and_poll(c, NULL);
             c->driver = DRIVER_BUSY;
             if (!TAILQ_EMPTY(&c->blocked) && (driver_should_rest(c) || !TAILQ_EMPTY(&c->finished)))

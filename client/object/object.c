@@ -384,8 +384,7 @@ int request_run_async(struct limpet_pool *pool, const char *name,
         atomic_fetch_add(&completion->refs, 1);
         c->async_pending++;
         /* What callbacks submit leaves together, when the driver takes its next turn. */
-        if (!loop_on_driver(c))
-            loop_flush(c);
+        loop_submitted(c);
     }
     pthread_mutex_unlock(&c->lock);
     if (rc != 0) {

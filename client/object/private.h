@@ -158,6 +158,7 @@ struct limpet_cluster {
     pthread_t driver_thread;
     pthread_cond_t driver_wake;
     bool stopping;
+    bool unsent; /* A callback has submitted something, and no turn was taken since. */
     struct completion_list finished; /* Callbacks that are due. */
 
     /* The budget. */
@@ -181,6 +182,8 @@ int loop_init(struct limpet_cluster *cluster) MUST_CHECK;
 void loop_fini(struct limpet_cluster *cluster);
 /* Sends what was submitted, and tells the poller and the driver what they must know. */
 void loop_flush(struct limpet_cluster *cluster);
+/* The same, but what callbacks submit leaves together, when the driver is through with them. */
+void loop_submitted(struct limpet_cluster *cluster);
 /* Until waiter->done; lets go of the lock meanwhile. */
 void loop_wait(struct limpet_cluster *cluster, struct waiter *waiter);
 /* From a callback of the core. */

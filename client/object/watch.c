@@ -262,8 +262,7 @@ int cluster_call(struct limpet_cluster *c, limpet_callback callback, void *arg)
     int rc = c->client != NULL ? loop_start_driver(c) : -ENOTCONN;
     if (rc == 0) {
         queue(c, callback, arg);
-        if (!loop_on_driver(c))
-            loop_flush(c);
+        loop_submitted(c);
     }
     pthread_mutex_unlock(&c->lock);
     return rc;
@@ -434,8 +433,7 @@ int limpet_notify_ack(struct limpet_watch *watch, uint64_t notifier, uint64_t id
         ack->op.object = watch->core.object;
         ack->op.done = ack_done;
         client_submit(c->client, &ack->op);
-        if (!loop_on_driver(c))
-            loop_flush(c);
+        loop_submitted(c);
     }
     pthread_mutex_unlock(&c->lock);
     if (rc != 0)

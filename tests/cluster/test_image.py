@@ -377,6 +377,7 @@ def the_lock_goes_to_who_writes():
 WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
+from lib.cluster import CaseFailed
 from lib.image import Client
 client = Client(sys.argv[2])
 image = client.open(sys.argv[3])
@@ -384,8 +385,14 @@ print("open", flush=True)
 number = 0
 while True:
     number += 1
-    requests = [image.aio_write(block * 4096, number.to_bytes(4, "little") * 1024) for block in range(16)]
-    results = [request.wait(600) for request in requests]
+    results = []
+    try:
+        requests = [image.aio_write(block * 4096, number.to_bytes(4, "little") * 1024) for block in range(16)]
+    except CaseFailed as failure:
+        # It may be refused at once.
+        results = [-108] if ": -108 " in str(failure) else [str(failure)]
+    if not results:
+        results = [request.wait(600) for request in requests]
     if results != [4096] * 16:
         print("failed %s" % min(results), flush=True)
         break
