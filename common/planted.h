@@ -114,6 +114,8 @@ enum planted_bug {
     PLANTED_STORE_NO_RESERVE,
     /* OSD: some of the changed blocks of a write are not noted for copies that lack it. */
     PLANTED_FORGET_EXTENT,
+    /* OSD: blocks that were made zero are not noted for copies that lack it. */
+    PLANTED_FORGET_ZERO,
     /* OSD: a learner is caught up from the head of its own log, though it is not part of ours. */
     PLANTED_CATCH_UP_UNCOMMON,
     /* OSD: results of requests are forgotten when their entries leave the log. */

@@ -345,7 +345,7 @@ struct limpet_watch_calls {
     void (*recalled)(struct limpet_watch *watch, void *arg, unsigned mode);
     /*
      * The watch does not exist any more: -ENOTCONN (the time-out has passed, or the object was
-     * removed), -ENOENT, -ESHUTDOWN (this client is blocked). limpet_unwatch() is still to be
+     * removed), -ESHUTDOWN (this client is blocked). limpet_unwatch() is still to be
      * called.
      */
     void (*lost)(struct limpet_watch *watch, void *arg, int error);

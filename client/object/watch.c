@@ -124,7 +124,8 @@ static void on_event(struct client_watch *core, const struct client_watch_event 
 static void on_lost(struct client_watch *core, int error)
 {
     struct limpet_watch *watch = watch_of(core);
-    watch->lost = public_error(error);
+    /* That it was removed is noticed in two ways, which are one to the owner. */
+    watch->lost = error == -ENOENT ? -ENOTCONN : public_error(error);
     queue_call(watch, watch->lost, NULL);
 }
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/planted.h"
 #include "osd/store/txn.h"
 
 /* One more than fits, until two of them are joined. */
@@ -82,8 +83,11 @@ static bool add_operation(struct pg_extents *extents, const struct txn_op *op)
     case TXN_SET_INFO:
     case TXN_SET_ATTR:
         return true;
-    case TXN_WRITE:
     case TXN_ZERO:
+        if (planted(PLANTED_FORGET_ZERO))
+            return true;
+        /* fallthrough */
+    case TXN_WRITE:
         add_bytes(extents, op->offset, op->len);
         return true;
     case TXN_TRUNCATE:

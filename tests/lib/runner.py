@@ -180,6 +180,7 @@ PLANTED = {
     "skip-reconcile": (200, ()),
     "add-unfilled": (20, ()),
     "forget-extent": (30, ()),
+    "forget-zero": (150, ("--scenario", "large")),
     "catch-up-uncommon": (40, ()),
     "run-duplicate": (30, ()),
     "dup-forgotten-at-trim": (30, ("--scenario", "repeat")),

@@ -77,6 +77,7 @@ const char *const history_kind_names[HISTORY_KINDS_END] = {
     [HISTORY_LOOK] = "look",
     [HISTORY_READ_SNAP] = "read_snap",
     [HISTORY_ROLLBACK] = "rollback",
+    [HISTORY_ZERO] = "zero",
 };
 
 void history_format(const struct history_op *op, char *text, size_t size)

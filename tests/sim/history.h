@@ -38,6 +38,7 @@ enum history_kind {
     HISTORY_LOOK,        /* `hash` is the tag. */
     HISTORY_READ_SNAP,   /* The contents at the snapshot `offset`. */
     HISTORY_ROLLBACK,    /* To the snapshot `offset`. */
+    HISTORY_ZERO,        /* Never makes an object, nor a larger one; cuts what reaches the end. */
     HISTORY_KINDS_END
 };
 

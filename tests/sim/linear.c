@@ -320,6 +320,11 @@ static bool explain_snap(const struct history_op *op, const struct state *old)
     return right;
 }
 
+static bool zero_changes(const struct history_op *op, const struct state *old)
+{
+    return old->exists && op->len > 0 && op->offset < old->size;
+}
+
 /* The result in this state; the state after it is written to *new. */
 static int change_state(const struct history_op *op, const struct state *old, struct state *new)
 {
@@ -344,6 +349,14 @@ static int change_state(const struct history_op *op, const struct state *old, st
         return 0;
     case HISTORY_TRUNCATE:
         *new = old->exists ? state_change(old, op->offset, 0, 0, op->offset) : state_copy(old);
+        return 0;
+    case HISTORY_ZERO:
+        if (!zero_changes(op, old))
+            *new = state_copy(old);
+        else if (op->offset + op->len >= old->size)
+            *new = state_change(old, op->offset, 0, 0, op->offset);
+        else
+            *new = state_change(old, op->offset, op->len, 0, old->size);
         return 0;
     case HISTORY_REMOVE:
         *new = (struct state){0};
@@ -387,6 +400,8 @@ static bool has_effect(const struct history_op *op, const struct state *old, int
         return false;
     case HISTORY_TRUNCATE:
         return result == 0 && old->exists;
+    case HISTORY_ZERO:
+        return result == 0 && zero_changes(op, old);
     default:
         return result == 0;
     }

@@ -127,6 +127,8 @@ static const struct {
     [PLANTED_WATCH_NEVER_LOST] = {"watch-never-lost", "an owner does not look at the time"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
+    [PLANTED_FORGET_ZERO] = {"forget-zero",
+                             "blocks that were made zero are not noted for copies that lack them"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",
                                "some changed blocks are not noted for copies that lack them"},
     [PLANTED_EQUAL_TOO_EARLY] = {"equal-too-early",

@@ -79,6 +79,7 @@ static const struct field workload_fields[] = {
     {"look", FIELD_COUNT, IN_WORKLOAD(look), 0, 1000, "weight"},
     {"read_snap", FIELD_COUNT, IN_WORKLOAD(read_snap), 0, 1000, "weight"},
     {"rollback", FIELD_COUNT, IN_WORKLOAD(rollback), 0, 1000, "weight"},
+    {"zero", FIELD_COUNT, IN_WORKLOAD(zero), 0, 1000, "weight"},
     {"take_snap", FIELD_COUNT, IN_WORKLOAD(take_snap), 0, 1000, "weight"},
     {"drop_snap", FIELD_COUNT, IN_WORKLOAD(drop_snap), 0, 1000, "weight"},
     {0},
@@ -160,6 +161,7 @@ static const char workload_defaults[] = "percent = 100\n"
                                         "look = 0\n"
                                         "read_snap = 0\n"
                                         "rollback = 0\n"
+                                        "zero = 0\n"
                                         "take_snap = 0\n"
                                         "drop_snap = 0\n";
 
@@ -172,7 +174,7 @@ static const struct {
     {"large", "objects of megabytes, of which parts are written",
      "objects = 1..2\nclients = 1\nthink = 1s..20s\nlength = 0..6M\npiece = 0..200k\ngrow = 6M\n"
      "read = 20\nstat = 2\nwrite_full = 20\nwrite_at = 50\nappend = 10\ntruncate = 8\n"
-     "remove = 2\ncreate = 1\n"},
+     "remove = 2\ncreate = 1\nzero = 8\n"},
     {"append", "counters: what is appended must be there once, in order",
      "objects = 2..8\npiece = 1..16\nread = 30\nstat = 5\nwrite_full = 0\nwrite_at = 0\n"
      "append = 70\ntruncate = 0\nremove = 1\ncreate = 0\n"},
@@ -188,7 +190,8 @@ static const struct {
     {"snaps", "snapshots that are taken, read, rolled back to and removed, while objects change",
      "objects = 2..6\nslots = 1..2\nlength = 0..300, 0..30k\npiece = 0..300, 0..9000\ngrow = 60k\n"
      "read = 12\nstat = 2\nwrite_full = 12\nwrite_at = 14\nappend = 10\ntruncate = 4\n"
-     "remove = 6\ncreate = 2\nread_snap = 26\nrollback = 5\ntake_snap = 5\ndrop_snap = 4\n"},
+     "remove = 6\ncreate = 2\nzero = 5\nread_snap = 26\nrollback = 5\ntake_snap = 5\ndrop_snap = "
+     "4\n"},
     {"ballast", "many objects that are there before, and change now and then",
      "objects = 1..2000\nfirst = yes\nthink = 100ms..2s\nlength = 0..300\npiece = 0..300\n"},
     {"catalog", "objects that are there all the time, for listings to find",

@@ -50,6 +50,7 @@ struct scenario_workload {
     struct scenario_value read, stat, write_full, write_at, append, truncate, remove, create;
     struct scenario_value exchange, exchange_if, look;               /* Of tags: see history.h. */
     struct scenario_value read_snap, rollback, take_snap, drop_snap; /* Of snapshots: likewise. */
+    struct scenario_value zero;
 };
 
 struct scenario {

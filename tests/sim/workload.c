@@ -114,6 +114,7 @@ static struct history_op choose_op(struct workload *w, const struct part *part)
     op.kind = choose_kind(w, part, size);
     switch (op.kind) {
     case HISTORY_WRITE_AT:
+    case HISTORY_ZERO:
         op.offset = below(w, size + 5000);
         op.len = choose(w, &part->plan->piece);
         break;
@@ -156,6 +157,7 @@ static uint16_t wire_code(enum history_kind kind)
         [HISTORY_CREATE] = WIRE_OP_CODE_CREATE,
         [HISTORY_READ_SNAP] = WIRE_OP_CODE_READ,
         [HISTORY_ROLLBACK] = WIRE_OP_CODE_ROLLBACK,
+        [HISTORY_ZERO] = WIRE_OP_CODE_ZERO,
     };
     return codes[kind];
 }
@@ -323,7 +325,7 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     op->n_steps = 1;
     op->steps[0].code = kind_has_tag(choice.kind) ? 0 : wire_code(choice.kind);
     op->steps[0].offset = choice.kind == HISTORY_READ_SNAP ? 0 : choice.offset;
-    op->steps[0].length = choice.kind == HISTORY_CREATE;
+    op->steps[0].length = choice.kind == HISTORY_ZERO ? choice.len : choice.kind == HISTORY_CREATE;
     if (kind_has_data(choice.kind) && choice.len > 0) {
         if (buf_slice_alloc(choice.len, &op->steps[0].data) < 0)
             abort();
@@ -409,7 +411,8 @@ static void note_answer(struct workload *w, struct history_op *call, struct clie
             object->size_seen = call->size;
     } else if (call->kind == HISTORY_APPEND) {
         object->size_seen += call->len;
-    } else if (call->kind == HISTORY_READ_SNAP || call->kind == HISTORY_ROLLBACK) {
+    } else if (call->kind == HISTORY_READ_SNAP || call->kind == HISTORY_ROLLBACK ||
+               call->kind == HISTORY_ZERO) {
         object->size_seen += 0; /* It tells nothing. */
     } else if (!kind_has_data(call->kind)) {
         object->size_seen = call->kind == HISTORY_TRUNCATE ? call->offset : 0;
@@ -558,6 +561,7 @@ static void set_mix(struct workload *w, struct part *part)
         [HISTORY_LOOK] = &plan->look,
         [HISTORY_READ_SNAP] = &plan->read_snap,
         [HISTORY_ROLLBACK] = &plan->rollback,
+        [HISTORY_ZERO] = &plan->zero,
     };
     for (int kind = 0; kind < HISTORY_KINDS_END; kind++) {
         bool snaps = kind == HISTORY_READ_SNAP || kind == HISTORY_ROLLBACK;

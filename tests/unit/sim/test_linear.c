@@ -223,6 +223,27 @@ static void follows_partial_writes(void **state)
     assert_int_equal(verdict(), LINEAR_OK);
 }
 
+static void zeroes_never_extend(void **state)
+{
+    (void)state;
+    uint8_t data[100] = {0};
+    static const struct {
+        uint64_t offset, len, size;
+    } zeroes[] = {{20, 30, 100}, {100, 5, 100}, {90, 0, 100}, {60, 40, 60}, {50, 500, 50}};
+    add(1, HISTORY_ZERO, 1, 2)->len = 10; /* Makes no object. */
+    read_absent(1, 3, 4);
+    write_full(1, 10, 100, 5, 6);
+    serial_fill(10, 0, data, 100);
+    memset(data + 20, 0, 30);
+    for (uint64_t i = 0; i < sizeof zeroes / sizeof *zeroes; i++) {
+        struct history_op *op = add(1, HISTORY_ZERO, 10 + 4 * i, 11 + 4 * i);
+        op->offset = zeroes[i].offset;
+        op->len = zeroes[i].len;
+        read_bytes(1, data, zeroes[i].size, 12 + 4 * i, 13 + 4 * i);
+    }
+    assert_int_equal(verdict(), LINEAR_OK);
+}
+
 /* An object with one zero in it and no object must not be taken for the same. */
 static void tells_absent_from_nearly_empty(void **state)
 {
@@ -288,6 +309,7 @@ int main(void)
         cmocka_unit_test(refuses_an_append_that_happened_twice),
         cmocka_unit_test(refuses_another_order_than_that_of_a_clients_calls),
         cmocka_unit_test(follows_partial_writes),
+        cmocka_unit_test(zeroes_never_extend),
         cmocka_unit_test(tells_absent_from_nearly_empty),
         cmocka_unit_test(decides_long_histories_with_unknown_outcomes),
         cmocka_unit_test(versions_must_grow),
