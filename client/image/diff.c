@@ -5,6 +5,7 @@
  * that is told when whole objects will do. Otherwise each object's clones say which version shows
  * which snapshot, and what they share.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,7 +152,10 @@ static ptrdiff_t version_at(const struct limpet_snapset *set, uint64_t snap)
 
 static uint64_t version_size(const struct limpet_snapset *set, ptrdiff_t version)
 {
-    return version == (ptrdiff_t)set->n_clones ? set->head_size : set->clones[version].size;
+    if (version == (ptrdiff_t)set->n_clones)
+        return set->head_size;
+    assert(version >= 0 && set->clones != NULL);
+    return set->clones[version].size;
 }
 
 /* What of [from, to) is in none of the extents goes to `out`. */

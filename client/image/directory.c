@@ -77,7 +77,7 @@ int omap_walk(struct limpet_pool *pool, const char *object, const char *prefix, 
     bool more = true;
     int rc = 0;
     while (more && rc == 0) {
-        struct limpet_pair pair;
+        struct limpet_pair pair = {0};
         struct limpet_pairs *pairs = NULL;
         struct limpet_op *op = limpet_op_create();
         if (op != NULL)

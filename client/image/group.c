@@ -304,13 +304,14 @@ static int look_at_snap(const struct limpet_pair *pair, void *arg)
     }
     if (f->name == NULL) {
         struct limpet_group_snap *more = realloc(f->list, (f->n + 1) * sizeof *more);
-        rc = more != NULL ? 0 : -ENOMEM;
-        if (rc == 0) {
+        if (more != NULL) {
+            struct limpet_group_snap *last = &more[f->n++];
             f->list = more;
-            memset(&more[f->n], 0, sizeof *more);
-            memcpy(more[f->n].id, (const char *)pair->key + 2, id_len);
-            memcpy(more[f->n].name, snap.name, sizeof snap.name);
-            more[f->n++].complete = snap.complete;
+            *last = (struct limpet_group_snap){.complete = snap.complete};
+            memcpy(last->id, (const char *)pair->key + 2, id_len);
+            memcpy(last->name, snap.name, sizeof snap.name);
+        } else {
+            rc = -ENOMEM;
         }
     }
     image_group_snap_fini(&snap);

@@ -215,6 +215,17 @@ static int add_snap_remove(struct limpet_op *op, uint64_t snap)
     return limpet_op_omap_remove(op, &pair, 1);
 }
 
+/* What of a snapshot may change. */
+static bool same_snap(const struct image_snap *a, const struct image_snap *b)
+{
+    return a->ordinal == b->ordinal && a->kind == b->kind && a->is_protected == b->is_protected &&
+           a->size == b->size && a->overlap == b->overlap && a->created_ns == b->created_ns &&
+           a->flags == b->flags && strcmp(a->name, b->name) == 0 &&
+           strcmp(a->original, b->original) == 0 && a->group.pool == b->group.pool &&
+           strcmp(a->group.space, b->group.space) == 0 && strcmp(a->group.id, b->group.id) == 0 &&
+           strcmp(a->group_snap, b->group_snap) == 0;
+}
+
 /* What is different between two lists of snapshots. */
 static int add_snaps(struct limpet_op *op, const struct header *old, const struct header *next)
 {
@@ -225,8 +236,7 @@ static int add_snaps(struct limpet_op *op, const struct header *old, const struc
     }
     for (size_t i = 0; i < next->n_snaps && rc == 0; i++) {
         size_t at = header_snap(old, next->snaps[i].id);
-        if (at == old->n_snaps ||
-            memcmp(&old->snaps[at], &next->snaps[i], sizeof next->snaps[i]) != 0)
+        if (at == old->n_snaps || !same_snap(&old->snaps[at], &next->snaps[i]))
             rc = add_snap_set(op, &next->snaps[i]);
     }
     return rc;

@@ -17,8 +17,8 @@
 #ifndef LIMPET_CLIENT_IMAGE_IMAGE_H
 #define LIMPET_CLIENT_IMAGE_IMAGE_H
 
+#include <bsd/sys/queue.h>
 #include <pthread.h>
-#include <sys/queue.h>
 
 #include "client/image/header.h"
 #include "client/image/stripe.h"

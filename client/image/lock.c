@@ -498,8 +498,8 @@ void image_watch_end(struct limpet_image *image)
     pthread_mutex_unlock(&image->lock);
     map_drop(image);
     /* What cannot be given back is taken from us. */
-    if (held && leave(image) != 0)
-        held = false;
+    if (held)
+        (void)leave(image);
     unwatch(image);
     pthread_mutex_lock(&image->lock);
     while (image->tasks > 0 || image->refreshing)

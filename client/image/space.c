@@ -1,5 +1,6 @@
 /* Namespaces: keys of an object in a pool's default one. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,10 +16,8 @@ static int open_default(struct limpet_pool *pool, struct limpet_pool **out)
 static int space_key(const char *space, char key[IMAGE_KEY_MAX])
 {
     int rc = image_check_name(space);
-    if (rc == 0) {
-        memcpy(key, IMAGE_KEY_NAME, 2);
-        memcpy(key + 2, space, strlen(space) + 1);
-    }
+    if (rc == 0)
+        snprintf(key, IMAGE_KEY_MAX, "%s%s", IMAGE_KEY_NAME, space);
     return rc;
 }
 

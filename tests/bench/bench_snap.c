@@ -94,6 +94,12 @@ static int by_value(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+static uint64_t median_of(int row)
+{
+    size_t middle = counts[row] / 2;
+    return samples[row][middle];
+}
+
 int main(int argc, char **argv)
 {
     struct limpet_cluster *cluster;
@@ -111,8 +117,7 @@ int main(int argc, char **argv)
     printf("{");
     for (int row = 0; row < ROWS; row++) {
         qsort(samples[row], counts[row], sizeof samples[row][0], by_value);
-        printf("%s\"%s\": %.1f", row > 0 ? ", " : "", names[row],
-               (double)samples[row][counts[row] / 2] / 1000);
+        printf("%s\"%s\": %.1f", row > 0 ? ", " : "", names[row], (double)median_of(row) / 1000);
     }
     printf("}\n");
     limpet_pool_close(pool);
