@@ -28,6 +28,8 @@ void messenger_set_handlers(struct messenger *m, const struct net_handlers *hand
 
 int messenger_listen(struct messenger *m, const struct net_address *want,
                      struct net_address *bound) MUST_CHECK;
+/* From where that one would be reached; asks the system only, nothing is sent. */
+int messenger_local_address(const struct net_address *to, struct net_address *out) MUST_CHECK;
 int messenger_open(struct messenger *m, const struct net_address *to,
                    const struct net_expect *expect, void *user,
                    struct net_session **out) MUST_CHECK;

@@ -52,6 +52,23 @@ void socket_address_read(const struct sockaddr_storage *from, struct net_address
     }
 }
 
+int messenger_local_address(const struct net_address *to, struct net_address *out)
+{
+    struct sockaddr_storage peer, local = {0};
+    socklen_t len = socket_address(to, &peer);
+    int fd = socket(peer.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int rc = connect(fd, (const struct sockaddr *)&peer, len) == 0 ? 0 : -errno;
+    len = sizeof local;
+    if (rc == 0 && getsockname(fd, (struct sockaddr *)&local, &len) != 0)
+        rc = -errno;
+    close(fd);
+    if (rc == 0)
+        socket_address_read(&local, out);
+    return rc;
+}
+
 int socket_open(const struct net_address *address)
 {
     int family = address->family == 4 ? AF_INET : AF_INET6;

@@ -58,6 +58,9 @@ const char *format_bytes(double bytes, char text[32]);
 /* "12s", "5m", "3h", "2d" */
 const char *format_age(uint64_t ns, char text[16]);
 
+/* command_apps.c: {"rbd": {"key": "value"}}, of NULL {}. */
+json_t *command_apps_json(const struct map_apps *apps);
+
 /* ---- command_plan.c, for commands that may move data ---- */
 
 /* Answers what the command would do. */
@@ -72,6 +75,7 @@ extern const struct command commands_osd[];
 extern const struct command commands_block[];
 extern const struct command commands_pool[];
 extern const struct command commands_snaps[];
+extern const struct command commands_apps[];
 extern const struct command commands_crush[];
 extern const struct command commands_plan[];
 extern const struct command commands_pg[];

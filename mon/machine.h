@@ -170,6 +170,12 @@ int machine_snap_remove(struct change *change, uint64_t pool, uint64_t snap) MUS
 /* What was removed up to an epoch has left all objects. */
 int machine_snaps_purge(struct change *change, uint64_t pool, uint64_t epoch) MUST_CHECK;
 
+/* placement/apps.h has what these mean, and their errors; -ENOENT: also no such pool. */
+int machine_app_set(struct change *change, uint64_t pool, const char *app, const char *key,
+                    const char *value) MUST_CHECK;
+int machine_app_remove(struct change *change, uint64_t pool, const char *app,
+                       const char *key) MUST_CHECK;
+
 /* -ENOENT: no such pool, or no such replicated rule. Data move as after any change of CRUSH. */
 int machine_pool_rule(struct change *change, uint64_t pool, uint32_t rule) MUST_CHECK;
 /* Another hierarchy, or other rules: well-formed, and with the rules that pools use. -EINVAL */

@@ -30,6 +30,7 @@ void pools_free(struct map_pool *pools, uint32_t n)
     for (uint32_t i = 0; pools != NULL && i < n; i++) {
         /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): all n of them are there. */
         snaps_unref(pools[i].snaps);
+        apps_unref(pools[i].apps);
     }
     free(pools);
 }
@@ -74,6 +75,7 @@ struct cluster_map *map_clone(const struct cluster_map *from)
     for (uint32_t i = 0; map->pools != NULL && i < map->n_pools; i++) {
         /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): all n of them are there. */
         (void)snaps_ref(map->pools[i].snaps);
+        (void)apps_ref(map->pools[i].apps);
     }
     if (map->blocked == NULL || map->crush == NULL || map->osds == NULL ||
         map->osd_weights == NULL || map->pools == NULL || map->pgs == NULL) {

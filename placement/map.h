@@ -16,6 +16,7 @@
 #include "common/codec.h"
 #include "common/entity.h"
 #include "common/object.h"
+#include "placement/apps.h"
 #include "placement/crush.h"
 #include "placement/snaps.h"
 
@@ -78,6 +79,7 @@ struct map_pool {
     uint64_t config_base; /* Configuration number of every PG that has no entry. */
     /* NULL: it never had any. Maps and increments hold a reference; other copies borrow it. */
     const struct map_snaps *snaps;
+    const struct map_apps *apps; /* NULL: none; held as the snapshots are. */
 };
 
 /*

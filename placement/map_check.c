@@ -82,7 +82,7 @@ static bool pool_valid(const struct map_pool *pool, const struct crush_map *crus
            pool->size <= PG_SIZE_MAX && pool->min_size > 0 && pool->min_size <= pool->size &&
            pool->pg_num > 0 && pool->pg_num <= MAP_PG_NUM_MAX &&
            crush_rule(crush, pool->crush_rule) != NULL && pool->created <= epoch &&
-           pool->config_base <= epoch && snaps_valid(pool->snaps, epoch);
+           pool->config_base <= epoch && snaps_valid(pool->snaps, epoch) && apps_valid(pool->apps);
 }
 
 static int compare_names(const void *a, const void *b)

@@ -151,7 +151,35 @@ static int read_snaps(const Limpet__Map__Pool *m, const struct map_snaps **out)
     return 0;
 }
 
-/* The caller lets go of its snapshots. */
+/* The caller lets go of it. */
+static int read_apps(const Limpet__Map__Pool *m, const struct map_apps **out)
+{
+    *out = NULL;
+    if (m->n_apps == 0) {
+        return 0;
+    }
+    if (m->n_apps % 3 != 0 || m->n_apps / 3 > APPS_LINES_MAX) {
+        return -EBADMSG;
+    }
+    struct map_apps *apps = apps_create((uint32_t)(m->n_apps / 3));
+    if (apps == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < apps->n; i++) {
+        struct app_line *line = &apps->lines[i];
+        char **texts = &m->apps[3 * (size_t)i];
+        if (!read_text(line->app, sizeof line->app, texts[0]) ||
+            !read_text(line->key, sizeof line->key, texts[1]) ||
+            !read_text(line->value, sizeof line->value, texts[2])) {
+            apps_unref(apps);
+            return -EBADMSG;
+        }
+    }
+    *out = apps;
+    return 0;
+}
+
+/* The caller lets go of its snapshots and applications. */
 static int read_pool(const Limpet__Map__Pool *m, struct map_pool *out)
 {
     *out = (struct map_pool){0};
@@ -168,7 +196,11 @@ static int read_pool(const Limpet__Map__Pool *m, struct map_pool *out)
         .created = m->created,
         .config_base = m->config_base,
     };
-    return read_text(out->name, sizeof out->name, m->name) ? read_snaps(m, &out->snaps) : -EBADMSG;
+    if (!read_text(out->name, sizeof out->name, m->name)) {
+        return -EBADMSG;
+    }
+    int rc = read_snaps(m, &out->snaps);
+    return rc == 0 ? read_apps(m, &out->apps) : rc;
 }
 
 static int read_pg(const Limpet__Map__Pg *m, struct map_pg *out)
@@ -450,6 +482,7 @@ static int read_increment_pools(const Limpet__Map__Increment *m, struct map_incr
                 removed ? map_increment_remove_pool(inc, id) : map_increment_set_pool(inc, &pool);
         }
         snaps_unref(pool.snaps);
+        apps_unref(pool.apps);
         if (error != 0) {
             return error;
         }

@@ -161,6 +161,21 @@ static void write_snaps(struct arena *arena, Limpet__Map__Pool *m, const struct 
     m->snap_trims = (uint64_t *)(void *)snaps->trims;
 }
 
+static void write_apps(struct arena *arena, Limpet__Map__Pool *m, const struct map_apps *apps)
+{
+    char **texts = arena_alloc(arena, 3 * (size_t)apps->n, sizeof *texts);
+    if (arena->failed) {
+        return;
+    }
+    for (uint32_t i = 0; i < apps->n; i++) {
+        texts[3 * (size_t)i] = text_of(apps->lines[i].app);
+        texts[3 * (size_t)i + 1] = text_of(apps->lines[i].key);
+        texts[3 * (size_t)i + 2] = text_of(apps->lines[i].value);
+    }
+    m->n_apps = 3 * (size_t)apps->n;
+    m->apps = texts;
+}
+
 static void write_pool(struct arena *arena, Limpet__Map__Pool *m, const struct map_pool *pool)
 {
     limpet__map__pool__init(m);
@@ -175,6 +190,9 @@ static void write_pool(struct arena *arena, Limpet__Map__Pool *m, const struct m
     m->config_base = pool->config_base;
     if (pool->snaps != NULL) {
         write_snaps(arena, m, pool->snaps);
+    }
+    if (pool->apps != NULL) {
+        write_apps(arena, m, pool->apps);
     }
 }
 

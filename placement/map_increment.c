@@ -29,6 +29,7 @@ void map_increment_destroy(struct map_increment *inc)
         free(inc->osds);
         for (uint32_t i = 0; i < inc->n_pools; i++) {
             snaps_unref(inc->pools[i].pool.snaps);
+            apps_unref(inc->pools[i].pool.apps);
         }
         free(inc->pools);
         free(inc->pgs);
@@ -160,9 +161,11 @@ static int put_pool(struct map_increment *inc, const struct increment_pool *valu
         }
     } else {
         snaps_unref(inc->pools[at].pool.snaps);
+        apps_unref(inc->pools[at].pool.apps);
     }
     inc->pools[at] = *value;
     (void)snaps_ref(value->pool.snaps);
+    (void)apps_ref(value->pool.apps);
     return 0;
 }
 
@@ -288,6 +291,7 @@ static void keep_pool(struct prepared *next, const struct map_pool *pool)
 {
     next->pools[next->n_pools++] = *pool;
     (void)snaps_ref(pool->snaps);
+    (void)apps_ref(pool->apps);
 }
 
 static int prepare_pools(const struct cluster_map *map, const struct map_increment *inc,

@@ -30,6 +30,10 @@ struct completion {
     size_t len, got, max;
     char *buf;
     bool returns_bytes;
+    bool notifies;
+    struct limpet_answers *answers;
+    char **reply;
+    size_t *reply_len;
 
     pthread_mutex_t lock;
     pthread_cond_t ended;
@@ -80,6 +84,8 @@ EXPORT void rados_aio_release(void *completion)
 
 static int give(struct completion *c, int result)
 {
+    if (c->notifies)
+        return compat_give_answers(c->answers, result, c->reply, c->reply_len);
     if (c->data != NULL) {
         if (result == 0 && c->len > c->max)
             result = -ERANGE;
@@ -138,11 +144,20 @@ static void ended(struct limpet_completion *inner, void *arg)
     ioctx_unref(io);
 }
 
-/* Takes over the operation in any case; `error` is what went wrong while it was made. */
-static int submit(struct completion *c, struct compat_ioctx *io, const char *object,
+struct limpet_answers **compat_answers_of(void *completion, char **reply, size_t *len)
+{
+    struct completion *c = completion;
+    c->notifies = true;
+    c->reply = reply;
+    c->reply_len = len;
+    return &c->answers;
+}
+
+int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
                   struct limpet_op *op, int error, bool writes)
 {
-    int rc = io->error;
+    struct completion *c = completion;
+    int rc = ioctx_error(io);
     if (rc == 0)
         rc = error == 0 && op == NULL ? -ENOMEM : error;
     if (rc == 0 && c->inner != NULL)
@@ -260,30 +275,38 @@ EXPORT int rados_aio_flush(void *ioctx)
     do {                                                                                           \
         struct completion *c = (completion);                                                       \
         struct limpet_op *op = limpet_op_create();                                                 \
-        return submit(c, io, object, op, op != NULL ? (step) : 0, writes);                         \
+        return compat_submit(c, io, object, op, op != NULL ? (step) : 0, writes);                  \
     } while (0)
 
 EXPORT int rados_aio_write(void *io, const char *object, void *completion, const char *buf,
                            size_t len, uint64_t offset)
 {
+    if (is_too_long(len))
+        return -E2BIG;
     SUBMIT(io, object, completion, limpet_op_write(op, buf, len, offset), true);
 }
 
 EXPORT int rados_aio_write_full(void *io, const char *object, void *completion, const char *buf,
                                 size_t len)
 {
+    if (is_too_long(len))
+        return -E2BIG;
     SUBMIT(io, object, completion, limpet_op_write_full(op, buf, len), true);
 }
 
 EXPORT int rados_aio_append(void *io, const char *object, void *completion, const char *buf,
                             size_t len)
 {
+    if (is_too_long(len))
+        return -E2BIG;
     SUBMIT(io, object, completion, limpet_op_append(op, buf, len), true);
 }
 
 EXPORT int rados_aio_writesame(void *io, const char *object, void *completion, const char *buf,
                                size_t data_len, size_t len, uint64_t offset)
 {
+    if (is_too_long(data_len) || is_too_long(len))
+        return -E2BIG;
     SUBMIT(io, object, completion, limpet_op_write_same(op, buf, data_len, len, offset), true);
 }
 
@@ -312,6 +335,8 @@ EXPORT int rados_aio_cmpext(void *io, const char *object, void *completion, cons
 EXPORT int rados_aio_read(void *io, const char *object, void *completion, char *buf, size_t len,
                           uint64_t offset)
 {
+    if (is_too_long(len))
+        return -EDOM;
     ((struct completion *)completion)->returns_bytes = true;
     SUBMIT(io, object, completion,
            len > 0 ? limpet_op_read(op, buf, len, offset, &c->got, NULL)
@@ -337,7 +362,7 @@ EXPORT int rados_aio_exec(void *io, const char *object, void *completion, const 
     c->max = max;
     struct limpet_op *op = limpet_op_create();
     int rc = op != NULL ? limpet_op_call(op, name, input, len, &c->data, &c->len, NULL) : 0;
-    return submit(c, io, object, op, rc, true);
+    return compat_submit(c, io, object, op, rc, true);
 }
 
 /* The user's operation is run once, and may be released meanwhile. */
@@ -350,7 +375,7 @@ static int submit_op(struct completion *c, struct compat_ioctx *io, const char *
     handle->error = -EINVAL;
     c->handle = handle;
     atomic_fetch_add(&handle->refs, 1);
-    int rc = submit(c, io, object, op, error, !handle->reads);
+    int rc = compat_submit(c, io, object, op, error, !handle->reads);
     if (rc != 0) {
         c->handle = NULL;
         compat_op_unref(handle);

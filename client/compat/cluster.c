@@ -71,7 +71,9 @@ EXPORT void rados_shutdown(void *cluster)
     struct compat_cluster *c = cluster;
     if (c == NULL)
         return;
+    struct compat_watch *watches = compat_watches_take(c);
     limpet_cluster_destroy(c->cluster);
+    compat_watches_release(watches);
     free(c);
 }
 
@@ -205,43 +207,6 @@ EXPORT void rados_buffer_free(char *buf)
     limpet_free(buf);
 }
 
-EXPORT int rados_mon_command(void *cluster, const char **cmd, size_t cmd_len, const char *input,
-                             size_t input_len, char **out, size_t *out_len, char **status,
-                             size_t *status_len)
-{
-    struct compat_cluster *c = cluster;
-    char *text = NULL;
-    if (cmd_len != 1)
-        return -EINVAL;
-    int rc = limpet_command(c->cluster, cmd[0], input, input_len, 0, out, out_len, &text);
-    if (status_len != NULL)
-        *status_len = text != NULL ? strlen(text) : 0;
-    if (status != NULL)
-        *status = text;
-    else
-        limpet_free(text);
-    return rc;
-}
-
-/* Each monitor answers, and what they say is the same. */
-EXPORT int rados_mon_command_target(void *cluster, const char *name, const char **cmd,
-                                    size_t cmd_len, const char *input, size_t input_len, char **out,
-                                    size_t *out_len, char **status, size_t *status_len)
-{
-    (void)name;
-    return rados_mon_command(cluster, cmd, cmd_len, input, input_len, out, out_len, status,
-                             status_len);
-}
-
-/* The monitors do what a manager would do. */
-EXPORT int rados_mgr_command(void *cluster, const char **cmd, size_t cmd_len, const char *input,
-                             size_t input_len, char **out, size_t *out_len, char **status,
-                             size_t *status_len)
-{
-    return rados_mon_command(cluster, cmd, cmd_len, input, input_len, out, out_len, status,
-                             status_len);
-}
-
 /* ---- Pools ---- */
 
 EXPORT int rados_pool_list(void *cluster, char *buf, size_t len)
@@ -326,10 +291,41 @@ EXPORT int rados_pool_create_with_auid(void *cluster, const char *name, uint64_t
     return rados_pool_create(cluster, name);
 }
 
-/* Rules are chosen by name here; the one of most pools is number 0. */
+/* Rules are chosen by name here. -ENOENT: none has the number. */
+static int find_rule(struct compat_cluster *c, uint8_t rule, char **name)
+{
+    int rc;
+    size_t i;
+    json_t *found,
+        *rules = compat_ask(
+            c, json_pack("{s:s, s:s}", "prefix", "osd crush rule dump", "format", "json"), &rc);
+    *name = NULL;
+    json_array_foreach(rules, i, found)
+    {
+        const char *its = json_string_value(json_object_get(found, "rule_name"));
+        if (*name == NULL && its != NULL &&
+            json_integer_value(json_object_get(found, "rule_id")) == rule)
+            *name = strdup(its);
+    }
+    json_decref(rules);
+    return rc != 0 ? rc : *name != NULL ? 0 : -ENOENT;
+}
+
 EXPORT int rados_pool_create_with_crush_rule(void *cluster, const char *name, uint8_t rule)
 {
-    return rule == 0 ? rados_pool_create(cluster, name) : -EOPNOTSUPP;
+    struct compat_cluster *c = cluster;
+    char *rule_name;
+    int64_t id = lookup(c, name);
+    if (id >= 0)
+        return -EEXIST;
+    if (id != -ENOENT)
+        return (int)id;
+    int rc = find_rule(c, rule, &rule_name);
+    if (rc == 0)
+        rc = pool_command(c, json_pack("{s:s, s:s, s:s}", "prefix", "osd pool create", "pool", name,
+                                       "rule", rule_name));
+    free(rule_name);
+    return rc;
 }
 
 EXPORT int rados_pool_create_with_all(void *cluster, const char *name, uint64_t auid, uint8_t rule)
@@ -351,7 +347,12 @@ EXPORT int rados_pool_delete(void *cluster, const char *name)
 /* There are no tiers: a pool is its own base. */
 EXPORT int rados_pool_get_base_tier(void *cluster, int64_t pool, int64_t *base)
 {
-    (void)cluster;
+    struct compat_cluster *c = cluster;
+    struct limpet_pool *handle;
+    int rc = limpet_pool_open_id(c->cluster, (uint64_t)pool, &handle);
+    if (rc != 0)
+        return rc;
+    limpet_pool_close(handle);
     *base = pool;
     return 0;
 }

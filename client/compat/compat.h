@@ -7,6 +7,7 @@
 #ifndef LIMPET_CLIENT_COMPAT_COMPAT_H
 #define LIMPET_CLIENT_COMPAT_COMPAT_H
 
+#include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -24,6 +25,7 @@
 struct compat_cluster {
     struct limpet_cluster *cluster;
     bool connected;
+    atomic_bool is_service; /* rados_service_register() */
 };
 
 struct compat_ioctx {
@@ -31,7 +33,9 @@ struct compat_ioctx {
     struct compat_cluster *cluster;
     struct limpet_pool *pool;
     bool all_namespaces;
-    int error; /* Of the last setting that cannot be; requests give it. */
+    /* Of the last setting of each kind, when it cannot be; requests give it: ioctx_error(). */
+    int space_error, locator_error, snap_error;
+    bool at_snapshot;
     atomic_ullong last_version;
 
     pthread_mutex_t lock;
@@ -40,6 +44,17 @@ struct compat_ioctx {
 };
 
 void ioctx_unref(struct compat_ioctx *io);
+
+static inline bool is_too_long(size_t len)
+{
+    return len > UINT32_MAX / 2;
+}
+
+static inline int ioctx_error(const struct compat_ioctx *io)
+{
+    int error = io->space_error != 0 ? io->space_error : io->locator_error;
+    return error != 0 ? error : io->snap_error;
+}
 
 /* What a step tells its caller after the end, in librados' terms. */
 struct compat_result {
@@ -80,6 +95,27 @@ struct compat_omap_iter {
     bool keys_only;
     char *key; /* The last one, with a zero after it. */
 };
+
+/*
+ * admin.c: runs a command of the monitors, which is taken over. Its output is JSON; NULL with the
+ * error in *error.
+ */
+json_t *compat_ask(struct compat_cluster *cluster, json_t *command, int *error);
+
+/* watch.c: takes a cluster's watches out of the table, so that no callback of theirs begins; */
+struct compat_watch;
+struct compat_watch *compat_watches_take(struct compat_cluster *cluster);
+/* and releases them when the cluster does not exist any more. */
+void compat_watches_release(struct compat_watch *watches);
+
+/* notify.c: the result of a notify, and its answers, which are taken over, for the caller. */
+int compat_give_answers(struct limpet_answers *answers, int result, char **reply, size_t *len);
+
+/* aio.c: where the request of a completion puts answers, and where callers want them. */
+struct limpet_answers **compat_answers_of(void *completion, char **reply, size_t *len);
+/* Takes over the operation in any case; `error` is what went wrong while it was made. */
+int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
+                  struct limpet_op *op, int error, bool writes);
 
 /* Runs an operation on an object, and notes its version. Destroys it. */
 int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op, int error);

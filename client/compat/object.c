@@ -83,13 +83,13 @@ EXPORT void rados_ioctx_set_namespace(void *ioctx, const char *space)
     struct compat_ioctx *io = ioctx;
     const char *name = space != NULL ? space : "";
     io->all_namespaces = strcmp(name, ALL_NAMESPACES) == 0;
-    io->error = limpet_pool_set_namespace(io->pool, io->all_namespaces ? "" : name);
+    io->space_error = limpet_pool_set_namespace(io->pool, io->all_namespaces ? "" : name);
 }
 
 EXPORT void rados_ioctx_locator_set_key(void *ioctx, const char *key)
 {
     struct compat_ioctx *io = ioctx;
-    io->error = limpet_pool_set_locator(io->pool, key);
+    io->locator_error = limpet_pool_set_locator(io->pool, key);
 }
 
 EXPORT uint64_t rados_get_last_version(void *ioctx)
@@ -136,7 +136,7 @@ EXPORT int rados_ioctx_pool_required_alignment2(void *ioctx, uint64_t *alignment
 int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op, int error)
 {
     struct limpet_object_version version = {0};
-    int rc = io->error;
+    int rc = ioctx_error(io);
     if (rc == 0)
         rc = error == 0 && op == NULL ? -ENOMEM : error;
     if (rc == 0)
@@ -153,11 +153,6 @@ int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op
         struct limpet_op *op = limpet_op_create();                                                 \
         return compat_run(io, object, op, op != NULL ? (step) : 0);                                \
     } while (0)
-
-static bool is_too_long(size_t len)
-{
-    return len > UINT_MAX / 2;
-}
 
 EXPORT int rados_write(void *io, const char *object, const char *buf, size_t len, uint64_t offset)
 {
@@ -183,7 +178,7 @@ EXPORT int rados_append(void *io, const char *object, const char *buf, size_t le
 EXPORT int rados_writesame(void *io, const char *object, const char *buf, size_t data_len,
                            size_t len, uint64_t offset)
 {
-    if (is_too_long(len))
+    if (is_too_long(data_len) || is_too_long(len))
         return -E2BIG;
     RUN(io, object, limpet_op_write_same(op, buf, data_len, len, offset));
 }
@@ -207,7 +202,7 @@ EXPORT int rados_read(void *io, const char *object, char *buf, size_t len, uint6
 {
     size_t got = 0;
     if (is_too_long(len))
-        return -E2BIG;
+        return -EDOM;
     struct limpet_op *op = limpet_op_create();
     int rc = 0;
     if (op != NULL)
@@ -322,7 +317,9 @@ EXPORT int rados_nobjects_list_open(void *ioctx, void **out)
 {
     struct compat_ioctx *io = ioctx;
     struct limpet_list *list;
-    int rc = io->error != 0 ? io->error : limpet_list_open(io->pool, io->all_namespaces, &list);
+    int rc = ioctx_error(io);
+    if (rc == 0)
+        rc = limpet_list_open(io->pool, io->all_namespaces, &list);
     if (rc == 0)
         *out = list;
     return rc;
@@ -357,8 +354,8 @@ static int take_lock(struct compat_ioctx *io, const char *object, const char *na
     uint64_t ns = duration != NULL
                       ? (uint64_t)duration->tv_sec * 1000000000 + (uint64_t)duration->tv_usec * 1000
                       : 0;
-    if (io->error != 0)
-        return io->error;
+    if (ioctx_error(io) != 0)
+        return ioctx_error(io);
     return limpet_lock(io->pool, object, name, type, cookie, tag, description, ns, flags);
 }
 
@@ -380,7 +377,8 @@ EXPORT int rados_lock_shared(void *io, const char *object, const char *name, con
 EXPORT int rados_unlock(void *ioctx, const char *object, const char *name, const char *cookie)
 {
     struct compat_ioctx *io = ioctx;
-    return io->error != 0 ? io->error : limpet_unlock(io->pool, object, name, cookie);
+    int rc = ioctx_error(io);
+    return rc != 0 ? rc : limpet_unlock(io->pool, object, name, cookie);
 }
 
 /* Others know a client by the number of its instance. */
@@ -392,8 +390,8 @@ EXPORT int rados_break_lock(void *ioctx, const char *object, const char *name, c
     struct compat_ioctx *io = ioctx;
     size_t len = strlen(CLIENT_PREFIX);
     char *end;
-    if (io->error != 0)
-        return io->error;
+    if (ioctx_error(io) != 0)
+        return ioctx_error(io);
     if (strncmp(client, CLIENT_PREFIX, len) != 0)
         return -EINVAL;
     uint64_t instance = strtoull(client + len, &end, 10);
@@ -426,7 +424,9 @@ EXPORT ssize_t rados_list_lockers(void *ioctx, const char *object, const char *n
     struct texts of_tag = {tag, *tag_len, 0}, of_clients = {clients, *clients_len, 0},
                  of_cookies = {cookies, *cookies_len, 0},
                  of_addresses = {addresses, *addresses_len, 0};
-    int rc = io->error != 0 ? io->error : limpet_lock_info(io->pool, object, name, &info);
+    int rc = ioctx_error(io);
+    if (rc == 0)
+        rc = limpet_lock_info(io->pool, object, name, &info);
     if (rc != 0)
         return rc;
     add_text(&of_tag, info->tag);

@@ -281,6 +281,31 @@ LIMPET_API int limpet_list_snaps(struct limpet_pool *pool, const char *name,
 /* NULL is allowed. */
 LIMPET_API void limpet_snapset_destroy(struct limpet_snapset *set);
 
+/* ---- What pools are used for ---- */
+
+/*
+ * A note in the map: names of applications, and for each some keys with values. Nothing in the
+ * cluster depends on it. Texts of 1 to 128 bytes (a value may be empty), 4 applications of a pool,
+ * 64 keys of each.
+ */
+#define LIMPET_APP_TEXT_MAX 128
+
+struct limpet_app_line {
+    char app[LIMPET_APP_TEXT_MAX + 1];
+    char key[LIMPET_APP_TEXT_MAX + 1]; /* "": the application itself. */
+    char value[LIMPET_APP_TEXT_MAX + 1];
+};
+
+/* Applications, each followed by its keys, in order. Release *out with limpet_free(). */
+LIMPET_API int limpet_app_list(struct limpet_pool *pool, struct limpet_app_line **out, size_t *n);
+/* -EPERM: there is another one, and `force` was not said; -EINVAL. */
+LIMPET_API int limpet_app_enable(struct limpet_pool *pool, const char *app, bool force);
+/* -ENOENT: there is no such application; -EINVAL. */
+LIMPET_API int limpet_app_set(struct limpet_pool *pool, const char *app, const char *key,
+                              const char *value);
+/* -ENOENT: there is no such application. A key that is not there is no error. */
+LIMPET_API int limpet_app_remove(struct limpet_pool *pool, const char *app, const char *key);
+
 /* ---- Advisory locks ---- */
 
 enum limpet_lock_type { LIMPET_LOCK_EXCLUSIVE = 1, LIMPET_LOCK_SHARED = 2 };
@@ -363,6 +388,8 @@ LIMPET_API int limpet_watch(struct limpet_pool *pool, const char *name, uint32_t
  * unless this is called by it. An error says that the object may keep the watch until its time-out.
  */
 LIMPET_API int limpet_unwatch(struct limpet_watch *watch);
+/* After limpet_cluster_destroy() instead: releases the handle. The watch ends by its time-out. */
+LIMPET_API void limpet_watch_release(struct limpet_watch *watch);
 /* Milliseconds since it was known to exist, or why it does not. */
 LIMPET_API int64_t limpet_watch_check(struct limpet_watch *watch);
 /* With the instance of the process it names the watch. */
@@ -386,6 +413,12 @@ struct limpet_answer {
  */
 LIMPET_API int limpet_notify(struct limpet_pool *pool, const char *name, const void *data,
                              size_t len, uint32_t timeout_ms, struct limpet_answers **out);
+/*
+ * The same as the only step of an operation, which succeeds also when some have not answered. *out
+ * is NULL before its end, and when it fails.
+ */
+LIMPET_API int limpet_op_notify(struct limpet_op *op, const void *data, size_t len,
+                                uint32_t timeout_ms, struct limpet_answers **out, int *result);
 /* -ENOENT at the end. Data are valid as long as the answers. */
 LIMPET_API int limpet_answers_next(struct limpet_answers *answers, struct limpet_answer *out);
 LIMPET_API void limpet_answers_destroy(struct limpet_answers *answers);
@@ -445,6 +478,14 @@ LIMPET_API int limpet_op_assert_lease(struct limpet_op *op, const struct limpet_
 
 /* ---- Blocking clients ---- */
 
+/*
+ * This process as others know it: "IP:0/INSTANCE". The address is the one from which its monitors
+ * are reached. -ENOTCONN.
+ */
+LIMPET_API int limpet_cluster_address(struct limpet_cluster *cluster, char text[80]);
+/* The same of a process, or of all processes at an address ("IP"); -EINVAL: it is neither. */
+LIMPET_API int limpet_block_address(struct limpet_cluster *cluster, const char *address,
+                                    uint32_t seconds);
 /*
  * From the return of this no request of that process, by its instance, is executed by any OSD that
  * executes a later request of this one. For so many seconds (0: an hour). It loses its watches.

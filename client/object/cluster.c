@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/messenger.h"
 #include "common/options.h"
 #include "common/version.h"
 
@@ -491,4 +492,26 @@ int limpet_pool_stat(struct limpet_pool *handle, struct limpet_pool_stat *out)
     }
     json_decref(root);
     return rc;
+}
+
+/* ---- Its own address ---- */
+
+int limpet_cluster_address(struct limpet_cluster *c, char text[80])
+{
+    struct net_address mon, own;
+    char host[NET_ADDRESS_TEXT_MAX];
+    pthread_mutex_lock(&c->lock);
+    bool connected = c->client != NULL && client_map(c->client)->n_mons > 0;
+    if (connected)
+        mon = client_map(c->client)->mons[0].address;
+    uint64_t instance = connected ? c->env->instance : 0;
+    pthread_mutex_unlock(&c->lock);
+    if (!connected)
+        return -ENOTCONN;
+    int rc = messenger_local_address(&mon, &own);
+    if (rc != 0)
+        return rc;
+    own.port = 0;
+    snprintf(text, 80, "%s/%" PRIu64, net_address_format(&own, host), instance);
+    return 0;
 }

@@ -10,6 +10,7 @@
  *   list.c      walks over the objects of a pool
  *   scrub.c     what scrubs found
  *   snap.c      snapshots
+ *   app.c       what pools are used for
  *   watch.c     watches, notifies, leases
  *   lock.c      advisory locks
  *

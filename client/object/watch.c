@@ -241,6 +241,11 @@ int limpet_unwatch(struct limpet_watch *watch)
     return rc == -ENOENT ? 0 : rc;
 }
 
+void limpet_watch_release(struct limpet_watch *watch)
+{
+    watch_unref(watch);
+}
+
 uint64_t limpet_watch_cookie(const struct limpet_watch *watch)
 {
     return watch->core.cookie;
@@ -379,21 +384,31 @@ void limpet_answers_destroy(struct limpet_answers *answers)
     free(answers);
 }
 
+int limpet_op_notify(struct limpet_op *op, const void *data, size_t len, uint32_t timeout_ms,
+                     struct limpet_answers **out, int *result)
+{
+    *out = NULL;
+    if (len > WIRE_NOTIFY_BYTES_MAX)
+        return -EFBIG;
+    int rc = request_add_data(&op->request, WIRE_OP_CODE_NOTIFY, WIRE_NOTIFY, data, len);
+    if (rc != 0)
+        return rc;
+    request_step(&op->request)->length = timeout_ms != 0 ? timeout_ms : WIRE_NOTIFY_TIMEOUT_MS;
+    op->request.op.patient = true;
+    request_out(&op->request)->take = take_answers;
+    request_out(&op->request)->to = out;
+    request_out(&op->request)->result = result;
+    return 0;
+}
+
 int limpet_notify(struct limpet_pool *pool, const char *name, const void *data, size_t len,
                   uint32_t timeout_ms, struct limpet_answers **out)
 {
     struct limpet_answers *answers = NULL;
     struct limpet_op *op = limpet_op_create();
-    int rc = op == NULL ? -ENOMEM : len > WIRE_NOTIFY_BYTES_MAX ? -EFBIG : 0;
+    int rc = op != NULL ? limpet_op_notify(op, data, len, timeout_ms, &answers, NULL) : -ENOMEM;
     if (rc == 0)
-        rc = request_add_data(&op->request, WIRE_OP_CODE_NOTIFY, WIRE_NOTIFY, data, len);
-    if (rc == 0) {
-        request_step(&op->request)->length = timeout_ms != 0 ? timeout_ms : WIRE_NOTIFY_TIMEOUT_MS;
-        op->request.op.patient = true;
-        request_out(&op->request)->take = take_answers;
-        request_out(&op->request)->to = &answers;
         rc = limpet_operate(pool, name, op, NULL);
-    }
     limpet_op_destroy(op);
     if (rc == 0 && answers != NULL && answers->missed > 0)
         rc = -ETIMEDOUT;
@@ -508,16 +523,25 @@ int limpet_watchers(struct limpet_pool *pool, const char *name, struct limpet_wa
 
 /* ---- Blocking ---- */
 
-int limpet_block(struct limpet_cluster *c, uint64_t instance, uint32_t seconds)
+int limpet_block_address(struct limpet_cluster *c, const char *address, uint32_t seconds)
 {
     char json[192];
-    if (instance == 0)
+    /* What is in an address; anything else would have to be quoted. */
+    if (strspn(address, "0123456789abcdefABCDEF.:[]/") != strlen(address) || strlen(address) > 96)
         return -EINVAL;
     snprintf(json, sizeof json,
-             "{\"prefix\": \"osd blocklist add\", \"addr\": \"0.0.0.0:0/%" PRIu64
-             "\", \"expire\": %u}",
-             instance, seconds);
+             "{\"prefix\": \"osd blocklist add\", \"addr\": \"%s\", \"expire\": %u}", address,
+             seconds);
     return limpet_command(c, json, NULL, 0, 0, NULL, NULL, NULL);
+}
+
+int limpet_block(struct limpet_cluster *c, uint64_t instance, uint32_t seconds)
+{
+    char address[40];
+    if (instance == 0)
+        return -EINVAL;
+    snprintf(address, sizeof address, "0.0.0.0:0/%" PRIu64, instance);
+    return limpet_block_address(c, address, seconds);
 }
 
 /* ---- Leases ---- */
