@@ -135,8 +135,7 @@ EXPORT int rados_conf_parse_argv_remainder(void *cluster, int argc, const char *
     struct compat_cluster *c = cluster;
     int n = 0;
     for (int i = 0; i < argc;) {
-        int used =
-            i == 0 ? 0 : take_argument(c->cluster, argv[i], i + 1 < argc ? argv[i + 1] : NULL);
+        int used = take_argument(c->cluster, argv[i], i + 1 < argc ? argv[i + 1] : NULL);
         if (used == 0)
             rest[n++] = argv[i++];
         else

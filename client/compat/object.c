@@ -243,7 +243,7 @@ EXPORT int rados_exec(void *io, const char *object, const char *class, const cha
     size_t len = 0;
     int n = snprintf(name, sizeof name, "%s.%s", class, method);
     if (n < 0 || (size_t)n >= sizeof name)
-        return -EOPNOTSUPP;
+        return strlen(class) >= sizeof name ? -EPERM : -EOPNOTSUPP;
     struct limpet_op *op = limpet_op_create();
     int rc = op != NULL ? limpet_op_call(op, name, input, input_len, &out, &len, NULL) : 0;
     rc = compat_run(io, object, op, rc);

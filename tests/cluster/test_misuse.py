@@ -14,6 +14,29 @@ cluster = Cluster(mons=1, osds=3)
 
 # What is done: what it gives here instead, and why.
 DIFFERENT = {
+    "create2 client.": (-22, "a name needs an id"),
+    "conf_set of no number": (0, "values are looked at when it connects"),
+    "mon_command_target a fsid": (0, "each monitor answers every command"),
+    "mon_command_target 0 fsid": (0, "the same"),
+    "mgr_command_target x pg stat": (0, "monitors do what managers would"),
+    "pg_command 1.0 query": (0, "a group needs not be named twice"),
+    "a namespace of 256 bytes: write_full": (-36, "at most 255"),
+    "write of 91 MiB": (0, "an operation may be as large as an object"),
+    "write of a byte more than 90 MiB": (0, "the same"),
+    "setxattr of 64 KiB and a byte": (-27, "at most 64 KiB"),
+    "of the step of exec of no class": (-1, "a step that failed says so"),
+    "of the step of a step that may fail, and one that cannot": (0, "nothing of it counts"),
+    "operate omap_set of 1 MiB and a byte": (-27, "at most 1 MiB"),
+    "operate omap_set with a key of 5,000 bytes": (-36, "at most 4 KiB"),
+    "lock_exclusive, no such flags": (-22, "there are none"),
+    "snap_create without a name": (-22, "it needs one"),
+    "snap_list": (2, "so there is one less"),
+    "snap_rollback at a snapshot": (-30, "it is a change, as others"),
+    "notify2 at a snapshot": (-22, "what is kept has no watchers"),
+    "read at no snapshot": (3, "it was not rolled back before"),
+    "unwatch2 of an object that is gone": (0, "it is no watcher any more"),
+    "set_write_ctx with snapshot 0": (-22, "there is no such one"),
+    "selfmanaged_snap_remove again": (-2, "it is gone"),
 }
 
 

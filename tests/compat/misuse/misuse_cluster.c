@@ -17,7 +17,8 @@ static void pools(rados_t cluster, const char *pool)
     say(rados_pool_reverse_lookup(cluster, id, text, 2), "pool_reverse_lookup to 2 bytes");
     say(rados_pool_reverse_lookup(cluster, id, text, strlen(pool)),
         "pool_reverse_lookup without the zero");
-    say(rados_pool_reverse_lookup(cluster, id, text, sizeof text), "pool_reverse_lookup");
+    say(rados_pool_reverse_lookup(cluster, id, text, sizeof text) == (int)strlen(pool),
+        "pool_reverse_lookup");
     say(rados_pool_list(cluster, NULL, 0) > 0, "pool_list to nothing");
     say(rados_pool_list(cluster, text, 1) > 1, "pool_list to 1 byte");
     say(rados_ioctx_create(cluster, "none", &io), "ioctx_create of none");

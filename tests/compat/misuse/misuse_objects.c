@@ -126,7 +126,7 @@ static void writing(rados_ioctx_t io, const char *what, rados_write_op_t op, int
 {
     say(rados_write_op_operate(op, io, "o", NULL, 0), "operate %s", what);
     if (told != NULL)
-        say(*told, "of its step");
+        say(*told, "of the step of %s", what);
     rados_release_write_op(op);
 }
 
