@@ -312,9 +312,11 @@ static int add_spec(const struct limpet_pair *pair, void *arg)
     struct children *children = arg;
     struct image_link link;
     uint64_t snap;
-    int rc = image_child_key_decode(pair->key, pair->key_len, &snap, &link);
+    int rc = snap_check_child(children->image->meta, children->image->header_name, pair);
+    if (rc == 0)
+        rc = image_child_key_decode(pair->key, pair->key_len, &snap, &link);
     if (rc != 0)
-        return rc;
+        return rc == -ENOENT ? 0 : rc;
     struct limpet_image_spec *more =
         realloc(children->list, (children->n + 1) * sizeof *children->list);
     if (more == NULL)

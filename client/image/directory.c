@@ -61,7 +61,7 @@ int omap_get(struct limpet_pool *pool, const char *object, const char *key, char
     return rc;
 }
 
-int omap_remove(struct limpet_pool *pool, const char *object, const char *key, size_t key_len)
+int omap_remove(struct limpet_pool *pool, const char *object, const void *key, size_t key_len)
 {
     struct limpet_pair pair = {.key = key, .key_len = key_len};
     struct limpet_op *op = limpet_op_create();

@@ -81,7 +81,7 @@ int directory_list(struct limpet_pool *pool, const char *object, struct limpet_i
 /* Release *value with free(). -ENOENT */
 int omap_get(struct limpet_pool *pool, const char *object, const char *key, char **value,
              size_t *len) MUST_CHECK;
-int omap_remove(struct limpet_pool *pool, const char *object, const char *key,
+int omap_remove(struct limpet_pool *pool, const char *object, const void *key,
                 size_t key_len) MUST_CHECK;
 /* Not 0 ends the walk. An object that is not there has no pairs. */
 typedef int (*omap_visitor)(const struct limpet_pair *pair, void *arg);

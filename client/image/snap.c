@@ -77,11 +77,39 @@ int limpet_image_snap_create(struct limpet_image *image, const char *name)
 
 /* ---- Removing ---- */
 
+struct child_search {
+    struct limpet_pool *meta;
+    const char *header_name;
+    bool found;
+};
+
 static int found_child(const struct limpet_pair *pair, void *arg)
 {
-    (void)pair;
-    *(bool *)arg = true;
-    return 1;
+    struct child_search *search = arg;
+    int rc = snap_check_child(search->meta, search->header_name, pair);
+    search->found = rc == 0;
+    return rc == 0 ? 1 : rc == -ENOENT ? 0 : rc;
+}
+
+int snap_check_child(struct limpet_pool *meta, const char *header_name,
+                     const struct limpet_pair *pair)
+{
+    struct image_link link;
+    struct limpet_pool *pool;
+    struct header header = {0};
+    uint64_t snap;
+    int rc = image_child_key_decode(pair->key, pair->key_len, &snap, &link);
+    if (rc == 0)
+        rc = pool_of_link(limpet_pool_cluster(meta), &link, &pool);
+    if (rc == 0) {
+        rc = header_read(pool, link.id, &header);
+        header_fini(&header);
+        limpet_pool_close(pool);
+    }
+    if (rc != -ENOENT)
+        return rc == -EBADMSG || rc == -ENOEXEC ? 0 : rc;
+    int removed = omap_remove(meta, header_name, pair->key, pair->key_len);
+    return removed == 0 ? -ENOENT : removed;
 }
 
 int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
@@ -89,8 +117,9 @@ int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_
 {
     char prefix[IMAGE_KEY_MAX];
     image_snap_key(prefix, IMAGE_KEY_CHILD, snap);
-    *has_children = false;
-    int rc = omap_walk(meta, header_name, prefix, found_child, has_children);
+    struct child_search search = {.meta = meta, .header_name = header_name};
+    int rc = omap_walk(meta, header_name, prefix, found_child, &search);
+    *has_children = search.found;
     return rc == 1 ? 0 : rc;
 }
 

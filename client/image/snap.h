@@ -17,6 +17,12 @@ int snap_create(struct limpet_image *image, struct snap_creation *creation) MUST
 int snap_roll_back(struct limpet_image *image, uint64_t snap, limpet_image_progress progress,
                    void *arg) MUST_CHECK;
 
+/*
+ * Whether a clone that an entry names is there. A clone's header is written before its entry and
+ * goes after it: without one the entry is what somebody who died has left, and goes; -ENOENT.
+ */
+int snap_check_child(struct limpet_pool *meta, const char *header_name,
+                     const struct limpet_pair *pair) MUST_CHECK;
 int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
                       bool *has_children) MUST_CHECK;
 /* The last clone of it is gone; nothing happens if that is not so. */

@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""Block images when clients and OSDs die: at each message of what a client does, and amid writes."""
+
+import os
+import random
+import subprocess
+import sys
+
+from lib.cluster import BUILD, Cluster, case, check, run
+from lib.image import FEATURES, MIB, Client, good, lib
+
+cluster = Cluster(mons=1, osds=3)
+DIES = os.path.join(BUILD, "crash", "libdie_at_send.so")
+STEPS_MAX = 60
+SIZE = 3 * MIB
+
+# Loads what it needs, then does one thing, and dies at the n-th message of it.
+CHILD = """
+import ctypes
+import sys
+sys.path.insert(0, sys.argv[1])
+from lib.image import MIB, Client, lib
+client = Client(sys.argv[2])
+die = ctypes.CDLL(None).die_after
+what, name, steps = sys.argv[3], sys.argv[4], ctypes.c_long(int(sys.argv[5]))
+image = client.open(name) if what in ("shrink", "grow", "snap", "snap_remove", "flatten", "rollback") else None
+die(steps)
+if what == "create":
+    rc = client.try_create(name, 3 * MIB)
+elif what == "remove":
+    rc = client.remove(name)
+elif what == "rename":
+    rc = client.rename(name, name + ".new")
+elif what == "clone":
+    rc = client.try_clone("parent", "base", name)
+elif what == "trash":
+    rc = lib.limpet_image_trash_move(client.pool, name.encode(), ctypes.c_uint64(0))
+elif what == "shrink":
+    rc = image.resize(MIB)
+elif what == "grow":
+    rc = image.resize(4 * MIB)
+elif what == "snap":
+    rc = image.try_snap("s")
+elif what == "snap_remove":
+    rc = image.snap_remove("s")
+elif what == "rollback":
+    rc = image.rollback("s")
+elif what == "flatten":
+    rc = image.flatten()
+die(ctypes.c_long(-1))
+if rc != 0:
+    print("failed: %d" % rc)
+    sys.exit(1)
+sys.stdout.flush()
+import os
+os._exit(0)
+"""
+
+
+def dies(what, name, steps):
+    """Whether it came to its end."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), DIES]))
+    child = subprocess.run([sys.executable, "-B", "-c", CHILD, here, cluster.conf, what, name, str(steps)],
+                           env=dict(os.environ, LD_PRELOAD=preload), stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
+    check(child.returncode in (0, 77), "%s after %d: %d %s" % (what, steps, child.returncode, child.stdout))
+    return child.returncode == 0
+
+
+def at_each_step(what, prepare, name="v%d"):
+    """Does it on an image of its own for each step at which it can die; their names."""
+    names = []
+    for steps in range(1, STEPS_MAX):
+        names.append(name % steps)
+        prepare(names[-1])
+        if dies(what, names[-1], steps):
+            check(steps > 1, "%s sends nothing" % what)
+            return names
+    raise AssertionError("%s does not end" % what)
+
+
+def nothing_is_left(c):
+    left = [line for line in cluster.rados("-p", "data", "ls").text.splitlines()
+            if line.startswith(("rbd_data", "rbd_header", "rbd_object_map"))]
+    check(left == [] and c.names() == [], "left: %r %r" % (left[:5], c.names()))
+
+
+@case
+def begins():
+    check(os.path.exists(DIES), "%s is not built" % DIES)
+    cluster.start()
+    cluster.pool("data")
+
+
+@case
+def dying_while_creating_leaves_what_can_be_removed():
+    c = Client(cluster.conf)
+    for name in at_each_step("create", lambda name: None):
+        if name in c.names():
+            opened = c.try_open(name)
+            if not isinstance(opened, int):
+                check(opened.info().size == SIZE, "a whole image")
+                opened.close()
+            good(c.remove(name), "remove %s" % name)
+        c.create(name, SIZE).close()
+        good(c.remove(name), "remove again")
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_while_removing_is_gone_on_with():
+    c = Client(cluster.conf)
+
+    def prepare(name):
+        image = c.create(name, SIZE, order=20)
+        image.write(0, b"x" * SIZE)
+        image.close()
+    for name in at_each_step("remove", prepare):
+        if name not in c.names():
+            continue
+        opened = c.try_open(name)
+        if not isinstance(opened, int):
+            check(opened.read(0, SIZE) == b"x" * SIZE, "what can be opened is whole")
+            opened.close()
+        good(c.remove(name), "remove %s" % name)
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_while_renaming_leaves_one_name():
+    c = Client(cluster.conf)
+    for name in at_each_step("rename", lambda name: c.create(name, SIZE).close()):
+        names = [n for n in c.names() if n in (name, name + ".new")]
+        check(len(names) == 1, "one name: %r" % names)
+        c.open(names[0]).close()
+        good(c.remove(names[0]), "remove")
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_while_throwing_away_loses_nothing():
+    c = Client(cluster.conf)
+    for name in at_each_step("trash", lambda name: c.create(name, SIZE).close()):
+        for entry in c.trash():
+            good(lib.limpet_image_trash_restore(c.pool, entry.id, None), "restore %s" % name)
+        c.open(name).close()
+        good(c.remove(name), "remove")
+    check(c.trash() == [], "the trash is empty")
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_while_cloning_leaves_what_can_be_removed():
+    c = Client(cluster.conf)
+    parent = c.create("parent", SIZE, order=20)
+    parent.write(0, b"p" * SIZE)
+    parent.snap("base")
+    for name in at_each_step("clone", lambda name: None):
+        if name in c.names():
+            opened = c.try_open(name)
+            if not isinstance(opened, int):
+                check(opened.read(0, SIZE) == b"p" * SIZE, "a whole clone")
+                opened.close()
+            good(c.remove(name), "remove %s" % name)
+    check(parent.children() == [], "no child is left")
+    good(parent.snap_remove("base"), "remove the snapshot")
+    parent.close()
+    good(c.remove("parent"), "remove")
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_while_resizing_and_flattening_loses_nothing():
+    """The lock of who died is free when its time is over: all die first, then all is looked at."""
+    c = Client(cluster.conf)
+    parent = c.create("parent", SIZE, order=20)
+    parent.write(0, b"x" * SIZE)
+    parent.snap("base")
+
+    def prepare(name):
+        image = c.create(name, SIZE, order=20)
+        image.write(0, b"x" * SIZE)
+        image.close()
+
+    def prepare_snap(name):
+        image = c.create(name, SIZE, order=20)
+        image.write(0, b"x" * SIZE)
+        image.snap("s")
+        image.write(MIB - 10, b"y" * 20)
+        image.close()
+    shrunk = at_each_step("shrink", prepare, "shrink%d")
+    grown = at_each_step("grow", prepare, "grow%d")
+    snapped = at_each_step("snap", prepare, "snap%d")
+    dropped = at_each_step("snap_remove", prepare_snap, "drop%d")
+    back = at_each_step("rollback", prepare_snap, "back%d")
+    flat = at_each_step("flatten", lambda name: c.clone("parent", "base", name).close(), "flat%d")
+    for name in shrunk + grown:
+        image = c.open(name)
+        size = image.info().size
+        check(size in (MIB, SIZE, 4 * MIB), "%s: size %d" % (name, size))
+        kept = min(size, SIZE)
+        check(image.read(0, kept) == b"x" * kept, "%s: contents" % name)
+        good(image.resize(5 * MIB), "grow")
+        check(image.read(0, 5 * MIB) == b"x" * kept + bytes(5 * MIB - kept), "%s: what was cut off" % name)
+        image.close()
+    for name in snapped + dropped:
+        image = c.open(name)
+        names = image.snap_names()
+        check(names in ([], ["s"]), "%s: %r" % (name, names))
+        image.write(0, b"z" * SIZE)
+        for snap in names:
+            good(image.set_snap("s"), "look")
+            check(image.read(0, MIB) == b"x" * MIB, "%s: the snapshot" % name)
+            good(image.set_snap(None), "look")
+            good(image.snap_remove(snap), "remove")
+        image.close()
+    for name in back:
+        image = c.open(name)
+        good(image.rollback("s"), "rollback")
+        check(image.read(0, SIZE) == b"x" * SIZE, "%s: rolled back" % name)
+        good(image.snap_remove("s"), "remove")
+        image.close()
+    for name in flat:
+        image = c.open(name)
+        check(image.read(0, SIZE) == b"x" * SIZE, "%s: contents" % name)
+        if image.info().has_parent:
+            good(image.flatten(), "flatten")
+        image.close()
+    for name in shrunk + grown + snapped + dropped + back + flat:
+        good(c.remove(name), "remove %s" % name)
+    check(parent.children() == [], "no child is left")
+    good(parent.snap_remove("base"), "remove")
+    parent.close()
+    good(c.remove("parent"), "remove")
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def osds_die_amid_writes():
+    c = Client(cluster.conf)
+    r = random.Random(11)
+    image = c.create("stormy", 32 * MIB, order=20)
+    model = bytearray(32 * MIB)
+    for number in range(6):
+        requests = []
+        blocks = r.sample(range(32 * MIB // 8192), 400)
+        for i, block in enumerate(blocks):
+            if i == 100:
+                cluster.kill("osd.%d" % (number % 3))
+            data = r.randbytes(8192)
+            requests.append(image.aio_write(block * 8192, data))
+            model[block * 8192:block * 8192 + 8192] = data
+        if number == 3:
+            image.snap("amid")
+        check(all(request.wait(300) == 8192 for request in requests), "every write ends well")
+        if number == 3:
+            good(image.snap_remove("amid"), "remove")
+        cluster.start_daemon("osd.%d" % (number % 3))
+        cluster.wait_healthy(120)
+    check(image.read(0, 32 * MIB) == bytes(model), "everything that was written is there")
+    image.close()
+    image = c.open("stormy")
+    check(image.read(0, 32 * MIB) == bytes(model), "after opening anew")
+    check(image.info().features == FEATURES, "features")
+    image.close()
+    good(c.remove("stormy"), "remove")
+    nothing_is_left(c)
+    c.close()
+
+
+if __name__ == "__main__":
+    run()
