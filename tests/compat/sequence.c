@@ -130,10 +130,19 @@ const char *space_of(struct run *r, const char *space)
     return name;
 }
 
+void revive(struct run *r, rados_ioctx_t io, const char *name)
+{
+    uint64_t size;
+    time_t mtime;
+    if (r->mode != SNAPS_NONE && rados_stat(io, name, &size, &mtime) == -ENOENT)
+        rados_write_full(io, name, "x", 1);
+}
+
 const struct target *aim(struct run *r, unsigned client, unsigned at)
 {
     rados_ioctx_set_namespace(r->io[client], space_of(r, targets[at].space));
     rados_ioctx_locator_set_key(r->io[client], targets[at].locator);
+    revive(r, r->io[client], targets[at].name);
     return &targets[at];
 }
 
@@ -141,6 +150,9 @@ void say_version(struct run *r, unsigned at, int rc, bool changes, uint64_t vers
 {
     uint64_t size;
     time_t mtime;
+    /* When a snapshot of it is trimmed an object gets another version here, and there not. */
+    if (r->mode != SNAPS_NONE)
+        return;
     /* Of a change after which there is no object, each cluster tells what it likes. */
     if (rc < 0 || (changes && rados_stat(r->io[0], targets[at].name, &size, &mtime) != 0))
         return;
@@ -206,6 +218,16 @@ static void remove_everything(struct run *r)
     rados_nobjects_list_close(list);
 }
 
+/* So that every version has one before it: what is asserted may be one less. */
+static void count_up(struct run *r)
+{
+    for (unsigned at = 0; at < TARGETS; at++) {
+        const struct target *target = aim(r, 0, at);
+        check("write", rados_write_full(r->io[0], target->name, "x", 1));
+        check("remove", rados_remove(r->io[0], target->name));
+    }
+}
+
 static void connect_to(struct run *r, const char *config, const char *pool)
 {
     for (int i = 0; i < CLIENTS; i++) {
@@ -227,8 +249,9 @@ static void disconnect(struct run *r)
 static void run_operation(struct run *r)
 {
     static void (*const kinds[])(struct run *) = {
-        op_simple, op_simple, op_simple, op_simple, op_attribute, op_write, op_write, op_write,
-        op_read,   op_read,   op_lock,   op_list,   op_bad_input, op_snap,  op_snap,  op_snap,
+        op_simple, op_simple,    op_simple, op_simple, op_attribute, op_write, op_write,
+        op_write,  op_read,      op_read,   op_lock,   op_list,      op_watch, op_watch,
+        op_watch,  op_bad_input, op_snap,   op_snap,   op_snap,
     };
     size_t n = sizeof kinds / sizeof *kinds - (r->mode == SNAPS_NONE ? 3 : 0);
     r->len = 0;
@@ -253,8 +276,10 @@ int main(int argc, char **argv)
     connect_to(&r, argv[1], argv[2]);
     for (uint64_t round = first; round < first + rounds; round++) {
         r.round = round;
+        watches_reset(&r);
         snaps_reset(&r);
         remove_everything(&r);
+        count_up(&r);
         memset(r.versions, 0, sizeof r.versions);
         for (uint64_t i = 0; i < each; i++) {
             r.random = seed << 48 ^ round << 24 ^ i;
@@ -262,8 +287,10 @@ int main(int argc, char **argv)
             printf("%llu.%llu %s\n", (unsigned long long)round, (unsigned long long)i, r.line);
         }
     }
+    watches_reset(&r);
     snaps_reset(&r);
     remove_everything(&r);
+    watches_end();
     disconnect(&r);
     return fflush(stdout) == 0 ? 0 : 2;
 }

@@ -64,6 +64,11 @@ void say_text(struct run *r, const char *text);
 
 /* The round's own where there are snapshots: what they keep of an object outlives its round. */
 const char *space_of(struct run *r, const char *space);
+/*
+ * Where there are snapshots, an object that was removed is made again: to some operations it is
+ * there still on Ceph, as long as a snapshot shows it.
+ */
+void revive(struct run *r, rados_ioctx_t io, const char *name);
 /* Points the context of a client at the object. */
 const struct target *aim(struct run *r, unsigned client, unsigned at);
 /* After a change, or a look: how the version that it told stands to the one that was noted. */
@@ -84,6 +89,10 @@ void op_lock(struct run *r);
 void op_list(struct run *r);
 void op_bad_input(struct run *r);
 void op_snap(struct run *r);
+void op_watch(struct run *r);
+/* Ends all watches; they have contexts of their own, which go at the end. */
+void watches_reset(struct run *r);
+void watches_end(void);
 /* Removes all snapshots. */
 void snaps_reset(struct run *r);
 

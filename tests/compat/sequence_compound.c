@@ -124,13 +124,15 @@ static void change_contents(struct run *r, rados_write_op_t op, bool *removed)
     }
 }
 
-static void change_pairs(struct run *r, rados_write_op_t op)
+/* A range is removed before anything is set: there what the operation has set stays. */
+static void change_pairs(struct run *r, rados_write_op_t op, bool *set)
 {
     struct pairs pairs = draw_pairs(r);
     const char *attr = draw_attr(r), *from = draw_key(r), *to = draw_key(r);
     size_t len = below(r, 60);
     const char *data = draw_data(r, len);
-    switch (below(r, 7)) {
+    uint64_t kind = below(r, 7);
+    switch (kind == 4 && *set ? 5 : kind) {
     case 0:
     case 1:
         say(r, " setxattr %s %zu", attr, len);
@@ -145,6 +147,7 @@ static void change_pairs(struct run *r, rados_write_op_t op)
         say(r, " omap_set k, omap_clear");
         rados_write_op_omap_set(op, pairs_of_one.keys, pairs_of_one.values, pairs_of_one.lens, 1);
         rados_write_op_omap_clear(op);
+        *set = true;
         return;
     case 4:
         say(r, " omap_rm_range2 ");
@@ -160,6 +163,7 @@ static void change_pairs(struct run *r, rados_write_op_t op)
     default:
         say(r, " omap_set");
         rados_write_op_omap_set(op, pairs.keys, pairs.values, pairs.lens, pairs.n);
+        *set = true;
     }
     for (size_t i = 0; i < pairs.n; i++) {
         say(r, " ");
@@ -173,7 +177,8 @@ void op_write(struct run *r)
              changes = (unsigned)below(r, STEPS_MAX);
     const struct target *target = aim(r, 0, at);
     int results[STEPS_MAX];
-    bool aio = chance(r, 30), fail_ok = chance(r, 10), given = chance(r, 20), removed = false;
+    bool aio = chance(r, 30), fail_ok = chance(r, 10), given = chance(r, 20), removed = false,
+         set = false;
     time_t mtime = (time_t)below(r, 1000000000);
     rados_write_op_t op = rados_create_write_op();
     say(r, "%s operate", target->label);
@@ -185,7 +190,7 @@ void op_write(struct run *r)
         if (chance(r, 60))
             change_contents(r, op, &removed);
         else
-            change_pairs(r, op);
+            change_pairs(r, op, &set);
     }
     if (fail_ok && looks + changes > 0) {
         say(r, " fail_ok");
@@ -205,7 +210,8 @@ void op_write(struct run *r)
     say(r, " -> %d", rc);
     for (unsigned i = 0; i < looks; i++)
         say(r, " %d", results[i]);
-    if (looks + changes > 0)
+    /* Where all steps may have failed it is no change there. */
+    if (looks + changes > 0 && !fail_ok)
         say_version(r, at, rc, changes > 0, version);
     rados_release_write_op(op);
 }

@@ -210,7 +210,10 @@ static void list_lockers(struct run *r, rados_ioctx_t io, const char *name, cons
     say(r, "list_lockers %s -> %zd", lock, n);
     if (n < 0)
         return;
-    say(r, " exclusive %d tag %s", exclusive, tag);
+    /* Where nobody holds it Ceph tells either. */
+    if (n > 0)
+        say(r, " exclusive %d", exclusive);
+    say(r, " tag %s", tag);
     say_holders(r, clients, cookies, n);
 }
 
