@@ -7,11 +7,14 @@
 #include <string.h>
 
 #include "osd/ops/run.h"
+#include "osd/ops/snap.h"
 #include "osd/ops/watch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The list of watchers: the end of the input. */
+enum { SNAPSET_BYTES = 93 };
+
+/* The list of watchers, and the snapset: the end of the input. */
 static const uint8_t *watchers;
 static size_t watchers_len;
 
@@ -57,6 +60,10 @@ static void give_attrs(struct object_view *view)
     }
     encode_string16(&attrs, WATCH_ATTR, strlen(WATCH_ATTR));
     encode_string32(&attrs, watchers, watchers_len);
+    /* A length that a snapset can have. */
+    size_t skipped = watchers_len > SNAPSET_BYTES ? watchers_len - SNAPSET_BYTES : 0;
+    encode_string16(&attrs, SNAPSET_ATTR, SNAPSET_ATTR_LEN);
+    encode_string32(&attrs, watchers + skipped, watchers_len - skipped);
     must(view_give_attrs(view, &attrs) == 0);
 }
 
@@ -159,6 +166,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* Nobody has the patience to read all of a large one. */
     if (state.exists && data[0] & 2 && data[0] & 64)
         state.size = 100000;
+    /* One with clones; removed, it is kept for them. */
+    state.has_clones = data[0] & 128;
+    state.whiteout = state.has_clones && !state.exists;
+    state.snap_seq = state.has_clones ? 5 : 0;
     memcpy(&payload_len, data + 1, sizeof payload_len);
     data += 3;
     size -= 3;
