@@ -107,10 +107,10 @@ static struct map_apps *splice(const struct map_apps *old, uint32_t at, uint32_t
     if (apps == NULL) {
         return NULL;
     }
-    if (at > 0) {
+    if (old != NULL && at > 0) {
         memcpy(apps->lines, old->lines, at * sizeof old->lines[0]);
     }
-    if (n > at + removed) {
+    if (old != NULL && n > at + removed) {
         memcpy(&apps->lines[at + added], &old->lines[at + removed],
                (n - at - removed) * sizeof old->lines[0]);
     }

@@ -147,11 +147,15 @@ EXPORT int rados_osd_command(void *cluster, int osd, const char **cmd, size_t cm
 /* "POOL.SEED" of a pool that there is. */
 static int check_group(struct compat_cluster *c, const char *text)
 {
-    unsigned long long pool;
-    unsigned seed;
-    char end;
     struct limpet_pool *handle;
-    if (text == NULL || sscanf(text, "%llu.%x%c", &pool, &seed, &end) != 2)
+    char *dot, *end;
+    if (text == NULL)
+        return -EINVAL;
+    uint64_t pool = strtoull(text, &dot, 10);
+    if (dot == text || *dot != '.')
+        return -EINVAL;
+    uint64_t seed = strtoull(dot + 1, &end, 16);
+    if (end == dot + 1 || *end != 0 || seed > UINT32_MAX)
         return -EINVAL;
     int rc = limpet_pool_open_id(c->cluster, pool, &handle);
     if (rc == 0)

@@ -213,11 +213,13 @@ EXPORT int rados_decode_notify_response(char *reply, size_t len, struct notify_a
                                         size_t *n_acks, struct notify_timeout_t **timeouts,
                                         size_t *n_timeouts)
 {
-    struct reader reader = {reply, reply + len, reply == NULL};
     int rc = 0;
     *acks = NULL;
     *timeouts = NULL;
-    *n_timeouts = 0;
+    *n_acks = *n_timeouts = 0;
+    if (reply == NULL)
+        return -EINVAL;
+    struct reader reader = {reply, reply + len, false};
     *n_acks = read_count(&reader, 2 * NUMBER_BYTES + COUNT_BYTES);
     if (*n_acks > 0)
         *acks = calloc(*n_acks, sizeof **acks);

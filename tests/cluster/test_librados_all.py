@@ -310,6 +310,17 @@ fails(errno.ENOENT, io.application_metadata_set, "none", "key", "value")
 
 
 @case
+def applications_survive_restarts_of_monitors():
+    cluster.kill("mon.a")
+    cluster.start_daemon("mon.a")
+    cluster.wait_healthy()
+    python("""
+check(sorted(io.application_list()) == ["other", "rbd"], io.application_list())
+check(io.application_metadata_list("rbd") == [("key", "value")], io.application_metadata_list("rbd"))
+""")
+
+
+@case
 def watches():
     python("""
 heard, lost = [], []
