@@ -440,8 +440,9 @@ int limpet_group_snap_create(struct limpet_pool *pool, const char *name, const c
     int rc = image_check_name(snap_name);
     if (rc == 0)
         rc = find_group(pool, name, &group);
-    if (rc == 0)
-        rc = find_snap(&group, snap_name, &f);
+    if (rc != 0)
+        return rc;
+    rc = find_snap(&group, snap_name, &f);
     if (rc == 0) {
         image_group_snap_fini(&f.snap);
         return -EEXIST;
