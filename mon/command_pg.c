@@ -265,12 +265,23 @@ static int run_stat(struct command_call *call)
 
     summary_make(call->mon, &summary);
     if (call->json) {
-        json_t *states = json_object();
-        for (uint32_t i = 0; i < summary.n_states; i++)
-            json_object_set_new(states, summary.states[i].text,
-                                json_integer((json_int_t)summary.states[i].count));
-        return call_json(call, json_pack("{s:I, s:o}", "num_pgs", (json_int_t)summary.n_pgs,
-                                         "pgs_by_state", states));
+        json_t *states = json_object(), *list = json_array();
+        uint64_t avail =
+            summary.bytes_total > summary.bytes_used ? summary.bytes_total - summary.bytes_used : 0;
+        for (uint32_t i = 0; i < summary.n_states; i++) {
+            json_int_t count = (json_int_t)summary.states[i].count;
+            json_object_set_new(states, summary.states[i].text, json_integer(count));
+            json_array_append_new(
+                list, json_pack("{s:s, s:I}", "name", summary.states[i].text, "num", count));
+        }
+        /* Also in the shape that Ceph's users expect. */
+        return call_json(call, json_pack("{s:I, s:o, s:b, s:{s:o, s:I, s:I, s:I, s:I}}", "num_pgs",
+                                         (json_int_t)summary.n_pgs, "pgs_by_state", states,
+                                         "pg_ready", 1, "pg_summary", "num_pg_by_state", list,
+                                         "num_pgs", (json_int_t)summary.n_pgs, "total_bytes",
+                                         (json_int_t)summary.bytes_total, "total_avail_bytes",
+                                         (json_int_t)avail, "total_used_bytes",
+                                         (json_int_t)summary.bytes_used));
     }
     call_print(call, "%" PRIu64 " pgs:", summary.n_pgs);
     for (uint32_t i = 0; i < summary.n_states; i++)

@@ -83,6 +83,21 @@ static int print_value(struct command_call *call, const struct map_pool *pool, c
     return 0;
 }
 
+static int print_all(struct command_call *call, const struct map_pool *pool)
+{
+    const char *rule = rule_name(call->map, pool->crush_rule);
+
+    if (call->json)
+        return call_json(call, json_pack("{s:s, s:I, s:i, s:i, s:I, s:I, s:s}", "pool", pool->name,
+                                         "pool_id", (json_int_t)pool->id, "size", (int)pool->size,
+                                         "min_size", (int)pool->min_size, "pg_num",
+                                         (json_int_t)pool->pg_num, "pgp_num",
+                                         (json_int_t)pool->pg_num, "crush_rule", rule));
+    call_print(call, "size: %u\nmin_size: %u\npg_num: %u\npgp_num: %u\ncrush_rule: %s\n",
+               pool->size, pool->min_size, pool->pg_num, pool->pg_num, rule);
+    return 0;
+}
+
 static int run_get(struct command_call *call)
 {
     int rc;
@@ -93,6 +108,8 @@ static int run_get(struct command_call *call)
         return rc;
     if (name == NULL)
         return -EINVAL;
+    if (strcmp(name, "all") == 0)
+        return print_all(call, pool);
     if (strcmp(name, "size") == 0)
         return print_value(call, pool, name, json_integer(pool->size));
     if (strcmp(name, "min_size") == 0)
@@ -101,8 +118,8 @@ static int run_get(struct command_call *call)
         return print_value(call, pool, name, json_integer(pool->pg_num));
     if (strcmp(name, "crush_rule") == 0)
         return print_value(call, pool, name, json_string(rule_name(call->map, pool->crush_rule)));
-    return call_say(call, -EINVAL, "unknown variable '%.64s': size, min_size, pg_num or crush_rule",
-                    name);
+    return call_say(call, -EINVAL,
+                    "unknown variable '%.64s': size, min_size, pg_num, crush_rule or all", name);
 }
 
 /* Free bytes that one more byte of a pool's objects could use, all its copies counted. */
