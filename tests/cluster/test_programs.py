@@ -65,14 +65,38 @@ def fio_writes_and_verifies():
     check(result.code != 0 and job["error"] == errno.EILSEQ, "a wrong byte is not found: %s" % result)
 
 
+def fio_rbd(*options):
+    """(what fio ended with, its job's results): an image of 16 MiB, 16 requests at a time."""
+    result = command(["fio", "--name=job", "--ioengine=rbd", "--clientname=admin", "--pool=data",
+                      "--rbdname=fio", "--bs=4k", "--size=16m", "--iodepth=16",
+                      "--verify=crc32c", "--verify_fatal=1", "--thread", "--output-format=json",
+                      *options],
+                     env=environment(cluster), cwd=folder())
+    text = result.text
+    return result, json.loads(text[text.index("{"):])["jobs"][0] if "{" in text else None
+
+
 @case
-def librbd_has_no_images_and_says_so():
+def fio_writes_and_verifies_an_image():
     if not installed("fio", "fio"):
         return
-    result = command(["fio", "--name=job", "--ioengine=rbd", "--clientname=admin", "--pool=data",
-                      "--rbdname=image", "--rw=write", "--bs=4k", "--size=4m", "--thread"],
-                     env=environment(cluster), cwd=folder())
+    result, _ = fio_rbd("--rw=write")
     check(result.code != 0 and "rbd_open failed" in result.text + result.err, result)
+    succeeds(cluster.limpet("rbd", "create", "data/fio", "--size", "16M"))
+    for way in ("--rw=randwrite", "--rw=write"):
+        result, job = fio_rbd(way, "--do_verify=1")
+        succeeds(result)
+        check(job["error"] == 0, "error %d" % job["error"])
+        for what in ("write", "read"):
+            check(job[what]["total_ios"] == 4096, "%s: %d" % (what, job[what]["total_ios"]))
+    result, job = fio_rbd("--rw=randread")
+    succeeds(result)
+    check(job["read"]["total_ios"] == 4096, "another process reads %d" % job["read"]["total_ios"])
+    result, job = fio_rbd("--rw=randtrim", "--verify=0")
+    succeeds(result)
+    check(job["error"] == 0 and job["trim"]["total_ios"] == 4096, "trims: %s" % result)
+    result, job = fio_rbd("--rw=randread")
+    check(result.code != 0 and job["error"] == errno.EILSEQ, "what was trimmed away is zeroes")
 
 
 def symbols(which, path):

@@ -1,0 +1,218 @@
+/* Metadata of images and pools, and the options among them. */
+#include "client/compat/librbd/librbd.h"
+
+#include <stdio.h>
+
+/* Options of images are metadata of this prefix, as in Ceph. */
+#define CONFIG_PREFIX "conf_"
+
+/* ---- Values ---- */
+
+static int give_value(int rc, char *found, char *value, size_t *len)
+{
+    if (rc == 0)
+        rc = rbd_give_text(found, value, len);
+    limpet_free(found);
+    return rc;
+}
+
+EXPORT int rbd_metadata_get(void *image, const char *key, char *value, size_t *len)
+{
+    struct rbd_handle *h = image;
+    char *found = NULL;
+    size_t found_len;
+    if (h == NULL || key == NULL)
+        return -EINVAL;
+    int rc = limpet_image_meta_get(h->image, key, &found, &found_len);
+    return give_value(rc, found, value, len);
+}
+
+EXPORT int rbd_metadata_set(void *image, const char *key, const char *value)
+{
+    struct rbd_handle *h = image;
+    return h != NULL && key != NULL && value != NULL
+               ? limpet_image_meta_set(h->image, key, value, strlen(value))
+               : -EINVAL;
+}
+
+EXPORT int rbd_metadata_remove(void *image, const char *key)
+{
+    struct rbd_handle *h = image;
+    return h != NULL && key != NULL ? limpet_image_meta_remove(h->image, key) : -EINVAL;
+}
+
+EXPORT int rbd_pool_metadata_get(void *ioctx, const char *key, char *value, size_t *len)
+{
+    struct limpet_pool *pool;
+    char *found = NULL;
+    size_t found_len;
+    int rc = key != NULL ? rbd_pool_of(ioctx, &pool) : -EINVAL;
+    if (rc == 0)
+        rc = limpet_pool_meta_get(pool, key, &found, &found_len);
+    return give_value(rc, found, value, len);
+}
+
+EXPORT int rbd_pool_metadata_set(void *ioctx, const char *key, const char *value)
+{
+    struct limpet_pool *pool;
+    int rc = key != NULL && value != NULL ? rbd_pool_of(ioctx, &pool) : -EINVAL;
+    return rc == 0 ? limpet_pool_meta_set(pool, key, value, strlen(value)) : rc;
+}
+
+EXPORT int rbd_pool_metadata_remove(void *ioctx, const char *key)
+{
+    struct limpet_pool *pool;
+    int rc = key != NULL ? rbd_pool_of(ioctx, &pool) : -EINVAL;
+    return rc == 0 ? limpet_pool_meta_remove(pool, key) : rc;
+}
+
+/* ---- Lists ---- */
+
+/* Keys in one buffer and values in another, each with a zero after it. */
+struct listing {
+    char *keys, *values;
+    size_t keys_room, values_room;
+    size_t keys_needed, values_needed;
+};
+
+static void put(char *buf, size_t room, size_t *needed, const void *text, size_t len)
+{
+    if (buf != NULL && *needed + len + 1 <= room) {
+        memcpy(buf + *needed, text, len);
+        buf[*needed + len] = 0;
+    }
+    *needed += len + 1;
+}
+
+static int give_pairs(struct limpet_pairs *pairs, char *keys, size_t *keys_len, char *values,
+                      size_t *values_len)
+{
+    struct listing l = {
+        .keys = keys, .values = values, .keys_room = *keys_len, .values_room = *values_len};
+    struct limpet_pair pair;
+    while (limpet_pairs_next(pairs, &pair) == 0) {
+        put(l.keys, l.keys_room, &l.keys_needed, pair.key, pair.key_len);
+        put(l.values, l.values_room, &l.values_needed, pair.value, pair.value_len);
+    }
+    limpet_pairs_destroy(pairs);
+    *keys_len = l.keys_needed;
+    *values_len = l.values_needed;
+    return l.keys_needed <= l.keys_room && l.values_needed <= l.values_room ? 0 : -ERANGE;
+}
+
+/* 0 is as many as there are. */
+static uint64_t as_many(uint64_t max)
+{
+    return max != 0 ? max : UINT64_MAX;
+}
+
+EXPORT int rbd_metadata_list(void *image, const char *start, uint64_t max, char *keys,
+                             size_t *keys_len, char *values, size_t *values_len)
+{
+    struct rbd_handle *h = image;
+    struct limpet_pairs *pairs;
+    if (h == NULL || keys_len == NULL || values_len == NULL)
+        return -EINVAL;
+    int rc = limpet_image_meta_list(h->image, start, as_many(max), &pairs);
+    return rc == 0 ? give_pairs(pairs, keys, keys_len, values, values_len) : rc;
+}
+
+EXPORT int rbd_pool_metadata_list(void *ioctx, const char *start, uint64_t max, char *keys,
+                                  size_t *keys_len, char *values, size_t *values_len)
+{
+    struct limpet_pool *pool;
+    struct limpet_pairs *pairs;
+    int rc = keys_len != NULL && values_len != NULL ? rbd_pool_of(ioctx, &pool) : -EINVAL;
+    if (rc == 0)
+        rc = limpet_pool_meta_list(pool, start, as_many(max), &pairs);
+    return rc == 0 ? give_pairs(pairs, keys, keys_len, values, values_len) : rc;
+}
+
+/* ---- Options ---- */
+
+/* Those that images know, and what they are when nobody has set them. */
+static const char *const options[][2] = {
+    {"rbd_cache", "false"},           {"rbd_default_clone_format", "auto"},
+    {"rbd_default_features", "61"},   {"rbd_default_order", "22"},
+    {"rbd_qos_bps_burst", "0"},       {"rbd_qos_bps_limit", "0"},
+    {"rbd_qos_iops_burst", "0"},      {"rbd_qos_iops_limit", "0"},
+    {"rbd_qos_read_bps_limit", "0"},  {"rbd_qos_read_iops_limit", "0"},
+    {"rbd_qos_write_bps_limit", "0"}, {"rbd_qos_write_iops_limit", "0"},
+};
+enum { OPTIONS = sizeof options / sizeof options[0] };
+enum { SOURCE_CONFIG = 0, SOURCE_POOL = 1, SOURCE_IMAGE = 2 };
+
+static void config_cleanup(rbd_config_option_t *out, int n)
+{
+    for (int i = 0; i < n; i++) {
+        free(out[i].name);
+        free(out[i].value);
+        out[i] = (rbd_config_option_t){0};
+    }
+}
+
+/* Takes over the value of what was asked for, if there is one. */
+static int take_override(int rc, char *value, int source, rbd_config_option_t *out)
+{
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc;
+    free(out->value);
+    out->value = strdup(value);
+    out->source = source;
+    limpet_free(value);
+    return out->value != NULL ? 0 : -ENOMEM;
+}
+
+static int read_option(struct limpet_pool *pool, struct limpet_image *image, int i,
+                       rbd_config_option_t *out)
+{
+    char key[128], *value = NULL;
+    size_t len;
+    snprintf(key, sizeof key, CONFIG_PREFIX "%s", options[i][0]);
+    *out = (rbd_config_option_t){strdup(options[i][0]), strdup(options[i][1]), SOURCE_CONFIG};
+    if (out->name == NULL || out->value == NULL)
+        return -ENOMEM;
+    int rc = limpet_pool_meta_get(pool, key, &value, &len);
+    rc = take_override(rc, value, SOURCE_POOL, out);
+    if (rc != 0 || image == NULL)
+        return rc;
+    rc = limpet_image_meta_get(image, key, &value, &len);
+    return take_override(rc, value, SOURCE_IMAGE, out);
+}
+
+static int list_options(struct limpet_pool *pool, struct limpet_image *image,
+                        rbd_config_option_t *out, int *max)
+{
+    int rc = max == NULL ? -EINVAL : *max < OPTIONS ? -ERANGE : 0;
+    if (max != NULL)
+        *max = OPTIONS;
+    for (int i = 0; rc == 0 && i < OPTIONS; i++) {
+        rc = read_option(pool, image, i, &out[i]);
+        if (rc != 0)
+            config_cleanup(out, i + 1);
+    }
+    return rc;
+}
+
+EXPORT int rbd_config_image_list(void *image, rbd_config_option_t *out, int *max)
+{
+    struct rbd_handle *h = image;
+    return h != NULL ? list_options(h->pool, h->image, out, max) : -EINVAL;
+}
+
+EXPORT int rbd_config_pool_list(void *ioctx, rbd_config_option_t *out, int *max)
+{
+    struct limpet_pool *pool;
+    int rc = rbd_pool_of(ioctx, &pool);
+    return rc == 0 ? list_options(pool, NULL, out, max) : rc;
+}
+
+EXPORT void rbd_config_image_list_cleanup(rbd_config_option_t *out, int n)
+{
+    config_cleanup(out, n);
+}
+
+EXPORT void rbd_config_pool_list_cleanup(rbd_config_option_t *out, int n)
+{
+    config_cleanup(out, n);
+}

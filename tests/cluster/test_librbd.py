@@ -1,0 +1,615 @@
+#!/usr/bin/env python3
+"""librbd.so.1 of client/compat under Ceph's unmodified Python module (package python3-rbd)."""
+
+import glob
+import itertools
+import re
+import subprocess
+
+from lib.cluster import Cluster, case, check, command, run
+from lib.librados import environment
+
+cluster = Cluster(mons=1, osds=3)
+PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
+MODULES = glob.glob("/usr/lib/python3/dist-packages/rbd.*.so")
+numbers = itertools.count()
+tested = set()  # Functions of the C library that some case drives.
+
+# What each program begins with: the modules, connected, a pool of its own, and an image of 8 MiB.
+BEGIN = """
+import datetime, errno, rados, rbd, sys, threading
+MIB = 1 << 20
+def check(condition, message):
+    if not condition:
+        sys.exit("%s" % (message,))
+def fails(error, function, *arguments, **named):
+    try:
+        function(*arguments, **named)
+    except Exception as found:
+        check(getattr(found, "errno", None) == error, "%r, not errno %s" % (found, error))
+    else:
+        sys.exit("%s should fail with errno %s" % (function, error))
+cluster = rados.Rados(conffile="", rados_id="admin")
+cluster.connect()
+POOL = sys.argv[1]
+io = cluster.open_ioctx(POOL)
+r = rbd.RBD()
+r.create(io, "disk", 8 * MIB)
+"""
+
+
+def installed():
+    if not MODULES:
+        print("skipped: the package python3-rbd is not installed")
+    return bool(MODULES)
+
+
+def python(program):
+    """Runs it with our library in place of Ceph's, and nothing else changed."""
+    pool = "pool%d" % next(numbers)
+    cluster.pool(pool)
+    return command([PYTHON, "-B", "-c", BEGIN + program + "\nio.close()\ncluster.shutdown()\n", pool],
+                   env=environment(cluster))
+
+
+def drives(functions, program):
+    """functions: those of the C interface that it calls, without "rbd_"."""
+    if not installed():
+        return
+    tested.update("rbd_" + name for name in functions.split())
+    result = python(program)
+    if "[errno 95]" in result.err:
+        print("skipped: liblimpet has not got all of it yet: %s" % result.err.splitlines()[-1])
+        return
+    check(result.code == 0, result.err)
+
+
+@case
+def starts():
+    cluster.start()
+    cluster.pool("other")
+
+
+@case
+def images_of_a_pool():
+    drives("""version create create4 list list2 image_spec_list_cleanup remove_with_progress rename
+           image_options_create image_options_destroy image_options_set_uint64 image_options_set_string
+           pool_init features_to_string features_from_string""", """
+check(r.version() == (1, 16, 0), r.version())
+r.pool_init(io, False)
+check(r.list(io) == ["disk"], r.list(io))
+fails(errno.EEXIST, r.create, io, "disk", MIB)
+fails(errno.EINVAL, r.create, io, "a/b", MIB)
+fails(errno.EINVAL, r.create, io, "", MIB)
+r.create(io, "old", MIB, old_format=True)
+r.create(io, "second", 16 * MIB, order=20, old_format=False, features=1 + 4, stripe_unit=65536,
+         stripe_count=4, data_pool="other")
+fails(errno.ENOENT, r.create, io, "third", MIB, data_pool="none")
+check(sorted(r.list(io)) == ["disk", "old", "second"], r.list(io))
+both = sorted(((entry["name"], entry["id"]) for entry in r.list2(io)))
+check([name for name, _ in both] == ["disk", "old", "second"], both)
+r.rename(io, "second", "moved")
+fails(errno.ENOENT, r.rename, io, "second", "moved")
+fails(errno.EEXIST, r.rename, io, "moved", "disk")
+check(("moved", dict(both)["second"]) in [(e["name"], e["id"]) for e in r.list2(io)], "the id stays")
+steps = []
+r.remove(io, "moved", on_progress=lambda done, total: steps.append((done, total)) and 0)
+check(all(0 <= done <= total for done, total in steps), steps)
+r.remove(io, "old")
+fails(errno.ENOENT, r.remove, io, "moved")
+with rbd.Image(io, "disk"):
+    fails(errno.EBUSY, r.remove, io, "disk")
+check(r.features_to_string(61) == "layering,exclusive-lock,object-map,fast-diff,deep-flatten",
+      r.features_to_string(61))
+check(r.features_from_string("layering,object-map") == 9, "features")
+for text in ("layering,nonsense", "layering,", "-1"):
+    fails(errno.EINVAL, r.features_from_string, text)
+for i in range(100):
+    r.create(io, "image with a rather long name, number %d" % i, MIB)
+check(len(r.list(io)) == 101 and len(list(r.list2(io))) == 101, "more than a first guess has room for")
+""")
+
+
+@case
+def what_an_image_is():
+    drives("""open close stat get_size get_id get_name get_features get_flags get_op_features
+           get_old_format get_stripe_unit get_stripe_count get_overlap get_block_name_prefix
+           get_data_pool_id get_create_timestamp get_access_timestamp get_modify_timestamp
+           update_features open_by_id open_read_only open_by_id_read_only resize2""", """
+r.create(io, "wide", 10 * MIB, order=20, stripe_unit=65536, stripe_count=4, data_pool="other")
+image = rbd.Image(io, "wide")
+stat = image.stat()
+check((stat["size"], stat["obj_size"], stat["order"]) == (10 * MIB, MIB, 20), stat)
+check(stat["num_objs"] == 12 and stat["parent_pool"] in (-1, 2 ** 64 - 1) and stat["parent_name"] == b"", stat)
+check(image.size() == 10 * MIB and image.get_name() == "wide", "size, name")
+check(image.block_name_prefix().startswith("rbd_data.") and image.block_name_prefix().endswith(image.id()),
+      image.block_name_prefix())
+check(stat["block_name_prefix"] == image.block_name_prefix()[:23], stat["block_name_prefix"])
+check((image.stripe_unit(), image.stripe_count()) == (65536, 4), "striping")
+check(image.features() & 2 and image.features() & 128, image.features())
+check(image.data_pool_id() == cluster.pool_lookup("other"), "data pool")
+check(not image.old_format() and image.flags() == 0 and image.overlap() == 0, "old, flags, overlap")
+check(image.op_features() == 0, image.op_features())
+for moment in (image.create_timestamp(), image.access_timestamp(), image.modify_timestamp()):
+    check(abs((datetime.datetime.utcnow() - moment).total_seconds()) < 86400, moment)
+number = image.id()
+image.update_features(rbd.RBD_FEATURE_FAST_DIFF, False)
+check(not image.features() & rbd.RBD_FEATURE_FAST_DIFF, "feature off")
+image.update_features(rbd.RBD_FEATURE_FAST_DIFF, True)
+fails(errno.EINVAL, image.update_features, rbd.RBD_FEATURE_LAYERING, False)
+image.resize(12 * MIB)
+check(image.size() == 12 * MIB, "resized")
+fails(None, image.resize, MIB, False)
+image.resize(MIB, True)
+image.close()
+fails(None, image.size)
+for options in ({"name": "wide"}, {"image_id": number}, {"name": "wide", "read_only": True},
+                {"image_id": number, "read_only": True}):
+    with rbd.Image(io, **options) as image:
+        check(image.size() == MIB and image.id() == number, options)
+        if options.get("read_only"):
+            fails(errno.EROFS, image.write, b"x", 0)
+fails(errno.ENOENT, rbd.Image, io, "none")
+fails(errno.ENOENT, rbd.Image, io, image_id="none")
+fails(errno.ENOENT, rbd.Image, io, "wide", "no such snapshot")
+""")
+
+
+@case
+def reads_and_writes():
+    drives("read2 write2 discard write_zeroes flush invalidate_cache", """
+with rbd.Image(io, "disk") as image:
+    check(image.read(0, 8 * MIB) == bytes(8 * MIB), "a new image is zeroes")
+    check(image.write(b"hello", MIB - 2) == 5, "write")
+    check(image.write(b"there", 0, rados.LIBRADOS_OP_FLAG_FADVISE_NOCACHE) == 5, "write with flags")
+    check(image.read(MIB - 3, 7) == b"\\0hello\\0", image.read(MIB - 3, 7))
+    check(image.read(0, 5, rados.LIBRADOS_OP_FLAG_FADVISE_RANDOM) == b"there", "read with flags")
+    image.discard(MIB, 2)
+    check(image.read(MIB - 2, 5) == b"he\\0\\0o", image.read(MIB - 2, 5))
+    image.write(b"x" * 8192, 4 * MIB - 4096)
+    image.write_zeroes(4 * MIB - 100, 200)
+    image.write_zeroes(0, 3, zero_flags=rbd.RBD_WRITE_ZEROES_FLAG_THICK_PROVISION)
+    check(image.read(4 * MIB - 101, 202) == b"x" + bytes(200) + b"x", "zeroes")
+    check(image.read(0, 5) == b"\\0\\0\\0re", "zeroes that are written")
+    image.flush()
+    image.invalidate_cache()
+    check(image.read(8 * MIB - 5, 5) == bytes(5), "the end")
+    fails(errno.EINVAL, image.read, 9 * MIB, 1)
+    fails(errno.EINVAL, image.write, b"x", 9 * MIB)
+    fails(errno.EINVAL, image.discard, 0, 1 << 31)
+""")
+
+
+@case
+def asynchronously():
+    drives("""aio_create_completion aio_release aio_is_complete aio_wait_for_complete
+           aio_get_return_value aio_read2 aio_write2 aio_discard aio_write_zeroes aio_flush aio_open
+           aio_open_read_only aio_open_by_id aio_open_by_id_read_only aio_close""", """
+ended = []
+def done(completion, data=None):
+    ended.append((completion, data))
+with rbd.Image(io, "disk") as image:
+    number = image.id()
+    requests = [image.aio_write(bytes([i]) * 4096, i * 4096, done) for i in range(200)]
+    flush = image.aio_flush(done)
+    flush.wait_for_complete_and_cb()
+    for request in requests:
+        request.wait_for_complete_and_cb()
+        check(request.is_complete() and request.get_return_value() == 0, request.get_return_value())
+    check(len(ended) == 201, "%d callbacks" % len(ended))
+    reads = [image.aio_read(i * 4096, 4096, done) for i in range(200)]
+    for request in reads:
+        request.wait_for_complete_and_cb()
+    datas = {id(completion): data for completion, data in ended}
+    for i, request in enumerate(reads):
+        check(datas[id(request)] == bytes([i]) * 4096, "block %d" % i)
+        check(request.get_return_value() == 4096, request.get_return_value())
+    for request in (image.aio_discard(0, 4096, done), image.aio_write_zeroes(4096, 4096, done)):
+        request.wait_for_complete_and_cb()
+        check(request.get_return_value() == 0, request.get_return_value())
+    check(image.read(0, 8192) == bytes(8192), "discard and zeroes")
+opened = []
+for options in ({"name": "disk"}, {"name": "disk", "read_only": True}, {"image_id": number},
+                {"image_id": number, "read_only": True}):
+    request = r.aio_open_image(lambda completion, image: opened.append(image), io, **options)
+    request.wait_for_complete_and_cb()
+    check(request.get_return_value() == 0 and opened[-1].id() == number, options)
+request = r.aio_open_image(done, io, name="none")
+request.wait_for_complete_and_cb()
+check(request.get_return_value() == -errno.ENOENT, request.get_return_value())
+for image in opened:
+    image.aio_close(done).wait_for_complete_and_cb()
+r.remove(io, "disk")
+""")
+
+
+@case
+def snapshots():
+    drives("""snap_create2 snap_list snap_list_end snap_exists snap_get_id snap_get_name
+           snap_get_namespace_type snap_get_timestamp snap_remove snap_remove2 snap_remove_by_id
+           snap_rename snap_rollback snap_protect snap_unprotect snap_is_protected snap_get_limit
+           snap_set_limit snap_set snap_set_by_id""", """
+image = rbd.Image(io, "disk")
+image.write(b"before", 0)
+image.create_snap("one")
+fails(errno.EEXIST, image.create_snap, "one")
+image.write(b"after!", 0)
+image.create_snap("two")
+names = [snap["name"] for snap in image.list_snaps()]
+check(names == ["one", "two"], names)
+first = next(iter(image.list_snaps()))
+check(first["size"] == 8 * MIB and first["namespace"] == rbd.RBD_SNAP_NAMESPACE_TYPE_USER, first)
+number = image.snap_get_id("one")
+check(number == first["id"] and image.snap_get_name(number) == "one", "ids")
+check(image.snap_get_namespace_type(number) == rbd.RBD_SNAP_NAMESPACE_TYPE_USER, "type")
+check(image.snap_exists("one") and not image.snap_exists("none"), "exists")
+check(abs((datetime.datetime.utcnow() - image.get_snap_timestamp(number)).total_seconds()) < 86400,
+      image.get_snap_timestamp(number))
+fails(errno.ENOENT, image.snap_get_name, 12345678)
+fails(errno.ENOENT, image.snap_get_id, "none")
+with rbd.Image(io, "disk", "one") as at:
+    check(at.read(0, 6) == b"before", at.read(0, 6))
+    fails(errno.EROFS, at.write, b"x", 0)
+image.set_snap("one")
+check(image.read(0, 6) == b"before", "set_snap")
+image.set_snap(None)
+check(image.read(0, 6) == b"after!", "the head again")
+image.set_snap_by_id(number)
+check(image.read(0, 6) == b"before", "set_snap_by_id")
+image.set_snap_by_id(None)
+image.rename_snap("two", "deux")
+fails(errno.ENOENT, image.rename_snap, "two", "x")
+fails(errno.EEXIST, image.rename_snap, "deux", "one")
+image.protect_snap("one")
+check(image.is_protected_snap("one"), "protected")
+fails(errno.EBUSY, image.protect_snap, "one")
+fails(errno.EBUSY, image.remove_snap, "one")
+image.unprotect_snap("one")
+fails(errno.EINVAL, image.unprotect_snap, "one")
+image.rollback_to_snap("one")
+check(image.read(0, 6) == b"before", "rollback")
+image.set_snap_limit(2)
+check(image.get_snap_limit() == 2, "limit")
+fails(errno.EDQUOT, image.create_snap, "three")
+image.remove_snap_limit()
+image.remove_snap("deux")
+fails(errno.ENOENT, image.remove_snap, "deux")
+image.protect_snap("one")
+image.remove_snap2("one", rbd.RBD_SNAP_REMOVE_UNPROTECT)
+image.create_snap("three")
+image.remove_snap_by_id(image.snap_get_id("three"))
+check(list(image.list_snaps()) == [], list(image.list_snaps()))
+image.close()
+""")
+
+
+@case
+def clones():
+    drives("""clone3 get_parent linked_image_spec_cleanup snap_spec_cleanup list_children3
+           linked_image_spec_list_cleanup list_descendants flatten_with_progress
+           snap_get_trash_namespace""", """
+image = rbd.Image(io, "disk")
+image.write(b"parent", 0)
+image.create_snap("s")
+image.protect_snap("s")
+r.clone(io, "disk", "s", io, "child", 1)
+fails(errno.EEXIST, r.clone, io, "disk", "s", io, "child", 1)
+fails(errno.ENOENT, r.clone, io, "disk", "none", io, "another", 1)
+child = rbd.Image(io, "child")
+check(child.read(0, 6) == b"parent" and child.overlap() == 8 * MIB, "child reads")
+check(tuple(child.parent_info()) == (POOL, "disk", "s"), child.parent_info())
+check(child.parent_id() == image.id(), "parent's id")
+spec = child.get_parent_image_spec()
+check((spec["image_name"], spec["snap_name"]) == ("disk", "s"), spec)
+fails(errno.ENOENT, image.parent_info)
+child.create_snap("t")
+child.protect_snap("t")
+r.clone(io, "child", "t", io, "grandchild", 1)
+image.set_snap("s")
+check(list(image.list_children()) == [(POOL, "child")], list(image.list_children()))
+check([c["image"] for c in image.list_children2()] == ["child"], list(image.list_children2()))
+image.set_snap(None)
+below = sorted(entry["image"] for entry in image.list_descendants())
+check(below == ["child", "grandchild"], below)
+with rbd.Image(io, "grandchild") as grandchild:
+    check(grandchild.read(0, 6) == b"parent", "through two")
+    grandchild.write(b"G", 0)
+    steps = []
+    grandchild.flatten(on_progress=lambda done, total: steps.append((done, total)) and 0)
+    check(grandchild.overlap() == 0 and grandchild.read(0, 6) == b"Garent", "flattened")
+    fails(errno.EINVAL, grandchild.flatten)
+r.remove(io, "grandchild")
+child.unprotect_snap("t")
+child.remove_snap("t")
+image.remove_snap2("s", rbd.RBD_SNAP_REMOVE_UNPROTECT | rbd.RBD_SNAP_REMOVE_FLATTEN)
+fails(errno.ENOENT, child.parent_info)
+image.create_snap("v2")
+r.clone(io, "disk", "v2", io, "newer", 1)
+image.remove_snap("v2")
+left = list(image.list_snaps())
+check(len(left) == 1 and left[0]["namespace"] == rbd.RBD_SNAP_NAMESPACE_TYPE_TRASH, left)
+check(left[0]["trash"]["original_name"] == "v2", left)
+check(image.snap_get_trash_namespace(left[0]["id"])["original_name"] == "v2", "original name")
+r.remove(io, "newer")
+check(list(image.list_snaps()) == [], "with its last clone it goes")
+child.close()
+image.close()
+""")
+
+
+@case
+def copies_and_differences():
+    drives("copy3 deep_copy diff_iterate2", """
+image = rbd.Image(io, "disk")
+image.write(b"A" * MIB, 0)
+image.create_snap("s")
+image.write(b"B" * 4096, 5 * MIB)
+found = []
+image.diff_iterate(0, 8 * MIB, "s", lambda *extent: found.append(extent))
+check(found and found[0][0] <= 5 * MIB < sum(found[0][:2]) and found[0][2], found)
+found = []
+image.diff_iterate(0, 8 * MIB, None, lambda *extent: found.append(extent), whole_object=True)
+check([e[0] for e in found] == [0, 4 * MIB], found)
+fails(errno.ENOENT, image.diff_iterate, 0, MIB, "none", lambda *extent: None)
+image.copy(io, "copy")
+image.deep_copy(io, "deep")
+for name, snaps in (("copy", []), ("deep", ["s"])):
+    with rbd.Image(io, name) as other:
+        check(other.read(0, 8 * MIB) == image.read(0, 8 * MIB), name)
+        check([snap["name"] for snap in other.list_snaps()] == snaps, name)
+        for snap in snaps:
+            other.remove_snap(snap)
+fails(errno.EEXIST, image.copy, io, "deep")
+image.remove_snap("s")
+image.close()
+""")
+
+
+@case
+def locks():
+    drives("""is_exclusive_lock_owner lock_acquire lock_release lock_get_owners
+           lock_get_owners_cleanup lock_break lock_exclusive lock_shared unlock break_lock
+           list_lockers watchers_list watchers_list_cleanup""", """
+other = rados.Rados(conffile="", rados_id="admin")
+other.connect()
+other_io = other.open_ioctx(POOL)
+image, second = rbd.Image(io, "disk"), rbd.Image(other_io, "disk")
+check(not image.is_exclusive_lock_owner() and list(image.lock_get_owners()) == [], "nobody has it")
+image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
+check(image.is_exclusive_lock_owner() and not second.is_exclusive_lock_owner(), "owner")
+owners = list(second.lock_get_owners())
+check(len(owners) == 1 and owners[0]["mode"] == rbd.RBD_LOCK_MODE_EXCLUSIVE, owners)
+lockers = second.list_lockers()
+check(lockers["exclusive"] and lockers["lockers"][0][1].startswith("auto "), lockers)
+fails(errno.EROFS, second.write, b"x", 0)
+fails(errno.EBUSY, second.lock_break, rbd.RBD_LOCK_MODE_EXCLUSIVE, "elsewhere")
+image.lock_release()
+check(not image.is_exclusive_lock_owner(), "given back")
+second.write(b"second", 0)
+check(image.read(0, 6) == b"second", "handed over")
+fails(errno.EOPNOTSUPP, image.lock_acquire, rbd.RBD_LOCK_MODE_SHARED)
+watchers = list(image.watchers_list())
+check(len(watchers) == 2 and {w["id"] for w in watchers} ==
+      {cluster.get_instance_id(), other.get_instance_id()}, watchers)
+second.close()
+r.create(io, "plain", MIB, features=1)
+image2, second = rbd.Image(io, "plain"), rbd.Image(other_io, "plain")
+check(image2.list_lockers() == [], image2.list_lockers())
+image2.lock_exclusive("cookie")
+fails(errno.EEXIST, image2.lock_exclusive, "cookie")
+fails(errno.EBUSY, second.lock_exclusive, "cookie")
+lockers = second.list_lockers()
+check(lockers["exclusive"] and lockers["lockers"][0][:2] ==
+      ("client.%d" % cluster.get_instance_id(), "cookie"), lockers)
+fails(errno.ENOENT, second.unlock, "cookie")
+fails(errno.EINVAL, second.break_lock, "nobody", "cookie")
+second.break_lock(lockers["lockers"][0][0], "cookie")
+fails(errno.ENOENT, image2.unlock, "cookie")
+image2.lock_shared("a", "tag")
+second.lock_shared("b", "tag")
+fails(errno.EBUSY, image2.lock_shared, "c", "another tag")
+lockers = image2.list_lockers()
+check(not lockers["exclusive"] and lockers["tag"] == "tag" and len(lockers["lockers"]) == 2, lockers)
+image2.unlock("a")
+second.unlock("b")
+image2.close()
+image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
+broken = rbd.Image(other_io, "disk")
+owner = list(broken.lock_get_owners())[0]["owner"]
+broken.lock_break(rbd.RBD_LOCK_MODE_EXCLUSIVE, owner)
+fails(errno.ESHUTDOWN, image.write, b"late", 0)
+broken.write(b"mine", 0)
+broken.close()
+second.close()
+other_io.close()
+other.shutdown()
+try:
+    image.close()
+except rbd.Error:
+    pass
+""")
+
+
+@case
+def metadata():
+    drives("""metadata_get metadata_set metadata_remove metadata_list pool_metadata_get
+           pool_metadata_set pool_metadata_remove pool_metadata_list config_image_list
+           config_image_list_cleanup config_pool_list config_pool_list_cleanup""", """
+image = rbd.Image(io, "disk")
+fails(errno.ENOENT, image.metadata_get, "key")
+image.metadata_set("key", "value")
+image.metadata_set("long", "v" * 10000)
+check(image.metadata_get("key") == "value" and len(image.metadata_get("long")) == 10000, "values")
+check(dict(image.metadata_list()) == {"key": "value", "long": "v" * 10000}, "list")
+image.metadata_remove("key")
+fails(errno.ENOENT, image.metadata_remove, "key")
+fails(errno.EINVAL, image.metadata_set, "", "value")
+for i in range(200):
+    image.metadata_set("k%d" % i, "v" * i)
+check(len(list(image.metadata_list())) == 201, "many")
+r.pool_metadata_set(io, "key", "value")
+check(r.pool_metadata_get(io, "key") == "value", "of the pool")
+check(("key", "value") in list(r.pool_metadata_list(io)), "list of the pool")
+r.pool_metadata_remove(io, "key")
+fails(errno.ENOENT, r.pool_metadata_get, io, "key")
+r.config_set(io, "rbd_qos_iops_limit", "1000")
+image.config_set("rbd_qos_bps_limit", "2000")
+def options(entries):
+    return {entry["name"]: (entry["value"], entry["source"]) for entry in entries}
+found = options(image.config_list())
+check(found["rbd_qos_iops_limit"] == ("1000", rbd.RBD_CONFIG_SOURCE_POOL), found)
+check(found["rbd_qos_bps_limit"] == ("2000", rbd.RBD_CONFIG_SOURCE_IMAGE), found)
+check(options(r.config_list(io))["rbd_qos_bps_limit"] == ("0", rbd.RBD_CONFIG_SOURCE_CONFIG), "pool")
+r.config_remove(io, "rbd_qos_iops_limit")
+image.config_remove("rbd_qos_bps_limit")
+image.close()
+""")
+
+
+@case
+def trash_and_namespaces():
+    drives("""trash_move trash_get trash_get_cleanup trash_list trash_list_cleanup trash_purge
+           trash_remove_with_progress trash_restore namespace_create namespace_remove namespace_list
+           namespace_exists pool_stats_create pool_stats_destroy pool_stats_get
+           pool_stats_option_add_uint64""", """
+stats = r.pool_stats_get(io)
+check((stats["image_count"], stats["image_provisioned_bytes"]) == (1, 8 * MIB), stats)
+r.trash_move(io, "disk", 3600)
+check(r.list(io) == [], "in the trash")
+entries = list(r.trash_list(io))
+check(len(entries) == 1 and entries[0]["name"] == "disk" and entries[0]["source"] == "USER", entries)
+number = entries[0]["id"]
+info = r.trash_get(io, number)
+check((info["deferment_end_time"] - info["deletion_time"]).total_seconds() == 3600, info)
+check(r.pool_stats_get(io)["trash_count"] == 1, r.pool_stats_get(io))
+fails(errno.EPERM, r.trash_remove, io, number)
+fails(errno.ENOENT, r.trash_get, io, "none")
+r.trash_restore(io, number, "again")
+check(r.list(io) == ["again"], r.list(io))
+r.trash_move(io, "again")
+r.trash_remove(io, number)
+r.create(io, "third", MIB)
+r.trash_move(io, "third")
+r.trash_purge(io)
+check(list(r.trash_list(io)) == [], list(r.trash_list(io)))
+r.namespace_create(io, "space")
+fails(errno.EEXIST, r.namespace_create, io, "space")
+check(r.namespace_exists(io, "space") and not r.namespace_exists(io, "none"), "exists")
+check(r.namespace_list(io) == ["space"], r.namespace_list(io))
+inside = cluster.open_ioctx(POOL)
+inside.set_namespace("space")
+r.create(inside, "disk", MIB)
+check(r.list(inside) == ["disk"] and r.list(io) == [], "apart")
+fails(errno.EBUSY, r.namespace_remove, io, "space")
+r.remove(inside, "disk")
+r.namespace_remove(io, "space")
+fails(errno.ENOENT, r.namespace_remove, io, "space")
+inside.close()
+""")
+
+
+@case
+def object_maps_and_space():
+    drives("rebuild_object_map sparsify", """
+with rbd.Image(io, "disk") as image:
+    image.write(bytes(4 * MIB), 0)
+    image.sparsify(65536)
+    fails(errno.EINVAL, image.sparsify, 1)
+    steps = []
+    image.rebuild_object_map(lambda done, total: steps.append((done, total)) and 0)
+    check(image.flags() == 0, image.flags())
+""")
+
+
+@case
+def groups():
+    drives("""group_create group_remove group_rename group_list group_info_cleanup get_group
+           group_image_add group_image_remove group_image_list group_image_list_cleanup
+           group_snap_create2 group_snap_remove group_snap_rename group_snap_list
+           group_snap_list_cleanup group_snap_rollback snap_get_group_namespace
+           snap_group_namespace_cleanup""", """
+r.group_create(io, "g")
+fails(errno.EEXIST, r.group_create, io, "g")
+r.group_rename(io, "g", "group")
+check(r.group_list(io) == ["group"], r.group_list(io))
+group = rbd.Group(io, "group")
+group.add_image(io, "disk")
+fails(errno.ENOENT, group.add_image, io, "none")
+check([image["name"] for image in group.list_images()] == ["disk"], list(group.list_images()))
+image = rbd.Image(io, "disk")
+check(image.group()["name"] == "group", image.group())
+image.write(b"before", 0)
+group.create_snap("s")
+fails(errno.EEXIST, group.create_snap, "s")
+image.write(b"after!", 0)
+group.rename_snap("s", "t")
+check([(s["name"], s["state"]) for s in group.list_snaps()] ==
+      [("t", rbd.RBD_GROUP_SNAP_STATE_COMPLETE)], list(group.list_snaps()))
+snap = list(image.list_snaps())[0]
+check(snap["namespace"] == rbd.RBD_SNAP_NAMESPACE_TYPE_GROUP, snap)
+where = image.snap_get_group_namespace(snap["id"])
+check((where["group_name"], where["group_snap_name"]) == ("group", "t"), where)
+image.close()
+group.rollback_to_snap("t")
+with rbd.Image(io, "disk") as image:
+    check(image.read(0, 6) == b"before", "rolled back")
+group.remove_snap("t")
+group.remove_image(io, "disk")
+r.group_remove(io, "group")
+check(r.group_list(io) == [], r.group_list(io))
+""")
+
+
+@case
+def encryption():
+    drives("encryption_format encryption_load", """
+with rbd.Image(io, "disk") as image:
+    image.resize(64 * MIB)
+    image.encryption_format(rbd.RBD_ENCRYPTION_FORMAT_LUKS2, "secret")
+    size = image.size()
+    image.write(b"plain text", 0)
+    check(image.read(0, 10) == b"plain text", "reads what it wrote")
+with rbd.Image(io, "disk") as image:
+    check(image.read(0, 4) == b"LUKS", "a LUKS header")
+    fails(errno.EPERM, image.encryption_load, rbd.RBD_ENCRYPTION_FORMAT_LUKS2, "wrong")
+    image.encryption_load(rbd.RBD_ENCRYPTION_FORMAT_LUKS2, "secret")
+    check(image.size() == size and image.read(0, 10) == b"plain text", "and reads it again")
+""")
+
+
+@case
+def mirroring_and_migration_are_refused():
+    if not installed():
+        return
+    program = """
+image = rbd.Image(io, "disk")
+for function, *arguments in (
+        (r.mirror_mode_get, io), (r.mirror_mode_set, io, 1), (r.mirror_uuid_get, io),
+        (image.mirror_image_enable,), (image.mirror_image_get_info,),
+        (r.migration_prepare, io, "disk", io, "moved"), (r.migration_status, io, "disk"),
+        (r.migration_execute, io, "disk"), (r.migration_commit, io, "disk")):
+    fails(errno.EOPNOTSUPP, function, *arguments)
+image.close()
+"""
+    result = python(program)
+    check(result.code == 0, result.err)
+
+
+@case
+def no_function_is_left_out():
+    """Each that the module imports is driven by a case of this file, or is of mirroring and migration."""
+    if not installed():
+        return
+    lines = subprocess.run(["nm", "-D", "--undefined-only", MODULES[0]], stdout=subprocess.PIPE,
+                           text=True, check=True).stdout.splitlines()
+    imported = {line.split()[-1].split("@")[0] for line in lines}
+    imported = {name for name in imported
+                if name.startswith("rbd_") and not re.search("mirror|migration", name)}
+    missing = imported - tested
+    check(not missing, "not driven: %s" % " ".join(sorted(missing)))
+    unknown = tested - imported
+    check(not unknown, "not imported: %s" % " ".join(sorted(unknown)))
+
+
+if __name__ == "__main__":
+    run()
