@@ -3,7 +3,7 @@
  *
  *   main.c      from argv to a command
  *   parse.c     words and options, by the command table
- *   commands.c, commands_rados.c, commands_snap.c, commands_tools.c   the table: the single source
+ *   commands.c, commands_rados.c, commands_snap.c, commands_rbd.c, commands_tools.c ...   the table: the single source
  *               of help, completions and man pages; commands.h
  *   help.c, completion.c, man.c   what is generated from it
  *   remote.c    commands that the monitors execute
@@ -15,6 +15,7 @@
  *   rados_copy.c, rados_image.c, rados_stream.c   copies of objects and pools, export, import
  *   rados_bench.c  rados bench and cleanup
  *   rados.h     what these share
+ *   rbd.h       block images: rbd_*.c
  *   watch.c     their watchers, and notifies
  *   inconsistent.c   what scrubs found
  *   bench.c     measuring
@@ -189,6 +190,8 @@ struct table *table_create(const char *alignment);
 void table_cell(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void table_end_row(struct table *table);
 void table_print(struct table *table, const char *indent);
+/* As Ceph's programs do: the first row is titles, to the left; cells are filled with spaces. */
+void table_print_titled(struct table *table);
 void table_destroy(struct table *table);
 
 /* Progress of a long transfer, on standard error when it is a terminal. */

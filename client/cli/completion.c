@@ -21,7 +21,7 @@ static const char bash_script[] =
     "\"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
     "}\n"
     "complete -F _limpet limpet\n"
-    "for _limpet_name in rados ceph; do\n"
+    "for _limpet_name in rados rbd ceph; do\n"
     "    [[ $(readlink -f \"$(type -P \"$_limpet_name\")\") == */limpet ]] &&\n"
     "        complete -F _limpet \"$_limpet_name\"\n"
     "done\n"
@@ -40,6 +40,7 @@ static const char zsh_script[] =
     "}\n"
     "compdef _limpet limpet\n"
     "[[ ${commands[rados]:A:t} == limpet ]] && compdef _limpet rados\n"
+    "[[ ${commands[rbd]:A:t} == limpet ]] && compdef _limpet rbd\n"
     "[[ ${commands[ceph]:A:t} == limpet ]] && compdef _limpet ceph\n"
     "true\n";
 
@@ -55,7 +56,7 @@ static const char fish_script[] =
     "    end\n"
     "end\n"
     "complete -c limpet -f -a '(__limpet_complete)'\n"
-    "for name in rados ceph\n"
+    "for name in rados rbd ceph\n"
     "    if string match -q '*/limpet' -- (realpath (command -s $name) 2>/dev/null)\n"
     "        complete -c $name -f -a '(__limpet_complete)'\n"
     "    end\n"
@@ -262,8 +263,8 @@ int run_complete(struct cli *cli)
     struct context context = {0};
     const char *typed = cli->n_words > 0 ? cli->words[cli->n_words - 1] : "";
     /* By that name the verbs stand at once. */
-    if (strcmp(cli->program, "rados") == 0)
-        add_word(&context, "rados");
+    if (strcmp(cli->program, "rados") == 0 || strcmp(cli->program, "rbd") == 0)
+        add_word(&context, cli->program);
     read_context(cli, &context);
     if (context.awaits != NULL) {
         offer_value(cli, typed, context.awaits->complete, context.awaits->choices, NULL);

@@ -1,6 +1,6 @@
 /*
- * limpet: from argv to a command. Called by the name `rados` it takes rados' verbs at once, called
- * `ceph` it is what it always is: the commands have Ceph's names.
+ * limpet: from argv to a command. Called by the name `rados` or `rbd` it takes their verbs at once,
+ * called `ceph` it is what it always is: the commands have Ceph's names.
  */
 #include <errno.h>
 #include <libgen.h>
@@ -96,8 +96,10 @@ int main(int argc, char **argv)
     static struct cli cli;
     standard_files_fill();
     char *name = argc > 0 ? basename(argv[0]) : NULL;
-    cli.program =
-        name != NULL && (strcmp(name, "rados") == 0 || strcmp(name, "ceph") == 0) ? name : "limpet";
+    cli.program = name != NULL && (strcmp(name, "rados") == 0 || strcmp(name, "rbd") == 0 ||
+                                   strcmp(name, "ceph") == 0)
+                      ? name
+                      : "limpet";
     /* Writing to a closed pipe is an error like others, not a reason to vanish. */
     signal(SIGPIPE, SIG_IGN);
     cli_parse(&cli, argc > 1 ? argc - 1 : 0, argv + 1);

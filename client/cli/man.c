@@ -108,12 +108,13 @@ static void man_program(void)
 {
     man_head("limpet", "command-line program of the Limpet storage cluster",
              "limpet COMMAND [arguments] [options]");
-    fputs(".SH DESCRIPTION\nShows and changes a cluster, stores and fetches objects, and measures "
-          "how fast that is.\nCalled by the name rados, it takes the verbs of limpet rados; by the "
-          "name ceph, those of "
-          "ceph that it knows.\n"
-          ".SH COMMANDS\n",
-          stdout);
+    fputs(
+        ".SH DESCRIPTION\nShows and changes a cluster, stores and fetches objects, and measures "
+        "how fast that is.\nCalled by the name rados or rbd, it takes their verbs at once; by the "
+        "name ceph, those of "
+        "ceph that it knows.\n"
+        ".SH COMMANDS\n",
+        stdout);
     for (const struct cli_command *c = cli_command_next(NULL); c != NULL; c = cli_command_next(c)) {
         if (c->hidden || cli_command_is_group(c))
             continue;

@@ -178,6 +178,17 @@ void table_print(struct table *t, const char *indent)
     }
 }
 
+void table_print_titled(struct table *t)
+{
+    assert(t->n % t->columns == 0);
+    for (size_t i = 0; i < t->n; i++) {
+        size_t column = i % t->columns;
+        bool right = t->alignment[column] == 'r' && i >= t->columns;
+        printf(right ? "%*s" : "%-*s", (int)t->widths[column], t->cells[i]);
+        fputs(column == t->columns - 1 ? "\n" : "  ", stdout);
+    }
+}
+
 void table_destroy(struct table *t)
 {
     for (size_t i = 0; i < t->n; i++)

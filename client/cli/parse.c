@@ -315,8 +315,9 @@ void cli_parse(struct cli *cli, int argc, char **argv)
     if (cli->words == NULL)
         fail(ENOMEM, "out of memory");
     bool completes = argc > 0 && strcmp(argv[0], "__complete") == 0;
-    if (strcmp(cli->program, "rados") == 0 && !completes)
-        cli->words[cli->n_words++] = "rados";
+    bool is_group = strcmp(cli->program, "rados") == 0 || strcmp(cli->program, "rbd") == 0;
+    if (is_group && !completes)
+        cli->words[cli->n_words++] = cli->program;
     bool options_end = false;
     for (int i = 0; i < argc; i++) {
         if (!options_end && strcmp(argv[i], "--") == 0)

@@ -389,7 +389,7 @@ second.write(b"second", 0)
 check(image.read(0, 6) == b"second", "handed over")
 fails(errno.EOPNOTSUPP, image.lock_acquire, rbd.RBD_LOCK_MODE_SHARED)
 watchers = list(image.watchers_list())
-check(len(watchers) == 2 and {w["id"] for w in watchers} ==
+check(len(watchers) == 2 and {w["id"] % 2 ** 64 for w in watchers} ==
       {cluster.get_instance_id(), other.get_instance_id()}, watchers)
 second.close()
 r.create(io, "plain", MIB, features=1)
@@ -418,7 +418,12 @@ broken = rbd.Image(other_io, "disk")
 owner = list(broken.lock_get_owners())[0]["owner"]
 broken.lock_break(rbd.RBD_LOCK_MODE_EXCLUSIVE, owner)
 fails(errno.ESHUTDOWN, image.write, b"late", 0)
-broken.write(b"mine", 0)
+while True:  # Until its watch is seen to be gone.
+    try:
+        broken.write(b"mine", 0)
+        break
+    except rbd.ReadOnlyImage:
+        pass
 broken.close()
 second.close()
 other_io.close()
@@ -435,14 +440,20 @@ def metadata():
     drives("""metadata_get metadata_set metadata_remove metadata_list pool_metadata_get
            pool_metadata_set pool_metadata_remove pool_metadata_list config_image_list
            config_image_list_cleanup config_pool_list config_pool_list_cleanup""", """
+def missing(function, *arguments):
+    try:
+        function(*arguments)
+    except KeyError:
+        return True
+    return False
 image = rbd.Image(io, "disk")
-fails(errno.ENOENT, image.metadata_get, "key")
+check(missing(image.metadata_get, "key"), "no key yet")
 image.metadata_set("key", "value")
 image.metadata_set("long", "v" * 10000)
 check(image.metadata_get("key") == "value" and len(image.metadata_get("long")) == 10000, "values")
-check(dict(image.metadata_list()) == {"key": "value", "long": "v" * 10000}, "list")
+check(dict(image.metadata_list()) == {"key": "value", "long": "v" * 10000}, list(image.metadata_list()))
 image.metadata_remove("key")
-fails(errno.ENOENT, image.metadata_remove, "key")
+check(missing(image.metadata_remove, "key"), "no key any more")
 fails(errno.EINVAL, image.metadata_set, "", "value")
 for i in range(200):
     image.metadata_set("k%d" % i, "v" * i)
@@ -451,7 +462,7 @@ r.pool_metadata_set(io, "key", "value")
 check(r.pool_metadata_get(io, "key") == "value", "of the pool")
 check(("key", "value") in list(r.pool_metadata_list(io)), "list of the pool")
 r.pool_metadata_remove(io, "key")
-fails(errno.ENOENT, r.pool_metadata_get, io, "key")
+check(missing(r.pool_metadata_get, io, "key"), "no key any more")
 r.config_set(io, "rbd_qos_iops_limit", "1000")
 image.config_set("rbd_qos_bps_limit", "2000")
 def options(entries):

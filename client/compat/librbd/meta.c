@@ -3,8 +3,10 @@
 
 #include <stdio.h>
 
-/* Options of images are metadata of this prefix, as in Ceph. */
-#define CONFIG_PREFIX "conf_"
+#include "common/image_options.h"
+
+/* What keys in lists begin with, "m/", is no part of their names. */
+enum { META_PREFIX = 2 };
 
 /* ---- Values ---- */
 
@@ -91,7 +93,8 @@ static int give_pairs(struct limpet_pairs *pairs, char *keys, size_t *keys_len, 
         .keys = keys, .values = values, .keys_room = *keys_len, .values_room = *values_len};
     struct limpet_pair pair;
     while (limpet_pairs_next(pairs, &pair) == 0) {
-        put(l.keys, l.keys_room, &l.keys_needed, pair.key, pair.key_len);
+        put(l.keys, l.keys_room, &l.keys_needed, (const char *)pair.key + META_PREFIX,
+            pair.key_len - META_PREFIX);
         put(l.values, l.values_room, &l.values_needed, pair.value, pair.value_len);
     }
     limpet_pairs_destroy(pairs);
@@ -130,16 +133,6 @@ EXPORT int rbd_pool_metadata_list(void *ioctx, const char *start, uint64_t max, 
 
 /* ---- Options ---- */
 
-/* Those that images know, and what they are when nobody has set them. */
-static const char *const options[][2] = {
-    {"rbd_cache", "false"},           {"rbd_default_clone_format", "auto"},
-    {"rbd_default_features", "61"},   {"rbd_default_order", "22"},
-    {"rbd_qos_bps_burst", "0"},       {"rbd_qos_bps_limit", "0"},
-    {"rbd_qos_iops_burst", "0"},      {"rbd_qos_iops_limit", "0"},
-    {"rbd_qos_read_bps_limit", "0"},  {"rbd_qos_read_iops_limit", "0"},
-    {"rbd_qos_write_bps_limit", "0"}, {"rbd_qos_write_iops_limit", "0"},
-};
-enum { OPTIONS = sizeof options / sizeof options[0] };
 enum { SOURCE_CONFIG = 0, SOURCE_POOL = 1, SOURCE_IMAGE = 2 };
 
 static void config_cleanup(rbd_config_option_t *out, int n)
@@ -168,8 +161,9 @@ static int read_option(struct limpet_pool *pool, struct limpet_image *image, int
 {
     char key[128], *value = NULL;
     size_t len;
-    snprintf(key, sizeof key, CONFIG_PREFIX "%s", options[i][0]);
-    *out = (rbd_config_option_t){strdup(options[i][0]), strdup(options[i][1]), SOURCE_CONFIG};
+    snprintf(key, sizeof key, IMAGE_OPTION_PREFIX "%s", image_options[i].name);
+    *out = (rbd_config_option_t){strdup(image_options[i].name), strdup(image_options[i].value),
+                                 SOURCE_CONFIG};
     if (out->name == NULL || out->value == NULL)
         return -ENOMEM;
     int rc = limpet_pool_meta_get(pool, key, &value, &len);
@@ -183,10 +177,10 @@ static int read_option(struct limpet_pool *pool, struct limpet_image *image, int
 static int list_options(struct limpet_pool *pool, struct limpet_image *image,
                         rbd_config_option_t *out, int *max)
 {
-    int rc = max == NULL ? -EINVAL : *max < OPTIONS ? -ERANGE : 0;
+    int rc = max == NULL ? -EINVAL : *max < IMAGE_OPTIONS ? -ERANGE : 0;
     if (max != NULL)
-        *max = OPTIONS;
-    for (int i = 0; rc == 0 && i < OPTIONS; i++) {
+        *max = IMAGE_OPTIONS;
+    for (int i = 0; rc == 0 && i < IMAGE_OPTIONS; i++) {
         rc = read_option(pool, image, i, &out[i]);
         if (rc != 0)
             config_cleanup(out, i + 1);

@@ -115,7 +115,7 @@ EXPORT int rbd_trash_list(void *ioctx, rbd_trash_image_info_t *out, size_t *max)
             rbd_trash_list_cleanup(out, i);
     }
     limpet_free(entries);
-    return rc;
+    return rc == 0 ? (int)n : rc;
 }
 
 /* How full the pool is: what it has of what it can have. */

@@ -1,0 +1,267 @@
+/* The command table: the verbs of rbd on images. */
+#include "client/cli/commands_rbd.h"
+
+#define SIZE_OPTION                                                                                \
+    {                                                                                              \
+        .name = "size", .letter = 's', .type = CLI_TEXT, .value = "SIZE",                          \
+        .help = "512M, 10G, 1T; M without a letter"                                                \
+    }
+#define LAYOUT_OPTIONS                                                                             \
+    {.name = "object-size",                                                                        \
+     .type = CLI_TEXT,                                                                             \
+     .value = "SIZE",                                                                              \
+     .help = "of the objects, 4K to 32M (default: 4M)"},                                           \
+        {.name = "order",                                                                          \
+         .type = CLI_NUMBER,                                                                       \
+         .value = "BITS",                                                                          \
+         .hidden = true,                                                                           \
+         .help = "the same"},                                                                      \
+        {.name = "image-format", .type = CLI_NUMBER, .value = "2", .hidden = true, .help = "2"},   \
+        {.name = "image-feature",                                                                  \
+         .type = CLI_TEXT,                                                                         \
+         .value = "FEATURES",                                                                      \
+         .many = true,                                                                             \
+         .help = "layering, exclusive-lock, object-map, fast-diff, deep-flatten (default: all)"},  \
+        {.name = "image-shared",                                                                   \
+         .type = CLI_FLAG,                                                                         \
+         .help = "without the features that are for one writer at a time"},                        \
+        {.name = "stripe-unit",                                                                    \
+         .type = CLI_TEXT,                                                                         \
+         .value = "SIZE",                                                                          \
+         .help = "bytes that lie together (default: an object)"},                                  \
+        {.name = "stripe-count",                                                                   \
+         .type = CLI_NUMBER,                                                                       \
+         .value = "N",                                                                             \
+         .help = "objects that are filled together (default: 1)"},                                 \
+    {                                                                                              \
+        .name = "data-pool", .type = CLI_TEXT, .value = "POOL", .complete = CLI_COMPLETE_POOL,     \
+        .help = "the pool of the contents (default: that of the image)"                            \
+    }
+#define DEST_OPTIONS                                                                               \
+    {.name = "dest", .type = CLI_TEXT, .value = "NAME", .help = "the other image's name"},         \
+        {.name = "dest-pool",                                                                      \
+         .type = CLI_TEXT,                                                                         \
+         .value = "POOL",                                                                          \
+         .complete = CLI_COMPLETE_POOL,                                                            \
+         .help = "its pool (default: rbd)"},                                                       \
+    {                                                                                              \
+        .name = "dest-namespace", .type = CLI_TEXT, .value = "NAME", .help = "its namespace"       \
+    }
+#define DEST_PARAM                                                                                 \
+    {                                                                                              \
+        .name = "dest-image-spec", .type = CLI_TEXT, .optional = true, .shown = "[POOL/]NEW"       \
+    }
+#define PATH_OPTION                                                                                \
+    {                                                                                              \
+        .name = "path", .type = CLI_TEXT, .value = "FILE", .complete = CLI_COMPLETE_FILE,          \
+        .help = "the file, instead of an argument"                                                 \
+    }
+#define PATH_PARAM                                                                                 \
+    {                                                                                              \
+        .name = "path-name", .type = CLI_TEXT, .optional = true, .shown = "FILE",                  \
+        .complete = CLI_COMPLETE_FILE                                                              \
+    }
+#define FROM_OPTION                                                                                \
+    {                                                                                              \
+        .name = "from-snap", .type = CLI_TEXT, .value = "SNAP",                                    \
+        .help = "what has changed since this snapshot (default: since the beginning)"              \
+    }
+#define WHOLE_OPTION                                                                               \
+    {                                                                                              \
+        .name = "whole-object", .type = CLI_FLAG, .help = "in whole objects, which is faster"      \
+    }
+#define EXPORT_FORMAT_OPTION                                                                       \
+    {                                                                                              \
+        .name = "export-format", .type = CLI_NUMBER, .value = "1", .hidden = true, .help = "1"     \
+    }
+
+/* The group has what the verbs share, since options may stand before the verb. */
+static const struct cli_option rbd_options[] = {RBD_SNAP_SPEC, RBD_QUIET, SIZE_OPTION, RBD_PRETTY,
+                                                END};
+static const struct cli_option show_options[] = {RBD_SNAP_SPEC, RBD_PRETTY, END};
+static const struct cli_option work_options[] = {RBD_IMAGE_SPEC, RBD_QUIET, END};
+
+const struct cli_command cli_commands_rbd[] = {
+    {.path = "rbd",
+     .options = rbd_options,
+     .summary = "block images, with the verbs of rbd",
+     .details = "An image is named [POOL/[NAMESPACE/]]IMAGE[@SNAP]; the pool is rbd if nothing is "
+                "said.\n"},
+    {.path = "rbd create",
+     .run = rbd_create,
+     .options = OPTIONS(RBD_IMAGE_SPEC, SIZE_OPTION, LAYOUT_OPTIONS, RBD_QUIET,
+                        {.name = "thick-provision", .type = CLI_FLAG, .hidden = true, .help = "-"}),
+     .params = PARAMS(RBD_IMAGE_PARAM),
+     .summary = "make an empty image",
+     .details = "It needs no space until it is written to.\n",
+     .examples = EXAMPLES("limpet rbd create data/disk --size 10G",
+                          "limpet rbd create data/disk --size 10G --data-pool erasure")},
+    {.path = "rbd ls",
+     .alias = "rbd list",
+     .run = rbd_ls,
+     .options = OPTIONS(RBD_WHERE, RBD_LONG, RBD_PRETTY),
+     .params = PARAMS(RBD_POOL_PARAM),
+     .summary = "the images of a pool"},
+    {.path = "rbd info",
+     .run = rbd_show,
+     .options = show_options,
+     .params = PARAMS(RBD_AT_PARAM),
+     .summary = "size, layout, features and parent of an image"},
+    {.path = "rbd status",
+     .run = rbd_status,
+     .options = OPTIONS(RBD_IMAGE_SPEC, RBD_PRETTY),
+     .params = PARAMS(RBD_IMAGE_PARAM),
+     .summary = "who has an image open"},
+    {.path = "rbd du",
+     .alias = "rbd disk-usage",
+     .run = rbd_du,
+     .options =
+         OPTIONS(RBD_SNAP_SPEC, RBD_PRETTY,
+                 {.name = "exact", .type = CLI_FLAG, .hidden = true, .help = "as always"},
+                 {.name = "merge-snapshots", .type = CLI_FLAG, .hidden = true, .help = "accepted"}),
+     .params = PARAMS(RBD_AT_PARAM),
+     .summary = "how much space images and their snapshots use"},
+    {.path = "rbd resize",
+     .run = rbd_resize,
+     .options = OPTIONS(RBD_IMAGE_SPEC, SIZE_OPTION, RBD_QUIET,
+                        {.name = "allow-shrink",
+                         .type = CLI_FLAG,
+                         .help = "although what lies beyond the new end is lost"}),
+     .params = PARAMS(RBD_IMAGE_PARAM),
+     .summary = "change the size of an image",
+     .examples = EXAMPLES("limpet rbd resize data/disk --size 20G")},
+    {.path = "rbd rm",
+     .alias = "rbd remove",
+     .run = rbd_rm,
+     .options = work_options,
+     .params = PARAMS(RBD_IMAGE_PARAM),
+     .summary = "remove an image",
+     .details = "An image that is open anywhere, has snapshots or is in a group stays. Where a "
+                "removal was interrupted, another one goes on with it.\n"},
+    {.path = "rbd mv",
+     .alias = "rbd rename",
+     .run = rbd_mv,
+     .options = OPTIONS(RBD_IMAGE_SPEC, DEST_OPTIONS),
+     .params = PARAMS(RBD_IMAGE_PARAM, DEST_PARAM),
+     .summary = "give an image another name, in its pool"},
+    {.path = "rbd cp",
+     .alias = "rbd copy",
+     .run = rbd_cp,
+     .options = OPTIONS(RBD_SNAP_SPEC, DEST_OPTIONS, LAYOUT_OPTIONS, RBD_QUIET),
+     .params = PARAMS(RBD_AT_PARAM, DEST_PARAM),
+     .summary = "copy an image, or a snapshot of it, to a new image"},
+    {.path = "rbd deep cp",
+     .alias = "rbd deep copy",
+     .run = rbd_deep_cp,
+     .options = OPTIONS(
+         RBD_SNAP_SPEC, DEST_OPTIONS, LAYOUT_OPTIONS, RBD_QUIET,
+         {.name = "flatten", .type = CLI_FLAG, .help = "the copy of a clone needs no parent"}),
+     .params = PARAMS(RBD_AT_PARAM, DEST_PARAM),
+     .summary = "copy an image with its snapshots"},
+    {.path = "rbd deep", .summary = "copies of images with their snapshots"},
+    {.path = "rbd clone",
+     .run = rbd_clone,
+     .options = OPTIONS(RBD_SNAP_SPEC, DEST_OPTIONS, LAYOUT_OPTIONS,
+                        {.name = "rbd-default-clone-format",
+                         .type = CLI_NUMBER,
+                         .value = "1|2",
+                         .help = "1: of protected snapshots only (default: 2)"}),
+     .params = PARAMS(RBD_SNAP_PARAM, DEST_PARAM),
+     .summary = "make an image that begins as a snapshot, and shares its data",
+     .examples =
+         EXAMPLES("limpet rbd snap create data/base@v1", "limpet rbd clone data/base@v1 data/vm1")},
+    {.path = "rbd children",
+     .run = rbd_children,
+     .options = OPTIONS(RBD_SNAP_SPEC, RBD_PRETTY, RBD_ALL("those in the trash, too"),
+                        {.name = "descendants", .type = CLI_FLAG, .help = "clones of clones, too"}),
+     .params = PARAMS(RBD_AT_PARAM),
+     .summary = "the clones of an image, or of a snapshot"},
+    {.path = "rbd flatten",
+     .run = rbd_flatten,
+     .options = work_options,
+     .params = PARAMS(RBD_IMAGE_PARAM),
+     .summary = "copy what a clone shares with its parent, so that it needs none"},
+    {.path = "rbd sparsify",
+     .run = rbd_sparsify,
+     .options = OPTIONS(RBD_IMAGE_SPEC, RBD_QUIET,
+                        {.name = "sparse-size",
+                         .type = CLI_TEXT,
+                         .value = "SIZE",
+                         .help = "zeroes of so many bytes together (default: 4K)"}),
+     .params = PARAMS(RBD_IMAGE_PARAM),
+     .summary = "give back space that holds zeroes"},
+    {.path = "rbd export",
+     .run = rbd_export,
+     .options = OPTIONS(RBD_SNAP_SPEC, PATH_OPTION, RBD_QUIET, EXPORT_FORMAT_OPTION),
+     .params = PARAMS(RBD_AT_PARAM, PATH_PARAM),
+     .summary = "the contents of an image into a new file, or to standard output ('-')",
+     .examples = EXAMPLES("limpet rbd export data/disk@monday monday.img",
+                          "limpet rbd export data/disk - | zstd > disk.zst")},
+    {.path = "rbd import",
+     .run = rbd_import,
+     .options = OPTIONS(RBD_WHERE, RBD_NAME, DEST_OPTIONS, LAYOUT_OPTIONS, PATH_OPTION, RBD_QUIET,
+                        EXPORT_FORMAT_OPTION,
+                        {.name = "sparse-size",
+                         .type = CLI_TEXT,
+                         .value = "SIZE",
+                         .hidden = true,
+                         .help = "accepted"}),
+     .params = PARAMS(PATH_PARAM, DEST_PARAM),
+     .summary = "a new image with the contents of a file, or of standard input ('-')"},
+    {.path = "rbd diff",
+     .run = rbd_diff,
+     .options = OPTIONS(RBD_SNAP_SPEC, FROM_OPTION, WHOLE_OPTION, RBD_PRETTY),
+     .params = PARAMS(RBD_AT_PARAM),
+     .summary = "which parts of an image have changed since a snapshot, or are used"},
+    {.path = "rbd export-diff",
+     .run = rbd_export_diff,
+     .options = OPTIONS(RBD_SNAP_SPEC, FROM_OPTION, WHOLE_OPTION, PATH_OPTION, RBD_QUIET),
+     .params = PARAMS(RBD_AT_PARAM, PATH_PARAM),
+     .summary = "what has changed since a snapshot, into a file",
+     .examples = EXAMPLES("limpet rbd export-diff data/disk@monday full",
+                          "limpet rbd export-diff --from-snap monday data/disk@tuesday tuesday")},
+    {.path = "rbd import-diff",
+     .run = rbd_import_diff,
+     .options = OPTIONS(RBD_IMAGE_SPEC, PATH_OPTION, RBD_QUIET,
+                        {.name = "sparse-size",
+                         .type = CLI_TEXT,
+                         .value = "SIZE",
+                         .hidden = true,
+                         .help = "accepted"}),
+     .params = PARAMS(PATH_PARAM, RBD_IMAGE_PARAM),
+     .summary = "apply to an image what 'export-diff' has written"},
+    {.path = "rbd merge-diff",
+     .run = rbd_merge_diff,
+     .options = OPTIONS(RBD_QUIET),
+     .params = PARAMS({.name = "first", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE},
+                      {.name = "second", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE},
+                      {.name = "merged", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
+     .summary = "one difference of two that follow each other"},
+    {.path = "rbd bench",
+     .run = rbd_bench,
+     .options =
+         OPTIONS(RBD_IMAGE_SPEC,
+                 {.name = "io-type",
+                  .type = CLI_TEXT,
+                  .value = "TYPE",
+                  .choices = "read|write|readwrite|rw",
+                  .help = "read, write or readwrite"},
+                 {.name = "io-size", .type = CLI_TEXT, .value = "SIZE", .help = "default: 4K"},
+                 {.name = "io-threads",
+                  .type = CLI_NUMBER,
+                  .value = "N",
+                  .help = "requests at a time (default: 16)"},
+                 {.name = "io-total", .type = CLI_TEXT, .value = "SIZE", .help = "default: 1G"},
+                 {.name = "io-pattern",
+                  .type = CLI_TEXT,
+                  .value = "PATTERN",
+                  .choices = "rand|seq|full-seq",
+                  .help = "rand or seq (default)"},
+                 {.name = "rw-mix-read",
+                  .type = CLI_NUMBER,
+                  .value = "PERCENT",
+                  .help = "reads among them (default: 50)"}),
+     .params = PARAMS(RBD_IMAGE_PARAM),
+     .summary = "how fast an image is read or written; writing destroys its contents"},
+    {.path = NULL, .next_table = cli_commands_rbd_more},
+};

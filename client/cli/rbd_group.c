@@ -1,0 +1,195 @@
+/* limpet rbd: groups of images. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/cli/rbd.h"
+
+/* A spec whose name is a group's. */
+static struct limpet_pool *group_spec(struct cli *cli, enum rbd_spec_kind kind,
+                                      struct rbd_spec *spec)
+{
+    rbd_spec_read(cli, 0, RBD_SOURCE, kind, spec);
+    return rbd_pool(cli, spec);
+}
+
+static int done(struct limpet_pool *pool, int rc, const char *what)
+{
+    limpet_pool_close(pool);
+    return rc != 0 ? complain(rc, "%s: %s", what, error_phrase(rc)) : 0;
+}
+
+int rbd_group_create(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    return done(pool, limpet_group_create(pool, spec.name), "failed to create group");
+}
+
+int rbd_group_rm(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    return done(pool, limpet_group_remove(pool, spec.name), "failed to remove group");
+}
+
+int rbd_group_rename(struct cli *cli)
+{
+    struct rbd_spec spec, to;
+    rbd_spec_read(cli, 1, RBD_DEST, RBD_IMAGE, &to);
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    bool named = cli->n_words > 1 && strchr(cli->words[1], '/') != NULL;
+    if (named && strcmp(to.pool, spec.pool) != 0)
+        fail(EINVAL, "group rename across pools not supported");
+    return done(pool, limpet_group_rename(pool, spec.name, to.name), "failed to rename group");
+}
+
+int rbd_group_ls(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_image_entry *entries;
+    size_t n;
+    rbd_pool_spec_read(cli, 0, &spec);
+    struct limpet_pool *pool = rbd_pool(cli, &spec);
+    int rc = limpet_group_list(pool, &entries, &n);
+    if (rc != 0)
+        return done(pool, rc, "failed to list groups");
+    json_t *json = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(json, json_string(entries[i].name));
+        if (!rbd_wants_json(cli))
+            printf("%s\n", entries[i].name);
+    }
+    if (rbd_wants_json(cli))
+        rbd_print_json(cli, json_incref(json));
+    json_decref(json);
+    limpet_free(entries);
+    return done(pool, 0, NULL);
+}
+
+/* ---- Images ---- */
+
+static int with_image(struct cli *cli, const char *what,
+                      int (*call)(struct limpet_pool *, const char *, struct limpet_pool *,
+                                  const char *))
+{
+    struct rbd_spec group, image;
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &group);
+    if (cli->n_words < 2)
+        fail(EINVAL, "image name was not specified");
+    rbd_spec_read(cli, 1, RBD_SOURCE, RBD_IMAGE, &image);
+    struct limpet_pool *image_pool = rbd_pool(cli, &image);
+    int rc = call(pool, group.name, image_pool, image.name);
+    limpet_pool_close(image_pool);
+    return done(pool, rc, what);
+}
+
+int rbd_group_image_add(struct cli *cli)
+{
+    return with_image(cli, "add image error", limpet_group_add);
+}
+
+int rbd_group_image_rm(struct cli *cli)
+{
+    return with_image(cli, "remove image error", limpet_group_take_out);
+}
+
+int rbd_group_image_ls(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_image_spec *images;
+    size_t n;
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    int rc = limpet_group_images(pool, spec.name, &images, &n);
+    if (rc != 0)
+        return done(pool, rc, "failed to list images of the group");
+    json_t *json = json_array();
+    for (size_t i = 0; i < n; i++) {
+        char *name = rbd_pool_text(cli, images[i].pool);
+        if (!rbd_wants_json(cli))
+            printf("%s/%s%s%s\n", name, images[i].space, images[i].space[0] != 0 ? "/" : "",
+                   images[i].name);
+        json_array_append_new(json,
+                              json_pack("{s:s, s:s, s:s, s:i}", "image", images[i].name, "pool",
+                                        name, "namespace", images[i].space, "state", 0));
+        free(name);
+    }
+    if (rbd_wants_json(cli))
+        rbd_print_json(cli, json_incref(json));
+    json_decref(json);
+    limpet_free(images);
+    return done(pool, 0, NULL);
+}
+
+/* ---- Snapshots ---- */
+
+int rbd_group_snap_create(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    return done(pool, limpet_group_snap_create(pool, spec.name, spec.snap),
+                "failed to create group snapshot");
+}
+
+int rbd_group_snap_rm(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    return done(pool, limpet_group_snap_remove(pool, spec.name, spec.snap),
+                "failed to remove group snapshot");
+}
+
+/* The new name stands alone. */
+int rbd_group_snap_rename(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    const char *to = cli->n_words > 1 ? cli->words[1] : cli_text(cli, "dest-snap", NULL);
+    if (to == NULL)
+        fail(EINVAL, "dest snap name was not specified");
+    const char *at = strchr(to, '@');
+    return done(pool,
+                limpet_group_snap_rename(pool, spec.name, spec.snap, at != NULL ? at + 1 : to),
+                "failed to rename group snapshot");
+}
+
+int rbd_group_snap_rollback(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    struct rbd_progress progress = rbd_progress_begin(cli, "Rolling back to group snapshot");
+    int rc = limpet_group_snap_rollback(pool, spec.name, spec.snap, rbd_progress_step, &progress);
+    rbd_progress_end(&progress, rc);
+    return done(pool, rc, "rollback group to snapshot failed");
+}
+
+int rbd_group_snap_ls(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_group_snap *snaps;
+    size_t n;
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    int rc = limpet_group_snap_list(pool, spec.name, &snaps, &n);
+    if (rc != 0)
+        return done(pool, rc, "failed to list snapshots of the group");
+    struct table *table = table_create("ll");
+    json_t *json = json_array();
+    table_cell(table, "NAME");
+    table_cell(table, "STATUS");
+    for (size_t i = 0; i < n; i++) {
+        const char *state = snaps[i].complete ? "ok" : "incomplete";
+        table_cell(table, "%s", snaps[i].name);
+        table_cell(table, "%s", state);
+        json_array_append_new(json,
+                              json_pack("{s:s, s:s}", "snapshot", snaps[i].name, "state", state));
+    }
+    if (rbd_wants_json(cli))
+        rbd_print_json(cli, json_incref(json));
+    else if (n > 0)
+        table_print_titled(table);
+    table_destroy(table);
+    json_decref(json);
+    limpet_free(snaps);
+    return done(pool, 0, NULL);
+}

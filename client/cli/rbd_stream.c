@@ -1,0 +1,378 @@
+/* limpet rbd: images and their differences, to files and from them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/cli/rbd.h"
+
+enum { SLOTS = 16, BLOCK = 4 << 20 };
+
+static bool is_zero(const void *data, size_t len)
+{
+    const uint8_t *bytes = data;
+    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
+}
+
+static int write_all(int fd, const void *data, size_t len)
+{
+    const char *at = data;
+    while (len > 0) {
+        ssize_t n = write(fd, at, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        at += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static ssize_t read_all(int fd, void *data, size_t len)
+{
+    size_t got = 0;
+    while (got < len) {
+        ssize_t n = read(fd, (char *)data + got, len - got);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        got += (size_t)n;
+    }
+    return (ssize_t)got;
+}
+
+/* ---- Files ---- */
+
+struct file {
+    const char *path;
+    int fd;
+    bool is_standard;
+};
+
+/* A new one, or standard output ("-"). rbd does not overwrite. */
+static struct file create_file(const char *path, const char *what)
+{
+    struct file f = {.path = path, .fd = STDOUT_FILENO, .is_standard = strcmp(path, "-") == 0};
+    if (f.is_standard)
+        return f;
+    f.fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (f.fd < 0)
+        fail(errno, "%s: %s: %s", what, path, error_phrase(errno));
+    cli_cleanup_set(path);
+    return f;
+}
+
+static struct file open_file(const char *path, const char *what)
+{
+    struct file f = {.path = path, .fd = STDIN_FILENO, .is_standard = strcmp(path, "-") == 0};
+    if (!f.is_standard)
+        f.fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (f.fd < 0)
+        fail(errno, "%s: error opening %s: %s", what, path, error_phrase(errno));
+    return f;
+}
+
+/* What was written in part does not stay. */
+static int close_written(struct file *f, int rc)
+{
+    if (!f->is_standard && close(f->fd) != 0 && rc == 0)
+        rc = -errno;
+    if (rc != 0 && !f->is_standard)
+        unlink(f->path);
+    cli_cleanup_set(NULL);
+    return rc;
+}
+
+static void close_read(struct file *f)
+{
+    if (!f->is_standard)
+        close(f->fd);
+}
+
+/* The file that a verb writes is called like the image, if nothing is said. */
+static const char *path_word(struct cli *cli, int word, const char *option, const char *otherwise)
+{
+    const char *path = word < cli->n_words ? cli->words[word] : cli_text(cli, option, otherwise);
+    if (path == NULL)
+        fail(EINVAL, "path was not specified; '-' is standard input or output");
+    return path;
+}
+
+/* ---- export ---- */
+
+static int put_block(struct file *f, const struct rbd_slot *slot)
+{
+    /* Zeroes of a file are holes. */
+    if (!f->is_standard && is_zero(slot->data, slot->len))
+        return 0;
+    if (!f->is_standard && lseek(f->fd, (off_t)slot->offset, SEEK_SET) < 0)
+        return -errno;
+    return write_all(f->fd, slot->data, slot->len);
+}
+
+static int export_blocks(struct limpet_image *image, uint64_t size, struct file *f,
+                         struct rbd_progress *progress)
+{
+    struct rbd_queue *q = rbd_queue_create(image, SLOTS, BLOCK);
+    uint64_t blocks = (size + BLOCK - 1) / BLOCK, asked = 0;
+    int rc = 0;
+    for (uint64_t i = 0; rc == 0 && i < blocks; i++) {
+        for (; rc == 0 && asked < blocks && asked < i + SLOTS; asked++) {
+            uint64_t offset = asked * BLOCK;
+            size_t len = (size_t)(size - offset < BLOCK ? size - offset : BLOCK);
+            rc = rbd_slot_read(rbd_queue_slot(q, asked), offset, len);
+        }
+        struct rbd_slot *slot = rbd_queue_slot(q, i);
+        if (rc == 0 && slot->result != (ssize_t)slot->len)
+            rc = slot->result < 0 ? (int)slot->result : -EIO;
+        if (rc == 0)
+            rc = put_block(f, slot);
+        rbd_progress_step(i, blocks, progress);
+    }
+    int failed = rbd_queue_destroy(q);
+    return rc != 0 ? rc : failed;
+}
+
+int rbd_export(struct cli *cli)
+{
+    struct rbd_run run;
+    struct limpet_image_info info;
+    if (cli_number(cli, "export-format", 1, 1, 2) != 1)
+        fail(EOPNOTSUPP, "--export-format: format 1 only; 'rbd export-diff' of each snapshot keeps "
+                         "snapshots");
+    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    struct file f = create_file(path_word(cli, 1, "path", run.spec.name), "export error");
+    rbd_info(run.image, &info);
+    struct rbd_progress progress = rbd_progress_begin(cli, "Exporting image");
+    int rc = export_blocks(run.image, info.size, &f, &progress);
+    if (rc == 0 && !f.is_standard && ftruncate(f.fd, (off_t)info.size) != 0)
+        rc = -errno;
+    rc = close_written(&f, rc);
+    rbd_progress_end(&progress, rc);
+    return rbd_end(&run, rc != 0 ? complain(rc, "export error: %s", error_phrase(rc)) : 0);
+}
+
+/* ---- import ---- */
+
+/* Of standard input, whose end is not known, the image grows. */
+static int import_blocks(struct limpet_image *image, struct file *f, uint64_t size, bool grows,
+                         struct rbd_progress *progress)
+{
+    struct rbd_queue *q = rbd_queue_create(image, SLOTS, BLOCK);
+    uint64_t offset = 0;
+    int rc = 0;
+    for (;;) {
+        struct rbd_slot *slot = rbd_queue_free_slot(q);
+        if (slot == NULL)
+            break;
+        ssize_t n = read_all(f->fd, slot->data, BLOCK);
+        if (n <= 0) {
+            rc = (int)n;
+            break;
+        }
+        if (grows && offset + (uint64_t)n > size) {
+            size = size * 2 > offset + (uint64_t)n ? size * 2 : offset + (uint64_t)n;
+            rc = limpet_image_resize(image, size, false, NULL, NULL);
+        }
+        if (rc == 0 && offset + (uint64_t)n > size)
+            rc = -EFBIG; /* The file has grown meanwhile. */
+        if (rc == 0 && !is_zero(slot->data, (size_t)n))
+            rc = rbd_slot_write(slot, offset, (size_t)n);
+        if (rc != 0)
+            break;
+        offset += (uint64_t)n;
+        if (size > 0 && !grows)
+            rbd_progress_step(offset, size, progress);
+    }
+    int failed = rbd_queue_destroy(q);
+    rc = rc != 0 ? rc : failed;
+    if (rc == 0 && grows && offset != size)
+        rc = limpet_image_resize(image, offset, true, NULL, NULL);
+    return rc;
+}
+
+/* The name of a file is that of its image, if nothing is said. */
+static void import_spec(struct cli *cli, const char *path, struct rbd_spec *spec)
+{
+    if (cli->n_words > 1 || cli_has(cli, "dest")) {
+        rbd_spec_read(cli, 1, RBD_DEST, RBD_IMAGE, spec);
+    } else {
+        const char *slash = strrchr(path, '/');
+        const char *name = slash != NULL ? slash + 1 : path;
+        if (strcmp(path, "-") == 0)
+            fail(EINVAL, "image name was not specified");
+        rbd_pool_spec_read(cli, -1, spec);
+        snprintf(spec->name, sizeof spec->name, "%s", name);
+    }
+    if (spec->pool[0] == 0 || !(cli->n_words > 1 && strchr(cli->words[1], '/') != NULL)) {
+        const char *pool = cli_text(cli, "dest-pool", cli_text(cli, "pool", "rbd"));
+        snprintf(spec->pool, sizeof spec->pool, "%s", pool);
+    }
+}
+
+int rbd_import(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct limpet_image_options options;
+    struct limpet_image *image = NULL;
+    struct stat st = {0};
+    const char *path = path_word(cli, 0, "path", NULL);
+    if (cli_number(cli, "export-format", 1, 1, 2) != 1)
+        fail(EOPNOTSUPP, "--export-format: format 1 only");
+    import_spec(cli, path, &spec);
+    rbd_image_options(cli, &options);
+    struct file f = open_file(path, "import failed");
+    if (fstat(f.fd, &st) != 0)
+        fail(errno, "%s: %s", path, error_phrase(errno));
+    if (S_ISDIR(st.st_mode))
+        fail(EISDIR, "%s: %s", path, error_phrase(EISDIR));
+    bool grows = !S_ISREG(st.st_mode);
+    struct limpet_pool *pool = rbd_pool(cli, &spec);
+    uint64_t size = grows ? 0 : (uint64_t)st.st_size;
+    int rc = limpet_image_create(pool, spec.name, size, &options);
+    if (rc != 0)
+        fail(rc, "image creation failed: %s", error_phrase(rc));
+    struct rbd_progress progress = rbd_progress_begin(cli, "Importing image");
+    rc = limpet_image_open(pool, spec.name, NULL, 0, &image);
+    if (rc == 0) {
+        rc = import_blocks(image, &f, size, grows, &progress);
+        int closed = limpet_image_close(image);
+        rc = rc != 0 ? rc : closed;
+    }
+    /* Half an image is none. */
+    if (rc != 0)
+        limpet_image_remove(pool, spec.name, NULL, NULL);
+    rbd_progress_end(&progress, rc);
+    close_read(&f);
+    limpet_pool_close(pool);
+    return rc != 0 ? complain(rc, "import failed: %s", error_phrase(rc)) : 0;
+}
+
+/* ---- diff ---- */
+
+struct diff {
+    struct table *table;
+    json_t *json;
+    size_t rows;
+};
+
+static int diff_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    struct diff *d = arg;
+    table_cell(d->table, "%" PRIu64, offset);
+    table_cell(d->table, "%" PRIu64, len);
+    table_cell(d->table, "%s", exists ? "data" : "zero");
+    json_array_append_new(d->json,
+                          json_pack("{s:I, s:I, s:s}", "offset", (json_int_t)offset, "length",
+                                    (json_int_t)len, "exists", exists ? "true" : "false"));
+    d->rows++;
+    return 0;
+}
+
+int rbd_diff(struct cli *cli)
+{
+    struct rbd_run run;
+    struct limpet_image_info info;
+    struct diff d = {.table = table_create("lll"), .json = json_array()};
+    const char *from = cli_text(cli, "from-snap", NULL);
+    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    rbd_info(run.image, &info);
+    table_cell(d.table, "Offset");
+    table_cell(d.table, "Length");
+    table_cell(d.table, "Type");
+    int code = 0, rc = limpet_image_diff(run.image, from, 0, info.size, true,
+                                         cli_has(cli, "whole-object"), diff_extent, &d);
+    if (rc == -ENOENT)
+        code = complain(rc, "diff error: %s; there is no snapshot '%s'", error_phrase(rc), from);
+    else if (rc != 0)
+        code = complain(rc, "diff error: %s", error_phrase(rc));
+    else if (rbd_wants_json(cli))
+        rbd_print_json(cli, json_incref(d.json));
+    else if (d.rows > 0)
+        table_print_titled(d.table);
+    table_destroy(d.table);
+    json_decref(d.json);
+    return rbd_end(&run, code);
+}
+
+/* ---- Streams of differences ---- */
+
+static int sink_write(void *arg, const void *data, size_t len)
+{
+    return write_all(((struct file *)arg)->fd, data, len);
+}
+
+static ssize_t source_read(void *arg, void *data, size_t len)
+{
+    return read_all(((struct file *)arg)->fd, data, len);
+}
+
+int rbd_export_diff(struct cli *cli)
+{
+    struct rbd_run run;
+    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    struct file f = create_file(path_word(cli, 1, "path", NULL), "export-diff error");
+    struct limpet_image_sink sink = {sink_write, &f};
+    struct rbd_progress progress = rbd_progress_begin(cli, "Exporting image");
+    int rc =
+        limpet_image_export_diff(run.image, cli_text(cli, "from-snap", NULL),
+                                 cli_has(cli, "whole-object"), &sink, rbd_progress_step, &progress);
+    rc = close_written(&f, rc);
+    rbd_progress_end(&progress, rc);
+    return rbd_end(&run, rc != 0 ? complain(rc, "export-diff error: %s", error_phrase(rc)) : 0);
+}
+
+int rbd_import_diff(struct cli *cli)
+{
+    struct rbd_spec spec;
+    struct file f = open_file(path_word(cli, 0, "path", NULL), "import-diff failed");
+    struct limpet_image_source source = {source_read, &f};
+    rbd_spec_read(cli, 1, RBD_SOURCE, RBD_IMAGE, &spec);
+    struct rbd_run run = {.spec = spec, .pool = rbd_pool(cli, &spec)};
+    run.image = rbd_image(run.pool, &spec, true);
+    struct rbd_progress progress = rbd_progress_begin(cli, "Importing image diff");
+    int code = 0, rc = limpet_image_import_diff(run.image, &source, rbd_progress_step, &progress);
+    rbd_progress_end(&progress, rc);
+    close_read(&f);
+    if (rc == -EEXIST)
+        code = complain(rc, "import-diff failed: %s; the image has the snapshot at which it ends",
+                        error_phrase(rc));
+    else if (rc == -EINVAL)
+        code = complain(rc,
+                        "import-diff failed: %s; the image has not got the snapshot at which the "
+                        "difference begins",
+                        error_phrase(rc));
+    else if (rc == -EBADMSG)
+        code =
+            complain(rc, "import-diff failed: '%s' is damaged, cut off, or no difference", f.path);
+    else if (rc != 0)
+        code = complain(rc, "import-diff failed: %s", error_phrase(rc));
+    return rbd_end(&run, code);
+}
+
+int rbd_merge_diff(struct cli *cli)
+{
+    struct file first = open_file(cli->words[0], "merge-diff"),
+                second = open_file(cli->words[1], "merge-diff"),
+                to = create_file(cli->words[2], "merge-diff");
+    struct limpet_image_source sources[] = {{source_read, &first}, {source_read, &second}};
+    struct limpet_image_sink sink = {sink_write, &to};
+    struct rbd_progress progress = rbd_progress_begin(cli, "Merging image diff");
+    int rc = limpet_image_merge_diff(&sources[0], &sources[1], &sink);
+    rc = close_written(&to, rc);
+    rbd_progress_end(&progress, rc);
+    close_read(&first);
+    close_read(&second);
+    if (rc == -EINVAL)
+        return complain(rc, "The first TO snapshot must be equal with the second FROM snapshot, "
+                            "aborting");
+    return rc != 0 ? complain(rc, "merge-diff error: %s", error_phrase(rc)) : 0;
+}
