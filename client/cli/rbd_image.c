@@ -116,7 +116,7 @@ static int list_image(struct long_list *l, const char *name)
 static int list_long(struct cli *cli, struct limpet_pool *pool,
                      const struct limpet_image_entry *entries, size_t n)
 {
-    struct long_list l = {cli, pool, table_create("lrllll"), json_array()};
+    struct long_list l = {cli, pool, table_create("lrlrll"), json_array()};
     static const char *const titles[] = {"NAME", "SIZE", "PARENT", "FMT", "PROT", "LOCK"};
     int code = 0;
     for (size_t i = 0; i < 6; i++)

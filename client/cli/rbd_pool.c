@@ -80,7 +80,7 @@ int rbd_trash_mv(struct cli *cli)
 static void trash_row(struct table *table, json_t *json, const struct limpet_image_trash *t)
 {
     char deleted[RBD_TIME_MAX], until[RBD_TIME_MAX], status[64];
-    bool expired = t->deferred_until_ns <= (uint64_t)time(NULL) * 1000000000;
+    bool expired = t->deferred_until_ns / 1000000000 <= (uint64_t)time(NULL);
     rbd_time(t->deleted_ns, deleted);
     rbd_time(t->deferred_until_ns, until);
     snprintf(status, sizeof status, "%s %s", expired ? "expired at" : "protected until", until);

@@ -25,8 +25,11 @@ int rbd_status(struct cli *cli)
         if (!rbd_wants_json(cli))
             printf("\twatcher=%s client.%" PRIu64 " cookie=%" PRIu64 "\n", watchers[i].address,
                    watchers[i].instance, watchers[i].cookie);
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "address", watchers[i].address,
-                                              "client", (json_int_t)watchers[i].instance, "cookie",
+        /* JSON's integers here have a sign, and are too small. */
+        char client[32];
+        snprintf(client, sizeof client, "%" PRIu64, watchers[i].instance);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "address", watchers[i].address,
+                                              "client", client, "cookie",
                                               (json_int_t)watchers[i].cookie));
     }
     if (rbd_wants_json(cli))
