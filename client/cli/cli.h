@@ -3,24 +3,15 @@
  *
  *   main.c      from argv to a command
  *   parse.c     words and options, by the command table
- *   commands.c, commands_rados.c, commands_snap.c, commands_rbd.c, commands_tools.c ...   the table: the single source
- *               of help, completions and man pages; commands.h
- *   help.c, completion.c, man.c   what is generated from it
- *   remote.c    commands that the monitors execute
- *   drain.c     waiting until OSDs are empty
- *   rados.c, transfer.c   objects: names, contents, listings
- *   rados_meta.c   their attributes and maps
- *   rados_lock.c   their locks
- *   rados_snap.c   snapshots
- *   rados_copy.c, rados_image.c, rados_stream.c   copies of objects and pools, export, import
- *   rados_bench.c  rados bench and cleanup
- *   rados.h     what these share
- *   rbd.h       block images: rbd_*.c
- *   watch.c     their watchers, and notifies
- *   inconsistent.c   what scrubs found
- *   bench.c     measuring
- *   keyring.c   keyring files
- *   store.c     tools of the OSD's program
+ *   commands.c, commands_rados.c, commands_snap.c, commands_rbd.c, commands_tools.c ...   the
+ * table: the single source of help, completions and man pages; commands.h help.c, completion.c,
+ * man.c   what is generated from it remote.c    commands that the monitors execute drain.c waiting
+ * until OSDs are empty rados.c, transfer.c   objects: names, contents, listings rados_meta.c their
+ * attributes and maps rados_lock.c   their locks rados_snap.c   snapshots rados_copy.c,
+ * rados_image.c, rados_stream.c   copies of objects and pools, export, import rados_bench.c  rados
+ * bench and cleanup rados.h     what these share rbd.h       block images: rbd_*.c watch.c their
+ * watchers, and notifies inconsistent.c   what scrubs found bench.c     measuring keyring.c keyring
+ * files store.c     tools of the OSD's program
  *
  * Every failure is one line on standard error, by fail(), and an exit status that is an errno.
  */

@@ -129,41 +129,63 @@ int rbd_image_meta_rm(struct cli *cli)
 /* What keys in lists begin with, "m/", is no part of their names. */
 enum { META_PREFIX = 2 };
 
+struct meta_list {
+    struct table *table;
+    json_t *json;
+    size_t n;
+    char last[LIMPET_IMAGE_META_KEY_MAX + 1];
+};
+
+static void add_meta(struct meta_list *l, const struct limpet_pair *pair)
+{
+    snprintf(l->last, sizeof l->last, "%.*s", (int)(pair->key_len - META_PREFIX),
+             (const char *)pair->key + META_PREFIX);
+    table_cell(l->table, "%s", l->last);
+    table_cell(l->table, "%.*s", (int)pair->value_len, (const char *)pair->value);
+    json_object_set_new(l->json, l->last, name_json(pair->value, pair->value_len));
+    l->n++;
+}
+
+/* One answer holds some of the pairs: until there is none in it. */
+static int read_meta(struct limpet_image *image, struct meta_list *l)
+{
+    struct limpet_pairs *pairs;
+    struct limpet_pair pair;
+    int rc = 0;
+    for (size_t before = SIZE_MAX; rc == 0 && l->n != before;) {
+        before = l->n;
+        rc = limpet_image_meta_list(image, l->last, UINT64_MAX, &pairs);
+        while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0)
+            add_meta(l, &pair);
+        if (rc == 0)
+            limpet_pairs_destroy(pairs);
+    }
+    return rc;
+}
+
 int rbd_image_meta_ls(struct cli *cli)
 {
     struct rbd_run run;
-    struct limpet_pairs *pairs;
-    struct limpet_pair pair;
-    size_t n = 0;
+    struct meta_list l = {.table = table_create("ll"), .json = json_object()};
     begin_meta(cli, false, &run);
-    int rc = limpet_image_meta_list(run.image, NULL, UINT64_MAX, &pairs);
-    if (rc != 0)
-        return rbd_end(&run, complain(rc, "listing metadata failed: %s", error_phrase(rc)));
-    json_t *json = json_object();
-    struct table *table = table_create("ll");
-    table_cell(table, "Key");
-    table_cell(table, "Value");
-    for (; limpet_pairs_next(pairs, &pair) == 0; n++) {
-        const char *key = (const char *)pair.key + META_PREFIX;
-        int len = (int)(pair.key_len - META_PREFIX), value_len = (int)pair.value_len;
-        char name[LIMPET_IMAGE_META_KEY_MAX + 1];
-        snprintf(name, sizeof name, "%.*s", len, key);
-        table_cell(table, "%s", name);
-        table_cell(table, "%.*s", value_len, (const char *)pair.value);
-        json_object_set_new(json, name, name_json(pair.value, pair.value_len));
+    table_cell(l.table, "Key");
+    table_cell(l.table, "Value");
+    int rc = read_meta(run.image, &l);
+    if (rc != 0) {
+        rbd_end(&run, 0);
+        fail(rc, "listing metadata failed: %s", error_phrase(rc));
     }
-    limpet_pairs_destroy(pairs);
     if (rbd_wants_json(cli)) {
-        rbd_print_json(cli, json_incref(json));
+        rbd_print_json(cli, json_incref(l.json));
     } else {
-        printf(n == 1 ? "There is %zu metadatum on this image%s\n"
-                      : "There are %zu metadata on this image%s\n",
-               n, n > 0 ? ":\n" : ".");
-        if (n > 0)
-            table_print_titled(table);
+        printf(l.n == 1 ? "There is %zu metadatum on this image%s\n"
+                        : "There are %zu metadata on this image%s\n",
+               l.n, l.n > 0 ? ":\n" : ".");
+        if (l.n > 0)
+            table_print_titled(l.table);
     }
-    json_decref(json);
-    table_destroy(table);
+    json_decref(l.json);
+    table_destroy(l.table);
     return rbd_end(&run, 0);
 }
 

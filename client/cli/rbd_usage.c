@@ -28,9 +28,9 @@ int rbd_status(struct cli *cli)
         /* JSON's integers here have a sign, and are too small. */
         char client[32];
         snprintf(client, sizeof client, "%" PRIu64, watchers[i].instance);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "address", watchers[i].address,
-                                              "client", client, "cookie",
-                                              (json_int_t)watchers[i].cookie));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:I}", "address", watchers[i].address, "client",
+                                        client, "cookie", (json_int_t)watchers[i].cookie));
     }
     if (rbd_wants_json(cli))
         rbd_print_json(cli, json_pack("{s:O}", "watchers", list));

@@ -72,9 +72,12 @@ EXPORT int rbd_pool_metadata_remove(void *ioctx, const char *key)
 
 /* Keys in one buffer and values in another, each with a zero after it. */
 struct listing {
+    struct limpet_image *image; /* NULL: of the pool. */
+    struct limpet_pool *pool;
     char *keys, *values;
     size_t keys_room, values_room;
     size_t keys_needed, values_needed;
+    char last[LIMPET_IMAGE_META_KEY_MAX + 1];
 };
 
 static void put(char *buf, size_t room, size_t *needed, const void *text, size_t len)
@@ -86,49 +89,66 @@ static void put(char *buf, size_t room, size_t *needed, const void *text, size_t
     *needed += len + 1;
 }
 
-static int give_pairs(struct limpet_pairs *pairs, char *keys, size_t *keys_len, char *values,
-                      size_t *values_len)
+static void put_pair(struct listing *l, const struct limpet_pair *pair)
 {
-    struct listing l = {
-        .keys = keys, .values = values, .keys_room = *keys_len, .values_room = *values_len};
-    struct limpet_pair pair;
-    while (limpet_pairs_next(pairs, &pair) == 0) {
-        put(l.keys, l.keys_room, &l.keys_needed, (const char *)pair.key + META_PREFIX,
-            pair.key_len - META_PREFIX);
-        put(l.values, l.values_room, &l.values_needed, pair.value, pair.value_len);
-    }
-    limpet_pairs_destroy(pairs);
-    *keys_len = l.keys_needed;
-    *values_len = l.values_needed;
-    return l.keys_needed <= l.keys_room && l.values_needed <= l.values_room ? 0 : -ERANGE;
+    const char *key = (const char *)pair->key + META_PREFIX;
+    size_t len = pair->key_len - META_PREFIX;
+    put(l->keys, l->keys_room, &l->keys_needed, key, len);
+    put(l->values, l->values_room, &l->values_needed, pair->value, pair->value_len);
+    snprintf(l->last, sizeof l->last, "%.*s", (int)len, key);
 }
 
-/* 0 is as many as there are. */
-static uint64_t as_many(uint64_t max)
+/* One answer holds some of the pairs. */
+static int put_pairs(struct listing *l, uint64_t max, uint64_t *n)
 {
-    return max != 0 ? max : UINT64_MAX;
+    struct limpet_pairs *pairs;
+    struct limpet_pair pair;
+    int rc = l->image != NULL ? limpet_image_meta_list(l->image, l->last, max, &pairs)
+                              : limpet_pool_meta_list(l->pool, l->last, max, &pairs);
+    if (rc != 0)
+        return rc;
+    for (*n = 0; limpet_pairs_next(pairs, &pair) == 0; ++*n)
+        put_pair(l, &pair);
+    limpet_pairs_destroy(pairs);
+    return 0;
+}
+
+/* max 0: all there are. */
+static int list(struct listing *l, const char *start, uint64_t max, size_t *keys_len,
+                size_t *values_len)
+{
+    uint64_t left = max != 0 ? max : UINT64_MAX, n = 1;
+    int rc = 0;
+    l->keys_room = *keys_len;
+    l->values_room = *values_len;
+    if (start != NULL && strlen(start) >= sizeof l->last)
+        return -ENAMETOOLONG;
+    snprintf(l->last, sizeof l->last, "%s", start != NULL ? start : "");
+    for (; rc == 0 && n > 0 && left > 0; left -= n)
+        rc = put_pairs(l, left, &n);
+    if (rc != 0)
+        return rc;
+    *keys_len = l->keys_needed;
+    *values_len = l->values_needed;
+    return l->keys_needed <= l->keys_room && l->values_needed <= l->values_room ? 0 : -ERANGE;
 }
 
 EXPORT int rbd_metadata_list(void *image, const char *start, uint64_t max, char *keys,
                              size_t *keys_len, char *values, size_t *values_len)
 {
     struct rbd_handle *h = image;
-    struct limpet_pairs *pairs;
     if (h == NULL || keys_len == NULL || values_len == NULL)
         return -EINVAL;
-    int rc = limpet_image_meta_list(h->image, start, as_many(max), &pairs);
-    return rc == 0 ? give_pairs(pairs, keys, keys_len, values, values_len) : rc;
+    struct listing l = {.image = h->image, .keys = keys, .values = values};
+    return list(&l, start, max, keys_len, values_len);
 }
 
 EXPORT int rbd_pool_metadata_list(void *ioctx, const char *start, uint64_t max, char *keys,
                                   size_t *keys_len, char *values, size_t *values_len)
 {
-    struct limpet_pool *pool;
-    struct limpet_pairs *pairs;
-    int rc = keys_len != NULL && values_len != NULL ? rbd_pool_of(ioctx, &pool) : -EINVAL;
-    if (rc == 0)
-        rc = limpet_pool_meta_list(pool, start, as_many(max), &pairs);
-    return rc == 0 ? give_pairs(pairs, keys, keys_len, values, values_len) : rc;
+    struct listing l = {.keys = keys, .values = values};
+    int rc = keys_len != NULL && values_len != NULL ? rbd_pool_of(ioctx, &l.pool) : -EINVAL;
+    return rc == 0 ? list(&l, start, max, keys_len, values_len) : rc;
 }
 
 /* ---- Options ---- */
