@@ -456,7 +456,7 @@ image.metadata_remove("key")
 check(missing(image.metadata_remove, "key"), "no key any more")
 fails(errno.EINVAL, image.metadata_set, "", "value")
 for i in range(200):
-    image.metadata_set("k%d" % i, "v" * i)
+    image.metadata_set("k%d" % i, "v" * (i + 1))
 check(len(list(image.metadata_list())) == 201, "many")
 r.pool_metadata_set(io, "key", "value")
 check(r.pool_metadata_get(io, "key") == "value", "of the pool")
