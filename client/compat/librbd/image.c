@@ -24,7 +24,7 @@ int rbd_pool_of(void *ioctx, struct limpet_pool **pool)
     if (io == NULL)
         return -EINVAL;
     *pool = io->pool;
-    return io->error;
+    return io->space_error;
 }
 
 int rbd_pool_like(const struct limpet_pool *pool, struct limpet_pool **out)
