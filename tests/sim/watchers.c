@@ -54,7 +54,8 @@ struct notifier {
     struct cluster_client *client;
     struct client_op op;
     bool busy;
-    bool last; /* It must be answered by everybody. */
+    bool last;         /* It must be answered by everybody. */
+    uint64_t until_ns; /* Its time is not over before. */
     uint32_t object;
     uint32_t n;
     struct expected expected[WATCHERS_EACH_MAX];
@@ -350,7 +351,8 @@ static void judge_one(struct notifier *notifier, const struct expected *expected
     else if (answered && !expected->told)
         cluster_fail(w->cluster, "watch-told: client %d has answered a notify of %s untold", who,
                      name);
-    else if (missed && !expected->told && is_calm(w))
+    else if (missed && !expected->told && w->calm_ns != 0 &&
+             notifier->until_ns > w->calm_ns + BACK_NS)
         cluster_fail(w->cluster, "watch-told: client %d was not told of a notify of %s", who, name);
     else if (missed && notifier->last)
         cluster_fail(w->cluster, "watch-told: client %d has not answered the last notify of %s",
@@ -400,6 +402,7 @@ static void notify(struct notifier *notifier, uint32_t object, uint32_t timeout_
     notifier->op.done = notifier_done;
     client_notify_op(&notifier->op, timeout_ms, data);
     notifier->busy = true;
+    notifier->until_ns = now(w) + timeout_ms * MSEC_NS;
     client_submit(notifier->client->client, &notifier->op);
 }
 
