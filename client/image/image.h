@@ -92,6 +92,7 @@ struct limpet_image {
     /* The lease (lock.c). */
     struct limpet_watch *watch; /* NULL: read-only, or it is being made anew. */
     enum lease_state lease;
+    uint64_t entry;          /* The cookie of our entry in the header; 0: there is none. */
     uint64_t lease_until_ns; /* CLOCK_BOOTTIME: it is good until then for certain. */
     unsigned holds;
     bool lost;       /* The watch. */
@@ -144,6 +145,8 @@ void image_refresh_later(struct limpet_image *image);
 int image_change(struct limpet_image *image, header_changer change, void *arg) MUST_CHECK;
 /* H2, of an image that need not be open. renamed: its new name, or NULL. */
 int image_tell(struct limpet_pool *meta, const char *id, const char *renamed) MUST_CHECK;
+/* Writers that have an entry and no lease are blocked: what they may have sent knows less (H2). */
+int image_block_lost(struct limpet_pool *meta, const char *id) MUST_CHECK;
 void image_data_name(const struct limpet_image *image, uint64_t object,
                      char out[IMAGE_OBJECT_NAME_MAX]);
 void object_name(const char *prefix, uint64_t object, char out[IMAGE_OBJECT_NAME_MAX]);

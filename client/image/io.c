@@ -264,7 +264,9 @@ static int start(struct io *io, struct io_list *ended)
 {
     struct limpet_image *image = io->image;
     bool now = io->kind == IO_FLUSH || may_pass(image, io);
-    bool at_once = io->len <= IMAGE_PIECES_MAX * image->stripe.unit;
+    /* What is compared with, or repeated, is looked at later, too. */
+    bool at_once = io->len <= IMAGE_PIECES_MAX * image->stripe.unit && io->kind != IO_WRITE_SAME &&
+                   io->kind != IO_COMPARE_AND_WRITE;
     int rc = now && at_once ? 0 : own_data(io);
     if (rc != 0)
         return rc;

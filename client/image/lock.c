@@ -253,6 +253,7 @@ static int enter(struct limpet_image *image, enum limpet_lease_mode mode)
     if (op != NULL)
         limpet_op_destroy(op);
     if (rc == 0) {
+        image->entry = limpet_watch_cookie(image->watch);
         image_take_header(image, &header);
         image_wait_header(image);
     } else {
@@ -333,16 +334,25 @@ static void mend_task(void *arg)
 
 /* ---- Giving back ---- */
 
-static int leave(struct limpet_image *image)
+/* All that was sent under it has ended. */
+static int remove_entry(struct limpet_image *image)
 {
     struct image_owner me = {.instance = limpet_cluster_instance(image->cluster),
-                             .cookie = limpet_watch_cookie(image->watch)};
+                             .cookie = image->entry};
     struct limpet_op *op = limpet_op_create();
     int rc = op != NULL ? add_removal(op, &me) : -ENOMEM;
     if (rc == 0)
         rc = limpet_operate(image->meta, image->header_name, op, NULL);
     if (op != NULL)
         limpet_op_destroy(op);
+    if (rc == 0)
+        image->entry = 0;
+    return rc;
+}
+
+static int leave(struct limpet_image *image)
+{
+    int rc = remove_entry(image);
     if (rc == 0)
         rc = limpet_lease_change(image->watch, LIMPET_LEASE_NONE, 0);
     return rc;
@@ -493,14 +503,17 @@ void image_watch_end(struct limpet_image *image)
     pthread_mutex_lock(&image->lock);
     while (image->tasks > 0 || image->refreshing)
         pthread_cond_wait(&image->changed, &image->lock);
-    bool held = image->lease == LEASE_HELD && image->dead == 0 && !image->lost;
+    bool entered = image->entry != 0 && image->dead == 0;
     image->lease = LEASE_LEAVING;
     pthread_mutex_unlock(&image->lock);
     map_drop(image);
-    /* What cannot be given back is taken from us. */
-    if (held)
-        (void)leave(image);
+    /* Whoever finds the entry without a lease blocks us; the lease goes with the watch. */
+    if (entered)
+        (void)remove_entry(image);
     unwatch(image);
+    /* A callback that runs still needs the image. */
+    if (!image->read_only)
+        (void)limpet_watch_flush(image->cluster);
     pthread_mutex_lock(&image->lock);
     while (image->tasks > 0 || image->refreshing)
         pthread_cond_wait(&image->changed, &image->lock);

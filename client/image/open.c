@@ -316,6 +316,36 @@ int image_tell(struct limpet_pool *meta, const char *id, const char *renamed)
     return rc == -ENOENT ? 0 : rc;
 }
 
+int image_block_lost(struct limpet_pool *meta, const char *id)
+{
+    char object[IMAGE_OBJECT_NAME_MAX];
+    struct header header;
+    struct limpet_watcher *watchers = NULL;
+    size_t n = 0;
+    uint64_t me = limpet_cluster_instance(limpet_pool_cluster(meta));
+    int rc = header_read(meta, id, &header);
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc;
+    header_object(id, object);
+    for (size_t i = 0; i < header.n_owners && rc == 0; i++) {
+        const struct image_owner *owner = &header.owners[i];
+        struct limpet_answer lost = {.watcher = owner->instance, .cookie = owner->cookie};
+        bool alive = false;
+        if (owner->instance == me)
+            continue;
+        if (watchers == NULL)
+            rc = limpet_watchers(meta, object, &watchers, &n);
+        for (size_t j = 0; j < n && rc == 0; j++)
+            alive = alive || (watchers[j].instance == owner->instance &&
+                              watchers[j].cookie == owner->cookie);
+        if (rc == 0 && !alive)
+            rc = block_watcher(meta, id, &header, &lost);
+    }
+    limpet_free(watchers);
+    header_fini(&header);
+    return rc;
+}
+
 int image_change(struct limpet_image *image, header_changer change, void *arg)
 {
     struct header header;
@@ -324,16 +354,20 @@ int image_change(struct limpet_image *image, header_changer change, void *arg)
     pthread_mutex_unlock(&image->lock);
     if (rc != 0)
         return rc;
-    uint64_t before = header.core.generation;
+    uint64_t before = header.core.generation, seq = header.core.snap_seq;
     rc = header_change(image->meta, image->id, &header, change, arg);
     bool changed = rc == 0 && header.core.generation != before;
+    bool snapped = rc == 0 && header.core.snap_seq != seq;
     if (rc == 0) {
         image_take_header(image, &header);
         image_wait_header(image);
     } else {
         header_fini(&header);
     }
-    return changed ? image_tell(image->meta, image->id, NULL) : rc;
+    if (changed)
+        rc = image_tell(image->meta, image->id, NULL);
+    /* A snapshot does not change any more from now on. */
+    return rc == 0 && snapped ? image_block_lost(image->meta, image->id) : rc;
 }
 
 /* ---- Opening ---- */

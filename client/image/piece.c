@@ -18,10 +18,11 @@ struct piece {
     struct io *io;
     struct stripe_piece where;
     uint64_t io_offset;
-    uint8_t *memory; /* Its bytes, together; inside of the request's or `own`. */
+    uint8_t *memory; /* Its bytes, together; inside of the request's, `own` or `buffer`. */
     uint8_t *own;    /* NULL: they are the request's. */
-    bool copied_up;  /* The object is there. */
-    bool must_exist; /* What was asked wants it to be there. */
+    struct limpet_buffer *buffer; /* What is written, to be handed over with the operation. */
+    bool copied_up;               /* The object is there. */
+    bool must_exist;              /* What was asked wants it to be there. */
     struct limpet_op *op;
     struct copyup_waiter copyup;
     struct map_waiter map;
@@ -32,9 +33,18 @@ static void piece_end(struct piece *p, ssize_t error)
     struct io *io = p->io;
     if (p->op != NULL)
         limpet_op_destroy(p->op);
+    limpet_buffer_destroy(p->buffer);
     free(p->own);
     free(p);
     io_piece_ended(io, error);
+}
+
+/* Whether the parent shows something where this object is not there. */
+static bool is_shared(const struct piece *p)
+{
+    uint64_t run;
+    return p->io->overlap > 0 &&
+           stripe_image_offset(&p->io->image->stripe, p->where.object, 0, &run) < p->io->overlap;
 }
 
 /* ---- Memory ---- */
@@ -52,7 +62,7 @@ static int vector_at(const struct io *io, uint64_t *offset)
 static void copy_vectors(struct piece *p, bool to_vectors)
 {
     uint64_t offset = p->io_offset, left = p->where.len;
-    uint8_t *own = p->own;
+    uint8_t *own = p->memory;
     for (int i = vector_at(p->io, &offset); left > 0; i++) {
         uint8_t *base = (uint8_t *)p->io->iov[i].iov_base + offset;
         uint64_t n = p->io->iov[i].iov_len - offset;
@@ -79,13 +89,16 @@ static int take_memory(struct piece *p, bool keep)
     if (!keep && io->iov[i].iov_len - offset >= p->where.len) {
         p->memory = (uint8_t *)io->iov[i].iov_base + offset;
         return 0;
+    } /* An operation that may be repeated, after a copy from the parent, needs its data again. */
+    if (io->kind == IO_WRITE && !is_shared(p)) {
+        p->buffer = limpet_buffer_create(p->where.len);
+        p->memory = p->buffer != NULL ? limpet_buffer_data(p->buffer) : NULL;
+    } else {
+        p->own = malloc(p->where.len);
+        p->memory = p->own;
     }
-    if (p->own != NULL)
-        return 0;
-    p->own = malloc(p->where.len);
-    if (p->own == NULL)
+    if (p->memory == NULL)
         return -ENOMEM;
-    p->memory = p->own;
     if (io_writes(io))
         copy_vectors(p, false);
     return 0;
@@ -158,14 +171,6 @@ static void piece_read(struct piece *p)
 
 /* ---- Writing ---- */
 
-/* Whether the parent shows something where this object is not there. */
-static bool is_shared(const struct piece *p)
-{
-    uint64_t run;
-    return p->io->overlap > 0 &&
-           stripe_image_offset(&p->io->image->stripe, p->where.object, 0, &run) < p->io->overlap;
-}
-
 /* Whether it is all that the object may hold. */
 static bool is_whole(const struct piece *p)
 {
@@ -222,6 +227,11 @@ static int add_steps(struct piece *p)
     int rc = 0;
     switch (io->kind) {
     case IO_WRITE:
+        if (p->buffer != NULL) {
+            struct limpet_buffer *buffer = p->buffer;
+            p->buffer = NULL;
+            return limpet_op_write_buffer(p->op, buffer, offset);
+        }
         return limpet_op_write(p->op, p->memory, len, offset);
     case IO_DISCARD:
         return add_discard(p);
@@ -320,7 +330,7 @@ static void ask(struct piece *p)
         return;
     }
     image_data_name(image, p->where.object, name);
-    if (p->io->kind == IO_WRITE && !p->must_exist) {
+    if (p->io->kind == IO_WRITE && !p->must_exist && p->buffer == NULL) {
         rc = limpet_aio_write(image->data, name, completion, p->memory, p->where.len,
                               p->where.offset);
     } else {
@@ -350,8 +360,9 @@ static void piece_write(struct piece *p)
     if ((removes || p->io->if_zero) && known == MAP_ABSENT) {
         piece_end(p, 0);
         return;
-    }
-    int rc = take_memory(p, known != MAP_UNKNOWN || is_shared(p));
+    } /* Features do not change while a write is under way. */
+    bool has_map = (image->header.core.features & LIMPET_IMAGE_OBJECT_MAP) != 0;
+    int rc = take_memory(p, has_map || is_shared(p));
     if (rc != 0) {
         piece_end(p, rc);
         return;

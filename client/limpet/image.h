@@ -8,11 +8,11 @@
  *     limpet_image_write(image, data, len, offset, 0);
  *     limpet_image_snap_create(image, "before the update");
  *     limpet_image_close(image);
- *
- * What limpet.h says of errors, threads and memory holds here, too. An image belongs to the pool
- * and the namespace that the pool's handle has when it is opened or made; the handle may be closed
- * afterwards, the cluster must outlive the image. Names are UTF-8 of 1 to LIMPET_IMAGE_NAME_MAX
- * bytes without '/' and '@': -EINVAL, -ENAMETOOLONG.
+ * * What limpet.h says of errors, threads and memory holds here, too; but a callback must not call
+ * what waits, limpet_image_aio_ functions only: nothing that they wait for happens meanwhile. An
+ * image belongs to the pool and the namespace that the pool's handle has when it is opened or made;
+ * the handle may be closed afterwards, the cluster must outlive the image. Names are UTF-8 of 1 to
+ * LIMPET_IMAGE_NAME_MAX bytes without '/' and '@': -EINVAL, -ENAMETOOLONG.
  *
  * Durability. A write that has ended is durable. limpet_image_flush() is therefore a barrier only:
  * it ends when all that was submitted to the handle before has ended. There is no cache of data.
