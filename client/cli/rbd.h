@@ -14,6 +14,7 @@
  *   rbd_lock.c     locks, watch
  *   rbd_pool.c     trash, namespaces
  *   rbd_group.c    groups
+ *   rbd_nbd.c      an image for NBD clients
  */
 #ifndef LIMPET_CLIENT_CLI_RBD_H
 #define LIMPET_CLIENT_CLI_RBD_H
@@ -174,6 +175,7 @@ int rbd_lock_add(struct cli *cli);
 int rbd_lock_ls(struct cli *cli);
 int rbd_lock_rm(struct cli *cli);
 int rbd_watch(struct cli *cli);
+int rbd_nbd(struct cli *cli);
 int rbd_trash_mv(struct cli *cli);
 int rbd_trash_ls(struct cli *cli);
 int rbd_trash_rm(struct cli *cli);

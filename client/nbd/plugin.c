@@ -26,7 +26,7 @@ enum { BLOCK_MIN = 1, BLOCK_PREFERRED = 4096, BLOCK_MAX = 32 << 20 };
 
 /* What the command line says; owned by nbdkit's argv, which stays. */
 static struct {
-    const char *conf, *name, *keyring, *pool, *space, *image, *snap;
+    const char *conf, *name, *keyring, *mon_host, *pool, *space, *image, *snap;
     bool exclusive, read_only;
 } options;
 
@@ -62,9 +62,9 @@ static int plugin_config(const char *key, const char *value)
     const struct {
         const char *key, **to;
     } texts[] = {
-        {"conf", &options.conf}, {"name", &options.name},       {"keyring", &options.keyring},
-        {"pool", &options.pool}, {"namespace", &options.space}, {"image", &options.image},
-        {"snap", &options.snap},
+        {"conf", &options.conf}, {"name", &options.name},         {"keyring", &options.keyring},
+        {"pool", &options.pool}, {"namespace", &options.space},   {"image", &options.image},
+        {"snap", &options.snap}, {"mon-host", &options.mon_host},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (strcmp(key, texts[i].key) == 0) {
@@ -97,6 +97,8 @@ static int connect_cluster(void)
         rc = limpet_cluster_config_file(cluster, options.conf);
     if (rc == 0 && options.keyring != NULL)
         rc = limpet_cluster_config_set(cluster, "keyring", options.keyring);
+    if (rc == 0 && options.mon_host != NULL)
+        rc = limpet_cluster_config_set(cluster, "mon_host", options.mon_host);
     if (rc == 0)
         rc = limpet_cluster_connect(cluster);
     if (rc != 0)
@@ -275,7 +277,8 @@ static int plugin_extents(void *handle, uint32_t len, uint64_t offset, uint32_t 
     "exclusive=true   takes the image's lock at once, and keeps it\n"                              \
     "conf=FILE        the cluster's configuration\n"                                               \
     "name=NAME        who to be, such as client.admin\n"                                           \
-    "keyring=FILE     its key"
+    "keyring=FILE     its key\n"                                                                   \
+    "mon-host=HOSTS   the monitors' addresses, instead of those of the configuration"
 
 static struct nbdkit_plugin plugin = {
     .name = "limpet",

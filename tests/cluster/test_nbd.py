@@ -1,42 +1,26 @@
 #!/usr/bin/env python3
 """Block images served to NBD clients by nbdkit: nbdinfo, nbdcopy, nbdsh, qemu-img, fio; also while an OSD dies."""
 
-import ctypes
 import os
 import signal
 import subprocess
 
-from lib.cluster import BUILD, Cluster, case, check, command, folder, random_bytes, read_file, run, succeeds, wait_until, write_file
+from lib.cluster import BIN, Cluster, case, check, command, folder, random_bytes, read_file, run, succeeds, wait_until, write_file
 
 cluster = Cluster(mons=1, osds=3)
-lib = ctypes.CDLL(os.path.join(BUILD, "lib", "liblimpet.so"))
-PLUGIN = os.path.join(BUILD, "lib", "nbdkit-limpet-plugin.so")
-P, S, U64 = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64
-lib.limpet_image_create.argtypes = [P, S, U64, P]
 MIB = 1 << 20
 SIZE = 64 * MIB
 scratch = folder()
 
 
-def make_image(name, size):
-    handle, pool = P(), P()
-    options = (U64 * 8)(61)  # struct limpet_image_options: features, and zeroes.
-    check(lib.limpet_cluster_create(ctypes.byref(handle), None) == 0, "create")
-    check(lib.limpet_cluster_config_file(handle, cluster.conf.encode()) == 0, "config")
-    check(lib.limpet_cluster_connect(handle) == 0, "connect")
-    check(lib.limpet_pool_open(handle, b"data", ctypes.byref(pool)) == 0, "pool")
-    check(lib.limpet_image_create(pool, name.encode(), size, options) == 0, "image")
-    lib.limpet_pool_close(pool)
-    lib.limpet_cluster_destroy(handle)
-
-
 class Server:
-    def __init__(self, *parameters):
+    def __init__(self, *arguments):
         self.socket = os.path.join(folder(), "nbd")
         self.uri = "nbd+unix:///?socket=" + self.socket
-        self.process = subprocess.Popen(["nbdkit", "-f", "-U", self.socket, PLUGIN, "pool=data"] + list(parameters),
-                                        env=dict(os.environ, **cluster.env), stderr=subprocess.PIPE, text=True)
-        wait_until("nbdkit listens", lambda: os.path.exists(self.socket) or self.process.poll() is not None, 60)
+        argv = [os.path.join(BIN, "limpet"), "rbd", "nbd", "--socket", self.socket]
+        self.process = subprocess.Popen(argv + list(arguments), env=dict(os.environ, **cluster.env),
+                                        stderr=subprocess.PIPE, text=True)
+        wait_until("it listens", lambda: os.path.exists(self.socket) or self.process.poll() is not None, 60)
 
     def info(self, *options):
         return succeeds(command(["nbdinfo"] + list(options) + [self.uri])).text
@@ -56,12 +40,12 @@ class Server:
 def starts():
     cluster.start()
     cluster.pool("data")
-    make_image("disk", SIZE)
+    succeeds(cluster.limpet("rbd", "create", "data/disk", "--size", "64M"))
 
 
 @case
 def clients_see_a_disk():
-    server = Server("image=disk")
+    server = Server("data/disk")
     told = server.info()
     for line in ("export-size: %d" % SIZE, "using structured packets", "base:allocation", "is_read_only: false",
                  "can_flush: true", "can_fua: true", "can_multi_conn: true", "can_trim: true", "can_zero: true"):
@@ -78,7 +62,7 @@ def clients_see_a_disk():
 
 @case
 def status_tells_what_is_there():
-    server = Server("image=disk")
+    server = Server("data/disk")
     succeeds(server.shell("h.pwrite(b'1' * 4096, 40 << 20)"))
     rows = [line.split() for line in server.info("--map").splitlines()]
     check(["41943040", str(4 * MIB), "0", "data"] in rows, "one object of data: %r" % rows)
@@ -91,7 +75,7 @@ def files_are_copied_in_and_out():
     source, back = os.path.join(scratch, "source"), os.path.join(scratch, "back")
     data = random_bytes(20 * MIB + 512, 7)
     write_file(source, data)
-    server = Server("image=disk")
+    server = Server("data/disk")
     succeeds(command(["nbdcopy", source, server.uri]))
     succeeds(command(["nbdcopy", server.uri, back]))
     got = read_file(back)
@@ -103,7 +87,7 @@ def files_are_copied_in_and_out():
 
 @case
 def fio_verifies_while_an_osd_dies():
-    server = Server("image=disk")
+    server = Server("data/disk")
     process = subprocess.Popen(["fio", "--name=v", "--ioengine=nbd", "--uri=" + server.uri, "--rw=randwrite", "--bs=4k",
                                 "--iodepth=16", "--size=32m", "--io_size=16m", "--verify=crc32c", "--randseed=3",
                                 "--directory=" + scratch], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -117,7 +101,7 @@ def fio_verifies_while_an_osd_dies():
 
 @case
 def what_can_only_be_read_is():
-    server = Server("image=disk", "readonly=true")
+    server = Server("data/disk", "--read-only")
     check("is_read_only: true" in server.info(), server.info())
     refused = server.shell("h.pwrite(b'x', 0)")
     check(refused.code != 0 and "Operation not permitted" in refused.text + str(refused), refused)
@@ -126,12 +110,12 @@ def what_can_only_be_read_is():
 
 @case
 def what_cannot_be_is_told():
-    for parameters, words in ((("image=none",), "none: No such file"), ((), "name the image"),
-                              (("image=disk", "colour=green"), "unknown parameter 'colour'"),
-                              (("image=disk", "snap=none"), "No such file")):
-        server = Server(*parameters)
+    for arguments, words in ((("data/none",), "none"), ((), "image"), (("data/disk@none",), "none"),
+                             (("data/disk", "--port", "1"), "not both"),
+                             (("data/disk", "--tls-certificates", "/nonexistent"), "No such file")):
+        server = Server(*arguments)
         said = server.process.communicate(timeout=60)[1]
-        check(server.process.returncode != 0 and words in said, "%r: %s" % (parameters, said))
+        check(server.process.returncode != 0 and words in said, "%r: %s" % (arguments, said))
 
 
 if __name__ == "__main__":

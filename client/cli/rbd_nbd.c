@@ -1,0 +1,135 @@
+/*
+ * limpet rbd nbd: an image for NBD clients. It becomes nbdkit, with the plugin client/nbd/plugin.c,
+ * after a look whether the image is there.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/cli/rbd.h"
+
+#define PLUGIN "nbdkit-limpet-plugin.so"
+
+enum { ARGUMENTS_MAX = 32, TEXT_MAX = 4096 };
+
+struct arguments {
+    int n;
+    char *list[ARGUMENTS_MAX + 1];
+};
+
+static void add(struct arguments *a, const char *text)
+{
+    char *copy = strdup(text);
+    if (copy == NULL || a->n == ARGUMENTS_MAX)
+        fail(ENOMEM, "out of memory");
+    a->list[a->n++] = copy;
+}
+
+/* "key=value", unless there is none. */
+static void add_parameter(struct arguments *a, const char *key, const char *value)
+{
+    char text[TEXT_MAX];
+    if (value == NULL || value[0] == 0)
+        return;
+    if ((size_t)snprintf(text, sizeof text, "%s=%s", key, value) >= sizeof text)
+        fail(ENAMETOOLONG, "%s is too long", key);
+    add(a, text);
+}
+
+/* Beside this program, as it was built or installed. */
+static void add_plugin(struct arguments *a)
+{
+    static const char *const places[] = {"../lib/" PLUGIN, "../lib/limpet/" PLUGIN};
+    char self[TEXT_MAX / 2], path[TEXT_MAX];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (len < 0)
+        fail(errno, "/proc/self/exe: %s", error_phrase(errno));
+    self[len] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash != NULL)
+        *slash = 0;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", self, places[i]);
+        if (access(path, R_OK) == 0) {
+            add(a, path);
+            return;
+        }
+    }
+    fail(ENOENT, "%s is not beside this program (%s): it is built and installed with it", PLUGIN,
+         self);
+}
+
+/* On one machine, unless an address is given. */
+static void add_place(struct cli *cli, struct arguments *a)
+{
+    const char *socket = cli_text(cli, "socket", NULL);
+    char port[16];
+    if (socket != NULL && (cli_has(cli, "port") || cli_has(cli, "address")))
+        fail(EINVAL, "--socket, or --port and --address: not both");
+    if (socket != NULL) {
+        add(a, "-U");
+        add(a, socket);
+        return;
+    }
+    snprintf(port, sizeof port, "%u", (unsigned)cli_number(cli, "port", 10809, 1, 65535));
+    add(a, "-i");
+    add(a, cli_text(cli, "address", "127.0.0.1"));
+    add(a, "-p");
+    add(a, port);
+}
+
+static void add_certificates(struct cli *cli, struct arguments *a)
+{
+    const char *folder = cli_text(cli, "tls-certificates", NULL);
+    if (folder == NULL)
+        return;
+    if (access(folder, R_OK) != 0)
+        fail(errno, "%s: %s", folder, error_phrase(errno));
+    add(a, "--tls=require");
+    add_parameter(a, "--tls-certificates", folder);
+}
+
+static void add_name(struct cli *cli, struct arguments *a)
+{
+    const char *name = cli_text(cli, "name", NULL), *id = cli_text(cli, "id", NULL);
+    char full[TEXT_MAX / 2];
+    if (name == NULL && id != NULL) {
+        snprintf(full, sizeof full, "client.%s", id);
+        name = full;
+    }
+    add_parameter(a, "name", name);
+}
+
+int rbd_nbd(struct cli *cli)
+{
+    struct arguments a = {0};
+    struct rbd_run run;
+    char threads[16];
+    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    struct rbd_spec spec = run.spec;
+    rbd_end(&run, 0);
+    snprintf(threads, sizeof threads, "%u", (unsigned)cli_number(cli, "threads", 32, 1, 512));
+    add(&a, "nbdkit");
+    add(&a, "-f");
+    add(&a, "-t");
+    add(&a, threads);
+    add_place(cli, &a);
+    add_certificates(cli, &a);
+    add_plugin(&a);
+    add_parameter(&a, "conf", cli_text(cli, "conf", NULL));
+    add_name(cli, &a);
+    add_parameter(&a, "keyring", cli_text(cli, "keyring", NULL));
+    add_parameter(&a, "mon-host", cli_text(cli, "mon-host", NULL));
+    add_parameter(&a, "pool", spec.pool);
+    add_parameter(&a, "namespace", spec.space);
+    add_parameter(&a, "image", spec.name);
+    add_parameter(&a, "snap", spec.snap);
+    if (cli_has(cli, "read-only"))
+        add(&a, "readonly=true");
+    if (cli_has(cli, "exclusive"))
+        add(&a, "exclusive=true");
+    execvp(a.list[0], a.list);
+    fail(errno, "nbdkit: %s; it serves the image: install the package nbdkit", error_phrase(errno));
+}
