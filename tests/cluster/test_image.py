@@ -553,6 +553,61 @@ def clones_of_version_1_need_protection():
     good(c.remove("parent"), "remove")
 
 
+@case
+def two_writers_of_a_clone_take_turns():
+    """Each has every other block of the same objects, so that a lost or late write of an object shows;
+    the lock goes to and fro, objects are copied up, somebody takes snapshots."""
+    a, b = client(), client(fresh=True)
+    size = 4 * MIB
+    for features in (FEATURES, PLAIN):
+        parent = a.create("parent", size, order=18)
+        base = random_bytes(size, 3)
+        parent.write(0, base)
+        parent.snap("base")
+        parent.close()
+        image = a.clone("parent", "base", "shared", features=features, order=18)
+        second = b.open("shared")
+        model = bytearray(base)
+        failures = []
+
+        def write(handle, parity, seed):
+            r = random.Random(seed)
+            try:
+                for _ in range(40):
+                    requests = []
+                    for block in r.sample(range(parity, size // 4096, 2), 8):
+                        data = r.randbytes(4096)
+                        requests.append(handle.aio_write(block * 4096, data))
+                        model[block * 4096:block * 4096 + 4096] = data
+                    for request in requests:
+                        check(request.wait() == 4096, "a write")
+            except Exception as failure:  # Told by the main thread.
+                failures.append(failure)
+        writers = [threading.Thread(target=write, args=(handle, parity, 77 + parity))
+                   for parity, handle in enumerate((image, second))]
+        for thread in writers:
+            thread.start()
+        for number in range(4):
+            (image, second)[number % 2].snap("t%d" % number)
+        for thread in writers:
+            thread.join()
+        check(not failures, "a writer failed: %r" % failures)
+        check(image.read(0, size) == bytes(model) and second.read(0, size) == bytes(model), "what both wrote")
+        good(image.flatten(), "flatten")
+        check(second.read(0, size) == bytes(model), "after flattening")
+        if features == FEATURES:
+            good(lib.limpet_image_check_object_map(image.handle, None, None), "check the map")
+        for number in range(4):
+            good(image.snap_remove("t%d" % number), "remove")
+        second.close()
+        image.close()
+        good(a.remove("shared"), "remove")
+        parent = a.open("parent")
+        good(parent.snap_remove("base"), "remove")
+        parent.close()
+        good(a.remove("parent"), "remove")
+
+
 # ---- What has changed ----
 
 
