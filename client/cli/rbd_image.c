@@ -182,10 +182,9 @@ static json_t *bits_json(uint64_t bits, const char *const *names, unsigned n)
 /* The same, for people. */
 static void print_names(const char *what, const json_t *names)
 {
-    size_t i;
-    json_t *name;
     printf("\t%s: ", what);
-    json_array_foreach(names, i, name) printf("%s%s", i > 0 ? ", " : "", json_string_value(name));
+    for (size_t i = 0; i < json_array_size(names); i++)
+        printf("%s%s", i > 0 ? ", " : "", json_string_value(json_array_get(names, i)));
     putchar('\n');
 }
 
