@@ -308,9 +308,11 @@ int rbd_rm(struct cli *cli)
             complain(rc, "image has snapshots - these must be deleted with 'rbd snap purge' before "
                          "the image can be removed");
     else if (rc == -EBUSY)
-        code = complain(rc,
-                        "image still has watchers or is in a group: close or unmap it everywhere "
-                        "('rbd status' shows where it is open), or take it out of its group first");
+        code = complain(
+            rc, "image still has watchers: close or unmap it everywhere; 'rbd status' shows "
+                "where it is open");
+    else if (rc == -EMLINK)
+        code = complain(rc, "image belongs to a group: 'rbd group image rm' takes it out");
     else if (rc != 0)
         code = complain(rc, "delete error: %s", error_phrase(rc));
     limpet_pool_close(pool);

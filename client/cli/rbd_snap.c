@@ -143,19 +143,20 @@ int rbd_snap_purge(struct cli *cli)
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing all snapshots");
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rbd_progress_step(i, n, &progress);
-        if (snaps[i].kind != LIMPET_IMAGE_SNAP_USER)
-            continue;
-        rc = limpet_image_snap_remove(run.image, snaps[i].name, NULL, NULL);
-        if (rc == -EBUSY) {
-            complain(rc,
-                     "error removing snapshot '%s', which is protected - it must be unprotected "
-                     "with 'rbd snap unprotect'",
-                     snaps[i].name);
-            kept++;
-        }
+        if (snaps[i].kind == LIMPET_IMAGE_SNAP_USER)
+            rc = limpet_image_snap_remove(run.image, snaps[i].name, NULL, NULL);
+        snaps[i].is_protected = rc == -EBUSY;
+        kept += rc == -EBUSY;
         rc = rc == -EBUSY || rc == -ENOENT ? 0 : rc;
     }
     rbd_progress_end(&progress, kept > 0 ? -EBUSY : rc);
+    for (size_t i = 0; kept > 0 && i < n; i++) {
+        if (snaps[i].is_protected)
+            complain(EBUSY,
+                     "error removing snapshot '%s', which is protected - it must be unprotected "
+                     "with 'rbd snap unprotect'",
+                     snaps[i].name);
+    }
     limpet_free(snaps);
     if (rc != 0)
         code = complain(rc, "removing snaps failed: %s", error_phrase(rc));

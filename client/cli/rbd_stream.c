@@ -10,7 +10,7 @@
 
 #include "client/cli/rbd.h"
 
-enum { SLOTS = 16, BLOCK = 4 << 20 };
+enum { SLOTS = 16, BLOCK = 4 << 20, HOLE = 64 << 10 };
 
 static bool is_zero(const void *data, size_t len)
 {
@@ -108,14 +108,28 @@ static const char *path_word(struct cli *cli, int word, const char *option, cons
 
 /* ---- export ---- */
 
+/* Zeroes of a file are holes. */
 static int put_block(struct file *f, const struct rbd_slot *slot)
 {
-    /* Zeroes of a file are holes. */
-    if (!f->is_standard && is_zero(slot->data, slot->len))
-        return 0;
-    if (!f->is_standard && lseek(f->fd, (off_t)slot->offset, SEEK_SET) < 0)
-        return -errno;
-    return write_all(f->fd, slot->data, slot->len);
+    const char *data = slot->data;
+    if (f->is_standard)
+        return write_all(f->fd, data, slot->len);
+    int rc = 0;
+    for (size_t at = 0, next; rc == 0 && at < slot->len; at = next) {
+        next = at + HOLE < slot->len ? at + HOLE : slot->len;
+        if (is_zero(data + at, next - at))
+            continue;
+        while (next < slot->len) {
+            size_t piece = slot->len - next < HOLE ? slot->len - next : HOLE;
+            if (is_zero(data + next, piece))
+                break;
+            next += piece;
+        }
+        rc = lseek(f->fd, (off_t)(slot->offset + at), SEEK_SET) < 0
+                 ? -errno
+                 : write_all(f->fd, data + at, next - at);
+    }
+    return rc;
 }
 
 static int export_blocks(struct limpet_image *image, uint64_t size, struct file *f,

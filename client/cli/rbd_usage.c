@@ -149,7 +149,10 @@ static int usage_of_pool(struct usage *u)
         return rc;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = add_usage(u, entries[i].name, NULL);
-        rc = rc == -ENOENT ? 0 : rc; /* It went meanwhile. */
+        if (rc == -ENOENT)
+            rc = 0; /* It went meanwhile. */
+        else if (rc != 0)
+            complain(rc, "image %s: %s", entries[i].name, error_phrase(rc));
     }
     limpet_free(entries);
     return rc;

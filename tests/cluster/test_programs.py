@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Unmodified programs of the distribution that use Ceph's libraries, on ours: fio, nfs-ganesha's and
-ctdb's helpers. deploy/setup installs them; a case says so when its program is not there."""
+"""Unmodified programs of the distribution that use Ceph's libraries, on ours: fio, qemu-img,
+nfs-ganesha's and ctdb's helpers. deploy/setup installs them; a case says so when its program is not there."""
 
 import errno
 import glob
@@ -10,8 +10,8 @@ import shutil
 import signal
 import subprocess
 
-from lib.cluster import (BUILD, REPO, SLOWNESS, Cluster, case, check, command, folder, read_file, run,
-                         succeeds)
+from lib.cluster import (BUILD, REPO, SLOWNESS, Cluster, case, check, command, folder,
+                         random_bytes, read_file, run, succeeds, write_file)
 from lib.librados import FOLDER, environment
 
 CTDB_HELPER = "/usr/libexec/ctdb/ctdb_mutex_ceph_rados_helper"
@@ -99,6 +99,53 @@ def fio_writes_and_verifies_an_image():
     check(result.code != 0 and job["error"] == errno.EILSEQ, "what was trimmed away is zeroes")
 
 
+def qemu_img(*arguments):
+    return command(["qemu-img", *arguments], env=environment(cluster), cwd=folder())
+
+
+@case
+def qemu_img_makes_converts_compares_and_maps():
+    if not installed("qemu-img", "qemu-utils") or not glob.glob("/usr/lib/*/qemu/block-rbd.so"):
+        return
+    image, raw = "rbd:data/qemu", os.path.join(folder(), "raw")
+    data = random_bytes(3 << 20, 1) + bytes(5 << 20) + random_bytes(1 << 20, 2)
+    write_file(raw, data)
+    check("No such file" in qemu_img("info", image).err, "there is none yet")
+    check("nowhere" in qemu_img("info", "rbd:nowhere/x").err, "there is no such pool")
+    succeeds(qemu_img("create", "-f", "raw", image, "64M"))
+    check(qemu_img("create", "-f", "raw", image, "64M").code != 0, "there is one now")
+    told = json.loads(succeeds(qemu_img("info", "--output=json", image)).text)
+    check(told["virtual-size"] == 64 << 20 and told["cluster-size"] == 4 << 20, told)
+    succeeds(qemu_img("convert", "-f", "raw", "-O", "raw", "-n", raw, image))
+    check("identical" in succeeds(qemu_img("compare", "-f", "raw", "-F", "raw", raw, image)).text,
+          "compare")
+    extents = json.loads(succeeds(qemu_img("map", "-f", "raw", "--output=json", image)).text)
+    check(extents[-1]["start"] + extents[-1]["length"] == 64 << 20 and not extents[-1]["data"], extents)
+    succeeds(qemu_img("snapshot", "-c", "first", image))
+    check(" first " in succeeds(qemu_img("snapshot", "-l", image)).text, "list of snapshots")
+    succeeds(qemu_img("bench", "-f", "raw", "-w", "-c", "500", "-d", "16", "-s", "4096", image))
+    check(qemu_img("compare", "-f", "raw", "-F", "raw", raw, image).code == 1, "it differs now")
+    succeeds(qemu_img("snapshot", "-a", "first", image))
+    back = os.path.join(folder(), "back")
+    succeeds(qemu_img("convert", "-f", "raw", "-O", "raw", image, back))
+    check(read_file(back) == data + bytes((64 << 20) - len(data)), "the snapshot's contents")
+    succeeds(qemu_img("snapshot", "-d", "first", image))
+    succeeds(qemu_img("resize", "-f", "raw", image, "128M"))
+    check(qemu_img("resize", "-f", "raw", image, "8M").code != 0, "not smaller without being told to")
+    succeeds(qemu_img("resize", "-f", "raw", "--shrink", image, "8M"))
+
+
+@case
+def qemu_img_keeps_qcow2_in_an_image():
+    if not installed("qemu-img", "qemu-utils") or not glob.glob("/usr/lib/*/qemu/block-rbd.so"):
+        return
+    image = "rbd:data/qcow2"
+    succeeds(qemu_img("create", "-f", "qcow2", image, "32M"))
+    succeeds(qemu_img("bench", "-f", "qcow2", "-w", "-c", "200", "-s", "4096", image))
+    checked = json.loads(succeeds(qemu_img("check", "-f", "qcow2", "--output=json", image)).text)
+    check(checked["check-errors"] == 0, checked)
+
+
 def symbols(which, path):
     lines = succeeds(command(["nm", "-D", which, path])).text.splitlines()
     return {line.split()[-1] for line in lines}
@@ -113,6 +160,7 @@ def programs_find_all_their_functions():
     modules = [path for name in ("rados", "rbd")
                for path in glob.glob("/usr/lib/python3/dist-packages/%s.*.so" % name)]
     programs = [shutil.which(name) for name in ("fio", "ganesha-rados-grace", CTDB_HELPER)]
+    programs += glob.glob("/usr/lib/*/qemu/block-rbd.so")
     for path in modules + [path for path in programs if path is not None]:
         wanted = {name.split("@")[0] for name in symbols("--undefined-only", path)}
         missing = {name for name in wanted if name.startswith(("rados_", "rbd_"))} - ours
