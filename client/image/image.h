@@ -49,6 +49,20 @@ TAILQ_HEAD(copyup_list, copyup);
  */
 enum lease_state { LEASE_NONE, LEASE_TAKING, LEASE_HELD, LEASE_LEAVING, LEASE_MENDING };
 
+/* Limits of requests (qos.c): all, reads, writes a second; then the same of their bytes. */
+enum { QOS_BUCKETS = 6 };
+struct image_bucket {
+    uint64_t rate; /* 0: no limit. */
+    double cap, tokens;
+};
+struct image_qos {
+    bool limited;
+    bool pacing; /* There is a thread that lets them go on. */
+    uint64_t filled_ns;
+    struct image_bucket buckets[QOS_BUCKETS];
+    struct io_list line;
+};
+
 struct pending_ack {
     struct limpet_watch *watch; /* That was notified. */
     uint64_t notifier, id;
@@ -88,6 +102,7 @@ struct limpet_image {
     uint64_t submitted;      /* Writes so far: each has a number. */
     struct io_list running;  /* Writes by number, also waiting ones. */
     struct copyup_list copyups;
+    struct image_qos qos;
 
     /* The lease (lock.c). */
     struct limpet_watch *watch; /* NULL: read-only, or it is being made anew. */
@@ -223,6 +238,15 @@ void io_release(struct limpet_image *image, int error);
 /* A piece has ended. On the library's thread, or inside of io_run(). */
 void io_piece_ended(struct io *io, ssize_t error);
 bool io_writes(const struct io *io);
+/* It has stood in line. Without the lock. */
+void io_admitted(struct io *io);
+
+/* ---- qos.c ---- */
+
+/* With the lock: whether no limit stops it; then it has been counted. */
+bool qos_admit(struct limpet_image *image, const struct io *io);
+/* With the lock: io_admitted() follows. false: there is no thread for that. */
+bool qos_line_up(struct limpet_image *image, struct io *io);
 
 /* ---- copyup.c ---- */
 

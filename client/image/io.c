@@ -263,7 +263,8 @@ static void clip(struct io *io)
 static int start(struct io *io, struct io_list *ended)
 {
     struct limpet_image *image = io->image;
-    bool now = io->kind == IO_FLUSH || may_pass(image, io);
+    bool admitted = io->kind == IO_FLUSH || qos_admit(image, io);
+    bool now = admitted && (io->kind == IO_FLUSH || may_pass(image, io));
     /* What is compared with, or repeated, is looked at later, too. */
     bool at_once = io->len <= IMAGE_PIECES_MAX * image->stripe.unit && io->kind != IO_WRITE_SAME &&
                    io->kind != IO_COMPARE_AND_WRITE;
@@ -281,11 +282,30 @@ static int start(struct io *io, struct io_list *ended)
         io->number = ++image->submitted;
         TAILQ_INSERT_TAIL(&image->running, io, run_link);
     }
-    if (now)
+    if (!admitted && qos_line_up(image, io))
+        return 0;
+    if (now || (!admitted && may_pass(image, io)))
         run(io, ended);
     else
         TAILQ_INSERT_TAIL(&image->waiting, io, link);
     return 0;
+}
+
+void io_admitted(struct io *io)
+{
+    struct io_list ended = TAILQ_HEAD_INITIALIZER(ended);
+    struct limpet_image *image = io->image;
+    pthread_mutex_lock(&image->lock);
+    if (image->dead != 0) {
+        io->error = image->dead;
+        finish(io, false, &ended);
+    } else if (may_pass(image, io)) {
+        run(io, &ended);
+    } else {
+        TAILQ_INSERT_TAIL(&image->waiting, io, link);
+    }
+    pthread_mutex_unlock(&image->lock);
+    end_all(&ended);
 }
 
 static int submit(struct io *io)

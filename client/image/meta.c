@@ -1,4 +1,4 @@
-/* Metadata of images and pools, features, quality of service. */
+/* Metadata of images and pools, features. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,12 +195,4 @@ int limpet_image_set_features(struct limpet_image *image, uint64_t features, boo
     image_open_gate(image);
     image_give_back(image);
     return rc;
-}
-
-int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_qos *qos)
-{
-    (void)image;
-    bool none = qos->iops == 0 && qos->read_iops == 0 && qos->write_iops == 0 && qos->bytes == 0 &&
-                qos->read_bytes == 0 && qos->write_bytes == 0;
-    return none ? 0 : -EOPNOTSUPP;
 }

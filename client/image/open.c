@@ -406,6 +406,7 @@ static struct limpet_image *image_new(struct limpet_cluster *cluster, const char
     TAILQ_INIT(&image->flushing);
     TAILQ_INIT(&image->running);
     TAILQ_INIT(&image->copyups);
+    TAILQ_INIT(&image->qos.line);
     return image;
 }
 

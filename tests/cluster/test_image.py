@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from lib.cluster import Cluster, case, check, random_bytes, run, wait_until
-from lib.image import (BY_ID, FEATURES, MIB, PLAIN, READ_ONLY, Client, good, lib, merge_diff, refused)
+from lib.image import (BY_ID, FEATURES, MIB, PLAIN, READ_ONLY, Client, Qos, good, lib, merge_diff, refused)
 
 cluster = Cluster(mons=1, osds=3)
 clients = []
@@ -874,6 +875,29 @@ def metadata_and_features():
     check(image.info().flags == 0, "flags")
     image.close()
     good(c.remove("meta"), "remove")
+
+
+@case
+def requests_keep_to_their_limits():
+    """However slow the machine is: they are never faster than they may be."""
+    c = client()
+    image = c.create("limited", 8 * MIB)
+    image.write(0, b"x" * MIB)
+    for limits, count, size, least in ((Qos(iops=50), 30, 512, (30 - 6) / 50),
+                                       (Qos(write_bytes=10 * MIB), 24, 262144, (6 - 1.5) / 10),
+                                       (Qos(write_iops=40, iops_burst=10), 30, 512, (30 - 11) / 40)):
+        good(lib.limpet_image_set_qos(image.handle, ctypes.byref(limits)), "limits")
+        begun = time.monotonic()
+        requests = [image.aio_write(i * size, b"y" * size) for i in range(count)]
+        flush = image.aio_flush()
+        check(flush.wait() == 0, "flush")
+        check(all(request.ended.is_set() and request.result == size for request in requests), "all have ended")
+        taken = time.monotonic() - begun
+        check(taken >= least, "%d requests in %.3f s, at least %.3f" % (count, taken, least))
+    good(lib.limpet_image_set_qos(image.handle, ctypes.byref(Qos())), "no limits")
+    check(image.read(0, 512) == b"y" * 512, "contents")
+    image.close()
+    good(c.remove("limited"), "remove")
 
 
 @case

@@ -69,6 +69,11 @@ class GroupSnap(ctypes.Structure):
                 ("complete", ctypes.c_bool)]
 
 
+class Qos(ctypes.Structure):
+    _fields_ = [(name, U) for name in ("iops", "read_iops", "write_iops", "bytes", "read_bytes",
+                                       "write_bytes", "iops_burst", "bytes_burst")]
+
+
 class Stream(ctypes.Structure):
     _fields_ = [("call", P), ("arg", P)]
 

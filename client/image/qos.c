@@ -1,0 +1,129 @@
+/*
+ * Limits of a handle's requests: a bucket of tokens for each limit, which fills at its rate. A
+ * request passes when no bucket that concerns it is empty, and takes its cost out of them, also
+ * more than there is: so large requests pass, and those after them wait the longer. Who does not
+ * pass stands in line, and a thread that lives as long as the line lets them go on in order.
+ */
+#include <errno.h>
+#include <time.h>
+
+#include "client/image/image.h"
+
+static const uint64_t wait_min_ns = 500000, wait_max_ns = 100000000;
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static double cap(uint64_t rate, uint64_t burst)
+{
+    double most = burst > 0 ? (double)burst : (double)rate / 10;
+    return most > 1 ? most : 1;
+}
+
+static void bucket_fill(struct image_bucket *bucket, uint64_t elapsed_ns)
+{
+    if (bucket->rate == 0)
+        return;
+    bucket->tokens += (double)bucket->rate * (double)elapsed_ns / 1e9;
+    if (bucket->tokens > bucket->cap)
+        bucket->tokens = bucket->cap;
+}
+
+static void fill(struct image_qos *qos)
+{
+    uint64_t now = now_ns();
+    for (int i = 0; i < QOS_BUCKETS; i++)
+        bucket_fill(&qos->buckets[i], now - qos->filled_ns);
+    qos->filled_ns = now;
+}
+
+/* What a request takes out of a bucket; 0: nothing of it concerns it. */
+static double cost_of(const struct io *io, int bucket)
+{
+    bool concerns = bucket % 3 == 0 || (bucket % 3 == 1) == (io->kind == IO_READ);
+    /* Discarding moves no bytes. */
+    uint64_t bytes = io->kind == IO_DISCARD ? 1 : io->len;
+    return !concerns ? 0 : bucket < 3 ? 1 : (double)bytes;
+}
+
+/* How long until it may pass; 0: it has, and was paid for. */
+static uint64_t pay(struct image_qos *qos, const struct io *io)
+{
+    double longest = 0;
+    fill(qos);
+    for (int i = 0; i < QOS_BUCKETS; i++) {
+        const struct image_bucket *bucket = &qos->buckets[i];
+        if (bucket->rate == 0 || cost_of(io, i) <= 0 || bucket->tokens > 0)
+            continue;
+        double wait = -bucket->tokens / (double)bucket->rate * 1e9;
+        longest = wait > longest ? wait : longest;
+        longest = longest > 1 ? longest : 1;
+    }
+    for (int i = 0; i < QOS_BUCKETS && longest <= 0; i++)
+        qos->buckets[i].tokens -= cost_of(io, i);
+    return (uint64_t)longest;
+}
+
+static void pace_task(void *arg)
+{
+    struct limpet_image *image = arg;
+    struct io *io;
+    pthread_mutex_lock(&image->lock);
+    while ((io = TAILQ_FIRST(&image->qos.line)) != NULL) {
+        uint64_t wait = image->dead != 0 ? 0 : pay(&image->qos, io);
+        if (wait == 0)
+            TAILQ_REMOVE(&image->qos.line, io, link);
+        pthread_mutex_unlock(&image->lock);
+        if (wait == 0) {
+            io_admitted(io);
+        } else {
+            wait = wait < wait_min_ns ? wait_min_ns : wait > wait_max_ns ? wait_max_ns : wait;
+            struct timespec ts = {.tv_nsec = (long)wait};
+            nanosleep(&ts, NULL);
+        }
+        pthread_mutex_lock(&image->lock);
+    }
+    image->qos.pacing = false;
+    pthread_mutex_unlock(&image->lock);
+}
+
+bool qos_admit(struct limpet_image *image, const struct io *io)
+{
+    struct image_qos *qos = &image->qos;
+    if (!qos->limited || io->inside)
+        return true;
+    return TAILQ_EMPTY(&qos->line) && pay(qos, io) == 0;
+}
+
+bool qos_line_up(struct limpet_image *image, struct io *io)
+{
+    struct image_qos *qos = &image->qos;
+    if (!qos->pacing && task_run(image, pace_task, image) != 0)
+        return false;
+    qos->pacing = true;
+    TAILQ_INSERT_TAIL(&qos->line, io, link);
+    return true;
+}
+
+int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_qos *limits)
+{
+    const uint64_t rates[QOS_BUCKETS] = {limits->iops,  limits->read_iops,  limits->write_iops,
+                                         limits->bytes, limits->read_bytes, limits->write_bytes};
+    struct image_qos *qos = &image->qos;
+    pthread_mutex_lock(&image->lock);
+    qos->limited = false;
+    qos->filled_ns = now_ns();
+    for (int i = 0; i < QOS_BUCKETS; i++) {
+        struct image_bucket *bucket = &qos->buckets[i];
+        bucket->rate = rates[i];
+        bucket->cap = cap(rates[i], i < 3 ? limits->iops_burst : limits->bytes_burst);
+        bucket->tokens = bucket->cap;
+        qos->limited = qos->limited || rates[i] > 0;
+    }
+    pthread_mutex_unlock(&image->lock);
+    return 0;
+}
