@@ -26,6 +26,8 @@ static bool is_exclusive(const struct limpet_image *image)
 static void mend_task(void *arg);
 static void leave_task(void *arg);
 static void take_task(void *arg);
+static int remove_entry(struct limpet_image *image);
+static void wait_for_writes(struct limpet_image *image);
 
 /* With the lock. A thread that cannot be made is tried for again with the next request. */
 static void begin_task(struct limpet_image *image, enum lease_state state, void (*run)(void *arg))
@@ -121,13 +123,23 @@ static void unwatch(struct limpet_image *image)
         return;
 }
 
-/* A new watch in place of one that was lost; what was told meanwhile is read. */
+/*
+ * A new watch in place of one that was lost; what was told meanwhile is read. The entry of the old
+ * one goes when what was sent under it has ended, so that nobody has a reason to block us.
+ */
 static int mend(struct limpet_image *image)
 {
     map_drop(image);
     unwatch(image);
     int rc = image_watch_begin(image);
-    return rc == 0 ? image_refresh(image) : rc;
+    if (rc == 0)
+        rc = image_refresh(image);
+    if (rc != 0 || image->entry == 0)
+        return rc;
+    pthread_mutex_lock(&image->lock);
+    wait_for_writes(image);
+    pthread_mutex_unlock(&image->lock);
+    return remove_entry(image);
 }
 
 /* ---- Taking ---- */
