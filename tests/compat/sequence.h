@@ -31,6 +31,7 @@ struct run {
     uint64_t versions[TARGETS]; /* Of the last change that succeeded in this round; or 0. */
     enum snaps_mode mode;
     uint64_t round;
+    bool vague;                /* In this round times of change are not compared any more. */
     rados_snap_t snaps[SNAPS]; /* Those alive; 0: none there. */
     char line[16384];          /* What the operation gave. */
     size_t len;

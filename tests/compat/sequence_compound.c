@@ -195,6 +195,7 @@ void op_write(struct run *r)
     if (fail_ok && looks + changes > 0) {
         say(r, " fail_ok");
         rados_write_op_set_flags(op, LIBRADOS_OP_FLAG_FAILOK);
+        r->vague = true;
     }
     uint64_t version = 0;
     rados_completion_t c = aio ? make_completion() : NULL;
@@ -340,7 +341,9 @@ static void say_looked(struct run *r, struct looked *out, int rc)
         say_data(r, out->data, out->len);
     if (rc == 0 && out->kind == STAT)
         say(r, " size %llu mtime %lld", (unsigned long long)out->size,
-            out->mtime > 1000000000 ? -1 : (long long)out->mtime);
+            r->vague                  ? -2
+            : out->mtime > 1000000000 ? -1
+                                      : (long long)out->mtime);
     if (rc == 0 && out->kind == PAIRS)
         say_pairs(r, out);
     if (rc == 0 && out->kind == ATTRS)

@@ -71,7 +71,11 @@ static void look(struct run *r, rados_ioctx_t io, const char *name, bool aio)
                  : rados_stat(io, name, &size, &mtime);
         say(r, "stat -> %d size %llu", rc, (unsigned long long)size);
         /* Only operations that gave a time made it that small. */
-        say(r, " mtime %s", mtime > 1000000000 ? "now" : mtime == 7 ? "not told" : "given");
+        say(r, " mtime %s",
+            r->vague && mtime != 7 ? "?"
+            : mtime > 1000000000   ? "now"
+            : mtime == 7           ? "not told"
+                                   : "given");
         break;
     case 1:
         say(r, "cmpext %zu at %llu", len, (unsigned long long)offset);
