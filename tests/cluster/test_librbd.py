@@ -3,20 +3,25 @@
 
 import glob
 import itertools
+import os
 import re
 import subprocess
 
-from lib.cluster import Cluster, case, check, command, run
+from lib.cluster import Cluster, case, check, command, folder, read_file, run
 from lib.librados import environment
 
 cluster = Cluster(mons=1, osds=3)
 PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
 MODULES = glob.glob("/usr/lib/python3/dist-packages/rbd.*.so")
 numbers = itertools.count()
-tested = set()  # Functions of the C library that some case drives.
+tested = set()  # Functions of the C library that some case drives: which it says.
+called = set()  # Those that were called.
 
 # What each program begins with: the modules, connected, a pool of its own, and an image of 8 MiB.
+# Functions are bound when they are called first, not when the module is loaded.
 BEGIN = """
+import sys
+sys.setdlopenflags(1)
 import datetime, errno, rados, rbd, sys, threading
 MIB = 1 << 20
 def check(condition, message):
@@ -45,23 +50,33 @@ def installed():
 
 
 def python(program):
-    """Runs it with our library in place of Ceph's, and nothing else changed."""
+    """Runs it with our library in place of Ceph's, and nothing else changed. The dynamic linker notes
+    which functions the module calls."""
     pool = "pool%d" % next(numbers)
     cluster.pool(pool)
-    return command([PYTHON, "-B", "-c", BEGIN + program + "\nio.close()\ncluster.shutdown()\n", pool],
-                   env=environment(cluster))
+    notes = os.path.join(folder(), "bindings")
+    env = dict(environment(cluster), LD_DEBUG="bindings", LD_DEBUG_OUTPUT=notes)
+    result = command([PYTHON, "-B", "-c", BEGIN + program + "\nio.close()\ncluster.shutdown()\n", pool],
+                     env=env)
+    for path in glob.glob(notes + ".*"):
+        called.update(re.findall(r"binding file \S*/rbd\.\S+ .* symbol `(rbd_\w+)'",
+                                 read_file(path).decode(errors="replace")))
+    return result
 
 
 def drives(functions, program):
     """functions: those of the C interface that it calls, without "rbd_"."""
     if not installed():
         return
-    tested.update("rbd_" + name for name in functions.split())
+    names = {"rbd_" + name for name in functions.split()}
+    tested.update(names)
     result = python(program)
     if "[errno 95]" in result.err:
         print("skipped: liblimpet has not got all of it yet: %s" % result.err.splitlines()[-1])
+        called.update(names)
         return
     check(result.code == 0, result.err)
+    check(names <= called, "not called: %s" % " ".join(sorted(names - called)))
 
 
 @case
