@@ -76,6 +76,8 @@ EXPORT void *rbd_aio_get_arg(void *completion)
 EXPORT int rbd_aio_is_complete(void *completion)
 {
     struct rbd_completion *c = completion;
+    if (c == NULL)
+        return -EINVAL;
     pthread_mutex_lock(&c->lock);
     bool done = c->done;
     pthread_mutex_unlock(&c->lock);
@@ -86,6 +88,8 @@ EXPORT int rbd_aio_is_complete(void *completion)
 EXPORT int rbd_aio_wait_for_complete(void *completion)
 {
     struct rbd_completion *c = completion;
+    if (c == NULL)
+        return -EINVAL;
     pthread_mutex_lock(&c->lock);
     while (!c->called)
         pthread_cond_wait(&c->ended, &c->lock);
@@ -96,6 +100,8 @@ EXPORT int rbd_aio_wait_for_complete(void *completion)
 EXPORT ssize_t rbd_aio_get_return_value(void *completion)
 {
     struct rbd_completion *c = completion;
+    if (c == NULL)
+        return -EINVAL;
     pthread_mutex_lock(&c->lock);
     ssize_t result = c->result;
     pthread_mutex_unlock(&c->lock);
