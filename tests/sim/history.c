@@ -44,6 +44,41 @@ uint64_t content_hash(const void *data, size_t len)
     return len > 0 ? crc64_ecma_refl(len, data, len) : 0;
 }
 
+uint32_t content_crc32c(const void *data, size_t len)
+{
+    return crc32_iscsi((uint8_t *)(uintptr_t)data, (int)len, UINT32_MAX);
+}
+
+bool history_reads(enum history_kind kind)
+{
+    switch (kind) {
+    case HISTORY_READ:
+    case HISTORY_STAT:
+    case HISTORY_LOOK:
+    case HISTORY_READ_SNAP:
+    case HISTORY_CHECKSUM:
+    case HISTORY_KEYS_LIST:
+    case HISTORY_HOLDER:
+        return true;
+    default:
+        return false;
+    }
+}
+
+uint64_t history_keys_range(uint64_t first, uint64_t n)
+{
+    uint64_t from = first < HISTORY_KEYS ? UINT64_MAX << first : 0;
+    uint64_t end = first < HISTORY_KEYS && n < HISTORY_KEYS - first ? first + n : HISTORY_KEYS;
+    return end < HISTORY_KEYS ? from & ~(UINT64_MAX << end) : from;
+}
+
+uint64_t history_keys_group(uint64_t group)
+{
+    return group < HISTORY_KEY_GROUPS
+               ? history_keys_range(group * HISTORY_KEYS_OF_GROUP, HISTORY_KEYS_OF_GROUP)
+               : UINT64_MAX;
+}
+
 uint32_t history_call(struct history *history, const struct history_op *op)
 {
     if (history->n == history->capacity) {
@@ -78,6 +113,17 @@ const char *const history_kind_names[HISTORY_KINDS_END] = {
     [HISTORY_READ_SNAP] = "read_snap",
     [HISTORY_ROLLBACK] = "rollback",
     [HISTORY_ZERO] = "zero",
+    [HISTORY_WRITE_SAME] = "write_same",
+    [HISTORY_WRITE_IF] = "write_if",
+    [HISTORY_CHECKSUM] = "checksum",
+    [HISTORY_HINT] = "hint",
+    [HISTORY_KEYS_SET] = "keys_set",
+    [HISTORY_KEYS_CUT] = "keys_cut",
+    [HISTORY_KEYS_LIST] = "keys_list",
+    [HISTORY_LOCK] = "lock",
+    [HISTORY_UNLOCK] = "unlock",
+    [HISTORY_BREAK_LOCK] = "break_lock",
+    [HISTORY_HOLDER] = "holder",
 };
 
 void history_format(const struct history_op *op, char *text, size_t size)
@@ -88,8 +134,8 @@ void history_format(const struct history_op *op, char *text, size_t size)
     snprintf(text, size,
              "%.6f..%s client=%u %s serial=%" PRIu64 " offset=%" PRIu64 " len=%" PRIu64
              " result=%d size=%" PRIu64 " hash=%" PRIx64 " version=%" PRIu64 ".%" PRIu64
-             " snap=%" PRIu64,
+             " snap=%" PRIu64 " period=%" PRIu64 " expected=%" PRIu64 "+%" PRIu64,
              (double)op->called / 1e9, returned, op->client, history_kind_names[op->kind],
              op->serial, op->offset, op->len, op->result, op->size, op->hash, op->version.config,
-             op->version.sequence, op->snap);
+             op->version.sequence, op->snap, op->period, op->expected, op->expected_from);
 }

@@ -18,6 +18,7 @@ void serial_fill(uint64_t serial, uint64_t at, uint8_t *out, size_t len);
 
 /* A number that stands for contents. */
 uint64_t content_hash(const void *data, size_t len);
+uint32_t content_crc32c(const void *data, size_t len);
 
 enum history_kind {
     HISTORY_READ,
@@ -39,11 +40,39 @@ enum history_kind {
     HISTORY_READ_SNAP,   /* The contents at the snapshot `offset`. */
     HISTORY_ROLLBACK,    /* To the snapshot `offset`. */
     HISTORY_ZERO,        /* Never makes an object, nor a larger one; cuts what reaches the end. */
+    /* A pattern of `period` bytes of the serial, again and again. Of no length: nothing happens. */
+    HISTORY_WRITE_SAME,
+    /*
+     * Only where the object has the bytes of `expected`; it has zeroes beyond its end. Else
+     * -WIRE_MISMATCH, less the position of the first other byte.
+     */
+    HISTORY_WRITE_IF,
+    HISTORY_CHECKSUM, /* `hash` is the CRC-32C of all of it, `size` 1; both 0: it is empty. */
+    HISTORY_HINT,     /* Makes an object. */
+    /* 64 keys of the map, in order, and in groups of eight. They go when the object is removed. */
+    HISTORY_KEYS_SET, /* Those of the set `offset`. */
+    HISTORY_KEYS_CUT, /* `len` of them, from the number `offset` on, are removed. */
+    /* The first `len` of the group `offset`: the set `hash`, and `size` 1 when there are more. */
+    HISTORY_KEYS_LIST,
+    /* A lock, without an end, of one instance of a process. It goes when the object is removed. */
+    HISTORY_LOCK,       /* Of `offset`. -EBUSY, -EEXIST: it has it already. */
+    HISTORY_UNLOCK,     /* -ENOENT: it does not have it. */
+    HISTORY_BREAK_LOCK, /* Of somebody else, `offset`; likewise. */
+    HISTORY_HOLDER,     /* `hash` has it; 0: nobody. */
     HISTORY_KINDS_END
 };
 
 /* As they are called in files and scenarios. */
 extern const char *const history_kind_names[HISTORY_KINDS_END];
+
+/* Whether it changes nothing. */
+bool history_reads(enum history_kind kind);
+
+enum { HISTORY_KEYS = 64, HISTORY_KEYS_OF_GROUP = 8, HISTORY_KEY_GROUPS = 8 };
+
+/* Sets of keys: a range; and a group, or all with the number HISTORY_KEY_GROUPS. */
+uint64_t history_keys_range(uint64_t first, uint64_t n);
+uint64_t history_keys_group(uint64_t group);
 
 #define HISTORY_NEVER UINT64_MAX
 
@@ -68,6 +97,8 @@ struct history_op {
     uint64_t size; /* Read and stat: what was found. */
     uint64_t hash; /* Read: of the contents. Exchange, look: the tag that was found. */
     struct wire_version version;
+    uint64_t period;                  /* HISTORY_WRITE_SAME */
+    uint64_t expected, expected_from; /* HISTORY_WRITE_IF: a serial, and from where in its data. */
     /* Of changes: the newest snapshot that the client knew of, and with it all before; 0: none. */
     uint64_t snap;
     const struct history_snaps *snaps; /* As it was at the end. */
@@ -83,6 +114,7 @@ struct history {
 uint32_t history_call(struct history *history, const struct history_op *op);
 void history_fini(struct history *history);
 /* One line for a person. */
+enum { HISTORY_LINE_BYTES = 448 };
 void history_format(const struct history_op *op, char *text, size_t size);
 
 #endif

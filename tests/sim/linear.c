@@ -27,420 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/random.h"
-
-/* ---- The object's state ---- */
-
-struct extent {
-    uint64_t at;
-    uint64_t len;
-    uint64_t serial;
-    uint64_t from; /* Position in the serial's data. */
-};
-
-/*
- * The object as it was at some snapshots. `vague`: whether the object has kept it depends on when a
- * trimmer came by, so anything is right.
- */
-struct record {
-    uint64_t first, last;
-    bool vague;
-    uint64_t size;
-    uint32_t n;
-    struct extent *extents;
-};
-
-struct state {
-    bool exists;
-    bool hashed;
-    uint64_t size;
-    uint64_t hash; /* Of the contents; valid when hashed. */
-    uint64_t tag;
-    uint32_t n;
-    struct extent *extents; /* By position; what they leave out is zero. */
-    /*
-     * The newest snapshot that a writer knew of. The object forgets it when it is removed with no
-     * clone left; where that depends on a trimmer it is one of both.
-     */
-    uint64_t snap_low, snap_high;
-    bool wild; /* Rolled back to what may not be there: nothing is known any more. */
-    uint32_t n_records;
-    struct record *records; /* In the order in which they came into being. */
-};
-
-static void *must(void *memory)
-{
-    if (!memory)
-        abort();
-    return memory;
-}
-
-static void state_fini(struct state *state)
-{
-    for (uint32_t i = 0; i < state->n_records; i++)
-        free(state->records[i].extents);
-    free(state->records);
-    free(state->extents);
-    memset(state, 0, sizeof *state);
-}
-
-/* Appends an extent, joined with the last one if it continues it. */
-static void state_push(struct state *state, struct extent extent)
-{
-    if (extent.len == 0 || extent.serial == 0)
-        return;
-    if (state->n > 0) {
-        struct extent *last = &state->extents[state->n - 1];
-        if (last->serial == extent.serial && last->at + last->len == extent.at &&
-            last->from + last->len == extent.from) {
-            last->len += extent.len;
-            return;
-        }
-    }
-    state->extents[state->n++] = extent;
-}
-
-/* Copies those parts of the extents of `from` that lie in [begin, end). */
-static void state_push_range(struct state *to, const struct state *from, uint64_t begin,
-                             uint64_t end)
-{
-    for (uint32_t i = 0; i < from->n; i++) {
-        struct extent extent = from->extents[i];
-        uint64_t first = extent.at > begin ? extent.at : begin;
-        uint64_t last = extent.at + extent.len < end ? extent.at + extent.len : end;
-        if (first >= last)
-            continue;
-        extent.from += first - extent.at;
-        extent.at = first;
-        extent.len = last - first;
-        state_push(to, extent);
-    }
-}
-
-static struct extent *copy_extents(const struct extent *extents, uint32_t n)
-{
-    struct extent *copy = must(calloc(n + 1, sizeof *copy));
-    if (n > 0)
-        memcpy(copy, extents, n * sizeof *copy);
-    return copy;
-}
-
-/* All that is about snapshots, with room for two more records. */
-static void copy_snaps(struct state *to, const struct state *from)
-{
-    to->snap_low = from->snap_low;
-    to->snap_high = from->snap_high;
-    to->wild = from->wild;
-    to->n_records = from->n_records;
-    to->records = must(calloc(from->n_records + 2, sizeof *to->records));
-    for (uint32_t i = 0; i < from->n_records; i++) {
-        to->records[i] = from->records[i];
-        to->records[i].extents = copy_extents(from->records[i].extents, from->records[i].n);
-    }
-}
-
-/* The contents with [offset, offset + len) replaced by a serial's data, cut to a size. */
-static struct state state_change(const struct state *old, uint64_t offset, uint64_t len,
-                                 uint64_t serial, uint64_t size)
-{
-    struct state new = {.exists = true, .size = size, .tag = old->tag};
-    copy_snaps(&new, old);
-    new.extents = must(calloc(old->n + 3, sizeof *new.extents));
-    state_push_range(&new, old, 0, offset < size ? offset : size);
-    state_push(&new, (struct extent){.at = offset, .len = len, .serial = serial});
-    state_push_range(&new, old, offset + len, size);
-    return new;
-}
-
-static struct state state_copy(const struct state *old)
-{
-    struct state new = *old;
-    copy_snaps(&new, old);
-    new.extents = copy_extents(old->extents, old->n);
-    return new;
-}
-
-static uint64_t state_content_hash(struct state *state)
-{
-    if (!state->hashed) {
-        uint8_t *data = must(calloc(1, state->size + 1));
-        for (uint32_t i = 0; i < state->n; i++) {
-            const struct extent *e = &state->extents[i];
-            serial_fill(e->serial, e->from, data + e->at, e->len);
-        }
-        state->hash = content_hash(data, state->size);
-        state->hashed = true;
-        free(data);
-    }
-    return state->hash;
-}
-
-static uint64_t mix(uint64_t a, uint64_t b)
-{
-    uint64_t z = random_split(&a) + b;
-    return random_split(&z);
-}
-
-static uint64_t records_key(const struct state *state)
-{
-    uint64_t key = mix(mix(state->snap_low, state->snap_high), state->wild);
-    for (uint32_t i = 0; i < state->n_records; i++) {
-        const struct record *record = &state->records[i];
-        key = mix(mix(mix(key, record->first), record->last), record->size + record->vague);
-        for (uint32_t k = 0; k < record->n; k++)
-            key = mix(mix(key, record->extents[k].at), record->extents[k].serial);
-    }
-    return key;
-}
-
-static uint64_t state_key(const struct state *state)
-{
-    uint64_t key = mix(mix(mix(state->exists, state->size), state->tag), records_key(state));
-    for (uint32_t i = 0; i < state->n; i++) {
-        const struct extent *e = &state->extents[i];
-        key = mix(mix(mix(mix(key, e->at), e->len), e->serial), e->from);
-    }
-    return key;
-}
-
-/* ---- What an operation does, and what it must have returned ---- */
-
-/* A write of nothing extends an object, too. */
-static uint64_t end_of(const struct state *state, uint64_t offset, uint64_t len)
-{
-    return offset + len > state->size ? offset + len : state->size;
-}
-
-/* ---- Snapshots ---- */
-
-static const struct record *find_record(const struct state *state, uint64_t snap)
-{
-    for (uint32_t i = state->n_records; i-- > 0;)
-        if (state->records[i].first <= snap && snap <= state->records[i].last)
-            return &state->records[i];
-    return NULL;
-}
-
-static bool is_clone(const struct record *record)
-{
-    return !record->vague;
-}
-
-static bool has_clones(const struct state *state)
-{
-    for (uint32_t i = 0; i < state->n_records; i++)
-        if (is_clone(&state->records[i]))
-            return true;
-    return false;
-}
-
-/* Some snapshot of some clone is never removed. */
-static bool keeps_clones(const struct state *state, const struct history_snaps *snaps)
-{
-    for (uint32_t i = 0; i < state->n_records; i++) {
-        const struct record *record = &state->records[i];
-        for (uint64_t snap = record->first; is_clone(record) && snap <= record->last; snap++)
-            if (snaps && snaps->alive[snap])
-                return true;
-    }
-    return false;
-}
-
-static void add_record(struct state *state, uint64_t first, uint64_t last, const struct state *as)
-{
-    state->records[state->n_records++] = (struct record){
-        .first = first,
-        .last = last,
-        .vague = !as,
-        .size = as ? as->size : 0,
-        .n = as ? as->n : 0,
-        .extents = as ? copy_extents(as->extents, as->n) : NULL,
-    };
-}
-
-/* A change that has an effect: what was there before is kept for the snapshots since the last. */
-static void take_snaps(const struct history_op *op, const struct state *old, struct state *new)
-{
-    uint64_t snap = op->snap;
-    if (snap > old->snap_high && old->exists)
-        add_record(new, old->snap_high + 1, snap, old);
-    /* Whether the object remembers this much decides what a reader in between sees. */
-    if (new->exists && old->snap_low < old->snap_high &&snap < old->snap_high)
-        add_record(new, (snap > old->snap_low ? snap : old->snap_low) + 1, old->snap_high, NULL);
-    if (snap > new->snap_high)
-        new->snap_high = snap;
-    new->snap_low = new->snap_high;
-    if (new->exists)
-        return;
-    if (!has_clones(new))
-        new->snap_low = new->snap_high = 0;
-    else if (!keeps_clones(new, op->snaps))
-        new->snap_low = 0;
-}
-
-static int roll_back(const struct history_op *op, const struct state *old, struct state *new)
-{
-    const struct record *record = find_record(old, op->offset);
-    *new = state_copy(old);
-    /* One that was removed before the answer may be gone, or not. */
-    uint64_t removed = op->snaps ? op->snaps->removed[op->offset] : 0;
-    if ((record && record->vague) || (removed > 0 && removed < op->returned))
-        new->wild = true;
-    if ((!record && (op->offset > old->snap_low || !old->exists)) || new->wild)
-        return 0;
-    free(new->extents);
-    new->exists = record != NULL;
-    new->hashed = false;
-    new->tag = 0;
-    new->size = record ? record->size : 0;
-    new->n = record ? record->n : 0;
-    new->extents = copy_extents(record ? record->extents : NULL, new->n);
-    take_snaps(op, old, new);
-    return 0;
-}
-
-/* Whether a read of a snapshot has seen what it must. */
-static bool explain_snap(const struct history_op *op, const struct state *old)
-{
-    const struct record *record = find_record(old, op->offset);
-    if (record && record->vague)
-        return true;
-    struct state seen = {.exists = record != NULL};
-    if (record) {
-        seen.size = record->size;
-        seen.n = record->n;
-        seen.extents = copy_extents(record->extents, record->n);
-    } else if (op->offset > old->snap_high) {
-        seen = state_copy(old);
-    }
-    bool right = op->result == (seen.exists ? 0 : -ENOENT);
-    if (right && seen.exists)
-        right = op->size == seen.size && op->hash == state_content_hash(&seen);
-    state_fini(&seen);
-    return right;
-}
-
-static bool zero_changes(const struct history_op *op, const struct state *old)
-{
-    return old->exists && op->len > 0 && op->offset < old->size;
-}
-
-/* The result in this state; the state after it is written to *new. */
-static int change_state(const struct history_op *op, const struct state *old, struct state *new)
-{
-    if (op->returned != HISTORY_NEVER && op->result == -ENOSPC) {
-        *new = state_copy(old);
-        return -ENOSPC; /* Whenever it likes: disks have nothing to do with the object. */
-    }
-    switch (op->kind) {
-    case HISTORY_ROLLBACK:
-        return roll_back(op, old, new);
-    case HISTORY_READ_SNAP:
-        *new = state_copy(old);
-        return op->result;
-    case HISTORY_WRITE_FULL:
-        *new = state_change(old, 0, op->len, op->serial, op->len);
-        return 0;
-    case HISTORY_WRITE_AT:
-        *new = state_change(old, op->offset, op->len, op->serial, end_of(old, op->offset, op->len));
-        return 0;
-    case HISTORY_APPEND:
-        *new = state_change(old, old->size, op->len, op->serial, old->size + op->len);
-        return 0;
-    case HISTORY_TRUNCATE:
-        *new = old->exists ? state_change(old, op->offset, 0, 0, op->offset) : state_copy(old);
-        return 0;
-    case HISTORY_ZERO:
-        if (!zero_changes(op, old))
-            *new = state_copy(old);
-        else if (op->offset + op->len >= old->size)
-            *new = state_change(old, op->offset, 0, 0, op->offset);
-        else
-            *new = state_change(old, op->offset, op->len, 0, old->size);
-        return 0;
-    case HISTORY_REMOVE:
-        *new = (struct state){0};
-        copy_snaps(new, old);
-        return old->exists ? 0 : -ENOENT;
-    case HISTORY_CREATE:
-        *new = state_copy(old);
-        new->exists = true;
-        return old->exists ? -EEXIST : 0;
-    case HISTORY_EXCHANGE_IF:
-        if (!old->exists || old->tag != op->offset) {
-            *new = state_copy(old);
-            return old->exists ? -ECANCELED : -ENOENT;
-        }
-        /* fallthrough */
-    case HISTORY_EXCHANGE:
-        *new = state_copy(old);
-        new->exists = true;
-        new->tag = op->serial;
-        return 0;
-    case HISTORY_READ:
-    case HISTORY_STAT:
-    case HISTORY_LOOK:
-        *new = state_copy(old);
-        return old->exists ? 0 : -ENOENT;
-    case HISTORY_KINDS_END:
-        break;
-    }
-    abort();
-}
-
-/* Whether it is a change that has an effect, which takes what snapshots want first. */
-static bool has_effect(const struct history_op *op, const struct state *old, int result)
-{
-    switch (op->kind) {
-    case HISTORY_READ:
-    case HISTORY_STAT:
-    case HISTORY_LOOK:
-    case HISTORY_READ_SNAP:
-    case HISTORY_ROLLBACK: /* Sees to it by itself. */
-        return false;
-    case HISTORY_TRUNCATE:
-        return result == 0 && old->exists;
-    case HISTORY_ZERO:
-        return result == 0 && zero_changes(op, old);
-    default:
-        return result == 0;
-    }
-}
-
-static int run_op(const struct history_op *op, const struct state *old, struct state *new)
-{
-    int result = change_state(op, old, new);
-    if (has_effect(op, old, result))
-        take_snaps(op, old, new);
-    return result;
-}
-
-static bool changes(const struct history_op *op)
-{
-    return op->kind != HISTORY_READ_SNAP && op->kind != HISTORY_READ && op->kind != HISTORY_STAT &&
-           op->kind != HISTORY_LOOK;
-}
-
-/* Whether the operation, run now, returns what it returned. */
-static bool explain(const struct history_op *op, struct state *old, struct state *new)
-{
-    int result = run_op(op, old, new);
-    if (op->returned == HISTORY_NEVER || old->wild)
-        return true;
-    bool right = result == op->result;
-    if (right && op->kind == HISTORY_READ_SNAP)
-        right = explain_snap(op, old);
-    if (right && result == 0 && (op->kind == HISTORY_READ || op->kind == HISTORY_STAT)) {
-        right = op->size == old->size;
-        if (right && op->kind == HISTORY_READ)
-            right = op->hash == state_content_hash(old);
-    }
-    if (right && result == 0 && (op->kind == HISTORY_EXCHANGE || op->kind == HISTORY_LOOK))
-        right = op->hash == old->tag;
-    if (!right)
-        state_fini(new);
-    return right;
-}
+#include "tests/sim/linear_model.h"
 
 /* ---- The search ---- */
 
@@ -459,7 +46,7 @@ struct event {
 
 struct choice {
     struct event *call;
-    struct state state; /* Before it. */
+    struct model state; /* Before it. */
     uint64_t set;
     uint32_t row;
 };
@@ -479,7 +66,7 @@ struct search {
     uint32_t n_events;
     uint32_t n_ops;
     uint32_t n_known_left;
-    struct state state;
+    struct model state;
     uint64_t set;
     uint32_t row; /* Operations with an unknown outcome, since the last with a known one. */
     uint32_t max_row;
@@ -500,7 +87,7 @@ static void memory_grow(struct memory *memory)
 {
     struct memory old = *memory;
     memory->capacity = old.capacity ? 2 * old.capacity : 1024;
-    memory->keys = must(calloc(memory->capacity, sizeof *memory->keys));
+    memory->keys = model_must(calloc(memory->capacity, sizeof *memory->keys));
     memory->n = 0;
     for (uint64_t i = 0; i < old.capacity; i++) {
         if (old.keys[i])
@@ -572,7 +159,7 @@ static void find_relations(struct search *s, uint32_t i)
         struct event *other = &s->events[j - 1];
         /* One whose outcome is unknown may never happen, and nobody waits for it. */
         if (other->is_call && other->op->client == event->op->client && !other->unknown &&
-            changes(other->op))
+            model_changes(other->op))
             event->before = other;
     }
 }
@@ -593,11 +180,11 @@ static int by_version(const void *a, const void *b)
 /* L6. Histories that tests make up may have no versions. */
 static void link_versions(struct search *s)
 {
-    struct event **calls = must(calloc((size_t)s->n_ops + 1, sizeof *calls));
+    struct event **calls = model_must(calloc((size_t)s->n_ops + 1, sizeof *calls));
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n_events; i++) {
         struct event *event = &s->events[i];
-        bool versioned = event->is_call && !event->unknown && changes(event->op) &&
+        bool versioned = event->is_call && !event->unknown && model_changes(event->op) &&
                          event->op->result == 0 && event->op->version.sequence > 0;
         if (versioned)
             calls[n++] = event;
@@ -632,19 +219,19 @@ static void search_init(struct search *s, const struct history *history, uint32_
     memset(s, 0, sizeof *s);
     for (uint32_t i = 0; i < history->n; i++)
         s->n_ops += history->ops[i].object == object;
-    s->events = must(calloc(2 * (size_t)s->n_ops + 1, sizeof *s->events));
-    s->stack = must(calloc((size_t)s->n_ops + 1, sizeof *s->stack));
+    s->events = model_must(calloc(2 * (size_t)s->n_ops + 1, sizeof *s->events));
+    s->stack = model_must(calloc((size_t)s->n_ops + 1, sizeof *s->stack));
     for (uint32_t i = 0; i < history->n; i++) {
         const struct history_op *op = &history->ops[i];
         bool unknown = op->returned == HISTORY_NEVER;
         /* A read without an answer says nothing. */
-        if (op->object != object || (unknown && !changes(op)))
+        if (op->object != object || (unknown && !model_changes(op)))
             continue;
         s->events[s->n_events++] = (struct event){.op = op,
                                                   .time = op->called,
                                                   .is_call = true,
                                                   .unknown = unknown,
-                                                  .token = mix(i, 0x746f6b656e)};
+                                                  .token = model_mix(i, 0x746f6b656e)};
         if (unknown)
             continue;
         s->n_known_left++;
@@ -658,8 +245,8 @@ static void search_init(struct search *s, const struct history *history, uint32_
 static void search_fini(struct search *s)
 {
     while (s->depth > 0)
-        state_fini(&s->stack[--s->depth].state);
-    state_fini(&s->state);
+        model_fini(&s->stack[--s->depth].state);
+    model_fini(&s->state);
     free(s->stack);
     free(s->events);
     free(s->memory.keys);
@@ -669,7 +256,7 @@ static void search_fini(struct search *s)
 /* Lets the operation happen now, if L1 allows it and it leads to something new. */
 static bool try_call(struct search *s, struct event *call)
 {
-    struct state new;
+    struct model new;
     if ((call->before && !call->before->done) || (call->lower && !call->lower->done))
         return false;
     if (call->unknown && s->row == s->max_row) {
@@ -678,11 +265,11 @@ static bool try_call(struct search *s, struct event *call)
     }
     uint32_t row = call->unknown ? s->row + 1 : 0;
     s->steps++;
-    if (!explain(call->op, &s->state, &new))
+    if (!model_explain(call->op, &s->state, &new))
         return false;
     uint64_t set = s->set ^ call->token;
-    if (!memory_insert(&s->memory, mix(mix(set, row), state_key(&new)))) {
-        state_fini(&new);
+    if (!memory_insert(&s->memory, model_mix(model_mix(set, row), model_key(&new)))) {
+        model_fini(&new);
         return false;
     }
     s->stack[s->depth++] =
@@ -726,7 +313,7 @@ static struct event *take_back(struct search *s)
     do {
         struct choice *choice = &s->stack[--s->depth];
         call = choice->call;
-        state_fini(&s->state);
+        model_fini(&s->state);
         s->state = choice->state;
         s->set = choice->set;
         s->row = choice->row;
@@ -736,23 +323,11 @@ static struct event *take_back(struct search *s)
             s->n_known_left++;
         }
         relink_event(call);
-    } while (!changes(call->op) && s->depth > 0);
-    return changes(call->op) ? candidate(s, call->next) : NULL;
+    } while (!model_changes(call->op) && s->depth > 0);
+    return model_changes(call->op) ? candidate(s, call->next) : NULL;
 }
 
 /* ---- Explanation ---- */
-
-static void describe_state(FILE *out, struct state *state)
-{
-    fprintf(out, "  state: %s size=%" PRIu64 " hash=%" PRIx64, state->exists ? "exists" : "absent",
-            state->size, state_content_hash(state));
-    for (uint32_t i = 0; i < state->n; i++) {
-        const struct extent *e = &state->extents[i];
-        fprintf(out, " [%" PRIu64 "+%" PRIu64 " serial %" PRIu64 "+%" PRIu64 "]", e->at, e->len,
-                e->serial, e->from);
-    }
-    fputc('\n', out);
-}
 
 /* The last operations before the place where the search was stuck, and those that it had left. */
 static void remember_deepest(struct search *s)
@@ -762,14 +337,14 @@ static void remember_deepest(struct search *s)
     s->fewest_left = s->n_known_left;
     free(s->deepest_text);
     size_t size;
-    FILE *out = must(open_memstream(&s->deepest_text, &size));
-    char line[320];
+    FILE *out = model_must(open_memstream(&s->deepest_text, &size));
+    char line[HISTORY_LINE_BYTES];
     fprintf(out, "explained %u of %u operations; the last ones:\n", s->depth, s->n_ops);
     for (uint32_t i = s->depth > 12 ? s->depth - 12 : 0; i < s->depth; i++) {
         history_format(s->stack[i].call->op, line, sizeof line);
         fprintf(out, "  %s\n", line);
     }
-    describe_state(out, &s->state);
+    model_describe(out, &s->state);
     fprintf(out, "none of these can come next:\n");
     for (struct event *event = candidate(s, s->head.next); event;
          event = candidate(s, event->next)) {
@@ -825,13 +400,14 @@ enum linear_verdict linear_check(const struct history *history, uint32_t object,
 
 static bool has_version(const struct history_op *op, uint32_t object)
 {
-    return op->object == object && op->returned != HISTORY_NEVER && op->result == 0 && changes(op);
+    return op->object == object && op->returned != HISTORY_NEVER && op->result == 0 &&
+           model_changes(op);
 }
 
 bool versions_check(const struct history *history, uint32_t object, const struct history_op **a,
                     const struct history_op **b)
 {
-    const struct history_op **ops = must(calloc((size_t)history->n + 1, sizeof *ops));
+    const struct history_op **ops = model_must(calloc((size_t)history->n + 1, sizeof *ops));
     uint32_t n = 0;
     bool grow = true;
     for (uint32_t i = 0; i < history->n; i++) {

@@ -293,7 +293,7 @@ static bool phase_scrub_again(struct run *run)
 /* For whoever looks for the reason. */
 static void print_history(const struct history *history, uint32_t object)
 {
-    char line[320];
+    char line[HISTORY_LINE_BYTES];
     for (uint32_t i = 0; i < history->n; i++) {
         if (history->ops[i].object != object)
             continue;
@@ -323,7 +323,7 @@ static void check_object(struct run *run, uint32_t object)
     free(why);
     if (verdict == LINEAR_OK && choose(run, &scenario->versions) &&
         !versions_check(history, object, &a, &b)) {
-        char first[320], second[320];
+        char first[HISTORY_LINE_BYTES], second[HISTORY_LINE_BYTES];
         history_format(a, first, sizeof first);
         history_format(b, second, sizeof second);
         fprintf(stderr, "seed %" PRIu64 ", object %u:\n  %s\n  %s\n", run->options->seed, object,

@@ -80,6 +80,17 @@ static const struct field workload_fields[] = {
     {"read_snap", FIELD_COUNT, IN_WORKLOAD(read_snap), 0, 1000, "weight"},
     {"rollback", FIELD_COUNT, IN_WORKLOAD(rollback), 0, 1000, "weight"},
     {"zero", FIELD_COUNT, IN_WORKLOAD(zero), 0, 1000, "weight"},
+    {"write_same", FIELD_COUNT, IN_WORKLOAD(write_same), 0, 1000, "weight"},
+    {"write_if", FIELD_COUNT, IN_WORKLOAD(write_if), 0, 1000, "weight"},
+    {"checksum", FIELD_COUNT, IN_WORKLOAD(checksum), 0, 1000, "weight"},
+    {"hint", FIELD_COUNT, IN_WORKLOAD(hint), 0, 1000, "weight"},
+    {"keys_set", FIELD_COUNT, IN_WORKLOAD(keys_set), 0, 1000, "weight"},
+    {"keys_cut", FIELD_COUNT, IN_WORKLOAD(keys_cut), 0, 1000, "weight"},
+    {"keys_list", FIELD_COUNT, IN_WORKLOAD(keys_list), 0, 1000, "weight"},
+    {"lock", FIELD_COUNT, IN_WORKLOAD(lock), 0, 1000, "weight"},
+    {"unlock", FIELD_COUNT, IN_WORKLOAD(unlock), 0, 1000, "weight"},
+    {"break_lock", FIELD_COUNT, IN_WORKLOAD(break_lock), 0, 1000, "weight"},
+    {"holder", FIELD_COUNT, IN_WORKLOAD(holder), 0, 1000, "weight"},
     {"take_snap", FIELD_COUNT, IN_WORKLOAD(take_snap), 0, 1000, "weight"},
     {"drop_snap", FIELD_COUNT, IN_WORKLOAD(drop_snap), 0, 1000, "weight"},
     {0},
@@ -162,6 +173,17 @@ static const char workload_defaults[] = "percent = 100\n"
                                         "read_snap = 0\n"
                                         "rollback = 0\n"
                                         "zero = 0\n"
+                                        "write_same = 0\n"
+                                        "write_if = 0\n"
+                                        "checksum = 0\n"
+                                        "hint = 0\n"
+                                        "keys_set = 0\n"
+                                        "keys_cut = 0\n"
+                                        "keys_list = 0\n"
+                                        "lock = 0\n"
+                                        "unlock = 0\n"
+                                        "break_lock = 0\n"
+                                        "holder = 0\n"
                                         "take_snap = 0\n"
                                         "drop_snap = 0\n";
 
@@ -174,7 +196,7 @@ static const struct {
     {"large", "objects of megabytes, of which parts are written",
      "objects = 1..2\nclients = 1\nthink = 1s..20s\nlength = 0..6M\npiece = 0..200k\ngrow = 6M\n"
      "read = 20\nstat = 2\nwrite_full = 20\nwrite_at = 50\nappend = 10\ntruncate = 8\n"
-     "remove = 2\ncreate = 1\nzero = 8\n"},
+     "remove = 2\ncreate = 1\nzero = 8\nwrite_same = 6\nwrite_if = 8\nchecksum = 6\n"},
     {"append", "counters: what is appended must be there once, in order",
      "objects = 2..8\npiece = 1..16\nread = 30\nstat = 5\nwrite_full = 0\nwrite_at = 0\n"
      "append = 70\ntruncate = 0\nremove = 1\ncreate = 0\n"},
@@ -183,10 +205,11 @@ static const struct {
     {"churn", "objects that come and go",
      "objects = 50..500\nlength = 0..300\npiece = 0..300\nread = 5\nstat = 5\nwrite_full = 35\n"
      "write_at = 0\nappend = 5\ntruncate = 0\nremove = 40\ncreate = 20\n"},
-    {"tags", "attributes and pairs that are compared and exchanged, beside contents",
+    {"tags", "attributes, pairs and contents that are compared and exchanged, keys, locks",
      "objects = 1..4\nslots = 1..2\nread = 10\nstat = 0\nwrite_full = 5\nwrite_at = 5\n"
      "append = 5\ntruncate = 2\nremove = 4\ncreate = 2\nexchange = 25\nexchange_if = 25\n"
-     "look = 25\n"},
+     "look = 25\nwrite_same = 3\nwrite_if = 5\nchecksum = 4\nhint = 2\nkeys_set = 12\n"
+     "keys_cut = 6\nkeys_list = 14\nlock = 8\nunlock = 6\nbreak_lock = 2\nholder = 6\n"},
     {"snaps", "snapshots that are taken, read, rolled back to and removed, while objects change",
      "objects = 2..6\nslots = 1..2\nlength = 0..300, 0..30k\npiece = 0..300, 0..9000\ngrow = 60k\n"
      "read = 12\nstat = 2\nwrite_full = 12\nwrite_at = 14\nappend = 10\ntruncate = 4\n"

@@ -50,7 +50,9 @@ struct scenario_workload {
     struct scenario_value read, stat, write_full, write_at, append, truncate, remove, create;
     struct scenario_value exchange, exchange_if, look;               /* Of tags: see history.h. */
     struct scenario_value read_snap, rollback, take_snap, drop_snap; /* Of snapshots: likewise. */
-    struct scenario_value zero;
+    struct scenario_value zero, write_same, write_if, checksum, hint;
+    struct scenario_value keys_set, keys_cut, keys_list;    /* Of 64 keys of the map. */
+    struct scenario_value lock, unlock, break_lock, holder; /* Of one lock. */
 };
 
 struct scenario {

@@ -10,6 +10,7 @@
 #include "osd/pg/pg_clients.h"
 #include "placement/hash.h"
 #include "tests/sim/snaps.h"
+#include "tests/sim/steps.h"
 
 enum { OBJECT_NAME_BYTES = 24, SWEEP_SLOTS = 2 };
 
@@ -54,8 +55,13 @@ struct object {
     char locator[OBJECT_NAME_BYTES];
     uint64_t pool;
     uint64_t size_seen; /* What the last answer suggests; a hint for choosing offsets. */
-    uint64_t tag_seen;  /* Likewise, of its tag. */
-    bool exists;        /* As the last read of all found it. */
+    uint64_t tag_seen;  /* Likewise, of its tag, */
+    uint64_t holder;    /* and of who has its lock. */
+    /* What was written last: bytes of a serial's data, from its beginning. */
+    struct {
+        uint64_t serial, at, len;
+    } last;
+    bool exists; /* As the last read of all found it. */
     const struct part *part;
 };
 
@@ -107,6 +113,57 @@ static enum history_kind choose_kind(struct workload *w, const struct part *part
     return (enum history_kind)kind;
 }
 
+/* Mostly bytes that were written last; sometimes some more, and zeroes when nothing is known. */
+static void choose_guarded(struct workload *w, const struct part *part, struct history_op *op)
+{
+    const struct object *object = &w->objects[op->object];
+    op->len = 1 + choose(w, &part->plan->piece);
+    if (object->last.len == 0) {
+        op->offset = below(w, object->size_seen + 100);
+        return;
+    }
+    op->expected = object->last.serial;
+    op->expected_from = below(w, object->last.len);
+    op->offset = object->last.at + op->expected_from;
+    uint64_t left = object->last.len - op->expected_from + (below(w, 8) == 0 ? 50 : 0);
+    if (op->len > left)
+        op->len = left;
+}
+
+/* Short patterns and long ones; sometimes no length. */
+static void choose_pattern(struct workload *w, struct history_op *op)
+{
+    static const uint64_t longest[] = {4, 300, 5000, 40000};
+    op->offset = below(w, w->objects[op->object].size_seen + 5000);
+    op->period = 1 + below(w, longest[below(w, sizeof longest / sizeof longest[0])]);
+    op->len = op->period * below(w, op->period < 5000 ? 40 : 5);
+}
+
+static void choose_beside(struct workload *w, struct history_op *op)
+{
+    switch (op->kind) {
+    case HISTORY_KEYS_SET:
+        for (uint64_t n = 1 + below(w, 6); n > 0; n--)
+            op->offset |= UINT64_C(1) << below(w, HISTORY_KEYS);
+        break;
+    case HISTORY_KEYS_CUT:
+        op->offset = below(w, HISTORY_KEYS);
+        op->len = below(w, 24);
+        if (op->len > HISTORY_KEYS - op->offset)
+            op->len = HISTORY_KEYS - op->offset;
+        break;
+    case HISTORY_KEYS_LIST:
+        op->offset = below(w, 2 * HISTORY_KEY_GROUPS);
+        op->len = below(w, 4) == 0 ? below(w, 10) : HISTORY_KEYS;
+        break;
+    case HISTORY_BREAK_LOCK:
+        op->offset = w->objects[op->object].holder;
+        break;
+    default:
+        break;
+    }
+}
+
 static struct history_op choose_op(struct workload *w, const struct part *part)
 {
     struct history_op op = {.object = part->first_object + (uint32_t)below(w, part->n_objects)};
@@ -136,7 +193,14 @@ static struct history_op choose_op(struct workload *w, const struct part *part)
         if (op.offset == 0)
             op.kind = HISTORY_READ;
         break;
+    case HISTORY_WRITE_SAME:
+        choose_pattern(w, &op);
+        break;
+    case HISTORY_WRITE_IF:
+        choose_guarded(w, part, &op);
+        break;
     default:
+        choose_beside(w, &op);
         break;
     }
     return op;
@@ -144,133 +208,20 @@ static struct history_op choose_op(struct workload *w, const struct part *part)
 
 /* ---- Running one ---- */
 
-static uint16_t wire_code(enum history_kind kind)
+static bool kind_has_serial(enum history_kind kind)
 {
-    static const uint16_t codes[] = {
-        [HISTORY_READ] = WIRE_OP_CODE_READ,
-        [HISTORY_STAT] = WIRE_OP_CODE_STAT,
-        [HISTORY_WRITE_FULL] = WIRE_OP_CODE_WRITE_FULL,
-        [HISTORY_WRITE_AT] = WIRE_OP_CODE_WRITE_AT,
-        [HISTORY_APPEND] = WIRE_OP_CODE_APPEND,
-        [HISTORY_TRUNCATE] = WIRE_OP_CODE_TRUNCATE,
-        [HISTORY_REMOVE] = WIRE_OP_CODE_REMOVE,
-        [HISTORY_CREATE] = WIRE_OP_CODE_CREATE,
-        [HISTORY_READ_SNAP] = WIRE_OP_CODE_READ,
-        [HISTORY_ROLLBACK] = WIRE_OP_CODE_ROLLBACK,
-        [HISTORY_ZERO] = WIRE_OP_CODE_ZERO,
-    };
-    return codes[kind];
-}
-
-static bool kind_reads(enum history_kind kind)
-{
-    return kind == HISTORY_READ || kind == HISTORY_STAT || kind == HISTORY_LOOK ||
-           kind == HISTORY_READ_SNAP;
-}
-
-static bool kind_has_tag(enum history_kind kind)
-{
-    return kind == HISTORY_EXCHANGE || kind == HISTORY_EXCHANGE_IF || kind == HISTORY_LOOK;
-}
-
-static bool kind_has_data(enum history_kind kind)
-{
-    return kind == HISTORY_WRITE_FULL || kind == HISTORY_WRITE_AT || kind == HISTORY_APPEND;
-}
-
-/* ---- Tags ---- */
-
-/*
- * A tag is kept twice, as an attribute and as a pair of the map beside pairs that are there for
- * company: both must always be the same.
- */
-static const char tag_name[] = "tag";
-
-static struct client_step *add_step(struct client_op *op, uint16_t code)
-{
-    struct client_step *step = &op->steps[op->n_steps++];
-    *step = (struct client_step){.code = code};
-    return step;
-}
-
-static void give_data(struct client_step *step, struct encoder *e)
-{
-    if (e->failed || buf_slice_copy(e->data, e->len, &step->data))
-        abort();
-    encoder_fini(e);
-}
-
-static void add_attr(struct client_op *op, uint16_t code, uint64_t tag, bool has_value)
-{
-    struct encoder e;
-    struct client_step *step = add_step(op, code);
-    encoder_init(&e);
-    encode_bytes(&e, tag_name, strlen(tag_name));
-    if (has_value)
-        encode_u64(&e, tag);
-    step->length = strlen(tag_name);
-    step->offset = WIRE_COMPARE_EQUAL;
-    give_data(step, &e);
-}
-
-static void add_pair(struct client_op *op, uint64_t tag)
-{
-    struct encoder e;
-    char company[16];
-    struct client_step *step = add_step(op, WIRE_OP_CODE_OMAP_SET);
-    snprintf(company, sizeof company, "n%" PRIu64, tag % 7);
-    encoder_init(&e);
-    encode_string16(&e, company, strlen(company));
-    encode_string32(&e, &tag, sizeof tag);
-    encode_string16(&e, tag_name, strlen(tag_name));
-    encode_string32(&e, &tag, sizeof tag);
-    give_data(step, &e);
-}
-
-static void add_key(struct client_op *op)
-{
-    struct encoder e;
-    struct client_step *step = add_step(op, WIRE_OP_CODE_OMAP_GET);
-    encoder_init(&e);
-    encode_string16(&e, tag_name, strlen(tag_name));
-    give_data(step, &e);
-}
-
-static void fill_tag_steps(struct client_op *op, const struct history_op *choice)
-{
-    op->n_steps = 0;
-    /*
-     * An object without a tag has no such attribute, which compares like an empty one. Where there
-     * is no object, there is nothing to compare.
-     */
-    if (choice->kind == HISTORY_EXCHANGE_IF)
-        add_attr(op, WIRE_OP_CODE_ATTR_COMPARE, choice->offset, choice->offset != 0);
-    if (choice->kind != HISTORY_EXCHANGE_IF) {
-        add_attr(op, WIRE_OP_CODE_ATTR_GET, 0, false);
-        op->steps[op->n_steps - 1].flags = WIRE_STEP_FAIL_OK;
-        add_key(op);
+    switch (kind) {
+    case HISTORY_WRITE_FULL:
+    case HISTORY_WRITE_AT:
+    case HISTORY_APPEND:
+    case HISTORY_WRITE_SAME:
+    case HISTORY_WRITE_IF:
+    case HISTORY_EXCHANGE:
+    case HISTORY_EXCHANGE_IF:
+        return true;
+    default:
+        return false;
     }
-    if (choice->kind != HISTORY_LOOK) {
-        add_attr(op, WIRE_OP_CODE_ATTR_SET, choice->serial, true);
-        add_pair(op, choice->serial);
-    }
-}
-
-/* What an exchange or a look has found: twice the same. */
-static uint64_t take_tag(struct workload *w, const struct history_op *call,
-                         const struct client_op *op)
-{
-    const struct client_step *attr = &op->steps[0], *pair = &op->steps[1];
-    uint64_t tag = 0, other = 0;
-    if (attr->result == 0 && attr->data.len == sizeof tag)
-        memcpy(&tag, attr->data.data, sizeof tag);
-    if (pair->data.len > 0)
-        memcpy(&other, pair->data.data + pair->data.len - sizeof other, sizeof other);
-    if ((attr->result != 0 && attr->result != -ENODATA) || tag != other)
-        cluster_fail(w->cluster,
-                     "object %u has tag %" PRIu64 " (%d) as an attribute, %" PRIu64 " in its map",
-                     call->object, tag, attr->result, other);
-    return tag;
 }
 
 static void slot_done(struct client_op *op);
@@ -308,9 +259,11 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     const struct object *object = &w->objects[choice.object];
     choice.client = client_number(w, slot->client);
     choice.called = sim_now(w->cluster->sim);
-    if (kind_has_data(choice.kind) || kind_has_tag(choice.kind))
+    if (choice.kind == HISTORY_LOCK || choice.kind == HISTORY_UNLOCK)
+        choice.offset = sim_process(slot->client->member.node)->instance;
+    if (kind_has_serial(choice.kind))
         choice.serial = ++w->next_serial;
-    if (object->part->snaps && !kind_reads(choice.kind))
+    if (object->part->snaps && !history_reads(choice.kind))
         choice.snap = w->snaps.newest;
     if (object->part->snaps)
         choice.snaps = &w->snaps.table;
@@ -321,44 +274,10 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     op->snap = choice.kind == HISTORY_READ_SNAP ? choice.offset : choice.snap;
     op->n_snaps = choice.snap > 0 ? snaps_context(&w->snaps, slot->snaps) : 0;
     op->snaps = slot->snaps;
-    op->write = !kind_reads(choice.kind);
-    op->n_steps = 1;
-    op->steps[0].code = kind_has_tag(choice.kind) ? 0 : wire_code(choice.kind);
-    op->steps[0].offset = choice.kind == HISTORY_READ_SNAP ? 0 : choice.offset;
-    op->steps[0].length = choice.kind == HISTORY_ZERO ? choice.len : choice.kind == HISTORY_CREATE;
-    if (kind_has_data(choice.kind) && choice.len > 0) {
-        if (buf_slice_alloc(choice.len, &op->steps[0].data) < 0)
-            abort();
-        serial_fill(choice.serial, 0, op->steps[0].data.data, choice.len);
-    }
-    if (kind_has_tag(choice.kind))
-        fill_tag_steps(op, &choice);
+    steps_fill(op, &choice);
     op->done = slot_done;
     slot->busy = true;
     client_submit(slot->client->client, op);
-}
-
-/* -ECANCELED is also what becomes of requests that are given up. */
-static bool result_is_known(const struct history_op *call, const struct client_op *op)
-{
-    /* What is removed may be seen, or not. */
-    if (call->kind == HISTORY_READ_SNAP && call->snaps->removed[call->offset])
-        return false;
-    switch (op->result) {
-    case 0:
-        return true;
-    case -ENOENT:
-        return call->kind == HISTORY_REMOVE || call->kind == HISTORY_EXCHANGE_IF ||
-               kind_reads(call->kind);
-    case -EEXIST:
-        return call->kind == HISTORY_CREATE;
-    case -ENOSPC:
-        return !kind_reads(call->kind);
-    case -ECANCELED:
-        return call->kind == HISTORY_EXCHANGE_IF && op->n_results > 0;
-    default:
-        return false;
-    }
 }
 
 static bool forgets(const struct workload *w)
@@ -374,51 +293,72 @@ static bool forgets(const struct workload *w)
  */
 static bool result_is_forgiven(const struct workload *w, const struct history_op *call, int result)
 {
-    bool reads = call->kind == HISTORY_READ || call->kind == HISTORY_READ_SNAP;
+    bool reads = call->kind == HISTORY_READ || call->kind == HISTORY_READ_SNAP ||
+                 call->kind == HISTORY_CHECKSUM || call->kind == HISTORY_WRITE_IF;
     if (call->kind == HISTORY_READ_SNAP && call->snaps->removed[call->offset])
         return true;
     return result == -ECANCELED || result == -ETIMEDOUT ||
            (result == -EIO && reads && !w->stopped) ||
-           (result == -ESTALE && forgets(w) && !kind_reads(call->kind));
+           (result == -ESTALE && forgets(w) && !history_reads(call->kind));
 }
 
-static void note_read(struct history_op *call, const struct client_step *step)
+/* What the next choices go by. */
+static void note_hints(struct object *object, const struct history_op *call)
 {
-    if (call->kind == HISTORY_READ || call->kind == HISTORY_READ_SNAP) {
-        call->size = step->data.len;
-        call->hash = content_hash(step->data.data, step->data.len);
-    } else {
-        struct wire_stat stat = {0};
-        if (step->data.len >= sizeof stat)
-            memcpy(&stat, step->data.data, sizeof stat);
-        call->size = stat.size;
+    bool done = call->result == 0;
+    switch (call->kind) {
+    case HISTORY_READ:
+    case HISTORY_STAT:
+        object->size_seen = done ? call->size : 0;
+        break;
+    case HISTORY_APPEND:
+        object->size_seen += call->len;
+        break;
+    case HISTORY_WRITE_FULL:
+        object->size_seen = 0;
+        /* fallthrough */
+    case HISTORY_WRITE_AT:
+    case HISTORY_WRITE_IF:
+    case HISTORY_WRITE_SAME:
+        if (done && call->kind != HISTORY_WRITE_SAME) {
+            object->last.serial = call->serial;
+            object->last.at = call->offset;
+            object->last.len = call->len;
+        }
+        if (done && call->len > 0 && call->offset + call->len > object->size_seen)
+            object->size_seen = call->offset + call->len;
+        break;
+    case HISTORY_TRUNCATE:
+    case HISTORY_REMOVE:
+    case HISTORY_CREATE:
+        object->size_seen = call->kind == HISTORY_TRUNCATE ? call->offset : 0;
+        break;
+    case HISTORY_EXCHANGE:
+    case HISTORY_EXCHANGE_IF:
+    case HISTORY_LOOK:
+        object->tag_seen = call->kind == HISTORY_LOOK ? call->hash : call->serial;
+        break;
+    case HISTORY_LOCK:
+        object->holder = done ? call->offset : object->holder;
+        break;
+    case HISTORY_HOLDER:
+        object->holder = call->hash;
+        break;
+    default:
+        break;
     }
 }
 
 static void note_answer(struct workload *w, struct history_op *call, struct client_op *op)
 {
     struct object *object = &w->objects[call->object];
+    char why[STEPS_WHY_MAX];
     call->returned = sim_now(w->cluster->sim);
     call->result = op->result;
     call->version = op->version;
-    if (kind_has_tag(call->kind)) {
-        if (op->result == 0 && call->kind != HISTORY_EXCHANGE_IF)
-            call->hash = take_tag(w, call, op);
-        object->tag_seen = call->kind == HISTORY_LOOK ? call->hash : call->serial;
-    } else if (op->result == 0 && kind_reads(call->kind)) {
-        note_read(call, &op->steps[0]);
-        if (call->kind != HISTORY_READ_SNAP)
-            object->size_seen = call->size;
-    } else if (call->kind == HISTORY_APPEND) {
-        object->size_seen += call->len;
-    } else if (call->kind == HISTORY_READ_SNAP || call->kind == HISTORY_ROLLBACK ||
-               call->kind == HISTORY_ZERO) {
-        object->size_seen += 0; /* It tells nothing. */
-    } else if (!kind_has_data(call->kind)) {
-        object->size_seen = call->kind == HISTORY_TRUNCATE ? call->offset : 0;
-    } else if (call->offset + call->len > object->size_seen || call->kind == HISTORY_WRITE_FULL) {
-        object->size_seen = call->offset + call->len;
-    }
+    if (!steps_take(call, op, why))
+        cluster_fail(w->cluster, "object %u %s", call->object, why);
+    note_hints(object, call);
     if (call->kind != HISTORY_READ_SNAP)
         object->exists = op->result == 0;
     w->n_answered++;
@@ -434,7 +374,7 @@ static void slot_done(struct client_op *op)
     struct slot *slot = container_of(op, struct slot, op);
     struct workload *w = slot->workload;
     struct history_op *call = &w->history.ops[slot->call];
-    bool known = result_is_known(call, op);
+    bool known = steps_result_is_known(call, op);
     slot->busy = false;
     if (known)
         note_answer(w, call, op);
@@ -562,13 +502,24 @@ static void set_mix(struct workload *w, struct part *part)
         [HISTORY_READ_SNAP] = &plan->read_snap,
         [HISTORY_ROLLBACK] = &plan->rollback,
         [HISTORY_ZERO] = &plan->zero,
+        [HISTORY_WRITE_SAME] = &plan->write_same,
+        [HISTORY_WRITE_IF] = &plan->write_if,
+        [HISTORY_CHECKSUM] = &plan->checksum,
+        [HISTORY_HINT] = &plan->hint,
+        [HISTORY_KEYS_SET] = &plan->keys_set,
+        [HISTORY_KEYS_CUT] = &plan->keys_cut,
+        [HISTORY_KEYS_LIST] = &plan->keys_list,
+        [HISTORY_LOCK] = &plan->lock,
+        [HISTORY_UNLOCK] = &plan->unlock,
+        [HISTORY_BREAK_LOCK] = &plan->break_lock,
+        [HISTORY_HOLDER] = &plan->holder,
     };
     for (int kind = 0; kind < HISTORY_KINDS_END; kind++) {
         bool snaps = kind == HISTORY_READ_SNAP || kind == HISTORY_ROLLBACK;
         if (snaps && plan->take_snap.choices[0].high == 0)
             continue;
         part->mix[kind] = (uint32_t)choose(w, mix[kind]);
-        if (w->options.no_reads && kind_reads((enum history_kind)kind))
+        if (w->options.no_reads && history_reads((enum history_kind)kind))
             part->mix[kind] = 0;
         part->mix_sum += part->mix[kind];
     }

@@ -244,6 +244,186 @@ static void zeroes_never_extend(void **state)
     assert_int_equal(verdict(), LINEAR_OK);
 }
 
+/* One operation after the other; what they give is filled in by the caller. */
+static struct history_op *next_op(enum history_kind kind, uint64_t offset, uint64_t len)
+{
+    uint64_t called = 10 * history.n;
+    struct history_op *op = add(1, kind, called, called + 5);
+    op->offset = offset;
+    op->len = len;
+    return op;
+}
+
+static void find_bytes(const uint8_t *data, uint64_t len)
+{
+    uint64_t called = 10 * history.n;
+    read_bytes(2, data, len, called, called + 5);
+}
+
+/* "ab" of a serial of two bytes, 50 times from 30 on; then 9 bytes inside. */
+static void patterns_repeat(uint8_t *data)
+{
+    uint8_t pattern[2];
+    serial_fill(11, 0, pattern, sizeof pattern);
+    struct history_op *op = next_op(HISTORY_WRITE_SAME, 30, 0);
+    op->serial = 11;
+    op->period = sizeof pattern;
+    struct history_op *absent = next_op(HISTORY_READ, 0, 0);
+    absent->result = -ENOENT; /* Of no length: there is no object yet. */
+    op = next_op(HISTORY_WRITE_SAME, 30, 100);
+    op->serial = 11;
+    op->period = sizeof pattern;
+    for (size_t i = 0; i < 100; i++)
+        data[30 + i] = pattern[i % 2];
+    find_bytes(data, 130);
+    op = next_op(HISTORY_WRITE_AT, 51, 9);
+    op->serial = 12;
+    serial_fill(12, 0, data + 51, 9);
+    find_bytes(data, 130);
+}
+
+static void follows_patterns(void **state)
+{
+    (void)state;
+    uint8_t data[130] = {0};
+    patterns_repeat(data);
+    assert_int_equal(verdict(), LINEAR_OK);
+    memset(data, 0, sizeof data);
+    patterns_repeat(data);
+    data[128] ^= 1;
+    find_bytes(data, 130);
+    assert_int_equal(verdict(), LINEAR_VIOLATED);
+}
+
+/* A guarded write of 10 bytes at 20, which wants those of serial 10 there. */
+static void write_guarded(int result)
+{
+    struct history_op *op = next_op(HISTORY_WRITE_IF, 20, 10);
+    op->serial = 12;
+    op->expected = 10;
+    op->expected_from = 20;
+    op->result = result;
+}
+
+static void guards_writes(void **state)
+{
+    (void)state;
+    uint8_t ours[10], theirs[10];
+    serial_fill(10, 20, ours, sizeof ours);
+    serial_fill(12, 0, theirs, sizeof theirs);
+    int differs = 0, zeroes = 0;
+    while (ours[differs] == theirs[differs])
+        differs++;
+    while (ours[zeroes] == 0)
+        zeroes++;
+    for (int wrong = 0; wrong < 4; wrong++) {
+        write_guarded(-WIRE_MISMATCH - zeroes - (wrong == 1)); /* Where there is no object. */
+        struct history_op *op = next_op(HISTORY_WRITE_FULL, 0, 100);
+        op->serial = 10;
+        write_guarded(wrong == 2 ? -WIRE_MISMATCH : 0);
+        write_guarded(wrong == 3 ? 0 : -WIRE_MISMATCH - differs);
+        assert_int_equal(verdict(), wrong == 0 ? LINEAR_OK : LINEAR_VIOLATED);
+    }
+    /* It makes an object where zeroes are expected, and may be had without an answer. */
+    struct history_op *op = next_op(HISTORY_WRITE_IF, 0, 10);
+    op->serial = 12;
+    op->returned = HISTORY_NEVER;
+    find_bytes(theirs, 10);
+    assert_int_equal(verdict(), LINEAR_OK);
+}
+
+static void sum_is(uint64_t n, uint32_t sum)
+{
+    struct history_op *op = next_op(HISTORY_CHECKSUM, 0, 0);
+    op->size = n;
+    op->hash = sum;
+}
+
+static void knows_checksums(void **state)
+{
+    (void)state;
+    uint8_t data[100];
+    serial_fill(10, 0, data, sizeof data);
+    uint32_t right = content_crc32c(data, sizeof data);
+    assert_int_equal(content_crc32c("123456789", 9) ^ UINT32_MAX, 0xe3069283);
+    for (int wrong = 0; wrong < 3; wrong++) {
+        next_op(HISTORY_CHECKSUM, 0, 0)->result = -ENOENT;
+        next_op(HISTORY_CREATE, 0, 0);
+        sum_is(wrong == 1, 0);
+        next_op(HISTORY_WRITE_FULL, 0, sizeof data)->serial = 10;
+        sum_is(1, right ^ (wrong == 2));
+        assert_int_equal(verdict(), wrong == 0 ? LINEAR_OK : LINEAR_VIOLATED);
+    }
+}
+
+static void a_hint_makes_an_object(void **state)
+{
+    (void)state;
+    next_op(HISTORY_HINT, 4096, 0);
+    next_op(HISTORY_STAT, 0, 0);
+    assert_int_equal(verdict(), LINEAR_OK);
+    next_op(HISTORY_HINT, 4096, 0);
+    next_op(HISTORY_STAT, 0, 0)->result = -ENOENT;
+    assert_int_equal(verdict(), LINEAR_VIOLATED);
+}
+
+static void list_keys(uint64_t group, uint64_t max, uint64_t found, bool more)
+{
+    struct history_op *op = next_op(HISTORY_KEYS_LIST, group, max);
+    op->hash = found;
+    op->size = more;
+}
+
+static void knows_sets_of_keys(void **state)
+{
+    (void)state;
+    assert_true(history_keys_range(60, 4) == UINT64_C(0xf) << 60);
+    assert_true(history_keys_range(60, UINT64_MAX) == UINT64_C(0xf) << 60);
+    assert_true(history_keys_range(0, 64) == UINT64_MAX && history_keys_range(64, 1) == 0);
+    assert_true(history_keys_range(9, 0) == 0 && history_keys_group(1) == 0xff00);
+    for (int wrong = 0; wrong < 6; wrong++) {
+        next_op(HISTORY_KEYS_CUT, 0, 64)->result = -ENOENT;
+        next_op(HISTORY_KEYS_SET, 0x8000000000008013, 0);
+        list_keys(HISTORY_KEY_GROUPS, 64, wrong == 1 ? 0x8013 : 0x8000000000008013, false);
+        list_keys(1, 64, wrong == 2 ? 0x8013 : 0x8000, false);
+        list_keys(0, 2, wrong == 3 ? 0x11 : 0x3, true);
+        list_keys(0, 3, 0x13, wrong == 4);
+        next_op(HISTORY_KEYS_CUT, 1, 15);
+        list_keys(0, 64, 0x1 | (wrong == 5 ? 0x10 : 0), false);
+        next_op(HISTORY_REMOVE, 0, 0);
+        next_op(HISTORY_CREATE, 0, 0);
+        list_keys(HISTORY_KEY_GROUPS, 64, 0, false);
+        assert_int_equal(verdict(), wrong == 0 ? LINEAR_OK : LINEAR_VIOLATED);
+    }
+}
+
+static void lock_op(enum history_kind kind, uint64_t instance, int result)
+{
+    next_op(kind, instance, 0)->result = result;
+}
+
+static void a_lock_has_one_holder(void **state)
+{
+    (void)state;
+    for (int wrong = 0; wrong < 6; wrong++) {
+        lock_op(HISTORY_UNLOCK, 7, -ENOENT);
+        lock_op(HISTORY_LOCK, 7, 0);
+        lock_op(HISTORY_LOCK, 8, wrong == 1 ? 0 : -EBUSY);
+        lock_op(HISTORY_LOCK, 7, wrong == 2 ? -EBUSY : -EEXIST);
+        next_op(HISTORY_HOLDER, 0, 0)->hash = wrong == 3 ? 8 : 7;
+        lock_op(HISTORY_UNLOCK, 8, wrong == 4 ? 0 : -ENOENT);
+        lock_op(HISTORY_BREAK_LOCK, 7, 0);
+        lock_op(HISTORY_BREAK_LOCK, 7, -ENOENT);
+        lock_op(HISTORY_LOCK, 8, 0);
+        lock_op(HISTORY_UNLOCK, 8, wrong == 5 ? -ENOENT : 0);
+        next_op(HISTORY_HOLDER, 0, 0)->hash = 0;
+        lock_op(HISTORY_LOCK, 8, 0);
+        next_op(HISTORY_REMOVE, 0, 0);
+        lock_op(HISTORY_LOCK, 7, 0);
+        assert_int_equal(verdict(), wrong == 0 ? LINEAR_OK : LINEAR_VIOLATED);
+    }
+}
+
 /* An object with one zero in it and no object must not be taken for the same. */
 static void tells_absent_from_nearly_empty(void **state)
 {
@@ -310,6 +490,12 @@ int main(void)
         cmocka_unit_test(refuses_another_order_than_that_of_a_clients_calls),
         cmocka_unit_test(follows_partial_writes),
         cmocka_unit_test(zeroes_never_extend),
+        cmocka_unit_test(follows_patterns),
+        cmocka_unit_test(guards_writes),
+        cmocka_unit_test(knows_checksums),
+        cmocka_unit_test(a_hint_makes_an_object),
+        cmocka_unit_test(knows_sets_of_keys),
+        cmocka_unit_test(a_lock_has_one_holder),
         cmocka_unit_test(tells_absent_from_nearly_empty),
         cmocka_unit_test(decides_long_histories_with_unknown_outcomes),
         cmocka_unit_test(versions_must_grow),
