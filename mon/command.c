@@ -6,14 +6,16 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/log.h"
 #include "common/version.h"
 
 static const struct command *const tables[] = {
-    commands_status, commands_health, commands_mon,          commands_osd,   commands_pool,
-    commands_pg,     commands_auth,   commands_health_codes, commands_crush, commands_plan,
-    commands_snaps,  commands_block,  commands_apps};
+    commands_status, commands_health, commands_basic,        commands_mon,
+    commands_dump,   commands_tree,   commands_osd,          commands_pool,
+    commands_pg,     commands_auth,   commands_health_codes, commands_crush,
+    commands_plan,   commands_snaps,  commands_block,        commands_apps};
 
 /* ---- Output ---- */
 
@@ -84,6 +86,33 @@ const char *format_age(uint64_t ns, char text[16])
     else
         snprintf(text, 16, "%" PRIu64 "d", s / 86400);
     return text;
+}
+
+const char *format_stamp(uint64_t ns, char text[STAMP_TEXT_MAX])
+{
+    time_t seconds = (time_t)(ns / SEC_NS);
+    struct tm tm;
+    char day[32];
+
+    gmtime_r(&seconds, &tm);
+    strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text, STAMP_TEXT_MAX, "%s.%06u+0000", day, (unsigned)(ns % SEC_NS / 1000));
+    return text;
+}
+
+uint64_t call_wall(const struct command_call *call, uint64_t ns)
+{
+    struct env *env = call->mon->env;
+
+    return env_wall(env) - (env_now(env) - ns);
+}
+
+json_t *addresses_json(const struct net_address *address, uint64_t instance)
+{
+    char text[NET_ADDRESS_TEXT_MAX];
+
+    return json_pack("{s:[{s:s, s:s, s:I}]}", "addrvec", "type", "any", "addr",
+                     net_address_format(address, text), "nonce", (json_int_t)instance);
 }
 
 /* ---- Arguments ---- */
@@ -300,102 +329,9 @@ static int run_fsid(struct command_call *call)
     return 0;
 }
 
-static void fill_mon(const struct mon *mon, uint32_t rank, json_t *list)
-{
-    const struct map_mon *info = &mon->identity.mons[rank];
-    char address[NET_ADDRESS_TEXT_MAX];
-
-    json_array_append_new(
-        list, json_pack("{s:i, s:s, s:s, s:s}", "rank", (int)rank, "name", info->name, "addr",
-                        net_address_format(&info->address, address), "public_addr", address));
-}
-
-static json_t *quorum_names(const struct command_call *call)
-{
-    uint64_t mask = leader_quorum(call->leader);
-    json_t *names = json_array();
-
-    for (uint32_t i = 0; i < call->mon->identity.n_mons; i++) {
-        if ((mask >> i) & 1)
-            json_array_append_new(names, json_string(call->mon->identity.mons[i].name));
-    }
-    return names;
-}
-
-static int run_mon_dump(struct command_call *call)
-{
-    const struct mon *mon = call->mon;
-    char fsid[UUID_TEXT_MAX];
-    char address[NET_ADDRESS_TEXT_MAX];
-
-    uuid_format(&mon->identity.fsid, fsid);
-    if (call->json) {
-        json_t *list = json_array();
-        for (uint32_t i = 0; i < mon->identity.n_mons; i++)
-            fill_mon(mon, i, list);
-        return call_json(call, json_pack("{s:I, s:s, s:o, s:o}", "epoch", (json_int_t)1, "fsid",
-                                         fsid, "mons", list, "quorum_names", quorum_names(call)));
-    }
-    call_print(call, "epoch 1\nfsid %s\n", fsid);
-    for (uint32_t i = 0; i < mon->identity.n_mons; i++)
-        call_print(call, "%u: %s mon.%s\n", i,
-                   net_address_format(&mon->identity.mons[i].address, address),
-                   mon->identity.mons[i].name);
-    return 0;
-}
-
-static int run_mon_stat(struct command_call *call)
-{
-    const struct mon *mon = call->mon;
-    uint64_t mask = leader_quorum(call->leader);
-    struct consensus_state state;
-    const char *comma = "";
-
-    consensus_state(mon->consensus, &state);
-    if (call->json)
-        return call_json(call, json_pack("{s:I, s:s, s:o, s:I}", "num_mons",
-                                         (json_int_t)mon->identity.n_mons, "leader", mon->self.name,
-                                         "quorum", quorum_names(call), "election_epoch",
-                                         (json_int_t)state.term));
-    call_print(call, "e1: %u mons, election epoch %" PRIu64 ", leader %s, quorum ",
-               mon->identity.n_mons, state.term, mon->self.name);
-    for (uint32_t i = 0; i < mon->identity.n_mons; i++) {
-        if ((mask >> i) & 1) {
-            call_print(call, "%s%s", comma, mon->identity.mons[i].name);
-            comma = ",";
-        }
-    }
-    call_print(call, "\n");
-    return 0;
-}
-
-static int run_quorum_status(struct command_call *call)
-{
-    const struct mon *mon = call->mon;
-    struct consensus_state state;
-    json_t *mons = json_array();
-    char fsid[UUID_TEXT_MAX];
-
-    consensus_state(mon->consensus, &state);
-    for (uint32_t i = 0; i < mon->identity.n_mons; i++)
-        fill_mon(mon, i, mons);
-    call->pretty = call->pretty || !call->json;
-    return call_json(call,
-                     json_pack("{s:I, s:o, s:s, s:I, s:I, s:I, s:{s:s, s:o}}", "election_epoch",
-                               (json_int_t)state.term, "quorum_names", quorum_names(call),
-                               "quorum_leader_name", mon->self.name, "quorum_age",
-                               (json_int_t)((env_now(mon->env) - call->leader->quorum_ns) / SEC_NS),
-                               "log_index", (json_int_t)state.last_index, "log_applied",
-                               (json_int_t)state.applied, "monmap", "fsid",
-                               uuid_format(&mon->identity.fsid, fsid), "mons", mons));
-}
-
-const struct command commands_mon[] = {
+const struct command commands_basic[] = {
     {"help", CAP_READ, false, run_help, "", "list the commands of the monitors"},
     {"version", CAP_READ, false, run_version, "", "version of the leading monitor"},
     {"fsid", CAP_READ, false, run_fsid, "", "the cluster's UUID"},
-    {"mon dump", CAP_READ, false, run_mon_dump, "", "the monitors and their addresses"},
-    {"mon stat", CAP_READ, false, run_mon_stat, "", "the monitors in one line"},
-    {"quorum_status", CAP_READ, false, run_quorum_status, "", "who takes part, who leads"},
     {0},
 };

@@ -58,6 +58,36 @@ const char *format_bytes(double bytes, char text[32]);
 /* "12s", "5m", "3h", "2d" */
 const char *format_age(uint64_t ns, char text[16]);
 
+/* "2026-11-29T03:26:39.339354+0000" */
+enum { STAMP_TEXT_MAX = 56 };
+const char *format_stamp(uint64_t ns, char text[STAMP_TEXT_MAX]);
+/* A time of env_now() by the wall clock: a reader does not know our clock. */
+uint64_t call_wall(const struct command_call *call, uint64_t ns);
+/* An address as those that have several are given, with the instance of the process there. */
+json_t *addresses_json(const struct net_address *address, uint64_t instance);
+
+/* 16.16 fixed point, as the map has weights. */
+static inline double weight_number(uint32_t weight)
+{
+    return (double)weight / MAP_WEIGHT_ONE;
+}
+
+/* command_block.c: "10.0.0.1:0/4711" */
+enum { BLOCKED_TEXT_MAX = NET_ADDRESS_TEXT_MAX + 24 };
+const char *format_blocked(const struct map_blocked *blocked, char text[BLOCKED_TEXT_MAX]);
+
+/* command_osd.c: how many OSDs there are, up and in, and since when. */
+struct summary;
+json_t *osd_counts_json(const struct command_call *call, const struct summary *summary);
+
+/* command_mon.c: the monitors, and the ranks and names of those that agree. */
+json_t *monmap_json(const struct command_call *call);
+json_t *quorum_ranks(const struct command_call *call);
+json_t *quorum_names(const struct command_call *call);
+
+/* command_dump.c: all about a pool; its number is under this key. */
+json_t *pool_json(const struct command_call *call, const struct map_pool *pool, const char *number);
+
 /* command_apps.c: {"rbd": {"key": "value"}}, of NULL {}. */
 json_t *command_apps_json(const struct map_apps *apps);
 
@@ -70,7 +100,10 @@ int command_check_room(struct command_call *call) MUST_CHECK;
 
 /* ---- Tables, one a file ---- */
 
+extern const struct command commands_basic[];
 extern const struct command commands_mon[];
+extern const struct command commands_dump[];
+extern const struct command commands_tree[];
 extern const struct command commands_osd[];
 extern const struct command commands_block[];
 extern const struct command commands_pool[];

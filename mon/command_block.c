@@ -4,13 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "mon/command.h"
 
 enum { BLOCK_SECONDS = 3600, BLOCK_SECONDS_MAX = 20 * 365 * 86400 };
-
-enum { ADDRESS_TEXT_MAX = NET_ADDRESS_TEXT_MAX + 24, UNTIL_TEXT_MAX = 56 };
 
 /*
  * "10.0.0.1:0/4711", "[::1]:0/4711": the process with this instance; "10.0.0.1", "10.0.0.1:0/0":
@@ -43,24 +40,12 @@ static int parse_address(const char *text, struct map_blocked *out)
     return rc;
 }
 
-static const char *format_blocked(const struct map_blocked *blocked, char text[ADDRESS_TEXT_MAX])
+const char *format_blocked(const struct map_blocked *blocked, char text[BLOCKED_TEXT_MAX])
 {
     char host[NET_ADDRESS_TEXT_MAX];
 
-    snprintf(text, ADDRESS_TEXT_MAX, "%s/%" PRIu64, net_address_format(&blocked->address, host),
+    snprintf(text, BLOCKED_TEXT_MAX, "%s/%" PRIu64, net_address_format(&blocked->address, host),
              blocked->instance);
-    return text;
-}
-
-static const char *format_until(uint64_t ns, char text[UNTIL_TEXT_MAX])
-{
-    time_t seconds = (time_t)(ns / SEC_NS);
-    struct tm tm;
-    char day[32];
-
-    gmtime_r(&seconds, &tm);
-    strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text, UNTIL_TEXT_MAX, "%s.%06u+0000", day, (unsigned)(ns % SEC_NS / 1000));
     return text;
 }
 
@@ -105,7 +90,7 @@ static int run_add(struct command_call *call)
 {
     struct map_blocked blocked;
     double seconds;
-    char address[ADDRESS_TEXT_MAX], until[UNTIL_TEXT_MAX];
+    char address[BLOCKED_TEXT_MAX], until[STAMP_TEXT_MAX];
 
     int rc = take_address(call, &blocked);
     if (rc == 0)
@@ -120,13 +105,13 @@ static int run_add(struct command_call *call)
     return rc != 0 ? rc
                    : call_say(call, 0, "blocklisting %s until %s (%g sec)",
                               format_blocked(&blocked, address),
-                              format_until(blocked.until_ns, until), seconds);
+                              format_stamp(blocked.until_ns, until), seconds);
 }
 
 static int run_rm(struct command_call *call)
 {
     struct map_blocked blocked;
-    char address[ADDRESS_TEXT_MAX];
+    char address[BLOCKED_TEXT_MAX];
 
     int rc = take_address(call, &blocked);
     if (rc != 0)
@@ -141,12 +126,12 @@ static int run_rm(struct command_call *call)
 static int run_ls(struct command_call *call)
 {
     json_t *list = json_array();
-    char address[ADDRESS_TEXT_MAX], until[UNTIL_TEXT_MAX];
+    char address[BLOCKED_TEXT_MAX], until[STAMP_TEXT_MAX];
 
     for (uint32_t i = 0; i < call->map->n_blocked; i++) {
         const struct map_blocked *blocked = &call->map->blocked[i];
         format_blocked(blocked, address);
-        format_until(blocked->until_ns, until);
+        format_stamp(blocked->until_ns, until);
         json_array_append_new(list, json_pack("{s:s, s:s}", "addr", address, "until", until));
         if (!call->json)
             call_print(call, "%s %s\n", address, until);

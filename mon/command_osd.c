@@ -6,119 +6,42 @@
 #include <string.h>
 
 #include "mon/command.h"
+#include "mon/summary.h"
 
 /* ---- Reading ---- */
 
-static double weight_number(uint32_t weight)
+/* Groups whose set is another than CRUSH says. */
+static uint64_t count_remapped(const struct summary *summary)
 {
-    return (double)weight / MAP_WEIGHT_ONE;
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < summary->n_states; i++)
+        n += strstr(summary->states[i].text, "remapped") != NULL ? summary->states[i].count : 0;
+    return n;
 }
 
-static json_t *pool_json(const struct map_pool *pool)
+json_t *osd_counts_json(const struct command_call *call, const struct summary *summary)
 {
-    return json_pack("{s:I, s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "pool", (json_int_t)pool->id,
-                     "pool_name", pool->name, "type", (int)pool->type, "size", (int)pool->size,
-                     "min_size", (int)pool->min_size, "pg_num", (json_int_t)pool->pg_num,
-                     "crush_rule", (json_int_t)pool->crush_rule, "create_epoch",
-                     (json_int_t)pool->created, "config_base", (json_int_t)pool->config_base);
-}
+    const struct leader *leader = call->leader;
 
-static json_t *osd_json(int32_t id, const struct map_osd *osd)
-{
-    char uuid[UUID_TEXT_MAX];
-    char address[NET_ADDRESS_TEXT_MAX];
-
-    return json_pack("{s:i, s:s, s:i, s:i, s:f, s:I, s:I, s:s, s:s}", "osd", (int)id, "uuid",
-                     uuid_format(&osd->uuid, uuid), "up", (int)osd->up, "in",
-                     (int)(osd->weight > 0), "weight", weight_number(osd->weight), "up_from",
-                     (json_int_t)osd->up_from, "down_at", (json_int_t)osd->down_at, "public_addr",
-                     net_address_format(&osd->address, address), "host", osd->host);
-}
-
-static json_t *pg_entry_json(const struct map_pg *pg)
-{
-    json_t *members = json_array();
-    char id[PG_ID_TEXT_MAX];
-
-    for (uint8_t i = 0; i < pg->n; i++)
-        json_array_append_new(members, json_integer(pg->members[i]));
-    return json_pack("{s:s, s:I, s:o}", "pgid", pg_id_format(pg->pg, id), "config",
-                     (json_int_t)pg->config, "members", members);
-}
-
-static int dump_json(struct command_call *call)
-{
-    const struct cluster_map *map = call->map;
-    json_t *osds = json_array();
-    json_t *pools = json_array();
-    json_t *pgs = json_array();
-    char fsid[UUID_TEXT_MAX];
-
-    for (int32_t id = 0; id < map->max_osd; id++) {
-        const struct map_osd *osd = map_osd(map, id);
-        if (osd != NULL)
-            json_array_append_new(osds, osd_json(id, osd));
-    }
-    for (uint32_t i = 0; i < map->n_pools; i++)
-        json_array_append_new(pools, pool_json(&map->pools[i]));
-    for (uint32_t i = 0; i < map->n_pgs; i++)
-        json_array_append_new(pgs, pg_entry_json(&map->pgs[i]));
-    return call_json(call,
-                     json_pack("{s:I, s:s, s:I, s:I, s:o, s:o, s:o}", "epoch",
-                               (json_int_t)map->epoch, "fsid", uuid_format(&map->fsid, fsid),
-                               "flags", (json_int_t)map->flags, "max_osd", (json_int_t)map->max_osd,
-                               "pools", pools, "osds", osds, "pgs", pgs));
-}
-
-static int run_dump(struct command_call *call)
-{
-    const struct cluster_map *map = call->map;
-    char text[UUID_TEXT_MAX];
-    char address[NET_ADDRESS_TEXT_MAX];
-
-    if (call->json)
-        return dump_json(call);
-    call_print(call, "epoch %" PRIu64 "\nfsid %s\nflags %#x\nmax_osd %d\n", map->epoch,
-               uuid_format(&map->fsid, text), map->flags, map->max_osd);
-    for (uint32_t i = 0; i < map->n_pools; i++) {
-        const struct map_pool *pool = &map->pools[i];
-        call_print(call,
-                   "pool %" PRIu64 " '%s' size %u min_size %u crush_rule %u pg_num %u "
-                   "config_base %" PRIu64 "\n",
-                   pool->id, pool->name, pool->size, pool->min_size, pool->crush_rule, pool->pg_num,
-                   pool->config_base);
-    }
-    for (int32_t id = 0; id < map->max_osd; id++) {
-        const struct map_osd *osd = map_osd(map, id);
-        if (osd != NULL)
-            call_print(call,
-                       "osd.%d %-4s %-3s weight %g up_from %" PRIu64 " down_at %" PRIu64 " %s %s\n",
-                       id, osd->up ? "up" : "down", osd->weight > 0 ? "in" : "out",
-                       weight_number(osd->weight), osd->up_from, osd->down_at,
-                       net_address_format(&osd->address, address), uuid_format(&osd->uuid, text));
-    }
-    call_print(call, "%u pgs with an entry\n", map->n_pgs);
-    return 0;
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "epoch", (json_int_t)call->map->epoch,
+                     "num_osds", (json_int_t)summary->n_osds, "num_up_osds",
+                     (json_int_t)summary->n_up, "osd_up_since",
+                     (json_int_t)(call_wall(call, leader->up_ns) / SEC_NS), "num_in_osds",
+                     (json_int_t)summary->n_in, "osd_in_since",
+                     (json_int_t)(call_wall(call, leader->in_ns) / SEC_NS), "num_remapped_pgs",
+                     (json_int_t)count_remapped(summary));
 }
 
 static int run_stat(struct command_call *call)
 {
-    uint32_t n = 0;
-    uint32_t up = 0;
-    uint32_t in = 0;
+    struct summary summary;
 
-    for (int32_t id = 0; id < call->map->max_osd; id++) {
-        const struct map_osd *osd = map_osd(call->map, id);
-        n += osd != NULL;
-        up += osd != NULL && osd->up;
-        in += osd != NULL && osd->weight > 0;
-    }
+    summary_make(call->mon, &summary);
     if (call->json)
-        return call_json(call,
-                         json_pack("{s:I, s:I, s:I, s:I}", "epoch", (json_int_t)call->map->epoch,
-                                   "num_osds", (json_int_t)n, "num_up_osds", (json_int_t)up,
-                                   "num_in_osds", (json_int_t)in));
-    call_print(call, "%u osds: %u up, %u in; epoch: e%" PRIu64 "\n", n, up, in, call->map->epoch);
+        return call_json(call, osd_counts_json(call, &summary));
+    call_print(call, "%u osds: %u up, %u in; epoch: e%" PRIu64 "\n", summary.n_osds, summary.n_up,
+               summary.n_in, call->map->epoch);
     return 0;
 }
 
@@ -156,156 +79,6 @@ static int run_getmap(struct command_call *call)
     encode_bytes(&call->request->output, full.data, full.len);
     buf_slice_drop(&full);
     return call_say(call, 0, "got osdmap epoch %" PRIu64, call->map->epoch);
-}
-
-/* ---- The tree ---- */
-
-enum { TREE_DEPTH_MAX = CRUSH_DEPTH_MAX + 1 };
-
-static void tree_osd(struct command_call *call, json_t *nodes, int32_t id, double crush_weight,
-                     unsigned depth)
-{
-    const struct map_osd *osd = map_osd(call->map, id);
-    const char *status = osd == NULL ? "DNE" : osd->up ? "up" : "down";
-    double reweight = osd != NULL ? weight_number(osd->weight) : 0;
-    char name[32];
-
-    snprintf(name, sizeof name, "osd.%d", id);
-    if (nodes != NULL) {
-        json_array_append_new(nodes, json_pack("{s:i, s:s, s:s, s:i, s:f, s:i, s:i, s:s, s:f}",
-                                               "id", (int)id, "name", name, "type", "osd",
-                                               "type_id", 0, "crush_weight", crush_weight, "depth",
-                                               (int)depth, "exists", (int)(osd != NULL), "status",
-                                               status, "reweight", reweight));
-        return;
-    }
-    call_print(call, "%3d  %10.5f  %*s%-*s  %6s  %8.5f\n", id, crush_weight, (int)depth * 4, "",
-               24 - (int)depth * 4, name, status, reweight);
-}
-
-struct tree_item {
-    int32_t id;
-    uint32_t weight;
-};
-
-/* OSDs by their numbers, then buckets, whose numbers count downwards. */
-static int by_number(const void *a, const void *b)
-{
-    int64_t left = ((const struct tree_item *)a)->id;
-    int64_t right = ((const struct tree_item *)b)->id;
-
-    left = left >= 0 ? left : INT32_MAX - left;
-    right = right >= 0 ? right : INT32_MAX - right;
-    return (left > right) - (left < right);
-}
-
-/* A bucket has its items in the order in which they joined; who reads a list looks for a number. */
-static struct tree_item *tree_items(const struct crush_bucket *bucket)
-{
-    struct tree_item *items = calloc(bucket->n_items + 1, sizeof *items);
-
-    for (uint32_t i = 0; items != NULL && i < bucket->n_items; i++)
-        items[i] = (struct tree_item){bucket->items[i], bucket->weights[i]};
-    if (items != NULL)
-        qsort(items, bucket->n_items, sizeof *items, by_number);
-    return items;
-}
-
-static void tree_bucket_line(struct command_call *call, json_t *nodes,
-                             const struct crush_bucket *bucket, const struct tree_item *items,
-                             unsigned depth)
-{
-    const char *type = crush_type_name(call->map->crush, bucket->type);
-    double weight = weight_number(bucket->weight);
-
-    if (nodes == NULL) {
-        call_print(call, "%3d  %10.5f  %*s%s %s\n", bucket->id, weight, (int)depth * 4, "",
-                   type != NULL ? type : "?", bucket->name);
-        return;
-    }
-    json_t *children = json_array();
-    for (uint32_t i = 0; i < bucket->n_items; i++)
-        json_array_append_new(children, json_integer(items[i].id));
-    json_array_append_new(nodes,
-                          json_pack("{s:i, s:s, s:s, s:i, s:f, s:i, s:o}", "id", (int)bucket->id,
-                                    "name", bucket->name, "type", type != NULL ? type : "",
-                                    "type_id", (int)bucket->type, "crush_weight", weight, "depth",
-                                    (int)depth, "children", children));
-}
-
-static void tree_bucket(struct command_call *call, json_t *nodes, int32_t id, unsigned depth)
-{
-    const struct crush_bucket *bucket = crush_bucket(call->map->crush, id);
-    struct tree_item *items = bucket != NULL && depth < TREE_DEPTH_MAX ? tree_items(bucket) : NULL;
-
-    if (items == NULL)
-        return;
-    tree_bucket_line(call, nodes, bucket, items, depth);
-    for (uint32_t i = 0; i < bucket->n_items; i++) {
-        if (items[i].id >= 0)
-            tree_osd(call, nodes, items[i].id, weight_number(items[i].weight), depth + 1);
-        else
-            tree_bucket(call, nodes, items[i].id, depth + 1);
-    }
-    free(items);
-}
-
-static int run_tree(struct command_call *call)
-{
-    const struct crush_map *crush = call->map->crush;
-    json_t *nodes = call->json ? json_array() : NULL;
-    json_t *stray = call->json ? json_array() : NULL;
-
-    if (!call->json)
-        call_print(call, "%3s  %10s  %-24s  %6s  %8s\n", "ID", "WEIGHT", "TYPE NAME", "STATUS",
-                   "REWEIGHT");
-    for (uint32_t i = 0; i < crush->n_buckets; i++) {
-        const struct crush_bucket *bucket = crush->buckets[i];
-        if (bucket != NULL && crush_parent(crush, bucket->id) == NULL)
-            tree_bucket(call, nodes, bucket->id, 0);
-    }
-    for (int32_t id = 0; id < call->map->max_osd; id++) {
-        if (map_osd(call->map, id) != NULL && crush_parent(crush, id) == NULL)
-            tree_osd(call, call->json ? stray : NULL, id, 0, 0);
-    }
-    return call->json ? call_json(call, json_pack("{s:o, s:o}", "nodes", nodes, "stray", stray))
-                      : 0;
-}
-
-static int run_df(struct command_call *call)
-{
-    json_t *nodes = json_array();
-    char a[32];
-    char b[32];
-    char c[32];
-
-    if (!call->json)
-        call_print(call, "%3s  %8s  %10s  %10s  %10s  %6s  %6s\n", "ID", "REWEIGHT", "SIZE", "USE",
-                   "AVAIL", "%USE", "STATUS");
-    for (int32_t id = 0; id < call->map->max_osd; id++) {
-        const struct map_osd *osd = map_osd(call->map, id);
-        const struct osd_stat *stat = stats_osd(call->mon->stats, call->map, id);
-        if (osd == NULL)
-            continue;
-        double total = stat != NULL ? (double)stat->bytes_total : (double)osd->bytes_total;
-        double used = stat != NULL ? (double)stat->bytes_used : 0;
-        double percent = total > 0 ? 100 * used / total : 0;
-        if (call->json)
-            json_array_append_new(
-                nodes, json_pack("{s:i, s:f, s:I, s:I, s:I, s:f, s:s}", "id", (int)id, "reweight",
-                                 weight_number(osd->weight), "kb", (json_int_t)(total / 1024),
-                                 "kb_used", (json_int_t)(used / 1024), "kb_avail",
-                                 (json_int_t)((total - used) / 1024), "utilization", percent,
-                                 "status", osd->up ? "up" : "down"));
-        else
-            call_print(call, "%3d  %8.5f  %10s  %10s  %10s  %6.2f  %6s\n", id,
-                       weight_number(osd->weight), format_bytes(total, a), format_bytes(used, b),
-                       format_bytes(total - used, c), percent, osd->up ? "up" : "down");
-    }
-    if (call->json)
-        return call_json(call, json_pack("{s:o}", "nodes", nodes));
-    json_decref(nodes);
-    return 0;
 }
 
 /* ---- Changing ---- */
@@ -482,11 +255,8 @@ static int run_unset(struct command_call *call)
 }
 
 const struct command commands_osd[] = {
-    {"osd dump", CAP_READ, false, run_dump, "", "the map of the OSDs, pools and exceptions"},
     {"osd stat", CAP_READ, false, run_stat, "", "the OSDs in one line"},
     {"osd ls", CAP_READ, false, run_ls, "", "numbers of all OSDs"},
-    {"osd tree", CAP_READ, false, run_tree, "", "the OSDs in the CRUSH hierarchy"},
-    {"osd df", CAP_READ, false, run_df, "", "how full each OSD is"},
     {"osd getmap", CAP_READ, false, run_getmap, "[epoch]", "the encoded map"},
     {"osd down", CAP_READ | CAP_WRITE, true, run_down, "ids", "mark OSDs down"},
     {"osd out", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_out, "ids",

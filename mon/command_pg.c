@@ -203,7 +203,7 @@ static int run_ls(struct command_call *call)
     }
     json_decref(states);
     if (rc == 0 && call->json)
-        return call_json(call, json_pack("{s:o}", "pg_stats", list));
+        return call_json(call, json_pack("{s:b, s:o}", "pg_ready", 1, "pg_stats", list));
     json_decref(list);
     return rc;
 }
@@ -246,6 +246,7 @@ static int run_map(struct command_call *call)
     if (call->json) {
         json_t *value = pg_json(call->mon, pool, pg.seed);
         json_object_set_new(value, "epoch", json_integer((json_int_t)call->map->epoch));
+        json_object_set_new(value, "raw_pgid", json_string(pg_id_format(pg, text)));
         return call_json(call, value);
     }
     struct pg_condition condition;
@@ -275,13 +276,15 @@ static int run_stat(struct command_call *call)
                 list, json_pack("{s:s, s:I}", "name", summary.states[i].text, "num", count));
         }
         /* Also in the shape that Ceph's users expect. */
-        return call_json(call, json_pack("{s:I, s:o, s:b, s:{s:o, s:I, s:I, s:I, s:I}}", "num_pgs",
-                                         (json_int_t)summary.n_pgs, "pgs_by_state", states,
-                                         "pg_ready", 1, "pg_summary", "num_pg_by_state", list,
-                                         "num_pgs", (json_int_t)summary.n_pgs, "total_bytes",
+        return call_json(call, json_pack("{s:I, s:o, s:b, s:{s:o, s:I, s:I, s:I, s:I, s:I, s:I}}",
+                                         "num_pgs", (json_int_t)summary.n_pgs, "pgs_by_state",
+                                         states, "pg_ready", 1, "pg_summary", "num_pg_by_state",
+                                         list, "num_pgs", (json_int_t)summary.n_pgs, "total_bytes",
                                          (json_int_t)summary.bytes_total, "total_avail_bytes",
                                          (json_int_t)avail, "total_used_bytes",
-                                         (json_int_t)summary.bytes_used));
+                                         (json_int_t)summary.bytes_used, "total_used_raw_bytes",
+                                         (json_int_t)summary.bytes_used, "num_bytes",
+                                         (json_int_t)summary.bytes));
     }
     call_print(call, "%" PRIu64 " pgs:", summary.n_pgs);
     for (uint32_t i = 0; i < summary.n_states; i++)

@@ -23,14 +23,7 @@ static int run_ls(struct command_call *call)
     for (uint32_t i = 0; i < call->map->n_pools; i++) {
         const struct map_pool *pool = &call->map->pools[i];
         if (call->json && detail)
-            json_array_append_new(list, json_pack("{s:I, s:s, s:i, s:i, s:i, s:I, s:I, s:s, s:I}",
-                                                  "pool_id", (json_int_t)pool->id, "pool_name",
-                                                  pool->name, "type", (int)pool->type, "size",
-                                                  (int)pool->size, "min_size", (int)pool->min_size,
-                                                  "pg_num", (json_int_t)pool->pg_num, "crush_rule",
-                                                  (json_int_t)pool->crush_rule, "crush_rule_name",
-                                                  rule_name(call->map, pool->crush_rule),
-                                                  "create_epoch", (json_int_t)pool->created));
+            json_array_append_new(list, pool_json(call, pool, "pool_id"));
         else if (call->json)
             json_array_append_new(list, json_string(pool->name));
         else if (detail)
@@ -88,11 +81,14 @@ static int print_all(struct command_call *call, const struct map_pool *pool)
     const char *rule = rule_name(call->map, pool->crush_rule);
 
     if (call->json)
-        return call_json(call, json_pack("{s:s, s:I, s:i, s:i, s:I, s:I, s:s}", "pool", pool->name,
-                                         "pool_id", (json_int_t)pool->id, "size", (int)pool->size,
-                                         "min_size", (int)pool->min_size, "pg_num",
-                                         (json_int_t)pool->pg_num, "pgp_num",
-                                         (json_int_t)pool->pg_num, "crush_rule", rule));
+        return call_json(
+            call,
+            json_pack("{s:s, s:I, s:i, s:i, s:I, s:I, s:s, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:b}",
+                      "pool", pool->name, "pool_id", (json_int_t)pool->id, "size", (int)pool->size,
+                      "min_size", (int)pool->min_size, "pg_num", (json_int_t)pool->pg_num,
+                      "pgp_num", (json_int_t)pool->pg_num, "crush_rule", rule, "hashpspool", 1,
+                      "nodelete", 0, "nosizechange", 0, "noscrub", 0, "nodeep-scrub", 0,
+                      "fast_read", 0, "pg_autoscale_mode", "off", "bulk", 0));
     call_print(call, "size: %u\nmin_size: %u\npg_num: %u\npgp_num: %u\ncrush_rule: %s\n",
                pool->size, pool->min_size, pool->pg_num, pool->pg_num, rule);
     return 0;
@@ -133,15 +129,26 @@ static double pool_available(const struct mon *mon, const struct summary *summar
 }
 
 static json_t *df_pool_json(const struct map_pool *pool, const struct pool_summary *stats,
-                            double available)
+                            double available, bool detail)
 {
+    static const char *const zeros[] = {"quota_objects", "quota_bytes", "dirty",
+                                        "compress_bytes_used", "compress_under_bytes"};
     double used = (double)stats->bytes * pool->size;
     double percent = used + available > 0 ? used / (used + available * pool->size) : 0;
+    json_t *value =
+        json_pack("{s:I, s:I, s:I, s:I, s:f, s:I}", "stored", (json_int_t)stats->bytes, "objects",
+                  (json_int_t)stats->objects, "kb_used", (json_int_t)(used / 1024), "bytes_used",
+                  (json_int_t)used, "percent_used", percent, "max_avail", (json_int_t)available);
 
-    return json_pack("{s:s, s:I, s:{s:I, s:I, s:I, s:I, s:f, s:I}}", "name", pool->name, "id",
-                     (json_int_t)pool->id, "stats", "stored", (json_int_t)stats->bytes, "objects",
-                     (json_int_t)stats->objects, "kb_used", (json_int_t)(used / 1024), "bytes_used",
-                     (json_int_t)used, "percent_used", percent, "max_avail", (json_int_t)available);
+    /* There are no quotas, tiers or compression. */
+    for (size_t i = 0; detail && i < sizeof zeros / sizeof zeros[0]; i++)
+        json_object_set_new(value, zeros[i], json_integer(0));
+    if (detail) {
+        json_object_set_new(value, "stored_raw", json_integer((json_int_t)used));
+        json_object_set_new(value, "avail_raw", json_integer((json_int_t)(available * pool->size)));
+    }
+    return json_pack("{s:s, s:I, s:o}", "name", pool->name, "id", (json_int_t)pool->id, "stats",
+                     value);
 }
 
 static int df_json(struct command_call *call, const struct summary *summary)
@@ -155,16 +162,17 @@ static int df_json(struct command_call *call, const struct summary *summary)
         struct pool_summary stats;
         summary_pool(call->mon, pool, &stats);
         json_array_append_new(pools,
-                              df_pool_json(pool, &stats, pool_available(call->mon, summary, pool)));
+                              df_pool_json(pool, &stats, pool_available(call->mon, summary, pool),
+                                           call_flag(call, "detail")));
     }
     double ratio =
         summary->bytes_total > 0 ? (double)summary->bytes_used / (double)summary->bytes_total : 0;
-    return call_json(call, json_pack("{s:{s:I, s:I, s:I, s:I, s:f, s:I}, s:o}", "stats",
-                                     "total_bytes", (json_int_t)summary->bytes_total,
-                                     "total_avail_bytes", (json_int_t)avail, "total_used_bytes",
-                                     (json_int_t)summary->bytes_used, "total_used_raw_bytes",
-                                     (json_int_t)summary->bytes_used, "total_used_raw_ratio", ratio,
-                                     "num_osds", (json_int_t)summary->n_osds, "pools", pools));
+    return call_json(
+        call, json_pack("{s:{s:I, s:I, s:I, s:I, s:f, s:I}, s:{}, s:o}", "stats", "total_bytes",
+                        (json_int_t)summary->bytes_total, "total_avail_bytes", (json_int_t)avail,
+                        "total_used_bytes", (json_int_t)summary->bytes_used, "total_used_raw_bytes",
+                        (json_int_t)summary->bytes_used, "total_used_raw_ratio", ratio, "num_osds",
+                        (json_int_t)summary->n_osds, "stats_by_class", "pools", pools));
 }
 
 static int run_df(struct command_call *call)
@@ -196,6 +204,103 @@ static int run_df(struct command_call *call)
                    format_bytes((double)stats.bytes * pool->size, b),
                    format_bytes(pool_available(call->mon, &summary, pool), c));
     }
+    return 0;
+}
+
+/* ---- What goes on in the pools ---- */
+
+struct pool_work {
+    uint64_t copies, degraded, misplaced;
+    double bytes_per_s; /* That are recovered. */
+};
+
+static void work_of(const struct mon *mon, const struct map_pool *pool, struct pool_work *out)
+{
+    *out = (struct pool_work){0};
+    for (uint32_t seed = 0; seed < pool->pg_num; seed++) {
+        struct pg_condition pg;
+        struct pg_id id = {.pool = pool->id, .seed = seed};
+        const struct pg_stat *stat = stats_pg(mon->stats, id);
+        summary_pg(mon, pool, seed, &pg);
+        out->copies += stat != NULL ? stat->objects * pool->size : 0;
+        out->degraded += pg.degraded;
+        out->misplaced += pg.misplaced;
+        if (pg.stat != NULL && !pg.clean)
+            out->bytes_per_s += pg.stat->recovery_rate;
+    }
+}
+
+static void add_share(json_t *value, const char *what, uint64_t n, uint64_t of)
+{
+    char name[48];
+
+    if (n == 0)
+        return;
+    snprintf(name, sizeof name, "%s_objects", what);
+    json_object_set_new(value, name, json_integer((json_int_t)n));
+    snprintf(name, sizeof name, "%s_total", what);
+    json_object_set_new(value, name, json_integer((json_int_t)of));
+    snprintf(name, sizeof name, "%s_ratio", what);
+    json_object_set_new(value, name, json_real(of > 0 ? (double)n / (double)of : 0));
+}
+
+/* Monitors know how much clients do in the cluster, not in which pool: "client_io_rate" is empty.
+ */
+static json_t *work_json(const struct map_pool *pool, const struct pool_work *work)
+{
+    json_t *recovery = json_object(), *rate = json_object();
+
+    add_share(recovery, "degraded", work->degraded, work->copies);
+    add_share(recovery, "misplaced", work->misplaced, work->copies);
+    if (work->bytes_per_s >= 1)
+        json_object_set_new(rate, "recovering_bytes_per_sec",
+                            json_integer((json_int_t)work->bytes_per_s));
+    return json_pack("{s:s, s:I, s:o, s:o, s:{}}", "pool_name", pool->name, "pool_id",
+                     (json_int_t)pool->id, "recovery", recovery, "recovery_rate", rate,
+                     "client_io_rate");
+}
+
+static void work_text(struct command_call *call, const struct map_pool *pool,
+                      const struct pool_work *work)
+{
+    char bytes[32];
+
+    call_print(call, "pool %s id %" PRIu64 "\n", pool->name, pool->id);
+    if (work->degraded > 0)
+        call_print(call, "  %" PRIu64 "/%" PRIu64 " objects degraded\n", work->degraded,
+                   work->copies);
+    if (work->misplaced > 0)
+        call_print(call, "  %" PRIu64 "/%" PRIu64 " objects misplaced\n", work->misplaced,
+                   work->copies);
+    if (work->bytes_per_s >= 1)
+        call_print(call, "  recovery io %s/s\n", format_bytes(work->bytes_per_s, bytes));
+    if (work->degraded + work->misplaced == 0)
+        call_print(call, "  nothing is going on\n");
+}
+
+static int run_stats(struct command_call *call)
+{
+    const char *name = call_text(call, "pool_name");
+    json_t *list = json_array();
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < call->map->n_pools; i++) {
+        const struct map_pool *pool = &call->map->pools[i];
+        struct pool_work work;
+        if (name != NULL && strcmp(name, pool->name) != 0)
+            continue;
+        n++;
+        work_of(call->mon, pool, &work);
+        if (call->json)
+            json_array_append_new(list, work_json(pool, &work));
+        else
+            work_text(call, pool, &work);
+    }
+    if (call->json && (name == NULL || n > 0))
+        return call_json(call, list);
+    json_decref(list);
+    if (name != NULL && n == 0)
+        return call_say(call, -ENOENT, "unrecognized pool '%.128s': see limpet pool ls", name);
     return 0;
 }
 
@@ -356,10 +461,12 @@ static int run_set(struct command_call *call)
 }
 
 const struct command commands_pool[] = {
-    {"df", CAP_READ, false, run_df, "", "how full the cluster and its pools are"},
+    {"df", CAP_READ, false, run_df, "[detail]", "how full the cluster and its pools are"},
     {"osd lspools", CAP_READ, false, run_lspools, "", "numbers and names of the pools"},
     {"osd pool ls", CAP_READ, false, run_ls, "[detail]", "names of the pools"},
     {"osd pool get", CAP_READ, false, run_get, "pool var", "a setting of a pool"},
+    {"osd pool stats", CAP_READ, false, run_stats, "[pool_name]",
+     "what recovery does in the pools, or in one"},
     {"osd pool create", CAP_READ | CAP_WRITE, true, run_create,
      "pool [pg_num] [size] [min_size] [rule]", "make a pool"},
     {"osd pool set", CAP_READ | CAP_WRITE, COMMAND_MOVES, run_set, "pool var val",

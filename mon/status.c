@@ -61,43 +61,40 @@ static json_t *recovery_json(const struct summary *summary)
                      "waiting", waiting);
 }
 
+/* There are no managers, metadata servers or other services, and nothing that they would do. */
+static void add_absent(json_t *root)
+{
+    json_object_set_new(root, "fsmap",
+                        json_pack("{s:i, s:[], s:i}", "epoch", 1, "by_rank", "up:standby", 0));
+    json_object_set_new(root, "mgrmap",
+                        json_pack("{s:b, s:i, s:[], s:{}}", "available", 0, "num_standbys", 0,
+                                  "modules", "services"));
+    json_object_set_new(root, "servicemap", json_pack("{s:i, s:{}}", "epoch", 1, "services"));
+    json_object_set_new(root, "progress_events", json_object());
+}
+
 static int status_json(struct command_call *call, const struct summary *summary,
                        const struct health *health)
 {
     const struct mon *mon = call->mon;
-    uint64_t mask = leader_quorum(call->leader);
     struct consensus_state state;
-    json_t *names = json_array();
-    json_t *ranks = json_array();
     char fsid[UUID_TEXT_MAX];
 
     consensus_state(mon->consensus, &state);
-    for (uint32_t i = 0; i < mon->identity.n_mons; i++) {
-        if ((mask >> i) & 1) {
-            json_array_append_new(names, json_string(mon->identity.mons[i].name));
-            json_array_append_new(ranks, json_integer(i));
-        }
-    }
     uint64_t age = (env_now(mon->env) - call->leader->quorum_ns) / SEC_NS;
-    /* As a date: a reader does not know our clock. */
-    uint64_t up_since = (env_wall(mon->env) - (env_now(mon->env) - call->leader->up_ns)) / SEC_NS;
-    json_t *root = json_pack("{s:s, s:o, s:I, s:{s:O, s:s, s:o}, s:o, s:I}", "fsid",
+    json_t *root = json_pack("{s:s, s:o, s:I, s:o, s:o, s:s, s:I}", "fsid",
                              uuid_format(&mon->identity.fsid, fsid), "health",
                              health_json(health, false), "election_epoch", (json_int_t)state.term,
-                             "quorum", "names", names, "leader", mon->self.name, "ranks", ranks,
-                             "quorum_names", names, "quorum_age", (json_int_t)age);
+                             "quorum", quorum_ranks(call), "quorum_names", quorum_names(call),
+                             "quorum_leader_name", mon->self.name, "quorum_age", (json_int_t)age);
     json_object_set_new(root, "monmap",
                         json_pack("{s:I, s:I, s:s}", "epoch", (json_int_t)1, "num_mons",
                                   (json_int_t)mon->identity.n_mons, "min_mon_release_name",
                                   "limpet"));
-    json_object_set_new(
-        root, "osdmap",
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "epoch", (json_int_t)mon->state.map->epoch,
-                  "num_osds", (json_int_t)summary->n_osds, "num_up_osds", (json_int_t)summary->n_up,
-                  "osd_up_since", (json_int_t)up_since, "num_in_osds", (json_int_t)summary->n_in,
-                  "num_remapped_pgs", (json_int_t)mon->state.map->n_pgs));
+    json_object_set_new(root, "osdmap", osd_counts_json(call, summary));
     json_object_set_new(root, "pgmap", pgmap_json(summary, mon->state.map->n_pools));
     json_object_set_new(root, "recovery", recovery_json(summary));
+    add_absent(root);
     return call_json(call, root);
 }
 

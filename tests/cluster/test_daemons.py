@@ -159,7 +159,7 @@ def a_monitor_with_a_wrong_key():
         quorum.pool("data")
         for number in range(5):
             quorum.put("data", "object-%d" % number, b"x")
-        names = quorum.status()["quorum"]["names"]
+        names = quorum.status()["quorum_names"]
         check(victim.split(".")[1] not in names and len(names) == 2, "quorum: %r" % names)
     finally:
         impostor.kill()

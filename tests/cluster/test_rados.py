@@ -182,7 +182,7 @@ def osd_tree_shows_all():
 def status_has_what_scripts_need():
     status = cluster.status()
     check(status["health"]["status"] == "HEALTH_OK", "health")
-    check(status["quorum"]["names"] == ["a"] and status["quorum"]["leader"] == "a", "quorum")
+    check(status["quorum_names"] == ["a"] and status["quorum_leader_name"] == "a", "quorum")
     for key in ("epoch", "num_osds", "num_up_osds", "num_in_osds"):
         check(isinstance(status["osdmap"][key], int), "osdmap.%s" % key)
     for key in ("num_pgs", "bytes_used", "bytes_total"):

@@ -289,7 +289,7 @@ class Cluster:
             return False
         osdmap = status["osdmap"]
         return (osdmap["num_up_osds"] == self.osds and osdmap["num_in_osds"] == self.osds
-                and len(status["quorum"]["names"]) == self.mons
+                and len(status["quorum_names"]) == self.mons
                 and (status["pgmap"]["num_pgs"] == 0 or self.is_clean()))
 
     def wait_healthy(self, timeout=60):
@@ -336,7 +336,7 @@ class Cluster:
     def leader(self):
         """The leading monitor's name, mon.a ..."""
         status = wait_until("a quorum", self.status_or_none, 30)
-        return "mon." + status["quorum"]["leader"]
+        return "mon." + status["quorum_leader_name"]
 
     def check_same_processes(self, before):
         for name, pid in before.items():

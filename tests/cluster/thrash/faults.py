@@ -97,7 +97,7 @@ class Faults:
     def find_leader(self, event):
         """The leading monitor; where none answers in time, whichever the dice say."""
         status = self.world.status_or_none()
-        self.leader = "mon." + status["quorum"]["leader"] if status else MONS[event.dice % len(MONS)]
+        self.leader = "mon." + status["quorum_leader_name"] if status else MONS[event.dice % len(MONS)]
 
     def begin_leader_killed(self, event):
         self.find_leader(event)

@@ -170,7 +170,7 @@ class World(Cluster):
         status = self.status_or_none()
         if not status:
             return "no monitor answers"
-        osdmap, quorum = status["osdmap"], status["quorum"]["names"]
+        osdmap, quorum = status["osdmap"], status["quorum_names"]
         if len(quorum) != self.mons:
             return "the quorum is %s" % quorum
         if (osdmap["num_up_osds"], osdmap["num_in_osds"]) != (self.osds, self.osds):
