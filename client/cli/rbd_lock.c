@@ -122,18 +122,28 @@ int rbd_lock_ls(struct cli *cli)
 
 /* ---- rm ---- */
 
+/* "client.4123" */
+static bool parse_client(const char *text, uint64_t *instance)
+{
+    char *end;
+    if (strncmp(text, "client.", 7) != 0 || text[7] < '0' || text[7] > '9')
+        return false;
+    *instance = strtoull(text + 7, &end, 10);
+    return *end == 0;
+}
+
 int rbd_lock_rm(struct cli *cli)
 {
     struct rbd_run run;
     char header[64];
     uint64_t instance;
-    int used = 0, code = 0, rc;
+    int code = 0, rc;
     if (cli->n_words < 2)
         fail(EINVAL, "lock id was not specified");
     if (cli->n_words < 3)
         fail(EINVAL, "locker was not specified; 'rbd lock ls' shows it");
     const char *id = cli->words[1], *locker = cli->words[2];
-    if (sscanf(locker, "client.%" SCNu64 "%n", &instance, &used) != 1 || locker[used] != 0)
+    if (!parse_client(locker, &instance))
         fail(EINVAL, "'%s' is no locker such as client.4123; 'rbd lock ls' shows it", locker);
     rbd_begin(cli, RBD_IMAGE, false, &run);
     header_name(run.image, header);

@@ -34,15 +34,14 @@ static time_t parse_time(const char *option, const char *text)
 {
     time_t now = time(NULL);
     struct tm tm = {.tm_isdst = -1};
-    char unit[16];
-    unsigned long long n;
-    int used = 0;
+    char *unit;
     if (strcmp(text, "now") == 0)
         return now;
     if (strcmp(text, "tomorrow") == 0)
         return now + DAY;
-    if (sscanf(text, "%llu %15[a-z]%n", &n, unit, &used) == 2 && text[used] == 0 &&
-        unit_seconds(unit) != 0 && n < UINT32_MAX)
+    unsigned long long n = strtoull(text, &unit, 10);
+    unit += strspn(unit, " ");
+    if (text[0] >= '0' && text[0] <= '9' && unit_seconds(unit) != 0 && n < UINT32_MAX)
         return now + (time_t)(n * unit_seconds(unit));
     for (const char *const *format = (const char *const[]){"%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S",
                                                            "%Y-%m-%d %H:%M", "%Y-%m-%d", NULL};

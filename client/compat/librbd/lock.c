@@ -110,15 +110,24 @@ EXPORT int rbd_unlock(void *image, const char *cookie)
     return rc == 0 ? limpet_unlock(h->pool, header, LOCK_NAME, cookie) : rc;
 }
 
+/* "client.4123" */
+static bool parse_client(const char *text, uint64_t *instance)
+{
+    char *end;
+    if (strncmp(text, "client.", 7) != 0 || text[7] < '0' || text[7] > '9')
+        return false;
+    *instance = strtoull(text + 7, &end, 10);
+    return *end == 0;
+}
+
 EXPORT int rbd_break_lock(void *image, const char *client, const char *cookie)
 {
     struct rbd_handle *h = image;
     char header[64];
     uint64_t instance;
-    int used = 0;
     if (h == NULL || client == NULL || cookie == NULL)
         return -EINVAL;
-    if (sscanf(client, "client.%" SCNu64 "%n", &instance, &used) != 1 || client[used] != 0)
+    if (!parse_client(client, &instance))
         return -EINVAL;
     if (strncmp(cookie, "auto ", 5) == 0)
         return limpet_image_lock_break(h->image, instance);
