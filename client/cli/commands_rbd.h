@@ -34,7 +34,7 @@
     }
 #define RBD_ALL(text)                                                                              \
     {                                                                                              \
-        .name = "all", .letter = 'a', .type = CLI_FLAG, .help = text                               \
+        .name = "all", .letter = 'a', .type = CLI_FLAG, .help = (text)                             \
     }
 #define RBD_LONG                                                                                   \
     {                                                                                              \
@@ -42,7 +42,7 @@
     }
 #define RBD_FORCE(text)                                                                            \
     {                                                                                              \
-        .name = "force", .type = CLI_FLAG, .help = text                                            \
+        .name = "force", .type = CLI_FLAG, .help = (text)                                          \
     }
 #define RBD_WHERE      RBD_POOL, RBD_SPACE
 #define RBD_IMAGE_SPEC RBD_WHERE, RBD_NAME

@@ -37,7 +37,7 @@ EXPORT int rbd_group_list(void *ioctx, char *names, size_t *size)
     for (size_t i = 0; i < n; i++)
         needed += strlen(entries[i].name) + 1;
     bool fits = *size >= needed && (names != NULL || needed == 0);
-    for (size_t i = 0; fits && i < n; i++)
+    for (size_t i = 0; fits && names != NULL && i < n; i++)
         names = stpcpy(names, entries[i].name) + 1;
     *size = needed;
     limpet_free(entries);

@@ -283,7 +283,7 @@ EXPORT int rbd_stat(void *image, rbd_image_info_t *out, size_t size)
 }
 
 #define GETTER(name, type, value)                                                                  \
-    EXPORT int name(void *image, type *out)                                                        \
+    EXPORT int name(void *image, typeof(type) *out)                                                \
     {                                                                                              \
         struct limpet_image_info info;                                                             \
         int rc = look(image, &info);                                                               \

@@ -37,7 +37,7 @@ EXPORT int rbd_namespace_list(void *ioctx, char *names, size_t *size)
     for (size_t i = 0; spaces[i] != NULL; i++)
         needed += strlen(spaces[i]) + 1;
     bool fits = *size >= needed && (names != NULL || needed == 0);
-    for (size_t i = 0; fits && spaces[i] != NULL; i++)
+    for (size_t i = 0; fits && names != NULL && spaces[i] != NULL; i++)
         names = stpcpy(names, spaces[i]) + 1;
     *size = needed;
     limpet_free(spaces);
