@@ -108,7 +108,9 @@ static int run_step(struct ops_run *run, const struct wire_op *step)
     assert(kind);
     struct run_result *result = &run->results[run->step];
     size_t ops_len = run->view.txn->ops.len;
-    int error = kind->run(run, step, run->view.payload.data + run->data_at);
+    /* Without any data there is no memory either. */
+    const uint8_t *data = run->view.payload.data;
+    int error = kind->run(run, step, data ? data + run->data_at : NULL);
     if (error == VIEW_MISS || run->view.failed)
         return run->view.failed ? run->view.failed : error;
     if (error < 0) {
