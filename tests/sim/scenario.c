@@ -213,8 +213,8 @@ static const struct {
     {"snaps", "snapshots that are taken, read, rolled back to and removed, while objects change",
      "objects = 2..6\nslots = 1..2\nlength = 0..300, 0..30k\npiece = 0..300, 0..9000\ngrow = 60k\n"
      "read = 12\nstat = 2\nwrite_full = 12\nwrite_at = 14\nappend = 10\ntruncate = 4\n"
-     "remove = 6\ncreate = 2\nzero = 5\nread_snap = 26\nrollback = 5\ntake_snap = 5\ndrop_snap = "
-     "4\n"},
+     "remove = 6\ncreate = 2\nzero = 5\nwrite_same = 4\nwrite_if = 6\nhint = 2\n"
+     "checksum = 3\nread_snap = 26\nrollback = 5\ntake_snap = 5\ndrop_snap = 4\n"},
     {"ballast", "many objects that are there before, and change now and then",
      "objects = 1..2000\nfirst = yes\nthink = 100ms..2s\nlength = 0..300\npiece = 0..300\n"},
     {"catalog", "objects that are there all the time, for listings to find",
