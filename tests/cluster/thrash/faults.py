@@ -15,10 +15,11 @@ COMMAND_SECONDS = "5"
 
 
 class Faults:
-    def __init__(self, world, network, writers, ballast):
+    def __init__(self, world, network, writers, watchers, ballast):
         self.world = world
         self.network = network
         self.writers = writers
+        self.watchers = watchers
         self.ballast = ballast  # Names of objects that nobody changes.
         self.counts = dict.fromkeys(NAMED, 0)
         self.flipped = {}  # Object -> OSD whose copy has a changed bit.
@@ -192,16 +193,20 @@ class Faults:
     # Clients
 
     def begin_writer_killed(self, event):
-        self.writers.signal(event.targets[0], signal.SIGKILL)
+        for clients in (self.writers, self.watchers):
+            clients.signal(event.targets[0], signal.SIGKILL)
 
     def end_writer_killed(self, event):
-        self.writers.start(event.targets[0])
+        for clients in (self.writers, self.watchers):
+            clients.start(event.targets[0])
 
     def begin_writer_stopped(self, event):
-        self.writers.signal(event.targets[0], signal.SIGSTOP)
+        for clients in (self.writers, self.watchers):
+            clients.signal(event.targets[0], signal.SIGSTOP)
 
     def end_writer_stopped(self, event):
-        self.writers.signal(event.targets[0], signal.SIGCONT)
+        for clients in (self.writers, self.watchers):
+            clients.signal(event.targets[0], signal.SIGCONT)
 
     # Disks
 

@@ -53,8 +53,8 @@ FAULTS = (
     Fault("pair-cut", ("link", "link"), 0.1, 8, "two hosts cannot reach each other, others can"),
     Fault("pair-one-way", ("link", "link"), 0.1, 8, "one host cannot send to another"),
     Fault("hosts-split", ("link",) * len(HOSTS), 0.5, 8, "two halves of the hosts cannot reach each other"),
-    Fault("writer-killed", ("writer",), 0, 2, "kill -9 of a client, then another one"),
-    Fault("writer-stopped", ("writer",), 0.1, 5, "SIGSTOP of a client, then SIGCONT"),
+    Fault("writer-killed", ("writer",), 0, 2, "kill -9 of a writer and its watcher, then others"),
+    Fault("writer-stopped", ("writer",), 0.1, 5, "SIGSTOP of a writer and its watcher, then SIGCONT"),
     Fault("disk-full", ("disk",), 5, 15, "the OSDs are filled until writes are refused, then emptied"),
     Fault("bits-flipped", ("osd",), 5, 5, "kill -9, a bit of one copy of an object changes, new start"),
 )

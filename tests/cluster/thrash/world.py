@@ -16,6 +16,8 @@ PORT = 3300
 ADMIN_HOST = "admin"
 POOL = "thrash"
 POOL_PGS = 16
+SNAP_POOL = "snaps"
+SNAP_POOL_PGS = 8
 THRASH = os.path.join(BUILD, "thrash")
 WRITER = os.path.join(THRASH, "thrash-writer")
 PLANTED_OSD = os.path.join(THRASH, "thrash-osd")
@@ -97,6 +99,7 @@ class World(Cluster):
             self.launch(name)
         wait_until("all daemons in the map", lambda: self.health_problem(pools=False) is None, 60)
         succeeds(self.limpet("pool", "create", POOL, str(POOL_PGS)))
+        succeeds(self.limpet("pool", "create", SNAP_POOL, str(SNAP_POOL_PGS)))
         self.wait_well(60)
 
     def destroy(self):

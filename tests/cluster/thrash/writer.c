@@ -20,16 +20,14 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/limpet.h"
+#include "program.h"
 #include "tests/sim/history.h"
 #include "tests/sim/random.h"
 
@@ -102,25 +100,6 @@ struct writer {
 
 static const char *const kind_names[] = {"read",   "stat",     "write_full", "write_at",
                                          "append", "truncate", "remove",     "create"};
-
-__attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("thrash-writer: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    exit(1);
-}
-
-/* The clock that all processes of a machine share, whatever their network. */
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* ---- The history ---- */
 
@@ -374,13 +353,6 @@ static void lane_finish(struct lane *lane)
     }
 }
 
-static void think(struct lane *lane)
-{
-    uint64_t ns = below(lane, (uint64_t)lane->writer->options.think_ms * 2000000 + 1);
-    struct timespec pause = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
-    nanosleep(&pause, NULL);
-}
-
 static void *lane_main(void *arg)
 {
     struct lane *lane = arg;
@@ -390,7 +362,7 @@ static void *lane_main(void *arg)
         slot_run(slot);
         if (lane->waits)
             sem_post(&lane->free);
-        think(lane);
+        think(&lane->random, 2 * lane->writer->options.think_ms);
     }
     lane_finish(lane);
     return NULL;
@@ -409,18 +381,14 @@ static void lane_init(struct writer *w, uint32_t number)
         lane->slots[i].lane = lane;
 }
 
-static void run_until_told(struct writer *w)
+static void run_until_told(struct writer *w, const sigset_t *ends)
 {
     int signal_number;
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
     for (uint32_t i = 0; i < w->options.threads; i++) {
         if (pthread_create(&w->lanes[i].thread, NULL, lane_main, &w->lanes[i]) != 0)
             give_up("cannot start a thread");
     }
-    while (sigwait(&set, &signal_number) != 0)
+    while (sigwait(ends, &signal_number) != 0)
         continue;
     atomic_store(&w->stopping, true);
     for (uint32_t i = 0; i < w->options.threads; i++)
@@ -446,16 +414,6 @@ static void run_sweep(struct writer *w)
 }
 
 /* ---- The command line ---- */
-
-static uint64_t parse_number(const char *text)
-{
-    char *end;
-    errno = 0;
-    uint64_t number = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *end)
-        give_up("'%s' is no number", text);
-    return number;
-}
 
 static struct range parse_range(const char *text)
 {
@@ -540,29 +498,11 @@ static struct options parse_options(int argc, char **argv)
     return options;
 }
 
-static void connect_to_cluster(struct writer *w)
-{
-    int error = limpet_cluster_create(&w->cluster, NULL);
-    if (error == 0)
-        error = limpet_cluster_config_file(w->cluster, NULL);
-    if (error == 0)
-        error = limpet_cluster_connect(w->cluster);
-    if (error == 0)
-        error = limpet_pool_open(w->cluster, w->options.pool, &w->pool);
-    if (error < 0)
-        give_up("%s: %s", limpet_error_text(error),
-                w->cluster ? limpet_cluster_error(w->cluster) : "");
-}
-
 int main(int argc, char **argv)
 {
     static struct writer w;
-    sigset_t set;
-    /* Before any thread is started, so that none takes them. */
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sigset_t ends;
+    block_ends(&ends);
     w.options = parse_options(argc, argv);
     uint32_t end =
         w.options.shared.end > w.options.private.end ? w.options.shared.end : w.options.private.end;
@@ -573,11 +513,12 @@ int main(int argc, char **argv)
     pthread_mutex_init(&w.lock, NULL);
     for (uint32_t i = 0; i < w.options.threads; i++)
         lane_init(&w, i);
-    connect_to_cluster(&w);
+    w.cluster = connect_to_cluster();
+    w.pool = open_pool(w.cluster, w.options.pool);
     if (w.options.sweep)
         run_sweep(&w);
     else
-        run_until_told(&w);
+        run_until_told(&w, &ends);
     limpet_pool_close(w.pool);
     limpet_cluster_destroy(w.cluster);
     close(w.file);
