@@ -56,7 +56,8 @@ int snapset_next(struct decoder *d, struct snap_clone *out)
     out->size = decode_u64(d);
     out->n = decode_u32(d);
     out->snaps = out->n <= SNAPS_REMOVED_MAX ? decode_bytes(d, out->n * sizeof(uint64_t)) : NULL;
-    return out->snaps && out->n > 0 && !d->failed ? 1 : -ELIMPET_CORRUPT;
+    bool sound = out->snaps && out->n > 0 && out->size <= OBJECT_SIZE_MAX && !d->failed;
+    return sound ? 1 : -ELIMPET_CORRUPT;
 }
 
 int snapset_find(const void *data, size_t len, uint64_t snap, struct snap_clone *out)
