@@ -61,6 +61,15 @@ def a_planted_bug_is_found():
     check(found, "OSDs with the planted bug %s pass" % PLANTED)
 
 
+@case
+def snapshots_that_keep_nothing_are_found():
+    """A write after a snapshot makes no clone."""
+    result = thrash("--seed", PLANTED_SEED, "--rounds", 1, "--round-seconds", SECONDS,
+                    "--planted", "clone-forgotten", "--faults", PLANTED_FAULTS)
+    found = result.code == 1 and "shows what it was not then" in result.text
+    check(found, "OSDs that make no clones pass: %s" % result.text)
+
+
 if __name__ == "__main__":
     problem = network.why_impossible()
     if problem:

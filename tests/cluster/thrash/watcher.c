@@ -8,7 +8,7 @@
  * objects once more ("last"), and another SIGTERM end its watches. A lost watch is begun anew.
  *
  * Lines, with times of the clock that all namespaces share:
- *     watch OBJECT INSTANCE COOKIE TIME         limpet_watch() has returned
+ *     watch OBJECT INSTANCE COOKIE TIMEOUT TIME limpet_watch() has returned
  *     sure COOKIE TIME                          it existed at this time for certain
  *     end COOKIE TIME                           it is about to be ended
  *     lost COOKIE TIME
@@ -125,8 +125,8 @@ static void begin_watch(struct place *place, uint64_t *random)
     if (error < 0)
         place->watch = NULL;
     else
-        note("watch %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", place->object, run.instance,
-             limpet_watch_cookie(place->watch), now);
+        note("watch %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu64 "\n", place->object,
+             run.instance, limpet_watch_cookie(place->watch), timeout_ms, now);
 }
 
 static void note_sure(const struct place *place)

@@ -16,9 +16,20 @@ MISSED = "missed"
 
 class Watch:
     def __init__(self, words):
-        self.object, self.instance, self.cookie, self.begun = (int(word) for word in words)
+        self.object, self.instance, self.cookie, timeout_ms, self.begun = (int(word) for word in words)
+        self.timeout = timeout_ms * 1000000
         self.sure = self.begun  # It existed from its beginning to this time for certain.
         self.over = False
+        self.ended = None  # When it was ended, not lost.
+
+    def exists_until(self):
+        """Its time-out begins when it was last heard of, also when its process was killed."""
+        until = self.heard() + self.timeout
+        return until if self.ended is None else min(until, self.ended)
+
+    def heard(self):
+        """When it was certain to exist; not while limpet_watch() was waiting."""
+        return self.sure if self.sure > self.begun else self.begun - self.timeout
 
 
 class Notify:
@@ -51,7 +62,10 @@ class History:
         elif kind in ("end", "lost"):
             # It may be lost before its beginning was noted.
             if int(words[0]) in self.watches:
-                self.watches[int(words[0])].over = True
+                watch = self.watches[int(words[0])]
+                if kind == "end" and not watch.over:
+                    watch.ended = int(words[1])
+                watch.over = True
         elif kind == "told":
             cookie, notifier, number, serial = (int(word) for word in words[:4])
             self.told.setdefault((cookie, serial), set()).add((notifier, number))
@@ -180,11 +194,11 @@ class Watchers:
                   "%s was answered by watch %d:%d, which was not told" % (what, *key))
         for key, (watch, _history) in watches.items():
             if (watch.object != notify.object or watch.begun >= notify.called
-                    or watch.sure <= notify.returned):
+                    or watch.exists_until() <= notify.returned):
                 continue
             check(key in notify.answers, "the answers to %s do not name watch %d:%d" % (what, *key))
             # The time-outs of the others are longer than all faults.
-            check(notify.kind == "short" or notify.answers[key] != MISSED,
+            check(notify.kind == "short" or notify.answers[key] != MISSED or watch.sure <= notify.returned,
                   "%s is missed by watch %d:%d, which was alive" % (what, *key))
         self.notifies += 1
         self.answers += len(notify.answers)
