@@ -17,8 +17,8 @@ static struct history_op *add(uint32_t client, enum history_kind kind, uint64_t 
                               uint64_t returned)
 {
     struct history_op op = {.object = OBJECT, .client = client, .kind = kind, .called = called};
-    struct history_op *added = &history.ops[history_call(&history, &op)];
-    added = &history.ops[history.n - 1];
+    uint32_t i = history_call(&history, &op);
+    struct history_op *added = &history.ops[i];
     added->returned = returned;
     return added;
 }
