@@ -230,6 +230,62 @@ static void run_async(struct row row)
     print_row("async-write", count, now_ns() - begin, cpu_ns() - cpu);
 }
 
+/*
+ * The same without another thread: a callback submits the next one. There is one thread of
+ * callbacks, so that nothing else changes the pipe meanwhile.
+ */
+static uint64_t chain_end, chain_next;
+static unsigned chain_left;
+
+static void chain_done(rados_completion_t done, void *arg)
+{
+    struct pipe_slot *slot = arg;
+    struct pipe *pipe = slot->pipe;
+    char name[64];
+    must("aio_write", rados_aio_get_return_value(done));
+    uint64_t now = now_ns();
+    sample(now - slot->begun);
+    rados_aio_release(done);
+    if (now >= chain_end) {
+        pthread_mutex_lock(&pipe->lock);
+        chain_left--;
+        pthread_cond_signal(&pipe->signal);
+        pthread_mutex_unlock(&pipe->lock);
+        return;
+    }
+    snprintf(name, sizeof(name), "%s.%" PRIu64, pipe->prefix, chain_next++);
+    must("create completion", rados_aio_create_completion2(slot, chain_done, &slot->done));
+    slot->begun = now;
+    must("aio_write", rados_aio_write(pipe->io, name, slot->done, data, SIZE, 0));
+}
+
+static void run_chain(struct row row)
+{
+    static struct pipe pipe;
+    char prefix[32], name[64];
+    snprintf(prefix, sizeof(prefix), "chain.%" PRIu64, now_ns());
+    pipe = (struct pipe){.io = row.io, .prefix = prefix};
+    pthread_mutex_init(&pipe.lock, NULL);
+    pthread_cond_init(&pipe.signal, NULL);
+    uint64_t begin = now_ns(), cpu = cpu_ns();
+    chain_end = begin + row.seconds * 1000000000;
+    chain_next = DEPTH;
+    chain_left = DEPTH;
+    for (size_t i = 0; i < DEPTH; i++) {
+        struct pipe_slot *slot = &pipe.slots[i];
+        slot->pipe = &pipe;
+        snprintf(name, sizeof(name), "%s.%zu", prefix, i);
+        must("create completion", rados_aio_create_completion2(slot, chain_done, &slot->done));
+        slot->begun = now_ns();
+        must("aio_write", rados_aio_write(row.io, name, slot->done, data, SIZE, 0));
+    }
+    pthread_mutex_lock(&pipe.lock);
+    while (chain_left > 0)
+        pthread_cond_wait(&pipe.signal, &pipe.lock);
+    pthread_mutex_unlock(&pipe.lock);
+    print_row("async-chain", chain_next, now_ns() - begin, cpu_ns() - cpu);
+}
+
 /* ---- Listings ---- */
 
 static uint64_t list_all(rados_ioctx_t io)
@@ -338,6 +394,8 @@ int main(int argc, char **argv)
             run_one_by_one(argv[i], row, one_snap);
         else if (strcmp(argv[i], "async-write") == 0)
             run_async(row);
+        else if (strcmp(argv[i], "async-chain") == 0)
+            run_chain(row);
         else if (strcmp(argv[i], "list") == 0)
             run_list(row);
         else if (strcmp(argv[i], "notify") == 0)
