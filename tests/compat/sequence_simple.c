@@ -214,10 +214,9 @@ static void list_lockers(struct run *r, rados_ioctx_t io, const char *name, cons
     say(r, "list_lockers %s -> %zd", lock, n);
     if (n < 0)
         return;
-    /* Where nobody holds it Ceph tells either. */
+    /* Of one that nobody holds any more Ceph remembers kind and tag, mostly. */
     if (n > 0)
-        say(r, " exclusive %d", exclusive);
-    say(r, " tag %s", tag);
+        say(r, " exclusive %d tag %s", exclusive, tag);
     say_holders(r, clients, cookies, n);
 }
 
