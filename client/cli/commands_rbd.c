@@ -75,11 +75,18 @@
         .name = "export-format", .type = CLI_NUMBER, .value = "1", .hidden = true, .help = "1"     \
     }
 
+#define DEVICE_TYPE_OPTION                                                                         \
+    {                                                                                              \
+        .name = "device-type", .letter = 't', .type = CLI_TEXT, .value = "TYPE",                   \
+        .choices = "loop|nbd|krbd", .help = "loop or nbd; krbd: whichever there is (default)"      \
+    }
+
 /* The group has what the verbs share, since options may stand before the verb. */
 static const struct cli_option rbd_options[] = {RBD_SNAP_SPEC, RBD_QUIET, SIZE_OPTION, RBD_PRETTY,
                                                 END};
 static const struct cli_option show_options[] = {RBD_SNAP_SPEC, RBD_PRETTY, END};
 static const struct cli_option work_options[] = {RBD_IMAGE_SPEC, RBD_QUIET, END};
+static const struct cli_option device_list_options[] = {DEVICE_TYPE_OPTION, RBD_PRETTY, END};
 
 const struct cli_command cli_commands_rbd[] = {
     {.path = "rbd",
@@ -300,5 +307,59 @@ const struct cli_command cli_commands_rbd[] = {
                 "write to it unless --read-only is given.\n",
      .examples = EXAMPLES("limpet rbd nbd data/disk --socket /run/disk.sock",
                           "nbdcopy disk.raw 'nbd+unix:///?socket=/run/disk.sock'")},
+    {.path = "rbd device", .options = rbd_options, .summary = "images as block devices"},
+    {.path = "rbd device map",
+     .alias = "rbd map",
+     .run = rbd_device_map,
+     .options =
+         OPTIONS(
+             RBD_SNAP_SPEC, DEVICE_TYPE_OPTION,
+             {.name = "read-only", .type = CLI_FLAG, .help = "a device that cannot be written to"},
+             {.name = "exclusive",
+              .type = CLI_FLAG,
+              .help = "keep the image's lock: nobody else can write to it, or map it so"},
+             {.name = "options",
+              .letter = 'o',
+              .type = CLI_TEXT,
+              .value = "OPTIONS",
+              .many = true,
+              .help = "ro, rw, exclusive, block_size=512|4096, with commas"}),
+     .params = PARAMS(RBD_AT_PARAM),
+     .summary = "make an image a block device, and print its name",
+     .details =
+         "The device is one of the kernel's NBD client where there is /dev/nbd0 and the package "
+         "nbd-client, otherwise a loop device on a file that a process of this program shows "
+         "through FUSE. It needs root. A snapshot can only be read.\n"
+         "The process stays until the device is unmapped, whatever happens to OSDs and monitors "
+         "meanwhile. When it is killed, the device gives errors; mapping the image again cleans "
+         "up, and everything is there whose writing had been confirmed.\n",
+     .examples = EXAMPLES("limpet rbd device map data/disk", "mount /dev/loop0 /mnt")},
+    {.path = "rbd device unmap",
+     .alias = "rbd unmap",
+     .run = rbd_device_unmap,
+     .options = OPTIONS(RBD_SNAP_SPEC, DEVICE_TYPE_OPTION,
+                        {.name = "options",
+                         .letter = 'o',
+                         .type = CLI_TEXT,
+                         .value = "force",
+                         .help = "force: although it is in use; what is under way fails"},
+                        RBD_FORCE("the same")),
+     .params = PARAMS({.name = "image-or-snap-or-device-spec",
+                       .type = CLI_TEXT,
+                       .optional = true,
+                       .shown = "DEVICE|[POOL/]IMAGE[@SNAP]",
+                       .complete = CLI_COMPLETE_FILE}),
+     .summary = "end a mapped device",
+     .examples = EXAMPLES("umount /mnt", "limpet rbd device unmap /dev/loop0")},
+    {.path = "rbd device list",
+     .alias = "rbd device ls",
+     .run = rbd_device_list,
+     .options = device_list_options,
+     .summary = "the mapped images of this machine"},
+    {.path = "rbd showmapped",
+     .run = rbd_device_list,
+     .options = device_list_options,
+     .hidden = true,
+     .summary = "the mapped images of this machine"},
     {.path = NULL, .next_table = cli_commands_rbd_more},
 };

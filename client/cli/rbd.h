@@ -15,6 +15,7 @@
  *   rbd_pool.c     trash, namespaces
  *   rbd_group.c    groups
  *   rbd_nbd.c      an image for NBD clients
+ *   rbd_device*.c  images as devices of the kernel: rbd_device.h
  */
 #ifndef LIMPET_CLIENT_CLI_RBD_H
 #define LIMPET_CLIENT_CLI_RBD_H
@@ -176,6 +177,9 @@ int rbd_lock_ls(struct cli *cli);
 int rbd_lock_rm(struct cli *cli);
 int rbd_watch(struct cli *cli);
 int rbd_nbd(struct cli *cli);
+int rbd_device_map(struct cli *cli);
+int rbd_device_unmap(struct cli *cli);
+int rbd_device_list(struct cli *cli);
 int rbd_trash_mv(struct cli *cli);
 int rbd_trash_ls(struct cli *cli);
 int rbd_trash_rm(struct cli *cli);
@@ -199,5 +203,12 @@ int rbd_group_snap_rollback(struct cli *cli);
 
 /* For ls -l: "excl", "shr" or "" (rbd_lock.c). */
 const char *rbd_lock_kind(struct limpet_pool *pool, struct limpet_image *image);
+
+/*
+ * Becomes nbdkit, which serves the image: where --socket, --port and --address say, or, unless
+ * `listens`, on the socket that it is passed as descriptor 3 (LISTEN_FDS). Exits with a message.
+ */
+_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec, bool read_only,
+                             bool exclusive, bool listens);
 
 #endif

@@ -102,34 +102,47 @@ static void add_name(struct cli *cli, struct arguments *a)
     add_parameter(a, "name", name);
 }
 
-int rbd_nbd(struct cli *cli)
+static void add_image(struct cli *cli, struct arguments *a, const struct rbd_spec *spec)
+{
+    add_plugin(a);
+    add_parameter(a, "conf", cli_text(cli, "conf", NULL));
+    add_name(cli, a);
+    add_parameter(a, "keyring", cli_text(cli, "keyring", NULL));
+    add_parameter(a, "mon-host", cli_text(cli, "mon-host", NULL));
+    add_parameter(a, "pool", spec->pool);
+    add_parameter(a, "namespace", spec->space);
+    add_parameter(a, "image", spec->name);
+    add_parameter(a, "snap", spec->snap);
+}
+
+_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec, bool read_only,
+                             bool exclusive, bool listens)
 {
     struct arguments a = {0};
-    struct rbd_run run;
     char threads[16];
-    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
-    struct rbd_spec spec = run.spec;
-    rbd_end(&run, 0);
     snprintf(threads, sizeof threads, "%u", (unsigned)cli_number(cli, "threads", 32, 1, 512));
     add(&a, "nbdkit");
     add(&a, "-f");
     add(&a, "-t");
     add(&a, threads);
-    add_place(cli, &a);
-    add_certificates(cli, &a);
-    add_plugin(&a);
-    add_parameter(&a, "conf", cli_text(cli, "conf", NULL));
-    add_name(cli, &a);
-    add_parameter(&a, "keyring", cli_text(cli, "keyring", NULL));
-    add_parameter(&a, "mon-host", cli_text(cli, "mon-host", NULL));
-    add_parameter(&a, "pool", spec.pool);
-    add_parameter(&a, "namespace", spec.space);
-    add_parameter(&a, "image", spec.name);
-    add_parameter(&a, "snap", spec.snap);
-    if (cli_has(cli, "read-only"))
+    if (listens) {
+        add_place(cli, &a);
+        add_certificates(cli, &a);
+    }
+    add_image(cli, &a, spec);
+    if (read_only)
         add(&a, "readonly=true");
-    if (cli_has(cli, "exclusive"))
+    if (exclusive)
         add(&a, "exclusive=true");
     execvp(a.list[0], a.list);
     fail(errno, "nbdkit: %s; it serves the image: install the package nbdkit", error_phrase(errno));
+}
+
+int rbd_nbd(struct cli *cli)
+{
+    struct rbd_run run;
+    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    struct rbd_spec spec = run.spec;
+    rbd_end(&run, 0);
+    rbd_nbd_serve(cli, &spec, cli_has(cli, "read-only"), cli_has(cli, "exclusive"), true);
 }

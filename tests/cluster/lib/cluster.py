@@ -34,6 +34,7 @@ SLOWNESS = 4 if SANITIZED else 1
 _clusters = []
 _folders = []
 _cases = []
+_endings = []
 
 
 class CaseFailed(Exception):
@@ -47,6 +48,12 @@ def check(condition, text):
 
 def case(function):
     _cases.append(function)
+    return function
+
+
+def at_end(function):
+    """Called when the cases are over, also after a failure, before clusters and folders go."""
+    _endings.append(function)
     return function
 
 
@@ -347,6 +354,11 @@ class Cluster:
 
 
 def clean_up(failed):
+    for ending in reversed(_endings):
+        try:
+            ending()
+        except Exception as problem:  # pylint: disable=broad-except
+            print("clean-up: %s" % problem)
     for cluster in _clusters:
         if failed and os.path.isdir(os.path.join(cluster.path, "log")):
             show_logs(cluster)

@@ -1,0 +1,116 @@
+/*
+ * limpet rbd device: what its files share.
+ *
+ *   rbd_device.c         the verbs; from an image to a device and back
+ *   rbd_device_entry.c   the folder in which mappings are kept
+ *   rbd_device_use.c     who uses a block device
+ *   rbd_device_loop.c    loop devices
+ *   rbd_device_file.c    the mapper: an image as a file, through FUSE
+ *   rbd_device_nbd.c     devices of the kernel's NBD client
+ *
+ * A mapping has a folder RUN/ID, where RUN is $LIMPET_DEVICES or /run/limpet/devices:
+ *
+ *   lock     held (flock) by the mapper for as long as it lives
+ *   entry    what is mapped where, as JSON, from when there is a device until there is none
+ *   image    loop: the image as a file, mounted over an empty one; what the loop device lies on
+ *   socket   nbd: where nbdkit listens
+ *   log      what the mapper complained of
+ *
+ * The mapper is one process for each mapping: this program for a loop device, nbdkit for NBD. A
+ * folder whose lock nobody holds is of a mapper that has died. Whoever maps or unmaps next removes
+ * it, after its loop device and its mount.
+ */
+#ifndef LIMPET_CLIENT_CLI_RBD_DEVICE_H
+#define LIMPET_CLIENT_CLI_RBD_DEVICE_H
+
+#include <sys/types.h>
+
+#include "client/cli/rbd.h"
+
+enum { DEVICE_PATH_MAX = 512, DEVICE_NAME_MAX = 64, DEVICE_TEXT_MAX = 1024 };
+
+enum device_type { DEVICE_LOOP, DEVICE_NBD };
+
+struct device_entry {
+    unsigned id;
+    enum device_type type;
+    struct rbd_spec spec;
+    bool read_only;
+    pid_t pid;
+    unsigned connector;           /* NBD: of whom the kernel says that it connected the device. */
+    char device[DEVICE_NAME_MAX]; /* "/dev/loop3" */
+    char folder[DEVICE_PATH_MAX];
+};
+
+/* What 'map' was asked for. */
+struct device_options {
+    bool read_only;
+    bool exclusive;
+    unsigned block_size;
+};
+
+/* ---- Entries (rbd_device_entry.c); they exit with a message ---- */
+
+/* One at a time may make, remove and look for entries: returns a descriptor to be closed. */
+int device_entries_lock(void);
+/* Removes what dead mappers have left: folders, mounts, loop devices. With the lock. */
+void device_entries_clean(void);
+/* Those that have a device and whose mapper lives, by id. free() *out. */
+size_t device_entries(struct device_entry **out);
+/*
+ * A new folder, with the lowest free number; with the lock. Returns the descriptor that holds the
+ * mapper's lock: whoever has it, the mapper, and its children if they inherit it, lives.
+ */
+int device_entry_create(struct device_entry *entry);
+void device_entry_save(const struct device_entry *entry);
+/* Does not complain. */
+void device_entry_remove(const struct device_entry *entry);
+/* "FOLDER/NAME": static memory, four in turn. */
+const char *device_entry_path(const struct device_entry *entry, const char *name);
+/* Waits until the mapper has ended; false: it has not after timeout_ms (-1: no limit). */
+bool device_entry_wait(const struct device_entry *entry, int timeout_ms);
+
+/* ---- Who uses a device (rbd_device_use.c) ---- */
+
+/* Tells in words who has it, or a partition of it, mounted or open: false: nobody was found. */
+bool device_used(const char *device, char text[DEVICE_TEXT_MAX]);
+
+/* ---- Loop devices (rbd_device_loop.c) ---- */
+
+/* A device on a file; 0 or an error, and its name. */
+int loop_attach(const char *path, const struct device_options *options,
+                char device[DEVICE_NAME_MAX]);
+/* The device takes over the size that its file has now. Safe after fork(). */
+int loop_set_capacity(const char *device);
+/*
+ * The device goes, when `lazily` with the last one who uses it. -EBUSY: somebody uses it; 0 also if
+ * it does not lie on this file.
+ */
+int loop_detach(const char *device, const char *path, bool lazily);
+/* Detaches whatever lies on a file, lazily. */
+void loop_detach_all(const char *path);
+
+/* ---- The mapper of a loop device (rbd_device_file.c) ---- */
+
+/*
+ * Runs in a process of its own, with `channel`, a socket to its parent: sends a byte when the file
+ * is there; the parent answers with the device's name when it has one, or closes; another byte says
+ * that the mapper has left the parent's terminal. Returns the exit status, when the file is not
+ * mounted any more.
+ */
+int mapper_run(struct cli *cli, const struct device_entry *entry,
+               const struct device_options *options, int channel);
+
+/* ---- NBD (rbd_device_nbd.c) ---- */
+
+/* Whether the kernel has it, and what is needed is installed. */
+bool nbd_is_there(void);
+/* Starts nbdkit and attaches a device; fills in device and pid. Exits with a message. */
+void nbd_attach(struct cli *cli, struct device_entry *entry, const struct device_options *options,
+                int lock);
+/* 0, then the mapper ends; -EBUSY: it is mounted, and `force` is false. */
+int nbd_detach(const struct device_entry *entry, bool force);
+/* The same for a mapper that has died. */
+void nbd_disconnect(const struct device_entry *entry);
+
+#endif
