@@ -21,6 +21,10 @@
 
 #define DRIVER_REST_MS 1000
 
+enum {
+    TOGETHER_MIN = 8
+}; /* With as many requests under way, a wake-up's delay of one more does not count. */
+
 static int64_t now_ms(void)
 {
     struct timespec ts;
@@ -50,14 +54,20 @@ static void hand_on_callbacks(struct limpet_cluster *c)
         wake_driver(c);
 }
 
+static void take_turn(struct limpet_cluster *c)
+{
+    c->unsent = false;
+    env_real_turn(c->env, false);
+    hand_on_callbacks(c);
+}
+
 /* One turn; then, unless what we wait for has happened, blocks until there is something to do. */
 static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
 {
     assert(!c->polling);
     c->polling = true;
     c->poller_waits_for = waiter;
-    env_real_turn(c->env, false);
-    hand_on_callbacks(c);
+    take_turn(c);
     if (!poller_should_return(c)) {
         uv_loop_t *loop = env_real_loop(c->env);
         int timeout_ms = uv_backend_timeout(loop);
@@ -72,8 +82,7 @@ static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
 
 void loop_flush(struct limpet_cluster *c)
 {
-    env_real_turn(c->env, false);
-    hand_on_callbacks(c);
+    take_turn(c);
     if (!c->polling) {
         if (c->async_pending > 0)
             wake_driver(c);
@@ -88,10 +97,17 @@ void loop_flush(struct limpet_cluster *c)
 
 void loop_submitted(struct limpet_cluster *c)
 {
-    if (loop_on_driver(c))
-        c->unsent = true;
-    else
-        loop_flush(c);
+    if (!loop_on_driver(c)) {
+        if (c->driver == DRIVER_NONE || c->ops_pending < TOGETHER_MIN) {
+            loop_flush(c);
+            return;
+        }
+        if (!c->unsent && c->polling)
+            env_real_wake(c->env);
+        else if (!c->unsent)
+            wake_driver(c);
+    }
+    c->unsent = true;
 }
 
 /* The poller's place is free: somebody who waits takes it, else the driver if it has work there. */
@@ -184,13 +200,11 @@ static void *drive(void *arg)
             make_callback(c);
         } else if (c->unsent && c->polling) {
             /* Whoever polls sleeps, and does not know. */
-            c->unsent = false;
             loop_flush(c);
-        } else if (driver_should_rest(c)) {
+        } else if (!c->unsent && driver_should_rest(c)) {
             driver_sleep(c);
         } else {
             c->driver = DRIVER_POLLING;
-            c->unsent = false;
             turn_and_poll(c, NULL);
             c->driver = DRIVER_BUSY;
             if (!TAILQ_EMPTY(&c->blocked) && (driver_should_rest(c) || !TAILQ_EMPTY(&c->finished)))

@@ -159,7 +159,7 @@ struct limpet_cluster {
     pthread_t driver_thread;
     pthread_cond_t driver_wake;
     bool stopping;
-    bool unsent; /* A callback has submitted something, and no turn was taken since. */
+    bool unsent; /* Submitted without a turn, and none was taken since: one will be. */
     struct completion_list finished; /* Callbacks that are due. */
 
     /* The budget. */
@@ -183,7 +183,8 @@ int loop_init(struct limpet_cluster *cluster) MUST_CHECK;
 void loop_fini(struct limpet_cluster *cluster);
 /* Sends what was submitted, and tells the poller and the driver what they must know. */
 void loop_flush(struct limpet_cluster *cluster);
-/* The same, but what callbacks submit leaves together, when the driver is through with them. */
+/* The same, but what callbacks submit leaves together, when the driver is through with them, and so
+ * does what threads submit while much is under way. */
 void loop_submitted(struct limpet_cluster *cluster);
 /* Until waiter->done; lets go of the lock meanwhile. */
 void loop_wait(struct limpet_cluster *cluster, struct waiter *waiter);
