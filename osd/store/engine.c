@@ -668,7 +668,8 @@ struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *
     TAILQ_INIT(&e->cache.clean);
     TAILQ_INIT(&e->cache.dirty);
     TAILQ_INIT(&e->onode_lru);
-    TAILQ_INIT(&e->unsaved);
+    for (size_t i = 0; i < UNSAVED_LISTS; i++)
+        TAILQ_INIT(&e->unsaved.lists[i]);
     TAILQ_INIT(&e->unlisted);
     TAILQ_INIT(&e->runs);
     STAILQ_INIT(&e->queue);

@@ -223,6 +223,17 @@ struct onode {
 };
 TAILQ_HEAD(onode_list, onode);
 
+/*
+ * Onodes that are newer than the index: a list for each range of reversed hashes, so that a
+ * checkpoint gives them to the index nearly in the order of their keys, which is what its memory
+ * takes fastest.
+ */
+enum { UNSAVED_LISTS = 1024 };
+struct unsaved_onodes {
+    uint32_t n;
+    struct onode_list lists[UNSAVED_LISTS]; /* Each by saved_until. */
+};
+
 size_t object_key(const struct object_id *id, uint8_t key[ENGINE_KEY_MAX]);
 /* The strings go to memory of OBJECT_STRINGS_MAX bytes. */
 int object_key_parse(const uint8_t *key, size_t len, struct object_id *out,
@@ -575,7 +586,7 @@ struct engine {
     struct block_cache cache;
     struct onode *onodes;
     struct onode_list onode_lru;
-    struct onode_list unsaved;  /* By saved_until. */
+    struct unsaved_onodes unsaved;
     struct onode_list unlisted; /* By created. */
     struct names names;
     uint64_t onode_memory;

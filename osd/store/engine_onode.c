@@ -308,6 +308,13 @@ void chunk_range_add(struct chunk_range *range, uint32_t number)
         range->end = number + 1;
 }
 
+static struct onode_list *unsaved_list(struct engine *e, const struct onode *o)
+{
+    static_assert(UNSAVED_LISTS == 1 << 10, "the first ten bits of the hash");
+    /* Pool and hash begin all keys of objects: object_key(). */
+    return &e->unsaved.lists[o->key[9] << 2 | o->key[10] >> 6];
+}
+
 void onode_mark_unsaved(struct engine *e, struct onode *o, uint64_t record)
 {
     assert(o->pins > 0);
@@ -316,7 +323,8 @@ void onode_mark_unsaved(struct engine *e, struct onode *o, uint64_t record)
     o->unsaved = true;
     o->saved_until = record;
     o->pins++;
-    TAILQ_INSERT_TAIL(&e->unsaved, o, unsaved_link);
+    e->unsaved.n++;
+    TAILQ_INSERT_TAIL(unsaved_list(e, o), o, unsaved_link);
 }
 
 void onode_save(struct engine *e, struct onode *o, struct encoder *batch)
@@ -348,7 +356,8 @@ void onode_save(struct engine *e, struct onode *o, struct encoder *batch)
     batch->failed |= value.failed;
     encoder_fini(&value);
     o->unsaved = false;
-    TAILQ_REMOVE(&e->unsaved, o, unsaved_link);
+    e->unsaved.n--;
+    TAILQ_REMOVE(unsaved_list(e, o), o, unsaved_link);
     onode_unpin(e, o);
 }
 
@@ -610,7 +619,7 @@ void onode_shrink(struct engine *e)
         TAILQ_REMOVE(&e->onode_lru, o, link);
         destroy(e, o);
     }
-    if (e->onode_memory > e->onode_limit && !TAILQ_EMPTY(&e->unsaved))
+    if (e->onode_memory > e->onode_limit && e->unsaved.n > 0)
         checkpoint_start(e);
 }
 

@@ -29,6 +29,7 @@ enum {
     PLACE_RUNS = 64,
     /* Of onodes that are saved in one turn: their chunks are what takes time, and requests wait. */
     SAVE_BYTES = 8 * 1024,
+    SAVE_SORTED = 128,
 };
 
 static void step(struct engine *e);
@@ -305,31 +306,48 @@ static int put_state(struct engine *e, struct encoder *batch)
     return batch->failed ? -ENOMEM : index_apply(e->index, batch);
 }
 
+static int by_key(const void *a, const void *b)
+{
+    const struct onode *x = *(struct onode *const *)a, *y = *(struct onode *const *)b;
+    int order = memcmp(x->key, y->key, x->key_len < y->key_len ? x->key_len : y->key_len);
+    return order ? order : (x->key_len > y->key_len) - (x->key_len < y->key_len);
+}
+
+/* Those of a list that may be saved now, SAVE_SORTED at most; counts those that must wait. */
+static size_t save_list(struct engine *e, const struct onode_list *list, struct encoder *batch,
+                        uint32_t *waiting)
+{
+    struct onode *o, *found[SAVE_SORTED];
+    size_t n = 0;
+    for (o = TAILQ_FIRST(list);
+         o && n < SAVE_SORTED && o->saved_until < e->checkpoint.target.record;
+         o = TAILQ_NEXT(o, unsaved_link)) {
+        if (o->last_record > e->applied)
+            (*waiting)++;
+        else
+            found[n++] = o;
+    }
+    if (n > 1)
+        qsort(found, n, sizeof *found, by_key);
+    for (size_t i = 0; i < n; i++)
+        onode_save(e, found[i], batch);
+    return n;
+}
+
 /*
  * Saves onodes that records before the target changed, some at a time. One that a record changed
  * which is not durable yet must wait: the index may never know more than the journal. Returns how
- * many have to.
+ * many have to, when there is no more.
  */
 static uint32_t save_some(struct engine *e, bool *more)
 {
     struct encoder batch;
-    struct onode *o, *next;
     uint32_t waiting = 0;
     encoder_init(&batch);
     *more = false;
-    for (o = TAILQ_FIRST(&e->unsaved); o && o->saved_until < e->checkpoint.target.record;
-         o = next) {
-        next = TAILQ_NEXT(o, unsaved_link);
-        if (o->last_record > e->applied) {
-            waiting++;
-            continue;
-        }
-        if (batch.len >= SAVE_BYTES) {
-            *more = true;
-            break;
-        }
-        onode_save(e, o, &batch);
-    }
+    for (size_t i = 0; i < UNSAVED_LISTS && !*more; i++)
+        *more = save_list(e, &e->unsaved.lists[i], &batch, &waiting) == SAVE_SORTED ||
+                batch.len >= SAVE_BYTES;
     int error = batch.failed ? -ENOMEM : batch.len > 0 ? index_apply(e->index, &batch) : 0;
     encoder_fini(&batch);
     if (error < 0)
@@ -348,7 +366,8 @@ static bool save(struct engine *e)
 {
     bool more, more_pairs = false;
     uint32_t waiting = save_some(e, &more);
-    int error = e->failed ? 0 : pairs_save(e, e->checkpoint.target.record, false, &more_pairs);
+    int error =
+        e->failed || more ? 0 : pairs_save(e, e->checkpoint.target.record, false, &more_pairs);
     if (error < 0)
         engine_fail(e, error, "the index refused a batch");
     if (e->failed)

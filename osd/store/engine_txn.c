@@ -296,7 +296,7 @@ static int room(struct engine *e, struct txn_ctx *ctx, const struct txn_need *ne
     }
     if (e->onode_memory > 2 * e->onode_limit)
         onode_shrink(e); /* What the last checkpoint has unpinned. */
-    if (e->onode_memory > 2 * e->onode_limit && !TAILQ_EMPTY(&e->unsaved)) {
+    if (e->onode_memory > 2 * e->onode_limit && e->unsaved.n > 0) {
         checkpoint_start(e);
         return -EAGAIN;
     }

@@ -281,7 +281,9 @@ static void set_options(struct index_rocksdb *r, bool create, uint64_t memory_by
      * Each checkpoint makes a small file, and keys come in the order of hashes, so a compaction
      * rewrites all of the next level: rather seldom, with many files.
      */
-    rocksdb_options_set_level0_file_num_compaction_trigger(o, 8);
+    rocksdb_options_set_level0_file_num_compaction_trigger(o, 24);
+    rocksdb_options_set_level0_slowdown_writes_trigger(o, 48);
+    rocksdb_options_set_level0_stop_writes_trigger(o, 64);
     rocksdb_options_set_max_bytes_for_level_base(o, 64 * 1024 * 1024);
     rocksdb_block_based_options_set_block_cache(table, r->cache);
     rocksdb_block_based_options_set_block_size(table, 8192);
