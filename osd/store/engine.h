@@ -400,7 +400,7 @@ enum {
     JOURNAL_IOS = GROUP_PAYLOAD_MAX / JOURNAL_IO_IOVS + 3,
     JOURNAL_UNDER_WAY = 4, /* Groups that are made durable at the same time, at most. */
     /* Records that make a group worth a flush beside others; fewer wait for those under way. */
-    GROUP_WORTH = 16,
+    GROUP_WORTH = 40,
 };
 
 enum group_state {
