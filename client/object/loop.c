@@ -163,13 +163,18 @@ void loop_done(struct limpet_cluster *c, struct waiter *waiter)
 
 /* ---- The driver ---- */
 
-static void make_callback(struct limpet_cluster *c)
+/* All that are due, without the lock in between: threads that submit would only wait for it. */
+static void make_callbacks(struct limpet_cluster *c)
 {
-    struct limpet_completion *completion = TAILQ_FIRST(&c->finished);
-    TAILQ_REMOVE(&c->finished, completion, link);
+    struct completion_list due = TAILQ_HEAD_INITIALIZER(due);
+    struct limpet_completion *completion;
+    TAILQ_CONCAT(&due, &c->finished, link);
     pthread_mutex_unlock(&c->lock);
-    completion->callback(completion, completion->arg);
-    completion_unref(completion);
+    while ((completion = TAILQ_FIRST(&due)) != NULL) {
+        TAILQ_REMOVE(&due, completion, link);
+        completion->callback(completion, completion->arg);
+        completion_unref(completion);
+    }
     pthread_mutex_lock(&c->lock);
 }
 
@@ -197,7 +202,7 @@ static void *drive(void *arg)
     pthread_mutex_lock(&c->lock);
     while (!c->stopping || !TAILQ_EMPTY(&c->finished)) {
         if (!TAILQ_EMPTY(&c->finished)) {
-            make_callback(c);
+            make_callbacks(c);
         } else if (c->unsent && c->polling) {
             /* Whoever polls sleeps, and does not know. */
             loop_flush(c);
