@@ -189,6 +189,9 @@ static const struct option_info options[] = {
      .description = "The same for deep scrubs, which read and compare all data; 0: only when "
                     "ordered."},
 
+    {.name = "key",
+     .type = OPTION_TEXT,
+     .description = "A client's key itself, as keyrings have it; then no keyring is read."},
     {.name = "connect_timeout",
      .type = OPTION_DURATION,
      .default_value = "30s",

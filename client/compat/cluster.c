@@ -89,8 +89,31 @@ EXPORT int rados_conf_read_file(void *cluster, const char *path)
     return limpet_cluster_config_file(((struct compat_cluster *)cluster)->cluster, path);
 }
 
+/*
+ * What programs say about things that are never otherwise here: 0 if it is so, -EINVAL if they ask
+ * for something else, -ENOENT: it is another option.
+ */
+static int check_fixed(const char *option, const char *value)
+{
+    static const struct {
+        const char *option, *value;
+    } fixed[] = {
+        {"auth_supported", "cephx"},        {"auth_client_required", "cephx"},
+        {"auth_service_required", "cephx"}, {"auth_cluster_required", "cephx"},
+        {"rbd_default_format", "2"},
+    };
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
+        if (strcmp(option, fixed[i].option) == 0)
+            return strstr(value, fixed[i].value) != NULL ? 0 : -EINVAL;
+    }
+    return -ENOENT;
+}
+
 EXPORT int rados_conf_set(void *cluster, const char *option, const char *value)
 {
+    int rc = check_fixed(option, value);
+    if (rc != -ENOENT)
+        return rc;
     return limpet_cluster_config_set(((struct compat_cluster *)cluster)->cluster, option, value);
 }
 

@@ -114,7 +114,7 @@ int limpet_cluster_config_get(struct limpet_cluster *c, const char *option, char
 
 /* ---- Connecting ---- */
 
-static int read_key(struct limpet_cluster *c, struct auth_secret *secret)
+static int read_keyring(struct limpet_cluster *c, struct auth_secret *secret)
 {
     char why[256] = "";
     char name[ENTITY_TEXT_MAX];
@@ -138,6 +138,17 @@ static int read_key(struct limpet_cluster *c, struct auth_secret *secret)
                               entity_format(&c->name, name));
     }
     keyring_fini(&keyring);
+    return rc;
+}
+
+static int read_key(struct limpet_cluster *c, struct auth_secret *secret)
+{
+    const char *key = config_get(c->config, "key");
+    if (key == NULL || key[0] == 0)
+        return read_keyring(c, secret);
+    int rc = auth_secret_parse(key, secret);
+    if (rc != 0)
+        rc = cluster_fail(c, rc, "the option 'key' is no key as keyrings have them");
     return rc;
 }
 
@@ -202,20 +213,31 @@ static void connected(void *ctx, int error)
     loop_done(connecting->cluster, &connecting->waiter);
 }
 
+/* Where the key is from, for messages. */
+static void describe_key(struct limpet_cluster *c, char text[256])
+{
+    const char *key = config_get(c->config, "key");
+    if (key != NULL && key[0] != 0)
+        snprintf(text, 256, "the option 'key'");
+    else
+        snprintf(text, 256, "keyring %s", config_get(c->config, "keyring"));
+}
+
 static int explain_connect_failure(struct limpet_cluster *c, const char *details,
                                    const struct client_options *options, int error)
 {
-    char name[ENTITY_TEXT_MAX], fsid[UUID_TEXT_MAX];
+    char name[ENTITY_TEXT_MAX], fsid[UUID_TEXT_MAX], key[256];
     entity_format(&c->name, name);
+    describe_key(c, key);
     switch (error) {
     case -ETIMEDOUT:
         return cluster_fail(c, error, "no monitor answered within %" PRIu64 " s: %s",
                             options->connect_timeout_ns / SEC_NS, details);
     case -EACCES:
         return cluster_fail(c, error,
-                            "the monitors refuse %s: the key in keyring %s is not the one that "
+                            "the monitors refuse %s: the key in %s is not the one that "
                             "the cluster has for it (%s)",
-                            name, config_get(c->config, "keyring"), details);
+                            name, key, details);
     case -EINVAL:
         return cluster_fail(c, error,
                             "the cluster at these addresses is not the one with fsid %s of the "

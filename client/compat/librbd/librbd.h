@@ -134,6 +134,11 @@ int rbd_header_name(struct rbd_handle *handle, char name[64]);
 int rbd_give_text(const char *text, char *buf, size_t *len);
 /* The same where the caller does not want to know how many. */
 int rbd_put_text(const char *text, char *buf, size_t len);
+/* "" is the head to Ceph's librbd, as NULL is. */
+static inline const char *rbd_snap_or_head(const char *snap)
+{
+    return snap != NULL && snap[0] != 0 ? snap : NULL;
+}
 /* The name of a pool, to be freed; NULL when there is none, or no memory. */
 char *rbd_pool_name(struct limpet_cluster *cluster, uint64_t id);
 int rbd_give_spec(struct limpet_cluster *cluster, const struct limpet_image_spec *spec,

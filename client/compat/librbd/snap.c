@@ -265,7 +265,7 @@ EXPORT int rbd_snap_set_limit(void *image, uint64_t limit)
 EXPORT int rbd_snap_set(void *image, const char *name)
 {
     struct rbd_handle *h = image;
-    return h != NULL ? limpet_image_set_snap(h->image, name) : -EINVAL;
+    return h != NULL ? limpet_image_set_snap(h->image, rbd_snap_or_head(name)) : -EINVAL;
 }
 
 /* UINT64_MAX - 1 is the head, in Ceph's numbers. */
