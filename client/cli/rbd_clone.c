@@ -6,6 +6,13 @@
 
 #include "client/cli/rbd.h"
 
+/* The new image is as the old one is, where nothing else is said. */
+static void take_features(struct cli *cli, struct limpet_image_options *options)
+{
+    if (!cli_has(cli, "image-feature") && !cli_has(cli, "image-shared"))
+        options->features = LIMPET_IMAGE_FEATURES_SOURCE;
+}
+
 int rbd_clone(struct cli *cli)
 {
     struct rbd_spec spec, to;
@@ -13,6 +20,7 @@ int rbd_clone(struct cli *cli)
     rbd_spec_read(cli, 0, RBD_SOURCE, RBD_SNAP, &spec);
     rbd_spec_read(cli, 1, RBD_DEST, RBD_IMAGE, &to);
     rbd_image_options(cli, &options);
+    take_features(cli, &options);
     struct limpet_pool *pool = rbd_pool(cli, &spec), *child_pool = rbd_pool(cli, &to);
     int code = 0,
         rc = limpet_image_clone(pool, spec.name, spec.snap, child_pool, to.name, &options);
@@ -32,21 +40,10 @@ static int copy(struct cli *cli, bool deep)
     struct rbd_run run;
     struct rbd_spec to;
     struct limpet_image_options options;
-    struct limpet_image_info info;
     rbd_image_options(cli, &options);
+    take_features(cli, &options);
     rbd_spec_read(cli, 1, RBD_DEST, RBD_IMAGE, &to);
     rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
-    rbd_info(run.image, &info);
-    /* The copy is as the image is, where nothing else is said. */
-    if (!cli_has(cli, "image-feature") && !cli_has(cli, "image-shared"))
-        options.features =
-            info.features & ~(uint64_t)(LIMPET_IMAGE_OPERATIONS | LIMPET_IMAGE_DATA_POOL);
-    if (options.order == 0)
-        options.order = info.order;
-    if (options.stripe_unit == 0 && info.features & LIMPET_IMAGE_STRIPING) {
-        options.stripe_unit = info.stripe_unit;
-        options.stripe_count = info.stripe_count;
-    }
     struct limpet_pool *pool = rbd_pool(cli, &to);
     struct rbd_progress progress = rbd_progress_begin(cli, deep ? "Image deep copy" : "Image copy");
     int rc =

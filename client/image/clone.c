@@ -63,22 +63,29 @@ static int clone_steps(struct limpet_image *parent, struct limpet_pool *pool, co
     if (rc == 0)
         rc = header_change(parent->meta, parent->id, &header, add_child, &adoption);
     header_fini(&header);
+    /* That it has clones is among its features from now on. */
+    if (rc == 0 && format != 1 &&
+        (parent->header.core.op_features & LIMPET_IMAGE_OP_CLONE_PARENT) == 0)
+        rc = image_tell(parent->meta, parent->id, NULL);
     if (rc == 0)
         rc = header_change(pool, id, &header, set_ready, NULL);
     header_fini(&header);
     return rc;
 }
 
+/* What is wrong is said before anything is made. */
 static int clone_core(struct limpet_image *parent, struct limpet_pool *pool,
                       const struct limpet_image_options *options, struct image_core *core)
 {
-    struct limpet_image_options with_order = *options;
-    if (options->order == 0)
-        with_order.order = parent->header.core.order;
+    struct limpet_image_options o = image_options_from(&parent->header.core, options);
+    size_t at = header_snap(&parent->header, parent->snap);
     if ((parent->header.core.features & LIMPET_IMAGE_LAYERING) == 0)
+        return -ENOSYS;
+    if (o.clone_format == 1 && !parent->header.snaps[at].is_protected)
         return -EINVAL;
-    with_order.features |= LIMPET_IMAGE_LAYERING;
-    int rc = image_new_core(pool, parent->size, &with_order, core);
+    if ((o.features & LIMPET_IMAGE_LAYERING) == 0)
+        return -ENOSYS;
+    int rc = image_new_core(pool, parent->size, &o, core);
     if (rc != 0)
         return rc;
     core->state = IMAGE_CREATING;
@@ -98,10 +105,6 @@ static int clone_from(struct limpet_image *parent, struct limpet_pool *pool, con
     struct image_core core;
     char id[LIMPET_IMAGE_ID_MAX + 1];
     int rc = clone_core(parent, pool, options, &core);
-    size_t at = header_snap(&parent->header, parent->snap);
-    /* Said before anything is made. */
-    if (rc == 0 && core.clone_format == 1 && !parent->header.snaps[at].is_protected)
-        rc = -EINVAL;
     if (rc != 0)
         return rc;
     image_new_id(id);
@@ -126,6 +129,12 @@ int limpet_image_clone(struct limpet_pool *parent_pool, const char *parent, cons
     int rc = image_check_name(name);
     if (rc == 0)
         rc = snap != NULL ? image_check_space(pool) : -EINVAL;
+    if (rc == 0 && options->features != LIMPET_IMAGE_FEATURES_SOURCE &&
+        (options->features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) != 0)
+        rc = -ENOSYS;
+    if (rc == 0 && options->clone_format == 1 &&
+        strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(parent_pool)) != 0)
+        rc = -EXDEV;
     if (rc == 0)
         rc = limpet_image_open(parent_pool, parent, snap, LIMPET_IMAGE_READ_ONLY, &image);
     if (rc != 0)

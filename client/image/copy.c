@@ -110,10 +110,7 @@ static int copy_changes(struct limpet_image *from, const char *since, bool inclu
 static struct limpet_image_options options_of(struct limpet_image *image,
                                               const struct limpet_image_options *options)
 {
-    struct limpet_image_options o = *options;
-    if (o.order == 0)
-        o.order = image->header.core.order;
-    return o;
+    return image_options_from(&image->header.core, options);
 }
 
 int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool, const char *name,
@@ -122,7 +119,9 @@ int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool, cons
 {
     struct limpet_image_options o = options_of(image, options);
     struct limpet_image *to;
-    int rc = limpet_image_create(pool, name, image->size, &o);
+    int rc = (o.features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) != 0 ? -ENOSYS : 0;
+    if (rc == 0)
+        rc = limpet_image_create(pool, name, image->size, &o);
     if (rc == 0)
         rc = limpet_image_open(pool, name, NULL, 0, &to);
     if (rc != 0)

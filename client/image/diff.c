@@ -230,7 +230,9 @@ static int add_versions(struct diff *d, uint64_t object, const struct limpet_sna
         rc = add(&changes, 0, len, true);
     else
         rc = changed_between(set, from, to, len, &changes);
-    if (rc == 0)
+    if (rc == 0 && d->whole_object && changes.n > 0)
+        rc = add_piece(d, object, 0, UINT64_C(1) << stripe->order, to != NO_VERSION);
+    else if (rc == 0)
         rc = add_changes(d, object, &changes, after);
     free(changes.list);
     return rc;

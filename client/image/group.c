@@ -489,6 +489,8 @@ int limpet_group_snap_rename(struct limpet_pool *pool, const char *name, const c
     struct group group;
     struct finding f, taken;
     int rc = image_check_name(to);
+    if (rc == 0 && strcmp(snap, to) == 0)
+        rc = -EEXIST;
     if (rc == 0)
         rc = find_group(pool, name, &group);
     if (rc == 0)

@@ -7,6 +7,10 @@
 
 #include "client/image/manage.h"
 
+/* Of an image's features those that new images are given; the others follow from what it is. */
+#define IMAGE_FEATURES_GIVEN                                                                       \
+    ((uint64_t)LIMPET_IMAGE_FEATURES_ALL & ~(uint64_t)LIMPET_IMAGE_DATA_POOL)
+
 /* ---- Making ---- */
 
 static int set_stripes(const struct limpet_image_options *options, struct image_core *core)
@@ -26,6 +30,12 @@ static int set_stripes(const struct limpet_image_options *options, struct image_
     if (core->stripe_unit != object_size || core->stripe_count != 1)
         core->features |= LIMPET_IMAGE_STRIPING;
     return 0;
+}
+
+uint64_t image_paired_features(uint64_t features)
+{
+    const uint64_t pair = LIMPET_IMAGE_OBJECT_MAP | LIMPET_IMAGE_FAST_DIFF;
+    return (features & pair) != 0 ? features | pair : features;
 }
 
 int image_check_features(uint64_t features)
@@ -64,21 +74,36 @@ static int check_size(const struct image_core *core, uint64_t size)
     return stripe_objects(&stripe, size) > LIMPET_IMAGE_OBJECTS_MAX ? -EFBIG : 0;
 }
 
+struct limpet_image_options image_options_from(const struct image_core *core,
+                                               const struct limpet_image_options *options)
+{
+    struct limpet_image_options o = *options;
+    if (o.features == LIMPET_IMAGE_FEATURES_SOURCE)
+        o.features = core->features & IMAGE_FEATURES_GIVEN;
+    if (o.order == 0 && o.stripe_unit == 0 && o.stripe_count == 0) {
+        o.stripe_unit = core->stripe_unit;
+        o.stripe_count = core->stripe_count;
+    }
+    if (o.order == 0)
+        o.order = core->order;
+    return o;
+}
+
 int image_new_core(struct limpet_pool *pool, uint64_t size,
                    const struct limpet_image_options *options, struct image_core *core)
 {
     memset(core, 0, sizeof *core);
-    core->features = options->features;
+    core->features = image_paired_features(options->features);
     core->order = LIMPET_IMAGE_ORDER_DEFAULT;
     if (options->order != 0) {
         if (options->order < LIMPET_IMAGE_ORDER_MIN || options->order > LIMPET_IMAGE_ORDER_MAX)
-            return -EINVAL;
+            return -EDOM;
         core->order = (uint8_t)options->order;
     }
     core->size = core->extent = size;
     core->snap_limit = UINT64_MAX;
     core->created_ns = core->accessed_ns = core->modified_ns = image_now_ns();
-    int rc = image_check_features(options->features);
+    int rc = image_check_features(core->features);
     if (rc == 0)
         rc = set_stripes(options, core);
     if (rc == 0)
@@ -117,6 +142,16 @@ int image_check_space(struct limpet_pool *pool)
     return rc == 0 && !exists ? -ENOENT : rc;
 }
 
+/*
+ * -EEXIST, if rc is an error and there is an image of this name: that matters more than what is
+ * wrong with what was to be made.
+ */
+static int exists_or(struct limpet_pool *pool, const char *name, int rc)
+{
+    char id[LIMPET_IMAGE_ID_MAX + 1];
+    return rc != 0 && directory_id(pool, IMAGE_DIRECTORY, name, id) == 0 ? -EEXIST : rc;
+}
+
 int limpet_image_create(struct limpet_pool *pool, const char *name, uint64_t size,
                         const struct limpet_image_options *options)
 {
@@ -126,7 +161,7 @@ int limpet_image_create(struct limpet_pool *pool, const char *name, uint64_t siz
     if (rc == 0)
         rc = image_check_space(pool);
     if (rc == 0)
-        rc = image_new_core(pool, size, options, &core);
+        rc = exists_or(pool, name, image_new_core(pool, size, options, &core));
     if (rc != 0)
         return rc;
     image_new_id(id);

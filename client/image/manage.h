@@ -9,6 +9,11 @@ enum {
     IMAGE_STRIPES_MAX = 65536, /* Objects that are filled together. */
 };
 
+/* With both of object-map and fast-diff, if one of them is among them. */
+uint64_t image_paired_features(uint64_t features);
+/* Options of an image that is made from another one, with what they leave to that one. */
+struct limpet_image_options image_options_from(const struct image_core *core,
+                                               const struct limpet_image_options *options);
 /* -ENOSYS: unknown ones; -EINVAL: one needs another. */
 int image_check_features(uint64_t features) MUST_CHECK;
 /* What a new image's header says. */

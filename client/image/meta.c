@@ -165,15 +165,16 @@ static int change_features(struct header *next, struct limpet_op *op, void *arg)
     const struct feature_change *c = arg;
     uint64_t before = next->core.features;
     (void)op;
-    next->core.features = c->enabled ? before | c->features : before & ~c->features;
+    if ((c->enabled ? c->features & ~before : c->features & before) == 0)
+        return -EINVAL;
+    uint64_t changed = image_paired_features(c->features);
+    next->core.features = c->enabled ? before | changed : before & ~changed;
     int rc = image_check_features(next->core.features);
     if (rc != 0)
         return rc;
-    if (next->core.features == before)
-        return HEADER_SAME;
     uint64_t maps = LIMPET_IMAGE_OBJECT_MAP | LIMPET_IMAGE_FAST_DIFF;
     /* What was written without a map is in none. */
-    if (c->enabled && (c->features & LIMPET_IMAGE_OBJECT_MAP & ~before) != 0)
+    if (c->enabled && (changed & LIMPET_IMAGE_OBJECT_MAP & ~before) != 0)
         next->core.flags |= LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
     if ((next->core.features & maps) == 0)
         next->core.flags &=

@@ -71,6 +71,8 @@ enum limpet_image_feature {
 #define LIMPET_IMAGE_FEATURES_MUTABLE 60
 /* Those that limpet_image_create() takes. */
 #define LIMPET_IMAGE_FEATURES_ALL 191
+/* Of clones and copies: those of the parent, or of what is copied. */
+#define LIMPET_IMAGE_FEATURES_SOURCE UINT64_MAX
 
 enum limpet_image_op_feature {
     LIMPET_IMAGE_OP_CLONE_PARENT = 1 << 0, /* It has, or had, clones of version 2. */
@@ -105,15 +107,15 @@ struct limpet_image_options {
 };
 
 /*
- * Thin: a new image is all zeroes and needs no space. -EEXIST; -EINVAL: no such order or striping,
- * or a feature without one that it needs; -EFBIG: too large, or too many objects. When the client
- * dies meanwhile, the name may stay; limpet_image_remove() removes it then.
+ * Thin: a new image is all zeroes and needs no space. -EEXIST; -EDOM: no such order; -EINVAL: no
+ * such striping, or a feature without one that it needs; -EFBIG: too large, or too many objects.
+ * When the client dies meanwhile, the name may stay; limpet_image_remove() removes it then.
  */
 LIMPET_API int limpet_image_create(struct limpet_pool *pool, const char *name, uint64_t size,
                                    const struct limpet_image_options *options);
 
 /*
- * -ENOTEMPTY: it has snapshots; -EBUSY: somebody has it open, or a group has it. When it was
+ * -ENOTEMPTY: it has snapshots; -EBUSY: somebody has it open; -EMLINK: a group has it. When it was
  * interrupted, it cannot be opened any more, and another call goes on.
  */
 LIMPET_API int limpet_image_remove(struct limpet_pool *pool, const char *name,
@@ -349,8 +351,10 @@ LIMPET_API int limpet_image_unwatch(struct limpet_image *image, uint64_t cookie)
 
 /*
  * A new image that begins as a snapshot, and shares its data as long as they are not changed.
- * options as of limpet_image_create(); an order of 0 is the parent's. -EINVAL: the snapshot is not
- * protected (clone_format 1), or the parent has no layering.
+ * options as of limpet_image_create(); an order of 0 is the parent's, and so are then the stripes,
+ * unless they are given. -EINVAL: the snapshot is not
+ * protected (clone_format 1); -EXDEV: it is of another namespace (clone_format 1); -ENOSYS: the
+ * parent, or the clone, has no layering.
  */
 LIMPET_API int limpet_image_clone(struct limpet_pool *parent_pool, const char *parent,
                                   const char *snap, struct limpet_pool *pool, const char *name,
@@ -366,8 +370,8 @@ LIMPET_API int limpet_image_children(struct limpet_image *image, struct limpet_i
 
 /*
  * Extents of the image, as the handle looks at it, that were changed since a snapshot (NULL: since
- * it was made), in order: exists false: they are zeroes now. whole_object: extents may be as large
- * as objects, which is told from the object map alone, if there is one. Not 0 from the function
+ * it was made), in order: exists false: they are zeroes now. whole_object: extents are as large as
+ * objects, which is told from the object map alone, if there is one. Not 0 from the function
  * ends it.
  */
 typedef int (*limpet_image_extent)(uint64_t offset, uint64_t len, bool exists, void *arg);
@@ -389,7 +393,10 @@ LIMPET_API int limpet_image_sparsify(struct limpet_image *image, uint64_t unit,
 
 /* ---- Copies ---- */
 
-/* What the handle looks at becomes a new image, without snapshots. */
+/*
+ * What the handle looks at becomes a new image, without snapshots. An order of 0 is that of the
+ * image; so are then the stripes, unless they are given.
+ */
 LIMPET_API int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool,
                                  const char *name, const struct limpet_image_options *options,
                                  limpet_image_progress progress, void *arg);
@@ -449,7 +456,10 @@ LIMPET_API int limpet_pool_meta_remove(struct limpet_pool *pool, const char *key
 LIMPET_API int limpet_pool_meta_list(struct limpet_pool *pool, const char *after, uint64_t max,
                                      struct limpet_pairs **out);
 
-/* -EINVAL: not mutable, or one needs another. */
+/*
+ * Object-map and fast-diff come and go together. -EINVAL: not mutable, or one needs another, or all
+ * of them are already as they shall be.
+ */
 LIMPET_API int limpet_image_set_features(struct limpet_image *image, uint64_t features,
                                          bool enabled);
 

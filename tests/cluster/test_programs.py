@@ -262,20 +262,29 @@ def the_example_in_python_keeps_notes():
     check(said == "one: Bread (5 bytes), urgent\nthree: Tea (3 bytes)\ntwo: Milk (4 bytes)\n", said)
 
 
+def compare_with_recorded(program, recorded, *words):
+    """The beginning of what tests/compat/differential compares, recorded on Ceph 16.2.15."""
+    path = os.path.join(BUILD, "compat-tests", program)
+    if not os.path.exists(path):
+        print("skipped: the packages librados-dev and librbd-dev are not installed")
+        return
+    cluster.pool(program)
+    theirs = read_file(os.path.join(REPO, "tests", "compat", recorded)).decode().splitlines()
+    ours = succeeds(command([path, cluster.conf, program, *words],
+                            env=environment(cluster))).text.splitlines()
+    check(len(ours) == len(theirs), "%d lines" % len(ours))
+    for line, expected in zip(ours, theirs):
+        check(line == expected, "Ceph:   %s\nLimpet: %s" % (expected, line))
+
+
 @case
 def random_operations_give_what_ceph_gave():
-    """The beginning of what tests/compat/differential compares, recorded on Ceph 16.2.15."""
-    program = os.path.join(BUILD, "compat-tests", "sequence")
-    if not os.path.exists(program):
-        print("skipped: the package librados-dev is not installed")
-        return
-    cluster.pool("sequence")
-    recorded = read_file(os.path.join(REPO, "tests", "compat", "ceph-16.txt")).decode().splitlines()
-    said = succeeds(command([program, cluster.conf, "sequence", "1", "0", "2", "200"],
-                            env=environment(cluster))).text.splitlines()
-    check(len(said) == len(recorded), "%d lines" % len(said))
-    for ours, theirs in zip(said, recorded):
-        check(ours == theirs, "Ceph:   %s\nLimpet: %s" % (theirs, ours))
+    compare_with_recorded("sequence", "ceph-16.txt", "1", "0", "2", "200")
+
+
+@case
+def random_operations_on_images_give_what_ceph_gave():
+    compare_with_recorded("images", "images-16.txt", "5", "0", "2", "100")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@
  * consequences in later ones.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,97 +25,47 @@ const struct target targets[TARGETS] = {
 
 /* ---- Numbers ---- */
 
-uint64_t draw(struct run *r)
-{
-    uint64_t z = r->random += 0x9e3779b97f4a7c15;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-}
-
-uint64_t below(struct run *r, uint64_t n)
-{
-    return draw(r) % n;
-}
-
-bool chance(struct run *r, unsigned percent)
-{
-    return below(r, 100) < percent;
-}
-
-size_t draw_len(struct run *r)
+size_t draw_len(void)
 {
     static const size_t most[] = {16, 16, 100, 1000, 5000, 20000, DATA_MAX};
-    return chance(r, 3) ? 0 : 1 + below(r, PICK(r, most));
+    return chance(3) ? 0 : 1 + below(PICK(most));
 }
 
-uint64_t draw_offset(struct run *r)
+uint64_t draw_offset(void)
 {
     static const uint64_t most[] = {16, 100, 5000, 20000, 70000};
     static const uint64_t limits[] = {(128 << 20) - 1, 128 << 20, (128 << 20) + 1, UINT64_MAX - 7};
-    if (chance(r, 1))
-        return PICK(r, limits);
-    return chance(r, 40) ? 0 : below(r, PICK(r, most));
+    if (chance(1))
+        return PICK(limits);
+    return chance(40) ? 0 : below(PICK(most));
 }
 
-const char *draw_data(struct run *r, size_t len)
+const char *draw_data(size_t len)
 {
     static char data[8][DATA_MAX];
     static unsigned turn;
     char *out = data[turn++ % 8];
-    if (chance(r, 80)) {
-        memset(out, "\0aab"[below(r, 4)], len);
+    if (chance(80)) {
+        memset(out, "\0aab"[below(4)], len);
         return out;
     }
     /* Where less and greater matter, Ceph's servers take bytes for signed numbers. */
     uint64_t mask = len < 64 ? 127 : 255;
     for (size_t i = 0; i < len; i++)
-        out[i] = (char)(draw(r) & mask);
+        out[i] = (char)(draw() & mask);
     return out;
 }
 
-const char *draw_key(struct run *r)
+const char *draw_key(void)
 {
     static const char *const keys[] = {"k", "k1", "k10", "k2", "l", "_", "zz", "\xff\x01"};
-    return PICK(r, keys);
+    return PICK(keys);
 }
 
-const char *draw_attr(struct run *r)
+const char *draw_attr(void)
 {
     static const char *const names[] = {"x", "y", "_z", "Long name, with spaces", "snapset"};
-    return PICK(r, names);
-}
-
-/* ---- Lines ---- */
-
-void say(struct run *r, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    size_t room = sizeof r->line - r->len;
-    int n = vsnprintf(r->line + r->len, room, format, list);
-    va_end(list);
-    if (n > 0)
-        r->len += (size_t)n < room ? (size_t)n : room - 1;
-}
-
-void say_data(struct run *r, const char *data, size_t len)
-{
-    uint64_t sum = 0xcbf29ce484222325;
-    for (size_t i = 0; i < len; i++)
-        sum = (sum ^ (unsigned char)data[i]) * 0x100000001b3;
-    say(r, " %zu:%08x", len, (unsigned)(sum ^ sum >> 32));
-}
-
-/* What could not be seen on a line is written as numbers. */
-void say_text(struct run *r, const char *text)
-{
-    for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++) {
-        if (*at > ' ' && *at < 127)
-            say(r, "%c", *at);
-        else
-            say(r, "\\%02x", *at);
-    }
+    return PICK(names);
 }
 
 /* ---- Objects ---- */
@@ -157,7 +106,7 @@ void say_version(struct run *r, unsigned at, int rc, bool changes, uint64_t vers
     if (rc < 0 || (changes && rados_stat(r->io[0], targets[at].name, &size, &mtime) != 0))
         return;
     uint64_t noted = r->versions[at];
-    say(r, " version %s", version > noted ? "newer" : version == noted ? "same" : "older");
+    say(" version %s", version > noted ? "newer" : version == noted ? "same" : "older");
     if (changes)
         r->versions[at] = version;
 }
@@ -254,9 +203,7 @@ static void run_operation(struct run *r)
         op_watch,  op_bad_input, op_snap,   op_snap,   op_snap,
     };
     size_t n = sizeof kinds / sizeof *kinds - (r->mode == SNAPS_NONE ? 3 : 0);
-    r->len = 0;
-    r->line[0] = 0;
-    kinds[below(r, n)](r);
+    kinds[below(n)](r);
 }
 
 int main(int argc, char **argv)
@@ -283,9 +230,9 @@ int main(int argc, char **argv)
         count_up(&r);
         memset(r.versions, 0, sizeof r.versions);
         for (uint64_t i = 0; i < each; i++) {
-            r.random = seed << 48 ^ round << 24 ^ i;
+            lines_begin(seed, round, i);
             run_operation(&r);
-            printf("%llu.%llu %s\n", (unsigned long long)round, (unsigned long long)i, r.line);
+            lines_end(round, i);
         }
     }
     watches_reset(&r);

@@ -13,6 +13,8 @@
 
 #include <rados/librados.h>
 
+#include "tests/compat/lines.h"
+
 enum { CLIENTS = 2, TARGETS = 8, SNAPS = 4, DATA_MAX = 70000 };
 
 /* Whether the pool gets snapshots, and which; a pool has one kind. */
@@ -27,39 +29,23 @@ extern const struct target targets[TARGETS];
 struct run {
     rados_t cluster[CLIENTS];
     rados_ioctx_t io[CLIENTS];
-    uint64_t random;            /* State of the operation's numbers. */
     uint64_t versions[TARGETS]; /* Of the last change that succeeded in this round; or 0. */
     enum snaps_mode mode;
     uint64_t round;
     bool vague;                /* In this round times of change are not compared any more. */
     rados_snap_t snaps[SNAPS]; /* Those alive; 0: none there. */
-    char line[16384];          /* What the operation gave. */
-    size_t len;
 };
 
 /* ---- Numbers ---- */
 
-uint64_t draw(struct run *r);
-/* 0 to n - 1. */
-uint64_t below(struct run *r, uint64_t n);
-bool chance(struct run *r, unsigned percent);
-#define PICK(r, array) ((array)[below((r), sizeof(array) / sizeof *(array))])
-
 /* Mostly small, mostly overlapping, at times on or beyond a limit. */
-size_t draw_len(struct run *r);
-uint64_t draw_offset(struct run *r);
+size_t draw_len(void);
+uint64_t draw_offset(void);
 /* Bytes, valid until the program's end; mostly of one letter, so that comparisons find what they
  * seek. */
-const char *draw_data(struct run *r, size_t len);
-const char *draw_key(struct run *r);
-const char *draw_attr(struct run *r);
-
-/* ---- Lines ---- */
-
-__attribute__((format(printf, 2, 3))) void say(struct run *r, const char *format, ...);
-/* Their number and a sum of them. */
-void say_data(struct run *r, const char *data, size_t len);
-void say_text(struct run *r, const char *text);
+const char *draw_data(size_t len);
+const char *draw_key(void);
+const char *draw_attr(void);
 
 /* ---- Objects ---- */
 

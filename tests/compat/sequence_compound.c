@@ -20,13 +20,13 @@ struct pairs {
     size_t lens[PAIRS_MAX];
 };
 
-static struct pairs draw_pairs(struct run *r)
+static struct pairs draw_pairs(void)
 {
-    struct pairs pairs = {.n = below(r, PAIRS_MAX + 1)};
+    struct pairs pairs = {.n = below(PAIRS_MAX + 1)};
     for (size_t i = 0; i < pairs.n; i++) {
-        pairs.keys[i] = draw_key(r);
-        pairs.lens[i] = below(r, 40);
-        pairs.values[i] = draw_data(r, pairs.lens[i]);
+        pairs.keys[i] = draw_key();
+        pairs.lens[i] = below(40);
+        pairs.values[i] = draw_data(pairs.lens[i]);
     }
     return pairs;
 }
@@ -38,7 +38,7 @@ static uint64_t draw_version(struct run *r, unsigned at)
 {
     /* How many other changes there were in between is not the same on each cluster. */
     static const int64_t beside[] = {0, 0, 0, 1 << 24, -1};
-    int64_t version = (int64_t)r->versions[at] + PICK(r, beside);
+    int64_t version = (int64_t)r->versions[at] + PICK(beside);
     return version < 0 ? 0 : (uint64_t)version;
 }
 
@@ -46,154 +46,153 @@ static uint64_t draw_version(struct run *r, unsigned at)
 
 static void guard(struct run *r, rados_write_op_t op, unsigned at, int *result)
 {
-    size_t len = chance(r, 50) ? below(r, 20) : draw_len(r), value_len = below(r, 40);
-    uint64_t offset = draw_offset(r), version = draw_version(r, at);
-    const char *data = draw_data(r, len), *value = draw_data(r, value_len), *key = draw_key(r),
-               *attr = draw_attr(r);
-    uint8_t comparison = PICK(r, comparisons), of_map = PICK(r, map_comparisons);
-    switch (below(r, 5)) {
+    size_t len = chance(50) ? below(20) : draw_len(), value_len = below(40);
+    uint64_t offset = draw_offset(), version = draw_version(r, at);
+    const char *data = draw_data(len), *value = draw_data(value_len), *key = draw_key(),
+               *attr = draw_attr();
+    uint8_t comparison = PICK(comparisons), of_map = PICK(map_comparisons);
+    switch (below(5)) {
     case 0:
-        say(r, " assert_exists");
+        say(" assert_exists");
         rados_write_op_assert_exists(op);
         break;
     case 1:
-        say(r, " assert_version %+d", (int)(version - r->versions[at]));
+        say(" assert_version %+d", (int)(version - r->versions[at]));
         rados_write_op_assert_version(op, version);
         break;
     case 2:
-        say(r, " cmpext %zu at %llu", len, (unsigned long long)offset);
+        say(" cmpext %zu at %llu", len, (unsigned long long)offset);
         rados_write_op_cmpext(op, data, len, offset, result);
         break;
     case 3:
-        say(r, " cmpxattr %s %u %zu", attr, comparison, value_len);
+        say(" cmpxattr %s %u %zu", attr, comparison, value_len);
         rados_write_op_cmpxattr(op, attr, comparison, value, value_len);
         break;
     default:
-        say(r, " omap_cmp ");
-        say_text(r, key);
-        say(r, " %u %zu", of_map, value_len);
+        say(" omap_cmp ");
+        say_text(key);
+        say(" %u %zu", of_map, value_len);
         rados_write_op_omap_cmp(op, key, of_map, value, value_len, result);
     }
 }
 
 /* An object is removed once: there it may be left when it was made again in between. */
-static void change_contents(struct run *r, rados_write_op_t op, bool *removed)
+static void change_contents(rados_write_op_t op, bool *removed)
 {
-    size_t len = draw_len(r), pattern = 1 + len / 7;
-    uint64_t offset = draw_offset(r);
-    const char *data = draw_data(r, len > pattern ? len : pattern);
-    int exclusive = (int)below(r, 2);
-    switch (below(r, *removed ? 7 : 8)) {
+    size_t len = draw_len(), pattern = 1 + len / 7;
+    uint64_t offset = draw_offset();
+    const char *data = draw_data(len > pattern ? len : pattern);
+    int exclusive = (int)below(2);
+    switch (below(*removed ? 7 : 8)) {
     case 0:
-        say(r, " create %d", exclusive);
+        say(" create %d", exclusive);
         rados_write_op_create(op, exclusive, NULL);
         break;
     case 1:
         len += len == 0; /* Nothing beyond the end, after an append: Ceph finds damage there. */
-        say(r, " write %zu at %llu", len, (unsigned long long)offset);
+        say(" write %zu at %llu", len, (unsigned long long)offset);
         rados_write_op_write(op, data, len, offset);
         break;
     case 2:
         len += len == 0; /* Of nothing, where there is nothing: no change there. */
-        say(r, " write_full %zu", len);
+        say(" write_full %zu", len);
         rados_write_op_write_full(op, data, len);
         break;
     case 3:
-        say(r, " writesame %zu at %llu", pattern, (unsigned long long)offset);
+        say(" writesame %zu at %llu", pattern, (unsigned long long)offset);
         rados_write_op_writesame(op, data, pattern, pattern * 4, offset);
         break;
     case 4:
-        say(r, " append %zu", len);
+        say(" append %zu", len);
         rados_write_op_append(op, data, len);
         break;
     case 5:
-        say(r, " truncate %llu", (unsigned long long)offset);
+        say(" truncate %llu", (unsigned long long)offset);
         rados_write_op_truncate(op, offset);
         break;
     case 6:
         /* Ceph's OSDs assert that it is something; and if nothing is there it is no change. */
         len += len == 0;
         rados_write_op_write(op, data, len < 10 ? len : 10, offset);
-        say(r, " write, zero %zu at %llu", len, (unsigned long long)offset);
+        say(" write, zero %zu at %llu", len, (unsigned long long)offset);
         rados_write_op_zero(op, offset, len);
         break;
     default:
-        say(r, " remove");
+        say(" remove");
         rados_write_op_remove(op);
         *removed = true;
     }
 }
 
 /* A range is removed before anything is set: there what the operation has set stays. */
-static void change_pairs(struct run *r, rados_write_op_t op, bool *set)
+static void change_pairs(rados_write_op_t op, bool *set)
 {
-    struct pairs pairs = draw_pairs(r);
-    const char *attr = draw_attr(r), *from = draw_key(r), *to = draw_key(r);
-    size_t len = below(r, 60);
-    const char *data = draw_data(r, len);
-    uint64_t kind = below(r, 7);
+    struct pairs pairs = draw_pairs();
+    const char *attr = draw_attr(), *from = draw_key(), *to = draw_key();
+    size_t len = below(60);
+    const char *data = draw_data(len);
+    uint64_t kind = below(7);
     switch (kind == 4 && *set ? 5 : kind) {
     case 0:
     case 1:
-        say(r, " setxattr %s %zu", attr, len);
+        say(" setxattr %s %zu", attr, len);
         rados_write_op_setxattr(op, attr, data, len);
         return;
     case 2:
-        say(r, " rmxattr %s", attr);
+        say(" rmxattr %s", attr);
         rados_write_op_rmxattr(op, attr);
         return;
     case 3:
         /* Without a map it is no change there, and one here. */
-        say(r, " omap_set k, omap_clear");
+        say(" omap_set k, omap_clear");
         rados_write_op_omap_set(op, pairs_of_one.keys, pairs_of_one.values, pairs_of_one.lens, 1);
         rados_write_op_omap_clear(op);
         *set = true;
         return;
     case 4:
-        say(r, " omap_rm_range2 ");
-        say_text(r, from);
-        say(r, " ");
-        say_text(r, to);
+        say(" omap_rm_range2 ");
+        say_text(from);
+        say(" ");
+        say_text(to);
         rados_write_op_omap_rm_range2(op, from, strlen(from), to, strlen(to));
         return;
     case 5:
-        say(r, " omap_rm_keys");
+        say(" omap_rm_keys");
         rados_write_op_omap_rm_keys(op, pairs.keys, pairs.n);
         break;
     default:
-        say(r, " omap_set");
+        say(" omap_set");
         rados_write_op_omap_set(op, pairs.keys, pairs.values, pairs.lens, pairs.n);
         *set = true;
     }
     for (size_t i = 0; i < pairs.n; i++) {
-        say(r, " ");
-        say_text(r, pairs.keys[i]);
+        say(" ");
+        say_text(pairs.keys[i]);
     }
 }
 
 void op_write(struct run *r)
 {
-    unsigned at = (unsigned)below(r, TARGETS), looks = (unsigned)below(r, 4) / 2,
-             changes = (unsigned)below(r, STEPS_MAX);
+    unsigned at = (unsigned)below(TARGETS), looks = (unsigned)below(4) / 2,
+             changes = (unsigned)below(STEPS_MAX);
     const struct target *target = aim(r, 0, at);
     int results[STEPS_MAX];
-    bool aio = chance(r, 30), fail_ok = chance(r, 10), given = chance(r, 20), removed = false,
-         set = false;
-    time_t mtime = (time_t)below(r, 1000000000);
+    bool aio = chance(30), fail_ok = chance(10), given = chance(20), removed = false, set = false;
+    time_t mtime = (time_t)below(1000000000);
     rados_write_op_t op = rados_create_write_op();
-    say(r, "%s operate", target->label);
+    say("%s operate", target->label);
     for (unsigned i = 0; i < looks; i++) {
         results[i] = UNTOLD;
         guard(r, op, at, &results[i]);
     }
     for (unsigned i = 0; i < changes; i++) {
-        if (chance(r, 60))
-            change_contents(r, op, &removed);
+        if (chance(60))
+            change_contents(op, &removed);
         else
-            change_pairs(r, op, &set);
+            change_pairs(op, &set);
     }
     if (fail_ok && looks + changes > 0) {
-        say(r, " fail_ok");
+        say(" fail_ok");
         rados_write_op_set_flags(op, LIBRADOS_OP_FLAG_FAILOK);
         r->vague = true;
     }
@@ -208,9 +207,9 @@ void op_write(struct run *r)
         rc = await_version(c, rc, &version);
     else
         version = rados_get_last_version(r->io[0]);
-    say(r, " -> %d", rc);
+    say(" -> %d", rc);
     for (unsigned i = 0; i < looks; i++)
-        say(r, " %d", results[i]);
+        say(" %d", results[i]);
     /* Where all steps may have failed it is no change there. */
     if (looks + changes > 0 && !fail_ok)
         say_version(r, at, rc, changes > 0, version);
@@ -235,91 +234,91 @@ struct looked {
  */
 static bool compare(struct run *r, rados_read_op_t op, unsigned at, struct looked *out)
 {
-    size_t len = chance(r, 50) ? below(r, 20) : draw_len(r), value_len = below(r, 40);
-    uint64_t offset = draw_offset(r), version = draw_version(r, at);
-    const char *data = draw_data(r, len), *value = draw_data(r, value_len), *key = draw_key(r),
-               *attr = draw_attr(r);
-    uint8_t comparison = PICK(r, comparisons), of_map = PICK(r, map_comparisons);
-    switch (below(r, 5)) {
+    size_t len = chance(50) ? below(20) : draw_len(), value_len = below(40);
+    uint64_t offset = draw_offset(), version = draw_version(r, at);
+    const char *data = draw_data(len), *value = draw_data(value_len), *key = draw_key(),
+               *attr = draw_attr();
+    uint8_t comparison = PICK(comparisons), of_map = PICK(map_comparisons);
+    switch (below(5)) {
     case 0:
-        say(r, " assert_exists");
+        say(" assert_exists");
         rados_read_op_assert_exists(op);
         break;
     case 1:
-        say(r, " assert_version %+d", (int)(version - r->versions[at]));
+        say(" assert_version %+d", (int)(version - r->versions[at]));
         rados_read_op_assert_version(op, version);
         break;
     case 2:
-        say(r, " cmpext %zu at %llu", len, (unsigned long long)offset);
+        say(" cmpext %zu at %llu", len, (unsigned long long)offset);
         rados_read_op_cmpext(op, data, len, offset, &out->result);
         break;
     case 3:
-        say(r, " cmpxattr %s %u %zu", attr, comparison, value_len);
+        say(" cmpxattr %s %u %zu", attr, comparison, value_len);
         rados_read_op_cmpxattr(op, attr, comparison, value, value_len);
         return false;
     default:
-        say(r, " omap_cmp ");
-        say_text(r, key);
-        say(r, " %u %zu", of_map, value_len);
+        say(" omap_cmp ");
+        say_text(key);
+        say(" %u %zu", of_map, value_len);
         rados_read_op_omap_cmp(op, key, of_map, value, value_len, &out->result);
     }
     return true;
 }
 
-static void look_at(struct run *r, rados_read_op_t op, struct looked *out)
+static void look_at(rados_read_op_t op, struct looked *out)
 {
     static const char *const beginnings[] = {"", "", "k", "k1", "z", "zzz"};
-    const char *after = PICK(r, beginnings), *prefix = PICK(r, beginnings);
-    struct pairs pairs = draw_pairs(r);
-    uint64_t max = below(r, 6), offset = draw_offset(r);
-    size_t len = 1 + below(r, sizeof out->data);
-    switch (below(r, 6)) {
+    const char *after = PICK(beginnings), *prefix = PICK(beginnings);
+    struct pairs pairs = draw_pairs();
+    uint64_t max = below(6), offset = draw_offset();
+    size_t len = 1 + below(sizeof out->data);
+    switch (below(6)) {
     case 0:
-        say(r, " read %zu at %llu", len, (unsigned long long)offset);
+        say(" read %zu at %llu", len, (unsigned long long)offset);
         out->kind = DATA;
         rados_read_op_read(op, offset, len, out->data, &out->len, &out->result);
         break;
     case 1:
-        say(r, " stat");
+        say(" stat");
         out->kind = STAT;
         rados_read_op_stat(op, &out->size, &out->mtime, &out->result);
         break;
     case 2:
-        say(r, " getxattrs");
+        say(" getxattrs");
         out->kind = ATTRS;
         rados_read_op_getxattrs(op, &out->attrs, &out->result);
         break;
     case 3:
-        say(r, " omap_get_keys2 '%s' %llu", after, (unsigned long long)max);
+        say(" omap_get_keys2 '%s' %llu", after, (unsigned long long)max);
         out->kind = PAIRS;
         rados_read_op_omap_get_keys2(op, after, max, &out->pairs, &out->more, &out->result);
         break;
     case 4:
-        say(r, " omap_get_vals_by_keys %zu", pairs.n);
+        say(" omap_get_vals_by_keys %zu", pairs.n);
         out->kind = PAIRS;
         rados_read_op_omap_get_vals_by_keys(op, pairs.keys, pairs.n, &out->pairs, &out->result);
         break;
     default:
-        say(r, " omap_get_vals2 '%s' '%s' %llu", after, prefix, (unsigned long long)max);
+        say(" omap_get_vals2 '%s' '%s' %llu", after, prefix, (unsigned long long)max);
         out->kind = PAIRS;
         rados_read_op_omap_get_vals2(op, after, prefix, max, &out->pairs, &out->more, &out->result);
     }
 }
 
-static void say_pairs(struct run *r, struct looked *out)
+static void say_pairs(struct looked *out)
 {
     char *key, *value;
     size_t len;
     int rc;
     while ((rc = rados_omap_get_next(out->pairs, &key, &value, &len)) == 0 && key != NULL) {
-        say(r, " ");
-        say_text(r, key);
-        say_data(r, value, len);
+        say(" ");
+        say_text(key);
+        say_data(value, len);
     }
-    say(r, " end %d more %d", rc, out->more);
+    say(" end %d more %d", rc, out->more);
 }
 
-static void say_attributes(struct run *r, struct looked *out)
+static void say_attributes(struct looked *out)
 {
     const char *key, *value;
     size_t len;
@@ -327,28 +326,28 @@ static void say_attributes(struct run *r, struct looked *out)
     while ((rc = rados_getxattrs_next(out->attrs, &key, &value, &len)) == 0 && key != NULL) {
         if (strncmp(key, "lock.", 5) == 0)
             continue; /* Locks are attributes there; here they are apart. */
-        say(r, " ");
-        say_text(r, key);
-        say_data(r, value, len);
+        say(" ");
+        say_text(key);
+        say_data(value, len);
     }
-    say(r, " end %d", rc);
+    say(" end %d", rc);
 }
 
 static void say_looked(struct run *r, struct looked *out, int rc)
 {
-    say(r, " [%d", out->result);
+    say(" [%d", out->result);
     if (rc == 0 && out->kind == DATA)
-        say_data(r, out->data, out->len);
+        say_data(out->data, out->len);
     if (rc == 0 && out->kind == STAT)
-        say(r, " size %llu mtime %lld", (unsigned long long)out->size,
+        say(" size %llu mtime %lld", (unsigned long long)out->size,
             r->vague                  ? -2
             : out->mtime > 1000000000 ? -1
                                       : (long long)out->mtime);
     if (rc == 0 && out->kind == PAIRS)
-        say_pairs(r, out);
+        say_pairs(out);
     if (rc == 0 && out->kind == ATTRS)
-        say_attributes(r, out);
-    say(r, "]");
+        say_attributes(out);
+    say("]");
     if (out->kind == PAIRS)
         rados_omap_get_end(out->pairs);
     if (out->kind == ATTRS)
@@ -358,20 +357,20 @@ static void say_looked(struct run *r, struct looked *out, int rc)
 void op_read(struct run *r)
 {
     static struct looked looked[STEPS_MAX];
-    unsigned at = (unsigned)below(r, TARGETS), n = (unsigned)below(r, STEPS_MAX);
+    unsigned at = (unsigned)below(TARGETS), n = (unsigned)below(STEPS_MAX);
     const struct target *target = aim(r, 0, at);
-    bool aio = chance(r, 30), fail_ok = chance(r, 10);
+    bool aio = chance(30), fail_ok = chance(10);
     rados_read_op_t op = rados_create_read_op();
-    say(r, "%s read_operate", target->label);
+    say("%s read_operate", target->label);
     for (unsigned i = 0; i < n; i++) {
         looked[i] = (struct looked){.result = UNTOLD, .more = 7};
-        if (!chance(r, 30))
-            look_at(r, op, &looked[i]);
+        if (!chance(30))
+            look_at(op, &looked[i]);
         else if (!compare(r, op, at, &looked[i]))
             n = i + 1;
     }
     if (fail_ok && n > 0) {
-        say(r, " fail_ok");
+        say(" fail_ok");
         rados_read_op_set_flags(op, LIBRADOS_OP_FLAG_FAILOK);
     }
     uint64_t version = 0;
@@ -383,7 +382,7 @@ void op_read(struct run *r)
     else
         rc = rados_read_op_operate(op, r->io[0], target->name, 0);
     version = aio ? version : rados_get_last_version(r->io[0]);
-    say(r, " -> %d", rc);
+    say(" -> %d", rc);
     for (unsigned i = 0; i < n; i++)
         say_looked(r, &looked[i], rc);
     if (n > 0)

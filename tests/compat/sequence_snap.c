@@ -74,15 +74,15 @@ void snaps_reset(struct run *r)
 static void change_snaps(struct run *r, unsigned at)
 {
     if (r->snaps[at] == 0) {
-        say(r, "snapshot %u -> %d", at, make(r, at));
+        say("snapshot %u -> %d", at, make(r, at));
         if (r->mode == SNAPS_SELF)
-            say(r, " context %d", tell_writers(r));
-    } else if (r->mode == SNAPS_OWN && chance(r, 50)) {
-        say(r, "snapshot %u again -> %d", at, rados_ioctx_snap_create(r->io[0], name_of(at)));
+            say(" context %d", tell_writers(r));
+    } else if (r->mode == SNAPS_OWN && chance(50)) {
+        say("snapshot %u again -> %d", at, rados_ioctx_snap_create(r->io[0], name_of(at)));
     } else {
-        say(r, "snapshot %u removed -> %d", at, drop(r, at));
+        say("snapshot %u removed -> %d", at, drop(r, at));
         if (r->mode == SNAPS_SELF)
-            say(r, " context %d", tell_writers(r));
+            say(" context %d", tell_writers(r));
     }
 }
 
@@ -91,30 +91,30 @@ static void roll_back(struct run *r, const struct target *target, unsigned at)
     int rc = r->mode == SNAPS_OWN
                  ? rados_ioctx_snap_rollback(r->io[0], target->name, name_of(at))
                  : rados_ioctx_selfmanaged_snap_rollback(r->io[0], target->name, r->snaps[at]);
-    say(r, "%s rolled back to %u -> %d", target->label, at, rc);
+    say("%s rolled back to %u -> %d", target->label, at, rc);
 }
 
 /* Contents, size and attributes, as they were; and that nothing can be written there. */
 static void look_back(struct run *r, const struct target *target, unsigned at)
 {
     static char buf[DATA_MAX];
-    uint64_t size = 7, offset = draw_offset(r);
-    size_t len = 1 + draw_len(r) % DATA_MAX;
+    uint64_t size = 7, offset = draw_offset();
+    size_t len = 1 + draw_len() % DATA_MAX;
     time_t mtime;
-    const char *attr = draw_attr(r);
+    const char *attr = draw_attr();
     rados_ioctx_t io = r->io[0];
     rados_ioctx_snap_set_read(io, r->snaps[at]);
     int rc = rados_stat(io, target->name, &size, &mtime);
-    say(r, "%s at %u: stat %d size %llu", target->label, at, rc, (unsigned long long)size);
+    say("%s at %u: stat %d size %llu", target->label, at, rc, (unsigned long long)size);
     rc = rados_read(io, target->name, buf, len, offset);
-    say(r, " read %zu at %llu %d", len, (unsigned long long)offset, rc);
+    say(" read %zu at %llu %d", len, (unsigned long long)offset, rc);
     if (rc > 0)
-        say_data(r, buf, (size_t)rc);
+        say_data(buf, (size_t)rc);
     rc = rados_getxattr(io, target->name, attr, buf, sizeof buf);
-    say(r, " %s %d", attr, rc);
+    say(" %s %d", attr, rc);
     if (rc > 0)
-        say_data(r, buf, (size_t)rc);
-    say(r, " write %d", rados_write_full(io, target->name, "x", 1));
+        say_data(buf, (size_t)rc);
+    say(" write %d", rados_write_full(io, target->name, "x", 1));
     rados_ioctx_snap_set_read(io, LIBRADOS_SNAP_HEAD);
 }
 
@@ -123,17 +123,17 @@ static void list_own(struct run *r)
     rados_snap_t found[16];
     char name[64];
     int n = rados_ioctx_snap_list(r->io[0], found, 16);
-    say(r, "snapshots -> %d", n);
+    say("snapshots -> %d", n);
     for (int i = 0; i < n; i++) {
         int rc = rados_ioctx_snap_get_name(r->io[0], found[i], name, sizeof name);
-        say(r, " %s", rc == 0 ? name : "?");
+        say(" %s", rc == 0 ? name : "?");
     }
 }
 
 void op_snap(struct run *r)
 {
-    unsigned at = (unsigned)below(r, SNAPS), kind = (unsigned)below(r, 8);
-    const struct target *target = aim(r, 0, (unsigned)below(r, TARGETS));
+    unsigned at = (unsigned)below(SNAPS), kind = (unsigned)below(8);
+    const struct target *target = aim(r, 0, (unsigned)below(TARGETS));
     if (kind == 0 || r->snaps[at] == 0)
         change_snaps(r, at);
     else if (kind == 1)

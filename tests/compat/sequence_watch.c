@@ -75,9 +75,9 @@ static void begin(struct run *r)
 
 static void watch(struct run *r, struct watch *w, unsigned object)
 {
-    unsigned client = (unsigned)below(r, CLIENTS);
-    bool deaf = chance(r, 4);
-    uint32_t seconds = (uint32_t)below(r, 3) * 60;
+    unsigned client = (unsigned)below(CLIENTS);
+    bool deaf = chance(4);
+    uint32_t seconds = (uint32_t)below(3) * 60;
     *w = (struct watch){.run = r,
                         .number = (unsigned)(w - watches),
                         .client = client,
@@ -85,7 +85,7 @@ static void watch(struct run *r, struct watch *w, unsigned object)
                         .deaf = deaf};
     int rc = rados_watch3(contexts[client], names[object], &w->cookie, told, lost, seconds, w);
     w->used = rc == 0;
-    say(r, "watch %u of %u by client%u -> %d", w->number, object, client, rc);
+    say("watch %u of %u by client%u -> %d", w->number, object, client, rc);
 }
 
 static int end_watch(struct watch *w)
@@ -96,20 +96,20 @@ static int end_watch(struct watch *w)
     return rc;
 }
 
-static void unwatch(struct run *r, struct watch *w)
+static void unwatch(struct watch *w)
 {
     bool was_lost = w->lost != 0;
     int rc = end_watch(w);
     if (was_lost)
-        say(r, "unwatch %u, which was lost", w->number);
+        say("unwatch %u, which was lost", w->number);
     else
-        say(r, "unwatch %u -> %d", w->number, rc);
+        say("unwatch %u -> %d", w->number, rc);
 }
 
-static void check(struct run *r, const struct watch *w)
+static void check(const struct watch *w)
 {
     int rc = rados_watch_check(contexts[w->client], w->cookie);
-    say(r, "check %u -> %d", w->number, rc < 0 ? rc : 0);
+    say("check %u -> %d", w->number, rc < 0 ? rc : 0);
 }
 
 /* ---- Notifying ---- */
@@ -126,14 +126,14 @@ static struct watch *watch_of(uint64_t client, uint64_t cookie)
 }
 
 /* In the order of watches, not of answers. */
-static void say_reply(struct run *r, char *reply, size_t len)
+static void say_reply(char *reply, size_t len)
 {
     struct notify_ack_t *acks = NULL, *ack_of[WATCHES] = {NULL};
     struct notify_timeout_t *missed = NULL;
     size_t n_acks = 0, n_missed = 0;
     bool is_missed[WATCHES] = {false};
     int rc = rados_decode_notify_response(reply, len, &acks, &n_acks, &missed, &n_missed);
-    say(r, " reply %d: %zu and %zu;", rc, n_acks, n_missed);
+    say(" reply %d: %zu and %zu;", rc, n_acks, n_missed);
     if (rc != 0)
         return;
     for (size_t i = 0; i < n_acks; i++) {
@@ -148,21 +148,21 @@ static void say_reply(struct run *r, char *reply, size_t len)
     }
     for (unsigned i = 0; i < WATCHES; i++) {
         if (ack_of[i] != NULL)
-            say(r, " \"%.*s\"", (int)ack_of[i]->payload_len, ack_of[i]->payload);
+            say(" \"%.*s\"", (int)ack_of[i]->payload_len, ack_of[i]->payload);
         if (is_missed[i])
-            say(r, " %u missed", i);
+            say(" %u missed", i);
     }
     rados_free_notify_response(acks, n_acks, missed);
 }
 
-static void say_told(struct run *r)
+static void say_told(void)
 {
     pthread_mutex_lock(&lock);
     for (unsigned i = 0; i < WATCHES; i++) {
         struct watch *w = &watches[i];
         if (w->told > 0) {
-            say(r, " %u told %u", i, w->told);
-            say_data(r, w->data, w->len);
+            say(" %u told %u", i, w->told);
+            say_data(w->data, w->len);
         }
         w->told = 0;
     }
@@ -178,12 +178,12 @@ static bool has_deaf(unsigned object)
     return false;
 }
 
-static void notify(struct run *r, unsigned object)
+static void notify(unsigned object)
 {
-    unsigned client = (unsigned)below(r, CLIENTS);
-    bool aio = chance(r, 40);
-    size_t len = draw_len(r) % 5000;
-    const char *data = draw_data(r, len);
+    unsigned client = (unsigned)below(CLIENTS);
+    bool aio = chance(40);
+    size_t len = draw_len() % 5000;
+    const char *data = draw_data(len);
     uint64_t patience = has_deaf(object) ? DEAF_MS : (uint64_t)PATIENCE_S * 1000;
     char *reply = NULL;
     size_t reply_len = 0;
@@ -192,29 +192,29 @@ static void notify(struct run *r, unsigned object)
                                              patience, &reply, &reply_len))
                  : rados_notify2(contexts[client], names[object], data, (int)len, patience, &reply,
                                  &reply_len);
-    say(r, "notify %u of %zu by client%u -> %d", object, len, client, rc);
+    say("notify %u of %zu by client%u -> %d", object, len, client, rc);
     if (reply != NULL)
-        say_reply(r, reply, reply_len);
-    say_told(r);
+        say_reply(reply, reply_len);
+    say_told();
     rados_buffer_free(reply);
 }
 
 /* ---- The objects ---- */
 
-static void make(struct run *r, unsigned object)
+static void make(unsigned object)
 {
-    say(r, "make %u -> %d", object, rados_write_full(contexts[0], names[object], "text", 4));
+    say("make %u -> %d", object, rados_write_full(contexts[0], names[object], "text", 4));
 }
 
 /* Whoever watches it is told. */
-static void drop(struct run *r, unsigned object)
+static void drop(unsigned object)
 {
     struct timespec until;
     bool live[WATCHES];
     for (unsigned i = 0; i < WATCHES; i++)
         live[i] = watches[i].used && watches[i].object == object && watches[i].lost == 0;
     int rc = rados_remove(contexts[0], names[object]);
-    say(r, "drop %u -> %d", object, rc);
+    say("drop %u -> %d", object, rc);
     if (rc != 0)
         return;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -225,44 +225,44 @@ static void drop(struct run *r, unsigned object)
         while (live[i] && w->lost == 0 && pthread_cond_timedwait(&changed, &lock, &until) == 0)
             ;
         if (live[i])
-            say(r, " %u lost %d", i, w->lost);
+            say(" %u lost %d", i, w->lost);
     }
     pthread_mutex_unlock(&lock);
 }
 
 void op_watch(struct run *r)
 {
-    unsigned object = (unsigned)below(r, WATCHED);
-    struct watch *w = &watches[below(r, WATCHES)];
+    unsigned object = (unsigned)below(WATCHED);
+    struct watch *w = &watches[below(WATCHES)];
     begin(r);
     revive(r, contexts[0], names[object]);
-    say(r, "watching ");
-    switch (below(r, 16)) {
+    say("watching ");
+    switch (below(16)) {
     case 0:
-        drop(r, object);
+        drop(object);
         return;
     case 1:
     case 2:
     case 3:
-        make(r, object);
+        make(object);
         return;
     case 4:
     case 5:
     case 6:
     case 7:
-        notify(r, object);
+        notify(object);
         return;
     default:
         break;
     }
     if (!w->used)
         watch(r, w, object);
-    else if (chance(r, 30))
-        unwatch(r, w);
-    else if (chance(r, 40))
-        check(r, w);
+    else if (chance(30))
+        unwatch(w);
+    else if (chance(40))
+        check(w);
     else
-        notify(r, w->object);
+        notify(w->object);
 }
 
 void watches_reset(struct run *r)

@@ -351,12 +351,15 @@ def thrash_tests(seconds):
                  seconds + 1800, 2, "release", {"LIMPET_BUILD": folder_of("release")})]
 
 
-def differential_tests(operations, jobs):
+def differential_tests(operations, of_images, jobs):
     """Says that it is skipped where no Ceph is named."""
     program = os.path.join(REPO, "tests/compat/differential")
     return [Test("long/compat/differential",
                  [sys.executable, "-B", program, "--operations", str(operations)], 7200, jobs,
-                 "release")]
+                 "release"),
+            Test("long/compat/images",
+                 [sys.executable, "-B", program, "--images", "--pool", "differential-images",
+                  "--operations", str(of_images)], 7200, jobs, "release")]
 
 
 def model_tests(prefix="", long=False):
@@ -396,8 +399,8 @@ CAMPAIGNS = {
     "asan": ("the whole suite under ASan and UBSan", lambda jobs: sanitizer_plan("asan", jobs)),
     "thrash": ("an hour of faults on real daemons in network namespaces",
                lambda jobs: ([build_steps("release", jobs)], thrash_tests(THRASH_SECONDS))),
-    "compat": ("100,000 random operations beside a real Ceph, that of $CEPH_PEER_CONF",
-               lambda jobs: ([build_steps("release", jobs)], differential_tests(100000, jobs))),
+    "compat": ("100,000 random operations, and 5,000 on images, beside a real Ceph, that of $CEPH_PEER_CONF",
+               lambda jobs: ([build_steps("release", jobs)], differential_tests(100000, 5000, jobs))),
     "tsan": ("unit tests and cluster tests under TSan",
              lambda jobs: ([build_steps("tsan", jobs)],
                            unit_tests("tsan", "tsan/") + cluster_tests("tsan", jobs, "tsan/"))),

@@ -1,6 +1,8 @@
 /* Images of a pool: options, creation, clones, copies, removal, lists. */
 #include "client/compat/librbd/librbd.h"
 
+#include <limits.h>
+
 /* ---- Options ---- */
 
 EXPORT void rbd_image_options_create(void **options)
@@ -111,6 +113,11 @@ EXPORT int rbd_image_options_is_empty(void *options)
     return 1;
 }
 
+static unsigned order_of(uint64_t order)
+{
+    return order < UINT_MAX ? (unsigned)order : UINT_MAX;
+}
+
 int rbd_options_read(const struct rbd_options *o, struct limpet_image_options *out)
 {
     static const struct rbd_options none;
@@ -119,13 +126,11 @@ int rbd_options_read(const struct rbd_options *o, struct limpet_image_options *o
     /* Images of version 1, which have no features, are nobody's any more. */
     if (o->is_set[RBD_IMAGE_OPTION_FORMAT] && o->numbers[RBD_IMAGE_OPTION_FORMAT] != 2)
         return o->numbers[RBD_IMAGE_OPTION_FORMAT] == 1 ? -EOPNOTSUPP : -EINVAL;
-    if (o->numbers[RBD_IMAGE_OPTION_ORDER] > LIMPET_IMAGE_ORDER_MAX)
-        return -EDOM;
     if (o->is_set[RBD_IMAGE_OPTION_FEATURES])
         out->features = o->numbers[RBD_IMAGE_OPTION_FEATURES];
     out->features &= ~o->numbers[RBD_IMAGE_OPTION_FEATURES_CLEAR];
     out->features |= o->numbers[RBD_IMAGE_OPTION_FEATURES_SET];
-    out->order = (unsigned)o->numbers[RBD_IMAGE_OPTION_ORDER];
+    out->order = order_of(o->numbers[RBD_IMAGE_OPTION_ORDER]);
     out->stripe_unit = o->numbers[RBD_IMAGE_OPTION_STRIPE_UNIT];
     out->stripe_count = o->numbers[RBD_IMAGE_OPTION_STRIPE_COUNT];
     out->data_pool = o->texts[RBD_IMAGE_OPTION_DATA_POOL];
@@ -136,21 +141,12 @@ int rbd_options_read(const struct rbd_options *o, struct limpet_image_options *o
 /* ---- Creation ---- */
 
 /* An order of 0 is told afterwards what it was. */
-static int take_order(const int *order, struct limpet_image_options *options)
-{
-    if (order != NULL && (*order < 0 || *order > LIMPET_IMAGE_ORDER_MAX))
-        return -EDOM;
-    options->order = order != NULL ? (unsigned)*order : 0;
-    return 0;
-}
-
 static int create(void *ioctx, const char *name, uint64_t size, int *order,
                   struct limpet_image_options *options)
 {
     struct limpet_pool *pool;
     int rc = name != NULL ? rbd_pool_of(ioctx, &pool) : -EINVAL;
-    if (rc == 0)
-        rc = take_order(order, options);
+    options->order = order != NULL ? (unsigned)*order : 0;
     if (rc == 0)
         rc = limpet_image_create(pool, name, size, options);
     if (rc == 0 && order != NULL && *order == 0)
@@ -186,6 +182,15 @@ EXPORT int rbd_create4(void *ioctx, const char *name, uint64_t size, void *optio
     return rc == 0 ? limpet_image_create(pool, name, size, &o) : rc;
 }
 
+/* The same for what is made from another image: its features, where none are given. */
+static int read_options_from(const struct rbd_options *o, struct limpet_image_options *out)
+{
+    int rc = rbd_options_read(o, out);
+    if (o == NULL || !o->is_set[RBD_IMAGE_OPTION_FEATURES])
+        out->features = LIMPET_IMAGE_FEATURES_SOURCE;
+    return rc;
+}
+
 /* ---- Clones ---- */
 
 static int clone_image(void *parent_ioctx, const char *parent, const char *snap, void *ioctx,
@@ -208,10 +213,8 @@ EXPORT int rbd_clone2(void *parent_ioctx, const char *parent, const char *snap, 
                                            .stripe_unit = stripe_unit,
                                            .stripe_count =
                                                stripe_count > 0 ? (uint64_t)stripe_count : 0};
-    int rc = take_order(order, &options);
-    if (rc == 0)
-        rc = clone_image(parent_ioctx, parent, snap, ioctx, name, &options);
-    return rc;
+    options.order = order != NULL ? (unsigned)*order : 0;
+    return clone_image(parent_ioctx, parent, snap, ioctx, name, &options);
 }
 
 EXPORT int rbd_clone(void *parent_ioctx, const char *parent, const char *snap, void *ioctx,
@@ -224,7 +227,7 @@ EXPORT int rbd_clone3(void *parent_ioctx, const char *parent, const char *snap, 
                       const char *name, void *options)
 {
     struct limpet_image_options o;
-    int rc = rbd_options_read(options, &o);
+    int rc = read_options_from(options, &o);
     return rc == 0 ? clone_image(parent_ioctx, parent, snap, ioctx, name, &o) : rc;
 }
 
@@ -251,7 +254,7 @@ EXPORT int rbd_copy_with_progress3(void *image, void *ioctx, const char *name, v
         return -EINVAL;
     int rc = rbd_pool_of(ioctx, &pool);
     if (rc == 0)
-        rc = rbd_options_read(options, &o);
+        rc = read_options_from(options, &o);
     return rc == 0 ? limpet_image_copy(h->image, pool, name, &o, progress, arg) : rc;
 }
 
@@ -295,7 +298,7 @@ EXPORT int rbd_deep_copy_with_progress(void *image, void *ioctx, const char *nam
         return -EINVAL;
     int rc = rbd_pool_of(ioctx, &pool);
     if (rc == 0)
-        rc = rbd_options_read(given, &o);
+        rc = read_options_from(given, &o);
     bool flatten = given != NULL && given->numbers[RBD_IMAGE_OPTION_FLATTEN] != 0;
     return rc == 0 ? limpet_image_deep_copy(h->image, pool, name, &o, flatten, progress, arg) : rc;
 }

@@ -14,7 +14,9 @@ EXPORT int rbd_group_remove(void *ioctx, const char *name)
 {
     struct limpet_pool *pool;
     int rc = name != NULL ? rbd_pool_of(ioctx, &pool) : -EINVAL;
-    return rc == 0 ? limpet_group_remove(pool, name) : rc;
+    if (rc == 0)
+        rc = limpet_group_remove(pool, name);
+    return rc == -ENOENT ? 0 : rc;
 }
 
 EXPORT int rbd_group_rename(void *ioctx, const char *name, const char *to)
@@ -87,6 +89,10 @@ static int with_image(int (*call)(struct limpet_pool *, const char *, struct lim
 
 EXPORT int rbd_group_image_add(void *ioctx, const char *group, void *image_ioctx, const char *image)
 {
+    struct limpet_pool *pool, *image_pool;
+    if (rbd_pool_of(ioctx, &pool) == 0 && rbd_pool_of(image_ioctx, &image_pool) == 0 &&
+        strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(image_pool)) != 0)
+        return -EINVAL;
     return with_image(limpet_group_add, ioctx, group, image_ioctx, image);
 }
 
@@ -118,6 +124,15 @@ EXPORT int rbd_group_image_list_cleanup(rbd_group_image_info_t *images, size_t s
     return 0;
 }
 
+/* Of a group that there is not, lists are empty. */
+static int no_group(int rc, size_t *n)
+{
+    if (rc != -ENOENT)
+        return rc;
+    *n = 0;
+    return 0;
+}
+
 EXPORT int rbd_group_image_list(void *ioctx, const char *group, rbd_group_image_info_t *out,
                                 size_t size, size_t *max)
 {
@@ -132,7 +147,7 @@ EXPORT int rbd_group_image_list(void *ioctx, const char *group, rbd_group_image_
     if (rc == 0)
         rc = limpet_group_images(pool, group, &specs, &n);
     if (rc != 0)
-        return rc;
+        return no_group(rc, max);
     rc = *max >= n ? 0 : -ERANGE;
     *max = n;
     for (size_t i = 0; rc == 0 && i < n; i++) {
@@ -214,7 +229,7 @@ EXPORT int rbd_group_snap_list(void *ioctx, const char *group, rbd_group_snap_in
     if (rc == 0)
         rc = limpet_group_snap_list(pool, group, &snaps, &n);
     if (rc != 0)
-        return rc;
+        return no_group(rc, max);
     rc = *max >= n ? 0 : -ERANGE;
     *max = n;
     for (size_t i = 0; rc == 0 && i < n; i++) {

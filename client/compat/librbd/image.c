@@ -183,10 +183,10 @@ int rbd_give_text(const char *text, char *buf, size_t *len)
     size_t needed = strlen(text) + 1;
     if (len == NULL)
         return -EINVAL;
-    if (*len < needed || buf == NULL) {
-        *len = needed;
+    size_t room = *len;
+    *len = needed;
+    if (room < needed || buf == NULL)
         return -ERANGE;
-    }
     memcpy(buf, text, needed);
     return 0;
 }

@@ -430,10 +430,15 @@ EXPORT int rbd_diff_iterate2(void *image, const char *from, uint64_t offset, uin
 {
     struct rbd_handle *h = image;
     struct diff d = {extent, arg};
+    struct limpet_image_info info;
     if (h == NULL || extent == NULL)
         return -EINVAL;
-    return limpet_image_diff(h->image, from, offset, len, include_parent != 0, whole_object != 0,
-                             give_extent, &d);
+    int rc = limpet_image_info(h->image, &info);
+    if (rc == 0 && len > 0 && offset >= info.size)
+        rc = -EINVAL;
+    return rc != 0 ? rc
+                   : limpet_image_diff(h->image, from, offset, len, include_parent != 0,
+                                       whole_object != 0, give_extent, &d);
 }
 
 EXPORT int rbd_diff_iterate(void *image, const char *from, uint64_t offset, uint64_t len,

@@ -130,7 +130,7 @@ int rbd_header_name(struct rbd_handle *handle, char name[64]);
 
 /* ---- Answers ---- */
 
-/* Text into a buffer of *len bytes; -ERANGE: *len is how many it takes. */
+/* Text into a buffer of *len bytes; *len becomes how many it takes. -ERANGE: there were less. */
 int rbd_give_text(const char *text, char *buf, size_t *len);
 /* The same where the caller does not want to know how many. */
 int rbd_put_text(const char *text, char *buf, size_t len);

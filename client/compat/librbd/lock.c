@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #define LOCK_NAME "rbd_lock"
+#define AUTO_TAG  "internal" /* Of the exclusive lock. */
 
 enum { RBD_LOCK_MODE_EXCLUSIVE = 0 };
 
@@ -180,15 +181,19 @@ static int find_lockers(struct rbd_handle *h, struct lockers *l, int *exclusive,
     if (rc != 0)
         return rc;
     *exclusive = info->n_holders == 0 || info->type == LIMPET_LOCK_EXCLUSIVE;
-    pack(tag, info->n_holders > 0 ? info->tag : "");
     for (size_t i = 0; i < info->n_holders; i++)
         add_locker(l, info->holders[i].instance, info->holders[i].cookie, info->holders[i].address);
     bool none = info->n_holders == 0;
+    if (!none)
+        pack(tag, info->tag);
     limpet_free(info);
     if (none && limpet_image_lock_owner(h->image, &owner) == 0) {
         char cookie[64];
         snprintf(cookie, sizeof cookie, "auto %" PRIu64, owner.cookie);
         add_locker(l, owner.instance, cookie, owner.address);
+        pack(tag, AUTO_TAG);
+    } else if (none) {
+        pack(tag, "");
     }
     return 0;
 }

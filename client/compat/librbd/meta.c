@@ -105,6 +105,10 @@ static int put_pairs(struct listing *l, uint64_t max, uint64_t *n)
     struct limpet_pair pair;
     int rc = l->image != NULL ? limpet_image_meta_list(l->image, l->last, max, &pairs)
                               : limpet_pool_meta_list(l->pool, l->last, max, &pairs);
+    if (rc == -ENOENT && l->image == NULL) {
+        *n = 0; /* No pair was ever set. */
+        return 0;
+    }
     if (rc != 0)
         return rc;
     for (*n = 0; limpet_pairs_next(pairs, &pair) == 0; ++*n)
