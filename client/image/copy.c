@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/image/crypt.h"
 #include "client/image/manage.h"
 #include "client/image/snap.h"
 
@@ -120,8 +121,11 @@ int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool, cons
     struct limpet_image_options o = options_of(image, options);
     struct limpet_image *to;
     int rc = (o.features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) != 0 ? -ENOSYS : 0;
+    pthread_mutex_lock(&image->lock);
+    uint64_t size = crypt_shown_size(image);
+    pthread_mutex_unlock(&image->lock);
     if (rc == 0)
-        rc = limpet_image_create(pool, name, image->size, &o);
+        rc = limpet_image_create(pool, name, size, &o);
     if (rc == 0)
         rc = limpet_image_open(pool, name, NULL, 0, &to);
     if (rc != 0)

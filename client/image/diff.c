@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/image/image.h"
+#include "client/image/crypt.h"
 
 struct extent {
     uint64_t offset, len;
@@ -315,8 +315,8 @@ static int load_map(struct diff *d, uint64_t objects)
     return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
-int limpet_image_diff(struct limpet_image *image, const char *from, uint64_t offset, uint64_t len,
-                      bool include_parent, bool whole_object, limpet_image_extent extent, void *arg)
+static int diff_raw(struct limpet_image *image, const char *from, uint64_t offset, uint64_t len,
+                    bool include_parent, bool whole_object, limpet_image_extent extent, void *arg)
 {
     struct diff d = {.image = image,
                      .include_parent = include_parent,
@@ -349,6 +349,31 @@ int limpet_image_diff(struct limpet_image *image, const char *from, uint64_t off
     free(d.entries);
     free(d.set.list);
     return rc;
+}
+
+/* Of a handle that is decrypted: places in what it shows. */
+struct shifted {
+    uint64_t by;
+    limpet_image_extent extent;
+    void *arg;
+};
+
+static int tell_shifted(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    const struct shifted *s = arg;
+    return s->extent(offset - s->by, len, exists, s->arg);
+}
+
+int limpet_image_diff(struct limpet_image *image, const char *from, uint64_t offset, uint64_t len,
+                      bool include_parent, bool whole_object, limpet_image_extent extent, void *arg)
+{
+    struct shifted shifted = {crypt_data_offset(image->crypt), extent, arg};
+    if (shifted.by == 0)
+        return diff_raw(image, from, offset, len, include_parent, whole_object, extent, arg);
+    if (offset > LIMPET_IMAGE_SIZE_MAX)
+        return -EINVAL;
+    return diff_raw(image, from, offset + shifted.by, len, include_parent, whole_object,
+                    tell_shifted, &shifted);
 }
 
 static int count(uint64_t offset, uint64_t len, bool exists, void *arg)

@@ -36,6 +36,7 @@ enum {
 
 struct io;
 struct object_map;
+struct crypt;
 TAILQ_HEAD(io_list, io);
 TAILQ_HEAD(copyup_list, copyup);
 
@@ -127,6 +128,7 @@ struct limpet_image {
     uint64_t user_cookie;
 
     struct object_map *map; /* NULL: there is none, or we do not own the image. */
+    struct crypt *crypt;    /* NULL: it is not decrypted. Set once or replaced, never taken away. */
 };
 
 /* ---- tasks.c ---- */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/image/image.h"
+#include "client/image/crypt.h"
 #include "client/object/inside.h"
 
 bool io_writes(const struct io *io)
@@ -405,13 +405,74 @@ int image_read_inside(struct limpet_image *image, void *data, uint64_t len, uint
     return submit(io);
 }
 
+/* ---- Raw requests ---- */
+
+int raw_read(struct limpet_image *image, void *data, uint64_t len, uint64_t offset,
+             limpet_image_callback callback, void *arg)
+{
+    return submit_data(image, IO_READ, data, len, offset, callback, arg);
+}
+
+int raw_write(struct limpet_image *image, const void *data, uint64_t len, uint64_t offset,
+              limpet_image_callback callback, void *arg)
+{
+    return submit_data(image, IO_WRITE, data, len, offset, callback, arg);
+}
+
+int raw_discard(struct limpet_image *image, uint64_t len, uint64_t offset,
+                limpet_image_callback callback, void *arg)
+{
+    struct io *io = io_new(image, IO_DISCARD, len, offset, callback, arg);
+    return io != NULL ? submit(io) : -ENOMEM;
+}
+
+int raw_compare_and_write(struct limpet_image *image, const void *expected, const void *data,
+                          uint64_t len, uint64_t offset, uint64_t *mismatch,
+                          limpet_image_callback callback, void *arg)
+{
+    if (len == 0 || offset > LIMPET_IMAGE_SIZE_MAX ||
+        stripe_first(&image->stripe, offset, len).len < len)
+        return -EINVAL;
+    struct io *io = io_new(image, IO_COMPARE_AND_WRITE, len, offset, callback, arg);
+    if (io == NULL)
+        return -ENOMEM;
+    set_data(io, data, len);
+    io->expected = expected;
+    io->mismatch = mismatch;
+    return submit(io);
+}
+
+int raw_flush(struct limpet_image *image, limpet_image_callback callback, void *arg)
+{
+    struct io *io = io_new(image, IO_FLUSH, 0, 0, callback, arg);
+    return io != NULL ? submit(io) : -ENOMEM;
+}
+
 /* ---- The interface ---- */
+
+/* To a handle that is decrypted. */
+static int submit_crypt(struct limpet_image *image, enum crypt_kind kind, const void *data,
+                        size_t data_len, uint64_t len, uint64_t offset,
+                        limpet_image_callback callback, void *arg)
+{
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = data_len};
+    struct crypt_request request = {.kind = kind,
+                                    .iov = &iov,
+                                    .n_iov = 1,
+                                    .offset = offset,
+                                    .len = len,
+                                    .callback = callback,
+                                    .arg = arg};
+    return crypt_submit(image, &request);
+}
 
 int limpet_image_aio_read(struct limpet_image *image, void *data, size_t len, uint64_t offset,
                           unsigned flags, limpet_image_callback callback, void *arg)
 {
     (void)flags;
-    return submit_data(image, IO_READ, data, len, offset, callback, arg);
+    return image->crypt != NULL
+               ? submit_crypt(image, CRYPT_READ, data, len, len, offset, callback, arg)
+               : raw_read(image, data, len, offset, callback, arg);
 }
 
 int limpet_image_aio_write(struct limpet_image *image, const void *data, size_t len,
@@ -419,7 +480,27 @@ int limpet_image_aio_write(struct limpet_image *image, const void *data, size_t 
                            void *arg)
 {
     (void)flags;
-    return submit_data(image, IO_WRITE, data, len, offset, callback, arg);
+    return image->crypt != NULL
+               ? submit_crypt(image, CRYPT_WRITE, data, len, len, offset, callback, arg)
+               : raw_write(image, data, len, offset, callback, arg);
+}
+
+static int aio_vectors(struct limpet_image *image, bool writes, const struct iovec *iov, int n,
+                       uint64_t offset, limpet_image_callback callback, void *arg)
+{
+    if (image->crypt == NULL)
+        return submit_vectors(image, writes ? IO_WRITE : IO_READ, iov, n, offset, callback, arg);
+    uint64_t len = n > 0 ? vectors_len(iov, n) : 0;
+    if (n < 0 || len == UINT64_MAX)
+        return -EINVAL;
+    struct crypt_request request = {.kind = writes ? CRYPT_WRITE : CRYPT_READ,
+                                    .iov = iov,
+                                    .n_iov = n,
+                                    .offset = offset,
+                                    .len = len,
+                                    .callback = callback,
+                                    .arg = arg};
+    return crypt_submit(image, &request);
 }
 
 int limpet_image_aio_readv(struct limpet_image *image, const struct iovec *iov, int n,
@@ -427,7 +508,7 @@ int limpet_image_aio_readv(struct limpet_image *image, const struct iovec *iov, 
                            void *arg)
 {
     (void)flags;
-    return submit_vectors(image, IO_READ, iov, n, offset, callback, arg);
+    return aio_vectors(image, false, iov, n, offset, callback, arg);
 }
 
 int limpet_image_aio_writev(struct limpet_image *image, const struct iovec *iov, int n,
@@ -435,14 +516,15 @@ int limpet_image_aio_writev(struct limpet_image *image, const struct iovec *iov,
                             void *arg)
 {
     (void)flags;
-    return submit_vectors(image, IO_WRITE, iov, n, offset, callback, arg);
+    return aio_vectors(image, true, iov, n, offset, callback, arg);
 }
 
 int limpet_image_aio_discard(struct limpet_image *image, uint64_t len, uint64_t offset,
                              limpet_image_callback callback, void *arg)
 {
-    struct io *io = io_new(image, IO_DISCARD, len, offset, callback, arg);
-    return io != NULL ? submit(io) : -ENOMEM;
+    return image->crypt != NULL
+               ? submit_crypt(image, CRYPT_ZERO, NULL, 0, len, offset, callback, arg)
+               : raw_discard(image, len, offset, callback, arg);
 }
 
 int limpet_image_aio_write_zeroes(struct limpet_image *image, uint64_t len, uint64_t offset,
@@ -462,6 +544,8 @@ int limpet_image_aio_write_same(struct limpet_image *image, const void *data, si
     (void)flags;
     if (len == 0 || total % len != 0)
         return -EINVAL;
+    if (image->crypt != NULL)
+        return submit_crypt(image, CRYPT_SAME, data, len, total, offset, callback, arg);
     struct io *io = io_new(image, IO_WRITE_SAME, total, offset, callback, arg);
     if (io == NULL)
         return -ENOMEM;
@@ -475,22 +559,25 @@ int limpet_image_aio_compare_and_write(struct limpet_image *image, const void *e
                                        uint64_t *mismatch, limpet_image_callback callback,
                                        void *arg)
 {
-    if (len == 0 || offset > LIMPET_IMAGE_SIZE_MAX ||
-        stripe_first(&image->stripe, offset, len).len < len)
-        return -EINVAL;
-    struct io *io = io_new(image, IO_COMPARE_AND_WRITE, len, offset, callback, arg);
-    if (io == NULL)
-        return -ENOMEM;
-    set_data(io, data, len);
-    io->expected = expected;
-    io->mismatch = mismatch;
-    return submit(io);
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+    if (image->crypt == NULL)
+        return raw_compare_and_write(image, expected, data, len, offset, mismatch, callback, arg);
+    struct crypt_request request = {.kind = CRYPT_COMPARE,
+                                    .iov = &iov,
+                                    .n_iov = 1,
+                                    .offset = offset,
+                                    .len = len,
+                                    .expected = expected,
+                                    .mismatch = mismatch,
+                                    .callback = callback,
+                                    .arg = arg};
+    return len > 0 ? crypt_submit(image, &request) : -EINVAL;
 }
 
 int limpet_image_aio_flush(struct limpet_image *image, limpet_image_callback callback, void *arg)
 {
-    struct io *io = io_new(image, IO_FLUSH, 0, 0, callback, arg);
-    return io != NULL ? submit(io) : -ENOMEM;
+    return image->crypt != NULL ? crypt_flush(image, callback, arg)
+                                : raw_flush(image, callback, arg);
 }
 
 /* ---- Waiting for the result ---- */
@@ -524,6 +611,19 @@ static ssize_t wait_for(struct waiting *waiting, int rc)
         pthread_cond_wait(&waiting->ended, &waiting->lock);
     pthread_mutex_unlock(&waiting->lock);
     return rc != 0 ? rc : waiting->result;
+}
+
+ssize_t raw_read_and_wait(struct limpet_image *image, void *data, uint64_t len, uint64_t offset)
+{
+    struct waiting w = WAITING_INIT;
+    return wait_for(&w, raw_read(image, data, len, offset, wake, &w));
+}
+
+ssize_t raw_write_and_wait(struct limpet_image *image, const void *data, uint64_t len,
+                           uint64_t offset)
+{
+    struct waiting w = WAITING_INIT;
+    return wait_for(&w, raw_write(image, data, len, offset, wake, &w));
 }
 
 ssize_t limpet_image_read(struct limpet_image *image, void *data, size_t len, uint64_t offset,

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/image/image.h"
+#include "client/image/crypt.h"
 
 /* ---- Pools ---- */
 
@@ -380,6 +380,7 @@ static void image_free(struct limpet_image *image)
     limpet_pool_close(image->view);
     header_fini(&image->header);
     header_fini(&image->next);
+    crypt_destroy(image->crypt);
     while (image->acks != NULL) {
         struct pending_ack *ack = image->acks;
         image->acks = ack->next;
@@ -658,7 +659,7 @@ int limpet_image_info(struct limpet_image *image, struct limpet_image_info *out)
     pthread_mutex_lock(&image->lock);
     const struct image_core *core = &image->header.core;
     *out = (struct limpet_image_info){
-        .size = image->size,
+        .size = crypt_shown_size(image),
         .order = core->order,
         .object_size = UINT64_C(1) << core->order,
         .objects = stripe_objects(&image->stripe, image->size),

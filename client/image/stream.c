@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/image/image.h"
+#include "client/image/crypt.h"
 #include "client/image/stream_format.h"
 
 enum { PIECE_BYTES = 4 * 1024 * 1024 };
@@ -88,7 +88,7 @@ int limpet_image_export_diff(struct limpet_image *image, const char *from, bool 
     size_t at = header_snap(&image->header, image->snap);
     if (image->snap != 0 && at < image->header.n_snaps)
         memcpy(to, image->header.snaps[at].name, sizeof to);
-    e.size = image->size;
+    e.size = crypt_shown_size(image);
     pthread_mutex_unlock(&image->lock);
     e.buffer = malloc(PIECE_BYTES);
     int rc = e.buffer != NULL ? export_head(&e, from, to) : -ENOMEM;
@@ -147,7 +147,8 @@ static int import_record(struct importing *i, const struct diff_record *record)
         return has_snap(i->image, record->name) ? -EEXIST : 0;
     case 's':
         i->size = record->size;
-        return limpet_image_resize(i->image, record->size, true, NULL, NULL);
+        return limpet_image_resize(i->image, record->size + crypt_data_offset(i->image->crypt),
+                                   true, NULL, NULL);
     case 'w':
         return import_data(i, record);
     default: {

@@ -475,12 +475,28 @@ LIMPET_API int limpet_image_set_qos(struct limpet_image *image, const struct lim
 
 /* ---- Encryption ---- */
 
+/*
+ * LUKS, with AES-XTS in sectors of 512 (1) and 4096 bytes (2). Its header is at the beginning of
+ * the image, up to where an object begins. A handle that was decrypted shows what comes after it:
+ * sizes that are read are less, offsets count from there; sizes that limpet_image_resize() is given
+ * are those of the whole image. Sectors that were never written, or discarded, are zeroes. Each
+ * sector is written at once, by reading it before where it is written in part; requests that are
+ * not of whole sectors therefore take longer.
+ */
 enum limpet_image_encryption { LIMPET_IMAGE_LUKS1 = 0, LIMPET_IMAGE_LUKS2 = 1 };
 
-/* Makes a new LUKS image of it: what it had is lost. -EOPNOTSUPP until it is there. */
+/*
+ * Makes a new LUKS image of it, with a new key of 128 or 256 bits, and decrypts it: what it had is
+ * lost, though not overwritten. -ENOSPC: the header is larger than the image; -EOPNOTSUPP: it has a
+ * parent; -EINVAL: its stripes are smaller than sectors. Takes about two seconds: so long does it
+ * take to try a passphrase.
+ */
 LIMPET_API int limpet_image_encrypt(struct limpet_image *image, enum limpet_image_encryption format,
-                                    const void *passphrase, size_t len);
-/* From now on the handle is the decrypted image. -EPERM: it is another passphrase. */
+                                    unsigned key_bits, const void *passphrase, size_t len);
+/*
+ * From now on the handle is the decrypted image. -EPERM: it is another passphrase; -EINVAL: it is
+ * no image of this format; -EOPNOTSUPP: of another cipher; -EEXIST: it is decrypted already.
+ */
 LIMPET_API int limpet_image_decrypt(struct limpet_image *image, enum limpet_image_encryption format,
                                     const void *passphrase, size_t len);
 

@@ -440,6 +440,8 @@ EXPORT int rbd_update_features(void *image, uint64_t features, uint8_t enabled)
 
 /* ---- Size, object map, space, encryption ---- */
 
+enum { ALGORITHM_AES128 = 0, ALGORITHM_AES256 = 1 };
+
 EXPORT int rbd_resize2(void *image, uint64_t size, bool allow_shrink, librbd_progress_fn_t progress,
                        void *arg)
 {
@@ -482,7 +484,10 @@ EXPORT int rbd_encryption_format(void *image, int format,
     struct rbd_handle *h = image;
     if (h == NULL || options == NULL || size != sizeof *options)
         return -EINVAL;
-    return limpet_image_encrypt(h->image, (enum limpet_image_encryption)format, options->passphrase,
+    if (options->alg != ALGORITHM_AES128 && options->alg != ALGORITHM_AES256)
+        return -EINVAL;
+    return limpet_image_encrypt(h->image, (enum limpet_image_encryption)format,
+                                options->alg == ALGORITHM_AES128 ? 128 : 256, options->passphrase,
                                 options->passphrase_size);
 }
 

@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Encrypted images: what they read and write against a model, and LUKS images of cryptsetup and qemu-img."""
+
+import ctypes
+import glob
+import os
+import random
+import re
+
+from lib.cluster import Cluster, case, check, command, folder, read_file, run, succeeds
+from lib.librados import environment
+
+cluster = Cluster(mons=1, osds=3)
+PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
+MIB = 1 << 20
+PASSPHRASE = "of few words"
+folders = []  # Where its files are.
+PLAIN = random.Random(3).randbytes(2 * MIB)
+
+BEGIN = """
+import errno, os, random, rados, rbd, sys
+LUKS1, LUKS2 = rbd.RBD_ENCRYPTION_FORMAT_LUKS1, rbd.RBD_ENCRYPTION_FORMAT_LUKS2
+PASSPHRASE = "of few words"
+MIB = 1 << 20
+def check(condition, message):
+    if not condition:
+        sys.exit("%s" % (message,))
+def fails(error, function, *arguments):
+    try:
+        function(*arguments)
+    except Exception as found:
+        check(getattr(found, "errno", None) == error, "%r, not errno %s" % (found, error))
+    else:
+        sys.exit("%s should fail with errno %s" % (function, error))
+cluster = rados.Rados(conffile="", rados_id="admin")
+cluster.connect()
+io = cluster.open_ioctx("rbd")
+"""
+
+# Random requests, aligned and not, beside a model of the contents.
+AGAINST_MODEL = """
+name, FORMAT, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+draw = random.Random(seed)
+def place(size):
+    offset = draw.randrange(size)
+    if draw.random() < 0.5:
+        offset = offset // 512 * 512
+    n = min(draw.choice([1, 100, 512, 4096, 5000, 65536, 300000]), size - offset)
+    return offset, n
+def apply(image, model):
+    offset, n = place(len(model))
+    kind = draw.randrange(6)
+    if kind <= 2:
+        data = draw.randbytes(n)
+        check(image.write(data, offset) == n, "written")
+        model[offset:offset + n] = data
+    elif kind == 3:
+        image.discard(offset, n)
+        model[offset:offset + n] = bytes(n)
+    elif kind == 4:
+        image.write_zeroes(offset, n)
+        model[offset:offset + n] = bytes(n)
+    else:
+        check(image.read(offset, n) == model[offset:offset + n], "read of %d at %d" % (n, offset))
+rbd.RBD().create(io, name, (6 if FORMAT == LUKS1 else 20) * MIB, order=16)
+with rbd.Image(io, name) as image:
+    fails(errno.EINVAL, image.encryption_load, FORMAT, PASSPHRASE)
+    raw = image.size()
+    image.encryption_format(FORMAT, PASSPHRASE)
+    fails(errno.EEXIST, image.encryption_load, FORMAT, PASSPHRASE)
+    model = bytearray(image.size())
+    check(raw - len(model) == (2 if FORMAT == LUKS1 else 16) * MIB, "the header's size")
+    for i in range(150):
+        apply(image, model)
+    check(image.read(0, len(model)) == model, "all of it")
+    check(len(image.read(len(model) - 10, 20)) == 10, "cut off at the end")
+    fails(errno.EINVAL, image.read, len(model), 1)
+    image.create_snap("s")
+    before = bytes(model)
+    for i in range(50):
+        apply(image, model)
+    extents = []
+    image.diff_iterate(0, image.size(), "s", lambda *extent: extents.append(extent))
+    changed = bytearray(len(model))
+    for offset, n, _ in extents:
+        changed[offset:offset + n] = b"x" * n
+    for at in range(0, len(model), 4096):
+        check(before[at:at + 4096] == model[at:at + 4096] or changed[at], "a change at %d is told" % at)
+with rbd.Image(io, name) as image:
+    check(image.size() == raw and image.read(0, 4) == b"LUKS", "not decrypted, it is a LUKS image")
+    fails(errno.EPERM, image.encryption_load, FORMAT, "another")
+    fails(errno.EINVAL, image.encryption_load, 1 - FORMAT, PASSPHRASE)
+    image.encryption_load(FORMAT, PASSPHRASE)
+    check(image.read(0, len(model)) == model, "all of it, again")
+    image.set_snap("s")
+    check(image.read(0, len(model)) == before, "the snapshot")
+"""
+
+WRITE = """
+name, FORMAT, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+rbd.RBD().create(io, name, (4 if FORMAT == LUKS1 else 18) * MIB, order=16)
+with rbd.Image(io, name) as image:
+    image.encryption_format(FORMAT, PASSPHRASE)
+    with open(path, "rb") as file:
+        image.write(file.read(), 0)
+"""
+
+READ = """
+name, FORMAT, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+with rbd.Image(io, name) as image:
+    image.encryption_load(FORMAT, PASSPHRASE)
+    with open(path, "rb") as file:
+        plain = file.read()
+    check(image.read(0, len(plain)) == plain and image.size() >= len(plain), "what was written")
+"""
+
+
+def python(program, *words):
+    if not glob.glob("/usr/lib/python3/dist-packages/rbd.*.so"):
+        print("skipped: the package python3-rbd is not installed")
+        return
+    result = command([PYTHON, "-B", "-c", BEGIN + program] + [str(word) for word in words],
+                     env=environment(cluster))
+    check(result.code == 0, result.err)
+
+
+def file(name, data=None):
+    if not folders:
+        folders.append(folder())
+    path = os.path.join(folders[0], name)
+    if data is not None:
+        with open(path, "wb") as out:
+            out.write(data)
+    return path
+
+
+def sectors(encrypts, key, data, size):
+    """AES-XTS as dm-crypt has it, written down once more: numbers of sectors count 512 bytes."""
+    crypto = ctypes.CDLL("libcrypto.so.3")
+    for name in ("EVP_CIPHER_CTX_new", "EVP_aes_256_xts"):
+        getattr(crypto, name).restype = ctypes.c_void_p
+    context = ctypes.c_void_p(crypto.EVP_CIPHER_CTX_new())
+    out, done = bytearray(), ctypes.c_int()
+    for at in range(0, len(data), size):
+        piece = ctypes.create_string_buffer(size)
+        iv = (at // 512).to_bytes(16, "little")
+        check(crypto.EVP_CipherInit_ex(context, ctypes.c_void_p(crypto.EVP_aes_256_xts()), None, key, iv,
+                                       int(encrypts)) == 1, "a key")
+        check(crypto.EVP_CipherUpdate(context, piece, ctypes.byref(done), data[at:at + size], size) == 1,
+              "a sector")
+        out += piece.raw
+    crypto.EVP_CIPHER_CTX_free(context)
+    return bytes(out)
+
+
+def volume_key(path):
+    """What cryptsetup finds by the passphrase."""
+    key = file("volume.key")
+    if os.path.exists(key):
+        os.remove(key)
+    succeeds(command(["cryptsetup", "luksDump", "--batch-mode", "--dump-volume-key", "--volume-key-file", key,
+                      "--key-file", file("passphrase"), path]))
+    return read_file(key)
+
+
+@case
+def starts():
+    cluster.start()
+    cluster.pool("rbd")
+    file("passphrase", PASSPHRASE.encode())
+    file("plain", PLAIN)
+
+
+@case
+def an_image_of_luks1_reads_what_it_wrote():
+    python(AGAINST_MODEL, "model1", 0, 1)
+
+
+@case
+def an_image_of_luks2_reads_what_it_wrote():
+    python(AGAINST_MODEL, "model2", 1, 2)
+
+
+@case
+def qemu_reads_an_image_of_luks1():
+    python(WRITE, "ours1", 0, file("plain"))
+    succeeds(cluster.limpet("rbd", "export", "ours1", file("ours1"), "--no-progress"))
+    succeeds(command(["qemu-img", "convert", "--object", "secret,id=s,file=" + file("passphrase"), "--image-opts",
+                      "driver=luks,key-secret=s,file.filename=" + file("ours1"), "-O", "raw", file("decrypted")]))
+    check(read_file(file("decrypted"))[:len(PLAIN)] == PLAIN, "what was written")
+
+
+@case
+def cryptsetup_opens_an_image_of_luks2():
+    python(WRITE, "ours2", 1, file("plain"))
+    succeeds(cluster.limpet("rbd", "export", "ours2", file("ours2"), "--no-progress"))
+    told = succeeds(command(["cryptsetup", "luksDump", file("ours2")])).text
+    for expected in (r"Version:\s+2", r"cipher: aes-xts-plain64", r"sector: 4096", r"offset: 16777216"):
+        check(re.search(expected, told), told)
+    key = volume_key(file("ours2"))
+    raw = read_file(file("ours2"))[16 * MIB:]
+    check(sectors(False, key, raw[:len(PLAIN)], 4096) == PLAIN, "what was written")
+
+
+@case
+def an_image_of_qemu_is_decrypted():
+    succeeds(command(["qemu-img", "convert", "--object", "secret,id=s,file=" + file("passphrase"), "-O", "luks",
+                      "-o", "key-secret=s,iter-time=10", "-f", "raw", file("plain"), file("theirs1")]))
+    succeeds(cluster.limpet("rbd", "import", file("theirs1"), "theirs1", "--no-progress"))
+    python(READ, "theirs1", 0, file("plain"))
+
+
+@case
+def an_image_of_cryptsetup_is_decrypted():
+    path = file("theirs2", bytes(16 * MIB + len(PLAIN)))
+    succeeds(command(["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--sector-size", "4096",
+                      "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", file("passphrase"), path]))
+    key = volume_key(path)
+    with open(path, "r+b") as out:
+        out.seek(16 * MIB)
+        out.write(sectors(True, key, PLAIN, 4096))
+    succeeds(cluster.limpet("rbd", "import", path, "theirs2", "--no-progress"))
+    python(READ, "theirs2", 1, file("plain"))
+
+
+if __name__ == "__main__":
+    run()
