@@ -168,6 +168,26 @@ enum planted_bug {
     PLANTED_WATCH_IGNORES_LIFE,
     /* Client: a watch whose time is over is not given up. */
     PLANTED_WATCH_NEVER_LOST,
+    /* Image: a write passes without looking whether the lease is still good. */
+    PLANTED_IMAGE_LEASE_IGNORED,
+    /* Image: an owner that is gone is not blocked by the next one. */
+    PLANTED_IMAGE_NOT_BLOCKED,
+    /* Image: the entry of a lost lease goes while requests are under way. */
+    PLANTED_IMAGE_ENTRY_EARLY,
+    /* Image: a changed header is not told to those who have the image open. */
+    PLANTED_IMAGE_UNTOLD,
+    /* Image: the object map has an entry after the write, not before it. */
+    PLANTED_IMAGE_MAP_LATE,
+    /* Image: what is copied up appears in all earlier snapshots. */
+    PLANTED_IMAGE_COPYUP_EVERYWHERE,
+    /* Image: a snapshot's number is given back though the header may have it. */
+    PLANTED_IMAGE_SNAP_GIVEN_BACK,
+    /* Image: flattening forgets the parent though a snapshot needs it. */
+    PLANTED_IMAGE_FLATTEN_ALL,
+    /* Image: reads believe the object map without a good lease. */
+    PLANTED_IMAGE_MAP_BELIEVED,
+    /* Image: a rollback goes on when the lease was lost. */
+    PLANTED_IMAGE_HOLD_BLINDLY,
     PLANTED_END
 };
 

@@ -1,7 +1,7 @@
 /*
- * A witness of what the invariants of osd/pg speak about: the simulator, which sees all nodes at
- * once and checks each of these moments against everybody's state (tests/sim/oracle.c). In every
- * other build nobody looks.
+ * A witness of what the invariants of osd/pg and client/image speak about: the simulator, which
+ * sees all nodes at once and checks each of these moments against everybody's state
+ * (tests/sim/oracle.c). In every other build nobody looks.
  */
 #ifndef LIMPET_COMMON_WITNESS_H
 #define LIMPET_COMMON_WITNESS_H
@@ -26,12 +26,19 @@ struct pg_testimony {
     uint64_t client, tid; /* Of the request. */
 };
 
+enum image_moment {
+    IMAGE_MOMENT_ENTERS, /* A process has taken an image's lease, and its entry is in the header. */
+    IMAGE_MOMENT_PASSES, /* A write of it passes the gate. */
+};
+
 struct witness {
     /* A monitor has a map that a majority has agreed on, and which came of this increment. */
     void (*map)(struct witness *witness, const struct cluster_map *map,
                 const struct map_increment *inc);
     void (*pg)(struct witness *witness, struct pg *pg, enum pg_moment moment,
                const struct pg_testimony *testimony);
+    /* Of an image, by id. arg: of the write's callback. NULL: nobody looks. */
+    void (*image)(struct witness *witness, const char *id, enum image_moment moment, void *arg);
 };
 
 #ifdef LIMPET_PLANTED
@@ -47,6 +54,11 @@ static inline void witness_pg(struct pg *pg, enum pg_moment moment,
     if (witness)
         witness->pg(witness, pg, moment, testimony);
 }
+static inline void witness_image(const char *id, enum image_moment moment, void *arg)
+{
+    if (witness && witness->image)
+        witness->image(witness, id, moment, arg);
+}
 #else
 static inline void witness_map(const struct cluster_map *map, const struct map_increment *inc)
 {
@@ -59,6 +71,12 @@ static inline void witness_pg(struct pg *pg, enum pg_moment moment,
     (void)pg;
     (void)moment;
     (void)testimony;
+}
+static inline void witness_image(const char *id, enum image_moment moment, void *arg)
+{
+    (void)id;
+    (void)moment;
+    (void)arg;
 }
 #endif
 

@@ -250,12 +250,7 @@ static int explain_connect_failure(struct limpet_cluster *c, const char *details
 
 static int make_world(struct limpet_cluster *c)
 {
-    const char *mode = config_get(c->config, "ms_mode");
-    bool encrypted = mode != NULL && strcmp(mode, "encrypted") == 0;
-    struct env_real_options options = {
-        .mode = encrypted ? NET_MODE_ENCRYPTED : NET_MODE_INTEGRITY,
-    };
-    int rc = env_real_create(&options, &c->env);
+    int rc = loop_make_env(c);
     if (rc != 0)
         return cluster_fail(c, rc, "cannot make an event loop: %s", error_text(rc));
     /* A library does not write to its program's standard error unless it was asked to. */
@@ -270,12 +265,10 @@ static void unmake_world(struct limpet_cluster *c, struct client *client)
     c->client = NULL;
     client_destroy(client);
     loop_stop_driver(c);
-    if (c->env != NULL)
-        env_real_destroy(c->env);
-    c->env = NULL;
+    loop_end_env(c);
 }
 
-static int connect_with(struct limpet_cluster *c, const struct client_options *options)
+int cluster_connect(struct limpet_cluster *c, const struct client_options *options)
 {
     int rc = make_world(c);
     if (rc != 0)
@@ -285,7 +278,7 @@ static int connect_with(struct limpet_cluster *c, const struct client_options *o
         unmake_world(c, NULL);
         return cluster_fail(c, -ENOMEM, "%s", error_text(-ENOMEM));
     }
-    env_real_set_auth(c->env, client_auth(client));
+    loop_set_auth(c, client_auth(client));
     struct connecting connecting = {.cluster = c};
     client_connect(client, connected, &connecting);
     loop_wait(c, &connecting.waiter);
@@ -311,7 +304,7 @@ int limpet_cluster_connect(struct limpet_cluster *c)
     } else {
         rc = read_options(c, &options);
         if (rc == 0)
-            rc = connect_with(c, &options);
+            rc = cluster_connect(c, &options);
     }
     sodium_memzero(&options.secret, sizeof options.secret);
     pthread_mutex_unlock(&c->lock);

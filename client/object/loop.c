@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <string.h>
 #include <time.h>
 
 #define DRIVER_REST_MS 1000
@@ -30,6 +31,30 @@ static int64_t now_ms(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- The world ---- */
+
+int loop_make_env(struct limpet_cluster *c)
+{
+    const char *mode = config_get(c->config, "ms_mode");
+    bool encrypted = mode != NULL && strcmp(mode, "encrypted") == 0;
+    struct env_real_options options = {
+        .mode = encrypted ? NET_MODE_ENCRYPTED : NET_MODE_INTEGRITY,
+    };
+    return env_real_create(&options, &c->env);
+}
+
+void loop_end_env(struct limpet_cluster *c)
+{
+    if (c->env != NULL)
+        env_real_destroy(c->env);
+    c->env = NULL;
+}
+
+void loop_set_auth(struct limpet_cluster *c, const struct auth_provider *provider)
+{
+    env_real_set_auth(c->env, provider);
 }
 
 /* ---- Polling ---- */
@@ -159,6 +184,12 @@ void loop_done(struct limpet_cluster *c, struct waiter *waiter)
         if (thread->waiter == waiter)
             pthread_cond_signal(&thread->wake);
     }
+}
+
+void loop_call_back(struct limpet_cluster *c, struct limpet_completion *completion)
+{
+    /* hand_on_callbacks() follows the turn in which this came up. */
+    TAILQ_INSERT_TAIL(&c->finished, completion, link);
 }
 
 /* ---- The driver ---- */

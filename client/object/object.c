@@ -210,7 +210,7 @@ static void completion_finish(struct request *r)
     atomic_store_explicit(&completion->done, true, memory_order_release);
     loop_done(c, &r->waiter);
     if (completion->callback != NULL)
-        TAILQ_INSERT_TAIL(&c->finished, completion, link);
+        loop_call_back(c, completion);
     else
         completion_unref(completion);
 }

@@ -2,7 +2,7 @@
  * The inside of liblimpet: the client core, and the threads around it.
  *
  *   cluster.c   clusters: configuration, connecting, commands, the end
- *   loop.c      which thread turns the event loop, and how others wait
+ *   loop.c      the real world; which thread turns its event loop, and how others wait
  *   pool.c      pools
  *   object.c    operations on objects
  *   op.c        their steps beyond contents
@@ -178,9 +178,19 @@ void names_terminate(struct object_id *id, char *memory);
 /* What callers see of an error. */
 int public_error(int error) MUST_CHECK;
 
-/* loop.c. All but loop_init and loop_fini are called with the lock held. */
+/*
+ * loop.c. All but loop_init and loop_fini are called with the lock held. The simulator has another
+ * implementation of these.
+ */
 int loop_init(struct limpet_cluster *cluster) MUST_CHECK;
 void loop_fini(struct limpet_cluster *cluster);
+/* Makes cluster->env; ends it, when there is one. */
+int loop_make_env(struct limpet_cluster *cluster) MUST_CHECK;
+void loop_end_env(struct limpet_cluster *cluster);
+/* Who we are for others. */
+void loop_set_auth(struct limpet_cluster *cluster, const struct auth_provider *provider);
+/* The completion's callback is due. */
+void loop_call_back(struct limpet_cluster *cluster, struct limpet_completion *completion);
 /* Sends what was submitted, and tells the poller and the driver what they must know. */
 void loop_flush(struct limpet_cluster *cluster);
 /* The same, but what callbacks submit leaves together, when the driver is through with them, and so
@@ -198,6 +208,9 @@ bool loop_on_driver(const struct limpet_cluster *cluster);
 /* cluster.c */
 int cluster_fail(struct limpet_cluster *cluster, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* What is left of limpet_cluster_connect() when the configuration was read. The lock is held. */
+int cluster_connect(struct limpet_cluster *cluster,
+                    const struct client_options *options) MUST_CHECK;
 /* Follows the map to what the leading monitor knows now. */
 int cluster_latest_map(struct limpet_cluster *cluster) MUST_CHECK;
 

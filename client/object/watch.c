@@ -79,7 +79,7 @@ static void queue(struct limpet_cluster *c, limpet_callback callback, void *arg)
     if (limpet_completion_create(callback, arg, &completion) != 0)
         abort(); /* Nobody could be told that something was lost. */
     completion->used = true;
-    TAILQ_INSERT_TAIL(&c->finished, completion, link);
+    loop_call_back(c, completion);
 }
 
 static void queue_call(struct limpet_watch *watch, int lost, const struct client_watch_event *event)

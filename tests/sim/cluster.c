@@ -386,18 +386,24 @@ static void client_connected(void *ctx, int error)
         c->watch_ready(c);
 }
 
-static void client_start(struct member *member)
+void cluster_client_options(const struct cluster_client *c, struct client_options *options)
 {
-    struct cluster_client *c = container_of(member, struct cluster_client, member);
-    struct cluster *cluster = member->cluster;
-    struct client_options options = {
+    const struct cluster *cluster = c->member.cluster;
+    *options = (struct client_options){
         .name = {.type = ENTITY_CLIENT, .id = "admin"},
         .secret = c->secret,
         .n_mons = cluster->options.n_mons,
         .op_timeout_ns = c == cluster->clients ? 0 : cluster->options.op_timeout_ns,
     };
-    for (uint32_t i = 0; i < options.n_mons; i++)
-        options.mons[i] = cluster->mon_list[i].address;
+    for (uint32_t i = 0; i < options->n_mons; i++)
+        options->mons[i] = cluster->mon_list[i].address;
+}
+
+static void client_start(struct member *member)
+{
+    struct cluster_client *c = container_of(member, struct cluster_client, member);
+    struct client_options options;
+    cluster_client_options(c, &options);
     c->incarnation++;
     c->connected = false;
     c->client = client_create(sim_process(member->node), &options);

@@ -24,6 +24,7 @@ enum {
 #define CLUSTER_DISK_BYTES (UINT64_C(100) << 30)
 
 struct cluster;
+struct fibers;
 
 enum member_state { MEMBER_DOWN, MEMBER_UP, MEMBER_STOPPING };
 
@@ -77,6 +78,9 @@ struct cluster_client {
     void (*watch_ready)(struct cluster_client *client);
     void (*watch_gone)(struct cluster_client *client);
     void *watch_user;
+    /* Of a process of images.c, which takes its place. */
+    void *images_user;
+    struct fibers *fibers; /* NULL: it has none. */
 };
 
 struct cluster_options {
@@ -120,6 +124,9 @@ void cluster_destroy(struct cluster *cluster);
 /* Notes the first failure; the run ends soon. */
 void cluster_fail(struct cluster *cluster, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* What a client of the library connects with. */
+void cluster_client_options(const struct cluster_client *client, struct client_options *options);
 
 void member_start(struct member *member);
 void member_start_at(struct member *member, uint64_t at_ns);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "tests/sim/damage.h"
+#include "tests/sim/fibers.h"
 
 /* At once, soon, or after the others have noticed. */
 static uint64_t choose_restart(struct faults *f)
@@ -158,6 +159,16 @@ void fault_client_sleeps(struct faults *f)
     struct member *member = &f->cluster->clients[i].member;
     sim_log(f->cluster->sim, "fault", "%s sleeps", sim_node_name(member->node));
     sim_process_pause(member->node, fault_now(f) + fault_below(f, 20 * SEC_NS));
+}
+
+void fault_client_hangs(struct faults *f)
+{
+    uint64_t i = 1 + fault_below(f, f->cluster->options.n_clients);
+    const struct cluster_client *client = &f->cluster->clients[i];
+    uint32_t locks = 1 + (uint32_t)fault_below(f, 400);
+    uint64_t ns = fault_below(f, fault_below(f, 2) ? 40 * SEC_NS : 2 * SEC_NS);
+    if (client->fibers)
+        fibers_hang(client->fibers, locks, ns);
 }
 
 /* Within the bound of the scenario. */

@@ -37,6 +37,8 @@ static const struct kind {
     {"client-is-isolated", FAMILY_NONE, fault_client_is_isolated,
      "a client is cut off from all or some up to 5 s"},
     {"client-sleeps", FAMILY_NONE, fault_client_sleeps, "a client hangs up to 20 s"},
+    {"client-hangs", FAMILY_NONE, fault_client_hangs,
+     "a client of images hangs up to 40 s, between two steps of one of its threads"},
     {"mon-is-isolated", FAMILY_MONS, fault_mon_is_isolated,
      "a monitor is cut off from the others, and perhaps from more"},
     {"mons-are-split", FAMILY_MONS, fault_mons_are_split, "two groups of monitors"},

@@ -64,6 +64,7 @@ void fault_client_dies(struct faults *f);
 void fault_mon_sleeps(struct faults *f);
 void fault_osd_sleeps(struct faults *f);
 void fault_client_sleeps(struct faults *f);
+void fault_client_hangs(struct faults *f);
 void fault_clock_drifts(struct faults *f);
 void fault_disk_is_slow(struct faults *f);
 void fault_blackout_fire(struct env_timer *timer);

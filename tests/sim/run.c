@@ -24,6 +24,7 @@
 #include "tests/sim/compare.h"
 #include "tests/sim/damage.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/images.h"
 #include "tests/sim/linear.h"
 #include "tests/sim/listing.h"
 #include "tests/sim/oracle.h"
@@ -46,6 +47,7 @@ struct run {
     struct workload *workload;
     struct lister *lister;
     struct watchers *watchers;
+    struct images *images; /* NULL: there are none. */
     struct faults *faults;
     struct oracle *oracle;
     bool scrubs;            /* This run does, at the end. */
@@ -103,6 +105,7 @@ static void create_world(struct run *run)
         cluster.n_clients = options->n_clients;
     run->cluster = cluster_create(run->sim, &cluster);
     run->oracle = oracle_create(run->cluster);
+    run->images = images_create(run->cluster, scenario);
 }
 
 static bool admin_connected(void *ctx)
@@ -183,6 +186,8 @@ static bool start_workload(struct run *run)
     workload_start(run->workload);
     run->lister = lister_create(run->cluster, run->workload);
     run->watchers = watchers_create(run->cluster, run->options->scenario, map->pools[0].id);
+    if (run->images)
+        images_start(run->images);
     return !run->cluster->failed;
 }
 
@@ -226,6 +231,8 @@ static bool phase_settle(struct run *run)
                            "operations are not answered after all faults are over"))
         return false;
     if (!watchers_finish(run->watchers, choose(run, &scenario->answer)))
+        return false;
+    if (run->images && !images_finish(run->images, settle_ns))
         return false;
     if (!cluster_run_until(cluster, clean, run, in(run, settle_ns), run->why))
         return false;
@@ -430,6 +437,7 @@ static void fill_result(struct run *run)
     if (run->workload) {
         result->operations = workload_n_answered(run->workload);
         result->operations += run->watchers ? watchers_count(run->watchers) : 0;
+        result->operations += run->images ? images_count(run->images) : 0;
         result->longest_ns = workload_longest(run->workload);
         count_unknown(run);
     }
@@ -453,6 +461,8 @@ void run_seed(const struct run_options *options, struct run_result *result)
         lister_destroy(run.lister);
     if (run.watchers)
         watchers_destroy(run.watchers);
+    if (run.images)
+        images_destroy(run.images);
     oracle_destroy(run.oracle);
     cluster_destroy(run.cluster);
     sim_destroy(run.sim);

@@ -96,6 +96,31 @@ static const struct field workload_fields[] = {
     {0},
 };
 
+static const struct field image_fields[] = {
+    {"number", FIELD_COUNT, IN_SCENARIO(images.number), 0, 4, "of images"},
+    {"workers", FIELD_COUNT, IN_SCENARIO(images.workers), 1, 4, "of each client"},
+    {"think", FIELD_TIME, IN_SCENARIO(images.think), 1, HOUR_NS, "of each, on average"},
+    {"read", FIELD_COUNT, IN_SCENARIO(images.read), 0, 1000, "weight"},
+    {"write", FIELD_COUNT, IN_SCENARIO(images.write), 0, 1000, "weight"},
+    {"zero", FIELD_COUNT, IN_SCENARIO(images.zero), 0, 1000, "weight: discards, zeroes"},
+    {"same", FIELD_COUNT, IN_SCENARIO(images.same), 0, 1000, "weight"},
+    {"compare", FIELD_COUNT, IN_SCENARIO(images.compare), 0, 1000, "weight: and write"},
+    {"flush", FIELD_COUNT, IN_SCENARIO(images.flush), 0, 1000, "weight"},
+    {"snap", FIELD_COUNT, IN_SCENARIO(images.snap), 0, 1000, "weight: take one"},
+    {"snap_remove", FIELD_COUNT, IN_SCENARIO(images.snap_remove), 0, 1000, "weight"},
+    {"snap_read", FIELD_COUNT, IN_SCENARIO(images.snap_read), 0, 1000, "weight: and list"},
+    {"rollback", FIELD_COUNT, IN_SCENARIO(images.rollback), 0, 1000, "weight"},
+    {"resize", FIELD_COUNT, IN_SCENARIO(images.resize), 0, 1000, "weight"},
+    {"flatten", FIELD_COUNT, IN_SCENARIO(images.flatten), 0, 1000, "weight"},
+    {"diff", FIELD_COUNT, IN_SCENARIO(images.diff), 0, 1000, "weight"},
+    {"check", FIELD_COUNT, IN_SCENARIO(images.check), 0, 1000, "weight: of the object map"},
+    {"create", FIELD_COUNT, IN_SCENARIO(images.create), 0, 1000, "weight"},
+    {"remove", FIELD_COUNT, IN_SCENARIO(images.remove), 0, 1000, "weight"},
+    {"clone", FIELD_COUNT, IN_SCENARIO(images.clone), 0, 1000, "weight"},
+    {"rename", FIELD_COUNT, IN_SCENARIO(images.rename), 0, 1000, "weight"},
+    {0},
+};
+
 static const struct field fault_fields[] = {
     {"every", FIELD_TIME, IN_SCENARIO(every), 1000000, HOUR_NS, "on average"},
     {"emphasis", FIELD_COUNT, IN_SCENARIO(emphasis), 1, 100,
@@ -144,6 +169,28 @@ static const char check_defaults[] = "answer = 30s\n"
                                      "listings = yes\n"
                                      "copies = yes\n"
                                      "scrub = 20\n";
+
+static const char image_defaults[] = "number = 0\n"
+                                     "workers = 1..3\n"
+                                     "think = 20ms..400ms\n"
+                                     "read = 60\n"
+                                     "write = 60\n"
+                                     "zero = 16\n"
+                                     "same = 6\n"
+                                     "compare = 8\n"
+                                     "flush = 4\n"
+                                     "snap = 12\n"
+                                     "snap_remove = 6\n"
+                                     "snap_read = 10\n"
+                                     "rollback = 4\n"
+                                     "resize = 8\n"
+                                     "flatten = 4\n"
+                                     "diff = 8\n"
+                                     "check = 6\n"
+                                     "create = 100\n"
+                                     "remove = 6\n"
+                                     "clone = 60\n"
+                                     "rename = 4\n";
 
 static const char fault_defaults[] = "every = 250ms..8s\n"
                                      "emphasis = 4\n";
@@ -235,7 +282,7 @@ struct parser {
     char section[2 * SCENARIO_NAME_MAX];
     bool in_faults;
     uint64_t seen_fields, seen_faults;
-    uint32_t seen_sections; /* cluster, faults, check. */
+    uint32_t seen_sections; /* All but workloads. */
 };
 
 static int refuse(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -429,7 +476,10 @@ static int begin_section(struct parser *p, const char *name)
     static const struct {
         const char *name;
         const struct field *fields;
-    } sections[] = {{"cluster", cluster_fields}, {"faults", fault_fields}, {"check", check_fields}};
+    } sections[] = {{"cluster", cluster_fields},
+                    {"images", image_fields},
+                    {"faults", fault_fields},
+                    {"check", check_fields}};
     snprintf(p->section, sizeof p->section, "%s", name);
     p->in_faults = strcmp(name, "faults") == 0;
     if (strncmp(name, "workload ", strlen("workload ")) == 0)
@@ -501,6 +551,8 @@ int scenario_parse(struct scenario *scenario, const char *text, char why[SCENARI
     memset(scenario, 0, sizeof *scenario);
     enter(&parser, cluster_fields, scenario);
     apply(&parser, cluster_defaults);
+    enter(&parser, image_fields, scenario);
+    apply(&parser, image_defaults);
     enter(&parser, fault_fields, scenario);
     apply(&parser, fault_defaults);
     enter(&parser, check_fields, scenario);
@@ -508,7 +560,7 @@ int scenario_parse(struct scenario *scenario, const char *text, char why[SCENARI
     parser.fields = NULL;
     if (parse_lines(&parser, text) < 0)
         return -EINVAL;
-    if (scenario->n_workloads == 0)
+    if (scenario->n_workloads == 0 && scenario_most(&scenario->images.number) == 0)
         return refuse(&parser, "the scenario ends without a workload");
     return 0;
 }
@@ -582,6 +634,8 @@ void scenario_list(FILE *out)
         fprintf(out, "    %-16s %s\n", presets[i].name, presets[i].meaning);
     fprintf(out, "  and each has\n");
     list_fields(out, workload_fields);
+    fprintf(out, "[images]\n");
+    list_fields(out, image_fields);
     fprintf(out, "[faults]\n");
     list_fields(out, fault_fields);
     fprintf(out, "  and a weight for each of\n");

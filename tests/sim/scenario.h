@@ -55,6 +55,14 @@ struct scenario_workload {
     struct scenario_value lock, unlock, break_lock, holder; /* Of one lock. */
 };
 
+/* Block images: see images.h. */
+struct scenario_images {
+    struct scenario_value number, workers, think;
+    struct scenario_value read, write, zero, same, compare, flush; /* Weights. */
+    struct scenario_value snap, snap_remove, snap_read, rollback, resize, flatten, diff, check;
+    struct scenario_value create, remove, clone, rename;
+};
+
 struct scenario {
     char name[SCENARIO_NAME_MAX];
     /* [cluster] */
@@ -68,6 +76,7 @@ struct scenario {
     /* [workload NAME], each. */
     uint32_t n_workloads;
     struct scenario_workload workloads[SCENARIO_WORKLOADS_MAX];
+    struct scenario_images images; /* [images] */
     /* [faults] */
     struct scenario_value every;
     struct scenario_value emphasis;

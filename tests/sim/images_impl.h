@@ -1,0 +1,184 @@
+/* Private to images.c, which has the clients, and image_ops.c, which has what they do. */
+#ifndef LIMPET_TESTS_SIM_IMAGES_IMPL_H
+#define LIMPET_TESTS_SIM_IMAGES_IMPL_H
+
+#include "client/limpet/image.h"
+#include "client/limpet/object.h"
+#include "common/witness.h"
+#include "tests/sim/fibers.h"
+#include "tests/sim/image_model.h"
+#include "tests/sim/images.h"
+
+enum {
+    IMAGES_MAX = 4,
+    IMAGES_WORKERS_MAX = 4,
+    GRANULE = 1024, /* Contents are written in pieces of so many bytes, all of one number. */
+    GRANULES_MAX = 64,
+    IMAGE_SNAPS_MAX = 12,
+    IMAGE_BREAKERS_MAX = 16,
+    IMAGE_NAME_BYTES = 24,
+    IMAGE_POOL_BYTES = 16,
+};
+
+/* What a snapshot shows, when it was read first: it must not change any more. */
+struct image_snap_model {
+    char name[IMAGE_NAME_BYTES];
+    bool used;
+    bool known; /* It is there for certain. */
+    bool read;  /* `values` are what it shows. */
+    bool going; /* It may have been removed. */
+    bool seen;  /* By the last look at the list. */
+    uint64_t call, end;
+    uint32_t n; /* Granules. */
+    uint64_t values[GRANULES_MAX];
+};
+
+enum image_state {
+    IMAGE_NOT_THERE,
+    IMAGE_THERE,
+    IMAGE_HALF, /* Whoever made, removed or renamed it is dead: it is one or the other. */
+};
+
+struct image_model {
+    enum image_state state;
+    char name[IMAGE_NAME_BYTES];
+    char other[IMAGE_NAME_BYTES]; /* It may have this name instead. "": it has not. */
+    char id[LIMPET_IMAGE_ID_MAX + 1];
+    bool id_known;
+    uint64_t life;   /* Counts those that had this place. */
+    bool busy;       /* Somebody makes, removes or renames it. */
+    bool close;      /* Nobody keeps it open. */
+    bool maintained; /* Somebody resizes it, takes a snapshot, ... */
+    uint32_t users;  /* Operations under way. */
+    uint32_t n_breakers;
+    uint64_t breakers[IMAGE_BREAKERS_MAX]; /* Processes that may have left it half made. */
+    bool exclusive, has_map;
+    unsigned order;
+    uint64_t unit, count;
+    int parent; /* Its place; -1: none. */
+    uint32_t n_children;
+    struct cell size; /* In granules. */
+    struct cell cells[GRANULES_MAX];
+    struct image_snap_model snaps[IMAGE_SNAPS_MAX];
+    uint64_t entered[CLUSTER_CLIENTS_MAX + 1]; /* When a client's process took the lease last. */
+    int writer;                                /* Who sent the last write; -1: nobody. */
+    uint64_t written;                          /* When. */
+};
+
+enum image_op_kind {
+    IMAGE_OP_READ,
+    IMAGE_OP_WRITE,
+    IMAGE_OP_ZERO,
+    IMAGE_OP_SAME,
+    IMAGE_OP_COMPARE,
+    IMAGE_OP_FLUSH,
+    IMAGE_OP_SNAP,
+    IMAGE_OP_SNAP_REMOVE,
+    IMAGE_OP_SNAP_READ,
+    IMAGE_OP_ROLLBACK,
+    IMAGE_OP_RESIZE,
+    IMAGE_OP_FLATTEN,
+    IMAGE_OP_DIFF,
+    IMAGE_OP_CHECK,
+    IMAGE_OP_CREATE,
+    IMAGE_OP_REMOVE,
+    IMAGE_OP_CLONE,
+    IMAGE_OP_RENAME,
+    IMAGE_OP_MEND, /* Of one that is half made. */
+    IMAGE_OPS_END
+};
+
+struct image_client;
+
+/* An operation under way; what is known of it when its client dies. */
+struct image_op {
+    TAILQ_ENTRY(image_op) link;
+    struct images *images;
+    struct image_client *client;
+    enum image_op_kind kind;
+    struct image_model *image;
+    struct image_model *other; /* Of a clone: what it is made of. */
+    struct image_snap_model *snap;
+    uint64_t serial, call, end;
+    uint64_t passed, entered; /* The gate, and when the lease had been taken; 0: it has not. */
+    uint32_t first, n;        /* Granules that it reads or writes. */
+    uint64_t value, expected;
+    bool done;
+    bool owner; /* Its client has the exclusive lock at the end. */
+    ssize_t result;
+    uint64_t mismatch;
+    uint8_t *data;
+};
+TAILQ_HEAD(image_op_list, image_op);
+
+/* An open image of a process. */
+struct image_handle {
+    struct limpet_image *image;
+    uint64_t life; /* Of what it has open; 0: nothing. */
+    uint32_t refs;
+    bool opening;
+};
+
+/* A client's process, and those that come after it. */
+struct image_client {
+    struct images *images;
+    struct cluster_client *client;
+    uint32_t number;
+    struct fibers *fibers; /* NULL: no process. */
+    struct limpet_cluster *cluster;
+    struct limpet_pool *pool; /* NULL: it is not connected. */
+    struct image_handle handles[IMAGES_MAX];
+    uint32_t workers; /* That have not ended. */
+    bool blocked;
+    struct env_timer again; /* A blocked process ends. */
+};
+
+struct images {
+    struct cluster *cluster;
+    const struct scenario *scenario;
+    struct witness *witness;
+    uint32_t n_images, n_workers;
+    uint64_t think_ns;
+    uint32_t mix[IMAGE_OPS_END];
+    uint64_t mix_sum;
+    bool started, stopping, finishing, finished;
+    uint64_t serials, lives;
+    uint32_t n_done;
+    struct image_op_list ops;
+    struct image_model models[IMAGES_MAX];
+    struct image_client clients[CLUSTER_CLIENTS_MAX + 1];
+};
+
+static inline uint64_t images_now(const struct images *images)
+{
+    return sim_now(images->cluster->sim);
+}
+
+static inline uint64_t images_below(struct images *images, uint64_t n)
+{
+    return sim_below(images->cluster->sim, n);
+}
+
+/* ---- images.c ---- */
+
+void images_fail(struct images *images, const struct image_model *image, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* The process was blocked: another one takes its place. Whoever calls it ends. */
+void image_client_blocked(struct image_client *client);
+/* The handle of an image that is there; NULL, and an error. Give it back. */
+struct limpet_image *image_handle_take(struct image_client *client, struct image_model *image,
+                                       int *error);
+void image_handle_give(struct image_client *client, struct image_model *image);
+/* Closes what this process has open and must not. */
+void image_handles_close(struct image_client *client, bool all);
+
+/* ---- image_ops.c ---- */
+
+/* One of an image that is free for it, if there is one. */
+void image_op_run(struct image_client *client);
+/* The client has died, or was blocked: nobody knows what became of it. Frees it. */
+void image_op_lost(struct image_op *op);
+/* Checks and removes everything; false: not yet. */
+bool images_remove_all(struct image_client *client);
+
+#endif
