@@ -7,6 +7,7 @@
 
 #include "client/image/manage.h"
 #include "client/image/snap.h"
+#include "common/planted.h"
 
 void image_link_of(const struct limpet_image *image, struct image_link *out)
 {
@@ -199,11 +200,102 @@ static int start_copyup(struct swept *swept)
     return 0;
 }
 
+/* What a snapshot shows of the parent, when everything was copied up that the head shows. */
+struct flat_snap {
+    uint64_t id, overlap;
+    bool needs; /* Some object is not there that the parent has. */
+};
+
 struct flattening {
-    uint64_t overlap; /* That was copied. */
+    uint64_t overlap;       /* That was copied, */
+    struct image_view view; /* of the image as it was then. */
+    size_t n_snaps;
+    struct flat_snap *snaps;
     bool orphaned;
     struct image_core before;
 };
+
+/* With the lock: those that may need no parent any more. */
+static int take_snaps(const struct limpet_image *image, struct flattening *f)
+{
+    const struct header *header = &image->header;
+    free(f->snaps);
+    f->n_snaps = 0;
+    f->snaps = calloc(header->n_snaps + 1, sizeof *f->snaps);
+    for (size_t i = 0; i < header->n_snaps && f->snaps != NULL; i++) {
+        uint64_t overlap = header->snaps[i].overlap;
+        if (overlap > 0 && overlap <= f->overlap)
+            f->snaps[f->n_snaps++] =
+                (struct flat_snap){.id = header->snaps[i].id, .overlap = overlap};
+    }
+    return f->snaps != NULL ? 0 : -ENOMEM;
+}
+
+/* Whether the parent has nothing but zeroes in the first `len` bytes of an object. */
+static int parent_is_zero(struct limpet_image *image, uint64_t object, uint64_t len, bool *zero)
+{
+    uint8_t *data = malloc(len);
+    if (data == NULL)
+        return -ENOMEM;
+    ssize_t rc = 0;
+    *zero = true;
+    for (uint64_t at = 0; at < len && rc >= 0 && *zero;) {
+        uint64_t run, offset = stripe_image_offset(&image->stripe, object, at, &run);
+        run = run < len - at ? run : len - at;
+        rc = limpet_image_read(image->parent, data, run, offset, 0);
+        if (rc > 0)
+            *zero = data[0] == 0 && memcmp(data, data + 1, (size_t)rc - 1) == 0;
+        at += run;
+    }
+    free(data);
+    return rc < 0 ? (int)rc : 0;
+}
+
+static int check_object(struct limpet_image *image, uint64_t object, struct flattening *f)
+{
+    char name[IMAGE_OBJECT_NAME_MAX];
+    struct limpet_snapset *set = NULL, none = {0};
+    image_data_name(image, object, name);
+    int rc = limpet_list_snaps(image->bare, name, &set);
+    if (rc == -ENOENT)
+        rc = 0;
+    for (size_t i = 0; i < f->n_snaps && rc == 0; i++) {
+        struct flat_snap *snap = &f->snaps[i];
+        uint64_t len = stripe_object_bytes(&image->stripe, object, snap->overlap);
+        bool zero = true;
+        if (len == 0 || snap->needs ||
+            object_version_at(set != NULL ? set : &none, snap->id) != OBJECT_NO_VERSION)
+            continue;
+        rc = parent_is_zero(image, object, len, &zero);
+        snap->needs = !zero && !planted(PLANTED_IMAGE_FLATTEN_ALL);
+    }
+    limpet_snapset_destroy(set);
+    return rc;
+}
+
+/*
+ * Which snapshots still need the parent. Objects that are copied up appear in earlier snapshots,
+ * but not in those that are older than a former object of that name: one that a rollback removed.
+ */
+static int check_snaps(struct limpet_image *image, struct flattening *f)
+{
+    pthread_mutex_lock(&image->lock);
+    int rc = take_snaps(image, f);
+    pthread_mutex_unlock(&image->lock);
+    uint64_t objects = stripe_objects(&image->stripe, f->overlap);
+    for (uint64_t object = 0; object < objects && rc == 0 && f->n_snaps > 0; object++)
+        rc = check_object(image, object, f);
+    return rc;
+}
+
+static const struct flat_snap *find_flat(const struct flattening *f, uint64_t id)
+{
+    for (size_t i = 0; i < f->n_snaps; i++) {
+        if (f->snaps[i].id == id)
+            return &f->snaps[i];
+    }
+    return NULL;
+}
 
 static int forget_parent(struct header *next, struct limpet_op *op, void *arg)
 {
@@ -212,16 +304,21 @@ static int forget_parent(struct header *next, struct limpet_op *op, void *arg)
     (void)op;
     if (!next->core.has_parent)
         return HEADER_SAME;
-    /* It was rolled back meanwhile to when it showed more. */
-    if (next->core.overlap > f->overlap)
+    /* It may have been rolled back meanwhile: to when it showed more, or less was copied. */
+    if (next->core.generation != f->view.generation)
         return -EAGAIN;
     f->before = next->core;
     next->core.overlap = 0;
     for (size_t i = 0; i < next->n_snaps; i++) {
-        if (next->snaps[i].overlap <= f->overlap)
-            next->snaps[i].overlap = 0;
-        else
+        struct image_snap *snap = &next->snaps[i];
+        const struct flat_snap *flat = find_flat(f, snap->id);
+        if (snap->overlap > f->overlap || (flat != NULL && flat->needs)) {
             needed = true;
+        } else if (snap->overlap > 0) {
+            snap->overlap = 0;
+            /* It has objects now that were copied up later, of which its map does not know. */
+            snap->flags |= LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
+        }
     }
     next->core.has_parent = needed;
     f->orphaned = !needed;
@@ -233,19 +330,28 @@ static int flatten(struct limpet_image *image, limpet_image_progress progress, v
     struct flattening f = {0};
     int rc;
     do {
+        rc = image_breathe(image);
+        if (rc != 0)
+            break;
         pthread_mutex_lock(&image->lock);
         f.overlap = image->overlap;
+        f.view = image_view(image);
         pthread_mutex_unlock(&image->lock);
-        struct sweep s = {.end = stripe_objects(&image->stripe, f.overlap),
+        struct sweep s = {.image = image,
+                          .view = f.view,
+                          .breathes = true,
+                          .end = stripe_objects(&image->stripe, f.overlap),
                           .start = start_copyup,
                           .arg = image,
-                          .breathes = image,
                           .progress = progress,
                           .progress_arg = arg};
         rc = sweep(&s);
         if (rc == 0)
+            rc = check_snaps(image, &f);
+        if (rc == 0)
             rc = image_change(image, forget_parent, &f);
     } while (rc == -EAGAIN);
+    free(f.snaps);
     if (rc == 0 && f.orphaned) {
         struct image_link me;
         image_link_of(image, &me);

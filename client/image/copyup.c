@@ -3,7 +3,9 @@
  * want to write to it meanwhile wait for the one copy.
  *
  * The object is written without a snapshot context, so that the clone's earlier snapshots have it,
- * too; and made exclusively, so that nothing is overwritten.
+ * too; and made exclusively, so that nothing is overwritten. Earlier snapshots that show more of
+ * the parent there, or less (the image was resized, and rolled back), must not have it: then the
+ * context is the last of these and all before it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 
 #include "client/image/image.h"
 #include "common/env.h"
+#include "common/planted.h"
 
 struct copyup {
     struct limpet_image *image;
@@ -18,6 +21,8 @@ struct copyup {
     uint64_t len; /* What the parent shows of it. */
     struct limpet_buffer *buffer;
     struct limpet_op *op;
+    size_t n_before; /* Snapshots that do not get it, newest first. */
+    uint64_t *before;
     unsigned reads;
     int error;
     struct map_waiter map;
@@ -38,6 +43,7 @@ static void copyup_end(struct copyup *c, int error)
     limpet_buffer_destroy(c->buffer);
     if (c->op != NULL)
         limpet_op_destroy(c->op);
+    free(c->before);
     free(c);
 }
 
@@ -52,9 +58,43 @@ static bool is_zero(const uint8_t *data, size_t len)
     return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
 }
 
+/* With the lock: which snapshots show another part of the parent there, and those before them. */
+static int find_before(struct copyup *c)
+{
+    const struct header *header = &c->image->header;
+    size_t n = header->n_snaps;
+    while (n > 0 && stripe_object_bytes(&c->image->stripe, c->object,
+                                        header->snaps[n - 1].overlap) == c->len)
+        n--;
+    if (n == 0 || planted(PLANTED_IMAGE_COPYUP_EVERYWHERE))
+        return 0;
+    c->before = calloc(n, sizeof *c->before);
+    if (c->before == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        c->before[i] = header->snaps[n - 1 - i].id;
+    c->n_before = n;
+    return 0;
+}
+
+static int operate(struct copyup *c, struct limpet_completion *completion)
+{
+    struct limpet_pool *pool = NULL;
+    char name[IMAGE_OBJECT_NAME_MAX];
+    image_data_name(c->image, c->object, name);
+    if (c->n_before == 0)
+        return limpet_aio_operate(c->image->bare, name, completion, c->op);
+    int rc = pool_again(c->image->bare, &pool);
+    if (rc == 0)
+        rc = limpet_pool_set_snap_context(pool, c->before[0], c->before, c->n_before);
+    if (rc == 0)
+        rc = limpet_aio_operate(pool, name, completion, c->op);
+    limpet_pool_close(pool);
+    return rc;
+}
+
 static int write_object(struct copyup *c)
 {
-    char name[IMAGE_OBJECT_NAME_MAX];
     struct limpet_completion *completion;
     struct limpet_buffer *buffer = c->buffer;
     c->op = limpet_op_create();
@@ -69,8 +109,7 @@ static int write_object(struct copyup *c)
         rc = limpet_completion_create(was_written, c, &completion);
     if (rc != 0)
         return rc;
-    image_data_name(c->image, c->object, name);
-    rc = limpet_aio_operate(c->image->bare, name, completion, c->op);
+    rc = operate(c, completion);
     limpet_completion_release(completion);
     return rc;
 }
@@ -148,17 +187,20 @@ void copyup(struct limpet_image *image, uint64_t object, struct copyup_waiter *w
     }
     uint64_t len = stripe_object_bytes(&image->stripe, object, image->overlap);
     c = len > 0 ? calloc(1, sizeof *c) : NULL;
-    if (c != NULL)
+    if (c != NULL) {
+        c->len = len;
+        c->image = image;
+        c->object = object;
         c->buffer = limpet_buffer_create(len);
-    if (c == NULL || c->buffer == NULL) {
+    }
+    if (c == NULL || c->buffer == NULL || find_before(c) != 0) {
         pthread_mutex_unlock(&image->lock);
+        if (c != NULL)
+            limpet_buffer_destroy(c->buffer);
         free(c);
         waiter->done(waiter, len > 0 ? -ENOMEM : 0);
         return;
     }
-    c->len = len;
-    c->image = image;
-    c->object = object;
     TAILQ_INIT(&c->waiters);
     TAILQ_INSERT_TAIL(&c->waiters, waiter, link);
     TAILQ_INSERT_TAIL(&image->copyups, c, link);

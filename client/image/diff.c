@@ -134,20 +134,18 @@ static int add_parent(struct diff *d, uint64_t object)
 
 /* ---- Versions of an object ---- */
 
-enum { NO_VERSION = -1 };
-
 /* The clone that shows a snapshot; their number: the head. */
-static ptrdiff_t version_at(const struct limpet_snapset *set, uint64_t snap)
+ptrdiff_t object_version_at(const struct limpet_snapset *set, uint64_t snap)
 {
-    ptrdiff_t head = set->head_exists ? (ptrdiff_t)set->n_clones : NO_VERSION;
+    ptrdiff_t head = set->head_exists ? (ptrdiff_t)set->n_clones : OBJECT_NO_VERSION;
     if (snap == 0 || snap > set->seq)
         return head;
     for (size_t i = 0; i < set->n_clones; i++) {
         const struct limpet_clone *clone = &set->clones[i];
         if (clone->id >= snap)
-            return clone->n_snaps > 0 && clone->snaps[0] <= snap ? (ptrdiff_t)i : NO_VERSION;
+            return clone->n_snaps > 0 && clone->snaps[0] <= snap ? (ptrdiff_t)i : OBJECT_NO_VERSION;
     }
-    return NO_VERSION;
+    return OBJECT_NO_VERSION;
 }
 
 static uint64_t version_size(const struct limpet_snapset *set, ptrdiff_t version)
@@ -209,29 +207,32 @@ static int add_versions(struct diff *d, uint64_t object, const struct limpet_sna
 {
     const struct stripe *stripe = &d->image->stripe;
     struct extents changes = {0};
-    ptrdiff_t from = d->from != 0 ? version_at(set, d->from) : NO_VERSION;
-    ptrdiff_t to = version_at(set, d->to);
+    ptrdiff_t from = d->from != 0 ? object_version_at(set, d->from) : OBJECT_NO_VERSION;
+    ptrdiff_t to = object_version_at(set, d->to);
     /* What is not there shows the parent. */
-    uint64_t before = from != NO_VERSION ? version_size(set, from)
-                      : d->from != 0     ? stripe_object_bytes(stripe, object, d->from_overlap)
-                                         : 0;
-    uint64_t after = to != NO_VERSION ? version_size(set, to)
-                                      : stripe_object_bytes(stripe, object, d->to_overlap);
+    uint64_t before = from != OBJECT_NO_VERSION ? version_size(set, from)
+                      : d->from != 0 ? stripe_object_bytes(stripe, object, d->from_overlap)
+                                     : 0;
+    uint64_t after = to != OBJECT_NO_VERSION ? version_size(set, to)
+                                             : stripe_object_bytes(stripe, object, d->to_overlap);
     uint64_t len = before > after ? before : after;
-    if (from == to && from != NO_VERSION)
+    if (from == to && from != OBJECT_NO_VERSION)
         return 0;
-    if (to == NO_VERSION && from == NO_VERSION) {
+    if (to == OBJECT_NO_VERSION && from == OBJECT_NO_VERSION) {
         if (d->from == 0)
             return add_parent(d, object);
-        return before > after ? add_piece(d, object, after, before - after, false) : 0;
+        if (before > after)
+            return add_piece(d, object, after, before - after, false);
+        /* It was rolled back to when the parent showed more. */
+        return before < after ? add_piece(d, object, before, after - before, true) : 0;
     }
     int rc;
-    if (from == NO_VERSION || to == NO_VERSION)
+    if (from == OBJECT_NO_VERSION || to == OBJECT_NO_VERSION)
         rc = add(&changes, 0, len, true);
     else
         rc = changed_between(set, from, to, len, &changes);
     if (rc == 0 && d->whole_object && changes.n > 0)
-        rc = add_piece(d, object, 0, UINT64_C(1) << stripe->order, to != NO_VERSION);
+        rc = add_piece(d, object, 0, UINT64_C(1) << stripe->order, to != OBJECT_NO_VERSION);
     else if (rc == 0)
         rc = add_changes(d, object, &changes, after);
     free(changes.list);
@@ -253,8 +254,9 @@ static int add_object(struct diff *d, uint64_t object)
     if (d->entries != NULL) {
         uint32_t entry = d->entries[object];
         bool exists = entry != 0 && (entry & MAP_REMOVED) == 0;
-        /* Where the parent shows less than it did, something changed that no entry tells. */
-        if (is_unchanged(d, entry) && d->from_overlap <= d->to_overlap)
+        /* Where the parent shows less than it did, or more, something changed that no entry tells.
+         */
+        if (is_unchanged(d, entry) && d->from_overlap == d->to_overlap)
             return 0;
         if (d->whole_object && exists)
             return add_piece(d, object, 0, bytes, true);

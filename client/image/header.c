@@ -259,8 +259,9 @@ static int add_core(struct limpet_op *op, struct header *next)
     return next->core_bytes != NULL ? 0 : -ENOMEM;
 }
 
+/* *decided: the changer has ended it, by what it was given. */
 static int run_change(struct limpet_pool *pool, const char *object, const struct header *old,
-                      struct header *next, header_changer change, void *arg)
+                      struct header *next, header_changer change, void *arg, bool *decided)
 {
     struct limpet_op *op = limpet_op_create();
     struct limpet_pair core = pair_of(IMAGE_KEY_CORE, old->core_bytes, old->core_len);
@@ -269,6 +270,7 @@ static int run_change(struct limpet_pool *pool, const char *object, const struct
     int rc = limpet_op_omap_compare(op, &core, LIMPET_EQUAL, NULL);
     if (rc == 0)
         rc = change(next, op, arg);
+    *decided = rc != 0;
     if (rc == 0)
         rc = add_snaps(op, old, next);
     if (rc == 0)
@@ -287,8 +289,9 @@ int header_change(struct limpet_pool *pool, const char *id, struct header *heade
     header_object(id, object);
     for (int i = 0; i < CHANGES_MAX && rc == -ECANCELED; i++) {
         struct header next;
+        bool decided = false, known = i == 0 && header->core_bytes != NULL;
         /* What is known may be old: then it is read, once each time that somebody was faster. */
-        if (i > 0 || header->core_bytes == NULL) {
+        if (!known) {
             header_fini(header);
             rc = header_read(pool, id, header);
             if (rc != 0)
@@ -297,7 +300,10 @@ int header_change(struct limpet_pool *pool, const char *id, struct header *heade
         rc = header_copy(header, &next);
         if (rc != 0)
             return rc;
-        rc = run_change(pool, object, header, &next, change, arg);
+        rc = run_change(pool, object, header, &next, change, arg, &decided);
+        /* Nothing was compared: that there is nothing to do, or an error, may be old, too. */
+        if (decided && known)
+            rc = -ECANCELED;
         if (rc == 0) {
             header_fini(header);
             *header = next;

@@ -111,6 +111,8 @@ struct limpet_image {
     uint64_t entry;          /* The cookie of our entry in the header; 0: there is none. */
     uint64_t lease_until_ns; /* CLOCK_BOOTTIME: it is good until then for certain. */
     unsigned holds;
+    unsigned held;   /* Requests of long operations that are under way. */
+    uint64_t taken;  /* Counts how often it was taken. */
     bool lost;       /* The watch. */
     bool kept;       /* By its user: others do not get it. */
     bool recalled;   /* Somebody waits for it. */
@@ -171,6 +173,8 @@ void object_name(const char *prefix, uint64_t object, char out[IMAGE_OBJECT_NAME
 /* ---- lock.c ---- */
 
 extern const struct limpet_watch_calls image_watch_calls;
+/* With the lock: whether the lease is good right now. */
+bool image_lease_is_valid(struct limpet_image *image);
 /* With the lock: whether a write may pass. Starts to take the lease if that is what it lacks. */
 bool image_gate_open(struct limpet_image *image);
 /* With the lock: the gate may have opened, or requests before it must fail. */
@@ -180,8 +184,23 @@ int image_hold(struct limpet_image *image) MUST_CHECK;
 void image_unhold(struct limpet_image *image);
 /* The same, and the lease is given back for certain: it is taken by other rules from now on. */
 void image_give_back(struct limpet_image *image);
-/* In a long operation, between two steps of which each can be the last: lets others have it. */
+/*
+ * In a long operation, between two steps of which each can be the last: lets others have it, and
+ * takes it anew when it was lost.
+ */
 int image_breathe(struct limpet_image *image) MUST_CHECK;
+/* What a long operation goes by: nobody has changed it since, if both are as they were. */
+struct image_view {
+    uint64_t taken, generation;
+};
+/* With the lock. */
+struct image_view image_view(const struct limpet_image *image);
+/*
+ * A long operation has requests under way: until the end of that our entry stands, also when the
+ * lease is lost (L2). -EAGAIN: it is, or was, since that view.
+ */
+int image_held_begin(struct limpet_image *image, const struct image_view *view) MUST_CHECK;
+void image_held_end(struct limpet_image *image);
 bool image_is_recalled(struct limpet_image *image);
 /* No write is under way, and none begins, until it is opened. */
 void image_shut_gate(struct limpet_image *image);
@@ -305,6 +324,13 @@ int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t o
 int map_write(struct limpet_image *image, const uint32_t *entries, uint64_t objects) MUST_CHECK;
 int map_remove(struct limpet_pool *data, const char *id, uint64_t objects) MUST_CHECK;
 
+/* ---- diff.c ---- */
+
+/* The clone of an object that shows a snapshot, their number: the head; or that it was not there.
+ */
+enum { OBJECT_NO_VERSION = -1 };
+ptrdiff_t object_version_at(const struct limpet_snapset *set, uint64_t snap);
+
 /* ---- sweep.c ---- */
 
 /* One object of a sweep. */
@@ -325,12 +351,15 @@ struct swept {
  */
 #define SWEEP_SKIP 1
 struct sweep {
+    /* NULL, or whose lease is held: -EAGAIN when others may have changed it since `view`. */
+    struct limpet_image *image;
+    struct image_view view;
+    bool breathes; /* It is lent to others meanwhile. */
     uint64_t first, end;
     int (*start)(struct swept *swept);
     /* NULL is allowed: of requests, on the library's thread. */
     void (*ended)(struct swept *swept, int result);
     void *arg;
-    struct limpet_image *breathes; /* NULL, or the image whose lease is held. */
     limpet_image_progress progress;
     void *progress_arg;
 };

@@ -14,6 +14,7 @@
 
 #include "client/image/crypt.h"
 #include "client/object/inside.h"
+#include "common/witness.h"
 
 bool io_writes(const struct io *io)
 {
@@ -181,8 +182,10 @@ static void run(struct io *io, struct io_list *ended)
 {
     struct limpet_image *image = io->image;
     image->passed++;
-    if (io_writes(io))
+    if (io_writes(io)) {
         image->writes++;
+        witness_image(image->id, IMAGE_MOMENT_PASSES, io->arg);
+    }
     io->size = image->size;
     io->overlap = image->overlap;
     /* The image may have shrunk while it waited. */

@@ -8,6 +8,8 @@
 #include <time.h>
 
 #include "client/image/image.h"
+#include "common/planted.h"
+#include "common/witness.h"
 
 static uint64_t boot_clock_ns(void)
 {
@@ -28,6 +30,7 @@ static void leave_task(void *arg);
 static void take_task(void *arg);
 static int remove_entry(struct limpet_image *image);
 static void wait_for_writes(struct limpet_image *image);
+static void wait_for_requests(struct limpet_image *image);
 
 /* With the lock. A thread that cannot be made is tried for again with the next request. */
 static void begin_task(struct limpet_image *image, enum lease_state state, void (*run)(void *arg))
@@ -125,21 +128,21 @@ static void unwatch(struct limpet_image *image)
 
 /*
  * A new watch in place of one that was lost; what was told meanwhile is read. The entry of the old
- * one goes when what was sent under it has ended, so that nobody has a reason to block us.
+ * one goes when what was sent under it has ended, so that nobody has a reason to block us; and the
+ * object map, which all of that is noted in.
  */
 static int mend(struct limpet_image *image)
 {
+    pthread_mutex_lock(&image->lock);
+    if (!planted(PLANTED_IMAGE_ENTRY_EARLY))
+        wait_for_requests(image);
+    pthread_mutex_unlock(&image->lock);
     map_drop(image);
     unwatch(image);
     int rc = image_watch_begin(image);
     if (rc == 0)
         rc = image_refresh(image);
-    if (rc != 0 || image->entry == 0)
-        return rc;
-    pthread_mutex_lock(&image->lock);
-    wait_for_writes(image);
-    pthread_mutex_unlock(&image->lock);
-    return remove_entry(image);
+    return rc == 0 && image->entry != 0 ? remove_entry(image) : rc;
 }
 
 /* ---- Taking ---- */
@@ -241,7 +244,8 @@ static int block_dead(struct limpet_image *image, const struct header *header, s
         if (rc != 0 || is_alive(owner, watchers, n))
             continue;
         /* What an earlier handle of this process has sent comes before what we send. */
-        if (owner->instance != limpet_cluster_instance(image->cluster))
+        if (owner->instance != limpet_cluster_instance(image->cluster) &&
+            !planted(PLANTED_IMAGE_NOT_BLOCKED))
             rc = limpet_block(image->cluster, owner->instance, IMAGE_BLOCK_S);
         if (rc == 0)
             rc = add_removal(op, owner);
@@ -266,6 +270,7 @@ static int enter(struct limpet_image *image, enum limpet_lease_mode mode)
         limpet_op_destroy(op);
     if (rc == 0) {
         image->entry = limpet_watch_cookie(image->watch);
+        witness_image(image->id, IMAGE_MOMENT_ENTERS, NULL);
         image_take_header(image, &header);
         image_wait_header(image);
     } else {
@@ -297,9 +302,10 @@ static int take(struct limpet_image *image)
     return rc;
 }
 
-/* With the lock. Whether the lease is good right now. */
-static bool is_valid(struct limpet_image *image)
+bool image_lease_is_valid(struct limpet_image *image)
 {
+    if (planted(PLANTED_IMAGE_LEASE_IGNORED) && image->lease == LEASE_HELD)
+        return true;
     uint64_t now = boot_clock_ns();
     if (now < image->lease_until_ns)
         return true;
@@ -315,6 +321,7 @@ static void take_task(void *arg)
     int rc = take(image);
     pthread_mutex_lock(&image->lock);
     image->lease = rc == 0 ? LEASE_HELD : LEASE_NONE;
+    image->taken += rc == 0;
     image->lease_error = rc;
     image->recalled = false;
     if (image->dead != 0)
@@ -377,11 +384,18 @@ static void wait_for_writes(struct limpet_image *image)
         pthread_cond_wait(&image->changed, &image->lock);
 }
 
+/* With the lock: also for those of long operations. */
+static void wait_for_requests(struct limpet_image *image)
+{
+    while (image->writes > 0 || image->held > 0)
+        pthread_cond_wait(&image->changed, &image->lock);
+}
+
 static void leave_task(void *arg)
 {
     struct limpet_image *image = arg;
     pthread_mutex_lock(&image->lock);
-    wait_for_writes(image);
+    wait_for_requests(image);
     pthread_mutex_unlock(&image->lock);
     map_drop(image);
     int rc = leave(image);
@@ -406,7 +420,7 @@ bool image_gate_open(struct limpet_image *image)
     if (image->lease == LEASE_NONE)
         begin_task(image, LEASE_TAKING, take_task);
     return image->lease == LEASE_HELD && image->shut == 0 && image->next.core_bytes == NULL &&
-           is_valid(image);
+           image_lease_is_valid(image);
 }
 
 void image_shut_gate(struct limpet_image *image)
@@ -489,7 +503,8 @@ int image_breathe(struct limpet_image *image)
 {
     int rc = 0;
     pthread_mutex_lock(&image->lock);
-    if (image->holds == 1 && (image->recalled || image->lost)) {
+    bool gone = image->lost || image->lease != LEASE_HELD;
+    if (gone || (image->holds == 1 && image->recalled)) {
         unhold(image);
         rc = hold(image);
         /* The caller gives back once more than it has. */
@@ -499,13 +514,43 @@ int image_breathe(struct limpet_image *image)
     if (rc == 0)
         rc = image->dead;
     pthread_mutex_unlock(&image->lock);
+    /* Whoever goes by a header goes by the newest that is known. */
+    if (rc == 0)
+        image_wait_header(image);
     return rc;
+}
+
+struct image_view image_view(const struct limpet_image *image)
+{
+    return (struct image_view){.taken = image->taken, .generation = image->header.core.generation};
+}
+
+int image_held_begin(struct limpet_image *image, const struct image_view *view)
+{
+    pthread_mutex_lock(&image->lock);
+    bool gone = image->lost || image->lease != LEASE_HELD || image->taken != view->taken;
+    gone = gone && !planted(PLANTED_IMAGE_HOLD_BLINDLY);
+    int rc = image->dead != 0 ? image->dead : gone ? -EAGAIN : 0;
+    image->held += rc == 0;
+    pthread_mutex_unlock(&image->lock);
+    return rc;
+}
+
+void image_held_end(struct limpet_image *image)
+{
+    pthread_mutex_lock(&image->lock);
+    assert(image->held > 0);
+    image->held--;
+    if (image->held == 0)
+        pthread_cond_broadcast(&image->changed);
+    pthread_mutex_unlock(&image->lock);
 }
 
 bool image_is_recalled(struct limpet_image *image)
 {
     pthread_mutex_lock(&image->lock);
-    bool recalled = image->recalled || image->lost || image->dead != 0;
+    bool recalled = (image->recalled && image->holds == 1) || image->lost ||
+                    image->lease != LEASE_HELD || image->dead != 0;
     pthread_mutex_unlock(&image->lock);
     return recalled;
 }
@@ -581,7 +626,7 @@ int limpet_image_lock_release(struct limpet_image *image)
 int limpet_image_lock_is_owner(struct limpet_image *image, bool *owner)
 {
     pthread_mutex_lock(&image->lock);
-    *owner = is_exclusive(image) && image->lease == LEASE_HELD && is_valid(image);
+    *owner = is_exclusive(image) && image->lease == LEASE_HELD && image_lease_is_valid(image);
     pthread_mutex_unlock(&image->lock);
     return 0;
 }

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "client/image/image.h"
+#include "common/planted.h"
 
 enum {
     CHUNK_ENTRIES = 1 << 20,
@@ -38,6 +39,7 @@ struct map_update {
 
 struct object_map {
     uint64_t n;
+    uint64_t loaded;   /* Of these; what follows was beyond the end, and may have been removed. */
     uint32_t *entries; /* Those that are being written, too. */
     TAILQ_HEAD(, map_update) updates;
 };
@@ -116,7 +118,7 @@ int map_load(struct limpet_image *image)
     struct object_map *map = calloc(1, sizeof *map);
     if (map == NULL)
         return -ENOMEM;
-    map->n = objects;
+    map->n = map->loaded = objects;
     TAILQ_INIT(&map->updates);
     int rc = map_read(image->bare, image->id, 0, objects, &map->entries);
     if (rc != 0) {
@@ -179,8 +181,10 @@ enum map_answer map_ask(struct limpet_image *image, uint64_t object)
 {
     enum map_answer answer = MAP_UNKNOWN;
     pthread_mutex_lock(&image->lock);
+    /* Without a lease that is good now, others may have made the object meanwhile. */
     if (image->map != NULL && image->snap == 0 && object < image->map->n &&
-        image->lease == LEASE_HELD && !image->lost)
+        image->lease == LEASE_HELD &&
+        (image_lease_is_valid(image) || planted(PLANTED_IMAGE_MAP_BELIEVED)))
         answer = says_exists(image->map->entries[object]) ? MAP_EXISTS : MAP_ABSENT;
     pthread_mutex_unlock(&image->lock);
     return answer;
@@ -190,7 +194,7 @@ bool map_changed_since(struct limpet_image *image, uint64_t object, uint32_t ord
 {
     bool changed = true;
     pthread_mutex_lock(&image->lock);
-    if (image->map != NULL && object < image->map->n)
+    if (image->map != NULL && object < image->map->loaded)
         changed = image->map->entries[object] >> 1 > ordinal;
     pthread_mutex_unlock(&image->lock);
     return changed;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "client/image/crypt.h"
+#include "common/planted.h"
 
 /* ---- Pools ---- */
 
@@ -358,13 +359,12 @@ int image_change(struct limpet_image *image, header_changer change, void *arg)
     rc = header_change(image->meta, image->id, &header, change, arg);
     bool changed = rc == 0 && header.core.generation != before;
     bool snapped = rc == 0 && header.core.snap_seq != seq;
-    if (rc == 0) {
+    /* Who decides anew decides by what was read. */
+    if (header.core_bytes != NULL) {
         image_take_header(image, &header);
         image_wait_header(image);
-    } else {
-        header_fini(&header);
     }
-    if (changed)
+    if (changed && !planted(PLANTED_IMAGE_UNTOLD))
         rc = image_tell(image->meta, image->id, NULL);
     /* A snapshot does not change any more from now on. */
     return rc == 0 && snapped ? image_block_lost(image->meta, image->id) : rc;

@@ -13,6 +13,7 @@
 
 #include "client/image/image.h"
 #include "common/env.h"
+#include "common/planted.h"
 
 struct piece {
     struct io *io;
@@ -291,6 +292,8 @@ static void was_written(struct limpet_completion *completion, void *arg)
     if (io->kind == IO_DISCARD && rc == -ENOENT)
         rc = 0;
     p->map.done = was_noted_as_gone;
+    if (planted(PLANTED_IMAGE_MAP_LATE) && rc == 0 && map_note(io->image, p->where.object, &p->map))
+        return;
     if (io->kind == IO_DISCARD && rc == 0 && is_whole(p) && !is_shared(p) &&
         map_note_removed(io->image, p->where.object, io, &p->map))
         return;
@@ -368,7 +371,7 @@ static void piece_write(struct piece *p)
         return;
     }
     p->map.done = was_noted;
-    if (!map_note(image, p->where.object, &p->map))
+    if (planted(PLANTED_IMAGE_MAP_LATE) || !map_note(image, p->where.object, &p->map))
         ask(p);
 }
 

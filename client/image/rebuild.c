@@ -59,12 +59,20 @@ static int take_census(struct limpet_image *image, uint64_t objects, uint32_t **
 
 /* ---- The map ---- */
 
+struct map_verdict {
+    struct limpet_image *image;
+    bool valid;
+};
+
+/* It holds only if nobody else has written meanwhile: -ENOTCONN. */
 static int set_map_flags(struct header *next, struct limpet_op *op, void *arg)
 {
-    const bool *valid = arg;
+    const struct map_verdict *verdict = arg;
     const uint64_t flags = LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
-    (void)op;
-    next->core.flags = *valid ? next->core.flags & ~flags : next->core.flags | flags;
+    int rc = limpet_op_assert_lease(op, verdict->image->watch, LIMPET_LEASE_EXCLUSIVE);
+    if (rc != 0)
+        return rc;
+    next->core.flags = verdict->valid ? next->core.flags & ~flags : next->core.flags | flags;
     return 0;
 }
 
@@ -72,12 +80,12 @@ static int rebuild(struct limpet_image *image, limpet_image_progress progress, v
 {
     uint32_t *entries = NULL;
     uint64_t objects = stripe_objects(&image->stripe, image->header.core.extent);
-    bool valid = true;
+    struct map_verdict verdict = {.image = image, .valid = true};
     int rc = take_census(image, objects, &entries, progress, arg);
     if (rc == 0)
         rc = map_write(image, entries, objects);
     if (rc == 0)
-        rc = image_change(image, set_map_flags, &valid);
+        rc = image_change(image, set_map_flags, &verdict);
     free(entries);
     return rc;
 }
@@ -92,8 +100,19 @@ static int with_still_image(struct limpet_image *image,
     if (rc != 0)
         return rc;
     image_shut_gate(image);
-    rc = (image->header.core.features & LIMPET_IMAGE_OBJECT_MAP) != 0 ? run(image, progress, arg)
-                                                                      : -EINVAL;
+    do {
+        rc = image_breathe(image);
+        pthread_mutex_lock(&image->lock);
+        struct image_view view = image_view(image);
+        bool has_map = (image->header.core.features & LIMPET_IMAGE_OBJECT_MAP) != 0;
+        pthread_mutex_unlock(&image->lock);
+        if (rc == 0)
+            rc = image_held_begin(image, &view);
+        if (rc != 0)
+            continue;
+        rc = has_map ? run(image, progress, arg) : -EINVAL;
+        image_held_end(image);
+    } while (rc == -EAGAIN || rc == -ENOTCONN);
     image_give_back(image);
     image_open_gate(image);
     return rc;
@@ -114,18 +133,18 @@ static int compare(struct limpet_image *image, limpet_image_progress progress, v
 {
     uint32_t *entries = NULL, *map = NULL;
     uint64_t objects = stripe_objects(&image->stripe, image->header.core.extent);
-    bool valid = true;
+    struct map_verdict verdict = {.image = image, .valid = true};
     int rc = take_census(image, objects, &entries, progress, arg);
     if (rc == 0)
         rc = map_read(image->bare, image->id, 0, objects, &map);
     /* That it names too many is allowed. */
-    for (uint64_t i = 0; i < objects && rc == 0 && valid; i++)
-        valid = !is_there(entries[i]) || is_there(map[i]);
+    for (uint64_t i = 0; i < objects && rc == 0 && verdict.valid; i++)
+        verdict.valid = !is_there(entries[i]) || is_there(map[i]);
     free(entries);
     free(map);
-    if (rc != 0 || valid)
+    if (rc != 0 || verdict.valid)
         return rc;
-    rc = image_change(image, set_map_flags, &valid);
+    rc = image_change(image, set_map_flags, &verdict);
     return rc == 0 ? -EILSEQ : rc;
 }
 

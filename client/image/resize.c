@@ -68,6 +68,7 @@ int image_remove_objects(struct limpet_pool *meta, const char *id, const struct 
 
 struct trimming {
     struct limpet_image *image;
+    struct image_view view;
     uint64_t size;
 };
 
@@ -137,34 +138,50 @@ static uint64_t first_beyond(const struct stripe *stripe, uint64_t size)
 
 static int set_extent(struct header *next, struct limpet_op *op, void *arg)
 {
-    const uint64_t *size = arg;
+    const struct trimming *trimming = arg;
     (void)op;
-    /* Somebody else has changed it meanwhile. */
-    if (next->core.size != *size || next->core.extent == *size)
-        return HEADER_SAME;
-    next->core.extent = *size;
+    /* Somebody else has changed it meanwhile: there may be more, or it is not to be removed. */
+    if (next->core.generation != trimming->view.generation)
+        return -EAGAIN;
+    next->core.extent = trimming->size;
     return 0;
+}
+
+/* -EAGAIN: somebody else has changed it meanwhile. */
+static int trim_once(struct limpet_image *image, limpet_image_progress progress, void *arg)
+{
+    struct trimming trimming = {.image = image};
+    pthread_mutex_lock(&image->lock);
+    uint64_t extent = image->header.core.extent;
+    trimming.size = image->header.core.size;
+    trimming.view = image_view(image);
+    pthread_mutex_unlock(&image->lock);
+    if (trimming.size == extent)
+        return 0;
+    struct sweep s = {.image = image,
+                      .view = trimming.view,
+                      .breathes = true,
+                      .first = first_beyond(&image->stripe, trimming.size),
+                      .end = stripe_objects(&image->stripe, extent),
+                      .start = start_trim,
+                      .ended = trimmed,
+                      .arg = &trimming,
+                      .progress = progress,
+                      .progress_arg = arg};
+    int rc = sweep(&s);
+    return rc == 0 ? image_change(image, set_extent, &trimming) : rc;
 }
 
 /* Removes what lies between size and extent. */
 static int trim(struct limpet_image *image, limpet_image_progress progress, void *arg)
 {
-    pthread_mutex_lock(&image->lock);
-    uint64_t size = image->header.core.size, extent = image->header.core.extent;
-    pthread_mutex_unlock(&image->lock);
-    if (size == extent)
-        return 0;
-    struct trimming trimming = {.image = image, .size = size};
-    struct sweep s = {.first = first_beyond(&image->stripe, size),
-                      .end = stripe_objects(&image->stripe, extent),
-                      .start = start_trim,
-                      .ended = trimmed,
-                      .arg = &trimming,
-                      .breathes = image,
-                      .progress = progress,
-                      .progress_arg = arg};
-    int rc = sweep(&s);
-    return rc == 0 ? image_change(image, set_extent, &size) : rc;
+    int rc;
+    do {
+        rc = image_breathe(image);
+        if (rc == 0)
+            rc = trim_once(image, progress, arg);
+    } while (rc == -EAGAIN);
+    return rc;
 }
 
 int image_trim(struct limpet_image *image)
@@ -178,19 +195,25 @@ int image_trim(struct limpet_image *image)
  * An object that is cut in the middle, and that snapshots see as the parent's, must exist before:
  * when it is copied up later, only what is left would be copied.
  */
-static int copy_up_end(struct limpet_image *image, uint64_t size)
+static int copy_up_end(struct limpet_image *image, uint64_t size, struct image_view *view)
 {
     pthread_mutex_lock(&image->lock);
     bool needed = image->overlap > size && image->header.n_snaps > 0;
+    *view = image_view(image);
     pthread_mutex_unlock(&image->lock);
+    if (!needed)
+        return 0;
+    int rc = image_held_begin(image, view);
+    if (rc != 0)
+        return rc;
     uint64_t first = first_beyond(&image->stripe, size), object_size = UINT64_C(1)
                                                                        << image->stripe.order;
-    int rc = 0;
-    for (uint64_t i = 0; i < image->stripe.count && needed && rc == 0; i++) {
+    for (uint64_t i = 0; i < image->stripe.count && rc == 0; i++) {
         uint64_t left = stripe_object_bytes(&image->stripe, first + i, size);
         if (left > 0 && left < object_size)
             rc = copyup_and_wait(image, first + i);
     }
+    image_held_end(image);
     return rc;
 }
 
@@ -198,6 +221,7 @@ static int copy_up_end(struct limpet_image *image, uint64_t size)
 
 struct resizing {
     uint64_t size;
+    struct image_view view; /* For which the new end was copied up. */
     bool allow_shrink;
 };
 
@@ -213,8 +237,9 @@ static int set_size(struct header *next, struct limpet_op *op, void *arg)
         return -EFBIG;
     if (r->size < core->size && !r->allow_shrink)
         return -EINVAL;
-    /* Somebody has shrunk it meanwhile, and is not ready. */
-    if (r->size > core->size && core->extent > core->size)
+    /* Somebody has changed it meanwhile, or shrunk it, and is not ready. */
+    if (core->generation != r->view.generation ||
+        (r->size > core->size && core->extent > core->size))
         return -EAGAIN;
     if (r->size == core->size)
         return HEADER_SAME;
@@ -226,17 +251,17 @@ static int set_size(struct header *next, struct limpet_op *op, void *arg)
     return 0;
 }
 
-static int resize(struct limpet_image *image, const struct resizing *r,
-                  limpet_image_progress progress, void *arg)
+static int resize(struct limpet_image *image, struct resizing *r, limpet_image_progress progress,
+                  void *arg)
 {
     int rc;
     do {
         /* What was interrupted is finished first. */
         rc = trim(image, NULL, NULL);
         if (rc == 0)
-            rc = copy_up_end(image, r->size);
+            rc = copy_up_end(image, r->size, &r->view);
         if (rc == 0)
-            rc = image_change(image, set_size, (void *)(uintptr_t)r);
+            rc = image_change(image, set_size, r);
     } while (rc == -EAGAIN);
     return rc == 0 ? trim(image, progress, arg) : rc;
 }

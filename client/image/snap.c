@@ -8,14 +8,16 @@
 #include <string.h>
 
 #include "client/image/snap.h"
+#include "common/planted.h"
 
 /* ---- Making ---- */
 
 static int add_snap(struct header *next, struct limpet_op *op, void *arg)
 {
-    const struct snap_creation *c = arg;
+    struct snap_creation *c = arg;
     struct image_core *core = &next->core;
     (void)op;
+    c->asked = false;
     if (core->state != IMAGE_READY)
         return -ENOENT;
     if (header_snap_named(next, c->name) < next->n_snaps)
@@ -43,6 +45,7 @@ static int add_snap(struct header *next, struct limpet_op *op, void *arg)
         snap->group = *c->group;
         snprintf(snap->group_snap, sizeof snap->group_snap, "%s", c->group_snap);
     }
+    c->asked = true;
     return 0;
 }
 
@@ -53,9 +56,16 @@ int snap_create(struct limpet_image *image, struct snap_creation *c)
         rc = limpet_self_snap_create(image->bare, &c->snap);
         if (rc != 0)
             return rc;
+        c->asked = false;
         rc = image_change(image, add_snap, c);
-        /* What nobody knows is given back; it costs nothing if that fails. */
-        if (rc != 0 && limpet_self_snap_remove(image->bare, c->snap) != 0 && rc == -EAGAIN)
+        /*
+         * What nobody knows is given back; it costs nothing if that fails. But an error does not
+         * say that the header was not changed: a snapshot would lose what it shows.
+         */
+        if (planted(PLANTED_IMAGE_SNAP_GIVEN_BACK))
+            c->asked = false;
+        if (rc != 0 && !c->asked && limpet_self_snap_remove(image->bare, c->snap) != 0 &&
+            rc == -EAGAIN)
             rc = -EIO;
     } while (rc == -EAGAIN);
     return rc;
@@ -362,18 +372,35 @@ static int start_rollback(struct swept *swept)
     return map_note(r->image, swept->object, &swept->map) ? 0 : roll_back(swept);
 }
 
-static int run_rollback(struct rollback *r, limpet_image_progress progress, void *arg)
+/* -EAGAIN: the lease was lost. */
+static int roll_back_once(struct rollback *r, limpet_image_progress progress, void *arg)
 {
     struct limpet_image *image = r->image;
+    pthread_mutex_lock(&image->lock);
+    struct image_view view = image_view(image);
+    pthread_mutex_unlock(&image->lock);
     int rc = image_change(image, roll_back_header, r);
     if (rc != 0)
         return rc;
-    struct sweep s = {.end = stripe_objects(&image->stripe, image->header.core.extent),
+    struct sweep s = {.image = image,
+                      .view = view,
+                      .end = stripe_objects(&image->stripe, image->header.core.extent),
                       .start = start_rollback,
                       .arg = r,
                       .progress = progress,
                       .progress_arg = arg};
     return sweep(&s);
+}
+
+static int run_rollback(struct rollback *r, limpet_image_progress progress, void *arg)
+{
+    int rc;
+    do {
+        rc = image_breathe(r->image);
+        if (rc == 0)
+            rc = roll_back_once(r, progress, arg);
+    } while (rc == -EAGAIN);
+    return rc;
 }
 
 /* By name, or by number. */

@@ -11,6 +11,7 @@ struct snap_creation {
     const struct image_link *group; /* Of a group's snapshot, else NULL. */
     const char *group_snap;
     uint64_t snap; /* Out. */
+    bool asked;    /* The header was to be changed: it may have the snapshot. */
 };
 int snap_create(struct limpet_image *image, struct snap_creation *creation) MUST_CHECK;
 

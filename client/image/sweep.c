@@ -6,6 +6,7 @@
 
 struct sweeping {
     const struct sweep *sweep;
+    struct image_view view;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned under_way;
@@ -14,6 +15,9 @@ struct sweeping {
 
 static void count_end(struct sweeping *s, int result)
 {
+    /* Who waits for the end may go on, and free all of this, when it is counted. */
+    if (s->sweep->image != NULL)
+        image_held_end(s->sweep->image);
     pthread_mutex_lock(&s->lock);
     if (result < 0 && result != -ENOENT && s->error == 0)
         s->error = result;
@@ -63,6 +67,11 @@ static int start(struct sweeping *s, uint64_t object)
     swept->sweeping = s;
     swept->object = object;
     swept->arg = s->sweep->arg;
+    int held = s->sweep->image != NULL ? image_held_begin(s->sweep->image, &s->view) : 0;
+    if (held != 0) {
+        free(swept);
+        return held;
+    }
     pthread_mutex_lock(&s->lock);
     s->under_way++;
     pthread_mutex_unlock(&s->lock);
@@ -85,18 +94,34 @@ static int wait_for(struct sweeping *s, unsigned most)
     return rc;
 }
 
+/* Others get the lease who want it, and what they do with it is seen afterwards. */
+static int breathe(struct sweeping *s)
+{
+    struct limpet_image *image = s->sweep->image;
+    if (!image_is_recalled(image))
+        return 0;
+    int rc = wait_for(s, 0);
+    if (rc == 0)
+        rc = image_breathe(image);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&image->lock);
+    s->view = image_view(image);
+    pthread_mutex_unlock(&image->lock);
+    return s->view.generation == s->sweep->view.generation ? 0 : -EAGAIN;
+}
+
 int sweep(const struct sweep *sweep)
 {
-    struct sweeping s = {
-        .sweep = sweep, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct sweeping s = {.sweep = sweep,
+                         .view = sweep->view,
+                         .lock = PTHREAD_MUTEX_INITIALIZER,
+                         .changed = PTHREAD_COND_INITIALIZER};
     int rc = 0;
     for (uint64_t object = sweep->first; object < sweep->end && rc == 0; object++) {
         rc = wait_for(&s, IMAGE_SIDE_BY_SIDE - 1);
-        if (rc == 0 && sweep->breathes != NULL && image_is_recalled(sweep->breathes)) {
-            rc = wait_for(&s, 0);
-            if (rc == 0)
-                rc = image_breathe(sweep->breathes);
-        }
+        if (rc == 0 && sweep->breathes)
+            rc = breathe(&s);
         if (rc == 0)
             rc = start(&s, object);
         if (rc == 0 && sweep->progress != NULL)

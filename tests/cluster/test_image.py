@@ -293,6 +293,12 @@ def snapshots_and_sizes():
     good(image.rollback("small"), "rollback")
     good(image.resize(6 * MIB), "grow")
     check(image.read(0, 6 * MIB) == b"a" * (2 * MIB + 5) + bytes(4 * MIB - 5), "the small one, grown")
+    good(image.resize(2 * MIB), "shrink")
+    image.close()
+    image = c.open("sized")
+    image.write(0, b"a")
+    good(image.rollback("large"), "rollback, of objects that the object map in memory did not reach")
+    check(image.read(0, 6 * MIB) == b"a" * (6 * MIB), "the large one again")
     limit = lib.limpet_image_snap_set_limit
     refused(limit(image.handle, 1), errno.ERANGE, "a limit below what there is")
     good(limit(image.handle, 2), "limit")
@@ -531,6 +537,55 @@ def clones_and_sizes():
     good(c.remove("child"), "remove")
     parent = c.open("parent")
     check(parent.children() == [], "no children: %r" % [spec.name for spec in parent.children()])
+    good(parent.snap_remove("base"), "remove")
+    parent.close()
+    good(c.remove("parent"), "remove")
+
+
+@case
+def snapshots_of_clones_keep_their_parts_of_the_parent():
+    """Rolled back to when more of the parent was shown: earlier snapshots that show less of it."""
+    c = client()
+    unit = 65536
+    parent = c.create("parent", 6 * unit, order=16)
+    parent.write(0, b"p" * (6 * unit))
+    parent.snap("base")
+    parent.close()
+    for layout in ({"order": 16}, {"order": 16, "features": PLAIN}):
+        child = c.clone("parent", "base", "child", **layout)
+        states = {"whole": b"p" * (6 * unit)}
+        child.snap("whole")
+        good(child.resize(2 * unit + 100), "shrink")
+        good(child.resize(7 * unit), "grow")
+        child.snap("less")
+        states["less"] = b"p" * (2 * unit + 100) + bytes(5 * unit - 100)
+        good(child.rollback("whole"), "rollback")
+        child.write(2 * unit + 500, b"x")
+        child.write(4 * unit, b"y")
+        states["again"] = bytearray(states["whole"])
+        states["again"][2 * unit + 500:2 * unit + 501] = b"x"
+        states["again"][4 * unit:4 * unit + 1] = b"y"
+        states["again"] = bytes(states["again"])
+        child.snap("again")
+        for when in ("after the rollback", "flattened", "flattened again"):
+            for name, state in states.items():
+                good(child.set_snap(name), "look")
+                check(child.read(0, len(state)) == state, "%s %s, %s" % (name, when, layout))
+                for since in states:
+                    if list(states).index(since) >= list(states).index(name):
+                        break
+                    for whole in (False, True):
+                        check_diff(child.diff(since, whole=whole), states[since], state,
+                                   "%s..%s %s" % (since, name, when))
+                for whole in (False, True):
+                    check_diff(child.diff(None, whole=whole), b"", state, "%s %s" % (name, when))
+            good(child.set_snap(None), "head")
+            check(child.flatten() in (0, -errno.EINVAL), "flatten")
+        for name in states:
+            good(child.snap_remove(name), "remove")
+        child.close()
+        good(c.remove("child"), "remove")
+    parent = c.open("parent")
     good(parent.snap_remove("base"), "remove")
     parent.close()
     good(c.remove("parent"), "remove")
