@@ -229,6 +229,12 @@ PLANTED = {
     "scrub-ignore-missing": (60, ("--scenario", "scrub")),
     "no-read-repair": (30, ("--scenario", "scrub")),
     "lose-clone": (600, ("--scenario", "scrub")),
+    "image-not-blocked": (100, ("--scenario", "image-hung")),
+    "image-lease-ignored": (40, ("--scenario", "image-hung")),
+    "image-untold": (40, ("--scenario", "image")),
+    "image-map-late": (300, ("--scenario", "image")),
+    "image-copyup-everywhere": (300, ("--scenario", "image")),
+    "image-snap-given-back": (300, ("--scenario", "image")),
 }
 
 

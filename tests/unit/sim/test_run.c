@@ -8,7 +8,7 @@
 #include "tests/sim/planted.h"
 #include "tests/sim/run.h"
 
-static struct run_result run(uint64_t seed, bool no_faults)
+static struct run_result run_scenario(const char *name, uint64_t seed, bool no_faults)
 {
     static struct scenario scenario;
     struct run_options options = {
@@ -19,11 +19,16 @@ static struct run_result run(uint64_t seed, bool no_faults)
     };
     struct run_result result;
     char why[SCENARIO_WHY_MAX];
-    assert_int_equal(scenario_load(&scenario, "mixed", why), 0);
+    assert_int_equal(scenario_load(&scenario, name, why), 0);
     run_seed(&options, &result);
     if (result.failed)
         fprintf(stderr, "seed %" PRIu64 ": %s\n", seed, result.why);
     return result;
+}
+
+static struct run_result run(uint64_t seed, bool no_faults)
+{
+    return run_scenario("mixed", seed, no_faults);
 }
 
 static void passes_without_faults(void **state)
@@ -44,6 +49,19 @@ static void the_same_seed_gives_the_same_run(void **state)
         struct run_result first = run(seed, false), second = run(seed, false);
         assert_false(first.failed);
         assert_false(second.failed);
+        assert_true(first.hash == second.hash);
+        assert_true(first.events == second.events);
+    }
+}
+
+static void so_it_is_with_threads(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct run_result first = run_scenario("image", seed, false);
+        struct run_result second = run_scenario("image", seed, false);
+        assert_false(first.failed);
+        assert_true(first.operations > 10);
         assert_true(first.hash == second.hash);
         assert_true(first.events == second.events);
     }
@@ -71,6 +89,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(passes_without_faults),
         cmocka_unit_test(the_same_seed_gives_the_same_run),
+        cmocka_unit_test(so_it_is_with_threads),
         cmocka_unit_test(different_seeds_give_different_runs),
         cmocka_unit_test(names_of_planted_bugs_are_found),
     };
