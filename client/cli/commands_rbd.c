@@ -72,7 +72,8 @@
     }
 #define EXPORT_FORMAT_OPTION                                                                       \
     {                                                                                              \
-        .name = "export-format", .type = CLI_NUMBER, .value = "1", .hidden = true, .help = "1"     \
+        .name = "export-format", .type = CLI_NUMBER, .value = "1|2",                               \
+        .help = "1: the contents (default); 2: with snapshots and metadata"                        \
     }
 
 #define DEVICE_TYPE_OPTION                                                                         \

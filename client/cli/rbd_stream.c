@@ -155,19 +155,35 @@ static int export_blocks(struct limpet_image *image, uint64_t size, struct file 
     return rc != 0 ? rc : failed;
 }
 
+static int sink_write(void *arg, const void *data, size_t len)
+{
+    return write_all(((struct file *)arg)->fd, data, len);
+}
+
+static ssize_t source_read(void *arg, void *data, size_t len)
+{
+    return read_all(((struct file *)arg)->fd, data, len);
+}
+
+/* Format 2: all that it has. */
+static int export_all(struct limpet_image *image, struct file *f, struct rbd_progress *progress)
+{
+    struct limpet_image_sink sink = {sink_write, f};
+    return limpet_image_export(image, &sink, rbd_progress_step, progress);
+}
+
 int rbd_export(struct cli *cli)
 {
     struct rbd_run run;
     struct limpet_image_info info;
-    if (cli_number(cli, "export-format", 1, 1, 2) != 1)
-        fail(EOPNOTSUPP, "--export-format: format 1 only; 'rbd export-diff' of each snapshot keeps "
-                         "snapshots");
+    bool all = cli_number(cli, "export-format", 1, 1, 2) == 2;
     rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
     struct file f = create_file(path_word(cli, 1, "path", run.spec.name), "export error");
     rbd_info(run.image, &info);
     struct rbd_progress progress = rbd_progress_begin(cli, "Exporting image");
-    int rc = export_blocks(run.image, info.size, &f, &progress);
-    if (rc == 0 && !f.is_standard && ftruncate(f.fd, (off_t)info.size) != 0)
+    int rc = all ? export_all(run.image, &f, &progress)
+                 : export_blocks(run.image, info.size, &f, &progress);
+    if (rc == 0 && !all && !f.is_standard && ftruncate(f.fd, (off_t)info.size) != 0)
         rc = -errno;
     rc = close_written(&f, rc);
     rbd_progress_end(&progress, rc);
@@ -232,6 +248,25 @@ static void import_spec(struct cli *cli, const char *path, struct rbd_spec *spec
     }
 }
 
+/* Format 2: with its snapshots. */
+static int import_all(struct cli *cli, const struct rbd_spec *spec,
+                      struct limpet_image_options *options, struct file *f)
+{
+    struct limpet_image_source source = {source_read, f};
+    struct limpet_pool *pool = rbd_pool(cli, spec);
+    if (!cli_has(cli, "image-feature") && !cli_has(cli, "image-shared"))
+        options->features = LIMPET_IMAGE_FEATURES_SOURCE;
+    struct rbd_progress progress = rbd_progress_begin(cli, "Importing image");
+    int rc = limpet_image_import(pool, spec->name, options, &source, rbd_progress_step, &progress);
+    rbd_progress_end(&progress, rc);
+    close_read(f);
+    limpet_pool_close(pool);
+    if (rc == -EBADMSG)
+        return complain(rc, "import failed: '%s' is damaged, cut off, or no export of format 2",
+                        f->path);
+    return rc != 0 ? complain(rc, "import failed: %s", error_phrase(rc)) : 0;
+}
+
 int rbd_import(struct cli *cli)
 {
     struct rbd_spec spec;
@@ -239,8 +274,7 @@ int rbd_import(struct cli *cli)
     struct limpet_image *image = NULL;
     struct stat st = {0};
     const char *path = path_word(cli, 0, "path", NULL);
-    if (cli_number(cli, "export-format", 1, 1, 2) != 1)
-        fail(EOPNOTSUPP, "--export-format: format 1 only");
+    bool all = cli_number(cli, "export-format", 1, 1, 2) == 2;
     import_spec(cli, path, &spec);
     rbd_image_options(cli, &options);
     struct file f = open_file(path, "import failed");
@@ -248,6 +282,8 @@ int rbd_import(struct cli *cli)
         fail(errno, "%s: %s", path, error_phrase(errno));
     if (S_ISDIR(st.st_mode))
         fail(EISDIR, "%s: %s", path, error_phrase(EISDIR));
+    if (all)
+        return import_all(cli, &spec, &options, &f);
     bool grows = !S_ISREG(st.st_mode);
     struct limpet_pool *pool = rbd_pool(cli, &spec);
     uint64_t size = grows ? 0 : (uint64_t)st.st_size;
@@ -318,16 +354,6 @@ int rbd_diff(struct cli *cli)
 }
 
 /* ---- Streams of differences ---- */
-
-static int sink_write(void *arg, const void *data, size_t len)
-{
-    return write_all(((struct file *)arg)->fd, data, len);
-}
-
-static ssize_t source_read(void *arg, void *data, size_t len)
-{
-    return read_all(((struct file *)arg)->fd, data, len);
-}
 
 int rbd_export_diff(struct cli *cli)
 {

@@ -9,12 +9,13 @@
 #include "client/image/crypt.h"
 #include "client/image/stream_format.h"
 
-enum { PIECE_BYTES = 4 * 1024 * 1024 };
+enum { PIECE_BYTES = 4 * 1024 * 1024, META_MAX = 65536 /* Pairs of a stream. */ };
 
 /* ---- Export ---- */
 
 struct exporting {
     struct limpet_image *image;
+    int version;
     const struct limpet_image_sink *sink;
     uint64_t size;
     uint8_t *buffer; /* PIECE_BYTES */
@@ -35,7 +36,7 @@ static int export_piece(struct exporting *e, uint64_t offset, uint64_t len)
         return got < 0 ? (int)got : -EIO;
     if (is_zero(e->buffer, len))
         record.kind = 'z';
-    int rc = diff_write_record(e->sink, &record);
+    int rc = diff_write_record(e->sink, e->version, &record);
     return rc == 0 && record.kind == 'w' ? e->sink->write(e->sink->arg, e->buffer, len) : rc;
 }
 
@@ -43,7 +44,7 @@ static int export_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
 {
     struct exporting *e = arg;
     struct diff_record zeroes = {.kind = 'z', .offset = offset, .len = len};
-    int rc = exists ? 0 : diff_write_record(e->sink, &zeroes);
+    int rc = exists ? 0 : diff_write_record(e->sink, e->version, &zeroes);
     for (uint64_t at = 0; at < len && exists && rc == 0; at += PIECE_BYTES) {
         uint64_t n = len - at < PIECE_BYTES ? len - at : PIECE_BYTES;
         rc = export_piece(e, offset + at, n);
@@ -58,45 +59,150 @@ static void set_name(struct diff_record *record, const char *name)
     snprintf(record->name, sizeof record->name, "%.255s", name);
 }
 
-static int export_head(struct exporting *e, const char *from, const char *to)
+static int export_name(struct exporting *e, char kind, const char *name)
 {
-    struct diff_record record = {.kind = 'f'};
-    int rc = diff_write_begin(e->sink);
-    if (rc == 0 && from != NULL) {
-        set_name(&record, from);
-        rc = diff_write_record(e->sink, &record);
-    }
-    if (rc == 0 && to[0] != 0) {
-        record.kind = 't';
-        set_name(&record, to);
-        rc = diff_write_record(e->sink, &record);
+    struct diff_record record = {.kind = kind};
+    if (name == NULL || name[0] == 0)
+        return 0;
+    set_name(&record, name);
+    return diff_write_record(e->sink, e->version, &record);
+}
+
+static int export_head(struct exporting *e, const char *from, const struct image_snap *to)
+{
+    struct diff_record record = {.kind = 'p'};
+    int rc = diff_write_begin(e->sink, e->version);
+    if (rc == 0)
+        rc = export_name(e, 'f', from);
+    if (rc == 0 && to != NULL)
+        rc = export_name(e, 't', to->name);
+    if (rc == 0 && to != NULL && e->version > 1) {
+        record.is_protected = to->is_protected;
+        rc = diff_write_record(e->sink, e->version, &record);
     }
     record.kind = 's';
     record.size = e->size;
-    return rc == 0 ? diff_write_record(e->sink, &record) : rc;
+    return rc == 0 ? diff_write_record(e->sink, e->version, &record) : rc;
+}
+
+static int export_changes(struct exporting *e, const char *from, bool whole_object)
+{
+    struct limpet_image *image = e->image;
+    const struct diff_record end = {.kind = 'e'};
+    struct image_snap to = {0};
+    pthread_mutex_lock(&image->lock);
+    size_t at = header_snap(&image->header, image->snap);
+    if (image->snap != 0 && at < image->header.n_snaps)
+        to = image->header.snaps[at];
+    e->size = crypt_shown_size(image);
+    pthread_mutex_unlock(&image->lock);
+    e->buffer = malloc(PIECE_BYTES);
+    int rc = e->buffer != NULL ? export_head(e, from, to.id != 0 ? &to : NULL) : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_image_diff(image, from, 0, UINT64_MAX, true, whole_object, export_extent, e);
+    if (rc == 0)
+        rc = diff_write_record(e->sink, e->version, &end);
+    free(e->buffer);
+    return rc;
 }
 
 int limpet_image_export_diff(struct limpet_image *image, const char *from, bool whole_object,
                              const struct limpet_image_sink *sink, limpet_image_progress progress,
                              void *arg)
 {
-    const struct diff_record end = {.kind = 'e'};
-    char to[LIMPET_IMAGE_NAME_MAX + 1] = "";
     struct exporting e = {
-        .image = image, .sink = sink, .progress = progress, .arg = arg, .buffer = NULL};
+        .image = image, .version = 1, .sink = sink, .progress = progress, .arg = arg};
+    return export_changes(&e, from, whole_object);
+}
+
+/* ---- All of an image ---- */
+
+static int export_number(const struct limpet_image_sink *sink, char kind, uint64_t number)
+{
+    const struct image_record record = {.kind = kind, .number = number};
+    return image_write_record(sink, &record);
+}
+
+struct meta_export {
+    const struct limpet_image_sink *sink;
+};
+
+static int export_pair(const struct limpet_pair *pair, void *arg)
+{
+    const struct meta_export *m = arg;
+    struct image_record record = {.kind = 'M', .value_len = pair->value_len};
+    size_t prefix = strlen(IMAGE_KEY_META);
+    record.key = strndup((const char *)pair->key + prefix, pair->key_len - prefix);
+    record.value = malloc(pair->value_len + 1);
+    int rc = record.key != NULL && record.value != NULL ? 0 : -ENOMEM;
+    if (rc == 0 && pair->value_len > 0)
+        memcpy(record.value, pair->value, pair->value_len);
+    if (rc == 0)
+        rc = image_write_record(m->sink, &record);
+    image_record_fini(&record);
+    return rc;
+}
+
+static int export_image_head(struct limpet_image *image, const struct header *header,
+                             const struct limpet_image_sink *sink)
+{
+    const struct image_core *core = &header->core;
+    const struct image_record end = {.kind = 'E'};
+    struct meta_export m = {sink};
+    int rc = image_write_begin(sink);
+    if (rc == 0)
+        rc = export_number(sink, 'O', core->order);
+    if (rc == 0)
+        rc = export_number(sink, 'T', core->features & ~(uint64_t)LIMPET_IMAGE_DATA_POOL);
+    if (rc == 0)
+        rc = export_number(sink, 'U', core->stripe_unit);
+    if (rc == 0)
+        rc = export_number(sink, 'C', core->stripe_count);
+    if (rc == 0)
+        rc = omap_walk(image->meta, image->header_name, IMAGE_KEY_META, export_pair, &m);
+    return rc == 0 ? image_write_record(sink, &end) : rc;
+}
+
+/* At one of its snapshots (NULL: the head), from another one (NULL: from nothing). */
+static int export_state(struct limpet_image *image, const struct image_snap *from,
+                        const struct image_snap *to, const struct limpet_image_sink *sink,
+                        limpet_image_progress progress, void *arg)
+{
+    struct exporting e = {.version = 2, .sink = sink, .progress = progress, .arg = arg};
+    int rc = image_open_id(image->cluster, limpet_pool_id(image->meta),
+                           limpet_pool_namespace(image->meta), image->id, to != NULL ? to->id : 0,
+                           true, &e.image);
+    if (rc != 0)
+        return rc;
+    rc = export_changes(&e, from != NULL ? from->name : NULL, false);
+    int closed = limpet_image_close(e.image);
+    return rc != 0 ? rc : closed;
+}
+
+int limpet_image_export(struct limpet_image *image, const struct limpet_image_sink *sink,
+                        limpet_image_progress progress, void *arg)
+{
+    struct header header;
+    const struct image_snap *from = NULL;
+    uint64_t n = 1;
     pthread_mutex_lock(&image->lock);
-    size_t at = header_snap(&image->header, image->snap);
-    if (image->snap != 0 && at < image->header.n_snaps)
-        memcpy(to, image->header.snaps[at].name, sizeof to);
-    e.size = crypt_shown_size(image);
+    int rc = header_copy(&image->header, &header);
     pthread_mutex_unlock(&image->lock);
-    e.buffer = malloc(PIECE_BYTES);
-    int rc = e.buffer != NULL ? export_head(&e, from, to) : -ENOMEM;
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; i < header.n_snaps; i++)
+        n += header.snaps[i].kind == LIMPET_IMAGE_SNAP_USER;
+    rc = export_image_head(image, &header, sink);
     if (rc == 0)
-        rc = limpet_image_diff(image, from, 0, UINT64_MAX, true, whole_object, export_extent, &e);
-    if (rc == 0)
-        rc = diff_write_record(sink, &end);
-    free(e.buffer);
+        rc = image_write_diffs(sink, n);
+    for (size_t i = 0; i <= header.n_snaps && rc == 0; i++) {
+        const struct image_snap *to = i < header.n_snaps ? &header.snaps[i] : NULL;
+        if (to != NULL && to->kind != LIMPET_IMAGE_SNAP_USER)
+            continue;
+        rc = export_state(image, from, to, sink, progress, arg);
+        from = to;
+    }
+    header_fini(&header);
     return rc;
 }
 
@@ -106,6 +212,7 @@ struct importing {
     struct limpet_image *image;
     struct diff_reader reader;
     char to[LIMPET_IMAGE_NAME_MAX + 1];
+    bool is_protected; /* That snapshot. */
     uint64_t size;
     uint8_t *buffer;
     limpet_image_progress progress;
@@ -145,6 +252,9 @@ static int import_record(struct importing *i, const struct diff_record *record)
     case 't':
         memcpy(i->to, record->name, sizeof i->to);
         return has_snap(i->image, record->name) ? -EEXIST : 0;
+    case 'p':
+        i->is_protected = record->is_protected;
+        return 0;
     case 's':
         i->size = record->size;
         return limpet_image_resize(i->image, record->size + crypt_data_offset(i->image->crypt),
@@ -173,7 +283,115 @@ int limpet_image_import_diff(struct limpet_image *image, const struct limpet_ima
         rc = import_record(&i, &record);
     }
     free(i.buffer);
-    return rc == 0 && i.to[0] != 0 ? limpet_image_snap_create(image, i.to) : rc;
+    if (rc == 0 && i.to[0] != 0)
+        rc = limpet_image_snap_create(image, i.to);
+    return rc == 0 && i.to[0] != 0 && i.is_protected ? limpet_image_snap_protect(image, i.to) : rc;
+}
+
+/* ---- All of an image ---- */
+
+struct image_import {
+    struct limpet_pool *pool;
+    const char *name;
+    struct limpet_image_options options;
+    struct pairs {
+        struct image_record *list;
+        size_t n;
+    } meta;
+};
+
+/* Options that were given count; others are those of the stream. */
+static int take_head(struct image_import *i, const struct limpet_image_source *source)
+{
+    struct limpet_image_options *o = &i->options, given = i->options;
+    struct image_record record;
+    int rc = image_read_begin(source);
+    while (rc == 0) {
+        rc = image_read_next(source, &record);
+        if (rc != 0 || record.kind == 'E')
+            return rc;
+        if (record.kind == 'O' && given.order == 0)
+            o->order = record.number < UINT8_MAX ? (unsigned)record.number : UINT8_MAX;
+        if (record.kind == 'T' && given.features == LIMPET_IMAGE_FEATURES_SOURCE)
+            o->features = record.number & LIMPET_IMAGE_FEATURES_ALL;
+        if (record.kind == 'U' && given.order == 0 && given.stripe_unit == 0)
+            o->stripe_unit = record.number;
+        if (record.kind == 'C' && given.order == 0 && given.stripe_count == 0)
+            o->stripe_count = record.number;
+        if (record.kind != 'M')
+            continue;
+        struct image_record *more = realloc(i->meta.list, (i->meta.n + 1) * sizeof *i->meta.list);
+        if (more == NULL || i->meta.n == META_MAX) {
+            image_record_fini(&record);
+            rc = more == NULL ? -ENOMEM : -EBADMSG;
+        }
+        i->meta.list = more != NULL ? more : i->meta.list;
+        if (rc == 0)
+            more[i->meta.n++] = record;
+    }
+    return rc;
+}
+
+static int import_states(struct image_import *i, const struct limpet_image_source *source,
+                         limpet_image_progress progress, void *arg)
+{
+    struct limpet_image *image;
+    uint64_t n = 0;
+    int rc = limpet_image_open(i->pool, i->name, NULL, 0, &image);
+    if (rc != 0)
+        return rc;
+    for (size_t at = 0; at < i->meta.n && rc == 0; at++)
+        rc = limpet_image_meta_set(image, i->meta.list[at].key, i->meta.list[at].value,
+                                   i->meta.list[at].value_len);
+    if (rc == 0)
+        rc = image_read_diffs(source, &n);
+    for (; n > 0 && rc == 0; n--)
+        rc = limpet_image_import_diff(image, source, progress, arg);
+    int closed = limpet_image_close(image);
+    return rc != 0 ? rc : closed;
+}
+
+/* Half an image is none; the error is what matters. */
+static void undo_import(struct image_import *i)
+{
+    struct limpet_image *image;
+    struct limpet_image_snap *snaps = NULL;
+    size_t n = 0;
+    if (limpet_image_open(i->pool, i->name, NULL, 0, &image) == 0) {
+        if (limpet_image_snap_list(image, &snaps, &n) != 0)
+            n = 0;
+        for (size_t at = 0; at < n; at++) {
+            if (snaps[at].is_protected && limpet_image_snap_unprotect(image, snaps[at].name) != 0)
+                break;
+            if (limpet_image_snap_remove(image, snaps[at].name, NULL, NULL) != 0)
+                break;
+        }
+        limpet_free(snaps);
+        (void)!limpet_image_close(image);
+    }
+    (void)!limpet_image_remove(i->pool, i->name, NULL, NULL);
+}
+
+int limpet_image_import(struct limpet_pool *pool, const char *name,
+                        const struct limpet_image_options *options,
+                        const struct limpet_image_source *source, limpet_image_progress progress,
+                        void *arg)
+{
+    struct image_import i = {.pool = pool, .name = name, .options = *options};
+    int rc = take_head(&i, source);
+    if (rc == 0 && i.options.features == LIMPET_IMAGE_FEATURES_SOURCE)
+        i.options.features = LIMPET_IMAGE_FEATURES_DEFAULT;
+    if (rc == 0)
+        rc = limpet_image_create(pool, name, 0, &i.options);
+    if (rc == 0) {
+        rc = import_states(&i, source, progress, arg);
+        if (rc != 0)
+            undo_import(&i);
+    }
+    for (size_t at = 0; at < i.meta.n; at++)
+        image_record_fini(&i.meta.list[at]);
+    free(i.meta.list);
+    return rc;
 }
 
 /* ---- One from two ---- */
@@ -235,7 +453,7 @@ static int side_copy(struct side *side, uint64_t n, const struct limpet_image_si
 {
     struct diff_record record = side->at;
     record.len = n;
-    int rc = diff_write_record(sink, &record);
+    int rc = diff_write_record(sink, 1, &record);
     if (record.kind == 'z')
         return rc == 0 ? side_skip(side, n, buffer) : rc;
     for (uint64_t left = n; left > 0 && rc == 0;) {
@@ -283,18 +501,18 @@ static int merge_heads(const struct side *first, const struct side *second,
                        const struct limpet_image_sink *sink)
 {
     struct diff_record record = {.kind = 'f'};
-    int rc = diff_write_begin(sink);
+    int rc = diff_write_begin(sink, 1);
     if (rc == 0 && first->from[0] != 0) {
         set_name(&record, first->from);
-        rc = diff_write_record(sink, &record);
+        rc = diff_write_record(sink, 1, &record);
     }
     record.kind = 't';
     set_name(&record, second->to);
     if (rc == 0 && second->to[0] != 0)
-        rc = diff_write_record(sink, &record);
+        rc = diff_write_record(sink, 1, &record);
     record.kind = 's';
     record.size = second->size;
-    return rc == 0 ? diff_write_record(sink, &record) : rc;
+    return rc == 0 ? diff_write_record(sink, 1, &record) : rc;
 }
 
 int limpet_image_merge_diff(const struct limpet_image_source *first,
@@ -314,7 +532,7 @@ int limpet_image_merge_diff(const struct limpet_image_source *first,
     if (rc == 0)
         rc = merge_bodies(&sides[0], &sides[1], sink, buffer);
     if (rc == 0)
-        rc = diff_write_record(sink, &end);
+        rc = diff_write_record(sink, 1, &end);
     free(buffer);
     return rc;
 }

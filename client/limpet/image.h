@@ -406,8 +406,8 @@ LIMPET_API int limpet_image_deep_copy(struct limpet_image *image, struct limpet_
                                       bool flatten, limpet_image_progress progress, void *arg);
 
 /*
- * Streams, in rbd's format of diffs ("rbd diff v1"; v2 is read). write returns 0 or an error, which
- * ends the call; read the number of bytes, 0 at the end.
+ * Streams, in rbd's format of diffs ("rbd diff v1"; v2 is read, too). write returns 0 or an error,
+ * which ends the call; read the number of bytes, 0 at the end.
  */
 struct limpet_image_sink {
     int (*write)(void *arg, const void *data, size_t len);
@@ -429,6 +429,20 @@ LIMPET_API int limpet_image_export_diff(struct limpet_image *image, const char *
 LIMPET_API int limpet_image_import_diff(struct limpet_image *image,
                                         const struct limpet_image_source *source,
                                         limpet_image_progress progress, void *arg);
+/*
+ * The image with its snapshots, its metadata and what it is made of, in rbd's export format 2; also
+ * of a handle that is decrypted or looks at a snapshot. -EBADMSG as of import_diff.
+ */
+LIMPET_API int limpet_image_export(struct limpet_image *image, const struct limpet_image_sink *sink,
+                                   limpet_image_progress progress, void *arg);
+/*
+ * Makes an image of one. Options that are 0, or LIMPET_IMAGE_FEATURES_SOURCE, are those of the
+ * stream. Nothing is left when it fails.
+ */
+LIMPET_API int limpet_image_import(struct limpet_pool *pool, const char *name,
+                                   const struct limpet_image_options *options,
+                                   const struct limpet_image_source *source,
+                                   limpet_image_progress progress, void *arg);
 /* One stream from two that follow each other: -EINVAL when they do not. */
 LIMPET_API int limpet_image_merge_diff(const struct limpet_image_source *first,
                                        const struct limpet_image_source *second,

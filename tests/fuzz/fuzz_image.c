@@ -84,10 +84,31 @@ static void try_stream(const uint8_t *data, size_t size)
     assert(rc == 0 || rc == -EBADMSG);
 }
 
+static void try_image(const uint8_t *data, size_t size)
+{
+    struct input input = {data, size};
+    const struct limpet_image_source source = {.read = read_input, .arg = &input};
+    struct image_record record = {0};
+    uint64_t n;
+    int rc = image_read_begin(&source);
+    while (rc == 0) {
+        rc = image_read_next(&source, &record);
+        bool end = rc == 0 && record.kind == 'E';
+        assert(rc != 0 || record.kind != 'M' || strlen(record.key) <= LIMPET_IMAGE_META_KEY_MAX);
+        image_record_fini(&record);
+        if (end)
+            break;
+    }
+    if (rc == 0)
+        rc = image_read_diffs(&source, &n);
+    assert(rc == 0 || rc == -EBADMSG);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     try_core(data, size);
     try_others(data, size);
     try_stream(data, size);
+    try_image(data, size);
     return 0;
 }
