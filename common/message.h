@@ -42,6 +42,7 @@ enum message_type {
     MSG_RAFT = 32,          /* RaftMessage; entries or snapshot in the payload */
     MSG_FORWARD = 33,       /* Forward; the wrapped message's payload is the payload */
     MSG_FORWARD_REPLY = 34, /* ForwardReply; likewise */
+    MSG_MON_ABOUT = 35,     /* MonAbout */
     /* Client and primary OSD. */
     MSG_OSD_OP = 48,       /* wire_osd_op */
     MSG_OSD_OP_REPLY = 49, /* wire_osd_op_reply */

@@ -12,10 +12,10 @@
 #include "common/version.h"
 
 static const struct command *const tables[] = {
-    commands_status, commands_health, commands_basic,        commands_mon,
-    commands_dump,   commands_tree,   commands_osd,          commands_pool,
-    commands_pg,     commands_auth,   commands_health_codes, commands_crush,
-    commands_plan,   commands_snaps,  commands_block,        commands_apps};
+    commands_status,       commands_health,  commands_basic, commands_mon,   commands_dump,
+    commands_tree,         commands_osd,     commands_pool,  commands_pg,    commands_auth,
+    commands_health_codes, commands_crush,   commands_plan,  commands_snaps, commands_block,
+    commands_apps,         commands_versions};
 
 /* ---- Output ---- */
 

@@ -102,6 +102,7 @@ int command_check_room(struct command_call *call) MUST_CHECK;
 
 extern const struct command commands_basic[];
 extern const struct command commands_mon[];
+extern const struct command commands_versions[];
 extern const struct command commands_dump[];
 extern const struct command commands_tree[];
 extern const struct command commands_osd[];

@@ -61,8 +61,9 @@ struct mon_session {
     struct endpoint endpoint;
     LIST_ENTRY(mon_session) link;
     struct net_session *net;
-    uint64_t mon_id; /* Raft id, when it is another monitor; else 0. */
-    int32_t osd;     /* Number, when it is an OSD; else -1. */
+    uint64_t mon_id;                  /* Raft id, when it is another monitor; else 0. */
+    int32_t osd;                      /* Number, when it is an OSD; else -1. */
+    char version[LIMPET_VERSION_MAX]; /* Of another monitor; empty: it has not told yet. */
     bool subscribed;
     bool lagging;      /* Its queue is full: it gets the rest when that has drained. */
     uint64_t sent;     /* Highest epoch that was sent; 0: none. */
@@ -158,6 +159,8 @@ struct mon {
 extern const struct net_handlers session_handlers;
 void session_connect_peers(struct mon *mon);
 void session_close_all(struct mon *mon, bool quietly);
+/* What another monitor, by its Raft id, has told of its program; NULL: it is not connected. */
+const char *session_version(const struct mon *mon, uint64_t id);
 /* Takes over the message; drops it when that monitor cannot be reached. */
 void session_send_peer(struct mon *mon, uint64_t id, struct message *message);
 struct mon_peer *session_peer(struct mon *mon, uint64_t id);

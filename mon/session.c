@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "common/wire_layout.h"
 #include "mon/leader.h"
 #include "mon/mon_private.h"
@@ -107,6 +108,19 @@ void session_send_peer(struct mon *mon, uint64_t id, struct message *message)
     net_send(mon->env, peer->out, message);
 }
 
+/* Newer sessions come first. */
+const char *session_version(const struct mon *mon, uint64_t id)
+{
+    const struct mon_session *session;
+
+    LIST_FOREACH(session, &mon->sessions, link)
+    {
+        if (session->mon_id == id && session->version[0] != '\0')
+            return session->version;
+    }
+    return NULL;
+}
+
 /* ---- Orders to OSDs ---- */
 
 /* Of an OSD that restarted, an old session may not be over yet: each gets the order. */
@@ -152,10 +166,21 @@ static void pass_order(struct mon *mon, struct message *message)
 
 /* ---- Sessions to other monitors ---- */
 
+static void tell_about(struct mon_peer *peer)
+{
+    Limpet__Wire__MonAbout about = LIMPET__WIRE__MON_ABOUT__INIT;
+
+    about.version = (char *)(uintptr_t)limpet_version_text();
+    struct message *message = message_pack(MSG_MON_ABOUT, &about.base);
+    if (message != NULL)
+        session_send_peer(peer->mon, peer->info.id, message);
+}
+
 static void peer_opened(struct mon_peer *peer)
 {
     log_debug(peer->mon->env, "monitor reached", "mon=%s", peer->info.name);
     peer->refused = false;
+    tell_about(peer);
     consensus_peer_found(peer->mon->consensus, peer->info.id);
     forward_dispatch(peer->mon);
 }
@@ -379,6 +404,17 @@ static void handle_stats(struct mon *mon, struct mon_session *session, struct me
     forward_submit(mon, session, message, true);
 }
 
+static void handle_about(struct mon_session *session, const struct message *message)
+{
+    Limpet__Wire__MonAbout *about =
+        (Limpet__Wire__MonAbout *)message_unpack(message, &limpet__wire__mon_about__descriptor);
+
+    if (about == NULL)
+        return;
+    snprintf(session->version, sizeof session->version, "%s", about->version);
+    limpet__wire__mon_about__free_unpacked(about, NULL);
+}
+
 static void receive_from_mon(struct mon *mon, struct mon_session *session, struct message *message)
 {
     if (message->type == MSG_RAFT)
@@ -387,6 +423,8 @@ static void receive_from_mon(struct mon *mon, struct mon_session *session, struc
         forward_received(mon, session, message);
     else if (message->type == MSG_PG_SCRUB_ORDER)
         pass_order(mon, message);
+    else if (message->type == MSG_MON_ABOUT)
+        handle_about(session, message);
 }
 
 static void receive_from_osd(struct mon *mon, struct mon_session *session, struct message *message)
@@ -416,6 +454,7 @@ static void session_receive(struct mon *mon, struct mon_session *session, struct
     case MSG_RAFT:
     case MSG_FORWARD:
     case MSG_PG_SCRUB_ORDER:
+    case MSG_MON_ABOUT:
         if (session->mon_id != 0)
             receive_from_mon(mon, session, message);
         break;

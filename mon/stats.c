@@ -142,6 +142,7 @@ static void osd_report(struct stats *stats, struct osd_stat *osd,
     osd->bytes_used = report->bytes_used;
     osd->read_errors = report->read_errors;
     osd->repaired = report->repaired;
+    snprintf(osd->version, sizeof osd->version, "%s", report->version ? report->version : "");
 }
 
 static void note_recovery(struct stats *stats, uint64_t bytes, uint64_t objects, uint64_t now_ns)
@@ -441,6 +442,7 @@ Limpet__Wire__OsdStats *stats_replay(const struct stats *stats, const struct clu
     out->has_read_errors = out->has_repaired = true;
     out->read_errors = osd->read_errors;
     out->repaired = osd->repaired;
+    out->version = osd->version[0] != '\0' ? strdup(osd->version) : NULL;
     return out;
 }
 
@@ -453,5 +455,6 @@ void stats_report_free(Limpet__Wire__OsdStats *report)
         free(report->pgs[i]);
     }
     free(report->pgs);
+    free(report->version);
     free(report);
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/limpet.pb-c.h"
+#include "common/version.h"
 #include "placement/map.h"
 
 enum { STATS_WAITING_MAX = 120, STATS_PGS_MAX = 1 << 20 };
@@ -58,9 +59,10 @@ struct osd_stat {
     uint64_t epoch;
     uint64_t bytes_total;
     uint64_t bytes_used;
-    uint64_t counters[4]; /* write ops, read ops, write bytes, read bytes */
-    uint64_t read_errors; /* Of its disk, since it started. */
-    uint64_t repaired;    /* Objects of its own written anew, likewise. */
+    uint64_t counters[4];             /* write ops, read ops, write bytes, read bytes */
+    uint64_t read_errors;             /* Of its disk, since it started. */
+    uint64_t repaired;                /* Objects of its own written anew, likewise. */
+    char version[LIMPET_VERSION_MAX]; /* Of its program; empty: it did not say. */
 };
 
 struct stats;

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "common/version.h"
 #include "osd/osd_impl.h"
 
 /* Packs and sends the groups between two indexes. */
@@ -33,6 +34,7 @@ static void send_stats(struct osd *osd, Limpet__Wire__PgStat **list, size_t n, b
     stats.has_results_dropped = stats.has_repeats_refused = true;
     stats.results_dropped = osd->world.results_dropped;
     stats.repeats_refused = osd->world.repeats_refused;
+    stats.version = (char *)(uintptr_t)limpet_version_text();
     osd_mon_send(osd, MSG_OSD_STATS, &stats.base);
 }
 

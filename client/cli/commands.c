@@ -144,6 +144,9 @@ const struct cli_command cli_commands[] = {
     {.path = "mon", .summary = "monitors"},
     {.path = "mon dump", .prefix = "mon dump", .summary = "the monitors and their addresses"},
     {.path = "mon stat", .prefix = "mon stat", .summary = "the monitors in one line"},
+    {.path = "mon versions", .prefix = "mon versions", .summary = "versions that monitors run"},
+    {.path = "osd versions", .prefix = "osd versions", .summary = "versions that OSDs run"},
+    {.path = "versions", .prefix = "versions", .summary = "which versions how many daemons run"},
 
     {.path = "osd", .summary = "OSDs"},
     {.path = "osd tree",

@@ -6,12 +6,11 @@ import json
 import os
 import re
 
-from lib.cluster import REPO, Cluster, case, check, fails, read_file, run, succeeds
+from lib.cluster import REPO, Cluster, case, check, fails, read_file, run, succeeds, wait_until
 
 cluster = Cluster(mons=3, osds=3)
 RECORDED = json.loads(read_file(os.path.join(REPO, "tests/compat/json-16.json")))
 
-NO_DAEMON = "OSDs and other monitors do not tell the leader their versions"
 PEERING = "Ceph's peering and its history: here a set of members has a number instead"
 TIERS = "cache tiers and their statistics do not exist"
 NOT_KEPT = "the map does not keep it"
@@ -47,7 +46,7 @@ ABSENT = {
         "the list is empty: these are Ceph's features",
     r"osd (dump|pool ls detail): .*application_metadata\.\*":
         "the program cannot enable one; test_librados_all.py does",
-    r"versions: .*": NO_DAEMON,
+    r"versions: mgr\..*": "there are no managers",
 }
 
 MIXED = {"osd tree"}  # Buckets and OSDs, in one list, have different keys.
@@ -148,6 +147,22 @@ def values():
     use = ask("osd df")
     check([node["pgs"] for node in use["nodes"]] == [pool["pg_num"]] * 3, use["nodes"])
     check(use["summary"]["total_kb"] == sum(node["kb"] for node in use["nodes"]), use["summary"])
+
+
+@case
+def versions_of_daemons():
+    """Those that run count, by what they have told themselves."""
+    version = "limpet version " + ask("version")["version"]
+    wait_until("6 versions", lambda: ask("versions")["overall"] == {version: 6}, 60)
+    check(ask("versions") == {"mon": {version: 3}, "mgr": {}, "osd": {version: 3}, "mds": {},
+                              "overall": {version: 6}}, ask("versions"))
+    cluster.kill("osd.2")
+    wait_until("osd.2 counts no more", lambda: ask("osd versions") == {version: 2}, 60)
+    follower = next(name for name in "abc" if name != ask("mon stat")["leader"])
+    cluster.kill("mon." + follower)
+    wait_until("mon.%s counts no more" % follower, lambda: ask("mon versions") == {version: 2}, 60)
+    cluster.start()
+    wait_until("6 versions again", lambda: ask("versions")["overall"] == {version: 6}, 60)
 
 
 @case

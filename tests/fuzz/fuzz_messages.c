@@ -20,6 +20,7 @@ static const ProtobufCMessageDescriptor *const types[] = {
     &limpet__wire__osd_stats__descriptor,
     &limpet__wire__pg_add_member__descriptor,
     &limpet__wire__raft_message__descriptor,
+    &limpet__wire__mon_about__descriptor,
     &limpet__wire__forward__descriptor,
     &limpet__wire__forward_reply__descriptor,
     &limpet__wire__pg_activate__descriptor,
