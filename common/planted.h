@@ -188,6 +188,10 @@ enum planted_bug {
     PLANTED_IMAGE_MAP_BELIEVED,
     /* Image: a rollback goes on when the lease was lost. */
     PLANTED_IMAGE_HOLD_BLINDLY,
+    /* OSD: who has a lock whose time is over still has it. */
+    PLANTED_LOCK_OUTLIVES,
+    /* OSD: an exclusive lock is given though somebody shares it. */
+    PLANTED_LOCK_OF_TWO,
     PLANTED_END
 };
 

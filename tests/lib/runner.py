@@ -193,6 +193,8 @@ PLANTED = {
     "look-early": (100, ("--scenario", "tags")),
     "answer-forgotten": (400, ("--scenario", "tags")),
     "push-without-map": (100, ("--scenario", "tags")),
+    "lock-outlives": (30, ("--scenario", "tags")),
+    "lock-of-two": (30, ("--scenario", "tags")),
     "clone-forgotten": (30, ("--scenario", "snaps")),
     "clone-not-sent": (30, ("--scenario", "snaps")),
     "trim-alive": (30, ("--scenario", "snaps")),

@@ -8,6 +8,8 @@
 
 #include "tests/sim/random.h"
 
+const char history_greeting[] = "Hello, world!";
+
 static uint64_t serial_word(uint64_t start, uint64_t i)
 {
     uint64_t word = (start + i) * UINT64_C(0xd6e8feb86659fd93);
@@ -18,6 +20,11 @@ void serial_fill(uint64_t serial, uint64_t at, uint8_t *out, size_t len)
 {
     if (serial == 0) {
         memset(out, 0, len);
+        return;
+    }
+    if (serial == SERIAL_GREETING) {
+        for (size_t k = 0; k < len; k++)
+            out[k] = (uint8_t)history_greeting[(at + k) % strlen(history_greeting)];
         return;
     }
     uint64_t start = random_split(&serial), i = at / sizeof i;
@@ -59,10 +66,19 @@ bool history_reads(enum history_kind kind)
     case HISTORY_CHECKSUM:
     case HISTORY_KEYS_LIST:
     case HISTORY_HOLDER:
+    case HISTORY_SAY:
+    case HISTORY_HELD:
+    case HISTORY_TEAM:
         return true;
     default:
         return false;
     }
+}
+
+uint64_t history_member_hash(uint64_t instance, uint64_t cookie)
+{
+    uint64_t seed = instance + cookie;
+    return random_split(&seed) | 1;
 }
 
 uint64_t history_keys_range(uint64_t first, uint64_t n)
@@ -124,6 +140,15 @@ const char *const history_kind_names[HISTORY_KINDS_END] = {
     [HISTORY_UNLOCK] = "unlock",
     [HISTORY_BREAK_LOCK] = "break_lock",
     [HISTORY_HOLDER] = "holder",
+    [HISTORY_GREET] = "greet",
+    [HISTORY_SAY] = "say",
+    [HISTORY_SHARE] = "share",
+    [HISTORY_SEIZE] = "seize",
+    [HISTORY_LEAVE] = "leave",
+    [HISTORY_EVICT] = "evict",
+    [HISTORY_RENAME] = "rename",
+    [HISTORY_HELD] = "held",
+    [HISTORY_TEAM] = "team",
 };
 
 void history_format(const struct history_op *op, char *text, size_t size)

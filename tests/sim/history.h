@@ -59,6 +59,25 @@ enum history_kind {
     HISTORY_UNLOCK,     /* -ENOENT: it does not have it. */
     HISTORY_BREAK_LOCK, /* Of somebody else, `offset`; likewise. */
     HISTORY_HOLDER,     /* `hash` has it; 0: nobody. */
+    /* Methods: the object becomes a greeting, -EEXIST; one to the number `offset` is given. */
+    HISTORY_GREET,
+    HISTORY_SAY,
+    /*
+     * Another lock, of instances `offset` with one of two cookies, `expected`: of several, or of
+     * one. For the time `len`; 0: without an end. -EBUSY. Who has it has it anew; with `period` 1
+     * nobody else gets it, -ENOENT.
+     */
+    HISTORY_SHARE,
+    HISTORY_SEIZE,
+    HISTORY_LEAVE,  /* -ENOENT: it does not have it. */
+    HISTORY_EVICT,  /* Of somebody else; likewise. */
+    HISTORY_RENAME, /* To the other cookie. -EBUSY: it does not have it as `period`, or has both. */
+    HISTORY_HELD,   /* -EBUSY: it does not have it as `period`. */
+    /*
+     * `hash` is the sum of all who have it, as `period`, of whom `expected_from` with the cookie
+     * `expected` is one; `size`, which locks there are.
+     */
+    HISTORY_TEAM,
     HISTORY_KINDS_END
 };
 
@@ -67,6 +86,15 @@ extern const char *const history_kind_names[HISTORY_KINDS_END];
 
 /* Whether it changes nothing. */
 bool history_reads(enum history_kind kind);
+
+enum { HISTORY_TEAM_EXCLUSIVE = 1, HISTORY_TEAM_SHARED = 2 };
+enum { HISTORY_LOCK_LISTED = 1, HISTORY_TEAM_LISTED = 2 };
+/* What a holder adds to the sum; never 0. */
+uint64_t history_member_hash(uint64_t instance, uint64_t cookie);
+
+/* What HISTORY_GREET writes, over and over. */
+#define SERIAL_GREETING UINT64_MAX
+extern const char history_greeting[];
 
 enum { HISTORY_KEYS = 64, HISTORY_KEYS_OF_GROUP = 8, HISTORY_KEY_GROUPS = 8 };
 

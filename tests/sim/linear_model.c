@@ -74,8 +74,12 @@ static void copy_snaps(struct model *to, const struct model *from)
 static struct model state_replace(const struct model *old, struct model_extent extent,
                                   uint64_t size)
 {
-    struct model new = {
-        .exists = true, .size = size, .tag = old->tag, .keys = old->keys, .holder = old->holder};
+    struct model new = {.exists = true,
+                        .size = size,
+                        .tag = old->tag,
+                        .keys = old->keys,
+                        .holder = old->holder,
+                        .team = old->team};
     copy_snaps(&new, old);
     new.extents = model_must(calloc(old->n + 3, sizeof *new.extents));
     state_push_range(&new, old, 0, extent.at < size ? extent.at : size);
@@ -161,6 +165,7 @@ uint64_t model_key(const struct model *state)
     uint64_t key =
         model_mix(model_mix(model_mix(state->exists, state->size), state->tag), records_key(state));
     key = model_mix(model_mix(key, state->keys), state->holder);
+    key = model_mix(key, model_team_key(&state->team));
     for (uint32_t i = 0; i < state->n; i++) {
         const struct model_extent *e = &state->extents[i];
         key = model_mix(model_mix(model_mix(model_mix(key, e->at), e->len), e->serial),
@@ -258,6 +263,7 @@ static int roll_back(const struct history_op *op, const struct model *old, struc
     new->exists = record != NULL;
     new->hashed = false;
     new->tag = new->keys = new->holder = 0;
+    new->team = (struct model_team){0};
     new->size = record ? record->size : 0;
     new->n = record ? record->n : 0;
     new->extents = copy_extents(record ? record->extents : NULL, new->n);
@@ -356,6 +362,15 @@ static int change_beside(const struct history_op *op, const struct model *old, s
     }
 }
 
+static int change_team(const struct history_op *op, const struct model *old, struct model *new)
+{
+    *new = state_copy(old);
+    int result = model_team_run(op, &new->team);
+    if (result == 0 && !history_reads(op->kind))
+        new->exists = true;
+    return result;
+}
+
 /* The result in this state; the state after it is written to *new. */
 static int change_state(const struct history_op *op, const struct model *old, struct model *new)
 {
@@ -404,6 +419,21 @@ static int change_state(const struct history_op *op, const struct model *old, st
     case HISTORY_UNLOCK:
     case HISTORY_BREAK_LOCK:
         return change_beside(op, old, new);
+    case HISTORY_SHARE:
+    case HISTORY_SEIZE:
+    case HISTORY_LEAVE:
+    case HISTORY_EVICT:
+    case HISTORY_RENAME:
+        return change_team(op, old, new);
+    case HISTORY_HELD: {
+        int result = change_team(op, old, new);
+        return old->exists ? result : -ENOENT;
+    }
+    case HISTORY_GREET:
+        *new = old->exists ? state_copy(old)
+                           : state_change(old, 0, strlen(history_greeting), SERIAL_GREETING,
+                                          strlen(history_greeting));
+        return old->exists ? -EEXIST : 0;
     case HISTORY_REMOVE:
         *new = (struct model){0};
         copy_snaps(new, old);
@@ -429,6 +459,8 @@ static int change_state(const struct history_op *op, const struct model *old, st
     case HISTORY_CHECKSUM:
     case HISTORY_KEYS_LIST:
     case HISTORY_HOLDER:
+    case HISTORY_SAY:
+    case HISTORY_TEAM:
         *new = state_copy(old);
         return old->exists ? 0 : -ENOENT;
     case HISTORY_KINDS_END:
@@ -498,6 +530,8 @@ static bool explain_answer(const struct history_op *op, struct model *old)
         return explain_keys(op, old);
     case HISTORY_HOLDER:
         return op->hash == old->holder;
+    case HISTORY_TEAM:
+        return model_team_explain(op, &old->team, old->holder);
     default:
         return true;
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "tests/sim/history.h"
+#include "tests/sim/model_team.h"
 #include "tests/sim/random.h"
 
 struct model_extent {
@@ -38,6 +39,7 @@ struct model {
     uint64_t tag;
     uint64_t keys;   /* HISTORY_KEYS_SET: those that there are. */
     uint64_t holder; /* HISTORY_LOCK: who has it. */
+    struct model_team team;
     uint32_t n;
     struct model_extent *extents; /* By position; what they leave out is zero. */
     /*

@@ -127,6 +127,8 @@ static const struct {
     [PLANTED_WATCH_NEVER_LOST] = {"watch-never-lost", "an owner does not look at the time"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
+    [PLANTED_LOCK_OUTLIVES] = {"lock-outlives", "who has a lock whose time is over still has it"},
+    [PLANTED_LOCK_OF_TWO] = {"lock-of-two", "a lock is given to one though others share it"},
     [PLANTED_FORGET_ZERO] = {"forget-zero",
                              "blocks that were made zero are not noted for copies that lack them"},
     [PLANTED_FORGET_EXTENT] = {"forget-extent",

@@ -91,6 +91,15 @@ static const struct field workload_fields[] = {
     {"unlock", FIELD_COUNT, IN_WORKLOAD(unlock), 0, 1000, "weight"},
     {"break_lock", FIELD_COUNT, IN_WORKLOAD(break_lock), 0, 1000, "weight"},
     {"holder", FIELD_COUNT, IN_WORKLOAD(holder), 0, 1000, "weight"},
+    {"greet", FIELD_COUNT, IN_WORKLOAD(greet), 0, 1000, "weight"},
+    {"say", FIELD_COUNT, IN_WORKLOAD(say), 0, 1000, "weight"},
+    {"share", FIELD_COUNT, IN_WORKLOAD(share), 0, 1000, "weight"},
+    {"seize", FIELD_COUNT, IN_WORKLOAD(seize), 0, 1000, "weight"},
+    {"leave", FIELD_COUNT, IN_WORKLOAD(leave), 0, 1000, "weight"},
+    {"evict", FIELD_COUNT, IN_WORKLOAD(evict), 0, 1000, "weight"},
+    {"rename", FIELD_COUNT, IN_WORKLOAD(rename), 0, 1000, "weight"},
+    {"held", FIELD_COUNT, IN_WORKLOAD(held), 0, 1000, "weight"},
+    {"team", FIELD_COUNT, IN_WORKLOAD(team), 0, 1000, "weight"},
     {"take_snap", FIELD_COUNT, IN_WORKLOAD(take_snap), 0, 1000, "weight"},
     {"drop_snap", FIELD_COUNT, IN_WORKLOAD(drop_snap), 0, 1000, "weight"},
     {0},
@@ -231,6 +240,15 @@ static const char workload_defaults[] = "percent = 100\n"
                                         "unlock = 0\n"
                                         "break_lock = 0\n"
                                         "holder = 0\n"
+                                        "greet = 0\n"
+                                        "say = 0\n"
+                                        "share = 0\n"
+                                        "seize = 0\n"
+                                        "leave = 0\n"
+                                        "evict = 0\n"
+                                        "rename = 0\n"
+                                        "held = 0\n"
+                                        "team = 0\n"
                                         "take_snap = 0\n"
                                         "drop_snap = 0\n";
 
@@ -256,7 +274,9 @@ static const struct {
      "objects = 1..4\nslots = 1..2\nread = 10\nstat = 0\nwrite_full = 5\nwrite_at = 5\n"
      "append = 5\ntruncate = 2\nremove = 4\ncreate = 2\nexchange = 25\nexchange_if = 25\n"
      "look = 25\nwrite_same = 3\nwrite_if = 5\nchecksum = 4\nhint = 2\nkeys_set = 12\n"
-     "keys_cut = 6\nkeys_list = 14\nlock = 8\nunlock = 6\nbreak_lock = 2\nholder = 6\n"},
+     "keys_cut = 6\nkeys_list = 14\nlock = 8\nunlock = 6\nbreak_lock = 2\nholder = 6\n"
+     "greet = 3\nsay = 2\nshare = 10\nseize = 4\nleave = 5\nevict = 2\nrename = 4\nheld = 5\n"
+     "team = 10\n"},
     {"snaps", "snapshots that are taken, read, rolled back to and removed, while objects change",
      "objects = 2..6\nslots = 1..2\nlength = 0..300, 0..30k\npiece = 0..300, 0..9000\ngrow = 60k\n"
      "read = 12\nstat = 2\nwrite_full = 12\nwrite_at = 14\nappend = 10\ntruncate = 4\n"

@@ -53,6 +53,8 @@ struct scenario_workload {
     struct scenario_value zero, write_same, write_if, checksum, hint;
     struct scenario_value keys_set, keys_cut, keys_list;    /* Of 64 keys of the map. */
     struct scenario_value lock, unlock, break_lock, holder; /* Of one lock. */
+    struct scenario_value greet, say;                       /* Methods. */
+    struct scenario_value share, seize, leave, evict, rename, held, team; /* Of another lock. */
 };
 
 /* Block images: see images.h. */

@@ -328,6 +328,152 @@ static bool take_holder(struct history_op *call, const struct client_step *step,
     return false;
 }
 
+/* ---- Methods that greet ---- */
+
+static void fill_greeting(struct client_op *op, const struct history_op *choice)
+{
+    struct encoder e;
+    encoder_init(&e);
+    encode_text(&e, choice->kind == HISTORY_GREET ? "hello.record_hello" : "hello.say_hello");
+    if (choice->kind == HISTORY_SAY) {
+        char name[24];
+        int len = snprintf(name, sizeof name, "%" PRIu64, choice->offset);
+        encode_bytes(&e, name, (size_t)len);
+    }
+    give_data(add_step(op, WIRE_OP_CODE_CALL), &e);
+}
+
+static bool take_greeting(const struct history_op *call, const struct client_step *step, char *why)
+{
+    char wanted[48];
+    int len = snprintf(wanted, sizeof wanted, "Hello, %" PRIu64 "!", call->offset);
+    if (step->data.len == (size_t)len && memcmp(step->data.data, wanted, step->data.len) == 0)
+        return true;
+    snprintf(why, STEPS_WHY_MAX, "greets with %zu bytes, not with '%s'", step->data.len, wanted);
+    return false;
+}
+
+/* ---- The lock that several may have ---- */
+
+static const char team_name[] = "team";
+static const char *const cookies[] = {"one", "two"};
+enum { N_COOKIES = 2, LOCK_MAY_RENEW = 1, LOCK_MUST_RENEW = 2 };
+
+static void begin_team(const char *method, struct encoder *e)
+{
+    encoder_init(e);
+    encode_text(e, method);
+    encode_text(e, team_name);
+}
+
+static void fill_join(struct client_op *op, const struct history_op *choice)
+{
+    struct encoder e;
+    begin_team("lock.lock", &e);
+    encode_u8(&e, choice->kind == HISTORY_SEIZE ? HISTORY_TEAM_EXCLUSIVE : HISTORY_TEAM_SHARED);
+    encode_text(&e, cookies[choice->expected]);
+    encode_text(&e, ""); /* Tag, */
+    encode_text(&e, ""); /* and description. */
+    encode_u64(&e, choice->len);
+    encode_u8(&e, choice->period ? LOCK_MUST_RENEW : LOCK_MAY_RENEW);
+    give_data(add_step(op, WIRE_OP_CODE_CALL), &e);
+}
+
+static void fill_leave(struct client_op *op, const struct history_op *choice)
+{
+    struct encoder e;
+    bool evicts = choice->kind == HISTORY_EVICT;
+    begin_team(evicts ? "lock.break_lock" : "lock.unlock", &e);
+    if (evicts)
+        encode_u64(&e, choice->offset);
+    encode_text(&e, cookies[choice->expected]);
+    give_data(add_step(op, WIRE_OP_CODE_CALL), &e);
+}
+
+static void fill_held(struct client_op *op, const struct history_op *choice)
+{
+    struct encoder e;
+    bool renames = choice->kind == HISTORY_RENAME;
+    begin_team(renames ? "lock.set_cookie" : "lock.assert_locked", &e);
+    encode_u8(&e, (uint8_t)choice->period);
+    encode_text(&e, cookies[choice->expected]);
+    encode_text(&e, "");
+    if (renames)
+        encode_text(&e, cookies[1 - choice->expected]);
+    give_data(add_step(op, WIRE_OP_CODE_CALL), &e);
+}
+
+/* Who has it, and which locks there are, at one moment. */
+static void fill_team(struct client_op *op)
+{
+    struct encoder e;
+    begin_team("lock.get_info", &e);
+    give_data(add_step(op, WIRE_OP_CODE_CALL), &e);
+    encoder_init(&e);
+    encode_text(&e, "lock.list_locks");
+    give_data(add_step(op, WIRE_OP_CODE_CALL), &e);
+}
+
+static bool is_text(const void *bytes, size_t len, const char *text)
+{
+    return bytes && len == strlen(text) && memcmp(bytes, text, len) == 0;
+}
+
+/* False: one with a cookie that nobody uses. */
+static bool take_member(struct history_op *call, struct decoder *d)
+{
+    uint16_t len;
+    uint64_t cookie = 0;
+    uint64_t instance = decode_u64(d);
+    const void *bytes = decode_string16(d, &len);
+    while (cookie < N_COOKIES && !is_text(bytes, len, cookies[cookie]))
+        cookie++;
+    decode_u64(d); /* Its end, */
+    decode_string16(d, &len);
+    decode_string16(d, &len); /* address and description. */
+    call->hash += history_member_hash(instance, cookie);
+    call->expected_from = instance;
+    call->expected = cookie;
+    return cookie < N_COOKIES && !d->failed;
+}
+
+static bool take_names(struct history_op *call, const struct client_step *step)
+{
+    struct decoder d;
+    bool right = true;
+    decoder_init(&d, step->data.data, step->data.len);
+    for (uint32_t n = decode_u32(&d); n > 0 && right; n--) {
+        uint16_t len;
+        const void *name = decode_string16(&d, &len);
+        uint64_t listed = is_text(name, len, lock_name)   ? HISTORY_LOCK_LISTED
+                          : is_text(name, len, team_name) ? HISTORY_TEAM_LISTED
+                                                          : 0;
+        right = listed && !(call->size & listed);
+        call->size |= listed;
+    }
+    return right && !decoder_end(&d);
+}
+
+static bool take_team(struct history_op *call, const struct client_op *op, char *why)
+{
+    struct decoder d;
+    uint16_t len;
+    bool right = true;
+    decoder_init(&d, op->steps[0].data.data, op->steps[0].data.len);
+    call->period = decode_u8(&d);
+    decode_string16(&d, &len);
+    uint32_t n = decode_u32(&d);
+    for (uint32_t i = 0; i < n && right; i++)
+        right = take_member(call, &d);
+    right = right && !decoder_end(&d) && (n <= 1 || call->period == HISTORY_TEAM_SHARED);
+    if (right && take_names(call, &op->steps[1]))
+        return true;
+    snprintf(why, STEPS_WHY_MAX,
+             "tells of a lock that nobody makes so: type %" PRIu64 ", %" PRIu32 " holders",
+             call->period, n);
+    return false;
+}
+
 /* ---- All kinds ---- */
 
 void steps_fill(struct client_op *op, const struct history_op *choice)
@@ -354,16 +500,43 @@ void steps_fill(struct client_op *op, const struct history_op *choice)
     case HISTORY_HOLDER:
         fill_lock(op, choice);
         break;
+    case HISTORY_GREET:
+    case HISTORY_SAY:
+        fill_greeting(op, choice);
+        break;
+    case HISTORY_SHARE:
+    case HISTORY_SEIZE:
+        fill_join(op, choice);
+        break;
+    case HISTORY_LEAVE:
+    case HISTORY_EVICT:
+        fill_leave(op, choice);
+        break;
+    case HISTORY_RENAME:
+    case HISTORY_HELD:
+        fill_held(op, choice);
+        break;
+    case HISTORY_TEAM:
+        fill_team(op);
+        break;
     default:
         fill_one(op, choice);
         break;
     }
 }
 
+static bool may_be_busy(enum history_kind kind)
+{
+    return kind == HISTORY_LOCK || kind == HISTORY_SHARE || kind == HISTORY_SEIZE ||
+           kind == HISTORY_RENAME || kind == HISTORY_HELD;
+}
+
 static bool may_lack(enum history_kind kind)
 {
-    return kind == HISTORY_REMOVE || kind == HISTORY_EXCHANGE_IF || kind == HISTORY_KEYS_CUT ||
-           kind == HISTORY_UNLOCK || kind == HISTORY_BREAK_LOCK || history_reads(kind);
+    return kind == HISTORY_SHARE || kind == HISTORY_SEIZE || kind == HISTORY_LEAVE ||
+           kind == HISTORY_EVICT || kind == HISTORY_REMOVE || kind == HISTORY_EXCHANGE_IF ||
+           kind == HISTORY_KEYS_CUT || kind == HISTORY_UNLOCK || kind == HISTORY_BREAK_LOCK ||
+           history_reads(kind);
 }
 
 /* -ECANCELED is also what becomes of requests that are given up. */
@@ -380,9 +553,10 @@ bool steps_result_is_known(const struct history_op *call, const struct client_op
     case -ENOENT:
         return may_lack(call->kind);
     case -EEXIST:
-        return call->kind == HISTORY_CREATE || call->kind == HISTORY_LOCK;
+        return call->kind == HISTORY_CREATE || call->kind == HISTORY_LOCK ||
+               call->kind == HISTORY_GREET;
     case -EBUSY:
-        return call->kind == HISTORY_LOCK;
+        return may_be_busy(call->kind);
     case -ENOSPC:
         return !history_reads(call->kind);
     case -ECANCELED:
@@ -414,6 +588,10 @@ bool steps_take(struct history_op *call, const struct client_op *op, char why[ST
         return take_keys(call, step, why);
     case HISTORY_HOLDER:
         return take_holder(call, step, why);
+    case HISTORY_SAY:
+        return take_greeting(call, step, why);
+    case HISTORY_TEAM:
+        return take_team(call, op, why);
     default:
         return true;
     }

@@ -56,7 +56,8 @@ struct object {
     uint64_t pool;
     uint64_t size_seen; /* What the last answer suggests; a hint for choosing offsets. */
     uint64_t tag_seen;  /* Likewise, of its tag, */
-    uint64_t holder;    /* and of who has its lock. */
+    uint64_t holder;    /* and of who has its lock, */
+    uint64_t member, member_cookie; /* or is among those who have the other one. */
     /* What was written last: bytes of a serial's data, from its beginning. */
     struct {
         uint64_t serial, at, len;
@@ -139,6 +140,24 @@ static void choose_pattern(struct workload *w, struct history_op *op)
     op->len = op->period * below(w, op->period < 5000 ? 40 : 5);
 }
 
+/* Of the lock that several may have: mostly for less time than to the next operation or two. */
+static void choose_team(struct workload *w, struct history_op *op)
+{
+    const struct object *object = &w->objects[op->object];
+    bool joins = op->kind == HISTORY_SHARE || op->kind == HISTORY_SEIZE;
+    op->expected = below(w, 4) == 0;
+    if (joins && below(w, 6) > 0)
+        op->len = MSEC_NS * (1 + below(w, UINT64_C(20) << below(w, 9)));
+    if (joins)
+        op->period = below(w, 4) == 0;
+    else
+        op->period = below(w, 4) == 0 ? HISTORY_TEAM_EXCLUSIVE : HISTORY_TEAM_SHARED;
+    if (op->kind == HISTORY_EVICT) {
+        op->offset = object->member;
+        op->expected = object->member_cookie;
+    }
+}
+
 static void choose_beside(struct workload *w, struct history_op *op)
 {
     switch (op->kind) {
@@ -158,6 +177,9 @@ static void choose_beside(struct workload *w, struct history_op *op)
         break;
     case HISTORY_BREAK_LOCK:
         op->offset = w->objects[op->object].holder;
+        break;
+    case HISTORY_SAY:
+        op->offset = below(w, 1000);
         break;
     default:
         break;
@@ -199,6 +221,14 @@ static struct history_op choose_op(struct workload *w, const struct part *part)
     case HISTORY_WRITE_IF:
         choose_guarded(w, part, &op);
         break;
+    case HISTORY_SHARE:
+    case HISTORY_SEIZE:
+    case HISTORY_LEAVE:
+    case HISTORY_EVICT:
+    case HISTORY_RENAME:
+    case HISTORY_HELD:
+        choose_team(w, &op);
+        break;
     default:
         choose_beside(w, &op);
         break;
@@ -218,6 +248,22 @@ static bool kind_has_serial(enum history_kind kind)
     case HISTORY_WRITE_IF:
     case HISTORY_EXCHANGE:
     case HISTORY_EXCHANGE_IF:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool kind_is_of_process(enum history_kind kind)
+{
+    switch (kind) {
+    case HISTORY_LOCK:
+    case HISTORY_UNLOCK:
+    case HISTORY_SHARE:
+    case HISTORY_SEIZE:
+    case HISTORY_LEAVE:
+    case HISTORY_RENAME:
+    case HISTORY_HELD:
         return true;
     default:
         return false;
@@ -259,7 +305,7 @@ static void slot_submit(struct slot *slot, struct history_op choice)
     const struct object *object = &w->objects[choice.object];
     choice.client = client_number(w, slot->client);
     choice.called = sim_now(w->cluster->sim);
-    if (choice.kind == HISTORY_LOCK || choice.kind == HISTORY_UNLOCK)
+    if (kind_is_of_process(choice.kind))
         choice.offset = sim_process(slot->client->member.node)->instance;
     if (kind_has_serial(choice.kind))
         choice.serial = ++w->next_serial;
@@ -343,6 +389,10 @@ static void note_hints(struct object *object, const struct history_op *call)
         break;
     case HISTORY_HOLDER:
         object->holder = call->hash;
+        break;
+    case HISTORY_TEAM:
+        object->member = call->expected_from;
+        object->member_cookie = call->expected;
         break;
     default:
         break;
@@ -513,17 +563,28 @@ static void set_mix(struct workload *w, struct part *part)
         [HISTORY_UNLOCK] = &plan->unlock,
         [HISTORY_BREAK_LOCK] = &plan->break_lock,
         [HISTORY_HOLDER] = &plan->holder,
+        [HISTORY_GREET] = &plan->greet,
+        [HISTORY_SAY] = &plan->say,
+        [HISTORY_SHARE] = &plan->share,
+        [HISTORY_SEIZE] = &plan->seize,
+        [HISTORY_LEAVE] = &plan->leave,
+        [HISTORY_EVICT] = &plan->evict,
+        [HISTORY_RENAME] = &plan->rename,
+        [HISTORY_HELD] = &plan->held,
+        [HISTORY_TEAM] = &plan->team,
     };
     for (int kind = 0; kind < HISTORY_KINDS_END; kind++) {
         bool snaps = kind == HISTORY_READ_SNAP || kind == HISTORY_ROLLBACK;
         if (snaps && plan->take_snap.choices[0].high == 0)
+            continue;
+        /* Others draw no numbers for these, nor for taking snapshots. */
+        if (kind >= HISTORY_GREET && mix[kind]->choices[0].high == 0)
             continue;
         part->mix[kind] = (uint32_t)choose(w, mix[kind]);
         if (w->options.no_reads && history_reads((enum history_kind)kind))
             part->mix[kind] = 0;
         part->mix_sum += part->mix[kind];
     }
-    /* Others draw no numbers for them. */
     if (plan->take_snap.choices[0].high > 0) {
         part->take_snap = (uint32_t)choose(w, &plan->take_snap);
         part->drop_snap = (uint32_t)choose(w, &plan->drop_snap);

@@ -424,6 +424,109 @@ static void a_lock_has_one_holder(void **state)
     }
 }
 
+static struct history_op *team_op(enum history_kind kind, uint64_t instance, int result)
+{
+    struct history_op *op = next_op(kind, instance, 0);
+    op->result = result;
+    op->period = kind == HISTORY_RENAME || kind == HISTORY_HELD ? HISTORY_TEAM_SHARED : 0;
+    return op;
+}
+
+static void found_team(uint64_t sum, uint64_t type, uint64_t listed)
+{
+    struct history_op *op = next_op(HISTORY_TEAM, 0, 0);
+    op->hash = sum;
+    op->period = type;
+    op->size = listed;
+}
+
+static void a_lock_has_several_holders(void **state)
+{
+    (void)state;
+    uint64_t seven = history_member_hash(7, 0), eight = history_member_hash(8, 0);
+    for (int wrong = 0; wrong < 11; wrong++) {
+        team_op(HISTORY_LEAVE, 7, -ENOENT);
+        team_op(HISTORY_SHARE, 7, 0);
+        team_op(HISTORY_SHARE, 8, wrong == 1 ? -EBUSY : 0);
+        found_team(wrong == 2 ? seven : seven + eight, HISTORY_TEAM_SHARED,
+                   wrong == 3 ? 0 : HISTORY_TEAM_LISTED);
+        team_op(HISTORY_SEIZE, 9, wrong == 4 ? 0 : -EBUSY);
+        team_op(HISTORY_SHARE, 9, wrong == 5 ? 0 : -ENOENT)->period = 1;
+        team_op(HISTORY_HELD, 7, wrong == 6 ? -EBUSY : 0);
+        team_op(HISTORY_RENAME, 7, 0);
+        team_op(HISTORY_HELD, 7, wrong == 7 ? 0 : -EBUSY);
+        team_op(HISTORY_HELD, 7, 0)->expected = 1;
+        team_op(HISTORY_EVICT, 7, 0)->expected = 1;
+        team_op(HISTORY_SEIZE, 8, wrong == 8 ? -EBUSY : 0);
+        found_team(eight, wrong == 9 ? HISTORY_TEAM_SHARED : HISTORY_TEAM_EXCLUSIVE,
+                   HISTORY_TEAM_LISTED);
+        team_op(HISTORY_LEAVE, 8, 0);
+        found_team(0, 0, wrong == 10 ? HISTORY_TEAM_LISTED : 0);
+        assert_int_equal(verdict(), wrong == 0 ? LINEAR_OK : LINEAR_VIOLATED);
+    }
+}
+
+static void share_for(uint64_t instance, uint64_t len, uint64_t called, uint64_t returned)
+{
+    struct history_op *op = add(1, HISTORY_SHARE, called, returned);
+    op->offset = instance;
+    op->len = len;
+}
+
+static struct history_op *seize(uint64_t instance, uint64_t called, uint64_t returned, int result)
+{
+    struct history_op *op = add(2, HISTORY_SEIZE, called, returned);
+    op->offset = instance;
+    op->result = result;
+    return op;
+}
+
+/* Taken between 10 and 20 for 100, it is over between 110 and 120. */
+static void locks_end_when_their_time_is_over(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t called, returned;
+        int result;
+        enum linear_verdict verdict;
+    } cases[] = {
+        {100, 109, -EBUSY, LINEAR_OK}, {100, 109, 0, LINEAR_VIOLATED},
+        {112, 115, -EBUSY, LINEAR_OK}, {112, 115, 0, LINEAR_OK},
+        {100, 200, -EBUSY, LINEAR_OK}, {100, 200, 0, LINEAR_OK},
+        {120, 130, 0, LINEAR_OK},      {120, 130, -EBUSY, LINEAR_VIOLATED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        share_for(7, 100, 10, 20);
+        seize(8, cases[i].called, cases[i].returned, cases[i].result);
+        assert_int_equal(verdict(), cases[i].verdict);
+    }
+    /* Who was replaced while it was perhaps over is not there afterwards. */
+    share_for(7, 100, 10, 20);
+    seize(8, 112, 113, 0);
+    struct history_op *op = add(1, HISTORY_LEAVE, 114, 115);
+    op->offset = 7;
+    assert_int_equal(verdict(), LINEAR_VIOLATED);
+    /* Nobody knows when one without an answer began. */
+    share_for(7, 100, 10, HISTORY_NEVER);
+    seize(8, 5000, 5001, -EBUSY);
+    assert_int_equal(verdict(), LINEAR_OK);
+}
+
+static void greets_what_was_not_there(void **state)
+{
+    (void)state;
+    for (int wrong = 0; wrong < 4; wrong++) {
+        next_op(HISTORY_SAY, 7, 0)->result = wrong == 1 ? 0 : -ENOENT;
+        next_op(HISTORY_GREET, 0, 0);
+        next_op(HISTORY_GREET, 0, 0)->result = wrong == 2 ? 0 : -EEXIST;
+        next_op(HISTORY_SAY, 7, 0);
+        struct history_op *op = next_op(HISTORY_READ, 0, 0);
+        op->size = strlen(history_greeting);
+        op->hash = content_hash(wrong == 3 ? "Hello, World!" : history_greeting, op->size);
+        assert_int_equal(verdict(), wrong == 0 ? LINEAR_OK : LINEAR_VIOLATED);
+    }
+}
+
 /* An object with one zero in it and no object must not be taken for the same. */
 static void tells_absent_from_nearly_empty(void **state)
 {
@@ -496,6 +599,9 @@ int main(void)
         cmocka_unit_test(a_hint_makes_an_object),
         cmocka_unit_test(knows_sets_of_keys),
         cmocka_unit_test(a_lock_has_one_holder),
+        cmocka_unit_test(a_lock_has_several_holders),
+        cmocka_unit_test(locks_end_when_their_time_is_over),
+        cmocka_unit_test(greets_what_was_not_there),
         cmocka_unit_test(tells_absent_from_nearly_empty),
         cmocka_unit_test(decides_long_histories_with_unknown_outcomes),
         cmocka_unit_test(versions_must_grow),
