@@ -14,7 +14,9 @@ PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
 CALLED = set()
 
 BEGIN = """
-import errno, json, rados, sys, threading
+import errno, json, os, sys, threading
+sys.setdlopenflags(os.RTLD_LAZY)
+import rados
 def check(condition, message):
     if not condition:
         sys.exit("%s" % (message,))
@@ -32,8 +34,8 @@ io = cluster.open_ioctx("data")
 
 
 def python(program, begin=BEGIN, end="\nio.close()\ncluster.shutdown()\n"):
-    """Runs it with our library in place of Ceph's. The module's calls are bound when they are made first,
-    which the dynamic linker notes: so it is known what was called."""
+    """Runs it with our library in place of Ceph's. Python binds all calls of a module when it loads it, unless told otherwise;
+    lazily they are bound when they are made first, which the dynamic linker notes: so it is known what was called."""
     notes = os.path.join(folder(), "bindings")
     env = dict(environment(cluster), LD_DEBUG="bindings", LD_DEBUG_OUTPUT=notes)
     result = succeeds(command([PYTHON, "-B", "-c", begin + program + end], env=env))
