@@ -76,6 +76,17 @@
         .help = "1: the contents (default); 2: with snapshots and metadata"                        \
     }
 
+#define ENCRYPTION_OPTIONS                                                                         \
+    {.name = "encryption-format",                                                                  \
+     .type = CLI_TEXT,                                                                             \
+     .value = "FORMAT",                                                                            \
+     .choices = "luks1|luks2",                                                                     \
+     .help = "what is in an encrypted image"},                                                     \
+    {                                                                                              \
+        .name = "encryption-passphrase-file", .type = CLI_TEXT, .value = "PATH",                   \
+        .complete = CLI_COMPLETE_FILE, .help = "its passphrase"                                    \
+    }
+
 #define DEVICE_TYPE_OPTION                                                                         \
     {                                                                                              \
         .name = "device-type", .letter = 't', .type = CLI_TEXT, .value = "TYPE",                   \
@@ -85,6 +96,7 @@
 /* The group has what the verbs share, since options may stand before the verb. */
 static const struct cli_option rbd_options[] = {RBD_SNAP_SPEC, RBD_QUIET, SIZE_OPTION, RBD_PRETTY,
                                                 END};
+static const struct cli_option encryption_options[] = {RBD_IMAGE_SPEC, END};
 static const struct cli_option show_options[] = {RBD_SNAP_SPEC, RBD_PRETTY, END};
 static const struct cli_option work_options[] = {RBD_IMAGE_SPEC, RBD_QUIET, END};
 static const struct cli_option device_list_options[] = {DEVICE_TYPE_OPTION, RBD_PRETTY, END};
@@ -200,7 +212,8 @@ const struct cli_command cli_commands_rbd[] = {
      .summary = "give back space that holds zeroes"},
     {.path = "rbd export",
      .run = rbd_export,
-     .options = OPTIONS(RBD_SNAP_SPEC, PATH_OPTION, RBD_QUIET, EXPORT_FORMAT_OPTION),
+     .options =
+         OPTIONS(RBD_SNAP_SPEC, PATH_OPTION, RBD_QUIET, EXPORT_FORMAT_OPTION, ENCRYPTION_OPTIONS),
      .params = PARAMS(RBD_AT_PARAM, PATH_PARAM),
      .summary = "the contents of an image into a new file, or to standard output ('-')",
      .examples = EXAMPLES("limpet rbd export data/disk@monday monday.img",
@@ -245,6 +258,21 @@ const struct cli_command cli_commands_rbd[] = {
                       {.name = "second", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE},
                       {.name = "merged", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
      .summary = "one difference of two that follow each other"},
+    {.path = "rbd encryption", .options = encryption_options, .summary = "encrypted images"},
+    {.path = "rbd encryption format",
+     .run = rbd_encryption_format,
+     .options = OPTIONS(RBD_IMAGE_SPEC, {.name = "cipher-alg",
+                                         .type = CLI_TEXT,
+                                         .value = "CIPHER",
+                                         .choices = "aes-128|aes-256",
+                                         .help = "aes-128 or aes-256 (default)"}),
+     .params = PARAMS({.name = "image-spec", .type = CLI_TEXT, .shown = "[POOL/]IMAGE"},
+                      {.name = "format", .type = CLI_TEXT, .shown = "luks1|luks2"},
+                      {.name = "passphrase-file", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
+     .summary = "make an image a new encrypted one; what it had is lost",
+     .details = "A LUKS header takes the beginning of the image. cryptsetup and qemu open it, "
+                "too, and 'limpet rbd export' and others with --encryption-format.\n",
+     .examples = EXAMPLES("limpet rbd encryption format data/disk luks2 passphrase.txt")},
     {.path = "rbd bench",
      .run = rbd_bench,
      .options =
@@ -268,7 +296,8 @@ const struct cli_command cli_commands_rbd[] = {
                  {.name = "rw-mix-read",
                   .type = CLI_NUMBER,
                   .value = "PERCENT",
-                  .help = "reads among them (default: 50)"}),
+                  .help = "reads among them (default: 50)"},
+                 ENCRYPTION_OPTIONS),
      .params = PARAMS(RBD_IMAGE_PARAM),
      .summary = "how fast an image is read or written; writing destroys its contents"},
     {.path = "rbd nbd",

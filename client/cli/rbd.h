@@ -11,6 +11,7 @@
  *   rbd_stream.c   export, import, differences
  *   rbd_bench.c    bench
  *   rbd_meta.c     features, object maps, metadata, options
+ *   rbd_encryption.c  encrypted images
  *   rbd_lock.c     locks, watch
  *   rbd_pool.c     trash, namespaces
  *   rbd_group.c    groups
@@ -62,6 +63,9 @@ void rbd_begin(struct cli *cli, enum rbd_spec_kind kind, bool write, struct rbd_
 /* Returns the exit status. */
 int rbd_end(struct rbd_run *run, int code);
 void rbd_info(struct limpet_image *image, struct limpet_image_info *out);
+/* From now on it shows what --encryption-format and its passphrase decrypt; exits with a message.
+ */
+void rbd_decrypt(struct cli *cli, struct limpet_image *image);
 char *rbd_pool_text(struct cli *cli, uint64_t id);
 
 /* "10M": bytes, megabytes without a suffix; exits with a message. */
@@ -124,6 +128,7 @@ uint64_t rbd_queue_ended(struct rbd_queue *queue);
 /* ---- Verbs ---- */
 
 int rbd_create(struct cli *cli);
+int rbd_encryption_format(struct cli *cli);
 int rbd_ls(struct cli *cli);
 int rbd_show(struct cli *cli);
 int rbd_rm(struct cli *cli);

@@ -97,6 +97,7 @@ int rbd_bench(struct cli *cli)
     uint64_t ops;
     read_options(cli, &b);
     rbd_begin(cli, RBD_IMAGE, true, &run);
+    rbd_decrypt(cli, run.image);
     rbd_info(run.image, &info);
     b.size = info.size;
     if (b.io_size == 0 || b.io_size > info.size || b.total < b.io_size)

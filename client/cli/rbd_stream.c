@@ -178,6 +178,7 @@ int rbd_export(struct cli *cli)
     struct limpet_image_info info;
     bool all = cli_number(cli, "export-format", 1, 1, 2) == 2;
     rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    rbd_decrypt(cli, run.image);
     struct file f = create_file(path_word(cli, 1, "path", run.spec.name), "export error");
     rbd_info(run.image, &info);
     struct rbd_progress progress = rbd_progress_begin(cli, "Exporting image");

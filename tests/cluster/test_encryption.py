@@ -2,12 +2,13 @@
 """Encrypted images: what they read and write against a model, and LUKS images of cryptsetup and qemu-img."""
 
 import ctypes
+import errno
 import glob
 import os
 import random
 import re
 
-from lib.cluster import Cluster, case, check, command, folder, read_file, run, succeeds
+from lib.cluster import Cluster, case, check, command, fails, folder, read_file, run, succeeds
 from lib.librados import environment
 
 cluster = Cluster(mons=1, osds=3)
@@ -221,6 +222,27 @@ def an_image_of_cryptsetup_is_decrypted():
         out.write(sectors(True, key, PLAIN, 4096))
     succeeds(cluster.limpet("rbd", "import", path, "theirs2", "--no-progress"))
     python(READ, "theirs2", 1, file("plain"))
+
+
+@case
+def the_command_line_encrypts_and_decrypts():
+    option = ("--encryption-format", "luks2", "--encryption-passphrase-file", file("passphrase"))
+    succeeds(cluster.limpet("rbd", "create", "cli", "--size", "17M", "--object-size", "64K"))
+    fails(cluster.limpet("rbd", "export", "cli", file("none"), "--no-progress", *option), errno.EINVAL,
+          "not encrypted in format luks2")
+    succeeds(cluster.limpet("rbd", "encryption", "format", "cli", "luks2", file("passphrase")))
+    succeeds(cluster.limpet("rbd", "bench", "cli", "--io-type", "write", "--io-size", "64K", "--io-total", "1M",
+                            *option))
+    succeeds(cluster.limpet("rbd", "export", "cli", file("clear"), "--no-progress", *option))
+    check(len(read_file(file("clear"))) == MIB and any(read_file(file("clear"))), "what bench wrote")
+    file("wrong", b"another")
+    fails(cluster.limpet("rbd", "export", "cli", file("none"), "--no-progress", *option[:3], file("wrong")),
+          errno.EPERM, "passphrase .* is wrong")
+    fails(cluster.limpet("rbd", "export", "cli", file("none"), "--no-progress", *option[:2]), errno.EINVAL,
+          "both or neither")
+    succeeds(cluster.limpet("rbd", "create", "small", "--size", "1M"))
+    fails(cluster.limpet("rbd", "encryption", "format", "small", "luks1", file("passphrase")), errno.ENOSPC,
+          "smaller than the header")
 
 
 if __name__ == "__main__":
