@@ -188,15 +188,45 @@ static void copied_up(struct copyup_waiter *waiter, int error)
     swept_end(container_of(waiter, struct swept, copyup), error);
 }
 
+static void begin_copyup(struct swept *swept)
+{
+    swept->copyup.done = copied_up;
+    copyup(swept->arg, swept->object, &swept->copyup);
+}
+
+static void was_looked_for(struct limpet_completion *completion, void *arg)
+{
+    int rc = (int)limpet_completion_result(completion);
+    if (rc == -ENOENT)
+        begin_copyup(arg);
+    else
+        swept_end(arg, rc);
+}
+
+/* That the object map names it does not say that it is there. */
+static int look_for(struct swept *swept)
+{
+    struct limpet_image *image = swept->arg;
+    char name[IMAGE_OBJECT_NAME_MAX];
+    struct limpet_completion *completion;
+    struct limpet_stat *stat = malloc(sizeof *stat);
+    swept->memory = stat;
+    image_data_name(image, swept->object, name);
+    int rc = stat != NULL ? limpet_completion_create(was_looked_for, swept, &completion) : -ENOMEM;
+    return rc == 0
+               ? swept_submitted(completion, limpet_aio_stat(image->bare, name, completion, stat))
+               : rc;
+}
+
 static int start_copyup(struct swept *swept)
 {
     struct limpet_image *image = swept->arg;
     uint64_t run;
-    if (stripe_image_offset(&image->stripe, swept->object, 0, &run) >= image->overlap ||
-        map_ask(image, swept->object) == MAP_EXISTS)
+    if (stripe_image_offset(&image->stripe, swept->object, 0, &run) >= image->overlap)
         return SWEEP_SKIP;
-    swept->copyup.done = copied_up;
-    copyup(image, swept->object, &swept->copyup);
+    if (map_ask(image, swept->object) != MAP_ABSENT)
+        return look_for(swept);
+    begin_copyup(swept);
     return 0;
 }
 

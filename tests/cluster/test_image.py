@@ -592,6 +592,32 @@ def snapshots_of_clones_keep_their_parts_of_the_parent():
 
 
 @case
+def flattening_copies_what_a_rollback_removed():
+    """The object map names such an object, and it is not there."""
+    c = client()
+    unit = 65536
+    parent = c.create("parent", 6 * unit, order=16)
+    parent.write(0, b"p" * (6 * unit))
+    parent.snap("base")
+    parent.close()
+    child = c.clone("parent", "base", "child", order=16)
+    child.snap("whole")
+    good(child.resize(2 * unit), "shrink")
+    good(child.resize(7 * unit), "grow")
+    child.write(4 * unit, b"y")
+    good(child.rollback("whole"), "rollback")
+    good(child.flatten(), "flatten")
+    check(child.read(0, 6 * unit) == b"p" * (6 * unit), "after flattening")
+    good(child.snap_remove("whole"), "remove")
+    child.close()
+    good(c.remove("child"), "remove")
+    parent = c.open("parent")
+    good(parent.snap_remove("base"), "remove")
+    parent.close()
+    good(c.remove("parent"), "remove")
+
+
+@case
 def clones_of_version_1_need_protection():
     c = client()
     parent = c.create("parent", MIB)
