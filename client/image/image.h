@@ -107,6 +107,7 @@ struct limpet_image {
 
     /* The lease (lock.c). */
     struct limpet_watch *watch; /* NULL: read-only, or it is being made anew. */
+    bool watch_begins;          /* Callbacks are those of one that is not in `watch` yet. */
     enum lease_state lease;
     uint64_t entry;          /* The cookie of our entry in the header; 0: there is none. */
     uint64_t lease_until_ns; /* CLOCK_BOOTTIME: it is good until then for certain. */

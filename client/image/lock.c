@@ -50,7 +50,7 @@ static void on_notified(struct limpet_watch *watch, void *arg, uint64_t notifier
         return;
     *ack = (struct pending_ack){.watch = watch, .notifier = notifier, .id = id};
     pthread_mutex_lock(&image->lock);
-    if (image->watch == NULL)
+    if (image->watch_begins)
         image->watch = watch;
     if (len > 0 && len < sizeof image->name) {
         memcpy(image->name, data, len);
@@ -80,7 +80,7 @@ static void on_lost(struct limpet_watch *watch, void *arg, int error)
 {
     struct limpet_image *image = arg;
     pthread_mutex_lock(&image->lock);
-    if (image->watch == NULL)
+    if (image->watch_begins)
         image->watch = watch;
     image->lost = true;
     image->lease_until_ns = 0;
@@ -104,10 +104,14 @@ const struct limpet_watch_calls image_watch_calls = {
 int image_watch_begin(struct limpet_image *image)
 {
     struct limpet_watch *watch;
+    pthread_mutex_lock(&image->lock);
     image->lost = false;
+    image->watch_begins = true;
+    pthread_mutex_unlock(&image->lock);
     int rc = limpet_watch(image->meta, image->header_name, IMAGE_LEASE_MS, &image_watch_calls,
                           image, &watch);
     pthread_mutex_lock(&image->lock);
+    image->watch_begins = false;
     image->watch = rc == 0 ? watch : NULL;
     pthread_mutex_unlock(&image->lock);
     return rc;
@@ -139,6 +143,8 @@ static int mend(struct limpet_image *image)
     pthread_mutex_unlock(&image->lock);
     map_drop(image);
     unwatch(image);
+    /* A callback of the old one that runs is not one of the new one. */
+    (void)limpet_watch_flush(image->cluster);
     int rc = image_watch_begin(image);
     if (rc == 0)
         rc = image_refresh(image);
