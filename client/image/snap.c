@@ -330,9 +330,14 @@ static int roll_back_header(struct header *next, struct limpet_op *op, void *arg
     (void)op;
     if (header_snap(next, r->snap.id) == next->n_snaps)
         return -ENOENT;
+    /* It may have been taken while the image was being shrunk: its last objects are trimmed, too.
+     */
+    uint64_t set = next->core.stripe_count << next->core.order;
+    uint64_t end = (r->snap.size + set - 1) / set * set;
+    end = end < (uint64_t)LIMPET_IMAGE_SIZE_MAX ? end : (uint64_t)LIMPET_IMAGE_SIZE_MAX;
     next->core.size = r->snap.size;
-    if (next->core.extent < r->snap.size)
-        next->core.extent = r->snap.size;
+    if (next->core.extent < end)
+        next->core.extent = end;
     if (next->core.has_parent)
         next->core.overlap = r->snap.overlap;
     return 0;

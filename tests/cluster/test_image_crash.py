@@ -243,6 +243,29 @@ def dying_while_resizing_and_flattening_loses_nothing():
 
 
 @case
+def a_snapshot_of_what_was_half_shrunk_does_not_bring_it_back():
+    c = Client(cluster.conf)
+
+    def prepare(name):
+        image = c.create(name, SIZE, order=22)
+        image.write(0, b"x" * SIZE)
+        image.close()
+    for name in at_each_step("shrink", prepare, "half%d"):
+        image = c.open(name)
+        size = image.info().size
+        image.snap("s")
+        good(image.resize(size), "what was interrupted is gone on with")
+        good(image.rollback("s"), "rollback")
+        good(image.resize(SIZE), "grow")
+        check(image.read(0, SIZE) == b"x" * size + bytes(SIZE - size), "%s: what was cut off" % name)
+        good(image.snap_remove("s"), "remove")
+        image.close()
+        good(c.remove(name), "remove %s" % name)
+    nothing_is_left(c)
+    c.close()
+
+
+@case
 def osds_die_amid_writes():
     c = Client(cluster.conf)
     r = random.Random(11)

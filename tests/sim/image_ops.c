@@ -167,8 +167,9 @@ static void op_failed(struct image_op *op, int64_t error)
 {
     struct images *images = op->images;
     struct image_client *client = op->client;
-    bool explained =
-        error == -ESHUTDOWN || (!is_io(op->kind) && (error == -ETIMEDOUT || error == -EIO));
+    bool explained = error == -ESHUTDOWN ||
+                     (!is_io(op->kind) && (error == -ETIMEDOUT || error == -EIO)) ||
+                     (is_write(op->kind) && error == -ETIMEDOUT && op->passed == CELL_NEVER);
     if (!explained)
         images_fail(images, op->image, "%s fails with %" PRId64, kind_names[op->kind], error);
     image_op_lost(op);
@@ -479,6 +480,7 @@ static void learn_snap(struct images *images, struct image_model *image,
         (void)value_of(data + (size_t)i * GRANULE, &snap->values[i]);
     }
     snap->read = true;
+    sim_log(images->cluster->sim, image->name, "%s has %u granules", snap->name, n);
 }
 
 static int read_open_snap(struct image_op *op, struct limpet_image *handle)
@@ -644,6 +646,7 @@ static int roll_back(struct image_op *op, struct limpet_image *handle)
     if (!snap)
         return 0;
     op->snap = snap;
+    op->first = snap->n;
     /* Who has lost the lease amid it begins anew when it has the lease again. */
     for (int time = 0; time < 2; time++) {
         cell_begin(&image->size, op->serial, snap->n, op->client->number, now);
@@ -844,6 +847,9 @@ static uint64_t choose_options(struct images *images, struct image_model *image,
     image->order = options->order;
     image->unit = options->stripe_unit ? options->stripe_unit : UINT64_C(1) << image->order;
     image->count = options->stripe_count ? options->stripe_count : 1;
+    sim_log(images->cluster->sim, image->name,
+            "features %" PRIu64 " order %u unit %" PRIu64 " count %" PRIu64, options->features,
+            image->order, image->unit, image->count);
     return 1 + images_below(images, GRANULES_MAX);
 }
 
