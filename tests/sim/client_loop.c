@@ -34,6 +34,9 @@ int loop_make_env(struct limpet_cluster *c)
 
 void loop_end_env(struct limpet_cluster *c)
 {
+    /* The process may connect once more. */
+    if (c->env != NULL)
+        net_handlers_set(c->env, NULL, NULL);
     c->env = NULL;
 }
 

@@ -678,6 +678,7 @@ void sim_net_handlers(struct env *env, const struct net_handlers *handlers, void
             sim_net_close(env, &end->session);
         process->n_listen = 0;
         process->auth = NULL;
+        process->handlers = NULL;
         return;
     }
     assert(!process->handlers);

@@ -148,7 +148,7 @@ struct fibers *fibers_create(struct sim *sim, struct sim_node *node)
 
 /* Processes that are gone leave their memory: LeakSanitizer has nothing to say about it. */
 static bool leaves_memory;
-int __lsan_is_turned_off(void);
+__attribute__((visibility("default"))) int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
 {
     return leaves_memory;

@@ -801,9 +801,11 @@ static void begin_life(struct images *images, struct image_model *image)
 /* If it dies now, its requests may still be on their way. */
 static void note_breaker(struct image_client *client, struct image_model *image)
 {
+    /* It may die in here. */
+    uint64_t instance = limpet_cluster_instance(client->cluster);
     if (image->n_breakers == IMAGE_BREAKERS_MAX)
         abort();
-    image->breakers[image->n_breakers++] = limpet_cluster_instance(client->cluster);
+    image->breakers[image->n_breakers++] = instance;
 }
 
 static int is_there(struct image_client *client, struct image_model *image)
