@@ -417,10 +417,13 @@ static int find_and_roll_back(struct limpet_image *image, const char *name, uint
     if (rc != 0)
         return rc;
     image_shut_gate(image);
+    /* It may have been made by others whom we have not heard of yet. */
+    rc = image_refresh(image);
     pthread_mutex_lock(&image->lock);
     size_t at =
         name != NULL ? header_snap_named(&image->header, name) : header_snap(&image->header, snap);
-    rc = at < image->header.n_snaps ? 0 : -ENOENT;
+    if (rc == 0 && at == image->header.n_snaps)
+        rc = -ENOENT;
     if (rc == 0)
         r.snap = image->header.snaps[at];
     pthread_mutex_unlock(&image->lock);
