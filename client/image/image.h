@@ -59,6 +59,7 @@ struct image_bucket {
 struct image_qos {
     bool limited;
     bool pacing; /* There is a thread that lets them go on. */
+    bool own;    /* Set by the handle's user: options do not count. */
     uint64_t filled_ns;
     struct image_bucket buckets[QOS_BUCKETS];
     struct io_list line;
@@ -267,6 +268,10 @@ void io_admitted(struct io *io);
 
 /* With the lock: whether no limit stops it; then it has been counted. */
 bool qos_admit(struct limpet_image *image, const struct io *io);
+/* Takes the limits that the image's options say, or its pool's. */
+int qos_load(struct limpet_image *image) MUST_CHECK;
+/* With the lock: the same on a thread of its own. */
+void qos_load_later(struct limpet_image *image);
 /* With the lock: io_admitted() follows. false: there is no thread for that. */
 bool qos_line_up(struct limpet_image *image, struct io *io);
 

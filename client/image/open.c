@@ -211,16 +211,24 @@ static void refreshed(struct limpet_completion *completion, void *arg)
     struct limpet_image *image = refresh->image;
     struct header header;
     int rc = (int)limpet_completion_result(completion);
+    bool same = false;
     if (rc == 0)
         rc = header_reading_end(&refresh->reading, &header);
-    if (rc == 0)
+    if (rc == 0) {
+        pthread_mutex_lock(&image->lock);
+        same = header.core.generation == image->header.core.generation;
+        pthread_mutex_unlock(&image->lock);
         image_take_header(image, &header);
+    }
     limpet_op_destroy(refresh->op);
     free(refresh);
     pthread_mutex_lock(&image->lock);
     if (rc != 0 || image->next.core_bytes == NULL)
         answer(image, rc);
     image->refreshing = false;
+    /* It was told, and is as it was: its options may have changed. */
+    if (rc == 0 && same)
+        qos_load_later(image);
     if (image->refresh_again)
         begin_refresh(image);
     pthread_cond_broadcast(&image->changed);
@@ -544,6 +552,8 @@ int limpet_image_open(struct limpet_pool *pool, const char *name, const char *sn
         image->name[0] = 0;
     if (snap != NULL)
         rc = limpet_image_set_snap(image, snap);
+    if (rc == 0)
+        rc = qos_load(image);
     if (rc == 0) {
         *out = image;
         return 0;

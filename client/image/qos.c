@@ -5,9 +5,13 @@
  * pass stands in line, and a thread that lives as long as the line lets them go on in order.
  */
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "client/image/image.h"
+#include "common/image_options.h"
 
 static const uint64_t wait_min_ns = 500000, wait_max_ns = 100000000;
 
@@ -109,12 +113,12 @@ bool qos_line_up(struct limpet_image *image, struct io *io)
     return true;
 }
 
-int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_qos *limits)
+/* With the lock. */
+static void set_limits(struct limpet_image *image, const struct limpet_image_qos *limits)
 {
     const uint64_t rates[QOS_BUCKETS] = {limits->iops,  limits->read_iops,  limits->write_iops,
                                          limits->bytes, limits->read_bytes, limits->write_bytes};
     struct image_qos *qos = &image->qos;
-    pthread_mutex_lock(&image->lock);
     qos->limited = false;
     qos->filled_ns = now_ns();
     for (int i = 0; i < QOS_BUCKETS; i++) {
@@ -124,6 +128,78 @@ int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_q
         bucket->tokens = bucket->cap;
         qos->limited = qos->limited || rates[i] > 0;
     }
+}
+
+int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_qos *limits)
+{
+    pthread_mutex_lock(&image->lock);
+    image->qos.own = true;
+    set_limits(image, limits);
     pthread_mutex_unlock(&image->lock);
     return 0;
+}
+
+/* ---- Options of the pool and the image ---- */
+
+#define OPTION_PREFIX IMAGE_KEY_META IMAGE_OPTION_PREFIX "rbd_qos_"
+
+static uint64_t *limit_of(struct limpet_image_qos *limits, const char *name)
+{
+    const struct {
+        const char *name;
+        uint64_t *limit;
+    } known[] = {
+        {"iops_limit", &limits->iops},
+        {"read_iops_limit", &limits->read_iops},
+        {"write_iops_limit", &limits->write_iops},
+        {"bps_limit", &limits->bytes},
+        {"read_bps_limit", &limits->read_bytes},
+        {"write_bps_limit", &limits->write_bytes},
+        {"iops_burst", &limits->iops_burst},
+        {"bps_burst", &limits->bytes_burst},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].limit;
+    }
+    return NULL;
+}
+
+/* What is no number is no limit. */
+static int take_option(const struct limpet_pair *pair, void *arg)
+{
+    char name[64], value[32], *end;
+    size_t skip = strlen(OPTION_PREFIX);
+    snprintf(name, sizeof name, "%.*s", (int)(pair->key_len - skip),
+             (const char *)pair->key + skip);
+    snprintf(value, sizeof value, "%.*s", (int)pair->value_len, (const char *)pair->value);
+    uint64_t number = strtoull(value, &end, 10);
+    uint64_t *limit = limit_of(arg, name);
+    if (limit != NULL)
+        *limit = *end == 0 && end != value ? number : 0;
+    return 0;
+}
+
+int qos_load(struct limpet_image *image)
+{
+    struct limpet_image_qos limits = {0};
+    int rc = omap_walk(image->meta, IMAGE_POOL_INFO, OPTION_PREFIX, take_option, &limits);
+    if (rc == 0)
+        rc = omap_walk(image->meta, image->header_name, OPTION_PREFIX, take_option, &limits);
+    pthread_mutex_lock(&image->lock);
+    if (rc == 0 && !image->qos.own)
+        set_limits(image, &limits);
+    pthread_mutex_unlock(&image->lock);
+    return rc;
+}
+
+static void load_task(void *arg)
+{
+    /* What cannot be read now is as it was. */
+    (void)!qos_load(arg);
+}
+
+void qos_load_later(struct limpet_image *image)
+{
+    (void)!task_run(image, load_task, image);
 }

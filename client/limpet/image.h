@@ -479,7 +479,11 @@ LIMPET_API int limpet_image_set_features(struct limpet_image *image, uint64_t fe
 
 /* ---- Quality of service ---- */
 
-/* Of the requests of this handle; 0: no limit. Burst: what may come at once after a rest. */
+/*
+ * Of the requests of this handle; 0: no limit. Burst: what may come at once after a rest. A handle
+ * begins with what the image's metadata say ("conf_rbd_qos_iops_limit" ...), or else its pool's,
+ * and follows the image's, until this is called.
+ */
 struct limpet_image_qos {
     uint64_t iops, read_iops, write_iops;
     uint64_t bytes, read_bytes, write_bytes; /* A second. */

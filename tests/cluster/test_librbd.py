@@ -603,6 +603,45 @@ with rbd.Image(io, "disk") as image:
 
 
 @case
+def options_limit_requests():
+    """What has ended is counted: never more than the rate allows in the time that has passed."""
+    drives("metadata_set pool_metadata_set", """
+import time
+def writes(image, n):
+    ended = []
+    begun = time.monotonic()
+    requests = [image.aio_write(b"x" * 512, 512 * i, lambda c: ended.append(time.monotonic() - begun))
+                for i in range(n)]
+    return ended, requests
+def within(ended, rate):
+    ended.sort()
+    for i, elapsed in enumerate(ended):
+        check(i + 1 <= rate * elapsed + rate / 10 + 2, "%d writes after %.3f s" % (i + 1, elapsed))
+def wait(requests):
+    for request in requests:
+        request.wait_for_complete_and_cb()
+rbd.RBD().pool_metadata_set(io, "conf_rbd_qos_write_iops_limit", "200")
+with rbd.Image(io, "disk") as image:
+    ended, requests = writes(image, 60)
+    wait(requests)
+    within(ended, 200)
+    image.metadata_set("conf_rbd_qos_write_iops_limit", "50")
+with rbd.Image(io, "disk") as image:
+    ended, requests = writes(image, 30)
+    wait(requests)
+    within(ended, 50)
+    # Of those that wait already, too.
+    ended, requests = writes(image, 1000)
+    with rbd.Image(io, "disk") as other:
+        other.metadata_set("conf_rbd_qos_write_iops_limit", "0")
+    begun = time.monotonic()
+    wait(requests)
+    check(len(ended) == 1000, "all of them")
+    check(time.monotonic() - begun < 15, "not as fast as 50 a second: that would take 20 s")
+""")
+
+
+@case
 def mirroring_and_migration_are_refused():
     if not installed():
         return
