@@ -223,6 +223,22 @@ void pg_request(struct pg *pg, struct pg_request *request)
 
 /* ---- When the group stops serving ---- */
 
+/* To the front of those that are held. */
+static void hold(struct pg_request *request)
+{
+    detach(request);
+    TAILQ_INSERT_HEAD(&request->pg->held, request, link);
+    request->place = REQUEST_HELD;
+}
+
+/* Backwards, each to the front: the order in which they came to their objects stays. */
+static void hold_all(struct pg_request_list *list)
+{
+    struct pg_request *request;
+    while ((request = TAILQ_LAST(list, pg_request_list)))
+        hold(request);
+}
+
 /*
  * Writes that look at their objects have not happened yet, nor have readers seen anything that
  * still wait for a clone: they begin again, before others.
@@ -235,9 +251,7 @@ static void withdraw_looking(struct pg *pg)
         if (request->place != REQUEST_RUNNING || request->ops.list ||
             (!request->ops.write && !pg_run_waits(request)))
             continue;
-        detach(request);
-        TAILQ_INSERT_HEAD(&pg->held, request, link);
-        request->place = REQUEST_HELD;
+        hold(request);
     }
 }
 
@@ -245,16 +259,9 @@ void pg_requests_withdraw(struct pg *pg)
 {
     pg->serving = false;
     pg_trim_stop(pg);
-    /* Backwards, each to the front: the order in which they came to their objects stays. */
-    struct pg_request_list *lists[] = {&pg->queued, &pg->unleased, &pg->notifying};
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-        struct pg_request *request;
-        while ((request = TAILQ_LAST(lists[i], pg_request_list))) {
-            detach(request);
-            TAILQ_INSERT_HEAD(&pg->held, request, link);
-            request->place = REQUEST_HELD;
-        }
-    }
+    hold_all(&pg->queued);
+    hold_all(&pg->unleased);
+    hold_all(&pg->notifying);
     withdraw_looking(pg);
     pg_watch_end(pg);
 }
@@ -262,9 +269,9 @@ void pg_requests_withdraw(struct pg *pg)
 void pg_request_hold_again(struct pg_request *request)
 {
     struct pg *pg = request->pg;
-    detach(request);
-    TAILQ_INSERT_HEAD(&pg->held, request, link);
-    request->place = REQUEST_HELD;
+    /* Those in line for its object came after it. */
+    hold_all(&pg->queued);
+    hold(request);
     /* The group may have begun to serve anew meanwhile. */
     pg_requests_admit(pg);
 }
