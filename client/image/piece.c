@@ -172,11 +172,17 @@ static void piece_read(struct piece *p)
 
 /* ---- Writing ---- */
 
-/* Whether it is all that the object may hold. */
+/*
+ * Whether it is all that the object may hold. Where others may write, too, the image may have grown
+ * without our knowing it yet.
+ */
 static bool is_whole(const struct piece *p)
 {
-    return p->where.offset == 0 &&
-           p->where.len == stripe_object_bytes(&p->io->image->stripe, p->where.object, p->io->size);
+    const struct limpet_image *image = p->io->image;
+    bool alone = (image->header.core.features & LIMPET_IMAGE_EXCLUSIVE_LOCK) != 0;
+    uint64_t all = alone ? stripe_object_bytes(&image->stripe, p->where.object, p->io->size)
+                         : UINT64_C(1) << image->stripe.order;
+    return p->where.offset == 0 && p->where.len == all;
 }
 
 static int add_compare_zeroes(struct piece *p)
