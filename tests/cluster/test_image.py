@@ -60,8 +60,8 @@ def refuses_bad_names_and_layouts():
     for name in ("", "a/b", "a@b", b"\xff", b"\xed\xa0\x80"):
         refused(c.try_create(name, MIB), errno.EINVAL, "name %r" % name)
     refused(c.try_create("x" * 256, MIB), errno.ENAMETOOLONG, "a long name")
-    refused(c.try_create("bad", MIB, order=11), errno.EINVAL, "order 11")
-    refused(c.try_create("bad", MIB, order=26), errno.EINVAL, "order 26")
+    refused(c.try_create("bad", MIB, order=11), errno.EDOM, "order 11")
+    refused(c.try_create("bad", MIB, order=26), errno.EDOM, "order 26")
     refused(c.try_create("bad", MIB, unit=65536, count=0), errno.EINVAL, "a unit without a count")
     refused(c.try_create("bad", MIB, unit=3 * 65536, count=2), errno.EINVAL, "a unit that does not divide")
     refused(c.try_create("bad", 1 << 63), errno.EFBIG, "2^63 bytes")
