@@ -145,7 +145,7 @@ def crash(name, make, repair, mounted):
     succeeds(command(make + [device]))
     path = devices.mount(device)
     n = kill_amid_writes(device, path)
-    check(devices.list() == [], "a dead mapper's device is listed: %r" % devices.list())
+    wait_until("a dead mapper's device is not listed", lambda: devices.list() == [], 20)
     if not mounted:
         devices.umount(path)
     dead, device = device, devices.map(name)
