@@ -138,6 +138,10 @@ def kill_amid_writes(device, path):
     return len(confirmed)
 
 
+def is_bound(device):
+    return os.path.exists("/sys/block/%s/loop" % os.path.basename(device))
+
+
 def crash(name, make, repair, mounted):
     """Kills the mapper under a file system; then all is there that was confirmed. mounted: the dead mapper's device
     is still in use when the image is mapped again."""
@@ -152,6 +156,8 @@ def crash(name, make, repair, mounted):
     if mounted:
         check(device != dead, "the device of the dead mapper is still in use")
         devices.umount(path)
+    if device != dead:
+        wait_until("the dead mapper's device is let go", lambda: not is_bound(dead), 20)
     check(len(loops_on(devices.run)) == 1, "stale loop devices: %r" % loops_on(devices.run))
     check(len(mounts_in(devices.run)) == 1, "stale mounts: %r" % mounts_in(devices.run))
     path = devices.mount(device)
