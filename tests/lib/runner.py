@@ -24,6 +24,7 @@ SIM_SEEDS_A_SCENARIO = 20
 SIM_FRESH_SEEDS = 300
 SIM_FRESH_BASE = 1000
 SIM_LONG_SEEDS = 50000
+SIM_LONG_IMAGES = 2000
 FUZZ_SECONDS = 5
 THRASH_SECONDS = 3600
 TAIL_LINES = 40
@@ -232,11 +233,11 @@ PLANTED = {
     "no-read-repair": (30, ("--scenario", "scrub")),
     "lose-clone": (600, ("--scenario", "scrub")),
     "image-not-blocked": (100, ("--scenario", "image-hung")),
-    "image-lease-ignored": (40, ("--scenario", "image-hung")),
+    "image-lease-ignored": (60, ("--scenario", "image-hung")),
     "image-untold": (40, ("--scenario", "image")),
-    "image-map-late": (300, ("--scenario", "image")),
-    "image-copyup-everywhere": (300, ("--scenario", "image")),
-    "image-snap-given-back": (300, ("--scenario", "image")),
+    "image-map-late": (400, ("--scenario", "image")),
+    "image-snap-given-back": (400, ("--scenario", "image")),
+    "image-flatten-all": (100, ("--scenario", "image")),
 }
 
 
@@ -394,9 +395,12 @@ def sanitizer_plan(preset, jobs):
 
 
 CAMPAIGNS = {
-    "sim": ("50,000 further seeds of the simulator",
+    "sim": ("50,000 further seeds of the simulator, and 2,000 of each scenario with images",
             lambda jobs: ([build_steps("release", jobs)],
-                          sim_tests("release", SIM_LONG_SEEDS, "long/", first=1001, each=500))),
+                          sim_tests("release", SIM_LONG_SEEDS, "long/", first=1001, each=500) +
+                          [test for name in ("image", "image-hung")
+                           for test in sim_tests("release", SIM_LONG_IMAGES, "long/", first=1001,
+                                                 each=500, scenario=name)])),
     "store": ("10,000 simulated power cuts, 1,000 bit flips, 200 kills, 50 real power cuts",
               lambda jobs: ([build_steps("release", jobs)],
                             store_tests("long/", long=True) + planted_store_tests("long/"))),
