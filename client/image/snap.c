@@ -282,12 +282,12 @@ static int protect_snap(struct header *next, struct limpet_op *op, void *arg)
     bool has_children = false;
     size_t at = header_snap_named(next, c->name);
     (void)op;
+    if (c->protect && (next->core.features & LIMPET_IMAGE_LAYERING) == 0)
+        return -ENOSYS;
     if (at == next->n_snaps)
         return -ENOENT;
     if (next->snaps[at].kind != LIMPET_IMAGE_SNAP_USER)
         return -EINVAL;
-    if (c->protect && (next->core.features & LIMPET_IMAGE_LAYERING) == 0)
-        return -ENOSYS;
     if (next->snaps[at].is_protected == c->protect)
         return c->protect ? -EBUSY : -EINVAL;
     if (!c->protect) {
