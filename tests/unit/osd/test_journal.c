@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { TXNS = 128, HELD = 8, TURNS = 50 };
+enum { TXNS = 128, HELD = 8, TURNS = 50, WORTH = 16 };
 
 /* Passes requests on to another disk, durable writes and flushes when the test says so. */
 struct gate {
@@ -53,6 +53,7 @@ static void gate_open(struct store_fixture *f)
     struct engine *e = engine_of(f->store);
     gate = (struct gate){.disk = {.ops = &gate_ops, .size = e->disk->size}, .inner = e->disk};
     e->disk = &gate.disk;
+    e->journal.group_worth = WORTH;
     n_txns = n_done = 0;
 }
 
@@ -138,12 +139,12 @@ static void a_group_behind_another_is_done_after_it(void **state)
 {
     struct store_fixture *f = *state;
     gate_open(f);
-    submit(f, 2 * GROUP_WORTH, 100);
+    submit(f, 2 * WORTH, 100);
     assert_int_equal(gate.n_held, 2);
     let_go(f, 1);
     assert_int_equal(n_done, 0);
     let_go(f, 0);
-    assert_int_equal(n_done, 2 * GROUP_WORTH);
+    assert_int_equal(n_done, 2 * WORTH);
     for (uint32_t i = 0; i < n_txns; i++) {
         assert_int_equal(txns[i].error, 0);
         assert_int_equal(txns[i].order, i);
@@ -157,7 +158,7 @@ static void a_small_group_waits_for_those_under_way(void **state)
     gate_open(f);
     submit(f, 1, 100); /* Alone, it starts whatever its size. */
     assert_int_equal(gate.n_held, 1);
-    submit(f, GROUP_WORTH - 1, 100);
+    submit(f, WORTH - 1, 100);
     assert_int_equal(gate.n_held, 1);
     submit(f, 1, 100);
     assert_int_equal(gate.n_held, 2);
@@ -167,7 +168,7 @@ static void a_small_group_waits_for_those_under_way(void **state)
     assert_int_equal(n_done, 1);
     assert_int_equal(gate.n_held, 2);
     let_go(f, 1);
-    assert_int_equal(n_done, 1 + GROUP_WORTH);
+    assert_int_equal(n_done, 1 + WORTH);
     assert_int_equal(gate.n_held, 3);
     let_go(f, 2);
     assert_int_equal(n_done, n_txns);
@@ -178,7 +179,7 @@ static void only_so_many_are_under_way(void **state)
 {
     struct store_fixture *f = *state;
     gate_open(f);
-    submit(f, (JOURNAL_UNDER_WAY + 1) * GROUP_WORTH, 100);
+    submit(f, (JOURNAL_UNDER_WAY + 1) * WORTH, 100);
     assert_int_equal(gate.n_held, JOURNAL_UNDER_WAY);
     let_go(f, 0);
     assert_int_equal(gate.n_held, JOURNAL_UNDER_WAY + 1);
@@ -198,12 +199,12 @@ static void a_group_with_data_writes_goes_alone(void **state)
     while (gate.n_held == 0)
         env_real_turn(f->env, true); /* Its data are being written. */
     assert_int_equal(gate.held[0]->op, DISK_FLUSH);
-    submit(f, GROUP_WORTH, 100);
+    submit(f, WORTH, 100);
     assert_int_equal(gate.n_held, 1);
     let_go(f, 0);
     assert_int_equal(n_done, 1);
     assert_int_equal(gate.n_held, 2);
-    submit(f, GROUP_WORTH, 4 * REDIRECT_BYTES);
+    submit(f, WORTH, 4 * REDIRECT_BYTES);
     assert_int_equal(gate.n_held, 2); /* Nor does it start beside others. */
     let_go(f, 1);
     while (gate.n_held < 3)
@@ -217,7 +218,7 @@ static void what_lies_behind_a_failed_group_fails(void **state)
 {
     struct store_fixture *f = *state;
     gate_open(f);
-    submit(f, 3 * GROUP_WORTH, 100);
+    submit(f, 3 * WORTH, 100);
     assert_int_equal(gate.n_held, 3);
     let_fail(f, 1);
     assert_int_equal(n_done, 0);
@@ -226,7 +227,7 @@ static void what_lies_behind_a_failed_group_fails(void **state)
     let_go(f, 0);
     assert_int_equal(n_done, n_txns);
     for (uint32_t i = 0; i < n_txns; i++)
-        assert_int_equal(txns[i].error, i < GROUP_WORTH ? 0 : -EIO);
+        assert_int_equal(txns[i].error, i < WORTH ? 0 : -EIO);
     assert_true(engine_of(f->store)->failed);
     gate_remove(f);
 }
