@@ -177,6 +177,15 @@ static int map_loop(struct cli *cli, struct device_entry *entry,
     return code;
 }
 
+/* nbdkit would tell less well that it is not there. */
+static void check_image(struct cli *cli)
+{
+    struct rbd_run run;
+    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    rbd_end(&run, 0);
+    cli_disconnect(cli);
+}
+
 int rbd_device_map(struct cli *cli)
 {
     struct device_options options;
@@ -188,6 +197,8 @@ int rbd_device_map(struct cli *cli)
         fail(EPERM, "map failed: %s: devices are made by root", error_phrase(EPERM));
     struct device_entry entry;
     enum device_type type = choose_type(cli);
+    if (type == DEVICE_NBD)
+        check_image(cli);
     int entries = device_entries_lock();
     device_entries_clean();
     warn_if_mapped(cli, &spec);

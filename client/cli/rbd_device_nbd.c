@@ -133,6 +133,42 @@ _Noreturn static void fail_with_log(const struct device_entry *entry, int status
          status);
 }
 
+/*
+ * nbdkit ends with the process that has started it when its socket is passed to it. So that it is
+ * nobody's child, the one in between ends before nbdkit begins. Returns its number, in the calling
+ * process.
+ */
+static pid_t start_nbdkit(struct cli *cli, const struct device_entry *entry,
+                          const struct device_options *options, int socket_fd, int lock)
+{
+    int channel[2];
+    char go;
+    pid_t mapper = -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) != 0)
+        fail(errno, "map failed: %s", error_phrase(errno));
+    pid_t between = fork();
+    if (between == 0) {
+        close(channel[0]);
+        mapper = fork();
+        if (mapper == 0 && recv(channel[1], &go, 1, 0) == 1)
+            become_nbdkit(cli, entry, options, socket_fd, lock);
+        if (mapper > 0)
+            (void)!send(channel[1], &mapper, sizeof mapper, MSG_NOSIGNAL);
+        _exit(0);
+    }
+    if (between > 0) {
+        close(channel[1]);
+        if (recv(channel[0], &mapper, sizeof mapper, 0) != (ssize_t)sizeof mapper)
+            mapper = -1;
+        while (waitpid(between, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    if (mapper < 0 || send(channel[0], "", 1, MSG_NOSIGNAL) != 1)
+        fail(EAGAIN, "map failed: %s", error_phrase(EAGAIN));
+    close(channel[0]);
+    return mapper;
+}
+
 void nbd_attach(struct cli *cli, struct device_entry *entry, const struct device_options *options,
                 int lock)
 {
@@ -140,11 +176,7 @@ void nbd_attach(struct cli *cli, struct device_entry *entry, const struct device
     choose_device(entry->device);
     snprintf(path, sizeof path, "%s", device_entry_path(entry, "socket"));
     int fd = listen_at(path);
-    entry->pid = fork();
-    if (entry->pid == 0)
-        become_nbdkit(cli, entry, options, fd, lock);
-    if (entry->pid < 0)
-        fail(errno, "map failed: %s", error_phrase(errno));
+    entry->pid = start_nbdkit(cli, entry, options, fd, lock);
     close(fd);
     snprintf(block_size, sizeof block_size, "%u", options->block_size);
     char *const arguments[] = {"nbd-client", "-unix", path, entry->device, "-b", block_size, NULL};
