@@ -841,7 +841,7 @@ static uint64_t choose_options(struct images *images, struct image_model *image,
         .features = features[images_below(images, sizeof features / sizeof features[0])],
         .order = 12 + (unsigned)images_below(images, 2)};
     if (images_below(images, 4) == 0) {
-        options->stripe_unit = GRANULE << images_below(images, 2);
+        options->stripe_unit = (uint64_t)GRANULE << images_below(images, 2);
         options->stripe_count = 1 + images_below(images, 3);
     }
     image->exclusive = (options->features & LIMPET_IMAGE_EXCLUSIVE_LOCK) != 0;
