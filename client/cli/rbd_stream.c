@@ -177,6 +177,9 @@ int rbd_export(struct cli *cli)
     struct rbd_run run;
     struct limpet_image_info info;
     bool all = cli_number(cli, "export-format", 1, 1, 2) == 2;
+    if (all && cli_text(cli, "encryption-format", NULL) != NULL)
+        fail(EINVAL, "export error: format 2 holds the image as it is, encrypted; leave "
+                     "--encryption-format out, or export its contents in format 1");
     rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
     rbd_decrypt(cli, run.image);
     struct file f = create_file(path_word(cli, 1, "path", run.spec.name), "export error");
@@ -276,6 +279,9 @@ int rbd_import(struct cli *cli)
     struct stat st = {0};
     const char *path = path_word(cli, 0, "path", NULL);
     bool all = cli_number(cli, "export-format", 1, 1, 2) == 2;
+    if (all && cli_text(cli, "encryption-format", NULL) != NULL)
+        fail(EINVAL, "export error: format 2 holds the image as it is, encrypted; leave "
+                     "--encryption-format out, or export its contents in format 1");
     import_spec(cli, path, &spec);
     rbd_image_options(cli, &options);
     struct file f = open_file(path, "import failed");

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "client/image/image.h"
+#include "common/config.h"
 #include "common/image_options.h"
 
 static const uint64_t wait_min_ns = 500000, wait_max_ns = 100000000;
@@ -165,18 +166,18 @@ static uint64_t *limit_of(struct limpet_image_qos *limits, const char *name)
     return NULL;
 }
 
-/* What is no number is no limit. */
+/* A number, or one with K, M, G, T; what is neither is no limit. */
 static int take_option(const struct limpet_pair *pair, void *arg)
 {
-    char name[64], value[32], *end;
+    char name[64], value[32];
     size_t skip = strlen(OPTION_PREFIX);
     snprintf(name, sizeof name, "%.*s", (int)(pair->key_len - skip),
              (const char *)pair->key + skip);
     snprintf(value, sizeof value, "%.*s", (int)pair->value_len, (const char *)pair->value);
-    uint64_t number = strtoull(value, &end, 10);
+    uint64_t number;
     uint64_t *limit = limit_of(arg, name);
     if (limit != NULL)
-        *limit = *end == 0 && end != value ? number : 0;
+        *limit = config_parse_size(value, &number) == 0 ? number : 0;
     return 0;
 }
 

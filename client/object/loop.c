@@ -5,6 +5,9 @@
  * so that the request leaves without waiting for another thread. Blocking is the poller's part
  * (L2): it waits on the loop's file descriptor without the lock, and takes a turn when something
  * is there. At depth 1 the waiting thread is the poller itself, and no other thread is involved.
+ * When many requests are under way, further asynchronous ones are left to the next turn: whoever
+ * takes it is woken for the first of them, and those that a thread submits one after the other
+ * leave together.
  *
  * The driver thread exists once there was an asynchronous request. It is the poller while such
  * requests are under way and nobody waits, and also when the cluster has been left alone for a
@@ -22,9 +25,8 @@
 
 #define DRIVER_REST_MS 1000
 
-enum {
-    TOGETHER_MIN = 8
-}; /* With as many requests under way, a wake-up's delay of one more does not count. */
+/* With as many requests under way, what a wake-up delays another one by does not count. */
+enum { TOGETHER_MIN = 8 };
 
 static int64_t now_ms(void)
 {

@@ -240,6 +240,8 @@ def the_command_line_encrypts_and_decrypts():
           errno.EPERM, "passphrase .* is wrong")
     fails(cluster.limpet("rbd", "export", "cli", file("none"), "--no-progress", *option[:2]), errno.EINVAL,
           "both or neither")
+    fails(cluster.limpet("rbd", "export", "cli", file("none"), "--export-format", "2", *option), errno.EINVAL,
+          "holds the image as it is, encrypted")
     succeeds(cluster.limpet("rbd", "create", "small", "--size", "1M"))
     fails(cluster.limpet("rbd", "encryption", "format", "small", "luks1", file("passphrase")), errno.ENOSPC,
           "smaller than the header")

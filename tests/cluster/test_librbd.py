@@ -638,6 +638,11 @@ with rbd.Image(io, "disk") as image:
     wait(requests)
     check(len(ended) == 1000, "all of them")
     check(time.monotonic() - begun < 15, "not as fast as 50 a second: that would take 20 s")
+    image.metadata_set("conf_rbd_qos_write_bps_limit", "25K")
+with rbd.Image(io, "disk") as image:
+    ended, requests = writes(image, 30)
+    wait(requests)
+    within(ended, 25 * 1024 / 512)
 """)
 
 

@@ -37,7 +37,7 @@ def fio(*options):
     result = command(
         ["fio", "--name=job", "--ioengine=rados", "--clientname=admin", "--pool=data",
          "--conf=" + cluster.conf, "--bs=4k", "--size=4m", "--nrfiles=2", "--iodepth=16",
-         "--verify=crc32c", "--verify_fatal=1", "--thread", "--output-format=json", *options],
+         "--verify=crc32c", "--verify_state_save=0", "--verify_fatal=1", "--thread", "--output-format=json", *options],
         env=environment(cluster), cwd=folder())
     return result, json.loads(result.text[result.text.index("{"):])["jobs"][0]
 
@@ -69,7 +69,7 @@ def fio_rbd(*options):
     """(what fio ended with, its job's results): an image of 16 MiB, 16 requests at a time."""
     result = command(["fio", "--name=job", "--ioengine=rbd", "--clientname=admin", "--pool=data",
                       "--rbdname=fio", "--bs=4k", "--size=16m", "--iodepth=16",
-                      "--verify=crc32c", "--verify_fatal=1", "--thread", "--output-format=json",
+                      "--verify=crc32c", "--verify_state_save=0", "--verify_fatal=1", "--thread", "--output-format=json",
                       *options],
                      env=environment(cluster), cwd=folder())
     text = result.text
