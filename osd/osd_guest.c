@@ -23,9 +23,17 @@
 static bool is_osd(const struct net_session *session);
 static void guest_free(struct osd *osd, struct osd_guest *guest);
 
+/* Of an OSD, also those that an earlier process of it has left. */
+static bool is_same_peer(const struct net_session *a, const struct net_session *b)
+{
+    return entity_equal(&a->peer.name, &b->peer.name) &&
+           (is_osd(a) || a->peer.instance == b->peer.instance);
+}
+
 /*
- * An OSD opens another session only when it has given up the one before, of which something may
- * still be under way. That is as good as lost, and must not come between what is said now.
+ * A peer opens another session only when it has given up the one before, of which something may
+ * still be under way, or be held. That is as good as lost, and must not come between what is said
+ * now: a watch would be connected to the session that is not there any more.
  */
 static void close_older(struct osd *osd, const struct net_session *session)
 {
@@ -33,7 +41,7 @@ static void close_older(struct osd *osd, const struct net_session *session)
     for (guest = TAILQ_FIRST(&osd->guests); guest; guest = next) {
         struct net_session *older = guest->session;
         next = TAILQ_NEXT(guest, link);
-        if (older == session || !entity_equal(&older->peer.name, &session->peer.name))
+        if (older == session || !is_same_peer(older, session))
             continue;
         guest_free(osd, guest);
         net_close(osd->env, older);
@@ -42,8 +50,7 @@ static void close_older(struct osd *osd, const struct net_session *session)
 
 void osd_guest_opened(struct osd *osd, struct net_session *session)
 {
-    if (is_osd(session))
-        close_older(osd, session);
+    close_older(osd, session);
     struct osd_guest *guest = calloc(1, sizeof *guest);
     if (!guest) {
         net_close(osd->env, session);

@@ -20,7 +20,9 @@
  *      connected, and others as soon as they are. It ends when all have answered or are gone, or
  *      when its time is over; whoever has not answered and has not ended its watch is named.
  *  W6  A connection belongs to a session and to one life of the group's service. Who connected in
- *      an earlier life learns by the answer to its next sign of life that there is another one.
+ *      an earlier life learns by the answer to its next sign of life that there is another one. A
+ *      process has one session with an OSD: what comes late of the one before is not executed
+ *      (osd_guest.c), so no connection goes back to it.
  *
  * A lease that was recalled and is not given back is not renewed any more after its time-out, and
  * so is evicted after another one.

@@ -239,15 +239,21 @@ static const struct message *last_sent(const struct fake_session *session, uint1
     return NULL;
 }
 
-static struct fake_session *guest(enum entity_type type, const char *id, const char *caps)
+static struct fake_session *guest_process(enum entity_type type, const char *id, const char *caps,
+                                          uint64_t instance)
 {
     struct fake_session *session = new_session();
     session->base.peer.name.type = (uint8_t)type;
     strcpy(session->base.peer.name.id, id);
-    session->base.peer.instance = CLIENT_INSTANCE;
+    session->base.peer.instance = instance;
     must(caps_parse(caps, &session->base.peer.caps));
     opened(session);
     return session;
+}
+
+static struct fake_session *guest(enum entity_type type, const char *id, const char *caps)
+{
+    return guest_process(type, id, caps, CLIENT_INSTANCE);
 }
 
 /* ---- The monitors ---- */
@@ -685,11 +691,23 @@ static void an_osd_has_one_session_with_us(void **state)
     serve_mon();
     show_up();
     struct fake_session *first = guest(ENTITY_OSD, "1", "allow *");
-    struct fake_session *client = guest(ENTITY_CLIENT, "a", "allow *");
-    struct fake_session *second = guest(ENTITY_OSD, "1", "allow *");
-    struct fake_session *same_name = guest(ENTITY_CLIENT, "a", "allow *");
+    struct fake_session *client = guest(ENTITY_CLIENT, "1", "allow *");
+    struct fake_session *second = guest_process(ENTITY_OSD, "1", "allow *", CLIENT_INSTANCE + 1);
     assert_true(first->over);
-    assert_false(second->over || client->over || same_name->over);
+    assert_false(second->over || client->over);
+}
+
+static void a_clients_process_has_one_session_with_us(void **state)
+{
+    (void)state;
+    serve_mon();
+    show_up();
+    struct fake_session *first = guest(ENTITY_CLIENT, "a", "allow *");
+    struct fake_session *other = guest_process(ENTITY_CLIENT, "a", "allow *", CLIENT_INSTANCE + 1);
+    assert_false(first->over);
+    struct fake_session *second = guest(ENTITY_CLIENT, "a", "allow *");
+    assert_true(first->over);
+    assert_false(second->over || other->over);
 }
 
 /* ---- Clients ---- */
@@ -908,6 +926,7 @@ int main(void)
         TEST(reports_silence_after_the_grace_period),
         TEST(blames_nobody_when_it_slept_itself),
         TEST(an_osd_has_one_session_with_us),
+        TEST(a_clients_process_has_one_session_with_us),
         TEST(serves_a_request_when_it_may),
         TEST(refuses_what_capabilities_do_not_allow),
         TEST(refuses_requests_in_anothers_name),
