@@ -217,7 +217,7 @@ PLANTED = {
     "remove-early": (60, ()),
     "skip-increment": (20, ()),
     "config-not-raised": (30, ()),
-    "command-twice": (200, ("--scenario", "leaders")),
+    "command-twice": (2000, ("--scenario", "leaders")),
     "snapshot-not-durable": (40, ()),
     "read-without-lease": (60, ("--scenario", "isolate")),
     "lease-wait-skipped": (200, ("--scenario", "isolate")),
