@@ -31,6 +31,7 @@
 extern const struct cli_command cli_commands_rados[];
 extern const struct cli_command cli_commands_snap[];
 extern const struct cli_command cli_commands_rbd[];
+extern const struct cli_command cli_commands_fs[];
 extern const struct cli_command cli_commands_tools[];
 
 #endif

@@ -49,5 +49,5 @@ const struct cli_command cli_commands_snap[] = {
      .options = snap_options,
      .params = PARAMS({.name = "object", .type = CLI_TEXT, .complete = CLI_COMPLETE_OBJECT}),
      .summary = "what is kept of an object for snapshots"},
-    {.path = NULL, .next_table = cli_commands_rbd},
+    {.path = NULL, .next_table = cli_commands_fs},
 };

@@ -4,8 +4,31 @@
 #include <string.h>
 
 #include "common/method_names.h"
+#include "osd/ops/method_fs.h"
 
 static const struct method methods[] = {
+    {"fs.create", method_fs_create},
+    {"fs.dying", method_fs_dying},
+    {"fs.enter", method_fs_enter},
+    {"fs.getattr", method_fs_getattr},
+    {"fs.init", method_fs_init},
+    {"fs.leave", method_fs_leave},
+    {"fs.links", method_fs_links},
+    {"fs.list", method_fs_list},
+    {"fs.lookup", method_fs_lookup},
+    {"fs.moved", method_fs_moved},
+    {"fs.purge", method_fs_purge},
+    {"fs.rename", method_fs_rename},
+    {"fs.reserve", method_fs_reserve},
+    {"fs.setattr", method_fs_setattr},
+    {"fs.settle", method_fs_settle},
+    {"fs.unlink", method_fs_unlink},
+    {"fs.vanish", method_fs_vanish},
+    {"fs.wrote", method_fs_wrote},
+    {"fs.xget", method_fs_xget},
+    {"fs.xlist", method_fs_xlist},
+    {"fs.xremove", method_fs_xremove},
+    {"fs.xset", method_fs_xset},
     {"hello.record_hello", method_hello_record},
     {"hello.say_hello", method_hello_say},
     {"lock.assert_locked", method_lock_assert},

@@ -1,0 +1,70 @@
+/* The command table: file systems. */
+#include "client/cli/commands.h"
+#include "client/cli/fs.h"
+
+#define FS_PARAM                                                                                   \
+    {                                                                                              \
+        .name = "fs", .type = CLI_TEXT, .shown = "[POOL/]NAME"                                     \
+    }
+
+const struct cli_command cli_commands_fs[] = {
+    {.path = "fs",
+     .summary = "file systems",
+     .details = "A file system is named [POOL/]NAME; the pool is fs if nothing is said.\n"},
+    {.path = "fs create",
+     .run = fs_create,
+     .options = OPTIONS({.name = "data-pool",
+                         .type = CLI_TEXT,
+                         .value = "POOL",
+                         .complete = CLI_COMPLETE_POOL,
+                         .help = "the pool of the contents (default: the same)"},
+                        {.name = "object-size",
+                         .type = CLI_SIZE,
+                         .value = "SIZE",
+                         .help = "of the objects of files, 4K to 64M (default: 4M)"}),
+     .params = PARAMS(FS_PARAM),
+     .summary = "make an empty file system",
+     .examples = EXAMPLES("limpet pool create fs", "limpet fs create home")},
+    {.path = "fs ls", .alias = "fs list", .run = fs_ls, .summary = "the file systems of all pools"},
+    {.path = "fs rm",
+     .alias = "fs remove",
+     .run = fs_rm,
+     .options = OPTIONS({.name = "yes-i-really-mean-it", .type = CLI_FLAG, .help = "remove it"},
+                        {.name = "force",
+                         .type = CLI_FLAG,
+                         .help = "the same, also when somebody has it mounted"}),
+     .params = PARAMS(FS_PARAM),
+     .summary = "remove a file system with all its files",
+     .details = "Where a removal was interrupted, another one goes on with it.\n"},
+    {.path = "fs status",
+     .run = fs_status,
+     .params = PARAMS(FS_PARAM),
+     .summary = "how full a file system is, and who has it mounted"},
+    {.path = "fs mount",
+     .run = fs_mount,
+     .options = OPTIONS(
+         {.name = "read-only", .letter = 'r', .type = CLI_FLAG, .help = "nothing can be changed"},
+         {.name = "foreground", .type = CLI_FLAG, .help = "stay until it is unmounted"},
+         {.name = "options",
+          .letter = 'o',
+          .type = CLI_TEXT,
+          .value = "OPTIONS",
+          .many = true,
+          .help = "as of mount.fuse3(8), with commas: ro, noexec, allow_other ..."}),
+     .params =
+         PARAMS(FS_PARAM, {.name = "folder", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
+     .summary = "mount a file system over a folder",
+     .details =
+         "The kernel checks permissions. A process of this program serves the mount until "
+         "'limpet fs umount'; what it has acknowledged is durable, also when it is killed.\n",
+     .examples = EXAMPLES("limpet fs mount home /mnt")},
+    {.path = "fs umount",
+     .alias = "fs unmount",
+     .run = fs_umount,
+     .options = OPTIONS(
+         {.name = "lazy", .letter = 'l', .type = CLI_FLAG, .help = "when nobody uses it any more"}),
+     .params = PARAMS({.name = "folder", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
+     .summary = "end a mount",
+     .examples = EXAMPLES("limpet fs umount /mnt")},
+    {.path = NULL, .next_table = cli_commands_rbd},
+};

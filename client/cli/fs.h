@@ -1,0 +1,41 @@
+/*
+ * limpet fs: what its files share.
+ *
+ *   fs.c          the verbs: create, ls, rm, status, umount
+ *   fs_mount.c    mount: the process that serves the kernel
+ *   fs_fuse.c     the kernel's requests, through FUSE
+ */
+#ifndef LIMPET_CLIENT_CLI_FS_H
+#define LIMPET_CLIENT_CLI_FS_H
+
+#include "client/cli/cli.h"
+#include "client/limpet/fs.h"
+
+struct fs_spec {
+    char pool[LIMPET_POOL_NAME_MAX + 1];
+    char name[LIMPET_FS_NAME_MAX + 1];
+};
+
+/* "[POOL/]NAME"; exits with a message. */
+void fs_spec_parse(const char *text, struct fs_spec *out);
+/* Exits with a message. */
+struct limpet_fs *fs_spec_open(struct cli *cli, const struct fs_spec *spec,
+                               struct limpet_pool **pool);
+
+struct fuse_session;
+/*
+ * A session on the file system, mounted over `path`; exits with a message. Options are those of
+ * mount.fuse3(8), with commas.
+ */
+struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const char *options);
+/* Serves until it is unmounted. */
+void fs_fuse_serve(struct fuse_session *session);
+
+int fs_create(struct cli *cli);
+int fs_ls(struct cli *cli);
+int fs_rm(struct cli *cli);
+int fs_status(struct cli *cli);
+int fs_mount(struct cli *cli);
+int fs_umount(struct cli *cli);
+
+#endif

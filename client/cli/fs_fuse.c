@@ -1,0 +1,609 @@
+/*
+ * limpet fs mount: the kernel's requests. One thread takes them and makes each a request of the
+ * file system; what has ended is answered by the thread that ended it. So there are as many under
+ * way as the kernel has, and none of them waits for another.
+ *
+ * Without leases nothing may be kept by the kernel without asking: entries and attributes are good
+ * for no time at all, and pages as long as size and time of change stay what they were.
+ */
+#define FUSE_USE_VERSION 35
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse_lowlevel.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/cli/fs.h"
+
+enum {
+    REQUESTS_MAX = 256, /* Of the kernel, in the background. */
+    BLOCK = 4096,
+    WRITE_MAX = 1 << 20,
+};
+
+/* libfuse has no argument for its own messages. */
+static char fuse_message[256];
+
+struct request {
+    fuse_req_t fuse;
+    size_t size; /* Of an answer; of a list of attributes: what the caller has room for. */
+    off_t offset;
+    fuse_ino_t ino;
+    struct fuse_file_info info;
+};
+
+static struct limpet_fs *fs_of(fuse_req_t fuse)
+{
+    return fuse_req_userdata(fuse);
+}
+
+static struct request *request_create(fuse_req_t fuse, fuse_ino_t ino)
+{
+    struct request *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        fuse_reply_err(fuse, ENOMEM);
+        return NULL;
+    }
+    r->fuse = fuse;
+    r->ino = ino;
+    return r;
+}
+
+static void submit(fuse_req_t fuse, struct limpet_fs_request *rq, limpet_fs_callback done)
+{
+    struct request *r = request_create(fuse, rq->ino);
+    if (r == NULL)
+        return;
+    r->size = rq->len;
+    r->offset = (off_t)rq->offset;
+    limpet_fs_submit(fs_of(fuse), rq, done, r);
+}
+
+/* What programs are told: our own errors have no number there. */
+static int error_of(ssize_t rc)
+{
+    return rc < 0 && rc > -512 ? (int)-rc : EIO;
+}
+
+/* ---- Answers ---- */
+
+static struct timespec time_of(int64_t ns)
+{
+    int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
+    if (rest < 0) {
+        rest += 1000000000;
+        seconds--;
+    }
+    return (struct timespec){.tv_sec = seconds, .tv_nsec = rest};
+}
+
+static void stat_of(const struct limpet_fs_attr *attr, struct stat *st)
+{
+    memset(st, 0, sizeof *st);
+    st->st_ino = attr->ino;
+    st->st_mode = attr->mode;
+    st->st_nlink = attr->links;
+    st->st_uid = attr->uid;
+    st->st_gid = attr->gid;
+    st->st_rdev = attr->rdev;
+    st->st_size = (off_t)attr->size;
+    st->st_blocks = (blkcnt_t)attr->blocks;
+    st->st_blksize = BLOCK;
+    st->st_atim = time_of(attr->atime_ns);
+    st->st_mtim = time_of(attr->mtime_ns);
+    st->st_ctim = time_of(attr->ctime_ns);
+}
+
+static void entry_of(const struct limpet_fs_attr *attr, struct fuse_entry_param *entry)
+{
+    memset(entry, 0, sizeof *entry);
+    entry->ino = attr->ino;
+    entry->generation = attr->generation;
+    stat_of(attr, &entry->attr);
+}
+
+static void ended(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    (void)result;
+    fuse_reply_err(r->fuse, rc < 0 ? error_of(rc) : 0);
+    free(r);
+}
+
+static void got_entry(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    struct fuse_entry_param entry;
+    if (rc < 0) {
+        ended(rc, result, r);
+        return;
+    }
+    entry_of(&result->attr, &entry);
+    fuse_reply_entry(r->fuse, &entry);
+    free(r);
+}
+
+static void got_attr(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    struct stat st;
+    if (rc < 0) {
+        ended(rc, result, r);
+        return;
+    }
+    stat_of(&result->attr, &st);
+    fuse_reply_attr(r->fuse, &st, 0);
+    free(r);
+}
+
+static void got_target(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    char *target = rc < 0 ? NULL : strndup(result->data != NULL ? result->data : "", result->len);
+    if (target == NULL) {
+        ended(rc < 0 ? rc : -ENOMEM, result, r);
+        return;
+    }
+    fuse_reply_readlink(r->fuse, target);
+    free(target);
+    free(r);
+}
+
+static void got_data(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    if (rc < 0) {
+        ended(rc, result, r);
+        return;
+    }
+    fuse_reply_buf(r->fuse, result->data, (size_t)rc);
+    free(r);
+}
+
+static void written(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    if (rc < 0) {
+        ended(rc, result, r);
+        return;
+    }
+    fuse_reply_write(r->fuse, (size_t)rc);
+    free(r);
+}
+
+static void opened(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    if (rc < 0) {
+        ended(rc, result, r);
+        return;
+    }
+    fuse_reply_open(r->fuse, &r->info);
+    free(r);
+}
+
+static void made(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    struct fuse_entry_param entry;
+    if (rc < 0) {
+        ended(rc, result, r);
+        return;
+    }
+    entry_of(&result->attr, &entry);
+    fuse_reply_create(r->fuse, &entry, &r->info);
+    free(r);
+}
+
+static void sought(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    if (rc < 0) {
+        ended(rc, result, r);
+        return;
+    }
+    fuse_reply_lseek(r->fuse, (off_t)result->offset);
+    free(r);
+}
+
+/* size 0: how long it is. */
+static void got_xattr(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    if (rc < 0)
+        fuse_reply_err(r->fuse, error_of(rc));
+    else if (r->size == 0)
+        fuse_reply_xattr(r->fuse, (size_t)rc);
+    else if ((size_t)rc > r->size)
+        fuse_reply_err(r->fuse, ERANGE);
+    else
+        fuse_reply_buf(r->fuse, result->data, (size_t)rc);
+    free(r);
+}
+
+/* ---- Listings ---- */
+
+static bool add_entry(struct request *r, char *buffer, size_t *at, const char *name, uint64_t ino,
+                      unsigned type, uint64_t cookie)
+{
+    struct stat st = {.st_ino = ino, .st_mode = (mode_t)type << 12};
+    size_t len = fuse_add_direntry(r->fuse, buffer + *at, r->size - *at, name, &st, (off_t)cookie);
+    if (len > r->size - *at)
+        return false;
+    *at += len;
+    return true;
+}
+
+static void listed(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    struct limpet_fs_entry entry;
+    size_t at = 0, from = 0;
+    char *buffer = malloc(r->size);
+    if (rc < 0 || buffer == NULL) {
+        ended(rc < 0 ? rc : -ENOMEM, result, r);
+        free(buffer);
+        return;
+    }
+    bool room = true;
+    if (r->offset < LIMPET_FS_COOKIE_SELF)
+        room = add_entry(r, buffer, &at, ".", r->ino, S_IFDIR >> 12, LIMPET_FS_COOKIE_SELF);
+    if (room && r->offset < LIMPET_FS_COOKIE_UP)
+        room = add_entry(r, buffer, &at, "..", r->ino, S_IFDIR >> 12, LIMPET_FS_COOKIE_UP);
+    uint64_t last = 0;
+    size_t group = at; /* Where those begin that share the last cookie: they are not parted. */
+    while (room && limpet_fs_entry_next(result->data, result->len, &from, &entry, NULL) == 0) {
+        if (entry.cookie != last)
+            group = at;
+        room = add_entry(r, buffer, &at, entry.name, entry.ino, entry.type, entry.cookie);
+        if (!room && entry.cookie == last && group > 0)
+            at = group;
+        last = entry.cookie;
+    }
+    fuse_reply_buf(r->fuse, buffer, at);
+    free(buffer);
+    free(r);
+}
+
+static void do_readdir(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
+                       struct fuse_file_info *info)
+{
+    (void)info;
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_LIST, .ino = ino, .len = size, .offset = (uint64_t)offset};
+    submit(fuse, &rq, listed);
+}
+
+/* ---- Names ---- */
+
+static void do_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_LOOKUP, .ino = parent, .name = name};
+    submit(fuse, &rq, got_entry);
+}
+
+static struct limpet_fs_request create_request(fuse_req_t fuse, fuse_ino_t parent, const char *name,
+                                               mode_t mode)
+{
+    const struct fuse_ctx *context = fuse_req_ctx(fuse);
+    return (struct limpet_fs_request){
+        .verb = LIMPET_FS_CREATE,
+        .ino = parent,
+        .name = name,
+        .flags = LIMPET_FS_EXCLUSIVE,
+        .attr = {.mode = mode, .uid = context->uid, .gid = context->gid}};
+}
+
+static void do_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    struct limpet_fs_request rq = create_request(fuse, parent, name, mode);
+    rq.attr.rdev = (uint32_t)rdev;
+    submit(fuse, &rq, got_entry);
+}
+
+static void do_mkdir(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct limpet_fs_request rq = create_request(fuse, parent, name, S_IFDIR | mode);
+    submit(fuse, &rq, got_entry);
+}
+
+static void do_symlink(fuse_req_t fuse, const char *target, fuse_ino_t parent, const char *name)
+{
+    struct limpet_fs_request rq = create_request(fuse, parent, name, S_IFLNK | 0777);
+    rq.data = target;
+    rq.len = strlen(target);
+    submit(fuse, &rq, got_entry);
+}
+
+static void do_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *info)
+{
+    struct limpet_fs_request rq = create_request(fuse, parent, name, S_IFREG | (mode & 07777));
+    struct request *r = request_create(fuse, parent);
+    if (r == NULL)
+        return;
+    rq.flags = LIMPET_FS_OPENED | (info->flags & O_EXCL ? LIMPET_FS_EXCLUSIVE : 0);
+    r->info = *info;
+    limpet_fs_submit(fs_of(fuse), &rq, made, r);
+}
+
+static void do_unlink(fuse_req_t fuse, fuse_ino_t parent, const char *name)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_UNLINK, .ino = parent, .name = name};
+    submit(fuse, &rq, ended);
+}
+
+static void do_rmdir(fuse_req_t fuse, fuse_ino_t parent, const char *name)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_RMDIR, .ino = parent, .name = name};
+    submit(fuse, &rq, ended);
+}
+
+static void do_rename(fuse_req_t fuse, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
+                      const char *to_name, unsigned flags)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_RENAME,
+                                   .ino = parent,
+                                   .name = name,
+                                   .to_ino = to_parent,
+                                   .to_name = to_name,
+                                   .flags = flags};
+    submit(fuse, &rq, ended);
+}
+
+static void do_link(fuse_req_t fuse, fuse_ino_t ino, fuse_ino_t to_parent, const char *to_name)
+{
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_LINK, .ino = ino, .to_ino = to_parent, .to_name = to_name};
+    submit(fuse, &rq, got_entry);
+}
+
+/* ---- Attributes ---- */
+
+static void do_getattr(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
+{
+    (void)info;
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_GETATTR, .ino = ino};
+    submit(fuse, &rq, got_attr);
+}
+
+static void do_readlink(fuse_req_t fuse, fuse_ino_t ino)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_GETATTR, .ino = ino};
+    submit(fuse, &rq, got_target);
+}
+
+static int64_t ns_of(struct timespec time)
+{
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+static void do_setattr(fuse_req_t fuse, fuse_ino_t ino, struct stat *st, int to_set,
+                       struct fuse_file_info *info)
+{
+    static const struct {
+        int fuse;
+        unsigned set;
+    } sets[] = {
+        {FUSE_SET_ATTR_MODE, LIMPET_FS_SET_MODE},
+        {FUSE_SET_ATTR_UID, LIMPET_FS_SET_UID},
+        {FUSE_SET_ATTR_GID, LIMPET_FS_SET_GID},
+        {FUSE_SET_ATTR_SIZE, LIMPET_FS_SET_SIZE},
+        {FUSE_SET_ATTR_ATIME, LIMPET_FS_SET_ATIME},
+        {FUSE_SET_ATTR_MTIME, LIMPET_FS_SET_MTIME},
+        {FUSE_SET_ATTR_ATIME_NOW, LIMPET_FS_SET_ATIME_NOW},
+        {FUSE_SET_ATTR_MTIME_NOW, LIMPET_FS_SET_MTIME_NOW},
+        {FUSE_SET_ATTR_CTIME, LIMPET_FS_SET_CTIME},
+    };
+    (void)info;
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_SETATTR,
+                                   .ino = ino,
+                                   .attr = {.mode = st->st_mode,
+                                            .uid = st->st_uid,
+                                            .gid = st->st_gid,
+                                            .size = (uint64_t)st->st_size,
+                                            .atime_ns = ns_of(st->st_atim),
+                                            .mtime_ns = ns_of(st->st_mtim)}};
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
+        rq.set |= to_set & sets[i].fuse ? sets[i].set : 0;
+    submit(fuse, &rq, got_attr);
+}
+
+static void do_statfs(fuse_req_t fuse, fuse_ino_t ino)
+{
+    struct limpet_fs_space space;
+    (void)ino;
+    int rc = limpet_fs_space(fs_of(fuse), &space);
+    if (rc != 0) {
+        fuse_reply_err(fuse, error_of(rc));
+        return;
+    }
+    struct statvfs st = {.f_bsize = BLOCK,
+                         .f_frsize = BLOCK,
+                         .f_blocks = space.bytes / BLOCK,
+                         .f_bfree = space.bytes_free / BLOCK,
+                         .f_bavail = space.bytes_free / BLOCK,
+                         .f_namemax = LIMPET_FS_NAME_MAX};
+    fuse_reply_statfs(fuse, &st);
+}
+
+/* ---- Extended attributes ---- */
+
+static void do_getxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, size_t size)
+{
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_XATTR_GET, .ino = ino, .name = name, .len = size};
+    submit(fuse, &rq, got_xattr);
+}
+
+static void do_listxattr(fuse_req_t fuse, fuse_ino_t ino, size_t size)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_XATTR_LIST, .ino = ino, .len = size};
+    submit(fuse, &rq, got_xattr);
+}
+
+static void do_setxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, const char *value,
+                        size_t size, int flags)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_XATTR_SET,
+                                   .ino = ino,
+                                   .name = name,
+                                   .data = value,
+                                   .len = size,
+                                   .flags = (unsigned)flags};
+    submit(fuse, &rq, ended);
+}
+
+static void do_removexattr(fuse_req_t fuse, fuse_ino_t ino, const char *name)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_XATTR_REMOVE, .ino = ino, .name = name};
+    submit(fuse, &rq, ended);
+}
+
+/* ---- Contents ---- */
+
+static void do_open(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_OPEN, .ino = ino};
+    struct request *r = request_create(fuse, ino);
+    if (r == NULL)
+        return;
+    r->info = *info;
+    limpet_fs_submit(fs_of(fuse), &rq, opened, r);
+}
+
+static void do_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
+{
+    (void)info;
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_RELEASE, .ino = ino};
+    submit(fuse, &rq, ended);
+}
+
+/* The kernel knows the size, and cuts off what is beyond. */
+static void do_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
+                    struct fuse_file_info *info)
+{
+    (void)info;
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_READ,
+                                   .ino = ino,
+                                   .len = size,
+                                   .offset = (uint64_t)offset,
+                                   .flags = LIMPET_FS_UNBOUNDED};
+    submit(fuse, &rq, got_data);
+}
+
+static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+                     struct fuse_file_info *info)
+{
+    bool appends = info->flags & O_APPEND && !info->writepage;
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_WRITE,
+                                   .ino = ino,
+                                   .data = data,
+                                   .len = size,
+                                   .offset = (uint64_t)offset,
+                                   .flags = appends ? LIMPET_FS_APPEND : 0};
+    submit(fuse, &rq, written);
+}
+
+/* What was written is durable, and so is every change of names. */
+static void do_flush(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
+{
+    (void)ino, (void)info;
+    fuse_reply_err(fuse, 0);
+}
+
+static void do_fsync(fuse_req_t fuse, fuse_ino_t ino, int data_only, struct fuse_file_info *info)
+{
+    (void)ino, (void)data_only, (void)info;
+    fuse_reply_err(fuse, 0);
+}
+
+static void do_fallocate(fuse_req_t fuse, fuse_ino_t ino, int mode, off_t offset, off_t len,
+                         struct fuse_file_info *info)
+{
+    (void)info;
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_ALLOCATE,
+                                   .ino = ino,
+                                   .offset = (uint64_t)offset,
+                                   .len = (size_t)len,
+                                   .flags = (unsigned)mode};
+    submit(fuse, &rq, ended);
+}
+
+static void do_lseek(fuse_req_t fuse, fuse_ino_t ino, off_t offset, int whence,
+                     struct fuse_file_info *info)
+{
+    (void)info;
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_SEEK, .ino = ino, .offset = (uint64_t)offset, .flags = (unsigned)whence};
+    submit(fuse, &rq, sought);
+}
+
+/* ---- The session ---- */
+
+static void do_init(void *userdata, struct fuse_conn_info *connection)
+{
+    (void)userdata;
+    connection->max_background = connection->congestion_threshold = REQUESTS_MAX;
+    connection->max_write = WRITE_MAX;
+    /* The kernel sends what these would have us do by ourselves. */
+    connection->want &= ~(unsigned)(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_ATOMIC_O_TRUNC);
+}
+
+static const struct fuse_lowlevel_ops operations = {
+    .init = do_init,
+    .lookup = do_lookup,
+    .getattr = do_getattr,
+    .setattr = do_setattr,
+    .readlink = do_readlink,
+    .mknod = do_mknod,
+    .mkdir = do_mkdir,
+    .symlink = do_symlink,
+    .create = do_create,
+    .unlink = do_unlink,
+    .rmdir = do_rmdir,
+    .rename = do_rename,
+    .link = do_link,
+    .open = do_open,
+    .release = do_release,
+    .read = do_read,
+    .write = do_write,
+    .flush = do_flush,
+    .fsync = do_fsync,
+    .fsyncdir = do_fsync,
+    .readdir = do_readdir,
+    .statfs = do_statfs,
+    .getxattr = do_getxattr,
+    .setxattr = do_setxattr,
+    .listxattr = do_listxattr,
+    .removexattr = do_removexattr,
+    .fallocate = do_fallocate,
+    .lseek = do_lseek,
+};
+
+static void take_fuse_message(enum fuse_log_level level, const char *format, va_list args)
+{
+    (void)level;
+    vsnprintf(fuse_message, sizeof fuse_message, format, args);
+    fuse_message[strcspn(fuse_message, "\n")] = 0;
+}
+
+struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const char *options)
+{
+    char *arguments[] = {"limpet", "-o", (char *)options, NULL};
+    struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
+    fuse_set_log_func(take_fuse_message);
+    struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, fs);
+    if (session == NULL || fuse_session_mount(session, path) != 0)
+        fail(session == NULL ? EINVAL : ENODEV, "mount failed: %s",
+             fuse_message[0] != 0 ? fuse_message : "no FUSE mount");
+    fuse_opt_free_args(&args);
+    return session;
+}
+
+void fs_fuse_serve(struct fuse_session *session)
+{
+    fuse_session_loop(session);
+    fuse_session_unmount(session);
+}

@@ -1,0 +1,355 @@
+/* Requests, and methods of shards. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/fs/fs.h"
+
+struct fs_bytes bytes_of(const char *text)
+{
+    return (struct fs_bytes){(const uint8_t *)text, (uint16_t)strlen(text)};
+}
+
+struct fs_txid fs_new_tx(struct limpet_fs *fs)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_txid tx = {fs->instance, ++fs->sequence};
+    pthread_mutex_unlock(&fs->lock);
+    return tx;
+}
+
+/* ---- Methods ---- */
+
+struct ask {
+    struct fs_call *call;
+    fs_answered answered;
+    struct limpet_op *op;
+    struct limpet_completion *completion;
+    void *out;
+    size_t out_len;
+    bool raw;
+};
+
+static struct limpet_op *make_op(const char *method, const struct fs_request *rq, const void *data,
+                                 size_t len, void **out, size_t *out_len)
+{
+    struct encoder request, input;
+    struct limpet_op *op = limpet_op_create();
+    encoder_init(&request);
+    encoder_init(&input);
+    fs_request_encode(&request, rq);
+    encode_string32(&input, request.data, request.failed ? 0 : request.len);
+    if (len > 0)
+        encode_bytes(&input, data, len);
+    if (op != NULL &&
+        (request.failed || input.failed ||
+         limpet_op_call(op, method, input.data, input.len, out, out_len, NULL) != 0)) {
+        limpet_op_destroy(op);
+        op = NULL;
+    }
+    encoder_fini(&request);
+    encoder_fini(&input);
+    return op;
+}
+
+int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
+                  const struct fs_request *rq, const void *data, size_t len, void **out,
+                  size_t *out_len)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    void *own_out = NULL;
+    size_t own_len;
+    struct limpet_op *op = make_op(method, rq, data, len, &own_out, &own_len);
+    if (op == NULL)
+        return -ENOMEM;
+    fs_shard_object(home, name);
+    int rc = limpet_operate(fs->pool, name, op, NULL);
+    limpet_op_destroy(op);
+    if (out != NULL) {
+        *out = own_out;
+        *out_len = own_out != NULL ? own_len : 0;
+    } else {
+        limpet_free(own_out);
+    }
+    return rc;
+}
+
+int fs_method(struct limpet_fs *fs, uint64_t home, const char *method, const struct fs_request *rq,
+              struct fs_answer *out)
+{
+    void *raw;
+    size_t len;
+    struct fs_answer answer;
+    int rc = fs_method_raw(fs, home, method, rq, NULL, 0, &raw, &len);
+    if (rc == 0 && fs_answer_decode(raw, len, &answer) != 0)
+        rc = -EIO;
+    limpet_free(raw);
+    if (rc == 0 && answer.flags & FS_HAS_INODE) {
+        answer.inode.target = (struct fs_bytes){NULL, 0};
+        file_saw(fs, &answer.inode);
+    }
+    if (rc == 0 && out != NULL)
+        *out = answer;
+    return rc;
+}
+
+void fs_method_hopefully(struct limpet_fs *fs, uint64_t home, const char *method,
+                         const struct fs_request *rq)
+{
+    int rc = fs_method(fs, home, method, rq, NULL);
+    (void)rc;
+}
+
+static void asked(struct limpet_completion *completion, void *arg)
+{
+    struct ask *ask = arg;
+    struct fs_answer answer = {0};
+    int rc = (int)limpet_completion_result(completion);
+    bool has_answer = rc == 0 && !ask->raw;
+    if (has_answer && fs_answer_decode(ask->out, ask->out_len, &answer) != 0)
+        rc = -EIO;
+    if (rc == 0 && answer.flags & FS_HAS_INODE)
+        file_saw(ask->call->fs, &answer.inode);
+    ask->answered(ask->call, rc, &answer, ask->out, ask->out != NULL ? ask->out_len : 0);
+    limpet_completion_release(completion);
+    limpet_op_destroy(ask->op);
+    limpet_free(ask->out);
+    free(ask);
+}
+
+static bool is_raw(const char *method)
+{
+    return strcmp(method, "fs.list") == 0 || strcmp(method, "fs.xget") == 0 ||
+           strcmp(method, "fs.xlist") == 0;
+}
+
+void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struct fs_request *rq,
+            const void *data, size_t len, fs_answered answered)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    struct fs_answer none = {0};
+    struct ask *ask = calloc(1, sizeof *ask);
+    int rc = ask != NULL ? 0 : -ENOMEM;
+    if (rc == 0) {
+        *ask = (struct ask){.call = call, .answered = answered, .raw = is_raw(method)};
+        ask->op = make_op(method, rq, data, len, &ask->out, &ask->out_len);
+        rc = ask->op != NULL ? limpet_completion_create(asked, ask, &ask->completion) : -ENOMEM;
+    }
+    if (rc == 0) {
+        fs_shard_object(home, name);
+        rc = limpet_aio_operate(call->fs->pool, name, ask->completion, ask->op);
+        if (rc == 0)
+            return;
+        limpet_completion_release(ask->completion);
+    }
+    if (ask != NULL && ask->op != NULL)
+        limpet_op_destroy(ask->op);
+    free(ask);
+    answered(call, rc, &none, NULL, 0);
+}
+
+/* ---- Results ---- */
+
+void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out)
+{
+    uint64_t objects = 0;
+    for (uint16_t i = 0; i < inode->n_ranges; i++)
+        objects += inode->ranges[i].last - inode->ranges[i].first + 1;
+    uint64_t bytes = objects << inode->order;
+    *out = (struct limpet_fs_attr){
+        .ino = inode->ino,
+        .mode = inode->mode,
+        .uid = inode->uid,
+        .gid = inode->gid,
+        .links = inode->links,
+        .rdev = inode->rdev,
+        .generation = inode->generation,
+        .size = inode->size,
+        .blocks = ((bytes < inode->size ? bytes : inode->size) + 511) / 512,
+        .atime_ns = inode->atime_ns,
+        .mtime_ns = inode->mtime_ns,
+        .ctime_ns = inode->ctime_ns,
+        .btime_ns = inode->btime_ns,
+        .change = inode->change,
+    };
+}
+
+void call_give_inode(struct fs_call *call, const struct fs_inode *inode)
+{
+    attr_of_inode(inode, &call->result.attr);
+}
+
+/* ---- Calls ---- */
+
+static void call_free(struct fs_call *call)
+{
+    free(call->data);
+    free(call->result.data);
+    free(call);
+}
+
+void call_end(struct fs_call *call, ssize_t rc)
+{
+    struct limpet_fs *fs = call->fs;
+    /* Words between shards and us; nobody else knows them. */
+    if (rc == -FS_MOVING || rc == -FS_CHANGED)
+        rc = -EBUSY;
+    call->done(rc, &call->result, call->arg);
+    call_free(call);
+    pthread_mutex_lock(&fs->lock);
+    if (--fs->calls == 0)
+        pthread_cond_broadcast(&fs->changed);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+void call_work(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    pthread_mutex_lock(&fs->lock);
+    STAILQ_INSERT_TAIL(&fs->work, call, link);
+    pthread_cond_broadcast(&fs->changed);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+static int check_name(const char *name)
+{
+    size_t len = strlen(name);
+    if (len == 0)
+        return -ENOENT;
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '/') != NULL)
+        return -EINVAL;
+    return len > FS_NAME_BYTES_MAX ? -ENAMETOOLONG : 0;
+}
+
+static int take_name(const char *name, char *own, const char **out)
+{
+    if (name == NULL)
+        return 0;
+    int rc = check_name(name);
+    if (rc == 0) {
+        strcpy(own, name);
+        *out = own;
+    }
+    return rc;
+}
+
+/* Names and data of the request become the call's. */
+static int take_request(struct fs_call *call)
+{
+    struct limpet_fs_request *rq = &call->rq;
+    bool xattr = rq->verb >= LIMPET_FS_XATTR_GET && rq->verb <= LIMPET_FS_XATTR_LIST;
+    int rc = 0;
+    if (xattr && rq->name != NULL) {
+        size_t len = strlen(rq->name);
+        if (len == 0 || len > FS_NAME_BYTES_MAX)
+            return -ERANGE;
+        strcpy(call->name, rq->name);
+        rq->name = call->name;
+    } else if (!xattr) {
+        rc = take_name(rq->name, call->name, &rq->name);
+    }
+    if (rc == 0)
+        rc = take_name(rq->to_name, call->to_name, &rq->to_name);
+    if (rc != 0 || rq->data == NULL || rq->len == 0)
+        return rc;
+    call->data = malloc(rq->len);
+    if (call->data == NULL)
+        return -ENOMEM;
+    memcpy(call->data, rq->data, rq->len);
+    rq->data = call->data;
+    return 0;
+}
+
+static void (*const begins[LIMPET_FS_VERBS_END])(struct fs_call *call) = {
+    [LIMPET_FS_LOOKUP] = name_lookup,     [LIMPET_FS_GETATTR] = name_getattr,
+    [LIMPET_FS_SETATTR] = name_setattr,   [LIMPET_FS_CREATE] = name_create,
+    [LIMPET_FS_LINK] = call_work,         [LIMPET_FS_UNLINK] = name_unlink,
+    [LIMPET_FS_RMDIR] = call_work,        [LIMPET_FS_RENAME] = call_work,
+    [LIMPET_FS_LIST] = name_list,         [LIMPET_FS_OPEN] = orphan_open,
+    [LIMPET_FS_RELEASE] = orphan_release, [LIMPET_FS_READ] = data_read,
+    [LIMPET_FS_WRITE] = data_write,       [LIMPET_FS_ALLOCATE] = call_work,
+    [LIMPET_FS_SEEK] = call_work,         [LIMPET_FS_XATTR_GET] = name_xattr,
+    [LIMPET_FS_XATTR_SET] = name_xattr,   [LIMPET_FS_XATTR_REMOVE] = name_xattr,
+    [LIMPET_FS_XATTR_LIST] = name_xattr,
+};
+
+void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *request,
+                      limpet_fs_callback done, void *arg)
+{
+    static const struct limpet_fs_result none;
+    struct fs_call *call = calloc(1, sizeof *call);
+    if (call == NULL) {
+        done(-ENOMEM, &none, arg);
+        return;
+    }
+    call->fs = fs;
+    call->rq = *request;
+    call->done = done;
+    call->arg = arg;
+    pthread_mutex_lock(&fs->lock);
+    fs->calls++;
+    pthread_mutex_unlock(&fs->lock);
+    int rc = request->verb < LIMPET_FS_VERBS_END && begins[request->verb] != NULL
+                 ? take_request(call)
+                 : -EINVAL;
+    if (rc != 0)
+        call_end(call, rc);
+    else
+        begins[request->verb](call);
+}
+
+/* ---- Waiting ---- */
+
+struct waiting {
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool done;
+    ssize_t rc;
+    struct limpet_fs_result *out;
+};
+
+static void waited(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct waiting *waiting = arg;
+    if (waiting->out != NULL) {
+        *waiting->out = *result;
+        waiting->out->data = NULL;
+        if (result->data != NULL) {
+            waiting->out->data = malloc(result->len + 1);
+            if (waiting->out->data != NULL)
+                memcpy(waiting->out->data, result->data, result->len);
+            else
+                rc = -ENOMEM;
+        }
+    }
+    pthread_mutex_lock(&waiting->lock);
+    waiting->rc = rc;
+    waiting->done = true;
+    pthread_cond_signal(&waiting->ended);
+    pthread_mutex_unlock(&waiting->lock);
+}
+
+ssize_t limpet_fs_do(struct limpet_fs *fs, const struct limpet_fs_request *request,
+                     struct limpet_fs_result **out)
+{
+    struct waiting waiting = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
+    if (out != NULL) {
+        *out = waiting.out = calloc(1, sizeof **out);
+        if (*out == NULL)
+            return -ENOMEM;
+    }
+    limpet_fs_submit(fs, request, waited, &waiting);
+    pthread_mutex_lock(&waiting.lock);
+    while (!waiting.done)
+        pthread_cond_wait(&waiting.ended, &waiting.lock);
+    pthread_mutex_unlock(&waiting.lock);
+    return waiting.rc;
+}
+
+void limpet_fs_result_destroy(struct limpet_fs_result *result)
+{
+    if (result == NULL)
+        return;
+    free(result->data);
+    free(result);
+}

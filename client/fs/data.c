@@ -1,0 +1,528 @@
+/*
+ * Contents. A file's bytes lie in objects of 2^order bytes, one after the other; one that is not
+ * there, or ends early, reads as zeroes.
+ *
+ * D1  Every data object lies in the ranges of its inode: they grow before an object is made, and
+ *     shrink after it is gone.
+ * D2  What lies beyond the size is gone before the file grows again: the inode is busy meanwhile.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/fs/fs.h"
+
+struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode)
+{
+    /* Files of other pools than the file system's come with layouts that say so. */
+    return inode->pool == fs->super.data_pool ? fs->data : fs->pool;
+}
+
+/* ---- Pieces: one object each ---- */
+
+struct piece {
+    struct fs_call *call;
+    struct limpet_op *op;
+    struct limpet_completion *completion;
+};
+
+static bool file_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len)
+{
+    uint64_t first = offset >> inode->order, last = (offset + len - 1) >> inode->order;
+    for (uint16_t i = 0; i < inode->n_ranges; i++) {
+        if (inode->ranges[i].first <= first && last <= inode->ranges[i].last)
+            return true;
+    }
+    return false;
+}
+
+/* One part of the call has ended; with the last one, the call. */
+static void part_ended(struct fs_call *call, int rc)
+{
+    int none = 0;
+    if (rc < 0)
+        atomic_compare_exchange_strong(&call->error, &none, rc);
+    if (atomic_fetch_sub(&call->pending, 1) != 1)
+        return;
+    int error = call->error;
+    if (error == -FS_MOVING)
+        call_work(call);
+    else
+        call_end(call, error != 0 ? error : (ssize_t)call->rq.len);
+}
+
+static void piece_ended(struct limpet_completion *completion, void *arg)
+{
+    struct piece *piece = arg;
+    struct fs_call *call = piece->call;
+    ssize_t rc = limpet_completion_result(completion);
+    /* A read of what is not there. */
+    if (rc == -ENOENT && call->rq.verb == LIMPET_FS_READ)
+        rc = 0;
+    limpet_completion_release(completion);
+    limpet_op_destroy(piece->op);
+    free(piece);
+    part_ended(call, (int)rc);
+}
+
+static int piece_submit(struct fs_call *call, const struct fs_inode *inode, uint64_t at,
+                        uint8_t *data, size_t len)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    uint64_t within = at & ((UINT64_C(1) << inode->order) - 1);
+    struct piece *piece = calloc(1, sizeof *piece);
+    if (piece == NULL)
+        return -ENOMEM;
+    piece->call = call;
+    piece->op = limpet_op_create();
+    int rc = piece->op != NULL ? limpet_completion_create(piece_ended, piece, &piece->completion)
+                               : -ENOMEM;
+    if (rc == 0)
+        rc = call->rq.verb == LIMPET_FS_READ
+                 ? limpet_op_read(piece->op, data, len, within, NULL, NULL)
+                 : limpet_op_write(piece->op, data, len, within);
+    fs_data_object(inode->ino, inode->generation, at >> inode->order, name);
+    if (rc == 0)
+        rc = limpet_aio_operate(data_pool(call->fs, inode), name, piece->completion, piece->op);
+    if (rc == 0)
+        return 0;
+    if (piece->completion != NULL)
+        limpet_completion_release(piece->completion);
+    if (piece->op != NULL)
+        limpet_op_destroy(piece->op);
+    free(piece);
+    return rc;
+}
+
+static unsigned count_pieces(const struct fs_inode *inode, uint64_t offset, size_t len)
+{
+    return (unsigned)(((offset + len - 1) >> inode->order) - (offset >> inode->order) + 1);
+}
+
+/* All pieces of a call whose `pending` has been set; parts that cannot be submitted have ended. */
+static void pieces_submit(struct fs_call *call, const struct fs_inode *inode, uint8_t *data)
+{
+    uint64_t unit = UINT64_C(1) << inode->order, at = call->rq.offset;
+    size_t left = call->rq.len;
+    while (left > 0) {
+        uint64_t room = unit - (at & (unit - 1));
+        size_t len = left < room ? left : (size_t)room;
+        bool last = len == left;
+        int rc = piece_submit(call, inode, at, data, len);
+        if (rc != 0)
+            part_ended(call, rc);
+        if (last)
+            return; /* The call may have ended. */
+        at += len;
+        data += len;
+        left -= len;
+    }
+}
+
+/* ---- Reading ---- */
+
+static void read_pieces(struct fs_call *call, const struct fs_inode *inode)
+{
+    if (call->rq.len == 0) {
+        call_end(call, 0);
+        return;
+    }
+    call->result.data = calloc(1, call->rq.len);
+    call->result.len = call->rq.len;
+    if (call->result.data == NULL) {
+        call_end(call, -ENOMEM);
+        return;
+    }
+    call->pending = count_pieces(inode, call->rq.offset, call->rq.len);
+    pieces_submit(call, inode, call->result.data);
+}
+
+static void read_clipped(struct fs_call *call, int rc, const struct fs_answer *answer,
+                         const void *raw, size_t len)
+{
+    const struct fs_inode *inode = &answer->inode;
+    (void)raw, (void)len;
+    if (rc == 0 && !S_ISREG(inode->mode))
+        rc = S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+    if (rc != 0) {
+        call_end(call, rc);
+        return;
+    }
+    uint64_t left = call->rq.offset < inode->size ? inode->size - call->rq.offset : 0;
+    if (call->rq.len > left && !(call->rq.flags & LIMPET_FS_UNBOUNDED))
+        call->rq.len = (size_t)left;
+    read_pieces(call, inode);
+}
+
+static bool file_is_known(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
+{
+    pthread_mutex_lock(&fs->lock);
+    const struct fs_file *file = file_find(fs, ino, false);
+    bool known = file != NULL && file->known && file->opens > 0;
+    if (known)
+        *out = file->inode;
+    pthread_mutex_unlock(&fs->lock);
+    return known;
+}
+
+void data_read(struct fs_call *call)
+{
+    struct fs_inode inode;
+    struct fs_request rq = {.ino = call->rq.ino};
+    if (call->rq.offset > FS_SIZE_MAX || call->rq.len > FS_SIZE_MAX - call->rq.offset)
+        call_end(call, -EINVAL);
+    else if (call->rq.flags & LIMPET_FS_UNBOUNDED &&
+             file_is_known(call->fs, call->rq.ino, &inode) && S_ISREG(inode.mode))
+        read_pieces(call, &inode);
+    else
+        fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, read_clipped);
+}
+
+/* ---- Writing ---- */
+
+/* Several writes of a file tell its inode of themselves together. */
+struct tell {
+    struct fs_call carrier; /* Must come first. */
+    struct fs_file *file;
+    STAILQ_HEAD(, fs_call) calls;
+};
+
+static void tell_next(struct limpet_fs *fs, struct fs_file *file);
+
+static void told(struct fs_call *carrier, int rc, const struct fs_answer *answer, const void *raw,
+                 size_t len)
+{
+    struct tell *tell = (struct tell *)carrier;
+    struct limpet_fs *fs = carrier->fs;
+    struct fs_call *call;
+    (void)answer, (void)raw, (void)len;
+    while ((call = STAILQ_FIRST(&tell->calls)) != NULL) {
+        STAILQ_REMOVE_HEAD(&tell->calls, link);
+        part_ended(call, rc == -ENOENT ? -ESTALE : rc);
+    }
+    pthread_mutex_lock(&fs->lock);
+    tell->file->telling = false;
+    tell_next(fs, tell->file);
+    file_drop(fs, tell->file);
+    pthread_mutex_unlock(&fs->lock);
+    free(tell);
+}
+
+/* With the lock, which is released for a while. */
+static void tell_next(struct limpet_fs *fs, struct fs_file *file)
+{
+    uint64_t from = UINT64_MAX, end = 0;
+    if (file->telling || STAILQ_EMPTY(&file->told_next))
+        return;
+    struct tell *tell = calloc(1, sizeof *tell);
+    if (tell == NULL)
+        abort(); /* As where memory for a request of the kernel is short. */
+    tell->carrier.fs = fs;
+    tell->file = file;
+    STAILQ_INIT(&tell->calls);
+    STAILQ_CONCAT(&tell->calls, &file->told_next);
+    file->telling = true;
+    struct fs_call *call;
+    STAILQ_FOREACH(call, &tell->calls, link)
+    {
+        from = call->rq.offset < from ? call->rq.offset : from;
+        end = call->rq.offset + call->rq.len > end ? call->rq.offset + call->rq.len : end;
+    }
+    struct fs_request rq = {
+        .ino = file->ino, .set = FS_SET_SIZE, .offset = from, .len = end - from};
+    pthread_mutex_unlock(&fs->lock);
+    fs_ask(&tell->carrier, fs_home(rq.ino), "fs.wrote", &rq, NULL, 0, told);
+    pthread_mutex_lock(&fs->lock);
+}
+
+/* Where objects may be already, contents and size go at once. */
+void data_write(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_inode inode;
+    if (call->rq.len == 0) {
+        call_end(call, 0);
+        return;
+    }
+    if (call->rq.offset > FS_SIZE_MAX || call->rq.len > FS_SIZE_MAX - call->rq.offset) {
+        call_end(call, -EFBIG);
+        return;
+    }
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, call->rq.ino, false);
+    bool fast = file != NULL && file->known && file->opens > 0 &&
+                !(call->rq.flags & LIMPET_FS_APPEND) && S_ISREG(file->inode.mode) &&
+                file_covers(&file->inode, call->rq.offset, call->rq.len);
+    if (!fast) {
+        pthread_mutex_unlock(&fs->lock);
+        call_work(call);
+        return;
+    }
+    inode = file->inode;
+    call->pending = count_pieces(&inode, call->rq.offset, call->rq.len) + 2;
+    STAILQ_INSERT_TAIL(&file->told_next, call, link);
+    tell_next(fs, file);
+    pthread_mutex_unlock(&fs->lock);
+    pieces_submit(call, &inode, call->data);
+    part_ended(call, 0);
+}
+
+/* First the inode, so that D1 and D2 hold; 1 when the call goes on by itself. */
+int data_write_slowly(struct fs_call *call)
+{
+    struct fs_request rq = {.ino = call->rq.ino,
+                            .offset = call->rq.offset,
+                            .len = call->rq.len,
+                            .flags = call->rq.flags & LIMPET_FS_APPEND ? FS_APPEND : 0};
+    struct fs_answer answer;
+    int rc = fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, &answer);
+    if (rc != 0)
+        return rc == -ENOENT ? -ESTALE : rc;
+    call->rq.offset = call->result.offset = answer.offset;
+    /* Another beginning puts the bytes where this one has made room for them. */
+    call->rq.flags &= ~(unsigned)LIMPET_FS_APPEND;
+    call->error = 0;
+    call->pending = count_pieces(&answer.inode, call->rq.offset, call->rq.len);
+    pieces_submit(call, &answer.inode, call->data);
+    return 1;
+}
+
+/* ---- Many objects ---- */
+
+struct sweep {
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    unsigned pending;
+    int error;
+};
+
+static void swept(struct limpet_completion *completion, void *arg)
+{
+    struct sweep *sweep = arg;
+    int rc = (int)limpet_completion_result(completion);
+    limpet_completion_release(completion);
+    pthread_mutex_lock(&sweep->lock);
+    if (rc != 0 && rc != -ENOENT && sweep->error == 0)
+        sweep->error = rc;
+    sweep->pending--;
+    pthread_cond_signal(&sweep->ended);
+    pthread_mutex_unlock(&sweep->lock);
+}
+
+static int sweep_wait(struct sweep *sweep, unsigned max)
+{
+    pthread_mutex_lock(&sweep->lock);
+    while (sweep->pending > max)
+        pthread_cond_wait(&sweep->ended, &sweep->lock);
+    int error = sweep->error;
+    pthread_mutex_unlock(&sweep->lock);
+    return error;
+}
+
+static int remove_object(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t number,
+                         struct sweep *sweep)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    struct limpet_completion *completion;
+    int rc = sweep_wait(sweep, FS_PIECES_MAX - 1);
+    if (rc == 0)
+        rc = limpet_completion_create(swept, sweep, &completion);
+    if (rc != 0)
+        return rc;
+    fs_data_object(inode->ino, inode->generation, number, name);
+    pthread_mutex_lock(&sweep->lock);
+    sweep->pending++;
+    pthread_mutex_unlock(&sweep->lock);
+    rc = limpet_aio_remove(data_pool(fs, inode), name, completion);
+    if (rc != 0) {
+        limpet_completion_release(completion);
+        pthread_mutex_lock(&sweep->lock);
+        sweep->pending--;
+        pthread_mutex_unlock(&sweep->lock);
+    }
+    return rc;
+}
+
+/* Objects [first, end) that may be there. */
+static int remove_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
+                        uint64_t end)
+{
+    struct sweep sweep = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
+    int rc = 0;
+    for (uint16_t i = 0; i < inode->n_ranges; i++) {
+        uint64_t at = inode->ranges[i].first > first ? inode->ranges[i].first : first;
+        uint64_t stop = inode->ranges[i].last + 1 < end ? inode->ranges[i].last + 1 : end;
+        for (; rc == 0 && at < stop; at++)
+            rc = remove_object(fs, inode, at, &sweep);
+    }
+    int last = sweep_wait(&sweep, 0);
+    return rc != 0 ? rc : last;
+}
+
+int data_remove(struct limpet_fs *fs, const struct fs_inode *inode)
+{
+    return remove_range(fs, inode, 0, UINT64_MAX);
+}
+
+/* Bytes [from, end) of an object become zeroes. */
+static int zero_object(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t number,
+                       uint64_t from, uint64_t end)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    struct limpet_op *op;
+    if (!file_covers(inode, number << inode->order, 1))
+        return 0;
+    fs_data_object(inode->ino, inode->generation, number, name);
+    op = limpet_op_create();
+    int rc = op != NULL ? limpet_op_assert_exists(op) : -ENOMEM;
+    /* It makes nothing longer, and cuts off what reaches to the end. */
+    if (rc == 0)
+        rc = limpet_op_zero(op, from, end - from);
+    if (rc == 0)
+        rc = limpet_operate(data_pool(fs, inode), name, op, NULL);
+    if (op != NULL)
+        limpet_op_destroy(op);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static int zero_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t offset,
+                      uint64_t len)
+{
+    uint64_t unit = UINT64_C(1) << inode->order, end = offset + len;
+    uint64_t first = offset >> inode->order, last = end >> inode->order;
+    int rc = 0;
+    if (first == last)
+        return zero_object(fs, inode, first, offset % unit, end % unit);
+    if (offset % unit != 0)
+        rc = zero_object(fs, inode, first++, offset % unit, unit);
+    if (rc == 0 && end % unit != 0)
+        rc = zero_object(fs, inode, last, 0, end % unit);
+    return rc == 0 ? remove_range(fs, inode, first, last) : rc;
+}
+
+int data_trim(struct limpet_fs *fs, const struct fs_inode *inode)
+{
+    struct fs_request rq = {.ino = inode->ino, .set = FS_SET_TRIMMED, .tx = inode->busy};
+    int rc = 0;
+    uint64_t unit = UINT64_C(1) << inode->order, number = inode->size >> inode->order;
+    if (inode->size % unit != 0)
+        rc = zero_object(fs, inode, number++, inode->size % unit, unit);
+    if (rc == 0)
+        rc = remove_range(fs, inode, number, UINT64_MAX);
+    return rc == 0 ? fs_method(fs, fs_home(inode->ino), "fs.setattr", &rq, NULL) : rc;
+}
+
+int data_setsize(struct fs_call *call, const struct fs_request *rq, struct fs_answer *out)
+{
+    struct fs_request own = *rq;
+    own.tx = fs_new_tx(call->fs);
+    int rc = fs_method(call->fs, fs_home(rq->ino), "fs.setattr", &own, out);
+    if (rc == 0 && fs_txid_equal(out->inode.busy, own.tx))
+        rc = data_trim(call->fs, &out->inode);
+    return rc;
+}
+
+int data_allocate(struct fs_call *call)
+{
+    unsigned mode = call->rq.flags;
+    bool keep = mode & FALLOC_FL_KEEP_SIZE, punch = mode & FALLOC_FL_PUNCH_HOLE;
+    bool zero = mode & FALLOC_FL_ZERO_RANGE;
+    struct fs_request rq = {.ino = call->rq.ino,
+                            .offset = call->rq.offset,
+                            .len = call->rq.len,
+                            .set = FS_SET_SIZE,
+                            .expect = keep};
+    struct fs_inode inode;
+    if (mode & ~(unsigned)(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) ||
+        (punch && (zero || !keep)))
+        return -EOPNOTSUPP;
+    if (call->rq.len == 0)
+        return -EINVAL;
+    if (rq.offset > FS_SIZE_MAX || rq.len > FS_SIZE_MAX - rq.offset)
+        return -EFBIG;
+    int rc = name_getinode(call->fs, rq.ino, &inode);
+    if (rc == 0 && !S_ISREG(inode.mode))
+        rc = -ENODEV;
+    if (rc == 0 && (punch || zero))
+        rc = zero_range(call->fs, &inode, rq.offset, rq.len);
+    return rc == 0 ? fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, NULL) : rc;
+}
+
+/* ---- Holes ---- */
+
+/* The first place from `at` on, inside of its object, that has data; -ENXIO: none has. */
+static int seek_inside(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t at, bool data,
+                       uint64_t *out)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    uint64_t base = at >> inode->order << inode->order, within = at - base;
+    struct limpet_extents *extents = NULL;
+    struct limpet_op *op = limpet_op_create();
+    fs_data_object(inode->ino, inode->generation, at >> inode->order, name);
+    int rc = op != NULL ? limpet_op_extents(op, 0, 0, &extents, NULL) : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_operate(data_pool(fs, inode), name, op, NULL);
+    if (op != NULL)
+        limpet_op_destroy(op);
+    if (rc == -ENOENT)
+        rc = 0;
+    if (rc != 0)
+        return rc;
+    rc = -ENXIO;
+    for (size_t i = 0; extents != NULL && i < extents->n; i++) {
+        uint64_t from = extents->extents[i].offset, end = from + extents->extents[i].len;
+        if (end <= within)
+            continue;
+        if (data) {
+            within = from > within ? from : within;
+            rc = 0;
+            break;
+        }
+        if (from > within)
+            break;
+        within = end;
+    }
+    limpet_free(extents);
+    *out = base + within;
+    if (!data)
+        rc = *out >> inode->order == base >> inode->order ? 0 : -ENXIO;
+    return rc;
+}
+
+int data_seek(struct fs_call *call, uint64_t *out)
+{
+    struct fs_inode inode;
+    bool data = call->rq.flags == SEEK_DATA;
+    if (!data && call->rq.flags != SEEK_HOLE)
+        return -EINVAL;
+    int rc = name_getinode(call->fs, call->rq.ino, &inode);
+    if (rc != 0)
+        return rc;
+    uint64_t at = call->rq.offset;
+    if (at >= inode.size)
+        return -ENXIO;
+    for (uint16_t i = 0; i < inode.n_ranges; i++) {
+        uint64_t first = inode.ranges[i].first << inode.order;
+        uint64_t end = (inode.ranges[i].last + 1) << inode.order;
+        if (end <= at)
+            continue;
+        if (first > at && !data)
+            break; /* A hole, here. */
+        at = first > at ? first : at;
+        while (at < end && at < inode.size) {
+            rc = seek_inside(call->fs, &inode, at, data, out);
+            if (rc != -ENXIO) {
+                if (rc == 0 && *out > inode.size)
+                    *out = inode.size;
+                return rc == 0 && data && *out >= inode.size ? -ENXIO : rc;
+            }
+            at = ((at >> inode.order) + 1) << inode.order;
+        }
+    }
+    *out = at < inode.size ? at : inode.size;
+    return data ? -ENXIO : 0;
+}

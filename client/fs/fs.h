@@ -1,0 +1,166 @@
+/*
+ * Inside of client/fs; README.md has the protocol.
+ *
+ *   super.c    file systems of a pool; opening and closing one
+ *   call.c     requests, and methods of shards: waiting, or with a callback
+ *   work.c     the threads for what takes several steps
+ *   name.c     entries; operations over one shard
+ *   move.c     operations over two shards, and what the dead have left
+ *   data.c     contents
+ *   orphan.c   open files, and files without names
+ */
+#ifndef LIMPET_CLIENT_FS_FS_H
+#define LIMPET_CLIENT_FS_FS_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "client/limpet/fs.h"
+#include "common/fs_layout.h"
+
+enum {
+    FS_WORKERS = 4,
+    FS_HOMES_AT_ONCE = 64, /* Numbers of shards that a client reserves. */
+    FS_OPEN_BUCKETS = 1024,
+    FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
+    FS_WATCH_MS = 10000,
+};
+
+/* A file that is open here, or has writes on their way. */
+struct fs_file {
+    LIST_ENTRY(fs_file) link;
+    uint64_t ino;
+    uint64_t opens;
+    bool orphan; /* When it is closed, it is to be collected. */
+    bool known;
+    struct fs_inode inode; /* As it was seen last; what never changes may be relied on. */
+    bool telling;          /* A `wrote` is on its way. */
+    STAILQ_HEAD(, fs_call) told_next; /* Those that the next one is for. */
+};
+
+struct limpet_fs {
+    struct limpet_cluster *cluster;
+    struct limpet_pool *pool, *data, *root; /* `root`: without the namespace. */
+    struct fs_super super;
+    char name[LIMPET_FS_NAME_MAX + 1];
+    uint64_t instance;
+    struct limpet_watch *watch;
+
+    pthread_mutex_t lock; /* Of what follows. */
+    pthread_cond_t changed;
+    uint64_t sequence; /* Of the last operation over several objects. */
+    uint64_t next_home, end_home;
+    uint64_t calls; /* That have not ended. */
+    LIST_HEAD(, fs_file) files[FS_OPEN_BUCKETS];
+    STAILQ_HEAD(, fs_call) work;
+    STAILQ_HEAD(, fs_orphan) orphans;
+    bool stopping;
+    unsigned n_workers;
+    pthread_t workers[FS_WORKERS + 1];
+};
+
+/* A request. */
+struct fs_call {
+    STAILQ_ENTRY(fs_call) link;
+    struct limpet_fs *fs;
+    limpet_fs_callback done;
+    void *arg;
+    struct limpet_fs_request rq; /* Names and data are the call's. */
+    struct limpet_fs_result result;
+    char name[FS_NAME_BYTES_MAX + 1], to_name[FS_NAME_BYTES_MAX + 1];
+    void *data; /* Of a request that needs it beyond its submission. */
+    struct fs_file *file;
+    _Atomic unsigned pending; /* Steps under way, of those at a time. */
+    _Atomic int error;
+};
+
+/* ---- call.c ---- */
+
+/* Ends the call; it is gone afterwards. */
+void call_end(struct fs_call *call, ssize_t rc);
+/* A worker goes on with it, from the beginning. */
+void call_work(struct fs_call *call);
+void call_give_inode(struct fs_call *call, const struct fs_inode *inode);
+void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out);
+struct fs_bytes bytes_of(const char *text);
+
+/* A method of a shard; waits. data, out may be NULL; release *out with limpet_free(). */
+int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
+                  const struct fs_request *rq, const void *data, size_t len, void **out,
+                  size_t *out_len) MUST_CHECK;
+/* What `out` points to in its inode is not there: inodes with targets are read by raw. */
+int fs_method(struct limpet_fs *fs, uint64_t home, const char *method, const struct fs_request *rq,
+              struct fs_answer *out) MUST_CHECK;
+/* One that may fail without harm: somebody else, or `check`, does it later. */
+void fs_method_hopefully(struct limpet_fs *fs, uint64_t home, const char *method,
+                         const struct fs_request *rq);
+
+/* On the library's thread; the answer's memory is gone when it returns. */
+typedef void (*fs_answered)(struct fs_call *call, int rc, const struct fs_answer *answer,
+                            const void *raw, size_t len);
+/* With a callback, which is made in any case. */
+void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struct fs_request *rq,
+            const void *data, size_t len, fs_answered answered);
+struct fs_txid fs_new_tx(struct limpet_fs *fs);
+
+/* ---- work.c ---- */
+
+int work_start(struct limpet_fs *fs) MUST_CHECK;
+void work_stop(struct limpet_fs *fs);
+
+/* ---- name.c: a worker's, or at once; they end the call ---- */
+
+void name_lookup(struct fs_call *call);
+void name_getattr(struct fs_call *call);
+void name_setattr(struct fs_call *call);
+void name_create(struct fs_call *call);
+void name_unlink(struct fs_call *call);
+void name_list(struct fs_call *call);
+void name_xattr(struct fs_call *call);
+void name_work(struct fs_call *call);
+int name_getinode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out) MUST_CHECK;
+
+/* ---- move.c ---- */
+
+int move_link(struct fs_call *call) MUST_CHECK;
+int move_unlink(struct fs_call *call) MUST_CHECK;
+int move_rmdir(struct fs_call *call) MUST_CHECK;
+int move_rename(struct fs_call *call) MUST_CHECK;
+int move_mkdir(struct fs_call *call) MUST_CHECK;
+/*
+ * Something is in the way in the shard of this inode: 0 when it is worth trying again. Waits a
+ * moment for those who live, and completes what the dead have left.
+ */
+int move_clear(struct limpet_fs *fs, uint64_t ino, unsigned tries) MUST_CHECK;
+
+/* ---- data.c ---- */
+
+void data_read(struct fs_call *call);
+void data_write(struct fs_call *call);
+int data_write_slowly(struct fs_call *call) MUST_CHECK;
+int data_allocate(struct fs_call *call) MUST_CHECK;
+int data_seek(struct fs_call *call, uint64_t *out) MUST_CHECK;
+int data_setsize(struct fs_call *call, const struct fs_request *rq,
+                 struct fs_answer *out) MUST_CHECK;
+/* What lies beyond the size goes; then tx's truncation is over. */
+int data_trim(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
+/* All objects of a file. */
+int data_remove(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
+struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode);
+
+/* ---- orphan.c ---- */
+
+/* With the lock. NULL: it is not open, and `make` is false, or memory is short. */
+struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make);
+/* With the lock: forgets it if nobody needs it. */
+void file_drop(struct limpet_fs *fs, struct fs_file *file);
+void file_saw(struct limpet_fs *fs, const struct fs_inode *inode);
+void orphan_open(struct fs_call *call);
+void orphan_release(struct fs_call *call);
+/* A file has lost its last name. */
+void orphan_add(struct limpet_fs *fs, uint64_t ino);
+void *orphan_thread(void *arg);
+void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, uint64_t id,
+                     const void *data, size_t len);
+
+#endif

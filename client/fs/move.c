@@ -1,0 +1,594 @@
+/*
+ * Operations over two shards, each by one thread, in an order in which every beginning is harmless
+ * or can be told from what stands in the shards:
+ *
+ * M1  Only one client ever works on an operation: who began it, until it is known to be dead and
+ *     blocked; from then on who has blocked it. So nothing late arrives.
+ * M2  Of an operation whose intent stands, each part may be done again: its mark at the target
+ *     tells whether it was done.
+ * M3  A mark goes after the intent that it belongs to.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/fs/fs.h"
+
+enum { ADD = 1, DROP = 2 };                  /* fs.links */
+enum { SETTLE_INTENT = 1, SETTLE_MARK = 2 }; /* fs.settle */
+enum {
+    DEPTH_MAX = 4096,
+    PATIENT_TRIES = 16, /* Before it is looked at whether an owner lives. */
+    LEASE_MS = 10000,
+    PATIENCE_MS = 60000,
+    BLOCK_SECONDS = 7 * 24 * 3600,
+};
+
+static const uint8_t type_dir = S_IFDIR >> 12;
+
+/* ---- Parts ---- */
+
+static int look(struct limpet_fs *fs, uint64_t dir, const char *name, struct fs_answer *out)
+{
+    struct fs_request rq = {.ino = dir, .name = bytes_of(name)};
+    return fs_method(fs, fs_home(dir), "fs.lookup", &rq, out);
+}
+
+static void settle(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, uint8_t what)
+{
+    struct fs_request rq = {.ino = ino, .tx = tx, .type = what};
+    fs_method_hopefully(fs, fs_home(ino), "fs.settle", &rq);
+}
+
+static int dying(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx, bool undo)
+{
+    struct fs_request rq = {.ino = dir, .tx = tx, .flags = undo ? FS_UNDO : 0};
+    int rc = fs_method(fs, fs_home(dir), "fs.dying", &rq, NULL);
+    return rc == -ENOENT ? -FS_CHANGED : rc;
+}
+
+static void vanish(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx)
+{
+    struct fs_request rq = {.ino = dir, .tx = tx};
+    fs_method_hopefully(fs, fs_home(dir), "fs.vanish", &rq);
+}
+
+/* The second half of an unlink whose inode is elsewhere; `dir` has the intent. */
+static int drop_elsewhere(struct limpet_fs *fs, uint64_t dir, uint64_t ino, struct fs_txid tx)
+{
+    struct fs_request rq = {.ino = ino, .tx = tx, .type = DROP};
+    struct fs_answer answer;
+    int rc = fs_method(fs, fs_home(ino), "fs.links", &rq, &answer);
+    if (rc != 0 && rc != -ESTALE && rc != -ENOENT)
+        return rc;
+    settle(fs, dir, tx, SETTLE_INTENT);
+    if (rc == 0)
+        settle(fs, ino, tx, SETTLE_MARK);
+    if (rc == 0 && answer.flags & FS_ORPHANED)
+        orphan_add(fs, ino);
+    return 0;
+}
+
+/* What an entry has left that went. */
+static int after_drop(struct limpet_fs *fs, uint64_t dir, const struct fs_answer *answer,
+                      struct fs_txid tx)
+{
+    if (answer->flags & FS_ORPHANED)
+        orphan_add(fs, answer->inode.ino);
+    return answer->flags & FS_DROPPED ? drop_elsewhere(fs, dir, answer->ino, tx) : 0;
+}
+
+static void touch(struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_request rq = {.ino = ino, .set = FS_SET_CTIME};
+    fs_method_hopefully(fs, fs_home(ino), "fs.setattr", &rq);
+}
+
+/* ---- Links ---- */
+
+static int enter_link(struct limpet_fs *fs, uint64_t dir, struct fs_bytes name, uint64_t ino,
+                      uint8_t type, struct fs_txid tx, struct fs_answer *out)
+{
+    struct fs_request rq = {.ino = dir,
+                            .name = name,
+                            .tx = tx,
+                            .flags = FS_NO_REPLACE | (tx.instance == 0 ? FS_COUNT : 0),
+                            .intent = {.kind = FS_INTENT_LINK, .ino = ino, .type = type}};
+    return fs_method(fs, fs_home(dir), "fs.enter", &rq, out);
+}
+
+/* From the intent on; either the entry is there in the end, or nothing has changed. */
+static int finish_link(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
+                       const struct fs_intent *intent)
+{
+    int rc = enter_link(fs, intent->to_dir, intent->to, ino, intent->type, tx, NULL);
+    if (rc == 0) {
+        settle(fs, ino, tx, SETTLE_INTENT);
+        settle(fs, intent->to_dir, tx, SETTLE_MARK);
+        return 0;
+    }
+    struct fs_request undo = {.ino = ino, .tx = tx, .type = ADD, .flags = FS_INTENT | FS_UNDO};
+    struct fs_answer answer;
+    int undone = fs_method(fs, fs_home(ino), "fs.links", &undo, &answer);
+    if (undone == 0 && answer.flags & FS_ORPHANED)
+        orphan_add(fs, ino);
+    return rc;
+}
+
+int move_link(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_inode inode;
+    struct fs_answer answer;
+    uint64_t ino = call->rq.ino, dir = call->rq.to_ino;
+    if (fs_is_dir(ino))
+        return -EPERM;
+    int rc = name_getinode(fs, ino, &inode);
+    if (rc != 0)
+        return rc;
+    uint8_t type = (uint8_t)(inode.mode >> 12 & 15);
+    if (fs_home(ino) == fs_home(dir)) {
+        rc = enter_link(fs, dir, bytes_of(call->to_name), ino, type, (struct fs_txid){0, 0},
+                        &answer);
+        if (rc == 0)
+            call_give_inode(call, &answer.inode);
+        return rc;
+    }
+    struct fs_txid tx = fs_new_tx(fs);
+    struct fs_request rq = {.ino = ino,
+                            .tx = tx,
+                            .type = ADD,
+                            .flags = FS_INTENT,
+                            .intent = {.kind = FS_INTENT_LINK,
+                                       .ino = ino,
+                                       .type = type,
+                                       .to_dir = dir,
+                                       .to = bytes_of(call->to_name)}};
+    rc = fs_method(fs, fs_home(ino), "fs.links", &rq, &answer);
+    if (rc == 0)
+        rc = finish_link(fs, ino, tx, &rq.intent);
+    if (rc == 0)
+        call_give_inode(call, &answer.inode);
+    return rc;
+}
+
+int move_unlink(struct fs_call *call)
+{
+    struct fs_txid tx = fs_new_tx(call->fs);
+    struct fs_request rq = {.ino = call->rq.ino, .name = bytes_of(call->name), .tx = tx};
+    struct fs_answer answer;
+    int rc = fs_method(call->fs, fs_home(rq.ino), "fs.unlink", &rq, &answer);
+    return rc == 0 ? after_drop(call->fs, rq.ino, &answer, tx) : rc;
+}
+
+/* ---- Directories ---- */
+
+static int new_home(struct limpet_fs *fs, uint64_t *home)
+{
+    int rc = 0;
+    pthread_mutex_lock(&fs->lock);
+    if (fs->next_home == fs->end_home) {
+        void *raw = NULL;
+        size_t len = 0;
+        struct fs_request rq = {.len = FS_HOMES_AT_ONCE};
+        struct fs_answer answer = {0};
+        struct encoder request, input;
+        encoder_init(&request);
+        encoder_init(&input);
+        fs_request_encode(&request, &rq);
+        encode_string32(&input, request.data, request.len);
+        struct limpet_op *op = limpet_op_create();
+        rc = op != NULL && !input.failed
+                 ? limpet_op_call(op, "fs.reserve", input.data, input.len, &raw, &len, NULL)
+                 : -ENOMEM;
+        if (rc == 0)
+            rc = limpet_operate(fs->pool, FS_SUPER, op, NULL);
+        if (rc == 0)
+            rc = fs_answer_decode(raw, len, &answer) == 0 ? 0 : -EIO;
+        if (op != NULL)
+            limpet_op_destroy(op);
+        limpet_free(raw);
+        encoder_fini(&request);
+        encoder_fini(&input);
+        if (rc == 0) {
+            fs->next_home = answer.offset;
+            fs->end_home = answer.offset + FS_HOMES_AT_ONCE;
+        }
+    }
+    if (rc == 0)
+        *home = fs->next_home++;
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
+/* The shard first, then the entry: who dies between leaves a shard that nobody finds. */
+int move_mkdir(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    const struct limpet_fs_attr *attr = &call->rq.attr;
+    struct fs_inode dir;
+    struct fs_answer answer, made;
+    uint64_t home;
+    int rc = name_getinode(fs, call->rq.ino, &dir);
+    if (rc == 0 && dir.dying)
+        return dir.links > 0 ? -FS_MOVING : -ENOENT;
+    if (rc == 0 && dir.links >= FS_LINKS_MAX)
+        return -EMLINK;
+    if (rc == 0)
+        rc = look(fs, call->rq.ino, call->name, &answer) == 0 ? -EEXIST : 0;
+    if (rc == 0)
+        rc = new_home(fs, &home);
+    if (rc != 0)
+        return rc == -ESTALE ? -ENOENT : rc;
+    bool inherits = dir.mode & S_ISGID;
+    uint64_t ino = fs_ino(home, FS_INDEX_DIR);
+    struct fs_request rq = {.ino = ino,
+                            .inode = {.mode = attr->mode | (inherits ? S_ISGID : 0),
+                                      .uid = attr->uid,
+                                      .gid = inherits ? dir.gid : attr->gid,
+                                      .order = dir.order,
+                                      .pool = dir.pool,
+                                      .realm = dir.realm,
+                                      .parent = call->rq.ino}};
+    rc = fs_method(fs, home, "fs.init", &rq, &made);
+    if (rc != 0)
+        return rc;
+    struct fs_request enter = {.ino = call->rq.ino,
+                               .name = bytes_of(call->name),
+                               .flags = FS_NO_REPLACE,
+                               .intent = {.kind = FS_INTENT_LINK, .ino = ino, .type = type_dir}};
+    rc = fs_method(fs, fs_home(call->rq.ino), "fs.enter", &enter, &answer);
+    if (rc == 0) {
+        call_give_inode(call, &made.inode);
+        return 0;
+    }
+    struct fs_txid tx = fs_new_tx(fs);
+    if (dying(fs, ino, tx, false) == 0)
+        vanish(fs, ino, tx);
+    return rc;
+}
+
+int move_rmdir(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_txid tx = fs_new_tx(fs);
+    struct fs_answer answer;
+    int rc = look(fs, call->rq.ino, call->name, &answer);
+    if (rc != 0)
+        return rc;
+    if (!fs_is_dir(answer.ino))
+        return -ENOTDIR;
+    uint64_t dir = answer.ino;
+    rc = dying(fs, dir, tx, false);
+    if (rc == -FS_MOVING)
+        rc = move_clear(fs, dir, 0) == 0 ? -FS_CHANGED : -EIO;
+    if (rc != 0)
+        return rc;
+    struct fs_request rq = {.ino = call->rq.ino,
+                            .name = bytes_of(call->name),
+                            .flags = FS_DIRECTORY_IS,
+                            .expect = dir,
+                            .tx = tx};
+    rc = fs_method(fs, fs_home(rq.ino), "fs.unlink", &rq, NULL);
+    if (rc == 0)
+        vanish(fs, dir, tx);
+    else if (dying(fs, dir, tx, true) != 0)
+        rc = -EIO;
+    return rc;
+}
+
+/* ---- Renaming ---- */
+
+enum { NO_REPLACE = 1, EXCHANGE = 2 }; /* RENAME_NOREPLACE, RENAME_EXCHANGE of renameat2(2). */
+
+static unsigned flags_of(const struct fs_call *call)
+{
+    return (call->rq.flags & NO_REPLACE ? FS_NO_REPLACE : 0) |
+           (call->rq.flags & EXCHANGE ? FS_SWAP : 0);
+}
+
+/* Inside of one shard. `over`: a directory that is dying and shall be replaced. */
+static int rename_inside(struct fs_call *call, uint64_t over, struct fs_txid tx)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_request rq = {.ino = call->rq.ino,
+                            .name = bytes_of(call->name),
+                            .to = bytes_of(call->to_name),
+                            .flags = flags_of(call),
+                            .expect_to = over,
+                            .tx = tx};
+    struct fs_answer answer;
+    int rc = fs_method(fs, fs_home(rq.ino), "fs.rename", &rq, &answer);
+    if (rc != 0)
+        return rc;
+    if (!(answer.flags & FS_DROPPED) && answer.ino != 0 &&
+        (fs_is_dir(answer.ino) || fs_home(answer.ino) != fs_home(rq.ino)))
+        touch(fs, answer.ino);
+    return after_drop(fs, rq.ino, &answer, tx);
+}
+
+static int rename_here(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_txid tx = fs_new_tx(fs);
+    struct fs_answer answer;
+    int rc = rename_inside(call, 0, tx);
+    if (rc != -FS_CHANGED)
+        return rc;
+    rc = look(fs, call->rq.ino, call->to_name, &answer);
+    if (rc != 0 || !fs_is_dir(answer.ino))
+        return rc == -ENOENT || rc == 0 ? -FS_CHANGED : rc;
+    rc = dying(fs, answer.ino, tx, false);
+    if (rc == -FS_MOVING)
+        return move_clear(fs, answer.ino, 0) == 0 ? -FS_CHANGED : -EIO;
+    if (rc != 0)
+        return rc;
+    rc = rename_inside(call, answer.ino, tx);
+    if (rc == 0)
+        vanish(fs, answer.ino, tx);
+    else if (dying(fs, answer.ino, tx, true) != 0)
+        return -EIO;
+    return rc;
+}
+
+/* Moves of directories need this: whether `dir` is below (or is) `top`. */
+static int check_not_below(struct limpet_fs *fs, uint64_t dir, uint64_t top)
+{
+    struct fs_inode inode;
+    for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+        if (dir == top)
+            return -EINVAL;
+        if (dir == FS_ROOT)
+            return 0;
+        int rc = name_getinode(fs, dir, &inode);
+        if (rc != 0)
+            return rc == -ESTALE ? -ENOENT : rc;
+        dir = inode.parent;
+    }
+    return -ELOOP;
+}
+
+static int set_parent(struct limpet_fs *fs, uint64_t dir, uint64_t parent)
+{
+    struct fs_request rq = {
+        .ino = dir, .set = FS_SET_PARENT, .inode = {.order = 12, .parent = parent}};
+    int rc = fs_method(fs, fs_home(dir), "fs.setattr", &rq, NULL);
+    return rc == -ESTALE || rc == -ENOENT ? 0 : rc;
+}
+
+static int move_back(struct limpet_fs *fs, uint64_t from, struct fs_txid tx, uint64_t over)
+{
+    struct fs_request undo = {.ino = from, .tx = tx, .flags = FS_UNDO};
+    int rc = fs_method(fs, fs_home(from), "fs.moved", &undo, NULL);
+    if (rc == 0 && over != 0)
+        rc = dying(fs, over, tx, true);
+    return rc;
+}
+
+/*
+ * From the intent on, also for the dead: either all of the move is done, or nothing (and the error
+ * says why). A directory that is replaced is dying by the same operation.
+ */
+static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
+                       const struct fs_intent *intent, unsigned flags)
+{
+    bool swap = intent->kind == FS_INTENT_SWAP;
+    uint64_t over = !swap && fs_is_dir(intent->to_ino) ? intent->to_ino : 0;
+    struct fs_request rq = {.ino = intent->to_dir,
+                            .name = intent->to,
+                            .tx = tx,
+                            .flags = flags,
+                            .expect = intent->to_ino,
+                            .intent = *intent};
+    struct fs_answer answer;
+    int rc = fs_method(fs, fs_home(intent->to_dir), "fs.enter", &rq, &answer);
+    if (rc != 0) {
+        int back = move_back(fs, from, tx, over);
+        return back != 0 ? back : rc;
+    }
+    if (fs_is_dir(intent->ino))
+        rc = set_parent(fs, intent->ino, intent->to_dir);
+    if (rc == 0 && swap && fs_is_dir(intent->to_ino))
+        rc = set_parent(fs, intent->to_ino, from);
+    struct fs_request moved = {.ino = from, .tx = tx};
+    if (rc == 0)
+        rc = fs_method(fs, fs_home(from), "fs.moved", &moved, NULL);
+    if (rc != 0)
+        return rc;
+    if (!fs_is_dir(intent->ino) && fs_home(intent->ino) != fs_home(from))
+        touch(fs, intent->ino);
+    settle(fs, intent->to_dir, tx, SETTLE_MARK);
+    rc = after_drop(fs, intent->to_dir, &answer, tx);
+    if (over != 0)
+        vanish(fs, over, tx);
+    return rc;
+}
+
+static int check_types(const struct fs_answer *a, const struct fs_answer *b)
+{
+    if (a->type == type_dir && b->type != type_dir)
+        return -ENOTDIR;
+    return a->type != type_dir && b->type == type_dir ? -EISDIR : 0;
+}
+
+static int move_across(struct fs_call *call, const struct fs_answer *a, const struct fs_answer *b)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_txid tx = fs_new_tx(fs);
+    bool swap = call->rq.flags & EXCHANGE;
+    struct fs_request rq = {.ino = call->rq.ino,
+                            .name = bytes_of(call->name),
+                            .tx = tx,
+                            .intent = {.kind = swap ? FS_INTENT_SWAP : FS_INTENT_MOVE,
+                                       .type = a->type,
+                                       .ino = a->ino,
+                                       .to_dir = call->rq.to_ino,
+                                       .to_ino = b->ino,
+                                       .to_type = b->type,
+                                       .name = bytes_of(call->name),
+                                       .to = bytes_of(call->to_name)}};
+    uint64_t over = !swap && fs_is_dir(b->ino) ? b->ino : 0;
+    int rc = over != 0 ? dying(fs, over, tx, false) : 0;
+    if (rc == -FS_MOVING)
+        return move_clear(fs, over, 0) == 0 ? -FS_CHANGED : -EIO;
+    if (rc != 0)
+        return rc;
+    rc = fs_method(fs, fs_home(rq.ino), "fs.leave", &rq, NULL);
+    if (rc != 0) {
+        if (over != 0 && dying(fs, over, tx, true) != 0)
+            rc = -EIO;
+        return rc;
+    }
+    return finish_move(fs, rq.ino, tx, &rq.intent, flags_of(call));
+}
+
+static int rename_across(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_answer a = {0}, b = {0};
+    bool swap = call->rq.flags & EXCHANGE;
+    int rc = look(fs, call->rq.ino, call->name, &a);
+    if (rc == 0)
+        rc = look(fs, call->rq.to_ino, call->to_name, &b);
+    bool there = rc == 0;
+    if (rc == -ENOENT && a.ino != 0 && !swap)
+        rc = 0;
+    if (rc != 0)
+        return rc;
+    if (there && call->rq.flags & NO_REPLACE)
+        return -EEXIST;
+    if (there && a.ino == b.ino)
+        return 0;
+    rc = there && !swap ? check_types(&a, &b) : 0;
+    if (rc == 0 && fs_is_dir(a.ino))
+        rc = check_not_below(fs, call->rq.to_ino, a.ino);
+    if (rc == 0 && swap && fs_is_dir(b.ino))
+        rc = check_not_below(fs, call->rq.ino, b.ino);
+    return rc == 0 ? move_across(call, &a, &b) : rc;
+}
+
+/* Two moves of directories could make a loop that neither would make alone. */
+static int rename_alone(struct fs_call *call)
+{
+    static const struct limpet_watch_calls none;
+    struct limpet_fs *fs = call->fs;
+    struct limpet_watch *lease;
+    int rc = limpet_create(fs->pool, "rename", false);
+    if (rc == 0)
+        rc = limpet_lease(fs->pool, "rename", LIMPET_LEASE_EXCLUSIVE, LEASE_MS, PATIENCE_MS, &none,
+                          NULL, &lease);
+    if (rc != 0)
+        return rc;
+    rc = rename_across(call);
+    int ended = limpet_unwatch(lease);
+    (void)ended; /* It ends by its time-out, then. */
+    return rc;
+}
+
+int move_rename(struct fs_call *call)
+{
+    struct fs_answer a, b;
+    unsigned flags = call->rq.flags;
+    if (flags & ~(unsigned)(NO_REPLACE | EXCHANGE) || flags == (NO_REPLACE | EXCHANGE))
+        return -EINVAL;
+    if (call->rq.ino == call->rq.to_ino)
+        return rename_here(call);
+    int rc = look(call->fs, call->rq.ino, call->name, &a);
+    if (rc != 0)
+        return rc;
+    bool dirs = fs_is_dir(a.ino);
+    if (flags & EXCHANGE && look(call->fs, call->rq.to_ino, call->to_name, &b) == 0)
+        dirs |= fs_is_dir(b.ino);
+    return dirs ? rename_alone(call) : rename_across(call);
+}
+
+/* ---- What others have left ---- */
+
+static bool lives(struct limpet_fs *fs, uint64_t instance)
+{
+    struct limpet_watcher *watchers;
+    size_t n;
+    bool found = instance == fs->instance;
+    if (found || limpet_watchers(fs->pool, FS_SUPER, &watchers, &n) != 0)
+        return true;
+    for (size_t i = 0; i < n; i++)
+        found |= watchers[i].instance == instance;
+    limpet_free(watchers);
+    return found;
+}
+
+static int complete(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
+                    const struct fs_intent *intent)
+{
+    int rc = 0;
+    switch (intent->kind) {
+    case FS_INTENT_DROP:
+        rc = drop_elsewhere(fs, ino, intent->ino, tx);
+        break;
+    case FS_INTENT_LINK:
+        rc = finish_link(fs, intent->ino, tx, intent);
+        break;
+    case FS_INTENT_MOVE:
+    case FS_INTENT_SWAP:
+        rc = finish_move(fs, ino, tx, intent, intent->kind == FS_INTENT_SWAP ? FS_SWAP : 0);
+        break;
+    default:
+        rc = -EIO;
+        break;
+    }
+    /* An operation that turned out to be impossible was taken back: that is an end, too. */
+    return rc == -ETIMEDOUT || rc == -ESHUTDOWN ? rc : 0;
+}
+
+static int clear_intents(struct limpet_fs *fs, uint64_t ino)
+{
+    char object[FS_OBJECT_NAME_MAX];
+    uint8_t prefix = FS_KEY_INTENT;
+    struct limpet_pairs *pairs = NULL;
+    struct limpet_pair pair;
+    struct limpet_op *op = limpet_op_create();
+    fs_shard_object(fs_home(ino), object);
+    int rc = op != NULL ? limpet_op_omap_list(op, NULL, 0, &prefix, 1, 1000, &pairs, NULL, NULL)
+                        : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_operate(fs->pool, object, op, NULL);
+    if (op != NULL)
+        limpet_op_destroy(op);
+    while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0) {
+        struct fs_txid tx;
+        struct fs_intent intent;
+        if (fs_txid_key_decode(pair.key, pair.key_len, &tx) != 0 ||
+            fs_intent_decode(pair.value, pair.value_len, &intent) != 0)
+            rc = -EIO;
+        else if (!lives(fs, tx.instance))
+            rc = limpet_block(fs->cluster, tx.instance, BLOCK_SECONDS);
+        else
+            continue;
+        if (rc == 0)
+            rc = complete(fs, fs_ino(fs_home(ino), FS_INDEX_DIR), tx, &intent);
+    }
+    limpet_pairs_destroy(pairs);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* A truncation or a removal whose client is dead: the one is completed, the other taken back. */
+static int clear_busy(struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_inode inode;
+    int rc = name_getinode(fs, ino, &inode);
+    if (rc != 0 || inode.busy.instance == 0 || lives(fs, inode.busy.instance))
+        return rc == -ESTALE ? 0 : rc;
+    rc = limpet_block(fs->cluster, inode.busy.instance, BLOCK_SECONDS);
+    if (rc != 0)
+        return rc;
+    return fs_is_dir(ino) ? dying(fs, ino, inode.busy, true) : data_trim(fs, &inode);
+}
+
+int move_clear(struct limpet_fs *fs, uint64_t ino, unsigned tries)
+{
+    if (tries % PATIENT_TRIES != 0)
+        return 0;
+    int rc = clear_intents(fs, ino);
+    return rc == 0 ? clear_busy(fs, ino) : rc;
+}

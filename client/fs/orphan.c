@@ -1,0 +1,238 @@
+/*
+ * Open files, and files without names. A file that has lost its last name lives until nobody has it
+ * open any more: whoever took the name asks all clients (a notify of the object "super"); those who
+ * have it open remember that it is theirs to ask about again when they close it. If nobody has, its
+ * data go, and then its inode. The record of an orphan in its shard stands until then, for those
+ * who come after a crash.
+ *
+ * O1  An inode without links cannot be opened by a client that has not got it open. So the answers
+ *     to a notify stay true.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/fs/fs.h"
+
+enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000 };
+
+struct fs_orphan {
+    STAILQ_ENTRY(fs_orphan) link;
+    uint64_t ino;
+};
+
+/* ---- Files ---- */
+
+struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
+{
+    unsigned bucket = (unsigned)((ino ^ ino >> 24) % FS_OPEN_BUCKETS);
+    struct fs_file *file;
+    LIST_FOREACH(file, &fs->files[bucket], link)
+    {
+        if (file->ino == ino)
+            return file;
+    }
+    file = make ? calloc(1, sizeof *file) : NULL;
+    if (file == NULL)
+        return NULL;
+    file->ino = ino;
+    STAILQ_INIT(&file->told_next);
+    LIST_INSERT_HEAD(&fs->files[bucket], file, link);
+    return file;
+}
+
+void file_drop(struct limpet_fs *fs, struct fs_file *file)
+{
+    (void)fs;
+    if (file->opens > 0 || file->telling || !STAILQ_EMPTY(&file->told_next))
+        return;
+    LIST_REMOVE(file, link);
+    free(file);
+}
+
+void file_saw(struct limpet_fs *fs, const struct fs_inode *inode)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, inode->ino, false);
+    /* Answers may come in another order than changes were made. */
+    if (file != NULL && (!file->known || inode->change >= file->inode.change)) {
+        file->inode = *inode;
+        file->inode.target = (struct fs_bytes){NULL, 0};
+        file->known = true;
+    }
+    pthread_mutex_unlock(&fs->lock);
+}
+
+/* ---- Opening ---- */
+
+/* One user less. */
+static void close_one(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    bool orphan = false;
+    if (file != NULL && file->opens > 0) {
+        orphan = --file->opens == 0 && file->orphan;
+        file_drop(fs, file);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    if (orphan)
+        orphan_add(fs, ino);
+}
+
+static void opened(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
+                   size_t len)
+{
+    struct limpet_fs *fs = call->fs;
+    (void)raw, (void)len;
+    if (rc == 0 && answer->inode.links == 0) {
+        pthread_mutex_lock(&fs->lock);
+        const struct fs_file *file = file_find(fs, call->rq.ino, false);
+        if (file == NULL || file->opens < 2)
+            rc = -ENOENT;
+        pthread_mutex_unlock(&fs->lock);
+    }
+    if (rc != 0)
+        close_one(fs, call->rq.ino);
+    else
+        call_give_inode(call, &answer->inode);
+    call_end(call, rc);
+}
+
+void orphan_open(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_request rq = {.ino = call->rq.ino};
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, call->rq.ino, true);
+    if (file != NULL)
+        file->opens++;
+    pthread_mutex_unlock(&fs->lock);
+    if (file == NULL)
+        call_end(call, -ENOMEM);
+    else
+        fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, opened);
+}
+
+void orphan_release(struct fs_call *call)
+{
+    close_one(call->fs, call->rq.ino);
+    call_end(call, 0);
+}
+
+/* ---- Collecting ---- */
+
+void orphan_add(struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_orphan *orphan = calloc(1, sizeof *orphan);
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    if (file != NULL && file->opens > 0) {
+        file->orphan = true;
+        free(orphan);
+    } else if (orphan != NULL) {
+        orphan->ino = ino;
+        STAILQ_INSERT_TAIL(&fs->orphans, orphan, link);
+        pthread_cond_broadcast(&fs->changed);
+    }
+    pthread_mutex_unlock(&fs->lock);
+}
+
+/* A notify: numbers of inodes. The answer: a byte for each, 1: it is open here. */
+void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, uint64_t id,
+                     const void *data, size_t len)
+{
+    struct limpet_fs *fs = arg;
+    uint8_t open[ORPHANS_AT_ONCE] = {0};
+    struct decoder d;
+    size_t n = len / sizeof(uint64_t) < ORPHANS_AT_ONCE ? len / sizeof(uint64_t) : ORPHANS_AT_ONCE;
+    decoder_init(&d, data, len);
+    pthread_mutex_lock(&fs->lock);
+    for (size_t i = 0; i < n; i++) {
+        struct fs_file *file = file_find(fs, decode_u64(&d), false);
+        open[i] = file != NULL && file->opens > 0;
+        if (open[i])
+            file->orphan = true;
+    }
+    pthread_mutex_unlock(&fs->lock);
+    int rc = limpet_notify_ack(watch, notifier, id, open, n);
+    (void)rc; /* Who asks takes it for an open file, then. */
+}
+
+/* Those that somebody may have open are no longer ours: their numbers become 0. */
+static int ask_all(struct limpet_fs *fs, uint64_t *inos, size_t n)
+{
+    struct encoder e;
+    struct limpet_answers *answers = NULL;
+    struct limpet_answer answer;
+    encoder_init(&e);
+    for (size_t i = 0; i < n; i++)
+        encode_u64(&e, inos[i]);
+    int rc =
+        e.failed ? -ENOMEM : limpet_notify(fs->pool, FS_SUPER, e.data, e.len, NOTIFY_MS, &answers);
+    encoder_fini(&e);
+    if (rc == -ETIMEDOUT)
+        rc = 0;
+    while (rc == 0 && answers != NULL && limpet_answers_next(answers, &answer) == 0) {
+        const uint8_t *open = answer.data;
+        for (size_t i = 0; i < n; i++) {
+            if (answer.missed || answer.len != n || open[i] != 0)
+                inos[i] = 0;
+        }
+    }
+    limpet_answers_destroy(answers);
+    return rc;
+}
+
+static void collect(struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_inode inode;
+    struct fs_request rq = {.ino = ino};
+    struct fs_answer answer;
+    if (name_getinode(fs, ino, &inode) != 0 || inode.links > 0 || data_remove(fs, &inode) != 0)
+        return;
+    if (fs_method(fs, fs_home(ino), "fs.purge", &rq, &answer) != 0)
+        return;
+    /* The directory was removed before, and waited for this one. */
+    struct fs_request dir = {.ino = fs_ino(fs_home(ino), FS_INDEX_DIR)};
+    if (answer.flags & FS_EXISTED)
+        fs_method_hopefully(fs, fs_home(ino), "fs.vanish", &dir);
+}
+
+/* With the lock. */
+static size_t take_orphans(struct limpet_fs *fs, uint64_t *inos)
+{
+    size_t n = 0;
+    struct fs_orphan *orphan;
+    while (n < ORPHANS_AT_ONCE && (orphan = STAILQ_FIRST(&fs->orphans)) != NULL) {
+        STAILQ_REMOVE_HEAD(&fs->orphans, link);
+        inos[n++] = orphan->ino;
+        free(orphan);
+    }
+    return n;
+}
+
+void *orphan_thread(void *arg)
+{
+    struct limpet_fs *fs = arg;
+    uint64_t inos[ORPHANS_AT_ONCE];
+    pthread_mutex_lock(&fs->lock);
+    for (;;) {
+        size_t n = take_orphans(fs, inos);
+        if (n == 0 && fs->stopping)
+            break;
+        if (n == 0) {
+            pthread_cond_wait(&fs->changed, &fs->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&fs->lock);
+        bool asked = ask_all(fs, inos, n) == 0;
+        for (size_t i = 0; asked && i < n; i++) {
+            if (inos[i] != 0)
+                collect(fs, inos[i]);
+        }
+        pthread_mutex_lock(&fs->lock);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}

@@ -1,0 +1,48 @@
+/* The threads for what takes several steps: each request is one thread's until it has ended. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "client/fs/fs.h"
+
+static void *work(void *arg)
+{
+    struct limpet_fs *fs = arg;
+    pthread_mutex_lock(&fs->lock);
+    for (;;) {
+        struct fs_call *call = STAILQ_FIRST(&fs->work);
+        if (call != NULL) {
+            STAILQ_REMOVE_HEAD(&fs->work, link);
+            pthread_mutex_unlock(&fs->lock);
+            name_work(call);
+            pthread_mutex_lock(&fs->lock);
+        } else if (fs->stopping) {
+            break;
+        } else {
+            pthread_cond_wait(&fs->changed, &fs->lock);
+        }
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}
+
+int work_start(struct limpet_fs *fs)
+{
+    for (unsigned i = 0; i < FS_WORKERS + 1; i++) {
+        int error =
+            pthread_create(&fs->workers[i], NULL, i < FS_WORKERS ? work : orphan_thread, fs);
+        if (error != 0)
+            return -error;
+        fs->n_workers++;
+    }
+    return 0;
+}
+
+void work_stop(struct limpet_fs *fs)
+{
+    pthread_mutex_lock(&fs->lock);
+    fs->stopping = true;
+    pthread_cond_broadcast(&fs->changed);
+    pthread_mutex_unlock(&fs->lock);
+    for (unsigned i = 0; i < fs->n_workers; i++)
+        pthread_join(fs->workers[i], NULL);
+}

@@ -1,0 +1,186 @@
+/*
+ * liblimpet: file systems. Part of the public interface; limpet.h says what holds for errors,
+ * threads and memory.
+ *
+ *     struct limpet_fs *fs;
+ *     limpet_fs_open(pool, "home", &fs);
+ *     struct limpet_fs_request request = {.verb = LIMPET_FS_LOOKUP, .ino = LIMPET_FS_ROOT,
+ *                                         .name = "file"};
+ *     struct limpet_fs_result *result;
+ *     ssize_t rc = limpet_fs_do(fs, &request, &result);   -- or limpet_fs_submit()
+ *     limpet_fs_result_destroy(result);
+ *     limpet_fs_close(fs);
+ *
+ * A file system lives in a pool, its data perhaps in another one. Everything is done by inode
+ * number and one of the verbs; limpet_fs_resolve() makes a number of a path. What a request has
+ * changed is durable when it ends. Permissions are not checked: that is the caller's business, as
+ * the kernel's for a mount.
+ */
+#ifndef LIMPET_FS_H
+#define LIMPET_FS_H
+
+#include <sys/stat.h>
+
+#include "../limpet.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LIMPET_FS_ROOT     UINT64_C(1)
+#define LIMPET_FS_NAME_MAX 255
+#define LIMPET_FS_ORDER    22 /* Bits of the size of data objects, unless something is said. */
+#define LIMPET_FS_COOKIE_SELF                                                                      \
+    1 /* Places in a directory: ".", "..", and of entries what is above. */
+#define LIMPET_FS_COOKIE_UP 2
+
+struct limpet_fs;
+
+/* ---- File systems of a pool ---- */
+
+struct limpet_fs_info {
+    char name[LIMPET_FS_NAME_MAX + 1];
+    uint64_t id;
+    uint64_t data_pool; /* 0: the same. */
+    uint32_t order;
+    int64_t created_ns;
+};
+
+/*
+ * Makes an empty file system; root belongs to root. order 0: LIMPET_FS_ORDER; 12 to 26. -EEXIST;
+ * -EINVAL: the name is empty, or has '/' in it; -ENAMETOOLONG.
+ */
+LIMPET_API int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_pool,
+                                unsigned order);
+/* By name. Release *out with limpet_free(). */
+LIMPET_API int limpet_fs_list(struct limpet_pool *pool, struct limpet_fs_info **out, size_t *n);
+/* With all that is in it. -ENOENT; -EBUSY: somebody has it open, and `force` is false. */
+LIMPET_API int limpet_fs_remove(struct limpet_pool *pool, const char *name, bool force);
+/* -ENOENT. The pool's cluster must outlive it. */
+LIMPET_API int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs **out);
+/* Waits until all requests have ended. NULL is allowed. */
+LIMPET_API void limpet_fs_close(struct limpet_fs *fs);
+LIMPET_API void limpet_fs_info(const struct limpet_fs *fs, struct limpet_fs_info *out);
+
+struct limpet_fs_client {
+    uint64_t instance;
+    char address[64];
+};
+/* Who has it open. Release *out with limpet_free(). */
+LIMPET_API int limpet_fs_clients(struct limpet_fs *fs, struct limpet_fs_client **out, size_t *n);
+
+/* ---- Requests ---- */
+
+enum limpet_fs_verb {
+    LIMPET_FS_LOOKUP = 1, /* name in ino: attr */
+    LIMPET_FS_GETATTR,    /* attr; of a symbolic link, data is where it leads */
+    LIMPET_FS_SETATTR,    /* set, attr: attr */
+    LIMPET_FS_CREATE,     /* name in ino, attr: mode, uid, gid, rdev; data: where a link leads */
+    LIMPET_FS_LINK,       /* ino, as to_name in to_ino: attr */
+    LIMPET_FS_UNLINK,     /* name in ino */
+    LIMPET_FS_RMDIR,
+    LIMPET_FS_RENAME,       /* name in ino, to_name in to_ino, flags: RENAME_NOREPLACE, _EXCHANGE */
+    LIMPET_FS_LIST,         /* of ino, after offset: data, for limpet_fs_entry_next() */
+    LIMPET_FS_OPEN,         /* attr. From now on the file stays, also without a name: */
+    LIMPET_FS_RELEASE,      /* until it was released as often as it was opened. */
+    LIMPET_FS_READ,         /* offset, len: data */
+    LIMPET_FS_WRITE,        /* offset, data, len */
+    LIMPET_FS_ALLOCATE,     /* offset, len, flags: FALLOC_FL_... of fallocate(2) */
+    LIMPET_FS_SEEK,         /* offset, flags: SEEK_DATA, SEEK_HOLE */
+    LIMPET_FS_XATTR_GET,    /* name: data */
+    LIMPET_FS_XATTR_SET,    /* name, data, len, flags: XATTR_CREATE, XATTR_REPLACE */
+    LIMPET_FS_XATTR_REMOVE, /* name */
+    LIMPET_FS_XATTR_LIST,   /* data: names, each with a zero after it */
+    LIMPET_FS_VERBS_END
+};
+
+enum limpet_fs_set {
+    LIMPET_FS_SET_MODE = 1,
+    LIMPET_FS_SET_UID = 2,
+    LIMPET_FS_SET_GID = 4,
+    LIMPET_FS_SET_SIZE = 8,
+    LIMPET_FS_SET_ATIME = 16,
+    LIMPET_FS_SET_MTIME = 32,
+    LIMPET_FS_SET_CTIME = 64,
+    LIMPET_FS_SET_ATIME_NOW = 128,
+    LIMPET_FS_SET_MTIME_NOW = 256,
+};
+
+enum limpet_fs_flags {
+    LIMPET_FS_EXCLUSIVE = 1 << 16, /* create: -EEXIST when there is one. */
+    LIMPET_FS_OPENED = 1 << 17,    /* create: and open. */
+    LIMPET_FS_APPEND = 1 << 18,    /* write: at the end, wherever that is now. */
+    LIMPET_FS_ATTRS = 1 << 19,     /* list: with attributes of those that are at hand. */
+    LIMPET_FS_UNBOUNDED = 1 << 20, /* read: zeroes beyond the end. */
+};
+
+struct limpet_fs_attr {
+    uint64_t ino;
+    uint32_t mode, uid, gid, links, rdev, generation;
+    uint64_t size, blocks; /* Bytes; at most so many blocks of 512. */
+    int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+    uint64_t change;
+};
+
+struct limpet_fs_request {
+    enum limpet_fs_verb verb;
+    uint64_t ino, to_ino;
+    const char *name, *to_name;
+    unsigned flags;
+    unsigned set; /* enum limpet_fs_set */
+    struct limpet_fs_attr attr;
+    const void *data;
+    size_t len;
+    uint64_t offset;
+};
+
+struct limpet_fs_result {
+    struct limpet_fs_attr attr;
+    bool existed; /* create: there was one. */
+    uint64_t offset;
+    void *data;
+    size_t len;
+};
+
+/*
+ * On the library's thread or on one of the file system's own. rc: 0, a number of bytes, or an
+ * error. The result is valid until the callback returns.
+ */
+typedef void (*limpet_fs_callback)(ssize_t rc, const struct limpet_fs_result *result, void *arg);
+
+/* What the request points to may be reused at once. The callback is made in any case. */
+LIMPET_API void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *request,
+                                 limpet_fs_callback done, void *arg);
+/* Waits. out may be NULL; else it is given also with an error. Not to be called by a callback. */
+LIMPET_API ssize_t limpet_fs_do(struct limpet_fs *fs, const struct limpet_fs_request *request,
+                                struct limpet_fs_result **out);
+LIMPET_API void limpet_fs_result_destroy(struct limpet_fs_result *result);
+
+/* A path from the root; symbolic links in its middle are followed. -ENOENT, -ENOTDIR, -ELOOP. */
+LIMPET_API int limpet_fs_resolve(struct limpet_fs *fs, const char *path, uint64_t *ino);
+
+struct limpet_fs_entry {
+    uint64_t cookie; /* Where it stands: a later list goes on after it. */
+    uint64_t ino;
+    unsigned type; /* Of the mode: S_IFMT >> 12. */
+    bool has_attr;
+    struct limpet_fs_attr attr;
+    char name[LIMPET_FS_NAME_MAX + 1];
+};
+/*
+ * Entries of a listing's data; *at begins as 0. -ENOENT: no more here; *more: but in the directory.
+ * "." and ".." are not among them.
+ */
+LIMPET_API int limpet_fs_entry_next(const void *data, size_t len, size_t *at,
+                                    struct limpet_fs_entry *out, bool *more);
+
+struct limpet_fs_space {
+    uint64_t bytes, bytes_free; /* Of data, one copy. */
+};
+LIMPET_API int limpet_fs_space(struct limpet_fs *fs, struct limpet_fs_space *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,277 @@
+/*
+ * Everything durable of file systems, and what clients and OSDs say to each other about it: names
+ * of objects, keys of their maps, records, requests and answers of the methods "fs.*". It stands
+ * here since both sides read it; client/fs/README.md has the whole, tests/golden/fs_records.hex the
+ * bytes.
+ *
+ * A record is u8 version, u8 oldest version that may read it, u32 bytes that follow, fields
+ * (little-endian). A reader skips what a newer version has added at the end, and refuses (-ENOEXEC)
+ * a record whose oldest reader is newer than itself. Requests and answers are records, too.
+ */
+#ifndef LIMPET_COMMON_FS_LAYOUT_H
+#define LIMPET_COMMON_FS_LAYOUT_H
+
+#include "common/codec.h"
+
+enum {
+    FS_RECORD_VERSION = 1,
+    FS_NAME_BYTES_MAX = 255,
+    FS_TARGET_MAX = 4095,
+    FS_XATTR_VALUE_MAX = 65536,
+    FS_XATTRS_LIST_MAX = 65536, /* Bytes of the names of one inode's attributes. */
+    FS_LINKS_MAX = 65000,
+    FS_RANGES_MAX = 8, /* Of an inode: where its data may be. */
+    FS_INDEX_BITS = 24,
+    FS_HOME_BITS = 40,
+    FS_INDEX_DIR = 1, /* The inode of the directory whose entries the shard holds. */
+    FS_INDEX_FIRST = 2,
+    FS_KEY_MAX = 1 + 8 + FS_NAME_BYTES_MAX,
+    FS_OBJECT_NAME_MAX = 64,
+    FS_COOKIE_FIRST = 3, /* Of entries; 1 and 2 are those of "." and "..". */
+    FS_PAGE_BYTES_MAX = 1 << 20,
+};
+
+#define FS_ROOT     UINT64_C(1)
+#define FS_SIZE_MAX ((UINT64_C(1) << 63) - 1)
+
+/* Errors of methods that clients do not show to programs. */
+#define FS_MOVING  EUCLEAN  /* An operation over two objects is under way: wait, or complete it. */
+#define FS_CHANGED ERESTART /* Something is not as the request expected: look again. */
+
+/* ---- Numbers ---- */
+
+static inline uint64_t fs_home(uint64_t ino)
+{
+    return ino >> FS_INDEX_BITS;
+}
+
+static inline uint32_t fs_index(uint64_t ino)
+{
+    return (uint32_t)(ino & ((1u << FS_INDEX_BITS) - 1));
+}
+
+static inline uint64_t fs_ino(uint64_t home, uint32_t index)
+{
+    return home << FS_INDEX_BITS | index;
+}
+
+/* The shard of a directory has the directory's own inode under one index. */
+static inline bool fs_is_dir(uint64_t ino)
+{
+    return fs_index(ino) == FS_INDEX_DIR;
+}
+
+/* Where an entry stands in its directory: 63 bits, at least FS_COOKIE_FIRST. */
+uint64_t fs_cookie(const void *name, size_t len);
+
+/* ---- Keys; lengths are returned ---- */
+
+enum fs_key {
+    FS_KEY_SHARD = 's',
+    FS_KEY_ENTRY = 'e',  /* u64 cookie, big-endian; name */
+    FS_KEY_INODE = 'i',  /* u24 index, big-endian */
+    FS_KEY_ORPHAN = 'o', /* u24 index */
+    FS_KEY_XATTR = 'x',  /* u24 index; name */
+    FS_KEY_INTENT = 't', /* u64 instance, u64 sequence, big-endian */
+    FS_KEY_MARK = 'm',   /* The same: its part here is done. */
+};
+
+size_t fs_entry_key(uint8_t out[FS_KEY_MAX], const void *name, size_t len);
+size_t fs_cookie_key(uint8_t out[FS_KEY_MAX], uint64_t cookie);
+size_t fs_index_key(uint8_t out[FS_KEY_MAX], enum fs_key kind, uint32_t index);
+size_t fs_xattr_key(uint8_t out[FS_KEY_MAX], uint32_t index, const void *name, size_t len);
+
+/* An operation over several objects: of which client, and its number there. 0, 0: none. */
+struct fs_txid {
+    uint64_t instance, sequence;
+};
+
+static inline bool fs_txid_equal(struct fs_txid a, struct fs_txid b)
+{
+    return a.instance == b.instance && a.sequence == b.sequence;
+}
+
+size_t fs_txid_key(uint8_t out[FS_KEY_MAX], enum fs_key kind, struct fs_txid tx);
+/* -EBADMSG */
+int fs_txid_key_decode(const void *key, size_t len, struct fs_txid *out) MUST_CHECK;
+
+/* ---- Records ---- */
+
+struct fs_bytes {
+    const uint8_t *data;
+    uint16_t len;
+};
+
+/* Data objects [first, last] of a file may exist. */
+struct fs_range {
+    uint64_t first, last;
+};
+
+struct fs_inode {
+    uint64_t ino; /* Not in the record, but in answers. */
+    uint32_t mode, uid, gid, links;
+    uint32_t rdev; /* As the kernel's interface has it: 12 bits major, 20 bits minor. */
+    uint32_t generation;
+    uint64_t size;
+    int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+    uint64_t change; /* One more with each change. */
+    uint64_t pool;   /* Of the data; 0: the file system's. */
+    uint8_t order;   /* Bits of the size of data objects. */
+    uint8_t dying;   /* Of a directory that is being removed: no entries any more. */
+    uint64_t parent; /* Of a directory. */
+    uint64_t realm; /* The directory whose quota and snapshots count here; 0: none. Not used yet. */
+    struct fs_txid busy; /* A truncation, or a removal: who works on it. */
+    uint16_t n_ranges;
+    struct fs_range ranges[FS_RANGES_MAX]; /* Ascending, apart. */
+    struct fs_bytes target;                /* Of a symbolic link. */
+};
+
+struct fs_entry {
+    uint64_t ino;
+    uint8_t type; /* As in a mode: S_IFMT >> 12. */
+    struct fs_txid moving;
+};
+
+struct fs_shard {
+    uint64_t births;                   /* Inodes that were made here, ever. */
+    uint64_t first_cookie, end_cookie; /* Of the entries that belong here. 0, 0: all. */
+};
+
+enum fs_intent_kind {
+    FS_INTENT_DROP = 1, /* An entry is gone: its inode elsewhere has one link less. */
+    FS_INTENT_LINK = 2, /* The inode, here, has one link more: the entry is to be made elsewhere. */
+    FS_INTENT_MOVE = 3, /* The entry is to move elsewhere. */
+    FS_INTENT_SWAP = 4, /* The same, against the one that is there. */
+    FS_INTENTS_END,
+};
+
+struct fs_intent {
+    uint8_t kind;
+    uint8_t type; /* Of what ino is. */
+    uint64_t ino;
+    uint64_t to_dir, to_ino; /* Another directory, and what it has under that name. */
+    uint8_t to_type;
+    struct fs_bytes name, to;
+};
+
+/* Encoders that are asked for too much fail as all encoders do. */
+void fs_inode_encode(struct encoder *e, const struct fs_inode *inode);
+void fs_entry_encode(struct encoder *e, const struct fs_entry *entry);
+void fs_shard_encode(struct encoder *e, const struct fs_shard *shard);
+void fs_intent_encode(struct encoder *e, const struct fs_intent *intent);
+
+/*
+ * -EBADMSG: it is none, or makes no sense; -ENOEXEC: it is of a newer version. Strings point into
+ * what is decoded.
+ */
+int fs_inode_decode(const void *data, size_t len, struct fs_inode *out) MUST_CHECK;
+int fs_entry_decode(const void *data, size_t len, struct fs_entry *out) MUST_CHECK;
+int fs_shard_decode(const void *data, size_t len, struct fs_shard *out) MUST_CHECK;
+int fs_intent_decode(const void *data, size_t len, struct fs_intent *out) MUST_CHECK;
+
+/* The file system itself: a pair of the object FS_DIRECTORY, under its name. */
+#define FS_DIRECTORY "limpet_fs"
+#define FS_SUPER     "super"
+
+struct fs_super {
+    uint64_t id;        /* Its objects are in the namespace "fs." and this, in hexadecimal. */
+    uint64_t data_pool; /* 0: the same pool. */
+    uint8_t order;
+    int64_t created_ns;
+    bool removing;
+};
+
+void fs_super_encode(struct encoder *e, const struct fs_super *super);
+int fs_super_decode(const void *data, size_t len, struct fs_super *out) MUST_CHECK;
+
+void fs_shard_object(uint64_t home, char out[FS_OBJECT_NAME_MAX]);
+void fs_data_object(uint64_t ino, uint32_t generation, uint64_t number,
+                    char out[FS_OBJECT_NAME_MAX]);
+
+/* Adds objects to those where data may be; returns whether that changed anything. */
+bool fs_ranges_add(struct fs_inode *inode, uint64_t first, uint64_t last);
+/* Only objects before `end` are left. */
+void fs_ranges_cut(struct fs_inode *inode, uint64_t end);
+
+/* ---- Requests and answers of methods ---- */
+
+enum fs_request_flags {
+    FS_EXCLUSIVE = 1,    /* create, attribute: -EEXIST when it is there. */
+    FS_DIRECTORY_IS = 2, /* unlink: it is one, or must be one. */
+    FS_NO_REPLACE = 4,   /* rename, enter */
+    FS_SWAP = 8,         /* rename: exchange */
+    FS_UNDO = 16,        /* dying, moved, links: take it back. */
+    FS_APPEND = 32,      /* wrote: at the end. */
+    FS_PLUS = 64,        /* list: with inodes. */
+    FS_INTENT = 128,     /* links: write the intent instead of the mark. */
+    FS_REPLACE = 256,    /* attribute: -ENODATA when it is not there. */
+    FS_COUNT = 512,      /* enter: the inode is here, and has a link more. */
+    FS_UNNAMED = 1024,   /* create: an orphan, without an entry. */
+    FS_FLAGS_END = 2048,
+};
+
+enum fs_set {
+    FS_SET_MODE = 1,
+    FS_SET_UID = 2,
+    FS_SET_GID = 4,
+    FS_SET_SIZE = 8,
+    FS_SET_ATIME = 16,
+    FS_SET_MTIME = 32,
+    FS_SET_CTIME = 64,
+    FS_SET_ATIME_NOW = 128,
+    FS_SET_MTIME_NOW = 256,
+    FS_SET_PARENT = 512,
+    FS_SET_TRIMMED = 1024, /* The truncation of `tx` is over. */
+    FS_SET_END = 2048,
+};
+
+/* One form for all of them; what a method does not use is 0. */
+struct fs_request {
+    uint32_t flags; /* enum fs_request_flags */
+    uint32_t set;   /* enum fs_set */
+    uint64_t ino;
+    uint8_t type;
+    uint64_t expect;    /* What `name` is; 0: anything. */
+    uint64_t expect_to; /* What `to` is; 0: nothing, or what may be replaced without more ado. */
+    uint64_t offset, len;
+    struct fs_txid tx;
+    struct fs_bytes name, to;
+    struct fs_inode inode;
+    struct fs_intent intent;
+};
+
+struct fs_answer {
+    uint32_t flags; /* enum fs_answer_flags */
+    uint64_t ino;
+    uint8_t type;
+    uint64_t offset;
+    struct fs_inode inode; /* With FS_HAS_INODE. */
+};
+
+enum fs_answer_flags {
+    FS_HAS_INODE = 1,
+    FS_EXISTED = 2,  /* create: there was one. */
+    FS_ORPHANED = 4, /* `inode` has no links any more. */
+    FS_DROPPED = 8,  /* An intent to take a link from `ino`, elsewhere, was left. */
+};
+
+void fs_request_encode(struct encoder *e, const struct fs_request *request);
+void fs_answer_encode(struct encoder *e, const struct fs_answer *answer);
+int fs_request_decode(const void *data, size_t len, struct fs_request *out) MUST_CHECK;
+int fs_answer_decode(const void *data, size_t len, struct fs_answer *out) MUST_CHECK;
+
+/* A listing: u8 whether there is more, then records of these. */
+struct fs_listed {
+    uint64_t cookie;
+    uint64_t ino;
+    uint8_t type;
+    bool has_inode;
+    struct fs_inode inode;
+    struct fs_bytes name;
+};
+
+void fs_listed_encode(struct encoder *e, const struct fs_listed *listed);
+/* The next one of a decoder; -ENOENT: there are no more. */
+int fs_listed_next(struct decoder *d, struct fs_listed *out) MUST_CHECK;
+
+#endif

@@ -1,0 +1,307 @@
+/* Inodes: their attributes, size, extended attributes, and their end. */
+#include "osd/ops/method_fs.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "osd/ops/attr.h"
+
+static int answer_inode(struct fs_job *job, const struct fs_inode *inode)
+{
+    job->answer.flags |= FS_HAS_INODE;
+    job->answer.inode = *inode;
+    return fs_end(job);
+}
+
+int method_fs_getattr(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    int error = fs_begin(call, &job);
+    if (!error)
+        error = fs_look_inode(&job, job.rq.ino, &inode);
+    return error ? error : answer_inode(&job, &inode);
+}
+
+/* ---- Attributes ---- */
+
+/* Where data lie beyond a size, somebody must remove them before the file grows again. */
+static bool has_data_beyond(const struct fs_inode *inode, uint64_t size)
+{
+    if (inode->n_ranges == 0)
+        return false;
+    uint64_t last = inode->ranges[inode->n_ranges - 1].last;
+    return (last + 1) << inode->order > size;
+}
+
+static int set_size(struct fs_job *job, struct fs_inode *inode)
+{
+    uint64_t size = job->rq.inode.size;
+    if (!S_ISREG(inode->mode))
+        return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+    if (inode->busy.instance != 0 && !fs_txid_equal(inode->busy, job->rq.tx))
+        return -FS_MOVING;
+    if (size < inode->size && has_data_beyond(inode, size)) {
+        if (job->rq.tx.instance == 0)
+            return -EINVAL;
+        inode->busy = job->rq.tx;
+    }
+    inode->size = size;
+    inode->mtime_ns = job->now_ns;
+    return 0;
+}
+
+static void trimmed(const struct fs_job *job, struct fs_inode *inode)
+{
+    if (!fs_txid_equal(inode->busy, job->rq.tx))
+        return;
+    uint64_t unit = UINT64_C(1) << inode->order;
+    fs_ranges_cut(inode, inode->size / unit + (inode->size % unit != 0));
+    inode->busy = (struct fs_txid){0, 0};
+}
+
+static void set_times(const struct fs_job *job, struct fs_inode *inode)
+{
+    const struct fs_request *rq = &job->rq;
+    if (rq->set & FS_SET_ATIME)
+        inode->atime_ns = rq->inode.atime_ns;
+    if (rq->set & FS_SET_ATIME_NOW)
+        inode->atime_ns = job->now_ns;
+    if (rq->set & FS_SET_MTIME)
+        inode->mtime_ns = rq->inode.mtime_ns;
+    if (rq->set & FS_SET_MTIME_NOW)
+        inode->mtime_ns = job->now_ns;
+}
+
+static void set_owner_and_mode(const struct fs_job *job, struct fs_inode *inode)
+{
+    const struct fs_request *rq = &job->rq;
+    if (rq->set & FS_SET_MODE)
+        inode->mode = (inode->mode & S_IFMT) | (rq->inode.mode & 07777);
+    if (rq->set & FS_SET_UID)
+        inode->uid = rq->inode.uid;
+    if (rq->set & FS_SET_GID)
+        inode->gid = rq->inode.gid;
+    if (rq->set & FS_SET_PARENT)
+        inode->parent = rq->inode.parent;
+}
+
+int method_fs_setattr(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    int error = fs_begin(call, &job);
+    if (!error && job.rq.set & ~(unsigned)(FS_SET_TRIMMED | FS_SET_CTIME) &&
+        job.rq.inode.order == 0)
+        error = -EINVAL;
+    if (!error)
+        error = fs_look_inode(&job, job.rq.ino, &inode);
+    if (!error && job.rq.set & FS_SET_SIZE)
+        error = set_size(&job, &inode);
+    if (error)
+        return error;
+    bool grows = job.view->grows;
+    set_owner_and_mode(&job, &inode);
+    set_times(&job, &inode);
+    if (job.rq.set == FS_SET_TRIMMED)
+        trimmed(&job, &inode);
+    else
+        fs_touch(&job, &inode);
+    fs_put_inode(&job, fs_index(inode.ino), &inode);
+    job.view->grows = grows; /* It takes no more room than it took before. */
+    return answer_inode(&job, &inode);
+}
+
+/*
+ * Bytes are being written: size and times, and where data may be. FS_APPEND: at the end, which is
+ * told. The size stays as it is when `expect` is 1.
+ */
+int method_fs_wrote(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    int error = fs_begin(call, &job);
+    if (!error)
+        error = fs_look_inode(&job, job.rq.ino, &inode);
+    if (error)
+        return error;
+    if (!S_ISREG(inode.mode))
+        return -EINVAL;
+    uint64_t at = job.rq.flags & FS_APPEND ? inode.size : job.rq.offset;
+    uint64_t end = at + job.rq.len;
+    if (end > FS_SIZE_MAX)
+        return -EFBIG;
+    bool keeps = job.rq.expect == 1;
+    if (inode.busy.instance != 0 && ((!keeps && end > inode.size) || job.rq.flags & FS_APPEND))
+        return -FS_MOVING;
+    if (job.rq.len > 0 && !(job.rq.set & FS_SET_SIZE))
+        fs_ranges_add(&inode, at >> inode.order, (end - 1) >> inode.order);
+    if (!keeps && end > inode.size)
+        inode.size = end;
+    inode.mtime_ns = job.now_ns;
+    fs_touch(&job, &inode);
+    fs_put_inode(&job, fs_index(inode.ino), &inode);
+    job.answer.offset = at;
+    return answer_inode(&job, &inode);
+}
+
+/* ---- The end ---- */
+
+/* An inode without links whose data are gone. */
+int method_fs_purge(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    int error = fs_begin(call, &job);
+    if (!error)
+        error = fs_look_dir(&job);
+    if (!error)
+        error = fs_look_inode(&job, job.rq.ino, &inode);
+    if (error)
+        return error == -ESTALE || error == -ENOENT ? fs_end(&job) : error;
+    if (job.dir.dying)
+        job.answer.flags = FS_EXISTED;
+    if (inode.links > 0 || fs_is_dir(job.rq.ino))
+        return -FS_CHANGED;
+    uint32_t index = fs_index(inode.ino);
+    uint8_t *from = view_alloc(job.view, FS_KEY_MAX), *to = view_alloc(job.view, FS_KEY_MAX);
+    if (!from || !to)
+        return -ENOMEM;
+    size_t len = fs_xattr_key(from, index, NULL, 0);
+    fs_xattr_key(to, index, NULL, 0);
+    /* 24 bits, of which the last key of all is never in use: births stay below. */
+    for (int i = 3; ++to[i] == 0 && i > 0; i--)
+        continue;
+    view_omap_remove(job.view, from, (uint16_t)len, to, (uint16_t)len);
+    fs_remove_index(&job, FS_KEY_INODE, index);
+    fs_remove_index(&job, FS_KEY_ORPHAN, index);
+    return fs_end(&job);
+}
+
+/* ---- Extended attributes ---- */
+
+static int begin_xattr(struct method_call *call, struct fs_job *job, struct fs_inode *inode)
+{
+    int error = fs_begin(call, job);
+    if (!error && (job->rq.name.len == 0 || fs_index(job->rq.ino) == 0))
+        error = -EINVAL;
+    return error ? error : fs_look_inode(job, job->rq.ino, inode);
+}
+
+static const uint8_t *xattr_key(struct fs_job *job, uint16_t *len)
+{
+    uint8_t *key = view_alloc(job->view, FS_KEY_MAX + 1);
+    if (!key)
+        return NULL;
+    *len = (uint16_t)fs_xattr_key(key, fs_index(job->rq.ino), job->rq.name.data, job->rq.name.len);
+    key[*len] = 0;
+    return key;
+}
+
+int method_fs_xget(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    struct view_bytes value;
+    uint16_t len;
+    int error = begin_xattr(call, &job, &inode);
+    if (error)
+        return error;
+    const uint8_t *key = xattr_key(&job, &len);
+    error = key ? view_omap(job.view, key, len, &value) : -ENOMEM;
+    if (!error && value.len > 0)
+        encode_bytes(&call->output, value.data, value.len);
+    return error;
+}
+
+/* Calls for each name; returns how many bytes a list of them needs, or an error. */
+static int64_t list_names(struct fs_job *job, struct encoder *out)
+{
+    uint8_t prefix[FS_KEY_MAX];
+    size_t len = fs_xattr_key(prefix, fs_index(job->rq.ino), NULL, 0);
+    struct view_bytes key = view_bytes_of(prefix, len), value;
+    int64_t total = 0;
+    int error;
+    while ((error = view_omap_next(job->view, key.data, (uint16_t)key.len, 64, &key, &value)) ==
+               0 &&
+           key.len > len && memcmp(key.data, prefix, len) == 0) {
+        total += (int64_t)(key.len - len) + 1;
+        if (out) {
+            encode_bytes(out, key.data + len, key.len - len);
+            encode_u8(out, 0);
+        }
+        uint8_t *after = view_alloc(job->view, key.len + 1);
+        if (!after)
+            return -ENOMEM;
+        memcpy(after, key.data, key.len);
+        after[key.len] = 0;
+        key = view_bytes_of(after, key.len + 1);
+    }
+    return error && error != -ENODATA ? error : total;
+}
+
+int method_fs_xset(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    struct view_bytes old;
+    uint16_t len;
+    int error = begin_xattr(call, &job, &inode);
+    if (error)
+        return error;
+    if (job.data.len > FS_XATTR_VALUE_MAX)
+        return -E2BIG;
+    const uint8_t *key = xattr_key(&job, &len);
+    error = key ? view_omap(job.view, key, len, &old) : -ENOMEM;
+    if (error && error != -ENODATA)
+        return error;
+    if (!error && job.rq.flags & FS_EXCLUSIVE)
+        return -EEXIST;
+    if (error && job.rq.flags & FS_REPLACE)
+        return -ENODATA;
+    int64_t bytes = error ? list_names(&job, NULL) : 0;
+    if (bytes < 0)
+        return (int)bytes;
+    if (bytes + job.rq.name.len + 1 > FS_XATTRS_LIST_MAX)
+        return -ENOSPC;
+    view_omap_set(job.view, key, len, job.data.data, job.data.len);
+    fs_touch(&job, &inode);
+    fs_put_inode(&job, fs_index(inode.ino), &inode);
+    return answer_inode(&job, &inode);
+}
+
+int method_fs_xremove(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    struct view_bytes old;
+    uint16_t len;
+    int error = begin_xattr(call, &job, &inode);
+    if (error)
+        return error;
+    const uint8_t *key = xattr_key(&job, &len);
+    error = key ? view_omap(job.view, key, len, &old) : -ENOMEM;
+    if (error)
+        return error;
+    bool grows = job.view->grows;
+    view_omap_remove(job.view, key, len, key, (uint16_t)(len + 1));
+    fs_touch(&job, &inode);
+    fs_put_inode(&job, fs_index(inode.ino), &inode);
+    job.view->grows = grows;
+    return answer_inode(&job, &inode);
+}
+
+int method_fs_xlist(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    int error = fs_begin(call, &job);
+    if (!error && fs_index(job.rq.ino) == 0)
+        error = -EINVAL;
+    if (!error)
+        error = fs_look_inode(&job, job.rq.ino, &inode);
+    if (error)
+        return error;
+    int64_t bytes = list_names(&job, &call->output);
+    return bytes < 0 ? (int)bytes : 0;
+}

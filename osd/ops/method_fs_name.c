@@ -1,0 +1,499 @@
+/* Entries of a directory, and inodes that are born with them. */
+#include "osd/ops/method_fs.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "osd/ops/attr.h"
+
+enum {
+    PROBES_MAX = 64,     /* For a free number, once all have been used. */
+    LIST_TOGETHER = 512, /* Pairs that are loaded at a time. */
+    NUMBERS = 1 << FS_INDEX_BITS,
+};
+
+static bool is_dir_type(uint8_t type)
+{
+    return type == S_IFDIR >> 12;
+}
+
+/* An entry that may be changed now: -ENODATA, -FS_MOVING. */
+static int look_settled(struct fs_job *job, struct fs_bytes name, struct fs_entry *out)
+{
+    int error = fs_look_entry(job, name, out);
+    return error ? error : out->moving.instance != 0 ? -FS_MOVING : 0;
+}
+
+/* The directory, and an entry of it, at once. */
+static int look_both(struct fs_job *job, struct fs_bytes name, struct fs_entry *entry, int *found)
+{
+    int error = fs_look_dir(job);
+    *found = look_settled(job, name, entry);
+    if (error && error != VIEW_MISS)
+        return error;
+    if (error == VIEW_MISS || *found == VIEW_MISS)
+        return VIEW_MISS;
+    return *found == -ENODATA ? 0 : *found;
+}
+
+/* ---- Shards and numbers ---- */
+
+int method_fs_init(struct method_call *call)
+{
+    struct fs_job job;
+    int error = fs_begin(call, &job);
+    if (error)
+        return error;
+    if (!S_ISDIR(job.rq.inode.mode) || !fs_is_dir(job.rq.ino))
+        return -EINVAL;
+    error = fs_look_dir(&job);
+    if (error != -ENOENT)
+        return error ? error : -EEXIST;
+    job.dir = job.rq.inode;
+    job.dir.links = 2;
+    job.dir.atime_ns = job.dir.btime_ns = job.now_ns;
+    job.shard = (struct fs_shard){.births = FS_INDEX_FIRST};
+    fs_put_shard(&job);
+    fs_put_dir(&job);
+    job.answer.flags = FS_HAS_INODE;
+    job.answer.inode = job.dir;
+    job.answer.inode.ino = job.rq.ino;
+    return fs_end(&job);
+}
+
+/* Numbers of shards: `len` of them, from the answer's offset. */
+int method_fs_reserve(struct method_call *call)
+{
+    static const uint8_t key[] = "next";
+    struct fs_job job;
+    struct view_bytes value;
+    struct decoder d;
+    uint64_t next = 1;
+    int error = fs_begin(call, &job);
+    if (error)
+        return error;
+    if (job.rq.len == 0 || job.rq.len > UINT32_MAX)
+        return -EINVAL;
+    error = view_omap(job.view, key, sizeof key - 1, &value);
+    if (error && error != -ENODATA)
+        return error;
+    if (!error) {
+        decoder_init(&d, value.data, value.len);
+        next = decode_u64(&d);
+        if (decoder_end(&d) != 0)
+            return -EIO;
+    }
+    if (next + job.rq.len > UINT64_C(1) << FS_HOME_BITS)
+        return -ENOSPC;
+    uint64_t *after = view_alloc(job.view, sizeof *after);
+    if (!after)
+        return -ENOMEM;
+    *after = next + job.rq.len;
+    view_omap_set(job.view, key, sizeof key - 1, after, sizeof *after);
+    job.answer.offset = next;
+    return fs_end(&job);
+}
+
+/* A number and a generation that no inode of this shard has had. */
+static int new_number(struct fs_job *job, uint32_t *index, uint32_t *generation)
+{
+    for (int i = 0; i < PROBES_MAX; i++) {
+        uint64_t birth = job->shard.births++;
+        struct fs_inode other;
+        *generation = (uint32_t)(birth / NUMBERS);
+        *index = (uint32_t)(birth % NUMBERS);
+        if (birth < NUMBERS)
+            return 0;
+        /* Each generation goes through all numbers, in another order, so that gaps are found. */
+        *index = (uint32_t)(birth * 0x9e3779b1u % NUMBERS);
+        if (*index < FS_INDEX_FIRST)
+            continue;
+        int error = fs_look_inode(job, fs_ino(job->home, *index), &other);
+        if (error == -ESTALE)
+            return 0;
+        if (error)
+            return error;
+    }
+    return -ENOSPC;
+}
+
+/* ---- Looking ---- */
+
+static int answer_entry(struct fs_job *job, const struct fs_entry *entry)
+{
+    job->answer.ino = entry->ino;
+    job->answer.type = entry->type;
+    if (!fs_is_local(job, entry->ino))
+        return 0;
+    int error = fs_look_inode(job, entry->ino, &job->answer.inode);
+    job->answer.flags |= FS_HAS_INODE;
+    return error == -ESTALE ? -EIO : error;
+}
+
+int method_fs_lookup(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_entry entry;
+    int error = fs_begin(call, &job);
+    if (!error)
+        error = look_settled(&job, job.rq.name, &entry);
+    if (error)
+        return error == -ENODATA ? -ENOENT : error;
+    error = answer_entry(&job, &entry);
+    return error ? error : fs_end(&job);
+}
+
+static int list_entry(struct fs_job *job, struct view_bytes key, struct view_bytes value,
+                      struct encoder *out)
+{
+    struct fs_entry entry;
+    struct fs_listed listed = {0};
+    if (key.len < 10 || fs_entry_decode(value.data, value.len, &entry) != 0)
+        return -EIO;
+    for (int i = 1; i < 9; i++)
+        listed.cookie = listed.cookie << 8 | key.data[i];
+    listed.name = (struct fs_bytes){key.data + 9, (uint16_t)(key.len - 9)};
+    listed.ino = entry.ino;
+    listed.type = entry.type;
+    if (job->rq.flags & FS_PLUS && fs_is_local(job, entry.ino)) {
+        int error = fs_look_inode(job, entry.ino, &listed.inode);
+        if (error && error != -ESTALE)
+            return error;
+        listed.has_inode = !error;
+        /* Listings do not tell where links lead. */
+        listed.inode.target = (struct fs_bytes){NULL, 0};
+    }
+    fs_listed_encode(out, &listed);
+    return 0;
+}
+
+/* Entries after the cookie `offset`, about `len` bytes of them; those that share a cookie are not
+ * parted. */
+int method_fs_list(struct method_call *call)
+{
+    struct fs_job job;
+    uint8_t from[FS_KEY_MAX];
+    struct encoder *out = &call->output;
+    int error = fs_begin(call, &job);
+    if (!error)
+        error = fs_look_dir(&job);
+    if (error)
+        return error;
+    uint64_t max = job.rq.len < FS_PAGE_BYTES_MAX ? job.rq.len : FS_PAGE_BYTES_MAX;
+    struct view_bytes key = {from, (uint32_t)fs_cookie_key(from, job.rq.offset + 1)}, value;
+    uint8_t last[9] = {0}, *after;
+    bool missed = false, more = false;
+    encode_u8(out, 0);
+    for (;;) {
+        error = view_omap_next(job.view, key.data, (uint16_t)key.len, LIST_TOGETHER, &key, &value);
+        if (error || key.data[0] != FS_KEY_ENTRY || key.len < sizeof last)
+            break;
+        more = out->len >= max && memcmp(key.data, last, sizeof last) != 0;
+        if (more)
+            break;
+        memcpy(last, key.data, sizeof last);
+        error = list_entry(&job, key, value, out);
+        missed |= error == VIEW_MISS;
+        if (error && error != VIEW_MISS)
+            return error;
+        if (error == VIEW_MISS) /* As large as it will be. */
+            (void)encode_reserve(out, 256);
+        after = view_alloc(job.view, key.len + 1);
+        if (!after)
+            return -ENOMEM;
+        memcpy(after, key.data, key.len);
+        after[key.len] = 0;
+        key = view_bytes_of(after, key.len + 1);
+    }
+    if (missed || (error && error != -ENODATA))
+        return missed ? VIEW_MISS : error;
+    if (!out->failed)
+        out->data[0] = more;
+    return 0;
+}
+
+/* ---- Making ---- */
+
+static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uint32_t generation)
+{
+    *inode = job->rq.inode;
+    inode->ino = fs_ino(job->home, index);
+    inode->generation = generation;
+    inode->links = job->rq.flags & FS_UNNAMED ? 0 : 1;
+    inode->parent = 0;
+    inode->dying = 0;
+    inode->busy = (struct fs_txid){0, 0};
+    inode->n_ranges = 0;
+    inode->size = S_ISLNK(inode->mode) ? inode->target.len : 0;
+    inode->atime_ns = inode->mtime_ns = inode->ctime_ns = inode->btime_ns = job->now_ns;
+    inode->change = 1;
+    if (job->dir.mode & S_ISGID)
+        inode->gid = job->dir.gid;
+}
+
+int method_fs_create(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_entry entry;
+    struct fs_inode inode;
+    uint32_t index, generation;
+    int found, error = fs_begin(call, &job);
+    if (error)
+        return error;
+    bool named = !(job.rq.flags & FS_UNNAMED);
+    if (job.rq.inode.order == 0 || S_ISDIR(job.rq.inode.mode) || named != (job.rq.name.len > 0))
+        return -EINVAL;
+    error = named ? look_both(&job, job.rq.name, &entry, &found) : fs_look_dir(&job);
+    if (error)
+        return error;
+    if (job.dir.dying)
+        return -ENOENT;
+    if (named && found == 0) {
+        if (job.rq.flags & FS_EXCLUSIVE)
+            return -EEXIST;
+        job.answer.flags = FS_EXISTED;
+        error = answer_entry(&job, &entry);
+        return error ? error : fs_end(&job);
+    }
+    error = new_number(&job, &index, &generation);
+    if (error)
+        return error;
+    born(&job, &inode, index, generation);
+    entry = (struct fs_entry){.ino = inode.ino, .type = (uint8_t)(inode.mode >> 12 & 15)};
+    fs_put_shard(&job);
+    fs_put_inode(&job, index, &inode);
+    if (named) {
+        fs_put_entry(&job, job.rq.name, &entry);
+        fs_put_dir(&job);
+    } else {
+        fs_put_key(&job, FS_KEY_ORPHAN, index);
+    }
+    job.answer.ino = inode.ino;
+    job.answer.type = entry.type;
+    job.answer.flags = FS_HAS_INODE;
+    job.answer.inode = inode;
+    return fs_end(&job);
+}
+
+/* ---- Replacing ---- */
+
+/* Whether an entry of type `type` may stand where `old` stands; expect: what that must be. */
+static int may_replace(uint8_t type, const struct fs_entry *old, uint64_t expect)
+{
+    if (is_dir_type(type) && !is_dir_type(old->type))
+        return -ENOTDIR;
+    if (!is_dir_type(type) && is_dir_type(old->type))
+        return -EISDIR;
+    /* A directory must have been emptied for good by whoever replaces it. */
+    if (expect != 0 || is_dir_type(old->type))
+        return old->ino == expect ? 0 : -FS_CHANGED;
+    return 0;
+}
+
+static int count_dir(struct fs_job *job, uint8_t type, int more)
+{
+    if (!is_dir_type(type))
+        return 0;
+    if (more > 0 && job->dir.links >= FS_LINKS_MAX)
+        return -EMLINK;
+    job->dir.links = (uint32_t)((int)job->dir.links + more);
+    return 0;
+}
+
+/* The entry `name` becomes what the request's intent says. */
+static int enter_swapped(struct fs_job *job, const struct fs_entry *old, int found)
+{
+    if (found || old->ino != job->rq.expect)
+        return found ? -ENOENT : -FS_CHANGED;
+    int error = count_dir(job, old->type, -1);
+    return error ? error : count_dir(job, job->rq.intent.type, 1);
+}
+
+static int enter_replacing(struct fs_job *job, const struct fs_entry *old, int found,
+                           struct fs_victim *victim)
+{
+    int error = 0;
+    if (found && job->rq.expect != 0)
+        return -FS_CHANGED;
+    if (!found && job->rq.flags & FS_NO_REPLACE)
+        return -EEXIST;
+    if (!found)
+        error = may_replace(job->rq.intent.type, old, job->rq.expect);
+    if (!error && !found)
+        error = fs_look_victim(job, old, victim);
+    return error ? error : count_dir(job, job->rq.intent.type, 1);
+}
+
+static int look_counted(struct fs_job *job, struct fs_inode *inode)
+{
+    if (!(job->rq.flags & FS_COUNT))
+        return 0;
+    int error = fs_look_inode(job, job->rq.intent.ino, inode);
+    if (error)
+        return error;
+    if (inode->links >= FS_LINKS_MAX)
+        return -EMLINK;
+    return 0;
+}
+
+int method_fs_enter(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_entry old;
+    struct fs_victim victim;
+    struct fs_inode inode;
+    int found, error = fs_begin(call, &job);
+    if (error)
+        return error;
+    const struct fs_intent *intent = &job.rq.intent;
+    if (intent->kind == 0 || job.rq.name.len == 0)
+        return -EINVAL;
+    bool marked = job.rq.tx.instance != 0, swap = job.rq.flags & FS_SWAP;
+    error = marked ? fs_look_mark(&job, job.rq.tx) : -ENODATA;
+    if (error != -ENODATA) {
+        job.answer.flags = FS_EXISTED; /* It was done before. */
+        return error ? error : fs_end(&job);
+    }
+    error = look_both(&job, job.rq.name, &old, &found);
+    if (error)
+        return error;
+    if (job.dir.dying)
+        return -ENOENT;
+    error = look_counted(&job, &inode);
+    if (!error)
+        error =
+            swap ? enter_swapped(&job, &old, found) : enter_replacing(&job, &old, found, &victim);
+    if (error)
+        return error;
+    struct fs_entry entry = {.ino = intent->ino, .type = intent->type};
+    fs_put_entry(&job, job.rq.name, &entry);
+    if (!swap && !found)
+        fs_drop_victim(&job, &victim);
+    if (job.rq.flags & FS_COUNT) {
+        if (inode.links++ == 0)
+            fs_remove_index(&job, FS_KEY_ORPHAN, fs_index(inode.ino));
+        fs_touch(&job, &inode);
+        fs_put_inode(&job, fs_index(inode.ino), &inode);
+        job.answer.flags |= FS_HAS_INODE;
+        job.answer.inode = inode;
+    }
+    if (marked)
+        fs_put_mark(&job, job.rq.tx);
+    fs_put_dir(&job);
+    return fs_end(&job);
+}
+
+/* ---- Removing and renaming ---- */
+
+int method_fs_unlink(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_entry entry;
+    struct fs_victim victim;
+    int found, error = fs_begin(call, &job);
+    if (!error)
+        error = look_both(&job, job.rq.name, &entry, &found);
+    if (error || found)
+        return error ? error : -ENOENT;
+    bool dir = job.rq.flags & FS_DIRECTORY_IS;
+    if (dir != is_dir_type(entry.type))
+        return dir ? -ENOTDIR : -EISDIR;
+    if ((dir || job.rq.expect != 0) && entry.ino != job.rq.expect)
+        return -FS_CHANGED;
+    error = fs_look_victim(&job, &entry, &victim);
+    if (error)
+        return error;
+    /* What is left is less than what was there: a full cluster does not stop it. */
+    bool grows = job.view->grows;
+    fs_remove_entry(&job, job.rq.name);
+    fs_drop_victim(&job, &victim);
+    fs_put_dir(&job);
+    job.view->grows = grows;
+    return fs_end(&job);
+}
+
+static void put_touched(struct fs_job *job, struct fs_inode *inode, int error)
+{
+    if (error)
+        return;
+    fs_touch(job, inode);
+    fs_put_inode(job, fs_index(inode->ino), inode);
+}
+
+static int look_local(struct fs_job *job, uint64_t ino, struct fs_inode *out)
+{
+    return fs_is_local(job, ino) ? fs_look_inode(job, ino, out) : -ENODATA;
+}
+
+static int rename_swap(struct fs_job *job, const struct fs_entry *a, const struct fs_entry *b)
+{
+    struct fs_inode first, second;
+    int error = look_local(job, a->ino, &first), other = look_local(job, b->ino, &second);
+    if (error == VIEW_MISS || other == VIEW_MISS)
+        return VIEW_MISS;
+    if (a->ino == b->ino)
+        return fs_end(job);
+    fs_put_entry(job, job->rq.name, b);
+    fs_put_entry(job, job->rq.to, a);
+    put_touched(job, &first, error);
+    put_touched(job, &second, other);
+    fs_put_dir(job);
+    return fs_end(job);
+}
+
+static int rename_over(struct fs_job *job, const struct fs_entry *a, const struct fs_entry *b,
+                       bool replaces)
+{
+    struct fs_victim victim;
+    struct fs_inode inode;
+    int error = 0;
+    if (!replaces && job->rq.expect_to != 0)
+        return -FS_CHANGED;
+    if (replaces && job->rq.flags & FS_NO_REPLACE)
+        return -EEXIST;
+    if (replaces && a->ino == b->ino)
+        return fs_end(job); /* Two links to one file: nothing happens. */
+    if (replaces)
+        error = may_replace(a->type, b, job->rq.expect_to);
+    if (!error && replaces)
+        error = fs_look_victim(job, b, &victim);
+    if (error)
+        return error;
+    error = look_local(job, a->ino, &inode);
+    if (error && error != -ENODATA)
+        return error;
+    fs_remove_entry(job, job->rq.name);
+    fs_put_entry(job, job->rq.to, a);
+    put_touched(job, &inode, error);
+    if (replaces)
+        fs_drop_victim(job, &victim);
+    fs_put_dir(job);
+    return fs_end(job);
+}
+
+int method_fs_rename(struct method_call *call)
+{
+    struct fs_job job;
+    struct fs_entry a, b;
+    int found, other, error = fs_begin(call, &job);
+    if (error)
+        return error;
+    error = look_both(&job, job.rq.name, &a, &found);
+    other = look_settled(&job, job.rq.to, &b);
+    if (error == VIEW_MISS || other == VIEW_MISS)
+        return VIEW_MISS;
+    if (error || found)
+        return error ? error : -ENOENT;
+    if (other && other != -ENODATA)
+        return other;
+    if (job.rq.expect != 0 && a.ino != job.rq.expect)
+        return -FS_CHANGED;
+    if (job.rq.name.len == job.rq.to.len &&
+        memcmp(job.rq.name.data, job.rq.to.data, job.rq.to.len) == 0)
+        return fs_end(&job);
+    job.answer.ino = a.ino;
+    job.answer.type = a.type;
+    if (job.rq.flags & FS_SWAP)
+        return other ? -ENOENT : rename_swap(&job, &a, &b);
+    return rename_over(&job, &a, &b, other == 0);
+}
