@@ -147,8 +147,8 @@ int fs_status(struct cli *cli)
     struct limpet_pool *pool;
     struct limpet_fs_info info;
     struct limpet_fs_space space;
-    struct limpet_fs_client *clients;
-    size_t n;
+    struct limpet_fs_client *clients = NULL;
+    size_t n = 0;
     fs_spec_parse(cli->words[0], &spec);
     struct limpet_fs *fs = fs_spec_open(cli, &spec, &pool);
     limpet_fs_info(fs, &info);

@@ -30,8 +30,8 @@ struct ask {
     bool raw;
 };
 
-static struct limpet_op *make_op(const char *method, const struct fs_request *rq, const void *data,
-                                 size_t len, void **out, size_t *out_len)
+struct limpet_op *call_op(const char *method, const struct fs_request *rq, const void *data,
+                          size_t len, void **out, size_t *out_len)
 {
     struct encoder request, input;
     struct limpet_op *op = limpet_op_create();
@@ -59,7 +59,7 @@ int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
     char name[FS_OBJECT_NAME_MAX];
     void *own_out = NULL;
     size_t own_len;
-    struct limpet_op *op = make_op(method, rq, data, len, &own_out, &own_len);
+    struct limpet_op *op = call_op(method, rq, data, len, &own_out, &own_len);
     if (op == NULL)
         return -ENOMEM;
     fs_shard_object(home, name);
@@ -77,8 +77,8 @@ int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
 int fs_method(struct limpet_fs *fs, uint64_t home, const char *method, const struct fs_request *rq,
               struct fs_answer *out)
 {
-    void *raw;
-    size_t len;
+    void *raw = NULL;
+    size_t len = 0;
     struct fs_answer answer;
     int rc = fs_method_raw(fs, home, method, rq, NULL, 0, &raw, &len);
     if (rc == 0 && fs_answer_decode(raw, len, &answer) != 0)
@@ -132,7 +132,7 @@ void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struc
     int rc = ask != NULL ? 0 : -ENOMEM;
     if (rc == 0) {
         *ask = (struct ask){.call = call, .answered = answered, .raw = is_raw(method)};
-        ask->op = make_op(method, rq, data, len, &ask->out, &ask->out_len);
+        ask->op = call_op(method, rq, data, len, &ask->out, &ask->out_len);
         rc = ask->op != NULL ? limpet_completion_create(asked, ask, &ask->completion) : -ENOMEM;
     }
     if (rc == 0) {

@@ -184,19 +184,13 @@ void data_read(struct fs_call *call)
 
 /* ---- Writing ---- */
 
-/* Several writes of a file tell its inode of themselves together. */
-struct tell {
-    struct fs_call carrier; /* Must come first. */
-    struct fs_file *file;
-    STAILQ_HEAD(, fs_call) calls;
-};
-
 static void tell_next(struct limpet_fs *fs, struct fs_file *file);
 
 static void told(struct fs_call *carrier, int rc, const struct fs_answer *answer, const void *raw,
                  size_t len)
 {
-    struct tell *tell = (struct tell *)carrier;
+    struct fs_tell *tell = (struct fs_tell *)carrier;
+    struct fs_file *file = tell->file;
     struct limpet_fs *fs = carrier->fs;
     struct fs_call *call;
     (void)answer, (void)raw, (void)len;
@@ -205,11 +199,12 @@ static void told(struct fs_call *carrier, int rc, const struct fs_answer *answer
         part_ended(call, rc == -ENOENT ? -ESTALE : rc);
     }
     pthread_mutex_lock(&fs->lock);
-    tell->file->telling = false;
-    tell_next(fs, tell->file);
-    file_drop(fs, tell->file);
+    file->telling = false;
+    file->holds++;
+    tell_next(fs, file);
+    file->holds--;
+    file_drop(fs, file);
     pthread_mutex_unlock(&fs->lock);
-    free(tell);
 }
 
 /* With the lock, which is released for a while. */
@@ -218,9 +213,7 @@ static void tell_next(struct limpet_fs *fs, struct fs_file *file)
     uint64_t from = UINT64_MAX, end = 0;
     if (file->telling || STAILQ_EMPTY(&file->told_next))
         return;
-    struct tell *tell = calloc(1, sizeof *tell);
-    if (tell == NULL)
-        abort(); /* As where memory for a request of the kernel is short. */
+    struct fs_tell *tell = &file->tell;
     tell->carrier.fs = fs;
     tell->file = file;
     STAILQ_INIT(&tell->calls);

@@ -26,17 +26,7 @@ enum {
     FS_WATCH_MS = 10000,
 };
 
-/* A file that is open here, or has writes on their way. */
-struct fs_file {
-    LIST_ENTRY(fs_file) link;
-    uint64_t ino;
-    uint64_t opens;
-    bool orphan; /* When it is closed, it is to be collected. */
-    bool known;
-    struct fs_inode inode; /* As it was seen last; what never changes may be relied on. */
-    bool telling;          /* A `wrote` is on its way. */
-    STAILQ_HEAD(, fs_call) told_next; /* Those that the next one is for. */
-};
+struct fs_file;
 
 struct limpet_fs {
     struct limpet_cluster *cluster;
@@ -74,6 +64,27 @@ struct fs_call {
     _Atomic int error;
 };
 
+/* Several writes of a file tell its inode of themselves together. */
+struct fs_tell {
+    struct fs_call carrier; /* Must come first. */
+    struct fs_file *file;
+    STAILQ_HEAD(, fs_call) calls;
+};
+
+/* A file that is open here, or has writes on their way. */
+struct fs_file {
+    LIST_ENTRY(fs_file) link;
+    uint64_t ino;
+    uint64_t opens;
+    unsigned holds; /* By functions that let go of the lock meanwhile. */
+    bool orphan;    /* When it is closed, it is to be collected. */
+    bool known;
+    struct fs_inode inode; /* As it was seen last; what never changes may be relied on. */
+    bool telling;          /* `tell`, a `wrote`, is on its way. */
+    struct fs_tell tell;
+    STAILQ_HEAD(, fs_call) told_next; /* Those that the next one is for. */
+};
+
 /* ---- call.c ---- */
 
 /* Ends the call; it is gone afterwards. */
@@ -84,6 +95,9 @@ void call_give_inode(struct fs_call *call, const struct fs_inode *inode);
 void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out);
 struct fs_bytes bytes_of(const char *text);
 
+/* An operation of one step, the method; NULL: memory is short. Release *out with limpet_free(). */
+struct limpet_op *call_op(const char *method, const struct fs_request *rq, const void *data,
+                          size_t len, void **out, size_t *out_len);
 /* A method of a shard; waits. data, out may be NULL; release *out with limpet_free(). */
 int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
                   const struct fs_request *rq, const void *data, size_t len, void **out,

@@ -164,36 +164,38 @@ int move_unlink(struct fs_call *call)
 
 /* ---- Directories ---- */
 
+/* FS_HOMES_AT_ONCE numbers of shards that nobody has had, from *first on. */
+static int reserve_homes(struct limpet_fs *fs, uint64_t *first)
+{
+    void *raw = NULL;
+    size_t len = 0;
+    struct fs_request rq = {.len = FS_HOMES_AT_ONCE};
+    struct fs_answer answer = {0};
+    struct limpet_op *op = call_op("fs.reserve", &rq, NULL, 0, &raw, &len);
+    if (op == NULL)
+        return -ENOMEM;
+    int rc = limpet_operate(fs->pool, FS_SUPER, op, NULL);
+    if (rc == 0)
+        rc = fs_answer_decode(raw, len, &answer) == 0 ? 0 : -EIO;
+    limpet_op_destroy(op);
+    limpet_free(raw);
+    *first = answer.offset;
+    return rc;
+}
+
 static int new_home(struct limpet_fs *fs, uint64_t *home)
 {
     int rc = 0;
     pthread_mutex_lock(&fs->lock);
-    if (fs->next_home == fs->end_home) {
-        void *raw = NULL;
-        size_t len = 0;
-        struct fs_request rq = {.len = FS_HOMES_AT_ONCE};
-        struct fs_answer answer = {0};
-        struct encoder request, input;
-        encoder_init(&request);
-        encoder_init(&input);
-        fs_request_encode(&request, &rq);
-        encode_string32(&input, request.data, request.len);
-        struct limpet_op *op = limpet_op_create();
-        rc = op != NULL && !input.failed
-                 ? limpet_op_call(op, "fs.reserve", input.data, input.len, &raw, &len, NULL)
-                 : -ENOMEM;
-        if (rc == 0)
-            rc = limpet_operate(fs->pool, FS_SUPER, op, NULL);
-        if (rc == 0)
-            rc = fs_answer_decode(raw, len, &answer) == 0 ? 0 : -EIO;
-        if (op != NULL)
-            limpet_op_destroy(op);
-        limpet_free(raw);
-        encoder_fini(&request);
-        encoder_fini(&input);
+    while (rc == 0 && fs->next_home == fs->end_home) {
+        uint64_t first;
+        pthread_mutex_unlock(&fs->lock);
+        rc = reserve_homes(fs, &first);
+        pthread_mutex_lock(&fs->lock);
+        /* Of several who asked at a time, the last one's count: numbers are plenty. */
         if (rc == 0) {
-            fs->next_home = answer.offset;
-            fs->end_home = answer.offset + FS_HOMES_AT_ONCE;
+            fs->next_home = first;
+            fs->end_home = first + FS_HOMES_AT_ONCE;
         }
     }
     if (rc == 0)

@@ -44,7 +44,7 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
 void file_drop(struct limpet_fs *fs, struct fs_file *file)
 {
     (void)fs;
-    if (file->opens > 0 || file->telling || !STAILQ_EMPTY(&file->told_next))
+    if (file->opens > 0 || file->holds > 0 || file->telling || !STAILQ_EMPTY(&file->told_next))
         return;
     LIST_REMOVE(file, link);
     free(file);

@@ -220,7 +220,7 @@ void fs_remove_tx(struct fs_job *job, enum fs_key kind, struct fs_txid tx)
 
 void fs_remove_index(struct fs_job *job, enum fs_key kind, uint32_t index)
 {
-    uint8_t key[FS_KEY_MAX];
+    uint8_t key[FS_KEY_MAX] = {0};
     remove_key(job, key, fs_index_key(key, kind, index));
 }
 

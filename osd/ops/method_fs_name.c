@@ -237,7 +237,7 @@ int method_fs_create(struct method_call *call)
     struct fs_entry entry;
     struct fs_inode inode;
     uint32_t index, generation;
-    int found, error = fs_begin(call, &job);
+    int found = 0, error = fs_begin(call, &job);
     if (error)
         return error;
     bool named = !(job.rq.flags & FS_UNNAMED);
@@ -341,8 +341,8 @@ int method_fs_enter(struct method_call *call)
     struct fs_job job;
     struct fs_entry old;
     struct fs_victim victim;
-    struct fs_inode inode;
-    int found, error = fs_begin(call, &job);
+    struct fs_inode inode = {0};
+    int found = 0, error = fs_begin(call, &job);
     if (error)
         return error;
     const struct fs_intent *intent = &job.rq.intent;
@@ -390,7 +390,7 @@ int method_fs_unlink(struct method_call *call)
     struct fs_job job;
     struct fs_entry entry;
     struct fs_victim victim;
-    int found, error = fs_begin(call, &job);
+    int found = 0, error = fs_begin(call, &job);
     if (!error)
         error = look_both(&job, job.rq.name, &entry, &found);
     if (error || found)
