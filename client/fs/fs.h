@@ -27,6 +27,11 @@ enum {
 };
 
 struct fs_file;
+struct fs_call;
+struct fs_orphan;
+LIST_HEAD(fs_files, fs_file);
+STAILQ_HEAD(fs_calls, fs_call);
+STAILQ_HEAD(fs_orphans, fs_orphan);
 
 struct limpet_fs {
     struct limpet_cluster *cluster;
@@ -41,9 +46,9 @@ struct limpet_fs {
     uint64_t sequence; /* Of the last operation over several objects. */
     uint64_t next_home, end_home;
     uint64_t calls; /* That have not ended. */
-    LIST_HEAD(, fs_file) files[FS_OPEN_BUCKETS];
-    STAILQ_HEAD(, fs_call) work;
-    STAILQ_HEAD(, fs_orphan) orphans;
+    struct fs_files files[FS_OPEN_BUCKETS];
+    struct fs_calls work;
+    struct fs_orphans orphans;
     bool stopping;
     unsigned n_workers;
     pthread_t workers[FS_WORKERS + 1];
@@ -68,7 +73,7 @@ struct fs_call {
 struct fs_tell {
     struct fs_call carrier; /* Must come first. */
     struct fs_file *file;
-    STAILQ_HEAD(, fs_call) calls;
+    struct fs_calls calls;
 };
 
 /* A file that is open here, or has writes on their way. */
@@ -82,7 +87,7 @@ struct fs_file {
     struct fs_inode inode; /* As it was seen last; what never changes may be relied on. */
     bool telling;          /* `tell`, a `wrote`, is on its way. */
     struct fs_tell tell;
-    STAILQ_HEAD(, fs_call) told_next; /* Those that the next one is for. */
+    struct fs_calls told_next; /* Those that the next one is for. */
 };
 
 /* ---- call.c ---- */

@@ -172,7 +172,7 @@ void fs_put_entry(struct fs_job *job, struct fs_bytes name, const struct fs_entr
 
 void fs_remove_entry(struct fs_job *job, struct fs_bytes name)
 {
-    uint8_t key[FS_KEY_MAX];
+    uint8_t key[FS_KEY_MAX] = {0};
     remove_key(job, key, fs_entry_key(key, name.data, name.len));
 }
 
@@ -214,7 +214,7 @@ void fs_put_key(struct fs_job *job, enum fs_key kind, uint32_t index)
 
 void fs_remove_tx(struct fs_job *job, enum fs_key kind, struct fs_txid tx)
 {
-    uint8_t key[FS_KEY_MAX];
+    uint8_t key[FS_KEY_MAX] = {0};
     remove_key(job, key, fs_txid_key(key, kind, tx));
 }
 
