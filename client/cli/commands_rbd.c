@@ -330,7 +330,8 @@ const struct cli_command cli_commands_rbd[] = {
          {.name = "threads",
           .type = CLI_NUMBER,
           .value = "N",
-          .help = "requests under way at a time (default: 32)"}),
+          .help = "requests under way at a time (default: 32)"},
+         ENCRYPTION_OPTIONS),
      .params = PARAMS(RBD_AT_PARAM),
      .summary = "serve an image to NBD clients, such as QEMU, until it is told to end",
      .details = "nbdkit does it. Whoever reaches the socket or the port can read the image, and "
@@ -353,7 +354,9 @@ const struct cli_command cli_commands_rbd[] = {
               .type = CLI_TEXT,
               .value = "OPTIONS",
               .many = true,
-              .help = "ro, rw, exclusive, block_size=512|4096, with commas"}),
+              .help = "ro, rw, exclusive, block_size=512|4096, encryption-format=luks1|luks2, "
+                      "encryption-passphrase-file=PATH, with commas"},
+             ENCRYPTION_OPTIONS),
      .params = PARAMS(RBD_AT_PARAM),
      .summary = "make an image a block device, and print its name",
      .details =

@@ -11,7 +11,7 @@
  *   rbd_stream.c   export, import, differences
  *   rbd_bench.c    bench
  *   rbd_meta.c     features, object maps, metadata, options
- *   rbd_encryption.c  encrypted images
+ *   rbd_encryption.c  encrypted images; passphrase.h reads their passphrases
  *   rbd_lock.c     locks, watch
  *   rbd_pool.c     trash, namespaces
  *   rbd_group.c    groups
@@ -22,6 +22,7 @@
 #define LIMPET_CLIENT_CLI_RBD_H
 
 #include "client/cli/cli.h"
+#include "client/cli/passphrase.h"
 #include "client/limpet/image.h"
 
 /* [POOL/[NAMESPACE/]]NAME[@SNAP] */
@@ -66,6 +67,20 @@ void rbd_info(struct limpet_image *image, struct limpet_image_info *out);
 /* From now on it shows what --encryption-format and its passphrase decrypt; exits with a message.
  */
 void rbd_decrypt(struct cli *cli, struct limpet_image *image);
+/* The same in two steps, for who opens the image later, or lets another program do it. */
+struct rbd_encryption {
+    const char *format; /* NULL: it is not encrypted. */
+    const char *path;   /* Of the passphrase's file. */
+    char passphrase[PASSPHRASE_MAX];
+    size_t len; /* 0: it was not read yet. */
+};
+/* What the options say; both or neither of `format` and `path`: exits with a message. */
+void rbd_encryption_options(struct cli *cli, struct rbd_encryption *out);
+void rbd_encryption_check(const struct rbd_encryption *encryption);
+/* Reads the passphrase; exits with a message. */
+void rbd_encryption_load(struct rbd_encryption *encryption);
+/* Forgets the passphrase, which is read if it was not yet. */
+void rbd_encryption_use(struct rbd_encryption *encryption, struct limpet_image *image);
 char *rbd_pool_text(struct cli *cli, uint64_t id);
 
 /* "10M": bytes, megabytes without a suffix; exits with a message. */
@@ -209,11 +224,16 @@ int rbd_group_snap_rollback(struct cli *cli);
 /* For ls -l: "excl", "shr" or "" (rbd_lock.c). */
 const char *rbd_lock_kind(struct limpet_pool *pool, struct limpet_image *image);
 
-/*
- * Becomes nbdkit, which serves the image: where --socket, --port and --address say, or, unless
- * `listens`, on the socket that it is passed as descriptor 3 (LISTEN_FDS). Exits with a message.
- */
-_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec, bool read_only,
-                             bool exclusive, bool listens);
+struct rbd_nbd_options {
+    bool read_only;
+    bool exclusive;
+    /* Where --socket, --port and --address say; else on the socket that is passed as descriptor 3
+     * (LISTEN_FDS). */
+    bool listens;
+    const struct rbd_encryption *encryption;
+};
+/* Becomes nbdkit, which serves the image; exits with a message. */
+_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec,
+                             const struct rbd_nbd_options *options);
 
 #endif

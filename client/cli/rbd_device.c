@@ -31,10 +31,15 @@ static void read_map_option(const char *name, const char *value, struct device_o
     } else if (strcmp(name, "block_size") == 0 && value != NULL &&
                (strcmp(value, "512") == 0 || strcmp(value, "4096") == 0)) {
         out->block_size = value[0] == '5' ? 512 : 4096;
+    } else if (strcmp(name, "encryption-format") == 0 && value != NULL &&
+               (strcmp(value, "luks1") == 0 || strcmp(value, "luks2") == 0)) {
+        out->encryption.format = value[4] == '1' ? "luks1" : "luks2";
+    } else if (strcmp(name, "encryption-passphrase-file") == 0 && value != NULL) {
+        out->encryption.path = strdup(value);
     } else {
         fail(EINVAL,
-             "unknown map option '%s%s%s'; there are ro, rw, exclusive, block_size=512 and "
-             "block_size=4096",
+             "unknown map option '%s%s%s'; there are ro, rw, exclusive, block_size=512, "
+             "block_size=4096, encryption-format=luks1|luks2 and encryption-passphrase-file=PATH",
              name, value != NULL ? "=" : "", value != NULL ? value : "");
     }
 }
@@ -42,6 +47,8 @@ static void read_map_option(const char *name, const char *value, struct device_o
 static void read_map_options(struct cli *cli, struct device_options *out)
 {
     *out = (struct device_options){.block_size = 512};
+    out->encryption.format = cli_text(cli, "encryption-format", NULL);
+    out->encryption.path = cli_text(cli, "encryption-passphrase-file", NULL);
     for (int i = 0; i < cli->n_values; i++) {
         if (strcmp(cli->values[i].option->name, "options") != 0)
             continue;
@@ -57,6 +64,7 @@ static void read_map_options(struct cli *cli, struct device_options *out)
     }
     out->read_only |= cli_has(cli, "read-only");
     out->exclusive |= cli_has(cli, "exclusive");
+    rbd_encryption_check(&out->encryption);
 }
 
 static bool read_unmap_options(struct cli *cli)
@@ -154,8 +162,8 @@ static void keep_only(int channel, int lock)
 }
 
 /* The library does not survive fork(): the mapper connects itself. */
-static int map_loop(struct cli *cli, struct device_entry *entry,
-                    const struct device_options *options, int lock)
+static int map_loop(struct cli *cli, struct device_entry *entry, struct device_options *options,
+                    int lock)
 {
     int channel[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) != 0)
@@ -170,6 +178,7 @@ static int map_loop(struct cli *cli, struct device_entry *entry,
         device_entry_remove(entry);
         _exit(code);
     }
+    explicit_bzero(options->encryption.passphrase, sizeof options->encryption.passphrase);
     close(lock);
     close(channel[1]);
     int code = attach(entry, options, channel[0]);
@@ -199,6 +208,8 @@ int rbd_device_map(struct cli *cli)
     enum device_type type = choose_type(cli);
     if (type == DEVICE_NBD)
         check_image(cli);
+    else
+        rbd_encryption_load(&options.encryption);
     int entries = device_entries_lock();
     device_entries_clean();
     warn_if_mapped(cli, &spec);

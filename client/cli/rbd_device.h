@@ -47,6 +47,7 @@ struct device_options {
     bool read_only;
     bool exclusive;
     unsigned block_size;
+    struct rbd_encryption encryption;
 };
 
 /* ---- Entries (rbd_device_entry.c); they exit with a message ---- */
@@ -98,8 +99,8 @@ void loop_detach_all(const char *path);
  * that the mapper has left the parent's terminal. Returns the exit status, when the file is not
  * mounted any more.
  */
-int mapper_run(struct cli *cli, const struct device_entry *entry,
-               const struct device_options *options, int channel);
+int mapper_run(struct cli *cli, const struct device_entry *entry, struct device_options *options,
+               int channel);
 
 /* ---- NBD (rbd_device_nbd.c) ---- */
 

@@ -432,8 +432,8 @@ static void take_lock(struct mapper *m, const struct device_options *options)
         fail(rc, "map failed: the exclusive lock: %s", error_phrase(rc));
 }
 
-int mapper_run(struct cli *cli, const struct device_entry *entry,
-               const struct device_options *options, int channel)
+int mapper_run(struct cli *cli, const struct device_entry *entry, struct device_options *options,
+               int channel)
 {
     struct mapper m = {.entry = entry, .read_only = options->read_only, .channel = channel};
     sigset_t signals;
@@ -441,6 +441,7 @@ int mapper_run(struct cli *cli, const struct device_entry *entry,
     snprintf(m.file, sizeof m.file, "%s", device_entry_path(entry, "image"));
     struct limpet_pool *pool = rbd_pool(cli, &entry->spec);
     m.image = rbd_image(pool, &entry->spec, !m.read_only);
+    rbd_encryption_use(&options->encryption, m.image);
     take_lock(&m, options);
     mount_file(&m);
     start_following(&m, &signals);

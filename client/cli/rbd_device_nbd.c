@@ -113,7 +113,10 @@ _Noreturn static void become_nbdkit(struct cli *cli, const struct device_entry *
     snprintf(pid, sizeof pid, "%d", getpid());
     setenv("LISTEN_PID", pid, 1);
     setenv("LISTEN_FDS", "1", 1);
-    rbd_nbd_serve(cli, &entry->spec, options->read_only, options->exclusive, false);
+    const struct rbd_nbd_options nbd = {.read_only = options->read_only,
+                                        .exclusive = options->exclusive,
+                                        .encryption = &options->encryption};
+    rbd_nbd_serve(cli, &entry->spec, &nbd);
 }
 
 /* What nbdkit said before it ended. */

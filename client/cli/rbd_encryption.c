@@ -1,35 +1,22 @@
 /* limpet rbd: encrypted images. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "client/cli/rbd.h"
-
-enum { PASSPHRASE_MAX = 8192 };
 
 static enum limpet_image_encryption format_of(const char *text)
 {
     return strcmp(text, "luks1") == 0 ? LIMPET_IMAGE_LUKS1 : LIMPET_IMAGE_LUKS2;
 }
 
-/* What the file has, but for a newline at its end; exits with a message. */
+/* Exits with a message. */
 static size_t read_passphrase(const char *path, char out[PASSPHRASE_MAX])
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, out, PASSPHRASE_MAX) : -1;
-    if (n < 0)
-        fail(errno, "passphrase file %s: %s", path, error_phrase(errno));
-    close(fd);
-    if (n == PASSPHRASE_MAX)
-        fail(EFBIG, "passphrase file %s: a passphrase has at most %d bytes", path,
-             PASSPHRASE_MAX - 1);
-    if (n > 0 && out[n - 1] == '\n')
-        n--;
-    if (n == 0)
-        fail(EINVAL, "passphrase file %s: it is empty", path);
-    return (size_t)n;
+    size_t len;
+    int rc = passphrase_read(path, out, &len);
+    if (rc != 0)
+        fail(rc, "passphrase file %s: %s", path, passphrase_error(rc));
+    return len;
 }
 
 int rbd_encryption_format(struct cli *cli)
@@ -58,22 +45,44 @@ int rbd_encryption_format(struct cli *cli)
     return rbd_end(&run, code);
 }
 
-void rbd_decrypt(struct cli *cli, struct limpet_image *image)
+void rbd_encryption_check(const struct rbd_encryption *e)
 {
-    const char *format = cli_text(cli, "encryption-format", NULL),
-               *path = cli_text(cli, "encryption-passphrase-file", NULL);
-    char passphrase[PASSPHRASE_MAX];
-    if (format == NULL && path == NULL)
-        return;
-    if (format == NULL || path == NULL)
+    if ((e->format == NULL) != (e->path == NULL))
         fail(EINVAL, "--encryption-format and --encryption-passphrase-file: both or neither");
-    size_t len = read_passphrase(path, passphrase);
-    int rc = limpet_image_decrypt(image, format_of(format), passphrase, len);
-    explicit_bzero(passphrase, sizeof passphrase);
+}
+
+void rbd_encryption_options(struct cli *cli, struct rbd_encryption *out)
+{
+    out->format = cli_text(cli, "encryption-format", NULL);
+    out->path = cli_text(cli, "encryption-passphrase-file", NULL);
+    out->len = 0;
+    rbd_encryption_check(out);
+}
+
+void rbd_encryption_load(struct rbd_encryption *e)
+{
+    if (e->format != NULL && e->len == 0)
+        e->len = read_passphrase(e->path, e->passphrase);
+}
+
+void rbd_encryption_use(struct rbd_encryption *e, struct limpet_image *image)
+{
+    if (e->format == NULL)
+        return;
+    rbd_encryption_load(e);
+    int rc = limpet_image_decrypt(image, format_of(e->format), e->passphrase, e->len);
+    explicit_bzero(e->passphrase, sizeof e->passphrase);
     if (rc == -EPERM)
-        fail(rc, "encryption: the passphrase in %s is wrong", path);
+        fail(rc, "encryption: the passphrase in %s is wrong", e->path);
     if (rc == -EINVAL)
-        fail(rc, "encryption: the image is not encrypted in format %s", format);
+        fail(rc, "encryption: the image is not encrypted in format %s", e->format);
     if (rc != 0)
         fail(rc, "encryption: %s", error_phrase(rc));
+}
+
+void rbd_decrypt(struct cli *cli, struct limpet_image *image)
+{
+    struct rbd_encryption encryption;
+    rbd_encryption_options(cli, &encryption);
+    rbd_encryption_use(&encryption, image);
 }

@@ -115,8 +115,8 @@ static void add_image(struct cli *cli, struct arguments *a, const struct rbd_spe
     add_parameter(a, "snap", spec->snap);
 }
 
-_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec, bool read_only,
-                             bool exclusive, bool listens)
+_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec,
+                             const struct rbd_nbd_options *options)
 {
     struct arguments a = {0};
     char threads[16];
@@ -125,14 +125,16 @@ _Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec, bool 
     add(&a, "-f");
     add(&a, "-t");
     add(&a, threads);
-    if (listens) {
+    if (options->listens) {
         add_place(cli, &a);
         add_certificates(cli, &a);
     }
     add_image(cli, &a, spec);
-    if (read_only)
+    add_parameter(&a, "encryption-format", options->encryption->format);
+    add_parameter(&a, "encryption-passphrase-file", options->encryption->path);
+    if (options->read_only)
         add(&a, "readonly=true");
-    if (exclusive)
+    if (options->exclusive)
         add(&a, "exclusive=true");
     execvp(a.list[0], a.list);
     fail(errno, "nbdkit: %s; it serves the image: install the package nbdkit", error_phrase(errno));
@@ -141,8 +143,14 @@ _Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec, bool 
 int rbd_nbd(struct cli *cli)
 {
     struct rbd_run run;
+    struct rbd_encryption encryption;
+    rbd_encryption_options(cli, &encryption);
     rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
     struct rbd_spec spec = run.spec;
     rbd_end(&run, 0);
-    rbd_nbd_serve(cli, &spec, cli_has(cli, "read-only"), cli_has(cli, "exclusive"), true);
+    const struct rbd_nbd_options options = {.read_only = cli_has(cli, "read-only"),
+                                            .exclusive = cli_has(cli, "exclusive"),
+                                            .listens = true,
+                                            .encryption = &encryption};
+    rbd_nbd_serve(cli, &spec, &options);
 }

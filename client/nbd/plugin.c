@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/cli/passphrase.h"
 #include "client/limpet.h"
 #include "client/limpet/image.h"
 
@@ -27,6 +28,7 @@ enum { BLOCK_MIN = 1, BLOCK_PREFERRED = 4096, BLOCK_MAX = 32 << 20 };
 /* What the command line says; owned by nbdkit's argv, which stays. */
 static struct {
     const char *conf, *name, *keyring, *mon_host, *pool, *space, *image, *snap;
+    const char *encryption, *passphrase_file;
     bool exclusive, read_only;
 } options;
 
@@ -62,9 +64,16 @@ static int plugin_config(const char *key, const char *value)
     const struct {
         const char *key, **to;
     } texts[] = {
-        {"conf", &options.conf}, {"name", &options.name},         {"keyring", &options.keyring},
-        {"pool", &options.pool}, {"namespace", &options.space},   {"image", &options.image},
-        {"snap", &options.snap}, {"mon-host", &options.mon_host},
+        {"conf", &options.conf},
+        {"name", &options.name},
+        {"keyring", &options.keyring},
+        {"pool", &options.pool},
+        {"namespace", &options.space},
+        {"image", &options.image},
+        {"snap", &options.snap},
+        {"mon-host", &options.mon_host},
+        {"encryption-format", &options.encryption},
+        {"encryption-passphrase-file", &options.passphrase_file},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (strcmp(key, texts[i].key) == 0) {
@@ -82,10 +91,20 @@ static int plugin_config(const char *key, const char *value)
 
 static int plugin_config_complete(void)
 {
-    if (options.pool != NULL && options.image != NULL)
-        return 0;
-    nbdkit_error("name the image: pool=POOL image=NAME");
-    return -1;
+    if (options.pool == NULL || options.image == NULL) {
+        nbdkit_error("name the image: pool=POOL image=NAME");
+        return -1;
+    }
+    if ((options.encryption == NULL) != (options.passphrase_file == NULL)) {
+        nbdkit_error("encryption-format and encryption-passphrase-file: both or neither");
+        return -1;
+    }
+    if (options.encryption != NULL && strcmp(options.encryption, "luks1") != 0 &&
+        strcmp(options.encryption, "luks2") != 0) {
+        nbdkit_error("encryption-format: luks1 or luks2, not '%s'", options.encryption);
+        return -1;
+    }
+    return 0;
 }
 
 /* ---- The image ---- */
@@ -106,6 +125,28 @@ static int connect_cluster(void)
     return rc;
 }
 
+static int decrypt(void)
+{
+    char passphrase[PASSPHRASE_MAX];
+    size_t len;
+    int rc = passphrase_read(options.passphrase_file, passphrase, &len);
+    if (rc != 0) {
+        nbdkit_error("passphrase file %s: %s", options.passphrase_file, passphrase_error(rc));
+        return -1;
+    }
+    rc = limpet_image_decrypt(
+        image, strcmp(options.encryption, "luks1") == 0 ? LIMPET_IMAGE_LUKS1 : LIMPET_IMAGE_LUKS2,
+        passphrase, len);
+    explicit_bzero(passphrase, sizeof passphrase);
+    if (rc == -EPERM)
+        nbdkit_error("encryption: the passphrase in %s is wrong", options.passphrase_file);
+    else if (rc == -EINVAL)
+        nbdkit_error("encryption: the image is not encrypted in format %s", options.encryption);
+    else if (rc != 0)
+        nbdkit_error("encryption: %s", limpet_error_text(rc));
+    return rc;
+}
+
 /* After the fork of a server that goes to the background: threads do not survive it. */
 static int plugin_after_fork(void)
 {
@@ -121,6 +162,8 @@ static int plugin_after_fork(void)
                            &image);
     if (rc != 0)
         return failed(options.image, rc);
+    if (options.encryption != NULL && decrypt() != 0)
+        return -1;
     if (options.exclusive && !reads)
         rc = limpet_image_lock_acquire(image);
     return rc != 0 ? failed("the exclusive lock", rc) : 0;
@@ -142,12 +185,18 @@ static void *plugin_open(int readonly)
     return NBDKIT_HANDLE_NOT_NEEDED;
 }
 
-/* As it is now: a client that connects again sees what a resize has done. */
+/*
+ * As it is now: a client that connects again sees what a resize has done. Who is connected does
+ * not: NBD has no message for it, and nbdkit asks once for each connection. Images that are opened
+ * to be read follow nobody.
+ */
 static int64_t plugin_get_size(void *handle)
 {
     struct limpet_image_info info;
     (void)handle;
-    int rc = limpet_image_info(image, &info);
+    int rc = options.read_only && options.snap == NULL ? limpet_image_refresh(image) : 0;
+    if (rc == 0)
+        rc = limpet_image_info(image, &info);
     return rc == 0 ? (int64_t)info.size : failed("the size", rc);
 }
 
@@ -274,6 +323,10 @@ static int plugin_extents(void *handle, uint32_t len, uint64_t offset, uint32_t 
     "namespace=NAME   its namespace\n"                                                             \
     "snap=NAME        a snapshot of it, which can only be read\n"                                  \
     "readonly=true    only reads\n"                                                                \
+    "encryption-format=luks1|luks2\n"                                                              \
+    "                 what is in an encrypted image\n"                                             \
+    "encryption-passphrase-file=FILE\n"                                                            \
+    "                 its passphrase\n"                                                            \
     "exclusive=true   takes the image's lock at once, and keeps it\n"                              \
     "conf=FILE        the cluster's configuration\n"                                               \
     "name=NAME        who to be, such as client.admin\n"                                           \

@@ -2,38 +2,15 @@
 """Block images served to NBD clients by nbdkit: nbdinfo, nbdcopy, nbdsh, qemu-img, fio; also while an OSD dies."""
 
 import os
-import signal
 import subprocess
 
-from lib.cluster import BIN, Cluster, case, check, command, folder, random_bytes, read_file, run, succeeds, wait_until, write_file
+from lib.cluster import BIN, Cluster, case, check, command, folder, random_bytes, read_file, run, succeeds, write_file
+from lib.nbd import Server
 
 cluster = Cluster(mons=1, osds=3)
 MIB = 1 << 20
 SIZE = 64 * MIB
 scratch = folder()
-
-
-class Server:
-    def __init__(self, *arguments):
-        self.socket = os.path.join(folder(), "nbd")
-        self.uri = "nbd+unix:///?socket=" + self.socket
-        argv = [os.path.join(BIN, "limpet"), "rbd", "nbd", "--socket", self.socket]
-        self.process = subprocess.Popen(argv + list(arguments), env=dict(os.environ, **cluster.env),
-                                        stderr=subprocess.PIPE, text=True)
-        wait_until("it listens", lambda: os.path.exists(self.socket) or self.process.poll() is not None, 60)
-
-    def info(self, *options):
-        return succeeds(command(["nbdinfo"] + list(options) + [self.uri])).text
-
-    def shell(self, *lines):
-        """What an NBD client in Python prints."""
-        arguments = [argument for line in lines for argument in ("-c", line)]
-        return command(["nbdsh", "-u", self.uri] + arguments, env={"PATH": "/usr/bin:" + os.environ["PATH"]})
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        said = self.process.communicate(timeout=60)[1]
-        check(self.process.returncode == 0, "nbdkit: %d %s" % (self.process.returncode, said))
 
 
 @case
@@ -45,7 +22,7 @@ def starts():
 
 @case
 def clients_see_a_disk():
-    server = Server("data/disk")
+    server = Server(cluster, "data/disk")
     told = server.info()
     for line in ("export-size: %d" % SIZE, "using structured packets", "base:allocation", "is_read_only: false",
                  "can_flush: true", "can_fua: true", "can_multi_conn: true", "can_trim: true", "can_zero: true"):
@@ -62,7 +39,7 @@ def clients_see_a_disk():
 
 @case
 def status_tells_what_is_there():
-    server = Server("data/disk")
+    server = Server(cluster, "data/disk")
     succeeds(server.shell("h.pwrite(b'1' * 4096, 40 << 20)"))
     rows = [line.split() for line in server.info("--map").splitlines()]
     check(["41943040", str(4 * MIB), "0", "data"] in rows, "one object of data: %r" % rows)
@@ -75,7 +52,7 @@ def files_are_copied_in_and_out():
     source, back = os.path.join(scratch, "source"), os.path.join(scratch, "back")
     data = random_bytes(20 * MIB + 512, 7)
     write_file(source, data)
-    server = Server("data/disk")
+    server = Server(cluster, "data/disk")
     succeeds(command(["nbdcopy", source, server.uri]))
     succeeds(command(["nbdcopy", server.uri, back]))
     got = read_file(back)
@@ -87,7 +64,7 @@ def files_are_copied_in_and_out():
 
 @case
 def fio_verifies_while_an_osd_dies():
-    server = Server("data/disk")
+    server = Server(cluster, "data/disk")
     process = subprocess.Popen(["fio", "--name=v", "--ioengine=nbd", "--uri=" + server.uri, "--rw=randwrite", "--bs=4k",
                                 "--iodepth=16", "--size=32m", "--io_size=16m", "--verify=crc32c", "--verify_state_save=0", "--randseed=3",
                                 "--directory=" + scratch], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -100,8 +77,42 @@ def fio_verifies_while_an_osd_dies():
 
 
 @case
+def clients_that_connect_later_see_another_size():
+    succeeds(cluster.limpet("rbd", "create", "data/grow", "--size", "8M"))
+    succeeds(cluster.limpet("rbd", "snap", "create", "data/grow@then", "--no-progress"))
+    servers = [Server(cluster, "data/grow"), Server(cluster, "data/grow", "--read-only")]
+    before = Server(cluster, "data/grow@then")
+    for size in (24, 4):
+        succeeds(cluster.limpet("rbd", "resize", "data/grow", "--size", "%dM" % size, "--allow-shrink", "--no-progress"))
+        for server in servers:
+            check("export-size: %d" % (size * MIB) in server.info(), server.info())
+        said = succeeds(servers[0].shell("h.pwrite(b'end', h.get_size() - 3)", "print(h.pread(3, h.get_size() - 3))")).text
+        check("b'end'" in said, said)
+        check(succeeds(servers[1].shell("print(h.pread(3, h.get_size() - 3))")).text == said, "the other server")
+    check("export-size: %d" % (8 * MIB) in before.info(), before.info())
+    for server in servers + [before]:
+        server.end()
+
+
+@case
+def who_is_connected_is_refused_what_is_not_there_any_more():
+    succeeds(cluster.limpet("rbd", "resize", "data/grow", "--size", "16M", "--no-progress"))
+    server = Server(cluster, "data/grow")
+    limpet = ["limpet", "rbd", "resize", "data/grow", "--allow-shrink", "--no-progress", "--size"]
+    said = succeeds(server.shell("import subprocess, os", "os.environ.update(%r)" % dict(cluster.env, PATH=BIN + ":/usr/bin:/bin"),
+                                 "subprocess.check_call(%r + ['8M'])" % limpet, "print(h.get_size() >> 20)",
+                                 "\n".join(("for call in (lambda: h.pread(512, 12 << 20), lambda: h.pwrite(b'x', 12 << 20),",
+                                            "             lambda: h.pread(512, (8 << 20) - 256)):",
+                                            "    try:", "        call()", "    except nbd.Error as error:",
+                                            "        print(error.errno)")),
+                                 "print(h.pread(4, 0))")).text
+    check(said == "16\nEINVAL\nEINVAL\nEIO\nbytearray(b'\\x00\\x00\\x00\\x00')\n", said)
+    server.end()
+
+
+@case
 def what_can_only_be_read_is():
-    server = Server("data/disk", "--read-only")
+    server = Server(cluster, "data/disk", "--read-only")
     check("is_read_only: true" in server.info(), server.info())
     refused = server.shell("h.pwrite(b'x', 0)")
     check(refused.code != 0 and "Operation not permitted" in refused.text + str(refused), refused)
@@ -113,9 +124,7 @@ def what_cannot_be_is_told():
     for arguments, words in ((("data/none",), "none"), ((), "image"), (("data/disk@none",), "none"),
                              (("data/disk", "--port", "1"), "not both"),
                              (("data/disk", "--tls-certificates", "/nonexistent"), "No such file")):
-        server = Server(*arguments)
-        said = server.process.communicate(timeout=60)[1]
-        check(server.process.returncode != 0 and words in said, "%r: %s" % (arguments, said))
+        Server(cluster, *arguments).refuses(words)
 
 
 if __name__ == "__main__":
