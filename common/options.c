@@ -217,6 +217,13 @@ static const struct option_info options[] = {
      .min = 1,
      .max = 1000000,
      .description = "Unfinished operations from which a client makes its caller wait."},
+    {.name = "rbd_encryption_iter_time",
+     .type = OPTION_DURATION,
+     .default_value = "2s",
+     .max = 60 * SEC,
+     .description = "How long it shall take to try a passphrase of an image that is encrypted now, "
+                    "as --iter-time of cryptsetup; 0: as short as the format allows, for "
+                    "passphrases that are long and random."},
 };
 
 /* Names under which Ceph's configuration files have the same thing. */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "client/image/crypt.h"
+#include "client/object/inside.h"
 
 enum {
     HEADER_PIECE = 4 << 20, /* Bytes of an image's beginning that are read at a time. */
@@ -21,6 +22,7 @@ enum {
     LUKS1_SECTOR = 512,
     LUKS2_SECTOR = 4096,
     LUKS_UNIT = 512, /* In which offsets are counted. */
+    NS_PER_MS = 1000000,
 };
 
 /* The file, and libcryptsetup's handle of it. */
@@ -168,6 +170,34 @@ static int unlock(struct limpet_image *image, struct luks *l, const void *passph
 
 /* ---- A new header ---- */
 
+/*
+ * How long a derivation of a key takes is measured, which takes longer; without that, the least
+ * that a format has.
+ */
+static int set_derivation(struct limpet_image *image, struct luks *l,
+                          enum limpet_image_encryption format)
+{
+    static const struct crypt_pbkdf_type least_luks1 = {.type = CRYPT_KDF_PBKDF2,
+                                                        .hash = "sha256",
+                                                        .iterations = 1000,
+                                                        .flags = CRYPT_PBKDF_NO_BENCHMARK};
+    static const struct crypt_pbkdf_type least_luks2 = {.type = CRYPT_KDF_ARGON2ID,
+                                                        .hash = "sha256",
+                                                        .iterations = 4,
+                                                        .max_memory_kb = 32,
+                                                        .parallel_threads = 1,
+                                                        .flags = CRYPT_PBKDF_NO_BENCHMARK};
+    uint64_t ns;
+    int rc = cluster_duration(image->cluster, "rbd_encryption_iter_time", &ns);
+    if (rc != 0)
+        return rc;
+    if (ns == 0)
+        return crypt_set_pbkdf_type(l->device,
+                                    format == LIMPET_IMAGE_LUKS1 ? &least_luks1 : &least_luks2);
+    crypt_set_iteration_time(l->device, ns < NS_PER_MS ? 1 : ns / NS_PER_MS);
+    return 0;
+}
+
 /* Contents begin where an object does: their sectors are then those of whole objects. */
 static int make_header(struct limpet_image *image, struct luks *l,
                        enum limpet_image_encryption format, const uint8_t *key, size_t key_len,
@@ -207,6 +237,8 @@ int limpet_image_encrypt(struct limpet_image *image, enum limpet_image_encryptio
         rc = -errno;
     if (rc == 0 && RAND_priv_bytes(key, (int)key_len) != 1)
         rc = -EIO;
+    if (rc == 0)
+        rc = set_derivation(image, &l, format);
     if (rc == 0)
         rc = make_header(image, &l, format, key, key_len, passphrase, len);
     if (rc == 0)

@@ -507,7 +507,7 @@ enum limpet_image_encryption { LIMPET_IMAGE_LUKS1 = 0, LIMPET_IMAGE_LUKS2 = 1 };
  * Makes a new LUKS image of it, with a new key of 128 or 256 bits, and decrypts it: what it had is
  * lost, though not overwritten. -ENOSPC: the header is larger than the image; -EOPNOTSUPP: it has a
  * parent; -EINVAL: its stripes are smaller than sectors. Takes about two seconds: so long does it
- * take to try a passphrase.
+ * take to try a passphrase, unless rbd_encryption_iter_time says otherwise.
  */
 LIMPET_API int limpet_image_encrypt(struct limpet_image *image, enum limpet_image_encryption format,
                                     unsigned key_bits, const void *passphrase, size_t len);

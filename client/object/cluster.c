@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/object/inside.h"
 #include "common/log.h"
 #include "common/messenger.h"
 #include "common/options.h"
@@ -110,6 +111,13 @@ int limpet_cluster_config_get(struct limpet_cluster *c, const char *option, char
         return cluster_fail(c, -ERANGE, "option '%s' has a value of %zu bytes", option, len);
     memcpy(value, text, len);
     return 0;
+}
+
+int cluster_duration(struct limpet_cluster *c, const char *option, uint64_t *ns)
+{
+    char why[256] = "";
+    int rc = config_get_duration(c->config, option, ns, why);
+    return rc == 0 ? 0 : cluster_fail(c, rc, "%s", why);
 }
 
 /* ---- Connecting ---- */

@@ -14,5 +14,7 @@
 int cluster_call(struct limpet_cluster *cluster, limpet_callback callback, void *arg) MUST_CHECK;
 /* Whether the caller is a callback. */
 bool cluster_calls_back(struct limpet_cluster *cluster);
+/* An option of the type duration, in nanoseconds. */
+int cluster_duration(struct limpet_cluster *cluster, const char *option, uint64_t *ns) MUST_CHECK;
 
 #endif

@@ -7,15 +7,19 @@ import glob
 import os
 import random
 import re
+import subprocess
 
-from lib.cluster import Cluster, case, check, command, fails, folder, read_file, run, succeeds
+from lib.cluster import Cluster, case, check, command, fails, folder, read_file, run, succeeds, wait_until
+from lib.device import Devices, missing, size_of
 from lib.librados import environment
+from lib.nbd import Server
 
 cluster = Cluster(mons=1, osds=3)
 PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
 MIB = 1 << 20
 PASSPHRASE = "of few words"
 folders = []  # Where its files are.
+qemu = []  # What makes an image of LUKS 1 meanwhile.
 PLAIN = random.Random(3).randbytes(2 * MIB)
 
 BEGIN = """
@@ -168,8 +172,16 @@ def volume_key(path):
 def starts():
     cluster.start()
     cluster.pool("rbd")
+    # Passphrases need not take long to try here.
+    with open(cluster.conf, "a", encoding="utf-8") as conf:
+        conf.write("\n[client]\nrbd encryption iter time = 0\n")
     file("passphrase", PASSPHRASE.encode())
     file("plain", PLAIN)
+    # It measures for seconds how fast keys are derived, whatever it is told; now and then it fails to.
+    qemu.append(subprocess.Popen(["sh", "-c", "for i in 1 2 3 4 5; do \"$@\" && break; done", "qemu-img", "qemu-img", "convert",
+                                  "--object", "secret,id=s,file=" + file("passphrase"), "-O", "luks", "-o",
+                                  "key-secret=s,iter-time=10", "-f", "raw", file("plain"), file("theirs1")],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
 
 
 @case
@@ -205,8 +217,8 @@ def cryptsetup_opens_an_image_of_luks2():
 
 @case
 def an_image_of_qemu_is_decrypted():
-    succeeds(command(["qemu-img", "convert", "--object", "secret,id=s,file=" + file("passphrase"), "-O", "luks",
-                      "-o", "key-secret=s,iter-time=10", "-f", "raw", file("plain"), file("theirs1")]))
+    said = qemu.pop().communicate()
+    check(os.path.exists(file("theirs1")), "qemu-img: %r" % (said,))
     succeeds(cluster.limpet("rbd", "import", file("theirs1"), "theirs1", "--no-progress"))
     python(READ, "theirs1", 0, file("plain"))
 
@@ -245,6 +257,62 @@ def the_command_line_encrypts_and_decrypts():
     succeeds(cluster.limpet("rbd", "create", "small", "--size", "1M"))
     fails(cluster.limpet("rbd", "encryption", "format", "small", "luks1", file("passphrase")), errno.ENOSPC,
           "smaller than the header")
+
+
+@case
+def nbd_clients_see_what_is_in_it():
+    option = ("--encryption-format", "luks2", "--encryption-passphrase-file", file("passphrase"))
+    # Written by the random operations' image: the same bytes by both ways.
+    succeeds(cluster.limpet("rbd", "export", "model2", file("plain2"), "--no-progress", *option))
+    clear = read_file(file("plain2"))
+    server = Server(cluster, "rbd/model2", *option)
+    check("export-size: %d" % len(clear) in server.info(), server.info())
+    succeeds(command(["nbdcopy", server.uri, file("served")]))
+    check(read_file(file("served")) == clear, "what is served")
+    succeeds(server.shell("h.pwrite(b'by nbd' * 1000, 12345)", "h.flush()", "h.trim(4096, 65536)"))
+    server.end()
+    succeeds(cluster.limpet("rbd", "export", "model2", file("after"), "--no-progress", *option))
+    expected = clear[:12345] + b"by nbd" * 1000 + clear[18345:65536] + bytes(4096) + clear[69632:]
+    check(read_file(file("after")) == expected, "what was written")
+    Server(cluster, "rbd/model2", *option[:3], file("wrong")).refuses("the passphrase in", "is wrong")
+    Server(cluster, "rbd/model2", *option[:2]).refuses("both or neither")
+    Server(cluster, "rbd/model2", *option[:3], file("nowhere")).refuses("nowhere", "No such file")
+    Server(cluster, "rbd/model2", option[0], "luks1", *option[2:]).refuses("not encrypted in format luks1")
+    Server(cluster, "rbd/model2", *option[:3], file("empty", b"\n")).refuses("it is empty")
+
+
+@case
+def a_device_shows_what_is_in_it():
+    if missing():
+        print("skipped: %s is missing" % missing())
+        return
+    devices = Devices(cluster)
+    option = ("--encryption-format", "luks1", "--encryption-passphrase-file", file("passphrase"))
+    succeeds(cluster.limpet("rbd", "create", "disk", "--size", "34M", "--object-size", "1M"))
+    succeeds(cluster.limpet("rbd", "encryption", "format", "disk", "luks1", file("passphrase")))
+    device = devices.map("disk", *option)
+    check(size_of(device) == 32 * MIB, "size: %d" % size_of(device))
+    succeeds(command(["mkfs.ext4", "-q", device]))
+    path = devices.mount(device)
+    succeeds(command(["cp", file("plain"), path]))
+    succeeds(cluster.limpet("rbd", "resize", "disk", "--size", "50M", "--no-progress"))
+    wait_until("48 MiB", lambda: size_of(device) == 48 * MIB, 30)
+    devices.umount(path)
+    devices.unmap("disk")
+    device = devices.map("disk", "-o", "ro,encryption-format=luks1,encryption-passphrase-file=" + file("passphrase"))
+    path = devices.mount(device, "-o", "ro")
+    check(read_file(os.path.join(path, "plain")) == PLAIN, "the file")
+    devices.umount(path)
+    devices.unmap("disk")
+    device = devices.map("disk", "--read-only")
+    with open(device, "rb") as raw:
+        check(raw.read(4) == b"LUKS", "not decrypted, it is a LUKS image")
+    devices.unmap("disk")
+    fails(devices.call("device", "map", "disk", *option[:3], file("wrong")), errno.EPERM, "passphrase .* is wrong")
+    fails(devices.call("device", "map", "disk", *option[:2]), errno.EINVAL, "both or neither")
+    fails(devices.call("device", "map", "disk", *option[:3], file("nowhere")), errno.ENOENT, "nowhere")
+    fails(devices.call("device", "map", "disk", "-o", "encryption-format=luks3"), errno.EINVAL, "luks1.luks2")
+    check(devices.list() == [] and os.listdir(devices.run) == ["lock"], "%r" % os.listdir(devices.run))
 
 
 if __name__ == "__main__":

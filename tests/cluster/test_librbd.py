@@ -590,6 +590,12 @@ def encryption():
     drives("encryption_format encryption_load", """
 with rbd.Image(io, "disk") as image:
     image.resize(64 * MIB)
+    image.encryption_format(rbd.RBD_ENCRYPTION_FORMAT_LUKS1, "secret")
+with rbd.Image(io, "disk") as image:
+    # As long as cryptsetup has it, unless it is told otherwise: the first key slot's iterations.
+    iterations = int.from_bytes(image.read(212, 4), "big")
+    check(iterations >= 100000, "easy to guess: %d" % iterations)
+    cluster.conf_set("rbd_encryption_iter_time", "0")
     image.encryption_format(rbd.RBD_ENCRYPTION_FORMAT_LUKS2, "secret")
     size = image.size()
     image.write(b"plain text", 0)
