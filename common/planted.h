@@ -192,6 +192,12 @@ enum planted_bug {
     PLANTED_LOCK_OUTLIVES,
     /* OSD: an exclusive lock is given though somebody shares it. */
     PLANTED_LOCK_OF_TWO,
+    /* OSD: a write that begins again runs after those that were in line behind it. */
+    PLANTED_HELD_AGAIN_LAST,
+    /* OSD: a primary activates before its own change-over is durable. */
+    PLANTED_ACTIVATE_TOO_EARLY,
+    /* OSD: of a session that ends, requests are let go before those in line behind them. */
+    PLANTED_ORPHANS_OVERTAKE,
     PLANTED_END
 };
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/planted.h"
 #include "osd/osd_impl.h"
 
 /* ---- Sessions ---- */
@@ -70,10 +71,13 @@ static bool is_osd(const struct net_session *session)
     return session->peer.name.type == ENTITY_OSD;
 }
 
+/* The last first: with one that is let go those behind it would run, and overtake it for ever. */
 static void orphan_requests(struct osd *osd, struct osd_guest *guest)
 {
     struct osd_request *request;
-    while ((request = TAILQ_FIRST(&guest->requests))) {
+    while ((request = planted(PLANTED_ORPHANS_OVERTAKE)
+                          ? TAILQ_FIRST(&guest->requests)
+                          : TAILQ_LAST(&guest->requests, osd_request_list))) {
         if (request->waits_for_map)
             osd_request_done(osd, &request->pg, NULL);
         else

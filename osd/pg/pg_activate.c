@@ -175,12 +175,25 @@ void pg_activate_peer_reset(struct pg *pg, int32_t osd)
         pg_former_asked_again(pg, osd);
 }
 
+/* Whether our store has done what we are, a change-over that took entries back included. */
+static bool is_caught_up(const struct pg *pg)
+{
+    return pg->durable == pg_log_head(&pg->log).sequence &&
+           (pg->switches == 0 || planted(PLANTED_ACTIVATE_TOO_EARLY));
+}
+
+void pg_activate_caught_up(struct pg *pg)
+{
+    if (pg->activation_due && is_caught_up(pg))
+        pg_activate_start(pg);
+}
+
 void pg_activate_start(struct pg *pg)
 {
     assert(pg->state == PG_STATE_PRIMARY_ACTIVATING);
     pg->silent_ticks = 0;
-    /* Comparing and pushing read what the store has. */
-    pg->activation_due = pg->durable < pg_log_head(&pg->log).sequence;
+    /* Comparing, pushing and serving read what the store has. */
+    pg->activation_due = !is_caught_up(pg);
     if (pg->activation_due)
         return;
     pg->attempt++;

@@ -227,6 +227,7 @@ static void switch_done(struct pg_step *step)
     assert(pg->switches > 0);
     pg->switches--;
     pg_durable_advance(pg, step->generation, step->sequence);
+    pg_activate_caught_up(pg);
     if (step->generation == pg->generation && pg->state == PG_STATE_REPLICA_ACTIVE &&
         step->attempt == pg->upstream_attempt)
         pg_send_info(pg, step->attempt, 2, 0);

@@ -472,7 +472,7 @@ struct pg {
     uint64_t durable;    /* Entries up to here are durable in our store. */
     uint64_t committed;  /* And on all members, as far as we know. */
     uint64_t generation; /* Counts the times that entries were taken back from the log. */
-    uint32_t switches;   /* Change-overs on their way to the store. */
+    uint32_t switches;   /* Change-overs, and ends of fillings, on their way to the store. */
     uint64_t temporary_next;
     struct pg_async_list asyncs;
     struct pg_write_list writes;
@@ -750,6 +750,8 @@ int pg_room_check(const struct pg *pg, bool grows, const struct store_txn *txn,
 /* ---- pg_activate.c: the primary ---- */
 
 void pg_activate_start(struct pg *pg);
+/* Our store has done something: an activation that waited for that begins. */
+void pg_activate_caught_up(struct pg *pg);
 void pg_activate_stop(struct pg *pg);
 void pg_activate_ask(struct pg *pg, struct pg_peer *peer);
 /* PgActivate, first step, to a member or to a former primary. */

@@ -202,7 +202,10 @@ void pg_learn_start(struct pg *pg, const Limpet__Wire__PgActivate *activate)
 static void filled_done(struct pg_step *step)
 {
     struct pg *pg = step->async.pg;
+    assert(pg->switches > 0);
+    pg->switches--;
     pg_durable_advance(pg, step->generation, step->sequence);
+    pg_activate_caught_up(pg);
     if (step->generation == pg->generation && pg->state == PG_STATE_FILLED)
         pg_send_info(pg, step->attempt, 4, 0);
 }
@@ -224,6 +227,7 @@ void pg_learn_filled(struct pg *pg, const Limpet__Wire__PgActivate *activate)
     step->done = filled_done;
     step->attempt = activate->attempt;
     step->sequence = head.sequence;
+    pg->switches++;
     pg_set_state(pg, PG_STATE_FILLED);
     pg_step_submit(step);
 }

@@ -270,7 +270,8 @@ void pg_request_hold_again(struct pg_request *request)
 {
     struct pg *pg = request->pg;
     /* Those in line for its object came after it. */
-    hold_all(&pg->queued);
+    if (!planted(PLANTED_HELD_AGAIN_LAST))
+        hold_all(&pg->queued);
     hold(request);
     /* The group may have begun to serve anew meanwhile. */
     pg_requests_admit(pg);

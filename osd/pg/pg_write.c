@@ -165,8 +165,8 @@ void pg_durable_advance(struct pg *pg, uint64_t generation, uint64_t sequence)
     pg->durable = sequence;
     if (pg->state == PG_STATE_PRIMARY_ACTIVE)
         pg_advance(pg);
-    else if (pg->activation_due && pg->durable == pg_log_head(&pg->log).sequence)
-        pg_activate_start(pg);
+    else
+        pg_activate_caught_up(pg);
 }
 
 /* What the write left of the object cannot be read here: another copy has to help. */

@@ -190,6 +190,8 @@ PLANTED = {
     "ack-gap": (80, ("--scenario", "held")),
     "equal-too-early": (100, ("--scenario", "anew")),
     "page-skips": (200, ()),
+    "held-again-last": (400, ("--scenario", "line")),
+    "orphans-overtake": (60, ("--scenario", "line")),
     "look-unlocked": (200, ("--scenario", "tags")),
     "look-early": (100, ("--scenario", "tags")),
     "answer-forgotten": (400, ("--scenario", "tags")),

@@ -321,10 +321,13 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
     };
     struct encoder e;
     size_t data_len = 0, at = 0;
-    for (uint16_t i = 0; i < n; i++)
+    bool writes = false;
+    for (uint16_t i = 0; i < n; i++) {
         data_len += steps[i].len;
+        writes = writes || code_writes(steps[i].code);
+    }
     head.snap = world->read_snap;
-    if (code_writes(steps[0].code)) {
+    if (writes) {
         head.flags |= WIRE_OP_WRITE;
         head.oldest = world->oldest;
         head.snap = world->snap;

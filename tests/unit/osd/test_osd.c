@@ -712,7 +712,14 @@ static void a_clients_process_has_one_session_with_us(void **state)
 
 /* ---- Clients ---- */
 
-static struct message *request(const char *name, uint64_t epoch, uint16_t code, uint64_t tid)
+static bool code_writes(uint16_t code)
+{
+    return code == WIRE_OP_CODE_CREATE || code == WIRE_OP_CODE_HINT || code == WIRE_OP_CODE_REMOVE;
+}
+
+/* Of one step, or of two: 0 is none. */
+static struct message *request_of_two(const char *name, uint64_t epoch, uint16_t code,
+                                      uint16_t other, uint64_t tid)
 {
     struct object_id id = {
         .pool = POOL,
@@ -728,20 +735,25 @@ static struct message *request(const char *name, uint64_t epoch, uint16_t code, 
         .epoch = epoch,
         .pool = POOL,
         .pg_seed = map_object_pg(map_pool(fake.map, POOL), id.hash).seed,
-        .n_ops = 1,
+        .n_ops = other ? 2 : 1,
     };
-    struct wire_op op = {.code = code};
+    const struct wire_op steps[] = {{.code = code}, {.code = other}};
     struct encoder e;
-    if (code == WIRE_OP_CODE_CREATE)
+    if (code_writes(code) || code_writes(other))
         head.flags = WIRE_OP_WRITE;
     encoder_init(&e);
     encode_bytes(&e, &head, sizeof head);
     encode_object_id(&e, &id);
-    encode_bytes(&e, &op, sizeof op);
+    encode_bytes(&e, steps, head.n_ops * sizeof steps[0]);
     struct message *message = message_create(MSG_OSD_OP, e.len);
     memcpy(message->body, e.data, e.len);
     encoder_fini(&e);
     return message;
+}
+
+static struct message *request(const char *name, uint64_t epoch, uint16_t code, uint64_t tid)
+{
+    return request_of_two(name, epoch, code, 0, tid);
 }
 
 static int result_of(const struct fake_session *client, uint32_t replies)
@@ -877,6 +889,29 @@ static void a_client_that_goes_leaves_nothing(void **state)
     assert_int_equal(fake.fatal, 0);
 }
 
+/* Who waits behind a request of the lost session will be sent again, and must not overtake it. */
+static void nothing_of_a_lost_session_overtakes_what_is_let_go(void **state)
+{
+    (void)state;
+    serve_alone();
+    live(SEC_NS, false);
+    struct fake_session *client = guest(ENTITY_CLIENT, "a", "allow *");
+    uint64_t epoch = fake.map->epoch;
+    receive(client, request("x", epoch, WIRE_OP_CODE_CREATE, 1));
+    live(SEC_NS, false);
+    assert_int_equal(result_of(client, 1), 0);
+    /* The second looks at the store when that has the first; the third is in line behind it. */
+    receive(client, request("x", epoch, WIRE_OP_CODE_HINT, 2));
+    receive(client, request_of_two("x", epoch, WIRE_OP_CODE_OMAP_GET_HEADER, WIRE_OP_CODE_HINT, 3));
+    receive(client, request("x", epoch, WIRE_OP_CODE_REMOVE, 4));
+    closed(client, -ECONNRESET);
+    live(SEC_NS, false);
+    client = guest(ENTITY_CLIENT, "a", "allow *");
+    receive(client, request("x", epoch, WIRE_OP_CODE_STAT, 5));
+    live(SEC_NS, false);
+    assert_int_equal(result_of(client, 1), 0);
+}
+
 /* ---- The end ---- */
 
 static void says_good_bye(void **state)
@@ -935,6 +970,7 @@ int main(void)
         TEST(ends_a_session_that_sends_garbage),
         TEST(ignores_messages_of_osds_from_clients),
         TEST(a_client_that_goes_leaves_nothing),
+        TEST(nothing_of_a_lost_session_overtakes_what_is_let_go),
         TEST(says_good_bye),
         TEST(stops_without_monitors_too),
     };

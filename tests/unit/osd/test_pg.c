@@ -495,6 +495,36 @@ static void a_change_over_counts_when_it_is_durable(void **state)
     ask_fini(&asked);
 }
 
+/* The member that takes a write back becomes the primary before its store has done so. */
+static void a_primary_waits_for_its_own_change_over(void **state)
+{
+    (void)state;
+    struct asked asked;
+    for (int32_t osd = WORLD_OSDS - 1; osd >= 0; osd--) {
+        world_set_members(&world, osd, (osd + 1) % WORLD_OSDS, (osd + 2) % WORLD_OSDS);
+        world_show_all(&world);
+        world_settle(&world);
+    }
+    assert_int_equal(write_full(&world, 0, "a", "old"), 0);
+    world_stop_link(&world, 0, 1, true);
+    ask(&world, 0, &asked, "a", &append_step, 1);
+    world_settle(&world);
+    assert_on_disk(&world, 2, "a", "oldx");
+    world_crash(&world, 0);
+    world_set_up(&world, 0, false, 1, 2, -1);
+    world_show_all(&world);
+    while (pg_state(world.nodes[2].pg) != PG_STATE_REPLICA_ACTIVE)
+        assert_true(world_step(&world));
+    world_set_members(&world, 2, 1, -1);
+    world_show_all(&world);
+    while (pg_state(world.nodes[2].pg) != PG_STATE_PRIMARY_ACTIVE)
+        assert_true(world_step(&world));
+    assert_on_disk(&world, 2, "a", "old");
+    assert_reads(&world, 2, "a", "old");
+    assert_equal_disks(&world, 1, 2);
+    ask_fini(&asked);
+}
+
 static void requests_under_way_survive_a_change_of_members(void **state)
 {
     (void)state;
@@ -789,6 +819,44 @@ static void forgetting_the_entry_is_no_change(void **state)
     ask_fini(&asked);
 }
 
+/* A write that looked under the former number looks again, before those that came after it. */
+static void a_write_that_begins_again_keeps_its_place(void **state)
+{
+    (void)state;
+    enum { LATER = 3 };
+    struct pg_view view;
+    struct asked first, later[LATER];
+    const struct step looks[] = {
+        {.code = WIRE_OP_CODE_COMPARE_EXTENT, .data = "old", .len = 3},
+        append_step,
+    };
+    assert_int_equal(map_pg_view(world.nodes[0].pgs.map, world.pg, &view), 0);
+    world_set_members(&world, view.wanted[0], view.wanted[1], view.wanted[2]);
+    world_show_all(&world);
+    world_settle(&world);
+    int32_t primary = view.wanted[0];
+    assert_int_equal(write_full(&world, primary, "a", "old"), 0);
+    ask(&world, primary, &first, "a", looks, 2);
+    for (int i = 0; i < LATER; i++) {
+        const struct step step = {.code = WIRE_OP_CODE_APPEND, .data = &"123"[i], .len = 1};
+        ask(&world, primary, &later[i], "a", &step, 1);
+    }
+    /* Nothing was read yet, and the primary does not cease to serve. */
+    world_rebase(&world);
+    world_show_all(&world);
+    assert_state(primary, PG_STATE_PRIMARY_ACTIVE);
+    assert_false(first.done);
+    world_settle(&world);
+    assert_true(first.done);
+    assert_int_equal(first.reply.result, 0);
+    ask_fini(&first);
+    for (int i = 0; i < LATER; i++) {
+        assert_true(later[i].done && later[i].reply.result == 0);
+        ask_fini(&later[i]);
+    }
+    assert_reads(&world, primary, "a", "oldx123");
+}
+
 static void a_former_primary_outside_the_set_is_told_first(void **state)
 {
     (void)state;
@@ -871,6 +939,7 @@ int main(void)
         TEST(what_the_next_primary_lacks_is_taken_back),
         TEST(a_member_that_dies_half_way_through_the_change_is_whole),
         TEST(a_change_over_counts_when_it_is_durable),
+        TEST(a_primary_waits_for_its_own_change_over),
         TEST(requests_under_way_survive_a_change_of_members),
         TEST(a_primary_that_is_replaced_sends_its_clients_away),
         TEST(waits_inactive_below_min_size),
@@ -884,6 +953,7 @@ int main(void)
         TEST(a_member_refuses_an_older_configuration),
         TEST(a_message_of_the_future_waits_for_its_map),
         TEST(forgetting_the_entry_is_no_change),
+        TEST(a_write_that_begins_again_keeps_its_place),
         TEST(a_former_primary_outside_the_set_is_told_first),
         TEST(a_former_primary_that_is_down_needs_no_telling),
         TEST(removes_everything_when_the_pool_is_gone),
