@@ -543,7 +543,10 @@ struct checkpoint {
 void place_kick(struct engine *e);
 /* A group is in the index: goes on with a checkpoint that waited for it. */
 void checkpoint_settled(struct engine *e);
+/* Of all that is durable now. */
 void checkpoint_start(struct engine *e);
+/* When the ring gets full, of at least a quarter of it. */
+void checkpoint_start_for_room(struct engine *e);
 /* A group has become durable. */
 void checkpoint_journal_moved(struct engine *e);
 int checkpoint_init(struct engine *e) MUST_CHECK;

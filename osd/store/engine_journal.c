@@ -312,8 +312,9 @@ static void group_ended(struct engine *e, struct group *ended)
     }
     checkpoint_journal_moved(e);
     checkpoint_settled(e);
-    if (!e->failed && (j->head - j->tail > j->bytes / 2 || e->pairs.memory > e->pairs.limit))
+    if (!e->failed && e->pairs.memory > e->pairs.limit)
         checkpoint_start(e);
+    checkpoint_start_for_room(e);
     env_defer(e->env, &e->pump_task);
     engine_check_closed(e);
 }

@@ -14,6 +14,9 @@
  *  C3  A block that a later record overwrites or frees is not put in place: its old content is
  *      needed no more once that record is durable. All records that were executed when placing
  *      ended are durable before the superblock is written; until then only the journal has it.
+ *
+ * A checkpoint for room in the ring takes for its target what is in place already, if that is enough:
+ * while it put the newest blocks in place, the journal's writes would stand in line behind.
  */
 #include <assert.h>
 #include <errno.h>
@@ -287,8 +290,9 @@ static void completed(struct engine *e)
     e->counters.checkpoints++;
     bool again = c->again;
     c->again = false;
-    if (again || j->head - j->tail > j->bytes / 2)
+    if (again)
         checkpoint_start(e);
+    checkpoint_start_for_room(e);
     place_kick(e);
     env_defer(e->env, &e->pump_task);
     engine_check_closed(e);
@@ -447,19 +451,50 @@ void checkpoint_journal_moved(struct engine *e)
         step(e);
 }
 
+static void start(struct engine *e, const struct journal_mark *target)
+{
+    struct checkpoint *c = &e->checkpoint;
+    c->target = *target;
+    c->again = false;
+    c->step = CHECKPOINT_PLACING;
+    step(e);
+}
+
 void checkpoint_start(struct engine *e)
 {
     struct checkpoint *c = &e->checkpoint;
     struct journal_mark *last = STAILQ_LAST(&e->journal.marks, journal_mark, link);
     if (e->failed || !last)
         return;
-    if (c->step != CHECKPOINT_NONE) {
+    if (c->step == CHECKPOINT_NONE)
+        start(e, last);
+    else
         c->again |= c->target.sequence < last->sequence &&
                     e->journal.head - c->target.end > e->journal.bytes / 4;
-        return;
+}
+
+/* The last group before which all blocks are in place, or are just written there; NULL: none. */
+static const struct journal_mark *last_in_place(const struct engine *e)
+{
+    const struct cblock *oldest = TAILQ_FIRST(&e->cache.dirty);
+    const struct journal_mark *mark, *found = NULL;
+    STAILQ_FOREACH(mark, &e->journal.marks, link)
+    {
+        if (oldest && mark->record > oldest->record)
+            break;
+        found = mark;
     }
-    c->target = *last;
-    c->again = false;
-    c->step = CHECKPOINT_PLACING;
-    step(e);
+    return found;
+}
+
+void checkpoint_start_for_room(struct engine *e)
+{
+    const struct journal *j = &e->journal;
+    if (e->failed || e->checkpoint.step != CHECKPOINT_NONE || j->head - j->tail <= j->bytes / 8 * 5)
+        return;
+    const struct journal_mark *target = last_in_place(e);
+    if (target && target->end - j->tail >= j->bytes / 4)
+        start(e, target);
+    else
+        checkpoint_start(e);
 }
