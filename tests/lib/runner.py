@@ -301,14 +301,14 @@ def fuzz_tests(seconds):
     return tests
 
 
-def lint_tests(jobs):
+def lint_tests(jobs, long=False):
     tests = []
     checks = (("format", 120, 1), ("includes", 60, 1), ("words", 60, 1), ("links", 60, 1),
               ("shell", 60, 1), ("python", 60, 1), ("clang", 600, jobs),
               ("cppcheck", 900, jobs), ("tidy", 3600, jobs))
-    for check, timeout, weight in checks:
+    for check, timeout, weight in (("deep", 7200, jobs),) if long else checks:
         argv = [sys.executable, "-B", os.path.join(REPO, "tests/lint"), check, "-j", str(jobs)]
-        needs = "release" if check in ("clang", "cppcheck", "tidy") else None
+        needs = "release" if check in ("clang", "cppcheck", "tidy", "deep") else None
         tests.append(Test("lint/" + check, argv, timeout, weight, needs))
     return tests
 
@@ -408,6 +408,8 @@ CAMPAIGNS = {
                             store_tests("long/", long=True) + planted_store_tests("long/"))),
     "model": ("the model of the configuration protocol with larger bounds",
               lambda jobs: ([], model_tests("long/", long=True))),
+    "lint": ("clang-tidy with its analyzer's own limits",
+             lambda jobs: ([build_steps("release", jobs)], lint_tests(jobs, long=True))),
     "fuzz": ("every fuzz target for 10 minutes",
              lambda jobs: ([build_steps("fuzz", jobs)], fuzz_tests(600))),
     "asan": ("the whole suite under ASan and UBSan", lambda jobs: sanitizer_plan("asan", jobs)),
