@@ -15,8 +15,8 @@
  *      needed no more once that record is durable. All records that were executed when placing
  *      ended are durable before the superblock is written; until then only the journal has it.
  *
- * A checkpoint for room in the ring takes for its target what is in place already, if that is enough:
- * while it put the newest blocks in place, the journal's writes would stand in line behind.
+ * A checkpoint for room in the ring takes for its target what is in place already, if that is
+ * enough: while it put the newest blocks in place, the journal's writes would stand in line behind.
  */
 #include <assert.h>
 #include <errno.h>
