@@ -430,10 +430,32 @@ static void do_statfs(fuse_req_t fuse, fuse_ino_t ino)
 
 /* ---- Extended attributes ---- */
 
+/* 0, or why there cannot be an attribute of this name: those of other file systems' own. */
+static int check_xattr_name(const char *name)
+{
+    static const char *const spaces[] = {"user.", "trusted.", "security."};
+    for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
+        size_t len = strlen(spaces[i]);
+        if (strncmp(name, spaces[i], len) == 0)
+            return name[len] != 0 ? 0 : EINVAL;
+    }
+    return EOPNOTSUPP;
+}
+
+static bool refuse_xattr(fuse_req_t fuse, const char *name)
+{
+    int error = check_xattr_name(name);
+    if (error != 0)
+        fuse_reply_err(fuse, error);
+    return error != 0;
+}
+
 static void do_getxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, size_t size)
 {
     struct limpet_fs_request rq = {
         .verb = LIMPET_FS_XATTR_GET, .ino = ino, .name = name, .len = size};
+    if (refuse_xattr(fuse, name))
+        return;
     submit(fuse, &rq, got_xattr);
 }
 
@@ -452,12 +474,16 @@ static void do_setxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, const
                                    .data = value,
                                    .len = size,
                                    .flags = (unsigned)flags};
+    if (refuse_xattr(fuse, name))
+        return;
     submit(fuse, &rq, ended);
 }
 
 static void do_removexattr(fuse_req_t fuse, fuse_ino_t ino, const char *name)
 {
     struct limpet_fs_request rq = {.verb = LIMPET_FS_XATTR_REMOVE, .ino = ino, .name = name};
+    if (refuse_xattr(fuse, name))
+        return;
     submit(fuse, &rq, ended);
 }
 

@@ -29,7 +29,7 @@ static void collect_options(const struct cli *cli, const struct fs_spec *spec,
 {
     size_t at =
         (size_t)snprintf(out, OPTIONS_MAX, "fsname=%s/%s,subtype=limpet,default_permissions%s",
-                         spec->pool, spec->name, geteuid() == 0 ? ",allow_other" : "");
+                         spec->pool, spec->name, geteuid() == 0 ? ",allow_other,dev,suid" : "");
     for (int i = 0; i < cli->n_values; i++) {
         if (strcmp(cli->values[i].option->name, "options") != 0)
             continue;

@@ -1,0 +1,109 @@
+"""File systems of a cluster, mounted: what tests do with `limpet fs`, and calls that Python has no names for."""
+
+import ctypes
+import json
+import os
+import signal
+
+from lib.cluster import BIN, at_end, check, command, fails, folder, process_alive, succeeds, wait_until
+
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
+AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def missing():
+    """Why nothing can be mounted here; "" when it can."""
+    if os.geteuid() != 0:
+        return "root"
+    return "" if os.path.exists("/dev/fuse") else "/dev/fuse"
+
+
+def _must(result):
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def rename2(old, new, flags):
+    _must(_libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), ctypes.c_uint(flags)))
+
+
+def fallocate(fd, mode, offset, length):
+    _must(_libc.fallocate64(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
+
+
+def mounted(path):
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        return path in (line.split()[1] for line in file)
+
+
+class Mounts:
+    """Mounts of one cluster; those that a test leaves behind are taken away at its end."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.paths = []
+        at_end(self.end)
+
+    def create(self, name, *options):
+        succeeds(self.cluster.limpet("fs", "create", name, *options))
+        return name
+
+    def mount(self, name, *options):
+        path = folder()
+        succeeds(self.cluster.limpet("fs", "mount", name, path, *options))
+        self.paths.append(path)
+        check(mounted(path), "nothing is mounted over %s" % path)
+        return path
+
+    def umount(self, path, *options):
+        succeeds(self.cluster.limpet("fs", "umount", path, *options))
+        self.paths.remove(path)
+        check(not mounted(path), "%s is still mounted" % path)
+
+    def server(self, path):
+        """The process that serves a mount."""
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/cmdline" % pid, "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"limpet") and os.fsencode(path) in words and b"mount" in words:
+                return int(pid)
+        return None
+
+    def kill(self, path):
+        pid = self.server(path)
+        check(pid is not None, "nobody serves %s" % path)
+        os.kill(pid, signal.SIGKILL)
+        wait_until("end of the mount's process", lambda: not process_alive(pid), 20)
+
+    def fsck(self, name, *options):
+        return self.cluster.limpet("fs", "check", name, "--no-progress", *options)
+
+    def check_clean(self, name):
+        """`limpet fs check` finds nothing; returns what it counted."""
+        return json.loads(succeeds(self.fsck(name, "-f", "json")).text)
+
+    def end(self):
+        for path in self.paths:
+            command(["umount", "-l", path])
+
+
+class Ext4:
+    """An empty ext4, for comparison."""
+
+    def __init__(self, size="512M"):
+        self.path = folder()
+        image = os.path.join(folder(), "ext4")
+        succeeds(command(["truncate", "-s", size, image]))
+        succeeds(command(["mkfs.ext4", "-q", image]))
+        succeeds(command(["mount", "-o", "loop,acl,user_xattr", image, self.path]))
+        at_end(self.end)
+
+    def end(self):
+        command(["umount", "-l", self.path])
