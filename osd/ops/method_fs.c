@@ -39,6 +39,11 @@ static int look(struct fs_job *job, const uint8_t *key, size_t len, struct view_
     return view_omap(job->view, key, (uint16_t)len, out);
 }
 
+bool fs_bytes_equal(struct fs_bytes a, struct fs_bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
 bool fs_is_local(const struct fs_job *job, uint64_t ino)
 {
     return fs_home(ino) == job->home && !fs_is_dir(ino);

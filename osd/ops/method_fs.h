@@ -48,6 +48,7 @@ int fs_look_intent(struct fs_job *job, struct fs_txid tx, struct fs_intent *out)
 int fs_look_mark(struct fs_job *job, struct fs_txid tx) MUST_CHECK;
 /* Whether any key begins with this letter: 0, or -ENODATA. From an index, of inodes. */
 int fs_look_any(struct fs_job *job, enum fs_key kind, uint32_t from) MUST_CHECK;
+bool fs_bytes_equal(struct fs_bytes a, struct fs_bytes b);
 bool fs_is_local(const struct fs_job *job, uint64_t ino);
 
 /* ---- Changing ---- */

@@ -23,7 +23,7 @@ int method_fs_leave(struct method_call *call)
     if (error)
         return error;
     const struct fs_intent *intent = &job.rq.intent;
-    if (job.rq.tx.instance == 0 ||
+    if (job.rq.tx.instance == 0 || !fs_bytes_equal(intent->name, job.rq.name) ||
         (intent->kind != FS_INTENT_MOVE && intent->kind != FS_INTENT_SWAP))
         return -EINVAL;
     error = fs_look_entry(&job, job.rq.name, &entry);
@@ -52,7 +52,7 @@ static void leave_entry(struct fs_job *job, const struct fs_intent *intent)
     } else {
         fs_remove_entry(job, intent->name);
     }
-    if (is_dir_type(intent->type))
+    if (is_dir_type(intent->type) && job->dir.links > 2)
         job->dir.links--;
     if (intent->kind == FS_INTENT_SWAP && is_dir_type(intent->to_type))
         job->dir.links++;

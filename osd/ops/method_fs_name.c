@@ -214,6 +214,22 @@ int method_fs_list(struct method_call *call)
 
 /* ---- Making ---- */
 
+static bool can_be_created(const struct fs_inode *inode)
+{
+    switch (inode->mode & S_IFMT) {
+    case S_IFREG:
+    case S_IFIFO:
+    case S_IFSOCK:
+    case S_IFCHR:
+    case S_IFBLK:
+        return true;
+    case S_IFLNK:
+        return inode->target.len > 0;
+    default:
+        return false; /* Directories have shards: init. */
+    }
+}
+
 static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uint32_t generation)
 {
     *inode = job->rq.inode;
@@ -241,7 +257,8 @@ int method_fs_create(struct method_call *call)
     if (error)
         return error;
     bool named = !(job.rq.flags & FS_UNNAMED);
-    if (job.rq.inode.order == 0 || S_ISDIR(job.rq.inode.mode) || named != (job.rq.name.len > 0))
+    if (job.rq.inode.order == 0 || !can_be_created(&job.rq.inode) ||
+        named != (job.rq.name.len > 0))
         return -EINVAL;
     error = named ? look_both(&job, job.rq.name, &entry, &found) : fs_look_dir(&job);
     if (error)
@@ -296,7 +313,8 @@ static int count_dir(struct fs_job *job, uint8_t type, int more)
         return 0;
     if (more > 0 && job->dir.links >= FS_LINKS_MAX)
         return -EMLINK;
-    job->dir.links = (uint32_t)((int)job->dir.links + more);
+    if (more > 0 || job->dir.links > 2)
+        job->dir.links = (uint32_t)((int)job->dir.links + more);
     return 0;
 }
 
@@ -488,8 +506,7 @@ int method_fs_rename(struct method_call *call)
         return other;
     if (job.rq.expect != 0 && a.ino != job.rq.expect)
         return -FS_CHANGED;
-    if (job.rq.name.len == job.rq.to.len &&
-        memcmp(job.rq.name.data, job.rq.to.data, job.rq.to.len) == 0)
+    if (fs_bytes_equal(job.rq.name, job.rq.to))
         return fs_end(&job);
     job.answer.ino = a.ino;
     job.answer.type = a.type;

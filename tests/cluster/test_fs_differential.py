@@ -421,6 +421,15 @@ class Sequence:
                                             short(expected)))
         check(expected == found, "they differ:\n%s\next4:   %r\nlimpet: %r"
               % ("\n".join(self.log[-12:]), expected, found))
+        self.close_removed_folders()
+
+    def close_removed_folders(self):
+        """One that is open and has been removed answers here with ESTALE."""
+        for slot, fd in enumerate(self.ext4.fds):
+            if fd is not None and os.fstat(fd).st_nlink == 0 and is_dir(self.ext4, slot):
+                for side in (self.ext4, self.limpet):
+                    os.close(side.fds[slot])
+                    side.fds[slot] = None
 
     def compare_trees(self, number):
         for root in self.limpet.roots:
