@@ -40,6 +40,21 @@ const struct cli_command cli_commands_fs[] = {
      .run = fs_status,
      .params = PARAMS(FS_PARAM),
      .summary = "how full a file system is, and who has it mounted"},
+    {.path = "fs check",
+     .run = fs_check,
+     .options =
+         OPTIONS({.name = "repair", .type = CLI_FLAG, .help = "repair what is found"},
+                 {.name = "no-progress", .type = CLI_FLAG, .help = "do not show how far it is"}),
+     .params = PARAMS(FS_PARAM),
+     .summary = "find what is wrong in a file system, and repair it",
+     .details =
+         "Reads the records of all directories and the names of all data objects. What a client "
+         "that died has left unfinished is no damage: whoever meets it completes it. While the "
+         "file system is mounted, what is found may be a moment old, and nothing is repaired. "
+         "Files that have lost their names are put into /lost+found.\n"
+         "The exit status is that of fsck(8): 0, nothing is damaged; 1, all was repaired; 4, "
+         "something was left; others, it could not be checked.\n",
+     .examples = EXAMPLES("limpet fs check home", "limpet fs check home --repair")},
     {.path = "fs mount",
      .run = fs_mount,
      .options = OPTIONS(

@@ -2,6 +2,7 @@
  * limpet fs: what its files share.
  *
  *   fs.c          the verbs: create, ls, rm, status, umount
+ *   fs_check.c    check
  *   fs_mount.c    mount: the process that serves the kernel
  *   fs_fuse.c     the kernel's requests, through FUSE
  */
@@ -35,6 +36,7 @@ int fs_create(struct cli *cli);
 int fs_ls(struct cli *cli);
 int fs_rm(struct cli *cli);
 int fs_status(struct cli *cli);
+int fs_check(struct cli *cli);
 int fs_mount(struct cli *cli);
 int fs_umount(struct cli *cli);
 

@@ -179,6 +179,78 @@ struct limpet_fs_space {
 };
 LIMPET_API int limpet_fs_space(struct limpet_fs *fs, struct limpet_fs_space *out);
 
+/* ---- Checking ---- */
+
+enum limpet_fs_damage {
+    /* What a client that died has left; whoever meets it completes it. */
+    LIMPET_FS_INTENT = 1, /* An operation over two directories. */
+    LIMPET_FS_MARK,       /* What one that is over has left in `ino`. */
+    LIMPET_FS_ORPHAN,     /* A file without a name that nobody has open. */
+    LIMPET_FS_BUSY,       /* A truncation, or the removal of a directory. */
+    LIMPET_FS_UNNAMED,    /* A directory that was about to get its name, and is empty. */
+
+    /* What should never be. */
+    LIMPET_FS_DAMAGES,
+    LIMPET_FS_NO_ROOT = LIMPET_FS_DAMAGES,
+    LIMPET_FS_NO_SUPER,        /* The object that gives numbers to directories is gone, or wrong. */
+    LIMPET_FS_BAD_RECORD,      /* A record of the shard of `ino` cannot be read. */
+    LIMPET_FS_NO_SHARD,        /* A shard has no record of itself. */
+    LIMPET_FS_NO_DIRECTORY,    /* A shard has no inode of its directory. */
+    LIMPET_FS_NUMBER_REUSED,   /* A shard would give a number again. */
+    LIMPET_FS_ENTRY_DANGLING,  /* An entry names an inode that is not there. */
+    LIMPET_FS_ENTRY_TYPE,      /* An entry says something else of its inode's type. */
+    LIMPET_FS_ENTRY_MISPLACED, /* An entry is not found by its name. */
+    LIMPET_FS_ENTRY_SECOND,    /* A directory has another entry. */
+    LIMPET_FS_ENTRY_MOVING,    /* An entry waits for an operation that is none. */
+    LIMPET_FS_PARENT,          /* A directory leads up to another one than it is in. */
+    LIMPET_FS_LINKS,           /* The number of links is wrong. */
+    LIMPET_FS_UNREACHABLE,     /* An inode has no entry. */
+    LIMPET_FS_LOOP,            /* A directory is inside of itself. */
+    LIMPET_FS_ORPHAN_WRONG, /* Something is said to have no name, but has one, or is not there. */
+    LIMPET_FS_ATTRIBUTE,    /* Extended attributes of no inode. */
+    LIMPET_FS_DYING,        /* A directory that is in use lets nothing be made in it. */
+    LIMPET_FS_DATA_LOST,    /* Data of a file whose inode is gone. */
+    LIMPET_FS_DATA_OLD,     /* Data of a file that had the number before. */
+    LIMPET_FS_DATA_BEYOND,  /* Data beyond the end of a file. */
+    LIMPET_FS_DATA_HIDDEN,  /* Data where the inode says that there are none. */
+    LIMPET_FS_DAMAGES_END
+};
+
+struct limpet_fs_finding {
+    enum limpet_fs_damage damage;
+    uint64_t ino;                      /* What it is about. */
+    uint64_t dir;                      /* Of an entry: */
+    char name[LIMPET_FS_NAME_MAX + 1]; /* "": none. */
+    uint64_t number, other;            /* As the damage needs them. */
+    int error; /* Of its repair; 0: it was repaired, or nothing was tried. */
+};
+
+struct limpet_fs_check_report {
+    uint64_t directories, files, entries, data_objects;
+    uint64_t unfinished, damaged; /* Findings, of all passes. */
+    uint64_t left;                /* That were not repaired. */
+    uint64_t clients;             /* That have it open. */
+    unsigned passes;
+};
+
+struct limpet_fs_check_calls {
+    void (*found)(const struct limpet_fs_finding *finding, void *arg);
+    /* total 0: unknown. */
+    void (*progress)(const char *what, uint64_t done, uint64_t total, void *arg);
+};
+
+/*
+ * Reads all of a file system's records, and finds what does not fit together; `repair`: and repairs
+ * it. What has lost its name gets one in the folder lost+found. While others have it open, only
+ * what is found twice counts, and it cannot be repaired: -EBUSY. Waits; not to be called by a
+ * callback.
+ */
+LIMPET_API int limpet_fs_check(struct limpet_fs *fs, bool repair,
+                               const struct limpet_fs_check_calls *calls, void *arg,
+                               struct limpet_fs_check_report *out);
+/* A word for it, with hyphens: "entry-dangling". */
+LIMPET_API const char *limpet_fs_damage_name(enum limpet_fs_damage damage);
+
 #ifdef __cplusplus
 }
 #endif
