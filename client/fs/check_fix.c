@@ -82,6 +82,7 @@ static int inode_read(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out, 
 {
     uint8_t key[FS_KEY_MAX];
     char object[FS_OBJECT_NAME_MAX];
+    *out = (struct fs_inode){0};
     fs_shard_object(fs_home(ino), object);
     int rc = pair_get(fs, object, key, fs_index_key(key, FS_KEY_INODE, fs_index(ino)), raw, len);
     if (rc == 0 && *raw == NULL)
@@ -369,8 +370,10 @@ static int fix_unnamed(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_inode inode;
     int rc = name_getinode(fs, ino, &inode);
+    if (rc != 0)
+        return rc;
     struct fs_request rq = {.ino = ino, .tx = inode.dying ? inode.busy : fs_new_tx(fs)};
-    if (rc == 0 && !inode.dying)
+    if (!inode.dying)
         rc = fs_method(fs, fs_home(ino), "fs.dying", &rq, NULL);
     if (rc == 0 && inode.links == 0)
         rq.tx = (struct fs_txid){0, 0};

@@ -257,8 +257,7 @@ int method_fs_create(struct method_call *call)
     if (error)
         return error;
     bool named = !(job.rq.flags & FS_UNNAMED);
-    if (job.rq.inode.order == 0 || !can_be_created(&job.rq.inode) ||
-        named != (job.rq.name.len > 0))
+    if (job.rq.inode.order == 0 || !can_be_created(&job.rq.inode) || named != (job.rq.name.len > 0))
         return -EINVAL;
     error = named ? look_both(&job, job.rq.name, &entry, &found) : fs_look_dir(&job);
     if (error)
