@@ -181,7 +181,8 @@ int run_help(struct cli *cli)
     else
         help_overview();
     /* Nothing to do is a mistake, but one that deserves the list. */
-    if (cli->n_words == 0 && cli->command == NULL && !cli_has(cli, "help"))
+    bool none = cli->command == NULL || cli_command_is_group(cli->command);
+    if (cli->n_words == 0 && none && !cli_has(cli, "help"))
         return complain(EINVAL, "no command was given");
     return 0;
 }

@@ -107,7 +107,7 @@ int main(int argc, char **argv)
     int code;
     if (cli_has(&cli, "version")) {
         code = run_version(&cli);
-    } else if (command == NULL || cli_has(&cli, "help")) {
+    } else if (command == NULL || cli_has(&cli, "help") || cli_command_is_group(command)) {
         code = run_help(&cli);
     } else {
         code = command->run != NULL ? command->run(&cli) : remote_run(&cli);

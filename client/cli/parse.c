@@ -110,9 +110,23 @@ const char *cli_nearest(const char *word, const char *const *candidates)
     return best;
 }
 
+/* Named like a group of commands, the program has its verbs only. */
+static bool is_named_like_group(const struct cli *cli)
+{
+    return strcmp(cli->program, "rados") == 0 || strcmp(cli->program, "rbd") == 0;
+}
+
+/* What the user has typed of these words, behind the program's name: "", or " WORDS". */
+static const char *behind_program(const struct cli *cli, const char *words, char out[256])
+{
+    size_t skip = is_named_like_group(cli) ? strcspn(words, " ") : 0;
+    snprintf(out, 256, "%s%s", skip == 0 && words[0] != 0 ? " " : "", words + skip);
+    return out;
+}
+
 _Noreturn static void unknown_command(const struct cli *cli)
 {
-    char known[256] = "", tried[256] = "";
+    char known[256] = "", tried[256] = "", typed[256];
     size_t n = 0;
     const char *candidates[512];
     /* What of the words makes sense, and one more. */
@@ -133,8 +147,8 @@ _Noreturn static void unknown_command(const struct cli *cli)
     candidates[n] = NULL;
     const char *nearest = cli_nearest(tried, candidates);
     if (strcmp(known, tried) == 0)
-        fail(EINVAL, "'%s' is not complete; '%s help %s' lists what can follow", known,
-             cli->program, known);
+        fail(EINVAL, "'%s' is not complete; '%s help%s' lists what can follow", known, cli->program,
+             behind_program(cli, known, typed));
     if (nearest != NULL)
         fail(EINVAL, "unknown command '%s'; did you mean '%s'? '%s help' lists all", tried, nearest,
              cli->program);
@@ -185,11 +199,11 @@ _Noreturn static void unknown_option(const struct cli *cli, const char *text)
     }
     candidates[n] = NULL;
     const char *nearest = strncmp(text, "--", 2) == 0 ? cli_nearest(text + 2, candidates) : NULL;
-    const char *path = command != NULL ? command->path : "";
+    char typed[256];
     if (nearest != NULL)
         fail(EINVAL, "unknown option '%s'; did you mean '--%s'?", text, nearest);
-    fail(EINVAL, "unknown option '%s'; '%s help%s%s' lists them", text, cli->program,
-         path[0] != 0 ? " " : "", path);
+    fail(EINVAL, "unknown option '%s'; '%s help%s' lists them", text, cli->program,
+         behind_program(cli, command != NULL ? command->path : "", typed));
 }
 
 static bool is_choice(const char *choices, const char *text)
@@ -283,22 +297,46 @@ static void check_words(struct cli *cli)
 /* Options may stand before the command's last words, where only its group is known. */
 static void check_options(const struct cli *cli)
 {
+    char typed[256];
     for (int i = 0; i < cli->n_values; i++) {
         const struct cli_option *o = cli->values[i].option;
         size_t len = strlen(o->name);
         if (!o->config && option_in(cli->command->options, o->name, len, 0) == NULL &&
             option_in(cli_global_options, o->name, len, 0) == NULL)
-            fail(EINVAL, "'%s' has no option '--%s'; '%s help %s' lists them", cli->command->path,
-                 o->name, cli->program, cli->command->path);
+            fail(EINVAL, "'%s' has no option '--%s'; '%s help%s' lists them", cli->command->path,
+                 o->name, cli->program, behind_program(cli, cli->command->path, typed));
+    }
+}
+
+/* "rbd snap help create" means "help rbd snap create". */
+static void move_help_first(struct cli *cli)
+{
+    int used;
+    for (int i = 1; i < cli->n_words && i < CLI_PATH_WORDS_MAX; i++) {
+        const struct cli_command *group = match(cli->words, i, &used);
+        if (group == NULL || used < i || !cli_command_is_group(group))
+            return;
+        if (strcmp(cli->words[i], "help") != 0)
+            continue;
+        const char *help = cli->words[i];
+        memmove(cli->words + 1, cli->words, (size_t)i * sizeof *cli->words);
+        cli->words[0] = help;
+        return;
     }
 }
 
 static void find_command(struct cli *cli)
 {
     int used;
+    move_help_first(cli);
     cli->command = match(cli->words, cli->n_words, &used);
     if (cli_has(cli, "help") || cli->n_words == 0) {
         cli->command = cli_has(cli, "version") ? cli_command_find("version") : cli->command;
+        return;
+    }
+    bool only_program = is_named_like_group(cli) && cli->n_words == 1;
+    if (only_program && cli->command != NULL && cli_command_is_group(cli->command)) {
+        cli->n_words = 0;
         return;
     }
     if (cli->command == NULL || (cli_command_is_group(cli->command)))
@@ -315,8 +353,7 @@ void cli_parse(struct cli *cli, int argc, char **argv)
     if (cli->words == NULL)
         fail(ENOMEM, "out of memory");
     bool completes = argc > 0 && strcmp(argv[0], "__complete") == 0;
-    bool is_group = strcmp(cli->program, "rados") == 0 || strcmp(cli->program, "rbd") == 0;
-    if (is_group && !completes)
+    if (is_named_like_group(cli) && !completes)
         cli->words[cli->n_words++] = cli->program;
     bool options_end = false;
     for (int i = 0; i < argc; i++) {

@@ -51,6 +51,26 @@ def unknown_names():
 
 
 @case
+def help_wherever_it_is_asked_for():
+    compat = os.path.join(BIN, "..", "compat", "bin")
+    limpet, rados, rbd = (os.path.join(BIN, "limpet"), os.path.join(compat, "rados"), os.path.join(compat, "rbd"))
+    for words, usage in (([limpet, "rbd", "help"], "limpet rbd COMMAND"), ([rbd, "help"], "limpet rbd COMMAND"),
+                         ([rbd, "help", "create"], "limpet rbd create "), ([limpet, "help", "rbd", "create"], "limpet rbd create "),
+                         ([rbd, "snap", "help", "create"], "limpet rbd snap create "), ([rados, "help"], "limpet rados COMMAND"),
+                         ([limpet, "osd", "help"], "limpet osd COMMAND")):
+        check(succeeds(command(words)).text.startswith("usage: " + usage), words)
+    # Where an error sends its reader, there is something to read.
+    for words in ([rados, "frobnicate"], [rbd, "frobnicate"], [rbd, "snap"], [rbd, "create", "--frobnicate"], [limpet, "osd"],
+                  [limpet, "rados", "put", "--frobnicate"]):
+        advice = re.search(r"'(\w+) (help[^']*)'", fails(command(words), errno.EINVAL).err)
+        program = {"limpet": limpet, "rados": rados, "rbd": rbd}[advice.group(1)]
+        succeeds(command([program] + advice.group(2).split()))
+    # An object may have that name.
+    cluster.put("data", "help", b"text")
+    check(cluster.get("data", "help") == b"text", "an object that is called help")
+
+
+@case
 def unknown_commands_and_options():
     fails(cluster.limpet("frobnicate"), errno.EINVAL, "frobnicate")
     fails(cluster.rados("-p", "data", "frobnicate"), errno.EINVAL, "frobnicate")
