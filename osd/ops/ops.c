@@ -150,7 +150,7 @@ struct message *ops_reply(const struct wire_osd_op *head, const struct ops_resul
     struct wire_osd_op_reply reply = {
         .tid = head->tid,
         .epoch = result->epoch,
-        .version = result->version,
+        .version = result->unchanged ? result->kept : result->version,
         .result = result->result,
         .n_ops = n,
     };
@@ -170,7 +170,7 @@ struct message *ops_reply(const struct wire_osd_op *head, const struct ops_resul
     return message;
 }
 
-int ops_answer_parse(const void *answer, size_t len, uint16_t n_ops,
+int ops_answer_parse(const void *answer, size_t len, uint16_t n_ops, struct ops_result *result,
                      struct wire_op_result steps[WIRE_OPS_MAX], struct buf_slice *data)
 {
     struct decoder d;
@@ -181,6 +181,14 @@ int ops_answer_parse(const void *answer, size_t len, uint16_t n_ops,
         return 0;
     decoder_init(&d, answer, len);
     uint16_t n = decode_u16(&d);
+    if (n & RUN_ANSWER_UNCHANGED) {
+        const void *kept = decode_bytes(&d, sizeof result->kept);
+        if (!kept)
+            return -EBADMSG;
+        memcpy(&result->kept, kept, sizeof result->kept);
+        result->unchanged = true;
+        n &= (uint16_t)~RUN_ANSWER_UNCHANGED;
+    }
     const void *bytes =
         n == n_ops && n <= WIRE_OPS_MAX ? decode_bytes(&d, n * sizeof *steps) : NULL;
     if (!bytes)

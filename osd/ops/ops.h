@@ -50,9 +50,11 @@ bool ops_grows(const struct object_view *view);
 /* What a reply says besides the results of steps. */
 struct ops_result {
     uint64_t epoch;
-    struct wire_version version;
+    struct wire_version version; /* Of the log's entry; of a reading request, of the object. */
     int result;
     uint16_t failed_step; /* Meaningful when result is an error of a step. */
+    bool unchanged;       /* A writing request left the object as it was, with this version: */
+    struct wire_version kept;
 };
 
 /*
@@ -63,10 +65,11 @@ struct message *ops_reply(const struct wire_osd_op *head, const struct ops_resul
                           const struct wire_op_result *steps, struct buf_slice data) MUST_CHECK;
 
 /*
- * Takes an answer apart that run_answer() made: steps of the request, and the data, a copy. An
- * empty one leaves them zero and empty. -EBADMSG when it does not fit; -ENOMEM.
+ * Takes an answer apart that run_answer() made: steps of the request, the data, a copy, and whether
+ * the object was left as it was (result->unchanged, kept). An empty one leaves them zero and empty.
+ * -EBADMSG when it does not fit; -ENOMEM.
  */
-int ops_answer_parse(const void *answer, size_t len, uint16_t n_ops,
+int ops_answer_parse(const void *answer, size_t len, uint16_t n_ops, struct ops_result *result,
                      struct wire_op_result steps[WIRE_OPS_MAX], struct buf_slice *data) MUST_CHECK;
 
 #endif

@@ -52,7 +52,8 @@ static uint64_t returned_max(const struct ops_run *run)
 {
     if (!run->request->write)
         return MESSAGE_PAYLOAD_MAX;
-    return OPS_ANSWER_MAX - sizeof(uint16_t) - run->n_steps * sizeof(struct wire_op_result);
+    return OPS_ANSWER_MAX - sizeof(uint16_t) - sizeof(struct wire_version) -
+           run->n_steps * sizeof(struct wire_op_result);
 }
 
 int run_give(struct ops_run *run, struct buf_slice data)
@@ -81,12 +82,14 @@ int run_give_encoded(struct ops_run *run, struct encoder *e)
 void run_answer(const struct ops_run *run, struct encoder *out)
 {
     uint16_t n = run->n_steps;
-    bool plain = true;
+    bool plain = run->changed;
     for (uint16_t i = 0; i < n && plain; i++)
         plain = run->results[i].result == 0 && run->results[i].data.len == 0;
     if (plain)
         return;
-    encode_u16(out, n);
+    encode_u16(out, run->changed ? n : n | RUN_ANSWER_UNCHANGED);
+    if (!run->changed)
+        encode_bytes(out, &run->view.base.version, sizeof run->view.base.version);
     for (uint16_t i = 0; i < n; i++) {
         struct wire_op_result result = {
             .result = run->results[i].result,
@@ -118,6 +121,8 @@ static int run_step(struct ops_run *run, const struct wire_op *step)
         buf_slice_drop(&result->data);
     }
     result->result = error;
+    /* A method may have changed it. */
+    run->changed |= error >= 0 && (!(kind->flags & STEP_READS) || step->code == WIRE_OP_CODE_CALL);
     /* A step that has changed something before it failed (a method may) cannot be passed over. */
     if (error < 0 && step->flags & WIRE_STEP_FAIL_OK && run->view.txn->ops.len == ops_len)
         return 0;
@@ -131,7 +136,7 @@ int ops_run(struct ops_run *run)
     assert(txn->ops.len == 0);
     view_restart(&run->view);
     drop_results(run);
-    run->saw_watchers = false;
+    run->saw_watchers = run->changed = false;
     run->data_at = 0;
     if (run->request->write) {
         txn_object(txn, &run->request->object);

@@ -72,6 +72,7 @@ struct ops_run {
     uint64_t data_at;  /* Where its data begin in the payload. */
     uint64_t returned; /* Bytes given by the steps so far. */
     uint64_t summed;   /* Bytes that they made checksums of. */
+    bool changed;      /* A step that changes the object has not failed. */
     /* The watchers as the last step that looked at them has left them, if one has. */
     bool saw_watchers;
     struct view_bytes watchers;
@@ -95,9 +96,13 @@ void run_take_snaps(struct ops_run *run, const struct map_snaps *snaps);
  */
 int ops_run(struct ops_run *run) MUST_CHECK;
 
+/* Set in the u16 of an answer whose request left the object as it was: its version follows. */
+enum { RUN_ANSWER_UNCHANGED = 0x8000 };
+
 /*
  * What the steps gave, for the log: u16 n, n times wire_op_result, the data; nothing at all when
- * all steps returned 0 and no data.
+ * all steps returned 0 and no data. When all that would have changed the object failed, and was
+ * allowed to, it also has the version that the object has: RUN_ANSWER_UNCHANGED.
  */
 void run_answer(const struct ops_run *run, struct encoder *out);
 

@@ -66,7 +66,10 @@ int pg_entry_parse(const void *data, size_t len, struct pg_entry_layout *head,
         !extents_are_ordered((const uint8_t *)data + sizeof *head + head->object_len, n))
         return -EBADMSG;
     if (head->kind < PG_ENTRY_MODIFY || head->kind > PG_ENTRY_FAILED ||
-        (head->kind == PG_ENTRY_FAILED) != (head->result < 0) || head->result > 0)
+        (head->kind != PG_ENTRY_FAILED && head->result < 0) || head->result > 0)
+        return -EBADMSG;
+    /* What failed and was allowed to is told. */
+    if (head->kind == PG_ENTRY_FAILED && head->result == 0 && head->answer_len == 0)
         return -EBADMSG;
     if (head->version.sequence == 0 || head->committed >= head->version.sequence)
         return -EBADMSG;

@@ -36,9 +36,9 @@ enum pg_entry_kind {
     PG_ENTRY_MODIFY = 1, /* It exists after this. */
     PG_ENTRY_REMOVE = 2, /* It does not. */
     /*
-     * A request that failed, and changed nothing. It is kept for the same reason as the others:
-     * another copy of the request that is still under way must not succeed after the client was
-     * told of the failure.
+     * A request that failed, or whose changing steps all did and were allowed to: it changed
+     * nothing. It is kept for the same reason as the others: another copy of the request that is
+     * still under way must not succeed after the client was told of the failure.
      */
     PG_ENTRY_FAILED = 3,
 };
@@ -69,7 +69,7 @@ struct PG_PACKED pg_entry_layout {
     uint8_t layout;
     uint8_t kind;
     uint16_t object_len;
-    int32_t result; /* Of the request: 0, or for PG_ENTRY_FAILED a negative errno. */
+    int32_t result; /* Of the request: 0, or for PG_ENTRY_FAILED perhaps a negative errno. */
     struct wire_version version;
     uint64_t client; /* Who asked: with tid it names the request. 0: nobody asks again. */
     uint64_t tid;

@@ -106,7 +106,8 @@ void pg_request_answer(struct pg_request *request, const struct ops_result *resu
         pg_request_finish(request, result, NULL, BUF_SLICE_EMPTY);
         return;
     }
-    int error = ops_answer_parse(answer, answer_len, request->ops.head.n_ops, steps, &data);
+    int error =
+        ops_answer_parse(answer, answer_len, request->ops.head.n_ops, &outcome, steps, &data);
     if (error)
         outcome.result = error == -EBADMSG ? -EINVAL : error;
     pg_request_finish(request, &outcome, error ? NULL : steps, data);

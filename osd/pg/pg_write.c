@@ -275,7 +275,8 @@ static bool answer_repeated(struct pg_request *request)
 
 /* What executing a request came to, or trimming an object. */
 struct execution {
-    int error; /* Of a step. Then nothing is changed, but the failure is logged. */
+    int error;      /* Of a step. Then nothing is changed, but the failure is logged. */
+    bool unchanged; /* Because of that, or since all that would have changed it failed. */
     uint16_t failed_step;
     struct object_state before, after;
     uint64_t clone, clone_size; /* Made, or removed by a trimmer: pg_entry_layout. */
@@ -324,7 +325,7 @@ static size_t encode_entry(const struct pg *pg, const struct pg_object *object,
     };
     uint64_t objects, bytes;
     struct pg_extents changed = {0};
-    if (run->error)
+    if (run->unchanged)
         head.kind = PG_ENTRY_FAILED;
     else
         pg_extents_of(ops, run->data.len, is_kept(before), &changed);
@@ -442,7 +443,7 @@ static int prepare(struct pg_request *request, struct pg_object *object, struct 
     struct pg *pg = object->pg;
     uint8_t bytes[PG_ENTRY_MAX];
     struct pg_entry_layout head;
-    if (!run->error && is_kept(&run->after)) {
+    if (!run->unchanged && is_kept(&run->after)) {
         /* A write without any effect has not named its object. */
         if (write->txn.ops.len == 0)
             txn_object(&write->txn, &object->id);
@@ -525,9 +526,15 @@ static int conclude(struct pg *pg, struct ops_run *steps, int error, struct stor
     if (!error)
         error = pg_room_check(pg, ops_grows(view), txn, view->payload.len + view->more.len);
     run->error = error;
+    run->unchanged = error || !steps->changed;
     run->failed_step = steps->step < steps->n_steps ? steps->step : 0;
     if (error) {
         encoder_reset(&txn->ops);
+        return 0;
+    }
+    run_answer(steps, &run->answer);
+    if (run->unchanged) {
+        assert(txn->ops.len == 0);
         return 0;
     }
     run->after = view->state;
@@ -540,7 +547,6 @@ static int conclude(struct pg *pg, struct ops_run *steps, int error, struct stor
     if (steps->clones && txn->ops.len > 0)
         take_clone(pg, steps, txn, run);
     run->source = steps->source;
-    run_answer(steps, &run->answer);
     return view_take_data(&steps->view, &run->data);
 }
 
@@ -565,7 +571,7 @@ void pg_write_ran(struct pg_request *request, struct pg_object *object, struct p
         return;
     }
     object->state = run.after;
-    if (!run.error)
+    if (!run.unchanged)
         pg_watch_wrote(pg, object, steps);
     commit_begin(request, write, object, entry, &run);
     buf_slice_drop(&run.data);

@@ -223,7 +223,6 @@ int main(int argc, char **argv)
     connect_to(&r, argv[1], argv[2]);
     for (uint64_t round = first; round < first + rounds; round++) {
         r.round = round;
-        r.vague = false;
         watches_reset(&r);
         snaps_reset(&r);
         remove_everything(&r);

@@ -32,7 +32,6 @@ struct run {
     uint64_t versions[TARGETS]; /* Of the last change that succeeded in this round; or 0. */
     enum snaps_mode mode;
     uint64_t round;
-    bool vague;                /* In this round times of change are not compared any more. */
     rados_snap_t snaps[SNAPS]; /* Those alive; 0: none there. */
 };
 

@@ -77,7 +77,7 @@ static void guard(struct run *r, rados_write_op_t op, unsigned at, int *result)
 }
 
 /* An object is removed once: there it may be left when it was made again in between. */
-static void change_contents(rados_write_op_t op, bool *removed)
+static void change_contents(rados_write_op_t op, bool *removed, int *kept_flags)
 {
     size_t len = draw_len(), pattern = 1 + len / 7;
     uint64_t offset = draw_offset();
@@ -86,6 +86,7 @@ static void change_contents(rados_write_op_t op, bool *removed)
     switch (below(*removed ? 7 : 8)) {
     case 0:
         say(" create %d", exclusive);
+        *kept_flags = exclusive ? LIBRADOS_OP_FLAG_EXCL : 0;
         rados_write_op_create(op, exclusive, NULL);
         break;
     case 1:
@@ -177,6 +178,7 @@ void op_write(struct run *r)
              changes = (unsigned)below(STEPS_MAX);
     const struct target *target = aim(r, 0, at);
     int results[STEPS_MAX];
+    int kept_flags = 0; /* Of the last step: there they are replaced by those that are set. */
     bool aio = chance(30), fail_ok = chance(10), given = chance(20), removed = false, set = false;
     time_t mtime = (time_t)below(1000000000);
     rados_write_op_t op = rados_create_write_op();
@@ -186,15 +188,15 @@ void op_write(struct run *r)
         guard(r, op, at, &results[i]);
     }
     for (unsigned i = 0; i < changes; i++) {
+        kept_flags = 0;
         if (chance(60))
-            change_contents(op, &removed);
+            change_contents(op, &removed, &kept_flags);
         else
             change_pairs(op, &set);
     }
     if (fail_ok && looks + changes > 0) {
         say(" fail_ok");
-        rados_write_op_set_flags(op, LIBRADOS_OP_FLAG_FAILOK);
-        r->vague = true;
+        rados_write_op_set_flags(op, LIBRADOS_OP_FLAG_FAILOK | kept_flags);
     }
     uint64_t version = 0;
     rados_completion_t c = aio ? make_completion() : NULL;
@@ -210,8 +212,7 @@ void op_write(struct run *r)
     say(" -> %d", rc);
     for (unsigned i = 0; i < looks; i++)
         say(" %d", results[i]);
-    /* Where all steps may have failed it is no change there. */
-    if (looks + changes > 0 && !fail_ok)
+    if (looks + changes > 0)
         say_version(r, at, rc, changes > 0, version);
     rados_release_write_op(op);
 }
@@ -333,16 +334,14 @@ static void say_attributes(struct looked *out)
     say(" end %d", rc);
 }
 
-static void say_looked(struct run *r, struct looked *out, int rc)
+static void say_looked(struct looked *out, int rc)
 {
     say(" [%d", out->result);
     if (rc == 0 && out->kind == DATA)
         say_data(out->data, out->len);
     if (rc == 0 && out->kind == STAT)
         say(" size %llu mtime %lld", (unsigned long long)out->size,
-            r->vague                  ? -2
-            : out->mtime > 1000000000 ? -1
-                                      : (long long)out->mtime);
+            out->mtime > 1000000000 ? -1 : (long long)out->mtime);
     if (rc == 0 && out->kind == PAIRS)
         say_pairs(out);
     if (rc == 0 && out->kind == ATTRS)
@@ -384,7 +383,7 @@ void op_read(struct run *r)
     version = aio ? version : rados_get_last_version(r->io[0]);
     say(" -> %d", rc);
     for (unsigned i = 0; i < n; i++)
-        say_looked(r, &looked[i], rc);
+        say_looked(&looked[i], rc);
     if (n > 0)
         say_version(r, at, rc, false, version);
     rados_release_read_op(op);

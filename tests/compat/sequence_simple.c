@@ -56,7 +56,7 @@ static void remove_or_cut(rados_ioctx_t io, const char *name, bool aio)
     say("remove -> %d", aio ? await(c, rados_aio_remove(io, name, c)) : rados_remove(io, name));
 }
 
-static void look(struct run *r, rados_ioctx_t io, const char *name, bool aio)
+static void look(rados_ioctx_t io, const char *name, bool aio)
 {
     static char buf[DATA_MAX];
     size_t len = chance(30) ? sizeof buf : draw_len();
@@ -71,10 +71,7 @@ static void look(struct run *r, rados_ioctx_t io, const char *name, bool aio)
                  : rados_stat(io, name, &size, &mtime);
         say("stat -> %d size %llu", rc, (unsigned long long)size);
         /* Only operations that gave a time made it that small. */
-        say(" mtime %s", r->vague && mtime != 7 ? "?"
-                         : mtime > 1000000000   ? "now"
-                         : mtime == 7           ? "not told"
-                                                : "given");
+        say(" mtime %s", mtime > 1000000000 ? "now" : mtime == 7 ? "not told" : "given");
         break;
     case 1:
         say("cmpext %zu at %llu", len, (unsigned long long)offset);
@@ -110,7 +107,7 @@ void op_simple(struct run *r)
         remove_or_cut(r->io[0], target->name, aio);
         break;
     default:
-        look(r, r->io[0], target->name, aio);
+        look(r->io[0], target->name, aio);
     }
 }
 

@@ -117,10 +117,12 @@ static void check_write(struct ops_run *run, const struct ops_request *request,
     must(run->view.state.size <= OBJECT_SIZE_MAX);
     must(view_take_data(&run->view, &data) == 0);
     must(txn_check(txn->ops.data, txn->ops.len, data.len, &request->object.pool) == 0);
+    struct ops_result result = {0};
     encoder_init(&answer);
     run_answer(run, &answer);
     must(answer.len <= OPS_ANSWER_MAX);
-    must(ops_answer_parse(answer.data, answer.len, request->head.n_ops, steps, &given) == 0);
+    must(ops_answer_parse(answer.data, answer.len, request->head.n_ops, &result, steps, &given) ==
+         0);
     buf_slice_drop(&given);
     buf_slice_drop(&data);
     encoder_fini(&answer);

@@ -562,10 +562,9 @@ struct fake_request fake_request(struct fake_world *w, int32_t osd)
     decoder_init(&d, m->body, m->body_len);
     memcpy(&request.head, decode_bytes(&d, sizeof request.head), sizeof request.head);
     decode_object_id(&d, &request.object);
-    struct wire_op first = {0};
-    memcpy(&first, decode_bytes(&d, sizeof first), sizeof first);
-    request.first_code = first.code;
-    assert_int_equal(decoder_left(&d), (request.head.n_ops - 1u) * sizeof first);
+    memcpy(&request.first, decode_bytes(&d, sizeof request.first), sizeof request.first);
+    request.first_code = request.first.code;
+    assert_int_equal(decoder_left(&d), (request.head.n_ops - 1u) * sizeof request.first);
     assert_int_equal(request.head.client, w->env.instance);
     return request;
 }

@@ -104,6 +104,7 @@ struct fake_request {
     struct wire_osd_op head;
     struct object_id object;
     uint16_t first_code;
+    struct wire_op first;
 };
 /* The next request at this OSD; fails the test when there is none. */
 struct fake_request fake_request(struct fake_world *w, int32_t osd);

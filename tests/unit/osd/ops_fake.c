@@ -319,12 +319,15 @@ static void take_answer(const struct ops_run *run, struct fake_outcome *out)
     struct encoder answer;
     struct wire_op_result steps[WIRE_OPS_MAX];
     struct buf_slice data;
+    struct ops_result result = {0};
     size_t at = 0;
     encoder_init(&answer);
     run_answer(run, &answer);
     assert_true(answer.len <= OPS_ANSWER_MAX);
     assert_int_equal(
-        ops_answer_parse(answer.data, answer.len, run->request->head.n_ops, steps, &data), 0);
+        ops_answer_parse(answer.data, answer.len, run->request->head.n_ops, &result, steps, &data),
+        0);
+    assert_int_equal(result.unchanged, !run->changed);
     for (uint16_t i = 0; i < run->request->head.n_ops; i++) {
         out->results[i] = steps[i].result;
         out->lens[i] = steps[i].data_len;

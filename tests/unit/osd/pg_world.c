@@ -345,6 +345,7 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
     for (uint16_t i = 0; i < n; i++) {
         struct wire_op op = {
             .code = steps[i].code,
+            .flags = steps[i].flags,
             .data_len = (uint32_t)steps[i].len,
             .offset = steps[i].offset,
             .length = steps[i].length,

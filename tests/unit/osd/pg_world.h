@@ -164,6 +164,7 @@ struct step {
     uint64_t length;
     const void *data;
     size_t len;
+    uint16_t flags;
 };
 /* Sends a request to an OSD's group. It is freed with ask_fini(). */
 void ask(struct world *world, int32_t osd, struct asked *asked, const char *name,

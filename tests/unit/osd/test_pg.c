@@ -171,6 +171,58 @@ static void a_request_is_whole_or_not_at_all(void **state)
     assert_equal_disks(&world, 0, 1);
 }
 
+static struct wire_osd_op_reply leave_alone(uint64_t tid, const char *name, const struct step *step,
+                                            int result)
+{
+    struct asked asked;
+    ask_again(&world, 0, &asked, tid, name, step, 1);
+    world_settle(&world);
+    assert_true(asked.done);
+    assert_int_equal(asked.reply.result, 0);
+    assert_int_equal(asked.steps[0].result, result);
+    ask_fini(&asked);
+    return asked.reply;
+}
+
+/* All that would change it fails, and may. */
+static void an_object_that_nothing_changes_stays_as_it_is(void **state)
+{
+    (void)state;
+    enum { FIRST = 500 };
+    const struct step creates = {
+        .code = WIRE_OP_CODE_CREATE, .length = 1, .flags = WIRE_STEP_FAIL_OK};
+    const struct step removes = {.code = WIRE_OP_CODE_REMOVE, .flags = WIRE_STEP_FAIL_OK};
+    struct wire_osd_op_reply reply;
+    struct asked write, before, after;
+    world_settle(&world);
+    ask(&world, 0, &write, "a", &write_step, 1);
+    world_settle(&world);
+    const struct step stat = {.code = WIRE_OP_CODE_STAT};
+    ask(&world, 0, &before, "a", &stat, 1);
+    world_settle(&world);
+    world.now_ns += SEC_NS;
+    for (int copy = 0; copy < 2; copy++) {
+        reply = leave_alone(FIRST, "a", &creates, -EEXIST);
+        assert_memory_equal(&reply.version, &write.reply.version, sizeof reply.version);
+        reply = leave_alone(FIRST + 1, "b", &removes, -ENOENT);
+        assert_int_equal(reply.version.sequence, 0);
+    }
+    /* Each is in the log, so that a copy that comes late is answered, and on all disks. */
+    assert_int_equal(pg_head(world.nodes[0].pg).sequence, 3);
+    ask(&world, 0, &after, "a", &stat, 1);
+    world_settle(&world);
+    assert_int_equal(after.data.len, sizeof(struct wire_stat));
+    assert_memory_equal(after.data.data, before.data.data, after.data.len);
+    assert_memory_equal(&after.reply.version, &before.reply.version, sizeof after.reply.version);
+    for (int32_t osd = 0; osd < WORLD_OSDS; osd++) {
+        assert_int_equal(objects_on_disk(&world, osd), 1);
+        assert_equal_disks(&world, 0, osd);
+    }
+    ask_fini(&write);
+    ask_fini(&before);
+    ask_fini(&after);
+}
+
 static void reads_what_is_asked(void **state)
 {
     (void)state;
@@ -924,6 +976,7 @@ int main(void)
         TEST(a_read_waits_for_writes_before_it),
         TEST(writes_of_an_object_do_not_wait_for_each_other),
         TEST(a_request_is_whole_or_not_at_all),
+        TEST(an_object_that_nothing_changes_stays_as_it_is),
         TEST(reads_what_is_asked),
         TEST(a_full_store_refuses_growth_but_not_removal),
         TEST(a_full_member_refuses_growth_through_the_primary),
