@@ -36,6 +36,7 @@ enum {
 
 /* Errors of methods that clients do not show to programs. */
 #define FS_MOVING  EUCLEAN  /* An operation over two objects is under way: wait, or complete it. */
+#define FS_LEASED  EREMCHG  /* Somebody else has a lease that does not allow it. */
 #define FS_CHANGED ERESTART /* Something is not as the request expected: look again. */
 
 /* ---- Numbers ---- */
@@ -207,7 +208,8 @@ enum fs_request_flags {
     FS_REPLACE = 256,    /* attribute: -ENODATA when it is not there. */
     FS_COUNT = 512,      /* enter: the inode is here, and has a link more. */
     FS_UNNAMED = 1024,   /* create: an orphan, without an entry. */
-    FS_FLAGS_END = 2048,
+    FS_WRITES = 2048,    /* create: its first data object may come at once. */
+    FS_FLAGS_END = 4096,
 };
 
 enum fs_set {

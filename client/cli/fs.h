@@ -30,7 +30,7 @@ struct fuse_session;
  */
 struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const char *options);
 /* Serves until it is unmounted. */
-void fs_fuse_serve(struct fuse_session *session);
+void fs_fuse_serve(struct fuse_session *session, const char *path);
 
 int fs_create(struct cli *cli);
 int fs_ls(struct cli *cli);

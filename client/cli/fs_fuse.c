@@ -4,15 +4,22 @@
  * way as the kernel has, and none of them waits for another.
  *
  * Without leases nothing may be kept by the kernel without asking: entries and attributes are good
- * for no time at all, and pages as long as size and time of change stay what they were.
+ * for no time at all, and pages as long as size and time of change stay what they were. What the
+ * file system says may be kept is kept for good, and dropped when it says so.
  */
 #define FUSE_USE_VERSION 35
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "client/cli/fs.h"
 
@@ -20,6 +27,24 @@ enum {
     REQUESTS_MAX = 256, /* Of the kernel, in the background. */
     BLOCK = 4096,
     WRITE_MAX = 1 << 20,
+    KEEP_SECONDS = 7 * 24 * 3600, /* What may be kept until it is recalled. */
+    LIST_BYTES = 512 << 10,
+    READ_AHEAD_KIB = 4096,
+};
+
+/* Of the kernel's interface, newer than libfuse. */
+enum {
+    NOTIFY_INC_EPOCH = 8, /* All names are to be asked for again; from minor version 44 on. */
+    NOTIFY_INC_EPOCH_MINOR = 44,
+    INIT_EXT_FLAG = 1 << 30,
+    INIT_DIRECT_IO_ALLOW_MMAP = 1 << (36 - 32), /* In the second word of flags. */
+};
+
+struct mount {
+    struct limpet_fs *fs;
+    struct fuse_session *session;
+    bool keeps_names;
+    bool answered_init;
 };
 
 /* libfuse has no argument for its own messages. */
@@ -33,9 +58,14 @@ struct request {
     struct fuse_file_info info;
 };
 
-static struct limpet_fs *fs_of(fuse_req_t fuse)
+static struct mount *mount_of(fuse_req_t fuse)
 {
     return fuse_req_userdata(fuse);
+}
+
+static struct limpet_fs *fs_of(fuse_req_t fuse)
+{
+    return mount_of(fuse)->fs;
 }
 
 static struct request *request_create(fuse_req_t fuse, fuse_ino_t ino)
@@ -95,11 +125,14 @@ static void stat_of(const struct limpet_fs_attr *attr, struct stat *st)
     st->st_ctim = time_of(attr->ctime_ns);
 }
 
-static void entry_of(const struct limpet_fs_attr *attr, struct fuse_entry_param *entry)
+static void entry_of(const struct limpet_fs_attr *attr, bool keep_name, bool keep_attr,
+                     struct fuse_entry_param *entry)
 {
     memset(entry, 0, sizeof *entry);
     entry->ino = attr->ino;
     entry->generation = attr->generation;
+    entry->entry_timeout = keep_name ? KEEP_SECONDS : 0;
+    entry->attr_timeout = keep_attr ? KEEP_SECONDS : 0;
     stat_of(attr, &entry->attr);
 }
 
@@ -115,11 +148,15 @@ static void got_entry(ssize_t rc, const struct limpet_fs_result *result, void *a
 {
     struct request *r = arg;
     struct fuse_entry_param entry;
-    if (rc < 0) {
+    bool keep_name = result->keep_name && mount_of(r->fuse)->keeps_names;
+    if (rc < 0 && !(rc == -ENOENT && keep_name)) {
         ended(rc, result, r);
         return;
     }
-    entry_of(&result->attr, &entry);
+    /* Number 0: there is no such name. */
+    entry_of(&result->attr, keep_name, result->keep_attr, &entry);
+    if (rc < 0)
+        entry.ino = 0;
     fuse_reply_entry(r->fuse, &entry);
     free(r);
 }
@@ -133,7 +170,7 @@ static void got_attr(ssize_t rc, const struct limpet_fs_result *result, void *ar
         return;
     }
     stat_of(&result->attr, &st);
-    fuse_reply_attr(r->fuse, &st, 0);
+    fuse_reply_attr(r->fuse, &st, result->keep_attr ? KEEP_SECONDS : 0);
     free(r);
 }
 
@@ -172,6 +209,17 @@ static void written(ssize_t rc, const struct limpet_fs_result *result, void *arg
     free(r);
 }
 
+/*
+ * Who writes does so without the kernel's pages: a write that waits for another mount's lease must
+ * not have pages locked that this mount has to drop.
+ */
+static void prepare_open(struct fuse_file_info *info, const struct limpet_fs_result *result)
+{
+    info->direct_io = (info->flags & O_ACCMODE) != O_RDONLY;
+    info->keep_cache = result->keep_attr;
+    info->noflush = 1;
+}
+
 static void opened(ssize_t rc, const struct limpet_fs_result *result, void *arg)
 {
     struct request *r = arg;
@@ -179,6 +227,7 @@ static void opened(ssize_t rc, const struct limpet_fs_result *result, void *arg)
         ended(rc, result, r);
         return;
     }
+    prepare_open(&r->info, result);
     fuse_reply_open(r->fuse, &r->info);
     free(r);
 }
@@ -191,7 +240,9 @@ static void made(ssize_t rc, const struct limpet_fs_result *result, void *arg)
         ended(rc, result, r);
         return;
     }
-    entry_of(&result->attr, &entry);
+    entry_of(&result->attr, result->keep_name && mount_of(r->fuse)->keeps_names, result->keep_attr,
+             &entry);
+    prepare_open(&r->info, result);
     fuse_reply_create(r->fuse, &entry, &r->info);
     free(r);
 }
@@ -224,55 +275,202 @@ static void got_xattr(ssize_t rc, const struct limpet_fs_result *result, void *a
 
 /* ---- Listings ---- */
 
-static bool add_entry(struct request *r, char *buffer, size_t *at, const char *name, uint64_t ino,
-                      unsigned type, uint64_t cookie)
+/* An open directory: a piece of its listing, and where the next request goes on in it. */
+struct listing {
+    struct limpet_fs_result piece;
+    uint64_t begin; /* The piece begins after this cookie. */
+    bool more;      /* In the directory, after the piece. */
+};
+
+struct list_request {
+    fuse_req_t fuse;
+    fuse_ino_t ino;
+    size_t size;
+    uint64_t after;
+    bool plus;
+    struct listing *listing;
+};
+
+static struct listing *listing_of(const struct fuse_file_info *info)
 {
-    struct stat st = {.st_ino = ino, .st_mode = (mode_t)type << 12};
-    size_t len = fuse_add_direntry(r->fuse, buffer + *at, r->size - *at, name, &st, (off_t)cookie);
-    if (len > r->size - *at)
+    return (struct listing *)(uintptr_t)info->fh; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+struct out {
+    char *data;
+    size_t at, size;
+};
+
+static bool add_entry(struct list_request *r, struct out *out, const struct limpet_fs_entry *entry,
+                      bool keep)
+{
+    size_t len;
+    struct fuse_entry_param param;
+    const struct stat st = {.st_ino = entry->ino, .st_mode = (mode_t)entry->type << 12};
+    char *at = out->data + out->at;
+    size_t room = out->size - out->at;
+    if (!r->plus) {
+        len = fuse_add_direntry(r->fuse, at, room, entry->name, &st, (off_t)entry->cookie);
+    } else {
+        /* Number 0 in what is told: nothing is known but what stands in the entry. */
+        memset(&param, 0, sizeof param);
+        param.attr = st;
+        if (entry->has_attr)
+            entry_of(&entry->attr, keep && mount_of(r->fuse)->keeps_names, keep, &param);
+        len = fuse_add_direntry_plus(r->fuse, at, room, entry->name, &param, (off_t)entry->cookie);
+    }
+    if (len > room)
         return false;
-    *at += len;
+    out->at += len;
     return true;
 }
 
-static void listed(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+static bool add_own(struct list_request *r, struct out *out, const char *name, uint64_t cookie)
 {
-    struct request *r = arg;
+    struct limpet_fs_entry entry = {.cookie = cookie, .ino = r->ino, .type = S_IFDIR >> 12};
+    strcpy(entry.name, name);
+    return r->after >= cookie || add_entry(r, out, &entry, false);
+}
+
+/* Those that share a cookie are not parted: a later request could not say where it goes on. */
+static void fill(struct list_request *r, struct out *out, bool keep)
+{
+    const struct limpet_fs_result *piece = &r->listing->piece;
     struct limpet_fs_entry entry;
-    size_t at = 0, from = 0;
-    char *buffer = malloc(r->size);
-    if (rc < 0 || buffer == NULL) {
-        ended(rc < 0 ? rc : -ENOMEM, result, r);
-        free(buffer);
-        return;
-    }
-    bool room = true;
-    if (r->offset < LIMPET_FS_COOKIE_SELF)
-        room = add_entry(r, buffer, &at, ".", r->ino, S_IFDIR >> 12, LIMPET_FS_COOKIE_SELF);
-    if (room && r->offset < LIMPET_FS_COOKIE_UP)
-        room = add_entry(r, buffer, &at, "..", r->ino, S_IFDIR >> 12, LIMPET_FS_COOKIE_UP);
+    size_t from = 0, group = 0;
     uint64_t last = 0;
-    size_t group = at; /* Where those begin that share the last cookie: they are not parted. */
-    while (room && limpet_fs_entry_next(result->data, result->len, &from, &entry, NULL) == 0) {
+    bool room =
+        add_own(r, out, ".", LIMPET_FS_COOKIE_SELF) && add_own(r, out, "..", LIMPET_FS_COOKIE_UP);
+    group = out->at;
+    while (room && limpet_fs_entry_next(piece->data, piece->len, &from, &entry, NULL) == 0) {
+        if (entry.cookie <= r->after)
+            continue;
         if (entry.cookie != last)
-            group = at;
-        room = add_entry(r, buffer, &at, entry.name, entry.ino, entry.type, entry.cookie);
+            group = out->at;
+        room = add_entry(r, out, &entry, keep);
         if (!room && entry.cookie == last && group > 0)
-            at = group;
+            out->at = group;
         last = entry.cookie;
     }
-    fuse_reply_buf(r->fuse, buffer, at);
-    free(buffer);
+}
+
+static void list_answer(struct list_request *r)
+{
+    struct limpet_fs *fs = fs_of(r->fuse);
+    struct out out = {.data = malloc(r->size), .size = r->size};
+    if (out.data == NULL) {
+        fuse_reply_err(r->fuse, ENOMEM);
+        free(r);
+        return;
+    }
+    uint64_t grant = r->listing->piece.grant;
+    bool keep = r->plus && grant != 0 && limpet_fs_keep_begin(fs, r->ino, grant);
+    fill(r, &out, keep);
+    fuse_reply_buf(r->fuse, out.data, out.at);
+    if (keep)
+        limpet_fs_keep_end(fs, r->ino);
+    free(out.data);
     free(r);
+}
+
+/* Whether the piece at hand has what comes after `after`; the end of the directory counts. */
+static bool piece_has(const struct listing *listing, uint64_t after)
+{
+    struct limpet_fs_entry entry;
+    const struct limpet_fs_result *piece = &listing->piece;
+    uint64_t last = 0;
+    size_t from = 0;
+    if (piece->data == NULL || after < listing->begin)
+        return false;
+    if (!listing->more)
+        return true;
+    while (limpet_fs_entry_next(piece->data, piece->len, &from, &entry, NULL) == 0)
+        last = entry.cookie;
+    return after < last;
+}
+
+static void piece_came(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct list_request *r = arg;
+    struct listing *listing = r->listing;
+    struct limpet_fs_entry entry;
+    size_t from = 0;
+    free(listing->piece.data);
+    listing->piece = *result;
+    listing->piece.data = rc > 0 ? malloc(result->len) : NULL;
+    if (rc < 0 || listing->piece.data == NULL) {
+        fuse_reply_err(r->fuse, rc < 0 ? error_of(rc) : ENOMEM);
+        free(r);
+        return;
+    }
+    memcpy(listing->piece.data, result->data, result->len);
+    listing->begin = r->after;
+    listing->more = false;
+    while (limpet_fs_entry_next(result->data, result->len, &from, &entry, &listing->more) == 0)
+        continue;
+    list_answer(r);
+}
+
+static void do_list(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
+                    const struct fuse_file_info *info, bool plus)
+{
+    struct list_request *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        fuse_reply_err(fuse, ENOMEM);
+        return;
+    }
+    *r = (struct list_request){.fuse = fuse,
+                               .ino = ino,
+                               .size = size,
+                               .after = (uint64_t)offset,
+                               .plus = plus,
+                               .listing = listing_of(info)};
+    /* From the beginning: as the directory is now. */
+    if (offset != 0 && piece_has(r->listing, r->after)) {
+        list_answer(r);
+        return;
+    }
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_LIST,
+                                   .ino = ino,
+                                   .len = LIST_BYTES,
+                                   .offset = (uint64_t)offset,
+                                   .flags = LIMPET_FS_ATTRS};
+    limpet_fs_submit(fs_of(fuse), &rq, piece_came, r);
 }
 
 static void do_readdir(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
                        struct fuse_file_info *info)
 {
-    (void)info;
-    struct limpet_fs_request rq = {
-        .verb = LIMPET_FS_LIST, .ino = ino, .len = size, .offset = (uint64_t)offset};
-    submit(fuse, &rq, listed);
+    do_list(fuse, ino, size, offset, info, false);
+}
+
+static void do_readdirplus(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
+                           struct fuse_file_info *info)
+{
+    do_list(fuse, ino, size, offset, info, true);
+}
+
+/* The kernel has one request at a time of an open directory. */
+static void do_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
+{
+    struct listing *listing = calloc(1, sizeof *listing);
+    (void)ino;
+    if (listing == NULL) {
+        fuse_reply_err(fuse, ENOMEM);
+        return;
+    }
+    info->fh = (uintptr_t)listing;
+    if (fuse_reply_open(fuse, info) != 0)
+        free(listing);
+}
+
+static void do_releasedir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
+{
+    struct listing *listing = listing_of(info);
+    (void)ino;
+    free(listing->piece.data);
+    free(listing);
+    fuse_reply_err(fuse, 0);
 }
 
 /* ---- Names ---- */
@@ -506,16 +704,12 @@ static void do_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *i
     submit(fuse, &rq, ended);
 }
 
-/* The kernel knows the size, and cuts off what is beyond. */
 static void do_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
                     struct fuse_file_info *info)
 {
     (void)info;
-    struct limpet_fs_request rq = {.verb = LIMPET_FS_READ,
-                                   .ino = ino,
-                                   .len = size,
-                                   .offset = (uint64_t)offset,
-                                   .flags = LIMPET_FS_UNBOUNDED};
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_READ, .ino = ino, .len = size, .offset = (uint64_t)offset};
     submit(fuse, &rq, got_data);
 }
 
@@ -530,19 +724,6 @@ static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t s
                                    .offset = (uint64_t)offset,
                                    .flags = appends ? LIMPET_FS_APPEND : 0};
     submit(fuse, &rq, written);
-}
-
-/* What was written is durable, and so is every change of names. */
-static void do_flush(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
-{
-    (void)ino, (void)info;
-    fuse_reply_err(fuse, 0);
-}
-
-static void do_fsync(fuse_req_t fuse, fuse_ino_t ino, int data_only, struct fuse_file_info *info)
-{
-    (void)ino, (void)data_only, (void)info;
-    fuse_reply_err(fuse, 0);
 }
 
 static void do_fallocate(fuse_req_t fuse, fuse_ino_t ino, int mode, off_t offset, off_t len,
@@ -570,12 +751,60 @@ static void do_lseek(fuse_req_t fuse, fuse_ino_t ino, off_t offset, int whence,
 
 static void do_init(void *userdata, struct fuse_conn_info *connection)
 {
-    (void)userdata;
+    struct mount *mount = userdata;
+    mount->keeps_names = connection->proto_minor >= NOTIFY_INC_EPOCH_MINOR;
+    connection->max_readahead = READ_AHEAD_KIB << 10;
     connection->max_background = connection->congestion_threshold = REQUESTS_MAX;
     connection->max_write = WRITE_MAX;
     /* The kernel sends what these would have us do by ourselves. */
     connection->want &= ~(unsigned)(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_ATOMIC_O_TRUNC);
 }
+
+/* ---- What the kernel keeps ---- */
+
+/* All names at once: the kernel's call for a single one waits for requests of its directory. */
+static void drop_names(struct mount *mount)
+{
+    struct fuse_out_header header = {.len = sizeof header, .error = NOTIFY_INC_EPOCH};
+    if (mount->keeps_names &&
+        write(fuse_session_fd(mount->session), &header, sizeof header) != (ssize_t)sizeof header)
+        complain(errno, "mount: names cannot be dropped");
+}
+
+static void drop(void *arg, const uint64_t *inos, size_t n)
+{
+    struct mount *mount = arg;
+    drop_names(mount);
+    for (size_t i = 0; i < n; i++)
+        fuse_lowlevel_notify_inval_inode(mount->session, inos[i], 0, 0);
+}
+
+static const struct limpet_fs_cache_calls cache_calls = {.drop = drop};
+
+/* ---- Flags that libfuse does not know ---- */
+
+static ssize_t read_request(int fd, void *buffer, size_t len, void *userdata)
+{
+    (void)userdata;
+    return read(fd, buffer, len);
+}
+
+/* The first answer is that to INIT: shared mappings also of files that bypass the kernel's pages.
+ */
+static ssize_t write_answer(int fd, struct iovec *iov, int count, void *userdata)
+{
+    struct mount *mount = userdata;
+    if (!mount->answered_init && count == 2 &&
+        iov[1].iov_len >= offsetof(struct fuse_init_out, unused)) {
+        struct fuse_init_out *init = iov[1].iov_base;
+        init->flags |= INIT_EXT_FLAG;
+        init->flags2 |= INIT_DIRECT_IO_ALLOW_MMAP;
+    }
+    mount->answered_init = true;
+    return writev(fd, iov, count);
+}
+
+static const struct fuse_custom_io custom_io = {.read = read_request, .writev = write_answer};
 
 static const struct fuse_lowlevel_ops operations = {
     .init = do_init,
@@ -595,10 +824,11 @@ static const struct fuse_lowlevel_ops operations = {
     .release = do_release,
     .read = do_read,
     .write = do_write,
-    .flush = do_flush,
-    .fsync = do_fsync,
-    .fsyncdir = do_fsync,
+    /* No flush and no fsync: what was answered is durable, and the kernel need not ask. */
+    .opendir = do_opendir,
     .readdir = do_readdir,
+    .readdirplus = do_readdirplus,
+    .releasedir = do_releasedir,
     .statfs = do_statfs,
     .getxattr = do_getxattr,
     .setxattr = do_setxattr,
@@ -615,21 +845,55 @@ static void take_fuse_message(enum fuse_log_level level, const char *format, va_
     fuse_message[strcspn(fuse_message, "\n")] = 0;
 }
 
+/* How far the kernel reads ahead is the administrator's to say, who is who mounts, often. */
+static void set_read_ahead(const char *path)
+{
+    char name[96];
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return;
+    snprintf(name, sizeof name, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
+             minor(st.st_dev));
+    FILE *file = fopen(name, "we");
+    if (file == NULL)
+        return;
+    fprintf(file, "%d\n", READ_AHEAD_KIB);
+    fclose(file);
+}
+
+static void *raise_read_ahead(void *arg)
+{
+    set_read_ahead(arg);
+    free(arg);
+    return NULL;
+}
+
 struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const char *options)
 {
+    static struct mount mount;
     char *arguments[] = {"limpet", "-o", (char *)options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
+    mount.fs = fs;
     fuse_set_log_func(take_fuse_message);
-    struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, fs);
+    struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, &mount);
     if (session == NULL || fuse_session_mount(session, path) != 0)
         fail(session == NULL ? EINVAL : ENODEV, "mount failed: %s",
              fuse_message[0] != 0 ? fuse_message : "no FUSE mount");
+    mount.session = session;
+    if (fuse_session_custom_io(session, &custom_io, fuse_session_fd(session)) != 0)
+        fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));
+    limpet_fs_cache(fs, &cache_calls, &mount);
     fuse_opt_free_args(&args);
     return session;
 }
 
-void fs_fuse_serve(struct fuse_session *session)
+void fs_fuse_serve(struct fuse_session *session, const char *path)
 {
+    pthread_t thread;
+    char *own_path = strdup(path);
+    /* It asks the mount itself, which is served only now. */
+    if (own_path != NULL && pthread_create(&thread, NULL, raise_read_ahead, own_path) == 0)
+        pthread_detach(thread);
     fuse_session_loop(session);
     fuse_session_unmount(session);
 }

@@ -97,7 +97,7 @@ int fs_mount(struct cli *cli)
     fuse_set_signal_handlers(session);
     if (ready >= 0)
         leave_terminal(ready);
-    fs_fuse_serve(session);
+    fs_fuse_serve(session, path);
     limpet_fs_close(fs);
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);

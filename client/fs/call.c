@@ -20,51 +20,95 @@ struct fs_txid fs_new_tx(struct limpet_fs *fs)
 
 /* ---- Methods ---- */
 
-struct ask {
-    struct fs_call *call;
-    fs_answered answered;
-    struct limpet_op *op;
-    struct limpet_completion *completion;
-    void *out;
-    size_t out_len;
-    bool raw;
-};
+/* What a method is called with. Whoever gets it releases it. */
+static int encode_input(struct encoder *input, const struct fs_request *rq, const void *data,
+                        size_t len)
+{
+    struct encoder request;
+    encoder_init(&request);
+    encoder_init(input);
+    fs_request_encode(&request, rq);
+    encode_string32(input, request.data, request.failed ? 0 : request.len);
+    if (len > 0)
+        encode_bytes(input, data, len);
+    int rc = request.failed || input->failed ? -ENOMEM : 0;
+    encoder_fini(&request);
+    return rc;
+}
+
+static struct limpet_op *op_of(const char *method, const struct encoder *input, void **out,
+                               size_t *out_len)
+{
+    struct limpet_op *op = limpet_op_create();
+    *out = NULL;
+    *out_len = 0;
+    if (op != NULL &&
+        limpet_op_call(op, method, input->data, input->len, out, out_len, NULL) != 0) {
+        limpet_op_destroy(op);
+        op = NULL;
+    }
+    return op;
+}
 
 struct limpet_op *call_op(const char *method, const struct fs_request *rq, const void *data,
                           size_t len, void **out, size_t *out_len)
 {
-    struct encoder request, input;
-    struct limpet_op *op = limpet_op_create();
-    encoder_init(&request);
-    encoder_init(&input);
-    fs_request_encode(&request, rq);
-    encode_string32(&input, request.data, request.failed ? 0 : request.len);
-    if (len > 0)
-        encode_bytes(&input, data, len);
-    if (op != NULL &&
-        (request.failed || input.failed ||
-         limpet_op_call(op, method, input.data, input.len, out, out_len, NULL) != 0)) {
-        limpet_op_destroy(op);
-        op = NULL;
-    }
-    encoder_fini(&request);
+    struct encoder input;
+    struct limpet_op *op = NULL;
+    if (encode_input(&input, rq, data, len) == 0)
+        op = op_of(method, &input, out, out_len);
     encoder_fini(&input);
     return op;
+}
+
+/* Once, and waits. *out is to be released in any case. */
+static int operate(struct limpet_fs *fs, uint64_t home, const char *method,
+                   const struct encoder *input, void **out, size_t *out_len)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    struct limpet_op *op = op_of(method, input, out, out_len);
+    if (op == NULL)
+        return -ENOMEM;
+    fs_shard_object(home, name);
+    int rc = limpet_operate(fs->pool, name, op, NULL);
+    limpet_op_destroy(op);
+    return rc;
+}
+
+/* After it was refused: while nobody else has a lease. */
+static int operate_alone(struct limpet_fs *fs, uint64_t home, const char *method,
+                         const struct encoder *input, void **out, size_t *out_len)
+{
+    struct limpet_watch *lease;
+    int rc = -FS_LEASED;
+    while (rc == -FS_LEASED) {
+        limpet_free(*out);
+        *out = NULL;
+        int forced = lease_force(fs, home, &lease);
+        if (forced != 0 && forced != -ENOENT)
+            return forced == -EBUSY ? -ETIMEDOUT : forced;
+        rc = operate(fs, home, method, input, out, out_len);
+        if (forced != 0)
+            break;
+        int ended = limpet_unwatch(lease);
+        (void)ended; /* It ends by its time-out, then. */
+    }
+    return rc;
 }
 
 int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
                   const struct fs_request *rq, const void *data, size_t len, void **out,
                   size_t *out_len)
 {
-    char name[FS_OBJECT_NAME_MAX];
     void *own_out = NULL;
-    size_t own_len;
-    struct limpet_op *op = call_op(method, rq, data, len, &own_out, &own_len);
-    if (op == NULL)
-        return -ENOMEM;
-    fs_shard_object(home, name);
-    int rc = limpet_operate(fs->pool, name, op, NULL);
-    limpet_op_destroy(op);
+    size_t own_len = 0;
+    struct encoder input;
+    int rc = encode_input(&input, rq, data, len);
+    if (rc == 0)
+        rc = operate(fs, home, method, &input, &own_out, &own_len);
+    if (rc == -FS_LEASED)
+        rc = operate_alone(fs, home, method, &input, &own_out, &own_len);
+    encoder_fini(&input);
     if (out != NULL) {
         *out = own_out;
         *out_len = own_out != NULL ? own_len : 0;
@@ -86,7 +130,7 @@ int fs_method(struct limpet_fs *fs, uint64_t home, const char *method, const str
     limpet_free(raw);
     if (rc == 0 && answer.flags & FS_HAS_INODE) {
         answer.inode.target = (struct fs_bytes){NULL, 0};
-        file_saw(fs, &answer.inode);
+        file_saw(fs, &answer.inode, 0);
     }
     if (rc == 0 && out != NULL)
         *out = answer;
@@ -100,21 +144,41 @@ void fs_method_hopefully(struct limpet_fs *fs, uint64_t home, const char *method
     (void)rc;
 }
 
-static void asked(struct limpet_completion *completion, void *arg)
+static void ask_end(struct fs_ask *ask, int rc)
 {
-    struct ask *ask = arg;
     struct fs_answer answer = {0};
-    int rc = (int)limpet_completion_result(completion);
-    bool has_answer = rc == 0 && !ask->raw;
-    if (has_answer && fs_answer_decode(ask->out, ask->out_len, &answer) != 0)
+    if (rc == 0 && !ask->raw && fs_answer_decode(ask->out, ask->out_len, &answer) != 0)
         rc = -EIO;
     if (rc == 0 && answer.flags & FS_HAS_INODE)
-        file_saw(ask->call->fs, &answer.inode);
+        file_saw(ask->call->fs, &answer.inode, ask->call->grant);
     ask->answered(ask->call, rc, &answer, ask->out, ask->out != NULL ? ask->out_len : 0);
+    limpet_free(ask->out);
+    encoder_fini(&ask->input);
+    free(ask);
+}
+
+static void asked(struct limpet_completion *completion, void *arg)
+{
+    struct fs_ask *ask = arg;
+    struct limpet_fs *fs = ask->call->fs;
+    int rc = (int)limpet_completion_result(completion);
     limpet_completion_release(completion);
     limpet_op_destroy(ask->op);
-    limpet_free(ask->out);
-    free(ask);
+    if (rc != -FS_LEASED) {
+        ask_end(ask, rc);
+        return;
+    }
+    pthread_mutex_lock(&fs->lock);
+    STAILQ_INSERT_TAIL(&fs->refused, ask, link);
+    pthread_cond_broadcast(&fs->changed);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+void ask_again(struct fs_ask *ask)
+{
+    ask->call->grant = 0;
+    ask_end(ask, operate_alone(ask->call->fs, ask->home, ask->method, &ask->input, &ask->out,
+                               &ask->out_len));
 }
 
 static bool is_raw(const char *method)
@@ -128,24 +192,30 @@ void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struc
 {
     char name[FS_OBJECT_NAME_MAX];
     struct fs_answer none = {0};
-    struct ask *ask = calloc(1, sizeof *ask);
-    int rc = ask != NULL ? 0 : -ENOMEM;
+    struct limpet_completion *completion = NULL;
+    struct fs_ask *ask = calloc(1, sizeof *ask);
+    if (ask == NULL) {
+        answered(call, -ENOMEM, &none, NULL, 0);
+        return;
+    }
+    *ask = (struct fs_ask){
+        .call = call, .answered = answered, .home = home, .method = method, .raw = is_raw(method)};
+    call->grant = lease_grant(call->fs, home);
+    int rc = encode_input(&ask->input, rq, data, len);
     if (rc == 0) {
-        *ask = (struct ask){.call = call, .answered = answered, .raw = is_raw(method)};
-        ask->op = call_op(method, rq, data, len, &ask->out, &ask->out_len);
-        rc = ask->op != NULL ? limpet_completion_create(asked, ask, &ask->completion) : -ENOMEM;
+        ask->op = op_of(method, &ask->input, &ask->out, &ask->out_len);
+        rc = ask->op != NULL ? limpet_completion_create(asked, ask, &completion) : -ENOMEM;
     }
     if (rc == 0) {
         fs_shard_object(home, name);
-        rc = limpet_aio_operate(call->fs->pool, name, ask->completion, ask->op);
+        rc = limpet_aio_operate(call->fs->pool, name, completion, ask->op);
         if (rc == 0)
             return;
-        limpet_completion_release(ask->completion);
+        limpet_completion_release(completion);
     }
-    if (ask != NULL && ask->op != NULL)
+    if (ask->op != NULL)
         limpet_op_destroy(ask->op);
-    free(ask);
-    answered(call, rc, &none, NULL, 0);
+    ask_end(ask, rc);
 }
 
 /* ---- Results ---- */
@@ -191,12 +261,28 @@ static void call_free(struct fs_call *call)
 void call_end(struct fs_call *call, ssize_t rc)
 {
     struct limpet_fs *fs = call->fs;
+    struct limpet_fs_result *result = &call->result;
+    struct fs_lease *name = NULL, *attr = NULL;
+    enum limpet_fs_verb verb = call->rq.verb;
+    uint64_t ino = call->rq.ino, grant = call->grant;
     /* Words between shards and us; nobody else knows them. */
-    if (rc == -FS_MOVING || rc == -FS_CHANGED)
+    if (rc == -FS_MOVING || rc == -FS_CHANGED || rc == -FS_LEASED)
         rc = -EBUSY;
-    call->done(rc, &call->result, call->arg);
+    pthread_mutex_lock(&fs->lock);
+    if (rc >= 0 || rc == -ENOENT)
+        name = lease_reply(fs, call->name_home, call->name_grant);
+    if (rc >= 0 && result->attr.ino != 0)
+        attr = lease_reply(fs, fs_home(result->attr.ino), call->grant);
+    result->keep_name = name != NULL;
+    result->keep_attr = attr != NULL && lease_keeps(attr, result->attr.ino);
+    pthread_mutex_unlock(&fs->lock);
+    call->done(rc, result, call->arg);
     call_free(call);
     pthread_mutex_lock(&fs->lock);
+    if (verb == LIMPET_FS_READ)
+        lease_read(fs, ino, grant);
+    lease_replied(fs, name);
+    lease_replied(fs, attr);
     if (--fs->calls == 0)
         pthread_cond_broadcast(&fs->changed);
     pthread_mutex_unlock(&fs->lock);

@@ -5,6 +5,8 @@
  * D1  Every data object lies in the ranges of its inode: they grow before an object is made, and
  *     shrink after it is gone.
  * D2  What lies beyond the size is gone before the file grows again: the inode is busy meanwhile.
+ * D3  A write ends when the size and the ranges have covered it after its bytes had arrived: under
+ * a lease by themselves, otherwise somebody may have cut the file, and it is written once more.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +42,31 @@ static bool file_covers(const struct fs_inode *inode, uint64_t offset, uint64_t 
     return false;
 }
 
+static void verified(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
+                     size_t len)
+{
+    uint64_t end = call->rq.offset + call->rq.len;
+    (void)raw, (void)len;
+    if (rc == 0 && (answer->inode.size < end || answer->inode.busy.instance != 0 ||
+                    !file_covers(&answer->inode, call->rq.offset, call->rq.len)))
+        call_work(call);
+    else
+        call_end(call, rc == -ENOENT ? -ESTALE : rc != 0 ? rc : (ssize_t)call->rq.len);
+}
+
+/* D3: what was cut off while its bytes were on their way is written once more. */
+static void verify(struct fs_call *call)
+{
+    struct fs_request rq = {.ino = call->rq.ino};
+    fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, verified);
+}
+
+static bool must_verify(const struct fs_call *call)
+{
+    return call->rq.verb == LIMPET_FS_WRITE &&
+           (call->verify || !lease_held(call->fs, fs_home(call->rq.ino), call->grant));
+}
+
 /* One part of the call has ended; with the last one, the call. */
 static void part_ended(struct fs_call *call, int rc)
 {
@@ -51,6 +78,8 @@ static void part_ended(struct fs_call *call, int rc)
     int error = call->error;
     if (error == -FS_MOVING)
         call_work(call);
+    else if (error == 0 && must_verify(call))
+        verify(call);
     else
         call_end(call, error != 0 ? error : (ssize_t)call->rq.len);
 }
@@ -141,30 +170,34 @@ static void read_pieces(struct fs_call *call, const struct fs_inode *inode)
     pieces_submit(call, inode, call->result.data);
 }
 
-static void read_clipped(struct fs_call *call, int rc, const struct fs_answer *answer,
-                         const void *raw, size_t len)
+static void read_clipped(struct fs_call *call, const struct fs_inode *inode)
 {
-    const struct fs_inode *inode = &answer->inode;
-    (void)raw, (void)len;
-    if (rc == 0 && !S_ISREG(inode->mode))
-        rc = S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
-    if (rc != 0) {
-        call_end(call, rc);
+    if (!S_ISREG(inode->mode)) {
+        call_end(call, S_ISDIR(inode->mode) ? -EISDIR : -EINVAL);
         return;
     }
     uint64_t left = call->rq.offset < inode->size ? inode->size - call->rq.offset : 0;
-    if (call->rq.len > left && !(call->rq.flags & LIMPET_FS_UNBOUNDED))
+    if (call->rq.len > left)
         call->rq.len = (size_t)left;
     read_pieces(call, inode);
 }
 
-static bool file_is_known(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
+static void read_known(struct fs_call *call, int rc, const struct fs_answer *answer,
+                       const void *raw, size_t len)
 {
+    (void)raw, (void)len;
+    if (rc != 0)
+        call_end(call, rc == -ENOENT ? -ESTALE : rc);
+    else
+        read_clipped(call, &answer->inode);
+}
+
+static bool inode_is_known(struct fs_call *call, struct fs_inode *out)
+{
+    struct limpet_fs *fs = call->fs;
     pthread_mutex_lock(&fs->lock);
-    const struct fs_file *file = file_find(fs, ino, false);
-    bool known = file != NULL && file->known && file->opens > 0;
-    if (known)
-        *out = file->inode;
+    bool known = lease_inode(fs, call->rq.ino, out);
+    call->grant = lease_current(fs, fs_home(call->rq.ino));
     pthread_mutex_unlock(&fs->lock);
     return known;
 }
@@ -175,11 +208,10 @@ void data_read(struct fs_call *call)
     struct fs_request rq = {.ino = call->rq.ino};
     if (call->rq.offset > FS_SIZE_MAX || call->rq.len > FS_SIZE_MAX - call->rq.offset)
         call_end(call, -EINVAL);
-    else if (call->rq.flags & LIMPET_FS_UNBOUNDED &&
-             file_is_known(call->fs, call->rq.ino, &inode) && S_ISREG(inode.mode))
-        read_pieces(call, &inode);
+    else if (inode_is_known(call, &inode))
+        read_clipped(call, &inode);
     else
-        fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, read_clipped);
+        fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, read_known);
 }
 
 /* ---- Writing ---- */
@@ -219,9 +251,8 @@ static void tell_next(struct limpet_fs *fs, struct fs_file *file)
     STAILQ_INIT(&tell->calls);
     STAILQ_CONCAT(&tell->calls, &file->told_next);
     file->telling = true;
-    struct fs_call *call;
-    STAILQ_FOREACH(call, &tell->calls, link)
-    {
+    const struct fs_call *call = STAILQ_FIRST(&tell->calls);
+    for (; call != NULL; call = STAILQ_NEXT(call, link)) {
         from = call->rq.offset < from ? call->rq.offset : from;
         end = call->rq.offset + call->rq.len > end ? call->rq.offset + call->rq.len : end;
     }
@@ -247,15 +278,15 @@ void data_write(struct fs_call *call)
     }
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, false);
-    bool fast = file != NULL && file->known && file->opens > 0 &&
-                !(call->rq.flags & LIMPET_FS_APPEND) && S_ISREG(file->inode.mode) &&
-                file_covers(&file->inode, call->rq.offset, call->rq.len);
+    bool fast = file != NULL && file->opens > 0 && !(call->rq.flags & LIMPET_FS_APPEND) &&
+                lease_inode(fs, call->rq.ino, &inode) && S_ISREG(inode.mode) &&
+                inode.busy.instance == 0 && file_covers(&inode, call->rq.offset, call->rq.len);
     if (!fast) {
         pthread_mutex_unlock(&fs->lock);
         call_work(call);
         return;
     }
-    inode = file->inode;
+    call->grant = lease_current(fs, fs_home(call->rq.ino));
     call->pending = count_pieces(&inode, call->rq.offset, call->rq.len) + 2;
     STAILQ_INSERT_TAIL(&file->told_next, call, link);
     tell_next(fs, file);
@@ -275,6 +306,7 @@ int data_write_slowly(struct fs_call *call)
     int rc = fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, &answer);
     if (rc != 0)
         return rc == -ENOENT ? -ESTALE : rc;
+    call->verify = true;
     call->rq.offset = call->result.offset = answer.offset;
     /* Another beginning puts the bytes where this one has made room for them. */
     call->rq.flags &= ~(unsigned)LIMPET_FS_APPEND;

@@ -8,19 +8,22 @@
  *   move.c     operations over two shards, and what the dead have left
  *   data.c     contents
  *   orphan.c   open files, and files without names
+ *   lease.c    leases of shards, and what may be kept under them
  */
 #ifndef LIMPET_CLIENT_FS_FS_H
 #define LIMPET_CLIENT_FS_FS_H
 
 #include <pthread.h>
 #include <sys/queue.h>
+#include <uthash.h>
 
 #include "client/limpet/fs.h"
 #include "common/fs_layout.h"
 
 enum {
     FS_WORKERS = 4,
-    FS_HOMES_AT_ONCE = 64, /* Numbers of shards that a client reserves. */
+    FS_THREADS = FS_WORKERS + 3, /* Of orphans, the keeper of leases, who asks for them. */
+    FS_HOMES_AT_ONCE = 64,       /* Numbers of shards that a client reserves. */
     FS_OPEN_BUCKETS = 1024,
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
     FS_WATCH_MS = 10000,
@@ -32,6 +35,10 @@ struct fs_orphan;
 LIST_HEAD(fs_files, fs_file);
 STAILQ_HEAD(fs_calls, fs_call);
 STAILQ_HEAD(fs_orphans, fs_orphan);
+struct fs_lease;
+STAILQ_HEAD(fs_leases, fs_lease);
+struct fs_ask;
+STAILQ_HEAD(fs_asks, fs_ask);
 
 struct limpet_fs {
     struct limpet_cluster *cluster;
@@ -51,7 +58,17 @@ struct limpet_fs {
     struct fs_orphans orphans;
     bool stopping;
     unsigned n_workers;
-    pthread_t workers[FS_WORKERS + 1];
+    pthread_t workers[FS_THREADS];
+    struct fs_asks refused; /* A worker's: somebody else's lease is in the way. */
+
+    struct limpet_fs_cache_calls cache_calls;
+    void *cache_arg;
+    pthread_cond_t lease_changed;
+    struct fs_lease *leases; /* By home. */
+    struct fs_leases leases_wanted, leases_over;
+    bool lease_asking;
+    uint64_t last_grant;
+    size_t n_kept;
 };
 
 /* A request. */
@@ -65,6 +82,9 @@ struct fs_call {
     char name[FS_NAME_BYTES_MAX + 1], to_name[FS_NAME_BYTES_MAX + 1];
     void *data; /* Of a request that needs it beyond its submission. */
     struct fs_file *file;
+    /* lease_grant() of when was asked for what has been answered: of a name, and of an inode. */
+    uint64_t grant, name_grant, name_home;
+    bool verify;              /* A write: that nobody has cut the file meanwhile. */
     _Atomic unsigned pending; /* Steps under way, of those at a time. */
     _Atomic int error;
 };
@@ -88,6 +108,21 @@ struct fs_file {
     bool telling;          /* `tell`, a `wrote`, is on its way. */
     struct fs_tell tell;
     struct fs_calls told_next; /* Those that the next one is for. */
+};
+
+/* A method that was asked for, with a callback. */
+struct fs_ask {
+    STAILQ_ENTRY(fs_ask) link;
+    struct fs_call *call;
+    void (*answered)(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
+                     size_t len);
+    uint64_t home;
+    const char *method;
+    struct encoder input;
+    struct limpet_op *op;
+    void *out;
+    size_t out_len;
+    bool raw;
 };
 
 /* ---- call.c ---- */
@@ -121,6 +156,35 @@ typedef void (*fs_answered)(struct fs_call *call, int rc, const struct fs_answer
 void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struct fs_request *rq,
             const void *data, size_t len, fs_answered answered);
 struct fs_txid fs_new_tx(struct limpet_fs *fs);
+
+/* A worker's: takes the exclusive lease, and asks again. */
+void ask_again(struct fs_ask *ask);
+
+/* ---- lease.c ---- */
+
+/* Counts as a use. What is asked for after this may be kept under this grant; 0: it may not. */
+uint64_t lease_grant(struct limpet_fs *fs, uint64_t home);
+/* All of these with the lock. */
+/* An inode as it was in answer to something asked for under this grant, or as we have made it. */
+void lease_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant);
+/* As it is, if that is known for certain. */
+bool lease_inode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out);
+/* 0: nothing may be kept now. */
+uint64_t lease_current(struct limpet_fs *fs, uint64_t home);
+/* Contents that were asked for under this grant, or none, have been given. */
+void lease_read(struct limpet_fs *fs, uint64_t ino, uint64_t grant);
+/* Before something is told that may be kept: NULL, it may not. Then lease_replied(). */
+struct fs_lease *lease_reply(struct limpet_fs *fs, uint64_t home, uint64_t grant);
+/* Whether it would be dropped with the lease. */
+bool lease_keeps(const struct fs_lease *lease, uint64_t ino);
+void lease_replied(struct limpet_fs *fs, struct fs_lease *lease);
+/* These without the lock. Whether it was had all the time. */
+bool lease_held(struct limpet_fs *fs, uint64_t home, uint64_t grant);
+/* Recalls those of all others; end it with limpet_unwatch(). */
+int lease_force(struct limpet_fs *fs, uint64_t home, struct limpet_watch **out) MUST_CHECK;
+void *lease_keeper(void *arg);
+void *lease_asker(void *arg);
+void lease_free_all(struct limpet_fs *fs);
 
 /* ---- work.c ---- */
 
@@ -173,7 +237,8 @@ struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode
 struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make);
 /* With the lock: forgets it if nobody needs it. */
 void file_drop(struct limpet_fs *fs, struct fs_file *file);
-void file_saw(struct limpet_fs *fs, const struct fs_inode *inode);
+/* An answer told of it; grant: what may be kept of that. */
+void file_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant);
 void orphan_open(struct fs_call *call);
 void orphan_release(struct fs_call *call);
 /* A file has lost its last name. */

@@ -56,7 +56,10 @@ static void looked_up(struct fs_call *call, int rc, const struct fs_answer *answ
                       size_t len)
 {
     (void)raw, (void)len;
+    call->name_grant = call->grant;
+    call->name_home = fs_home(call->rq.ino);
     if (rc == -FS_MOVING) {
+        call->name_grant = 0;
         call_work(call);
     } else if (rc != 0) {
         call_end(call, rc);
@@ -90,6 +93,31 @@ static void listed(struct fs_call *call, int rc, const struct fs_answer *answer,
     call_end(call, rc == 0 ? (ssize_t)len : rc);
 }
 
+/* Attributes of a listing may be kept like those that were asked for one by one. */
+static void keep_listed(struct fs_call *call, const void *raw, size_t len)
+{
+    struct limpet_fs *fs = call->fs;
+    struct decoder d;
+    struct fs_listed found;
+    decoder_init(&d, raw, len);
+    (void)decode_u8(&d);
+    pthread_mutex_lock(&fs->lock);
+    while (fs_listed_next(&d, &found) == 0) {
+        if (found.has_inode)
+            lease_saw(fs, &found.inode, call->grant);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    call->result.grant = call->grant;
+}
+
+static void listed_entries(struct fs_call *call, int rc, const struct fs_answer *answer,
+                           const void *raw, size_t len)
+{
+    if (rc == 0 && call->grant != 0)
+        keep_listed(call, raw, len);
+    listed(call, rc, answer, raw, len);
+}
+
 void name_list(struct fs_call *call)
 {
     struct fs_request rq = {.ino = call->rq.ino,
@@ -97,7 +125,7 @@ void name_list(struct fs_call *call)
                                                                             : LIMPET_FS_COOKIE_UP,
                             .len = call->rq.len,
                             .flags = call->rq.flags & LIMPET_FS_ATTRS ? FS_PLUS : 0};
-    fs_ask(call, fs_home(call->rq.ino), "fs.list", &rq, NULL, 0, listed);
+    fs_ask(call, fs_home(call->rq.ino), "fs.list", &rq, NULL, 0, listed_entries);
 }
 
 int limpet_fs_entry_next(const void *data, size_t len, size_t *at, struct limpet_fs_entry *out,
@@ -174,6 +202,8 @@ static int create_request(const struct fs_call *call, struct fs_request *rq)
     *rq = (struct fs_request){.ino = call->rq.ino,
                               .name = bytes_of(call->name),
                               .flags = call->rq.flags & LIMPET_FS_EXCLUSIVE ? FS_EXCLUSIVE : 0};
+    if (call->rq.flags & LIMPET_FS_OPENED)
+        rq->flags |= FS_WRITES;
     inode_of_attr(call, &rq->inode);
     rq->inode.size = 0;
     if (!S_ISLNK(rq->inode.mode))
@@ -197,6 +227,8 @@ static void created(struct fs_call *call, int rc, const struct fs_answer *answer
         return;
     }
     if (there) {
+        call->name_grant = call->grant;
+        call->name_home = fs_home(call->rq.ino);
         call_give_inode(call, &answer->inode);
         call->result.existed = answer->flags & FS_EXISTED;
     }

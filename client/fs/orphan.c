@@ -26,12 +26,11 @@ struct fs_orphan {
 struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
 {
     unsigned bucket = (unsigned)((ino ^ ino >> 24) % FS_OPEN_BUCKETS);
-    struct fs_file *file;
-    LIST_FOREACH(file, &fs->files[bucket], link)
-    {
-        if (file->ino == ino)
-            return file;
-    }
+    struct fs_file *file = LIST_FIRST(&fs->files[bucket]);
+    while (file != NULL && file->ino != ino)
+        file = LIST_NEXT(file, link);
+    if (file != NULL)
+        return file;
     file = make ? calloc(1, sizeof *file) : NULL;
     if (file == NULL)
         return NULL;
@@ -50,9 +49,10 @@ void file_drop(struct limpet_fs *fs, struct fs_file *file)
     free(file);
 }
 
-void file_saw(struct limpet_fs *fs, const struct fs_inode *inode)
+void file_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant)
 {
     pthread_mutex_lock(&fs->lock);
+    lease_saw(fs, inode, grant);
     struct fs_file *file = file_find(fs, inode->ino, false);
     /* Answers may come in another order than changes were made. */
     if (file != NULL && (!file->known || inode->change >= file->inode.change)) {
@@ -103,13 +103,21 @@ void orphan_open(struct fs_call *call)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_request rq = {.ino = call->rq.ino};
+    struct fs_inode inode;
+    uint64_t grant = lease_grant(fs, fs_home(rq.ino));
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, true);
     if (file != NULL)
         file->opens++;
+    /* Under a lease nobody else takes its last name away meanwhile. */
+    bool known = lease_inode(fs, rq.ino, &inode) && inode.links > 0;
     pthread_mutex_unlock(&fs->lock);
-    if (file == NULL)
-        call_end(call, -ENOMEM);
+    if (file != NULL && known) {
+        call->grant = grant;
+        call_give_inode(call, &inode);
+    }
+    if (file == NULL || known)
+        call_end(call, file == NULL ? -ENOMEM : 0);
     else
         fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, opened);
 }

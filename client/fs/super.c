@@ -191,6 +191,7 @@ static void fs_free(struct limpet_fs *fs)
     limpet_pool_close(fs->root);
     pthread_mutex_destroy(&fs->lock);
     pthread_cond_destroy(&fs->changed);
+    pthread_cond_destroy(&fs->lease_changed);
     free(fs);
 }
 
@@ -203,7 +204,11 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
         return rc != 0 ? rc : -ENOMEM;
     pthread_mutex_init(&fs->lock, NULL);
     pthread_cond_init(&fs->changed, NULL);
+    pthread_cond_init(&fs->lease_changed, NULL);
     STAILQ_INIT(&fs->work);
+    STAILQ_INIT(&fs->refused);
+    STAILQ_INIT(&fs->leases_wanted);
+    STAILQ_INIT(&fs->leases_over);
     STAILQ_INIT(&fs->orphans);
     strcpy(fs->name, name);
     fs->cluster = limpet_pool_cluster(pool);
@@ -240,6 +245,7 @@ void limpet_fs_close(struct limpet_fs *fs)
     int rc = limpet_unwatch(fs->watch);
     (void)rc; /* It ends by its time-out, then. */
     limpet_watch_flush(fs->cluster);
+    lease_free_all(fs);
     for (unsigned i = 0; i < FS_OPEN_BUCKETS; i++) {
         struct fs_file *file;
         while ((file = LIST_FIRST(&fs->files[i])) != NULL) {
@@ -248,6 +254,12 @@ void limpet_fs_close(struct limpet_fs *fs)
         }
     }
     fs_free(fs);
+}
+
+void limpet_fs_cache(struct limpet_fs *fs, const struct limpet_fs_cache_calls *calls, void *arg)
+{
+    fs->cache_calls = *calls;
+    fs->cache_arg = arg;
 }
 
 void limpet_fs_info(const struct limpet_fs *fs, struct limpet_fs_info *out)

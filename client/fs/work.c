@@ -10,7 +10,13 @@ static void *work(void *arg)
     pthread_mutex_lock(&fs->lock);
     for (;;) {
         struct fs_call *call = STAILQ_FIRST(&fs->work);
-        if (call != NULL) {
+        struct fs_ask *ask = STAILQ_FIRST(&fs->refused);
+        if (ask != NULL) {
+            STAILQ_REMOVE_HEAD(&fs->refused, link);
+            pthread_mutex_unlock(&fs->lock);
+            ask_again(ask);
+            pthread_mutex_lock(&fs->lock);
+        } else if (call != NULL) {
             STAILQ_REMOVE_HEAD(&fs->work, link);
             pthread_mutex_unlock(&fs->lock);
             name_work(call);
@@ -27,9 +33,10 @@ static void *work(void *arg)
 
 int work_start(struct limpet_fs *fs)
 {
-    for (unsigned i = 0; i < FS_WORKERS + 1; i++) {
-        int error =
-            pthread_create(&fs->workers[i], NULL, i < FS_WORKERS ? work : orphan_thread, fs);
+    static void *(*const others[])(void *) = {orphan_thread, lease_keeper, lease_asker};
+    for (unsigned i = 0; i < FS_THREADS; i++) {
+        int error = pthread_create(&fs->workers[i], NULL,
+                                   i < FS_WORKERS ? work : others[i - FS_WORKERS], fs);
         if (error != 0)
             return -error;
         fs->n_workers++;
@@ -42,6 +49,7 @@ void work_stop(struct limpet_fs *fs)
     pthread_mutex_lock(&fs->lock);
     fs->stopping = true;
     pthread_cond_broadcast(&fs->changed);
+    pthread_cond_broadcast(&fs->lease_changed);
     pthread_mutex_unlock(&fs->lock);
     for (unsigned i = 0; i < fs->n_workers; i++)
         pthread_join(fs->workers[i], NULL);

@@ -111,7 +111,6 @@ enum limpet_fs_flags {
     LIMPET_FS_OPENED = 1 << 17,    /* create: and open. */
     LIMPET_FS_APPEND = 1 << 18,    /* write: at the end, wherever that is now. */
     LIMPET_FS_ATTRS = 1 << 19,     /* list: with attributes of those that are at hand. */
-    LIMPET_FS_UNBOUNDED = 1 << 20, /* read: zeroes beyond the end. */
 };
 
 struct limpet_fs_attr {
@@ -137,10 +136,31 @@ struct limpet_fs_request {
 struct limpet_fs_result {
     struct limpet_fs_attr attr;
     bool existed; /* create: there was one. */
+    /* With limpet_fs_cache(): the name (or that there is none), the attributes may be kept. */
+    bool keep_name, keep_attr;
+    uint64_t grant;
     uint64_t offset;
     void *data;
     size_t len;
 };
+
+/*
+ * What may be kept, of results that say so, until it is to be dropped: all names of the file
+ * system, and attributes, listings and contents of these inodes. Made on a thread of its own, which
+ * may wait for the kernel, but not for a request of this file system.
+ */
+struct limpet_fs_cache_calls {
+    void (*drop)(void *arg, const uint64_t *inos, size_t n);
+};
+/* Before the first request. */
+LIMPET_API void limpet_fs_cache(struct limpet_fs *fs, const struct limpet_fs_cache_calls *calls,
+                                void *arg);
+/*
+ * What a listing has given with keep_attr may be told later, and kept, between these two: if the
+ * first one says so. `grant` is the result's.
+ */
+LIMPET_API bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t dir, uint64_t grant);
+LIMPET_API void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t dir);
 
 /*
  * On the library's thread or on one of the file system's own. rc: 0, a number of bytes, or an

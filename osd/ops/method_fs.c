@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "osd/ops/attr.h"
+#include "osd/ops/watch.h"
 
 /* ---- Requests and answers ---- */
 
-int fs_begin(struct method_call *call, struct fs_job *job)
+int fs_begin_unseen(struct method_call *call, struct fs_job *job)
 {
     memset(job, 0, sizeof *job);
     job->call = call;
@@ -21,6 +22,33 @@ int fs_begin(struct method_call *call, struct fs_job *job)
     job->data = view_bytes_of(decode_bytes(&call->input, left), left);
     job->home = fs_home(job->rq.ino);
     return 0;
+}
+
+static int check_leases(struct fs_job *job)
+{
+    static const char name[] = WATCH_ATTR;
+    const struct ops_run *run = job->call->run;
+    unsigned wanted = run->request->write ? WIRE_LEASE_EXCLUSIVE : WIRE_LEASE_SHARED;
+    struct view_bytes value;
+    int error = view_attr(job->view, name, sizeof name - 1, &value);
+    if (error)
+        return error == -ENODATA ? 0 : error;
+    struct watchers *watchers = view_alloc(job->view, sizeof *watchers);
+    if (!watchers)
+        return -ENOMEM;
+    error = watchers_decode(value, watchers);
+    for (uint32_t i = 0; !error && i < watchers->n; i++) {
+        const struct watcher_layout *head = &watchers->list[i].head;
+        if (head->instance != run->caller.instance && !leases_agree(head->mode, wanted))
+            error = -FS_LEASED;
+    }
+    return error;
+}
+
+int fs_begin(struct method_call *call, struct fs_job *job)
+{
+    int error = fs_begin_unseen(call, job);
+    return error ? error : check_leases(job);
 }
 
 int fs_end(struct fs_job *job)

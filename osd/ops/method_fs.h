@@ -29,8 +29,13 @@ struct fs_job {
     struct fs_answer answer;
 };
 
-/* Decodes the input: -EINVAL. */
+/*
+ * Decodes the input: -EINVAL. -FS_LEASED: somebody else has a lease of the shard, and what the
+ * method does would not be seen there, or what it looks at may not be what it seems.
+ */
 int fs_begin(struct method_call *call, struct fs_job *job) MUST_CHECK;
+/* The same for what no holder of a lease can see. */
+int fs_begin_unseen(struct method_call *call, struct fs_job *job) MUST_CHECK;
 /* Encodes the answer; returns 0. */
 int fs_end(struct fs_job *job);
 

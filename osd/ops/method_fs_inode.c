@@ -152,7 +152,7 @@ int method_fs_purge(struct method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
-    int error = fs_begin(call, &job);
+    int error = fs_begin_unseen(call, &job);
     if (!error)
         error = fs_look_dir(&job);
     if (!error)

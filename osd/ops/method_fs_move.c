@@ -161,7 +161,7 @@ int method_fs_links(struct method_call *call)
 int method_fs_settle(struct method_call *call)
 {
     struct fs_job job;
-    int error = fs_begin(call, &job);
+    int error = fs_begin_unseen(call, &job);
     if (error)
         return error;
     /* Whose shard may be gone by now. */

@@ -239,7 +239,8 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
     inode->parent = 0;
     inode->dying = 0;
     inode->busy = (struct fs_txid){0, 0};
-    inode->n_ranges = 0;
+    inode->n_ranges = S_ISREG(inode->mode) && job->rq.flags & FS_WRITES ? 1 : 0;
+    inode->ranges[0] = (struct fs_range){0, 0};
     inode->size = S_ISLNK(inode->mode) ? inode->target.len : 0;
     inode->atime_ns = inode->mtime_ns = inode->ctime_ns = inode->btime_ns = job->now_ns;
     inode->change = 1;
