@@ -255,6 +255,7 @@ static uint64_t *take_kept(struct limpet_fs *fs, struct fs_lease *lease, size_t 
             fs->cache_calls.drop(fs->cache_arg, &kept->ino, 1);
         else
             inos[(*n)++] = kept->ino;
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
         HASH_DEL(lease->inodes, kept);
         free(kept);
         fs->n_kept--;
