@@ -192,23 +192,13 @@ static void read_known(struct fs_call *call, int rc, const struct fs_answer *ans
         read_clipped(call, &answer->inode);
 }
 
-static bool inode_is_known(struct fs_call *call, struct fs_inode *out)
-{
-    struct limpet_fs *fs = call->fs;
-    pthread_mutex_lock(&fs->lock);
-    bool known = lease_inode(fs, call->rq.ino, out);
-    call->grant = lease_current(fs, fs_home(call->rq.ino));
-    pthread_mutex_unlock(&fs->lock);
-    return known;
-}
-
 void data_read(struct fs_call *call)
 {
     struct fs_inode inode;
     struct fs_request rq = {.ino = call->rq.ino};
     if (call->rq.offset > FS_SIZE_MAX || call->rq.len > FS_SIZE_MAX - call->rq.offset)
         call_end(call, -EINVAL);
-    else if (inode_is_known(call, &inode))
+    else if (lease_known(call, &inode))
         read_clipped(call, &inode);
     else
         fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, read_known);

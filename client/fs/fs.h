@@ -178,7 +178,9 @@ struct fs_lease *lease_reply(struct limpet_fs *fs, uint64_t home, uint64_t grant
 /* Whether it would be dropped with the lease. */
 bool lease_keeps(const struct fs_lease *lease, uint64_t ino);
 void lease_replied(struct limpet_fs *fs, struct fs_lease *lease);
-/* These without the lock. Whether it was had all the time. */
+/* These without the lock. lease_inode() of the call's inode, whose answer may then be kept. */
+bool lease_known(struct fs_call *call, struct fs_inode *out);
+/* Whether it was had all the time. */
 bool lease_held(struct limpet_fs *fs, uint64_t home, uint64_t grant);
 /* Recalls those of all others; end it with limpet_unwatch(). */
 int lease_force(struct limpet_fs *fs, uint64_t home, struct limpet_watch **out) MUST_CHECK;

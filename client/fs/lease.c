@@ -201,6 +201,16 @@ void lease_read(struct limpet_fs *fs, uint64_t ino, uint64_t grant)
     pthread_cond_broadcast(&fs->lease_changed);
 }
 
+bool lease_known(struct fs_call *call, struct fs_inode *out)
+{
+    struct limpet_fs *fs = call->fs;
+    pthread_mutex_lock(&fs->lock);
+    bool known = lease_inode(fs, call->rq.ino, out);
+    call->grant = lease_current(fs, fs_home(call->rq.ino));
+    pthread_mutex_unlock(&fs->lock);
+    return known;
+}
+
 struct fs_lease *lease_reply(struct limpet_fs *fs, uint64_t home, uint64_t grant)
 {
     struct fs_lease *lease = grant != 0 ? find(fs, home) : NULL;
