@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "client/image/image.h"
+#include "client/object/inside.h"
 #include "common/planted.h"
 #include "common/witness.h"
 
@@ -235,6 +236,22 @@ static int add_removal(struct limpet_op *op, const struct image_owner *owner)
     return limpet_op_omap_remove(op, &pair, 1);
 }
 
+/*
+ * Monitors that cannot answer are waited for, as OSDs are, unless the user has set a limit: the
+ * command has one of its own.
+ */
+int image_block(struct limpet_cluster *cluster, uint64_t instance)
+{
+    uint64_t limit_ns;
+    int rc = cluster_duration(cluster, "rados_mon_op_timeout", &limit_ns);
+    if (rc != 0)
+        return rc;
+    do
+        rc = limpet_block(cluster, instance, IMAGE_BLOCK_S);
+    while (rc == -ETIMEDOUT && limit_ns == 0);
+    return rc;
+}
+
 /* L3: whoever left without giving back is blocked, and its entry goes with the next operation. */
 static int block_dead(struct limpet_image *image, const struct header *header, struct limpet_op *op)
 {
@@ -252,7 +269,7 @@ static int block_dead(struct limpet_image *image, const struct header *header, s
         /* What an earlier handle of this process has sent comes before what we send. */
         if (owner->instance != limpet_cluster_instance(image->cluster) &&
             !planted(PLANTED_IMAGE_NOT_BLOCKED))
-            rc = limpet_block(image->cluster, owner->instance, IMAGE_BLOCK_S);
+            rc = image_block(image->cluster, owner->instance);
         if (rc == 0)
             rc = add_removal(op, owner);
     }
@@ -661,7 +678,7 @@ int limpet_image_lock_break(struct limpet_image *image, uint64_t instance)
     int rc = limpet_image_lock_owner(image, &owner);
     if (rc == 0 && owner.instance != instance)
         rc = -ENOENT;
-    return rc == 0 ? limpet_block(image->cluster, instance, IMAGE_BLOCK_S) : rc;
+    return rc == 0 ? image_block(image->cluster, instance) : rc;
 }
 
 int limpet_image_watchers(struct limpet_image *image, struct limpet_watcher **out, size_t *n)

@@ -159,17 +159,16 @@ void image_op_lost(struct image_op *op)
 }
 
 /*
- * An error that is not explained by the operation itself: the process is blocked, monitors have not
- * answered a command in time, or it has not answered its own notify, since it stood still. Nobody
- * knows what was done.
+ * An error that is not explained by the operation itself: the process is blocked; or, of one that
+ * is not a read or a write, monitors have not answered a command in time, or it has not answered
+ * its own notify, since it stood still. Nobody knows what was done.
  */
 static void op_failed(struct image_op *op, int64_t error)
 {
     struct images *images = op->images;
     struct image_client *client = op->client;
-    bool explained = error == -ESHUTDOWN ||
-                     (!is_io(op->kind) && (error == -ETIMEDOUT || error == -EIO)) ||
-                     (is_write(op->kind) && error == -ETIMEDOUT && op->passed == CELL_NEVER);
+    bool explained =
+        error == -ESHUTDOWN || (!is_io(op->kind) && (error == -ETIMEDOUT || error == -EIO));
     if (!explained)
         images_fail(images, op->image, "%s fails with %" PRId64, kind_names[op->kind], error);
     image_op_lost(op);
