@@ -137,11 +137,17 @@ struct limpet_pool *rbd_pool(struct cli *cli, const struct rbd_spec *spec)
 struct limpet_image *rbd_image(struct limpet_pool *pool, const struct rbd_spec *spec, bool write)
 {
     struct limpet_image *image;
+    char id[LIMPET_IMAGE_ID_MAX + 1];
     int rc = limpet_image_open(pool, spec->name, spec->snap[0] != 0 ? spec->snap : NULL,
                                write ? 0 : LIMPET_IMAGE_READ_ONLY, &image);
     if (rc == -ENOENT && spec->snap[0] != 0)
         fail(rc, "error opening image %s at snapshot %s: %s", spec->name, spec->snap,
              error_phrase(rc));
+    if (rc == -ENOENT && limpet_image_id_of(pool, spec->name, id) == 0)
+        fail(rc,
+             "error opening image %s: it is being made or removed; when nobody does that any more, "
+             "'rbd rm' removes what is left",
+             spec->name);
     if (rc != 0)
         fail(rc, "error opening image %s: %s", spec->name, error_phrase(rc));
     return image;

@@ -43,16 +43,8 @@ static int add_child(struct header *next, struct limpet_op *op, void *arg)
     return limpet_op_omap_set(op, &pair, 1);
 }
 
-static int set_ready(struct header *next, struct limpet_op *op, void *arg)
-{
-    (void)op;
-    (void)arg;
-    next->core.state = IMAGE_READY;
-    return 0;
-}
-
-/* The rest of a clone whose name is in the directory. */
-static int clone_steps(struct limpet_image *parent, struct limpet_pool *pool, const char *id,
+/* Its parent knows it from now on. */
+static int join_parent(struct limpet_image *parent, struct limpet_pool *pool, const char *id,
                        const struct image_core *core, unsigned format)
 {
     struct image_link me = {.pool = limpet_pool_id(pool)};
@@ -60,17 +52,12 @@ static int clone_steps(struct limpet_image *parent, struct limpet_pool *pool, co
     struct adoption adoption = {.snap = core->parent_snap, .child = &me, .format = format};
     memcpy(me.space, limpet_pool_namespace(pool), strlen(limpet_pool_namespace(pool)) + 1);
     memcpy(me.id, id, strlen(id) + 1);
-    int rc = image_write_header(pool, id, core);
-    if (rc == 0)
-        rc = header_change(parent->meta, parent->id, &header, add_child, &adoption);
+    int rc = header_change(parent->meta, parent->id, &header, add_child, &adoption);
     header_fini(&header);
     /* That it has clones is among its features from now on. */
     if (rc == 0 && format != 1 &&
         (parent->header.core.op_features & LIMPET_IMAGE_OP_CLONE_PARENT) == 0)
         rc = image_tell(parent->meta, parent->id, NULL);
-    if (rc == 0)
-        rc = header_change(pool, id, &header, set_ready, NULL);
-    header_fini(&header);
     return rc;
 }
 
@@ -100,31 +87,31 @@ static int clone_core(struct limpet_image *parent, struct limpet_pool *pool,
     return 0;
 }
 
+/* `whole`: it is all that shall be made. */
 static int clone_from(struct limpet_image *parent, struct limpet_pool *pool, const char *name,
-                      const struct limpet_image_options *options)
+                      const struct limpet_image_options *options, bool whole,
+                      char id[LIMPET_IMAGE_ID_MAX + 1])
 {
     struct image_core core;
-    char id[LIMPET_IMAGE_ID_MAX + 1];
     int rc = clone_core(parent, pool, options, &core);
     if (rc != 0)
         return rc;
     image_new_id(id);
-    rc = directory_add(pool, IMAGE_DIRECTORY, name, id);
+    rc = image_make(pool, name, id, &core);
     if (rc != 0)
         return rc;
-    rc = clone_steps(parent, pool, id, &core, core.clone_format);
-    if (rc == 0)
-        return 0;
-    /* What there is of it; the error is what matters. */
-    if (image_remove_id(pool, id, NULL, NULL) == 0 &&
-        directory_remove(pool, IMAGE_DIRECTORY, name, id) != 0)
-        return rc;
+    rc = join_parent(parent, pool, id, &core, core.clone_format);
+    if (rc == 0 && whole)
+        rc = image_finish(pool, id);
+    if (rc != 0)
+        image_unmake(pool, name, id);
     return rc;
 }
 
-int limpet_image_clone(struct limpet_pool *parent_pool, const char *parent, const char *snap,
-                       struct limpet_pool *pool, const char *name,
-                       const struct limpet_image_options *options)
+static int clone_at(struct limpet_pool *parent_pool, const char *parent, const char *snap,
+                    struct limpet_pool *pool, const char *name,
+                    const struct limpet_image_options *options, bool whole,
+                    char id[LIMPET_IMAGE_ID_MAX + 1])
 {
     struct limpet_image *image;
     int rc = image_check_name(name);
@@ -140,9 +127,25 @@ int limpet_image_clone(struct limpet_pool *parent_pool, const char *parent, cons
         rc = limpet_image_open(parent_pool, parent, snap, LIMPET_IMAGE_READ_ONLY, &image);
     if (rc != 0)
         return rc;
-    rc = clone_from(image, pool, name, options);
+    rc = clone_from(image, pool, name, options, whole, id);
     int closed = limpet_image_close(image);
     return rc != 0 ? rc : closed;
+}
+
+int limpet_image_clone(struct limpet_pool *parent_pool, const char *parent, const char *snap,
+                       struct limpet_pool *pool, const char *name,
+                       const struct limpet_image_options *options)
+{
+    char id[LIMPET_IMAGE_ID_MAX + 1];
+    return clone_at(parent_pool, parent, snap, pool, name, options, true, id);
+}
+
+int image_clone_unfinished(struct limpet_pool *parent_pool, const char *parent, const char *snap,
+                           struct limpet_pool *pool, const char *name,
+                           const struct limpet_image_options *options,
+                           char id[LIMPET_IMAGE_ID_MAX + 1])
+{
+    return clone_at(parent_pool, parent, snap, pool, name, options, false, id);
 }
 
 /* ---- The entry at the parent ---- */

@@ -114,29 +114,37 @@ static struct limpet_image_options options_of(struct limpet_image *image,
     return image_options_from(&image->header.core, options);
 }
 
+/* Closes it; without an error it is whole. */
+static int finish_copy(struct limpet_pool *pool, struct limpet_image *to, const char *id, int rc)
+{
+    int closed = limpet_image_close(to);
+    rc = rc != 0 ? rc : closed;
+    return rc != 0 ? rc : image_finish(pool, id);
+}
+
 int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool, const char *name,
                       const struct limpet_image_options *options, limpet_image_progress progress,
                       void *arg)
 {
     struct limpet_image_options o = options_of(image, options);
     struct limpet_image *to;
+    char id[LIMPET_IMAGE_ID_MAX + 1];
     int rc = (o.features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) != 0 ? -ENOSYS : 0;
     pthread_mutex_lock(&image->lock);
     uint64_t size = crypt_shown_size(image);
     pthread_mutex_unlock(&image->lock);
     if (rc == 0)
-        rc = limpet_image_create(pool, name, size, &o);
-    if (rc == 0)
-        rc = limpet_image_open(pool, name, NULL, 0, &to);
+        rc = image_create_unfinished(pool, name, size, &o, id);
     if (rc != 0)
         return rc;
-    rc = copy_changes(image, NULL, true, to, progress, arg);
-    int closed = limpet_image_close(to);
-    if (rc == 0)
-        return closed;
-    /* No half of a copy is left; the error is what matters. */
-    int undone = limpet_image_remove(pool, name, NULL, NULL);
-    return undone == 0 || rc != 0 ? rc : undone;
+    rc = image_open_unfinished(pool, id, &to);
+    if (rc == 0) {
+        rc = copy_changes(image, NULL, true, to, progress, arg);
+        rc = finish_copy(pool, to, id, rc);
+    }
+    if (rc != 0)
+        image_unmake(pool, name, id);
+    return rc;
 }
 
 /* ---- All that it has ever shown ---- */
@@ -181,11 +189,11 @@ static int copy_states(struct limpet_image *image, const struct header *header, 
 
 static int make_copy(struct limpet_image *image, const struct header *header, bool share,
                      struct limpet_pool *pool, const char *name,
-                     const struct limpet_image_options *options)
+                     const struct limpet_image_options *options, char id[LIMPET_IMAGE_ID_MAX + 1])
 {
     struct limpet_image_options o = options_of(image, options);
     if (!share)
-        return limpet_image_create(pool, name, header->core.size, &o);
+        return image_create_unfinished(pool, name, header->core.size, &o, id);
     struct limpet_image_spec parent;
     struct limpet_pool *parent_pool;
     int rc = limpet_image_parent(image, &parent);
@@ -193,7 +201,7 @@ static int make_copy(struct limpet_image *image, const struct header *header, bo
         rc = pool_of_link(image->cluster, &header->core.parent, &parent_pool);
     if (rc != 0)
         return rc;
-    rc = limpet_image_clone(parent_pool, parent.name, parent.snap_name, pool, name, &o);
+    rc = image_clone_unfinished(parent_pool, parent.name, parent.snap_name, pool, name, &o, id);
     limpet_pool_close(parent_pool);
     return rc;
 }
@@ -204,20 +212,23 @@ int limpet_image_deep_copy(struct limpet_image *image, struct limpet_pool *pool,
 {
     struct header header;
     struct limpet_image *to;
+    char id[LIMPET_IMAGE_ID_MAX + 1];
     pthread_mutex_lock(&image->lock);
     int rc = header_copy(&image->header, &header);
     bool share = image->header.core.has_parent && image->overlap > 0 && !flatten;
     pthread_mutex_unlock(&image->lock);
     if (rc != 0)
         return rc;
-    rc = make_copy(image, &header, share, pool, name, options);
+    rc = make_copy(image, &header, share, pool, name, options, id);
+    bool made = rc == 0;
     if (rc == 0)
-        rc = limpet_image_open(pool, name, NULL, 0, &to);
+        rc = image_open_unfinished(pool, id, &to);
     if (rc == 0) {
         rc = copy_states(image, &header, !share, to, progress, arg);
-        int closed = limpet_image_close(to);
-        rc = rc != 0 ? rc : closed;
+        rc = finish_copy(pool, to, id, rc);
     }
+    if (rc != 0 && made)
+        image_unmake(pool, name, id);
     header_fini(&header);
     return rc;
 }

@@ -82,6 +82,7 @@ struct limpet_image {
     char prefix[64];
     struct stripe stripe;
     bool read_only;
+    bool making; /* It is not whole, and nobody else can open it. */
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* Of everything that somebody waits for. */
@@ -147,6 +148,9 @@ int task_run(struct limpet_image *image, void (*run)(void *arg), void *arg) MUST
 /* By id. snap 0: the head. */
 int image_open_id(struct limpet_cluster *cluster, uint64_t pool, const char *space, const char *id,
                   uint64_t snap, bool read_only, struct limpet_image **out) MUST_CHECK;
+/* Of one that is IMAGE_CREATING, to write it. */
+int image_open_unfinished(struct limpet_pool *pool, const char *id,
+                          struct limpet_image **out) MUST_CHECK;
 /* A handle of the same pool and namespace. */
 int pool_again(struct limpet_pool *pool, struct limpet_pool **out) MUST_CHECK;
 int pool_of_link(struct limpet_cluster *cluster, const struct image_link *link,
@@ -207,6 +211,8 @@ bool image_is_recalled(struct limpet_image *image);
 /* No write is under way, and none begins, until it is opened. */
 void image_shut_gate(struct limpet_image *image);
 void image_open_gate(struct limpet_image *image);
+/* From now on no OSD that executes a request of ours executes one of that process. */
+int image_block(struct limpet_cluster *cluster, uint64_t instance) MUST_CHECK;
 /* Beginning to watch the header, and at closing, when nothing is under way, the end. */
 int image_watch_begin(struct limpet_image *image) MUST_CHECK;
 void image_watch_end(struct limpet_image *image);

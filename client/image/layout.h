@@ -61,7 +61,8 @@ bool image_is_id(const char *id);
 
 enum image_state {
     IMAGE_READY = 0,
-    IMAGE_CREATING = 1, /* A clone that its parent may not know. */
+    /* A clone that its parent may not know; a copy or an import that is not whole. */
+    IMAGE_CREATING = 1,
     IMAGE_REMOVING = 2,
     IMAGE_STATES_END,
 };

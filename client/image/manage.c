@@ -111,7 +111,7 @@ int image_new_core(struct limpet_pool *pool, uint64_t size,
     return rc == 0 ? set_data_pool(pool, options->data_pool, core) : rc;
 }
 
-int image_write_header(struct limpet_pool *pool, const char *id, const struct image_core *core)
+static int write_header(struct limpet_pool *pool, const char *id, const struct image_core *core)
 {
     char object[IMAGE_OBJECT_NAME_MAX];
     struct encoder e;
@@ -152,11 +152,31 @@ static int exists_or(struct limpet_pool *pool, const char *name, int rc)
     return rc != 0 && directory_id(pool, IMAGE_DIRECTORY, name, id) == 0 ? -EEXIST : rc;
 }
 
-int limpet_image_create(struct limpet_pool *pool, const char *name, uint64_t size,
-                        const struct limpet_image_options *options)
+int image_make(struct limpet_pool *pool, const char *name, const char *id,
+               const struct image_core *core)
+{
+    int rc = directory_add(pool, IMAGE_DIRECTORY, name, id);
+    if (rc == -EEXIST)
+        return rc;
+    if (rc == 0)
+        rc = write_header(pool, id, core);
+    if (rc != 0)
+        image_unmake(pool, name, id);
+    return rc;
+}
+
+/* An error does not say that nothing was done: the name stays until the header is gone. */
+void image_unmake(struct limpet_pool *pool, const char *name, const char *id)
+{
+    if (image_remove_id(pool, id, NULL, NULL) == 0)
+        (void)!directory_remove(pool, IMAGE_DIRECTORY, name, id);
+}
+
+static int create(struct limpet_pool *pool, const char *name, uint64_t size,
+                  const struct limpet_image_options *options, enum image_state state,
+                  char id[LIMPET_IMAGE_ID_MAX + 1])
 {
     struct image_core core;
-    char id[LIMPET_IMAGE_ID_MAX + 1];
     int rc = image_check_name(name);
     if (rc == 0)
         rc = image_check_space(pool);
@@ -164,16 +184,45 @@ int limpet_image_create(struct limpet_pool *pool, const char *name, uint64_t siz
         rc = exists_or(pool, name, image_new_core(pool, size, options, &core));
     if (rc != 0)
         return rc;
+    core.state = (uint8_t)state;
     image_new_id(id);
-    rc = directory_add(pool, IMAGE_DIRECTORY, name, id);
-    if (rc != 0)
-        return rc;
-    rc = image_write_header(pool, id, &core);
-    if (rc == 0)
-        return 0;
-    /* As if nothing had been; the error is what matters. */
-    int undone = directory_remove(pool, IMAGE_DIRECTORY, name, id);
-    return undone == 0 || rc != 0 ? rc : undone;
+    return image_make(pool, name, id, &core);
+}
+
+int limpet_image_create(struct limpet_pool *pool, const char *name, uint64_t size,
+                        const struct limpet_image_options *options)
+{
+    char id[LIMPET_IMAGE_ID_MAX + 1];
+    return create(pool, name, size, options, IMAGE_READY, id);
+}
+
+int image_create_unfinished(struct limpet_pool *pool, const char *name, uint64_t size,
+                            const struct limpet_image_options *options,
+                            char id[LIMPET_IMAGE_ID_MAX + 1])
+{
+    return create(pool, name, size, options, IMAGE_CREATING, id);
+}
+
+static int set_ready(struct header *next, struct limpet_op *op, void *arg)
+{
+    (void)op;
+    (void)arg;
+    if (next->core.state == IMAGE_READY)
+        return HEADER_SAME;
+    next->core.state = IMAGE_READY;
+    return 0;
+}
+
+/* An error does not say that it is not whole: then it would not be removed with its snapshots. */
+int image_finish(struct limpet_pool *pool, const char *id)
+{
+    int rc = -EIO;
+    for (int attempt = 0; attempt < 2 && rc != 0; attempt++) {
+        struct header header = {0};
+        rc = header_change(pool, id, &header, set_ready, NULL);
+        header_fini(&header);
+    }
+    return rc;
 }
 
 /* ---- Listing, renaming ---- */
@@ -212,7 +261,7 @@ static int mark(struct header *next, struct limpet_op *op, void *arg)
 {
     const enum image_state *state = arg;
     (void)op;
-    if (*state == IMAGE_REMOVING && next->n_snaps > 0)
+    if (*state == IMAGE_REMOVING && next->core.state == IMAGE_READY && next->n_snaps > 0)
         return -ENOTEMPTY;
     if (*state == IMAGE_REMOVING && next->core.has_group)
         return -EMLINK;
@@ -238,7 +287,7 @@ int image_check_closed(struct limpet_pool *pool, const char *id)
 static int begin_removal(struct limpet_pool *pool, const char *id, struct header *header)
 {
     enum image_state state = IMAGE_REMOVING, before = (enum image_state)header->core.state;
-    if (header->n_snaps > 0)
+    if (header->core.state == IMAGE_READY && header->n_snaps > 0)
         return -ENOTEMPTY;
     int rc = image_check_closed(pool, id);
     if (rc == 0)
@@ -260,8 +309,27 @@ static int block_writers(struct limpet_pool *pool, const struct header *header)
     int rc = 0;
     for (size_t i = 0; i < header->n_owners && rc == 0; i++) {
         if (header->owners[i].instance != limpet_cluster_instance(cluster))
-            rc = limpet_block(cluster, header->owners[i].instance, IMAGE_BLOCK_S);
+            rc = image_block(cluster, header->owners[i].instance);
     }
+    return rc;
+}
+
+/* Those of an image that never was whole, or is half removed: nobody has seen them. */
+static int give_snaps_back(struct limpet_pool *pool, const struct header *header)
+{
+    struct limpet_pool *data;
+    struct image_link at = {.pool = header->core.has_data_pool ? header->core.data_pool
+                                                               : limpet_pool_id(pool)};
+    if (header->n_snaps == 0)
+        return 0;
+    int rc = pool_of_link(limpet_pool_cluster(pool), &at, &data);
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc;
+    for (size_t i = 0; i < header->n_snaps && rc == 0; i++) {
+        rc = limpet_self_snap_remove(data, header->snaps[i].id);
+        rc = rc == -ENOENT ? 0 : rc;
+    }
+    limpet_pool_close(data);
     return rc;
 }
 
@@ -283,6 +351,8 @@ int image_remove_id(struct limpet_pool *pool, const char *id, limpet_image_progr
         rc = block_writers(pool, &header);
     if (rc == 0)
         rc = image_remove_objects(pool, id, &header.core, progress, arg);
+    if (rc == 0)
+        rc = give_snaps_back(pool, &header);
     if (rc == 0)
         rc = image_forget_child(limpet_pool_cluster(pool), &header.core, &me);
     header_object(id, object);

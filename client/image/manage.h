@@ -19,8 +19,25 @@ int image_check_features(uint64_t features) MUST_CHECK;
 /* What a new image's header says. */
 int image_new_core(struct limpet_pool *pool, uint64_t size,
                    const struct limpet_image_options *options, struct image_core *core) MUST_CHECK;
-int image_write_header(struct limpet_pool *pool, const char *id,
-                       const struct image_core *core) MUST_CHECK;
+/*
+ * A new image: its name, then its header. -EEXIST. When it fails nothing is left, or what
+ * limpet_image_remove() removes.
+ */
+int image_make(struct limpet_pool *pool, const char *name, const char *id,
+               const struct image_core *core) MUST_CHECK;
+/* Removes what there is of an image that could not be made as a whole, as far as that can be. */
+void image_unmake(struct limpet_pool *pool, const char *name, const char *id);
+/* limpet_image_create(), but that it is IMAGE_CREATING; fills in the id. */
+int image_create_unfinished(struct limpet_pool *pool, const char *name, uint64_t size,
+                            const struct limpet_image_options *options,
+                            char id[LIMPET_IMAGE_ID_MAX + 1]) MUST_CHECK;
+/* limpet_image_clone() likewise. */
+int image_clone_unfinished(struct limpet_pool *parent_pool, const char *parent, const char *snap,
+                           struct limpet_pool *pool, const char *name,
+                           const struct limpet_image_options *options,
+                           char id[LIMPET_IMAGE_ID_MAX + 1]) MUST_CHECK;
+/* It is whole from now on. */
+int image_finish(struct limpet_pool *pool, const char *id) MUST_CHECK;
 /* -ENOENT: the handle's namespace is none of images. */
 int image_check_space(struct limpet_pool *pool) MUST_CHECK;
 /* -EBUSY: somebody watches the header. */

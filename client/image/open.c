@@ -289,7 +289,7 @@ static int block_watcher(struct limpet_pool *meta, const char *id, const struct 
         struct limpet_cluster *cluster = limpet_pool_cluster(meta);
         if (owner->instance == limpet_cluster_instance(cluster))
             return -EIO;
-        int rc = limpet_block(cluster, owner->instance, IMAGE_BLOCK_S);
+        int rc = image_block(cluster, owner->instance);
         header_object(id, object);
         size_t len = image_owner_key(key, owner->instance, owner->cookie);
         return rc == 0 ? omap_remove(meta, object, key, len) : rc;
@@ -434,8 +434,10 @@ static int open_data(struct limpet_image *image, const char *space)
     return rc;
 }
 
+enum open_mode { OPEN_TO_READ, OPEN_TO_WRITE, OPEN_UNFINISHED };
+
 static int open_at(struct limpet_cluster *cluster, uint64_t pool, const char *space, const char *id,
-                   uint64_t snap, bool read_only, unsigned depth, struct limpet_image **out);
+                   uint64_t snap, enum open_mode mode, unsigned depth, struct limpet_image **out);
 
 static int open_parent(struct limpet_image *image, unsigned depth)
 {
@@ -445,12 +447,12 @@ static int open_parent(struct limpet_image *image, unsigned depth)
     if (depth == LIMPET_IMAGE_DEPTH_MAX)
         return -EMLINK;
     return open_at(image->cluster, core->parent.pool, core->parent.space, core->parent.id,
-                   core->parent_snap, true, depth + 1, &image->parent);
+                   core->parent_snap, OPEN_TO_READ, depth + 1, &image->parent);
 }
 
-static int check_core(const struct image_core *core)
+static int check_core(const struct image_core *core, bool making)
 {
-    if (core->state != IMAGE_READY)
+    if (core->state != IMAGE_READY && !(making && core->state == IMAGE_CREATING))
         return -ENOENT;
     return (core->features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL &
             ~(uint64_t)LIMPET_IMAGE_OPERATIONS) != 0
@@ -486,7 +488,7 @@ static int open_steps(struct limpet_image *image, uint64_t pool, const char *spa
     if (rc == 0)
         rc = image_refresh(image);
     if (rc == 0)
-        rc = check_core(&image->header.core);
+        rc = check_core(&image->header.core, image->making);
     if (rc == 0)
         rc = open_data(image, space);
     /* What was told since the watch began may be newer: take the context of what is known now. */
@@ -501,12 +503,13 @@ static int open_steps(struct limpet_image *image, uint64_t pool, const char *spa
 }
 
 static int open_at(struct limpet_cluster *cluster, uint64_t pool, const char *space, const char *id,
-                   uint64_t snap, bool read_only, unsigned depth, struct limpet_image **out)
+                   uint64_t snap, enum open_mode mode, unsigned depth, struct limpet_image **out)
 {
-    struct limpet_image *image = image_new(cluster, id, read_only);
+    struct limpet_image *image = image_new(cluster, id, mode == OPEN_TO_READ);
     *out = NULL;
     if (image == NULL)
         return -ENOMEM;
+    image->making = mode == OPEN_UNFINISHED;
     int rc = open_steps(image, pool, space, snap, depth);
     if (rc == 0) {
         *out = image;
@@ -522,7 +525,14 @@ static int open_at(struct limpet_cluster *cluster, uint64_t pool, const char *sp
 int image_open_id(struct limpet_cluster *cluster, uint64_t pool, const char *space, const char *id,
                   uint64_t snap, bool read_only, struct limpet_image **out)
 {
-    return open_at(cluster, pool, space, id, snap, read_only, 0, out);
+    return open_at(cluster, pool, space, id, snap, read_only ? OPEN_TO_READ : OPEN_TO_WRITE, 0,
+                   out);
+}
+
+int image_open_unfinished(struct limpet_pool *pool, const char *id, struct limpet_image **out)
+{
+    return open_at(limpet_pool_cluster(pool), limpet_pool_id(pool), limpet_pool_namespace(pool), id,
+                   0, OPEN_UNFINISHED, 0, out);
 }
 
 int limpet_image_open(struct limpet_pool *pool, const char *name, const char *snap, unsigned flags,

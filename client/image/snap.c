@@ -18,7 +18,7 @@ static int add_snap(struct header *next, struct limpet_op *op, void *arg)
     struct image_core *core = &next->core;
     (void)op;
     c->asked = false;
-    if (core->state != IMAGE_READY)
+    if (core->state == IMAGE_REMOVING)
         return -ENOENT;
     if (header_snap_named(next, c->name) < next->n_snaps)
         return -EEXIST;

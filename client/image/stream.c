@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client/image/crypt.h"
+#include "client/image/manage.h"
 #include "client/image/stream_format.h"
 
 enum { PIECE_BYTES = 4 * 1024 * 1024, META_MAX = 65536 /* Pairs of a stream. */ };
@@ -332,14 +333,12 @@ static int take_head(struct image_import *i, const struct limpet_image_source *s
     return rc;
 }
 
-static int import_states(struct image_import *i, const struct limpet_image_source *source,
-                         limpet_image_progress progress, void *arg)
+static int import_states(struct image_import *i, struct limpet_image *image,
+                         const struct limpet_image_source *source, limpet_image_progress progress,
+                         void *arg)
 {
-    struct limpet_image *image;
     uint64_t n = 0;
-    int rc = limpet_image_open(i->pool, i->name, NULL, 0, &image);
-    if (rc != 0)
-        return rc;
+    int rc = 0;
     for (size_t at = 0; at < i->meta.n && rc == 0; at++)
         rc = limpet_image_meta_set(image, i->meta.list[at].key, i->meta.list[at].value,
                                    i->meta.list[at].value_len);
@@ -347,29 +346,29 @@ static int import_states(struct image_import *i, const struct limpet_image_sourc
         rc = image_read_diffs(source, &n);
     for (; n > 0 && rc == 0; n--)
         rc = limpet_image_import_diff(image, source, progress, arg);
-    int closed = limpet_image_close(image);
-    return rc != 0 ? rc : closed;
+    return rc;
 }
 
-/* Half an image is none; the error is what matters. */
-static void undo_import(struct image_import *i)
+/* Nobody sees it before it is whole. */
+static int import_image(struct image_import *i, const struct limpet_image_source *source,
+                        limpet_image_progress progress, void *arg)
 {
+    char id[LIMPET_IMAGE_ID_MAX + 1];
     struct limpet_image *image;
-    struct limpet_image_snap *snaps = NULL;
-    size_t n = 0;
-    if (limpet_image_open(i->pool, i->name, NULL, 0, &image) == 0) {
-        if (limpet_image_snap_list(image, &snaps, &n) != 0)
-            n = 0;
-        for (size_t at = 0; at < n; at++) {
-            if (snaps[at].is_protected && limpet_image_snap_unprotect(image, snaps[at].name) != 0)
-                break;
-            if (limpet_image_snap_remove(image, snaps[at].name, NULL, NULL) != 0)
-                break;
-        }
-        limpet_free(snaps);
-        (void)!limpet_image_close(image);
+    int rc = image_create_unfinished(i->pool, i->name, 0, &i->options, id);
+    if (rc != 0)
+        return rc;
+    rc = image_open_unfinished(i->pool, id, &image);
+    if (rc == 0) {
+        rc = import_states(i, image, source, progress, arg);
+        int closed = limpet_image_close(image);
+        rc = rc != 0 ? rc : closed;
     }
-    (void)!limpet_image_remove(i->pool, i->name, NULL, NULL);
+    if (rc == 0)
+        rc = image_finish(i->pool, id);
+    if (rc != 0)
+        image_unmake(i->pool, i->name, id);
+    return rc;
 }
 
 int limpet_image_import(struct limpet_pool *pool, const char *name,
@@ -382,12 +381,7 @@ int limpet_image_import(struct limpet_pool *pool, const char *name,
     if (rc == 0 && i.options.features == LIMPET_IMAGE_FEATURES_SOURCE)
         i.options.features = LIMPET_IMAGE_FEATURES_DEFAULT;
     if (rc == 0)
-        rc = limpet_image_create(pool, name, 0, &i.options);
-    if (rc == 0) {
-        rc = import_states(&i, source, progress, arg);
-        if (rc != 0)
-            undo_import(&i);
-    }
+        rc = import_image(&i, source, progress, arg);
     for (size_t at = 0; at < i.meta.n; at++)
         image_record_fini(&i.meta.list[at]);
     free(i.meta.list);

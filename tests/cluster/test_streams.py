@@ -5,8 +5,9 @@ import errno
 import gzip
 import json
 import os
+import subprocess
 
-from lib.cluster import REPO, Cluster, case, check, fails, folder, read_file, run, succeeds
+from lib.cluster import BIN, REPO, Cluster, case, check, fails, folder, read_file, run, succeeds, wait_until
 
 cluster = Cluster(mons=1, osds=3)
 QUIET = "--no-progress"
@@ -115,6 +116,23 @@ def an_export_that_is_cut_off_leaves_no_image():
         check("cut" not in succeeds(rbd("ls")).text.split(), "an image of %d bytes" % len_)
     fails(rbd("import", "--export-format", "2", path_of("v1", theirs("v1")), "cut", QUIET), errno.EBADMSG,
           "damaged, cut off, or no export")
+
+
+@case
+def an_import_that_was_killed_leaves_what_rm_removes():
+    """With snapshots, which nobody can remove: nobody can open it."""
+    whole = theirs("v2")
+    importer = subprocess.Popen([os.path.join(BIN, "limpet"), "rbd", "import", "--export-format", "2", "-", "half", QUIET],
+                                env=dict(os.environ, **cluster.env), stdin=subprocess.PIPE)
+    importer.stdin.write(whole[:len(whole) * 3 // 4])
+    importer.stdin.flush()
+    wait_until("it begins", lambda: "half" in succeeds(rbd("ls")).text.split(), 60)
+    fails(rbd("info", "half"), errno.ENOENT, "being made or removed", "rbd rm")
+    check("half" not in succeeds(rbd("ls", "-l")).text, "it is not whole")
+    importer.kill()
+    importer.wait()
+    wait_until("it is removed", lambda: rbd("rm", "half", QUIET).code == 0, 60)
+    check("half" not in succeeds(rbd("ls")).text.split(), "its name")
 
 
 if __name__ == "__main__":

@@ -373,6 +373,13 @@ def differential_tests(operations, of_images, jobs):
                   "--operations", str(of_images)], 7200, jobs, "release")]
 
 
+def failure_tests():
+    """Images that are made while one request after the other fails, at every step."""
+    program = os.path.join(REPO, "tests/cluster/test_image_failures.py")
+    return [Test("long/cluster/image_failures", [sys.executable, "-B", program], 3600, 1, "release",
+                 {"LIMPET_BUILD": folder_of("release"), "LIMPET_EVERY_STEP": "1"})]
+
+
 def model_tests(prefix="", long=False):
     """The configuration protocol under a model checker."""
     path = os.path.join(REPO, "tests/model/run")
@@ -413,6 +420,8 @@ CAMPAIGNS = {
     "fuzz": ("every fuzz target for 10 minutes",
              lambda jobs: ([build_steps("fuzz", jobs)], fuzz_tests(600))),
     "asan": ("the whole suite under ASan and UBSan", lambda jobs: sanitizer_plan("asan", jobs)),
+    "failures": ("images that are made while one request after the other fails",
+                 lambda jobs: ([build_steps("release", jobs)], failure_tests())),
     "thrash": ("an hour of faults on real daemons in network namespaces",
                lambda jobs: ([build_steps("release", jobs)], thrash_tests(THRASH_SECONDS))),
     "compat": ("100,000 random operations, and 5,000 on images, beside a real Ceph, that of $CEPH_PEER_CONF",
