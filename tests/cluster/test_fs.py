@@ -1,0 +1,487 @@
+#!/usr/bin/env python3
+"""A mounted file system: what POSIX promises, what one mount sees of another, and what happens when things die."""
+
+import errno
+import fcntl
+import mmap
+import os
+import shutil
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+
+from lib.cluster import Cluster, case, check, command, fails, folder, random_bytes, read_file, run, succeeds, write_file
+from lib.mount import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, Mounts,
+                       fallocate, missing, rename2)
+
+if missing():
+    print("skipped: %s is missing" % missing())
+    sys.exit(0)
+
+FS = "home"
+UNIT = 65536
+cluster = Cluster(mons=1, osds=3)
+mounts = Mounts(cluster)
+one, two = None, None  # Two mounts of the same file system.
+
+
+def refused(error, function, *arguments, **options):
+    """The call fails in this way."""
+    try:
+        function(*arguments, **options)
+    except OSError as problem:
+        check(problem.errno == error, "%s%r should fail with %s: %s"
+              % (function.__name__, arguments, errno.errorcode[error], problem))
+        return
+    check(False, "%s%r should fail with %s" % (function.__name__, arguments, errno.errorcode[error]))
+
+
+def room(name):
+    """A folder for a case: its path on both mounts."""
+    os.mkdir(os.path.join(one, name))
+    return os.path.join(one, name), os.path.join(two, name)
+
+
+# ---- Making and mounting ----
+
+
+@case
+def starts():
+    cluster.start()
+    cluster.pool("fs")
+
+
+@case
+def made_listed_mounted():
+    global one, two  # pylint: disable=global-statement
+    check(succeeds(cluster.limpet("fs", "ls")).text == "", "there is none yet")
+    mounts.create(FS, "--object-size", "64K")
+    fails(cluster.limpet("fs", "create", FS), errno.EEXIST, FS, "already")
+    fails(cluster.limpet("fs", "create", "nowhere/x"), errno.ENOENT, "nowhere")
+    fails(cluster.limpet("fs", "create", "x", "--object-size", "5K"), errno.EINVAL, "power of two")
+    check("fs/home" in succeeds(cluster.limpet("fs", "ls")).text, "it is listed")
+    one, two = mounts.mount(FS), mounts.mount(FS)
+    check(os.listdir(one) == [], "it is empty")
+    check("2 clients" in succeeds(cluster.limpet("fs", "status", FS)).text, "both are seen")
+
+
+@case
+def mounts_that_cannot_be():
+    there = folder()
+    fails(cluster.limpet("fs", "mount", "nothing", there), errno.ENOENT, "limpet fs ls")
+    fails(cluster.limpet("fs", "mount", FS, os.path.join(there, "none")), errno.ENOENT, "none")
+    fails(cluster.limpet("fs", "mount", FS, write_file(os.path.join(there, "file"), b"")), errno.ENOTDIR, "file")
+    fails(cluster.limpet("fs", "mount", FS, there, "-o", "nonsense=1"), (errno.EINVAL, errno.ENODEV), "mount failed")
+    fails(cluster.limpet("fs", "umount", there), errno.EINVAL, "nothing is mounted")
+    # Over a folder that is not empty, as mount(8) does it.
+    path = mounts.mount(FS, "--read-only")
+    refused(errno.EROFS, os.mkdir, os.path.join(path, "x"))
+    mounts.umount(path)
+
+
+# ---- What there can be ----
+
+
+@case
+def all_types_of_files():
+    here, there = room("types")
+    write_file(os.path.join(here, "file"), b"abc")
+    os.mkdir(os.path.join(here, "dir"))
+    os.symlink("file", os.path.join(here, "link"))
+    os.mkfifo(os.path.join(here, "fifo"))
+    os.mknod(os.path.join(here, "null"), stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mknod(os.path.join(here, "block"), stat.S_IFBLK | 0o600, os.makedev(4000, 1000000))
+    place = os.getcwd()
+    os.chdir(here)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("socket")
+    os.chdir(place)
+    kinds = {name: stat.S_IFMT(os.lstat(os.path.join(there, name)).st_mode) for name in os.listdir(there)}
+    check(kinds == {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "link": stat.S_IFLNK, "fifo": stat.S_IFIFO,
+                    "null": stat.S_IFCHR, "block": stat.S_IFBLK, "socket": stat.S_IFSOCK}, "%r" % kinds)
+    check(os.lstat(os.path.join(there, "block")).st_rdev == os.makedev(4000, 1000000), "number of the device")
+    check(read_file(os.path.join(there, "link")) == b"abc", "through the link")
+    write_file(os.path.join(there, "null"), b"gone")
+    os.symlink("x" * 4095, os.path.join(here, "long"))
+    check(len(os.readlink(os.path.join(there, "long"))) == 4095, "a long link")
+
+
+@case
+def names_of_any_bytes():
+    here, there = room("names")
+    for name in (b"n" * 255, b"\xff\xfe", b" ", b"\n", b"-", "größe".encode()):
+        write_file(os.path.join(os.fsencode(here), name), name)
+        check(read_file(os.path.join(os.fsencode(there), name)) == name, "%r" % name)
+    refused(errno.ENAMETOOLONG, os.mkdir, os.path.join(here, "n" * 256))
+    refused(errno.ENAMETOOLONG, os.stat, os.path.join(here, "n" * 256))
+    refused(errno.ENAMETOOLONG, os.stat, here + "/x" * 2100)
+    check(len(os.listdir(there)) == 6, "%r" % os.listdir(there))
+
+
+@case
+def links_and_renames():
+    here, there = room("links")
+    write_file(os.path.join(here, "a"), b"a")
+    os.mkdir(os.path.join(here, "d"))
+    os.link(os.path.join(here, "a"), os.path.join(here, "d", "b"))
+    check(os.stat(os.path.join(there, "a")).st_nlink == 2, "links")
+    check(os.path.samefile(os.path.join(there, "a"), os.path.join(there, "d", "b")), "one file")
+    refused(errno.EEXIST, os.link, os.path.join(there, "a"), os.path.join(there, "d", "b"))
+    refused(errno.EPERM, os.link, os.path.join(there, "d"), os.path.join(there, "e"))
+    write_file(os.path.join(here, "c"), b"c")
+    refused(errno.EEXIST, rename2, os.path.join(there, "c"), os.path.join(there, "d", "b"), RENAME_NOREPLACE)
+    rename2(os.path.join(there, "c"), os.path.join(there, "d", "b"), RENAME_EXCHANGE)
+    check(read_file(os.path.join(here, "c")) == b"a" and read_file(os.path.join(here, "d", "b")) == b"c", "exchanged")
+    os.makedirs(os.path.join(here, "d", "below", "deep"))
+    refused(errno.EINVAL, os.rename, os.path.join(there, "d"), os.path.join(there, "d", "below", "deep", "x"))
+    refused(errno.ENOTEMPTY, os.rename, os.path.join(there, "d", "below"), os.path.join(there, "d"))
+    os.rename(os.path.join(there, "d", "below"), os.path.join(there, "up"))
+    check(os.path.samefile(os.path.join(here, "up", ".."), here), "the parent of what has moved")
+    refused(errno.ENOTEMPTY, os.rmdir, os.path.join(here, "up"))
+    refused(errno.ENOTDIR, os.rmdir, os.path.join(here, "a"))
+    refused(errno.EISDIR, os.unlink, os.path.join(here, "up"))
+
+
+@case
+def attributes_and_times():
+    here, there = room("attributes")
+    path, other = write_file(os.path.join(here, "a"), b"a"), os.path.join(there, "a")
+    os.utime(path, ns=(-1, 2 ** 62 // 10 ** 9 * 10 ** 9 + 123456789))
+    st = os.stat(other)
+    check((st.st_atime_ns, st.st_mtime_ns) == (-1, 2 ** 62 // 10 ** 9 * 10 ** 9 + 123456789), "times: %r" % (st,))
+    os.chmod(path, 0o4751)
+    os.chown(path, 12345, 4000000000)
+    check((os.stat(other).st_uid, os.stat(other).st_gid) == (12345, 4000000000), "owner")
+    for name, value in (("user.a", b""), ("user.b", b"b" * 65536), ("trusted.c", b"\0"), ("security.d", b"d")):
+        os.setxattr(path, name, value)
+        check(os.getxattr(other, name) == value, name)
+    check(sorted(os.listxattr(other)) == ["security.d", "trusted.c", "user.a", "user.b"], "%r" % os.listxattr(other))
+    refused(errno.EEXIST, os.setxattr, other, "user.a", b"", os.XATTR_CREATE)
+    refused(errno.ENODATA, os.setxattr, other, "user.x", b"", os.XATTR_REPLACE)
+    refused(errno.EOPNOTSUPP, os.setxattr, other, "other.x", b"")
+    os.removexattr(other, "user.b")
+    refused(errno.ENODATA, os.getxattr, path, "user.b")
+
+
+@case
+def access_control_lists_where_there_are_such():
+    here, there = room("lists")
+    path = write_file(os.path.join(here, "a"), b"a")
+    os.chmod(path, 0o600)
+    none = 0xffffffff
+    entries = [(1, 6, none), (2, 4, 1001), (4, 0, none), (16, 4, none), (32, 0, none)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", value)
+    except OSError as problem:
+        check(problem.errno == errno.EOPNOTSUPP, "%s" % problem)
+        print("no access control lists here")
+        return
+    check(os.getxattr(os.path.join(there, "a"), "system.posix_acl_access") == value, "the list")
+    check(stat.S_IMODE(os.stat(os.path.join(there, "a")).st_mode) == 0o640, "the mask is in the mode")
+
+
+@case
+def sizes_up_to_the_largest():
+    here, there = room("sizes")
+    largest = 2 ** 63 - 1
+    path, other = os.path.join(here, "a"), os.path.join(there, "a")
+    with open(path, "wb") as file:
+        file.write(b"begin")
+        file.flush()
+        os.ftruncate(file.fileno(), largest)
+        check(os.stat(other).st_size == largest, "size %d" % os.stat(other).st_size)
+        check(os.stat(other).st_blocks * 512 <= UNIT, "blocks %d" % os.stat(other).st_blocks)
+        os.pwrite(file.fileno(), b"end", 2 ** 62)
+        with open(other, "rb") as reader:
+            check(os.pread(reader.fileno(), 10, 2 ** 62 - 2) == b"\0\0end\0\0\0\0\0", "far away")
+        os.ftruncate(file.fileno(), 5)
+    check(read_file(other) == b"begin", "cut")
+
+
+@case
+def holes():
+    here, there = room("holes")
+    path = os.path.join(here, "a")
+    data = random_bytes(5 * UNIT, 1)
+    write_file(path, data)
+    fd = os.open(os.path.join(there, "a"), os.O_RDWR)
+    try:
+        fallocate(fd, FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE, UNIT - 100, UNIT * 2)
+        data = data[:UNIT - 100] + bytes(2 * UNIT) + data[3 * UNIT - 100:]
+        check(read_file(path) == data, "a hole")
+        check(os.lseek(fd, UNIT, os.SEEK_DATA) >= 2 * UNIT, "SEEK_DATA")
+        check(UNIT - 4096 <= os.lseek(fd, 0, os.SEEK_HOLE) <= UNIT, "SEEK_HOLE %d" % os.lseek(fd, 0, os.SEEK_HOLE))
+        fallocate(fd, FALLOC_ZERO_RANGE, 4 * UNIT, 2 * UNIT)
+        data = data[:4 * UNIT] + bytes(2 * UNIT)
+        check(read_file(path) == data, "zeroes, also beyond the end")
+        fallocate(fd, FALLOC_KEEP_SIZE, 0, 9 * UNIT)
+        check(os.stat(path).st_size == 6 * UNIT, "the size stays")
+        fallocate(fd, 0, 0, 9 * UNIT)
+        check(os.stat(path).st_size == 9 * UNIT, "the size grows")
+        refused(errno.ENXIO, os.lseek, fd, 9 * UNIT, os.SEEK_DATA)
+        refused(errno.EOPNOTSUPP, fallocate, fd, FALLOC_PUNCH_HOLE, 0, UNIT)
+        target = os.open(os.path.join(there, "b"), os.O_RDWR | os.O_CREAT)
+        check(os.copy_file_range(fd, target, UNIT, 100, 200) == UNIT, "copy_file_range")
+        check(read_file(os.path.join(here, "b")) == bytes(200) + data[100:100 + UNIT], "the copy")
+        os.close(target)
+    finally:
+        os.close(fd)
+
+
+@case
+def free_space_is_told():
+    st = os.statvfs(one)
+    check(st.f_namemax == 255 and 0 < st.f_bavail <= st.f_bfree <= st.f_blocks, "%r" % (st,))
+
+
+@case
+def a_directory_lists_while_it_changes():
+    here, there = room("listing")
+    for at in range(300):
+        os.mknod(os.path.join(here, "f%d" % at))
+    seen = []
+    with os.scandir(there) as entries:
+        for entry in entries:
+            seen.append(entry.name)
+            if len(seen) < 100:
+                os.unlink(os.path.join(here, entry.name))
+                os.mknod(os.path.join(here, "new%d" % len(seen)))
+    old = [name for name in seen if name.startswith("f")]
+    check(len(seen) == len(set(seen)) and len(old) == 300, "%d, of them %d once" % (len(seen), len(set(seen))))
+
+
+# ---- Two mounts ----
+
+
+@case
+def each_change_is_seen_at_once():
+    """Every operation by one mount, and every look by the other, in all pairs."""
+    here, there = room("pairs")
+    a, b, c = (os.path.join(here, name) for name in "abc")
+    changes = [
+        ("create", lambda: write_file(a, b"12345")),
+        ("write", lambda: write_file(a, b"1234567")),
+        ("chmod", lambda: os.chmod(a, 0o640)),
+        ("chown", lambda: os.chown(a, 5, 6)),
+        ("utime", lambda: os.utime(a, ns=(1, 2))),
+        ("truncate", lambda: os.truncate(a, 3)),
+        ("setxattr", lambda: os.setxattr(a, "user.x", b"y")),
+        ("link", lambda: os.link(a, b)),
+        ("rename", lambda: os.rename(b, c)),
+        ("exchange", lambda: rename2(a, c, RENAME_EXCHANGE)),
+        ("removexattr", lambda: os.removexattr(a, "user.x")),
+        ("unlink", lambda: os.unlink(c)),
+        ("replace", lambda: os.rename(write_file(b, b"new"), a)),
+        ("unlink all", lambda: os.unlink(a)),
+        ("mkdir", lambda: os.mkdir(a)),
+        ("symlink", lambda: os.symlink("a", b)),
+        ("rename of a directory", lambda: os.rename(a, c)),
+        ("rmdir", lambda: os.rmdir(c)),
+    ]
+    for what, change in changes:
+        look(there)  # So that the other mount has all of it in its caches.
+        change()
+        check(look(there) == look(here), "after %s:\nchanged by: %r\nother:      %r" % (what, look(here), look(there)))
+        look(here)
+
+
+def look(path):
+    """All that can be seen in a folder, also of names that are not there."""
+    seen = {"": sorted(os.listdir(path))}
+    for name in "abc":
+        full = os.path.join(path, name)
+        try:
+            st = os.lstat(full)
+        except FileNotFoundError:
+            seen[name] = None
+            continue
+        seen[name] = [st.st_mode, st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_ino, st.st_mtime_ns, st.st_ctime_ns,
+                      os.listxattr(full, follow_symlinks=False)]
+        if stat.S_ISREG(st.st_mode):
+            seen[name].append(read_file(full))
+    return seen
+
+
+@case
+def contents_are_seen_by_who_has_it_open():
+    here, there = room("contents")
+    write_file(os.path.join(here, "a"), b"0" * 10000)
+    first, second = (os.open(os.path.join(path, "a"), os.O_RDWR) for path in (here, there))
+    for at in range(50):
+        data = b"%05d" % at
+        os.pwrite((first, second)[at % 2], data, at * 7)
+        check(os.pread((second, first)[at % 2], 5, at * 7) == data, "write %d" % at)
+    os.ftruncate(first, 3)
+    check(os.pread(second, 100, 0) == os.pread(first, 100, 0) and os.fstat(second).st_size == 3, "truncated")
+    with mmap.mmap(first, 3) as memory:
+        memory[:3] = b"map"
+        memory.flush()
+        check(os.pread(second, 100, 0) == b"map", "mapped")
+    os.close(first)
+    os.close(second)
+
+
+@case
+def appends_by_two_mounts_do_not_meet():
+    here, there = room("append")
+    path = os.path.join(here, "log")
+    write_file(path, b"")
+
+    def append(where, mark):
+        fd = os.open(os.path.join(where, "log"), os.O_WRONLY | os.O_APPEND)
+        for at in range(100):
+            os.write(fd, b"%s%06d\n" % (mark, at))
+        os.close(fd)
+    threads = [threading.Thread(target=append, args=(where, mark)) for where, mark in ((here, b"a"), (there, b"b"), (here, b"c"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = read_file(path).splitlines()
+    for mark in b"abc":
+        mine = [line for line in lines if line[0] == mark]
+        check(mine == [b"%c%06d" % (mark, at) for at in range(100)], "lines of %c: %d" % (mark, len(mine)))
+    check(len(lines) == 300, "%d lines" % len(lines))
+
+
+@case
+def one_of_two_creates_and_renames_wins():
+    here, there = room("races")
+    won = {"create": 0, "mkdir": 0, "rename": 0}
+
+    def race(what, function):
+        barrier = threading.Barrier(2)
+
+        def attempt(where):
+            barrier.wait()
+            try:
+                function(where)
+                won[what] += 1
+            except (FileExistsError, FileNotFoundError):
+                pass
+        threads = [threading.Thread(target=attempt, args=(where,)) for where in (here, there)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for at in range(20):
+        race("create", lambda where: os.mknod(os.path.join(where, "f%d" % at)))
+        race("mkdir", lambda where: os.mkdir(os.path.join(where, "d%d" % at)))
+        race("rename", lambda where: os.rename(os.path.join(where, "f%d" % at), os.path.join(where, "d%d" % at, "f")))
+    check(won == {"create": 20, "mkdir": 20, "rename": 20}, "%r" % won)
+
+
+@case
+def what_is_open_outlives_its_name():
+    here, there = room("open")
+    path = write_file(os.path.join(here, "a"), b"kept" * 1000)
+    with open(path, "rb") as file, open(os.path.join(there, "a"), "rb") as other:
+        os.unlink(os.path.join(there, "a"))
+        refused(errno.ENOENT, os.stat, path)
+        check(os.fstat(file.fileno()).st_nlink == 0, "no links")
+        other.close()
+        check(file.read() == b"kept" * 1000, "contents, by who has it open last")
+    os.rename(write_file(os.path.join(here, "b"), b"new"), write_file(os.path.join(here, "c"), b"old"))
+    check(os.listdir(there) == ["c"], "%r" % os.listdir(there))
+
+
+@case
+def locks_of_one_mount():
+    here, _there = room("locks")
+    path = write_file(os.path.join(here, "a"), b"")
+    with open(path, "wb") as first, open(path, "wb") as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        refused(errno.EAGAIN, fcntl.flock, second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(first, fcntl.LOCK_UN)
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# ---- Programs ----
+
+
+@case
+def programs_work():
+    here, there = room("programs")
+    repo = os.path.join(here, "repo")
+    for words in (["git", "init", "-q", repo], ["git", "-C", repo, "config", "user.email", "a@b"],
+                  ["git", "-C", repo, "config", "user.name", "a"]):
+        succeeds(command(words))
+    for at in range(20):
+        write_file(os.path.join(repo, "f%d" % at), random_bytes(3000, at))
+    succeeds(command(["git", "-C", repo, "add", "."]))
+    succeeds(command(["git", "-C", repo, "commit", "-qm", "all"]))
+    succeeds(command(["git", "clone", "-q", os.path.join(there, "repo"), os.path.join(there, "copy")]))
+    succeeds(command(["git", "-C", os.path.join(here, "copy"), "fsck", "--strict"]))
+    if shutil.which("sqlite3"):
+        base = os.path.join(here, "base")
+        script = "create table t(a, b); insert into t with recursive n(i) as (select 1 union all select i+1 from n " \
+                 "where i < 500) select i, hex(randomblob(50)) from n; pragma integrity_check; select count(*) from t;"
+        out = succeeds(command(["sqlite3", base, script])).text.split()
+        check(out[-2:] == ["ok", "500"], "%r" % out)
+
+
+# ---- Things that die, things that are in use ----
+
+
+@case
+def an_osd_may_die():
+    here, there = room("osd")
+    cluster.kill("osd.2")
+    for at in range(40):
+        write_file(os.path.join(here, "f%d" % at), random_bytes(5000, at))
+    succeeds(cluster.start_daemon("osd.2"))
+    for at in range(40):
+        check(read_file(os.path.join(there, "f%d" % at)) == random_bytes(5000, at), "file %d" % at)
+    cluster.wait_healthy()
+
+
+@case
+def a_monitor_may_die():
+    here, there = room("mon")
+    cluster.kill("mon.a")
+    write_file(os.path.join(here, "a"), b"a")
+    check(read_file(os.path.join(there, "a")) == b"a", "without a monitor")
+    succeeds(cluster.start_daemon("mon.a"))
+
+
+@case
+def what_is_in_use_stays():
+    with subprocess.Popen(["sleep", "1000"], cwd=two) as sleeper:
+        fails(cluster.limpet("fs", "umount", two), errno.EBUSY, "in use", "--lazy")
+        sleeper.kill()
+    fails(cluster.limpet("fs", "rm", FS), errno.EPERM, "--yes-i-really-mean-it")
+    fails(cluster.limpet("fs", "rm", FS, "--yes-i-really-mean-it"), errno.EBUSY, "mounted", "fs status", "--force")
+    check(os.listdir(one) != [], "nothing is lost")
+
+
+@case
+def nothing_is_wrong_in_the_end():
+    for path in (one, two):
+        mounts.umount(path)
+    report = mounts.check_clean(FS)
+    check(report["damaged"] == 0 and report["files"] > 50, "%r" % report)
+    check(report["findings"] == [], "%r" % report["findings"])
+
+
+@case
+def a_removed_file_system_is_gone():
+    path = mounts.mount(FS)
+    succeeds(cluster.limpet("fs", "rm", FS, "--force"))
+    check(succeeds(cluster.limpet("fs", "ls")).text == "", "it is listed no more")
+    try:
+        os.mkdir(os.path.join(path, "late"))
+        check(False, "something was made in a file system that is gone")
+    except OSError as problem:
+        check(problem.errno in (errno.ENOENT, errno.ESTALE, errno.EIO), "%s" % problem)
+    mounts.umount(path)
+    left = [line for line in succeeds(cluster.rados("-p", "fs", "--all", "ls")).text.splitlines() if line.startswith("fs.")]
+    check(left == [], "left: %r" % left[:5])
+    fails(cluster.limpet("fs", "mount", FS, path), errno.ENOENT, "no file system")
+
+
+if __name__ == "__main__":
+    run()
