@@ -458,10 +458,15 @@ static int rename_across(struct fs_call *call)
         rc = 0;
     if (rc != 0)
         return rc;
-    if (there && call->rq.flags & NO_REPLACE)
-        return -EEXIST;
-    if (there && a.ino == b.ino)
-        return 0;
+    if (there && (call->rq.flags & NO_REPLACE || a.ino == b.ino)) {
+        /* Is it still where it was, or has somebody else just made this very move? */
+        uint64_t ino = a.ino;
+        rc = look(fs, call->rq.ino, call->name, &a);
+        if (rc != 0 || a.ino != ino)
+            return rc != 0 ? rc : -FS_CHANGED;
+        /* Two links to one file: nothing happens. */
+        return call->rq.flags & NO_REPLACE ? -EEXIST : 0;
+    }
     rc = there && !swap ? check_types(&a, &b) : 0;
     if (rc == 0 && fs_is_dir(a.ino))
         rc = check_not_below(fs, call->rq.to_ino, a.ino);

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The pages of docs on block images: what they tell to type is typed, as it stands but for names of folders and ports."""
+"""The pages of docs on images and file systems: what they tell to type is typed, as it stands but for names of folders and ports."""
 
 import os
 import re
 
-from lib import device, libvirt, tgt
+from lib import device, libvirt, mount, tgt
 from lib.cluster import BIN, REPO, Cluster, case, check, command, folder, read_file, run, succeeds
 from lib.librados import FOLDER, environment
 
@@ -56,6 +56,23 @@ def device_md():
     devices.umount(path)
     devices.unmap("rbd/disk")
     succeeds(cluster.limpet("rbd", "rm", "rbd/disk", "--no-progress"))
+
+
+@case
+def files_md():
+    if mount.missing():
+        print("skipped: %s is missing" % mount.missing())
+        return
+    mounts = mount.Mounts(cluster)
+    script, table = blocks("files.md")
+    said = type_in(script)
+    check("kept" in said and "clients" not in said.split("kept")[0] and "clean" in said, said)
+    name, place_of_it, kind, options = place(table).split()[:4]
+    check(kind == "limpet", "as mount(8) calls mount.limpet")
+    mounts.paths.append(place_of_it)
+    succeeds(command([os.path.join(BIN, "mount." + kind), name, place_of_it, "-o", "rw," + options], env={"LIMPET_CONF": ""}))
+    check(read_file(os.path.join(place_of_it, "file")) == b"kept\n", "the file")
+    mounts.umount(place_of_it)
 
 
 def write(offset, byte):
