@@ -306,6 +306,51 @@ int fs_shard_decode(const void *data, size_t len, struct fs_shard *out)
     return record_close(&record);
 }
 
+void fs_locks_encode(struct encoder *e, const struct fs_locks *locks)
+{
+    size_t begin = record_begin(e);
+    encode_u8(e, locks->waited_for);
+    encode_u32(e, locks->n);
+    for (uint32_t i = 0; i < locks->n; i++) {
+        const struct fs_lock *lock = &locks->list[i];
+        encode_u64(e, lock->instance);
+        encode_u64(e, lock->owner);
+        encode_u32(e, lock->pid);
+        encode_u8(e, (uint8_t)(lock->exclusive | lock->whole << 1));
+        encode_u64(e, lock->start);
+        encode_u64(e, lock->end);
+    }
+    record_end(e, begin);
+}
+
+int fs_locks_decode(const void *data, size_t len, struct fs_locks *out)
+{
+    struct record record;
+    struct decoder *d = &record.fields;
+    int error = record_open(data, len, &record);
+    out->n = 0;
+    if (error)
+        return error;
+    out->waited_for = decode_u8(d) != 0;
+    uint32_t n = decode_u32(d);
+    if (n > FS_LOCKS_MAX)
+        return -EBADMSG;
+    for (; out->n < n && !d->failed; out->n++) {
+        struct fs_lock *lock = &out->list[out->n];
+        lock->instance = decode_u64(d);
+        lock->owner = decode_u64(d);
+        lock->pid = decode_u32(d);
+        uint8_t flags = decode_u8(d);
+        lock->exclusive = flags & 1;
+        lock->whole = flags & 2;
+        lock->start = decode_u64(d);
+        lock->end = decode_u64(d);
+        if (flags > 3 || lock->start > lock->end)
+            return -EBADMSG;
+    }
+    return record_close(&record);
+}
+
 void fs_intent_encode(struct encoder *e, const struct fs_intent *intent)
 {
     size_t begin = record_begin(e);

@@ -72,6 +72,7 @@ enum fs_key {
     FS_KEY_ENTRY = 'e',  /* u64 cookie, big-endian; name */
     FS_KEY_INODE = 'i',  /* u24 index, big-endian */
     FS_KEY_ORPHAN = 'o', /* u24 index */
+    FS_KEY_LOCKS = 'l',  /* u24 index */
     FS_KEY_XATTR = 'x',  /* u24 index; name */
     FS_KEY_INTENT = 't', /* u64 instance, u64 sequence, big-endian */
     FS_KEY_MARK = 'm',   /* The same: its part here is done. */
@@ -155,11 +156,31 @@ struct fs_intent {
     struct fs_bytes name, to;
 };
 
+enum fs_lock_type { FS_LOCK_SHARED = 1, FS_LOCK_EXCLUSIVE = 2 };
+
+/* Bytes [start, end] of a file; owners are the client's business. */
+struct fs_lock {
+    uint64_t instance, owner;
+    uint32_t pid;
+    bool exclusive, whole;
+    uint64_t start, end;
+};
+
+enum { FS_LOCKS_MAX = 1024 };
+
+/* Of one inode. */
+struct fs_locks {
+    bool waited_for;
+    uint32_t n;
+    struct fs_lock list[FS_LOCKS_MAX];
+};
+
 /* Encoders that are asked for too much fail as all encoders do. */
 void fs_inode_encode(struct encoder *e, const struct fs_inode *inode);
 void fs_entry_encode(struct encoder *e, const struct fs_entry *entry);
 void fs_shard_encode(struct encoder *e, const struct fs_shard *shard);
 void fs_intent_encode(struct encoder *e, const struct fs_intent *intent);
+void fs_locks_encode(struct encoder *e, const struct fs_locks *locks);
 
 /*
  * -EBADMSG: it is none, or makes no sense; -ENOEXEC: it is of a newer version. Strings point into
@@ -169,6 +190,7 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out) MUST_CHE
 int fs_entry_decode(const void *data, size_t len, struct fs_entry *out) MUST_CHECK;
 int fs_shard_decode(const void *data, size_t len, struct fs_shard *out) MUST_CHECK;
 int fs_intent_decode(const void *data, size_t len, struct fs_intent *out) MUST_CHECK;
+int fs_locks_decode(const void *data, size_t len, struct fs_locks *out) MUST_CHECK;
 
 /* The file system itself: a pair of the object FS_DIRECTORY, under its name. */
 #define FS_DIRECTORY "limpet_fs"
@@ -197,19 +219,22 @@ void fs_ranges_cut(struct fs_inode *inode, uint64_t end);
 /* ---- Requests and answers of methods ---- */
 
 enum fs_request_flags {
-    FS_EXCLUSIVE = 1,    /* create, attribute: -EEXIST when it is there. */
-    FS_DIRECTORY_IS = 2, /* unlink: it is one, or must be one. */
-    FS_NO_REPLACE = 4,   /* rename, enter */
-    FS_SWAP = 8,         /* rename: exchange */
-    FS_UNDO = 16,        /* dying, moved, links: take it back. */
-    FS_APPEND = 32,      /* wrote: at the end. */
-    FS_PLUS = 64,        /* list: with inodes. */
-    FS_INTENT = 128,     /* links: write the intent instead of the mark. */
-    FS_REPLACE = 256,    /* attribute: -ENODATA when it is not there. */
-    FS_COUNT = 512,      /* enter: the inode is here, and has a link more. */
-    FS_UNNAMED = 1024,   /* create: an orphan, without an entry. */
-    FS_WRITES = 2048,    /* create: its first data object may come at once. */
-    FS_FLAGS_END = 4096,
+    FS_EXCLUSIVE = 1,     /* create, attribute: -EEXIST when it is there. */
+    FS_DIRECTORY_IS = 2,  /* unlink: it is one, or must be one. */
+    FS_NO_REPLACE = 4,    /* rename, enter */
+    FS_SWAP = 8,          /* rename: exchange */
+    FS_UNDO = 16,         /* dying, moved, links: take it back. */
+    FS_APPEND = 32,       /* wrote: at the end. */
+    FS_PLUS = 64,         /* list: with inodes. */
+    FS_INTENT = 128,      /* links: write the intent instead of the mark. */
+    FS_REPLACE = 256,     /* attribute: -ENODATA when it is not there. */
+    FS_COUNT = 512,       /* enter: the inode is here, and has a link more. */
+    FS_UNNAMED = 1024,    /* create: an orphan, without an entry. */
+    FS_WHOLE = 8192,      /* lock: of the whole file, as flock(2) has them. */
+    FS_WAITS = 4096,      /* lock: it will be asked for again. */
+    FS_KILL_PRIV = 16384, /* wrote: set-user-id and set-group-id go. */
+    FS_WRITES = 2048,     /* create: its first data object may come at once. */
+    FS_FLAGS_END = 32768,
 };
 
 enum fs_set {

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -217,7 +218,6 @@ static void prepare_open(struct fuse_file_info *info, const struct limpet_fs_res
 {
     info->direct_io = (info->flags & O_ACCMODE) != O_RDONLY;
     info->keep_cache = result->keep_attr;
-    info->noflush = 1;
 }
 
 static void opened(ssize_t rc, const struct limpet_fs_result *result, void *arg)
@@ -697,9 +697,19 @@ static void do_open(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info
     limpet_fs_submit(fs_of(fuse), &rq, opened, r);
 }
 
+static void nothing_ended(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    (void)rc, (void)result, (void)arg;
+}
+
 static void do_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
 {
-    (void)info;
+    struct limpet_fs_request unlock = {.verb = LIMPET_FS_UNLOCK_ALL,
+                                       .ino = ino,
+                                       .owner = info->lock_owner,
+                                       .flags = LIMPET_FS_WHOLE};
+    if (info->flock_release)
+        limpet_fs_submit(fs_of(fuse), &unlock, nothing_ended, NULL);
     struct limpet_fs_request rq = {.verb = LIMPET_FS_RELEASE, .ino = ino};
     submit(fuse, &rq, ended);
 }
@@ -717,14 +727,106 @@ static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t s
                      struct fuse_file_info *info)
 {
     bool appends = info->flags & O_APPEND && !info->writepage;
+    bool kills = fuse_req_ctx(fuse)->uid != 0 && !info->writepage;
     struct limpet_fs_request rq = {.verb = LIMPET_FS_WRITE,
                                    .ino = ino,
                                    .data = data,
                                    .len = size,
                                    .offset = (uint64_t)offset,
-                                   .flags = appends ? LIMPET_FS_APPEND : 0};
+                                   .flags = (appends ? LIMPET_FS_APPEND : 0) |
+                                            (kills ? LIMPET_FS_KILL_PRIV : 0)};
     submit(fuse, &rq, written);
 }
+
+/* ---- Locks ---- */
+
+/* A close: what was written is durable, but the locks of this process end. */
+static void do_flush(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
+{
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_UNLOCK_ALL, .ino = ino, .owner = info->lock_owner};
+    submit(fuse, &rq, ended);
+}
+
+static void interrupted(fuse_req_t fuse, void *data)
+{
+    limpet_fs_cancel(fs_of(fuse), data);
+}
+
+static void submit_lock(fuse_req_t fuse, struct limpet_fs_request *rq, bool waits)
+{
+    struct request *r = request_create(fuse, rq->ino);
+    if (r == NULL)
+        return;
+    rq->verb = LIMPET_FS_LOCK;
+    if (waits) {
+        rq->flags |= LIMPET_FS_WAITS;
+        fuse_req_interrupt_func(fuse, interrupted, r);
+    }
+    /* Before there was anything to cancel; later interrupts come to this thread, after this. */
+    if (waits && fuse_req_interrupted(fuse)) {
+        ended(-EINTR, NULL, r);
+        return;
+    }
+    limpet_fs_submit(fs_of(fuse), rq, ended, r);
+}
+
+static struct limpet_fs_request lock_request(fuse_ino_t ino, const struct fuse_file_info *info,
+                                             const struct flock *lock)
+{
+    return (struct limpet_fs_request){.ino = ino,
+                                      .owner = info->lock_owner,
+                                      .pid = (uint32_t)lock->l_pid,
+                                      .offset = (uint64_t)lock->l_start,
+                                      .len = (size_t)lock->l_len,
+                                      .flags = lock->l_type == F_WRLCK   ? LIMPET_FS_LOCK_EXCLUSIVE
+                                               : lock->l_type == F_RDLCK ? LIMPET_FS_LOCK_SHARED
+                                                                         : 0};
+}
+
+static void do_setlk(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info,
+                     struct flock *lock, int sleeps)
+{
+    struct limpet_fs_request rq = lock_request(ino, info, lock);
+    submit_lock(fuse, &rq, sleeps != 0 && rq.flags != 0);
+}
+
+static void do_flock(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info, int op)
+{
+    unsigned type = op & LOCK_EX ? LIMPET_FS_LOCK_EXCLUSIVE : LIMPET_FS_LOCK_SHARED;
+    struct limpet_fs_request rq = {.ino = ino,
+                                   .owner = info->lock_owner,
+                                   .flags = LIMPET_FS_WHOLE | (op & LOCK_UN ? 0 : type)};
+    submit_lock(fuse, &rq, !(op & (LOCK_NB | LOCK_UN)));
+}
+
+static void got_lock(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    if (rc < 0 && rc != -ENOENT) {
+        ended(rc, result, r);
+        return;
+    }
+    if (rc == 0) {
+        lock.l_type = result->lock.exclusive ? F_WRLCK : F_RDLCK;
+        lock.l_start = (off_t)result->lock.start;
+        lock.l_len = (off_t)result->lock.len;
+        lock.l_pid = (pid_t)result->lock.pid;
+    }
+    fuse_reply_lock(r->fuse, &lock);
+    free(r);
+}
+
+static void do_getlk(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info,
+                     struct flock *lock)
+{
+    struct limpet_fs_request rq = lock_request(ino, info, lock);
+    rq.verb = LIMPET_FS_LOCK_GET;
+    submit(fuse, &rq, got_lock);
+}
+
+/* ---- Space ---- */
 
 static void do_fallocate(fuse_req_t fuse, fuse_ino_t ino, int mode, off_t offset, off_t len,
                          struct fuse_file_info *info)
@@ -824,7 +926,11 @@ static const struct fuse_lowlevel_ops operations = {
     .release = do_release,
     .read = do_read,
     .write = do_write,
-    /* No flush and no fsync: what was answered is durable, and the kernel need not ask. */
+    /* No fsync: what was answered is durable, and the kernel need not ask. */
+    .flush = do_flush,
+    .getlk = do_getlk,
+    .setlk = do_setlk,
+    .flock = do_flock,
     .opendir = do_opendir,
     .readdir = do_readdir,
     .readdirplus = do_readdirplus,

@@ -184,7 +184,7 @@ void ask_again(struct fs_ask *ask)
 static bool is_raw(const char *method)
 {
     return strcmp(method, "fs.list") == 0 || strcmp(method, "fs.xget") == 0 ||
-           strcmp(method, "fs.xlist") == 0;
+           strcmp(method, "fs.xlist") == 0 || strcmp(method, "fs.getlock") == 0;
 }
 
 void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struct fs_request *rq,
@@ -356,7 +356,8 @@ static void (*const begins[LIMPET_FS_VERBS_END])(struct fs_call *call) = {
     [LIMPET_FS_WRITE] = data_write,       [LIMPET_FS_ALLOCATE] = call_work,
     [LIMPET_FS_SEEK] = call_work,         [LIMPET_FS_XATTR_GET] = name_xattr,
     [LIMPET_FS_XATTR_SET] = name_xattr,   [LIMPET_FS_XATTR_REMOVE] = name_xattr,
-    [LIMPET_FS_XATTR_LIST] = name_xattr,
+    [LIMPET_FS_XATTR_LIST] = name_xattr,  [LIMPET_FS_LOCK] = lock_set,
+    [LIMPET_FS_LOCK_GET] = lock_get,      [LIMPET_FS_UNLOCK_ALL] = lock_unset_all,
 };
 
 void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *request,

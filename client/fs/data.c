@@ -233,6 +233,7 @@ static void told(struct fs_call *carrier, int rc, const struct fs_answer *answer
 static void tell_next(struct limpet_fs *fs, struct fs_file *file)
 {
     uint64_t from = UINT64_MAX, end = 0;
+    uint32_t flags = 0;
     if (file->telling || STAILQ_EMPTY(&file->told_next))
         return;
     struct fs_tell *tell = &file->tell;
@@ -244,10 +245,11 @@ static void tell_next(struct limpet_fs *fs, struct fs_file *file)
     const struct fs_call *call = STAILQ_FIRST(&tell->calls);
     for (; call != NULL; call = STAILQ_NEXT(call, link)) {
         from = call->rq.offset < from ? call->rq.offset : from;
+        flags |= call->rq.flags & LIMPET_FS_KILL_PRIV ? FS_KILL_PRIV : 0;
         end = call->rq.offset + call->rq.len > end ? call->rq.offset + call->rq.len : end;
     }
     struct fs_request rq = {
-        .ino = file->ino, .set = FS_SET_SIZE, .offset = from, .len = end - from};
+        .ino = file->ino, .flags = flags, .set = FS_SET_SIZE, .offset = from, .len = end - from};
     pthread_mutex_unlock(&fs->lock);
     fs_ask(&tell->carrier, fs_home(rq.ino), "fs.wrote", &rq, NULL, 0, told);
     pthread_mutex_lock(&fs->lock);
@@ -291,7 +293,8 @@ int data_write_slowly(struct fs_call *call)
     struct fs_request rq = {.ino = call->rq.ino,
                             .offset = call->rq.offset,
                             .len = call->rq.len,
-                            .flags = call->rq.flags & LIMPET_FS_APPEND ? FS_APPEND : 0};
+                            .flags = (call->rq.flags & LIMPET_FS_APPEND ? FS_APPEND : 0) |
+                                     (call->rq.flags & LIMPET_FS_KILL_PRIV ? FS_KILL_PRIV : 0)};
     struct fs_answer answer;
     int rc = fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, &answer);
     if (rc != 0)

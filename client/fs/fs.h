@@ -8,6 +8,7 @@
  *   move.c     operations over two shards, and what the dead have left
  *   data.c     contents
  *   orphan.c   open files, and files without names
+ *   lock.c     locks of fcntl and flock
  *   lease.c    leases of shards, and what may be kept under them
  */
 #ifndef LIMPET_CLIENT_FS_FS_H
@@ -39,6 +40,11 @@ struct fs_lease;
 STAILQ_HEAD(fs_leases, fs_lease);
 struct fs_ask;
 STAILQ_HEAD(fs_asks, fs_ask);
+TAILQ_HEAD(fs_locked_list, fs_call);
+struct fs_held;
+
+/* What a notify of the object "super" is about: its first byte. */
+enum fs_notify { FS_NOTIFY_OPEN = 1, FS_NOTIFY_UNLOCKED = 2 };
 
 struct limpet_fs {
     struct limpet_cluster *cluster;
@@ -60,6 +66,9 @@ struct limpet_fs {
     unsigned n_workers;
     pthread_t workers[FS_THREADS];
     struct fs_asks refused; /* A worker's: somebody else's lease is in the way. */
+
+    struct fs_locked_list locks; /* Requests for locks. */
+    struct fs_held *held;
 
     struct limpet_fs_cache_calls cache_calls;
     void *cache_arg;
@@ -84,8 +93,10 @@ struct fs_call {
     struct fs_file *file;
     /* lease_grant() of when was asked for what has been answered: of a name, and of an inode. */
     uint64_t grant, name_grant, name_home;
-    bool verify;              /* A write: that nobody has cut the file meanwhile. */
-    _Atomic unsigned pending; /* Steps under way, of those at a time. */
+    TAILQ_ENTRY(fs_call) lock_link;
+    bool waiting, woken, cancelled; /* A lock: lock.c */
+    bool verify;                    /* A write: that nobody has cut the file meanwhile. */
+    _Atomic unsigned pending;       /* Steps under way, of those at a time. */
     _Atomic int error;
 };
 
@@ -217,6 +228,23 @@ int move_mkdir(struct fs_call *call) MUST_CHECK;
  * moment for those who live, and completes what the dead have left.
  */
 int move_clear(struct limpet_fs *fs, uint64_t ino, unsigned tries) MUST_CHECK;
+
+bool move_client_lives(struct limpet_fs *fs, uint64_t instance);
+/* None of its requests is executed any more. */
+int move_block(struct limpet_fs *fs, uint64_t instance) MUST_CHECK;
+
+/* ---- lock.c ---- */
+
+void lock_set(struct fs_call *call);
+void lock_get(struct fs_call *call);
+void lock_unset_all(struct fs_call *call);
+/* A worker's: waits, is asked for again, or ends. */
+void lock_refused(struct fs_call *call);
+/* A lock of this file was given back. */
+void lock_unlocked(struct limpet_fs *fs, uint64_t ino);
+/* Now and then: who has what others wait for may have died. */
+void lock_tick(struct limpet_fs *fs);
+void lock_free_all(struct limpet_fs *fs);
 
 /* ---- data.c ---- */
 

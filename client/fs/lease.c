@@ -358,6 +358,9 @@ void *lease_keeper(void *arg)
         if (now_ns() - looked_ns >= (uint64_t)TICK_MS * 1000000) {
             looked_ns = now_ns();
             look_at_all(fs);
+            pthread_mutex_unlock(&fs->lock);
+            lock_tick(fs);
+            pthread_mutex_lock(&fs->lock);
         }
     }
     pthread_mutex_unlock(&fs->lock);

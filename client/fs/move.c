@@ -512,7 +512,7 @@ int move_rename(struct fs_call *call)
 
 /* ---- What others have left ---- */
 
-static bool lives(struct limpet_fs *fs, uint64_t instance)
+bool move_client_lives(struct limpet_fs *fs, uint64_t instance)
 {
     struct limpet_watcher *watchers;
     size_t n;
@@ -523,6 +523,11 @@ static bool lives(struct limpet_fs *fs, uint64_t instance)
         found |= watchers[i].instance == instance;
     limpet_free(watchers);
     return found;
+}
+
+int move_block(struct limpet_fs *fs, uint64_t instance)
+{
+    return limpet_block(fs->cluster, instance, BLOCK_SECONDS);
 }
 
 static int complete(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
@@ -568,8 +573,8 @@ static int clear_intents(struct limpet_fs *fs, uint64_t ino)
         if (fs_txid_key_decode(pair.key, pair.key_len, &tx) != 0 ||
             fs_intent_decode(pair.value, pair.value_len, &intent) != 0)
             rc = -EIO;
-        else if (!lives(fs, tx.instance))
-            rc = limpet_block(fs->cluster, tx.instance, BLOCK_SECONDS);
+        else if (!move_client_lives(fs, tx.instance))
+            rc = move_block(fs, tx.instance);
         else
             continue;
         if (rc == 0)
@@ -584,9 +589,9 @@ static int clear_busy(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_inode inode;
     int rc = name_getinode(fs, ino, &inode);
-    if (rc != 0 || inode.busy.instance == 0 || lives(fs, inode.busy.instance))
+    if (rc != 0 || inode.busy.instance == 0 || move_client_lives(fs, inode.busy.instance))
         return rc == -ESTALE ? 0 : rc;
-    rc = limpet_block(fs->cluster, inode.busy.instance, BLOCK_SECONDS);
+    rc = move_block(fs, inode.busy.instance);
     if (rc != 0)
         return rc;
     return fs_is_dir(ino) ? dying(fs, ino, inode.busy, true) : data_trim(fs, &inode);

@@ -399,6 +399,10 @@ static int work_once(struct fs_call *call)
 void name_work(struct fs_call *call)
 {
     int rc = 0;
+    if (call->rq.verb == LIMPET_FS_LOCK || call->rq.verb == LIMPET_FS_UNLOCK_ALL) {
+        lock_refused(call);
+        return;
+    }
     for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
         rc = work_once(call);
         if (rc != -FS_MOVING && rc != -FS_CHANGED)

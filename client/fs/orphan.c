@@ -146,15 +146,22 @@ void orphan_add(struct limpet_fs *fs, uint64_t ino)
     pthread_mutex_unlock(&fs->lock);
 }
 
-/* A notify: numbers of inodes. The answer: a byte for each, 1: it is open here. */
+/* A notify: enum fs_notify, numbers of inodes. The answer: a byte for each, 1: it is open here. */
 void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, uint64_t id,
                      const void *data, size_t len)
 {
     struct limpet_fs *fs = arg;
     uint8_t open[ORPHANS_AT_ONCE] = {0};
     struct decoder d;
-    size_t n = len / sizeof(uint64_t) < ORPHANS_AT_ONCE ? len / sizeof(uint64_t) : ORPHANS_AT_ONCE;
     decoder_init(&d, data, len);
+    uint8_t about = decode_u8(&d);
+    size_t n = decoder_left(&d) / sizeof(uint64_t);
+    if (n > ORPHANS_AT_ONCE)
+        n = ORPHANS_AT_ONCE;
+    if (about == FS_NOTIFY_UNLOCKED && n == 1) {
+        lock_unlocked(fs, decode_u64(&d));
+        n = 0;
+    }
     pthread_mutex_lock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
         struct fs_file *file = file_find(fs, decode_u64(&d), false);
@@ -174,6 +181,7 @@ static int ask_all(struct limpet_fs *fs, uint64_t *inos, size_t n)
     struct limpet_answers *answers = NULL;
     struct limpet_answer answer;
     encoder_init(&e);
+    encode_u8(&e, FS_NOTIFY_OPEN);
     for (size_t i = 0; i < n; i++)
         encode_u64(&e, inos[i]);
     int rc =

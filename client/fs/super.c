@@ -206,6 +206,7 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     pthread_cond_init(&fs->changed, NULL);
     pthread_cond_init(&fs->lease_changed, NULL);
     STAILQ_INIT(&fs->work);
+    TAILQ_INIT(&fs->locks);
     STAILQ_INIT(&fs->refused);
     STAILQ_INIT(&fs->leases_wanted);
     STAILQ_INIT(&fs->leases_over);
@@ -246,6 +247,7 @@ void limpet_fs_close(struct limpet_fs *fs)
     (void)rc; /* It ends by its time-out, then. */
     limpet_watch_flush(fs->cluster);
     lease_free_all(fs);
+    lock_free_all(fs);
     for (unsigned i = 0; i < FS_OPEN_BUCKETS; i++) {
         struct fs_file *file;
         while ((file = LIST_FIRST(&fs->files[i])) != NULL) {

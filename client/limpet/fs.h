@@ -91,6 +91,14 @@ enum limpet_fs_verb {
     LIMPET_FS_XATTR_SET,    /* name, data, len, flags: XATTR_CREATE, XATTR_REPLACE */
     LIMPET_FS_XATTR_REMOVE, /* name */
     LIMPET_FS_XATTR_LIST,   /* data: names, each with a zero after it */
+    /*
+     * Locks of fcntl(2), or with LIMPET_FS_WHOLE of flock(2): offset, len (0: to the end), owner,
+     * pid. One of LIMPET_FS_LOCK_..., with neither it is given back. -EAGAIN; LIMPET_FS_WAITS: not
+     * before limpet_fs_cancel(): -EINTR. Locks of a client that dies end with it.
+     */
+    LIMPET_FS_LOCK,
+    LIMPET_FS_LOCK_GET,   /* Whose is in the way: lock; -ENOENT: nobody's. */
+    LIMPET_FS_UNLOCK_ALL, /* What the owner has, if anything. */
     LIMPET_FS_VERBS_END
 };
 
@@ -110,6 +118,11 @@ enum limpet_fs_flags {
     LIMPET_FS_EXCLUSIVE = 1 << 16, /* create: -EEXIST when there is one. */
     LIMPET_FS_OPENED = 1 << 17,    /* create: and open. */
     LIMPET_FS_APPEND = 1 << 18,    /* write: at the end, wherever that is now. */
+    LIMPET_FS_LOCK_SHARED = 1 << 20,
+    LIMPET_FS_LOCK_EXCLUSIVE = 1 << 21,
+    LIMPET_FS_WHOLE = 1 << 22,
+    LIMPET_FS_WAITS = 1 << 23,
+    LIMPET_FS_KILL_PRIV = 1 << 24, /* write: set-user-id and set-group-id go. */
     LIMPET_FS_ATTRS = 1 << 19,     /* list: with attributes of those that are at hand. */
 };
 
@@ -131,10 +144,19 @@ struct limpet_fs_request {
     const void *data;
     size_t len;
     uint64_t offset;
+    uint64_t owner;
+    uint32_t pid;
+};
+
+struct limpet_fs_lock {
+    uint64_t start, len; /* 0: to the end. */
+    bool exclusive;
+    uint32_t pid;
 };
 
 struct limpet_fs_result {
     struct limpet_fs_attr attr;
+    struct limpet_fs_lock lock;
     bool existed; /* create: there was one. */
     /* With limpet_fs_cache(): the name (or that there is none), the attributes may be kept. */
     bool keep_name, keep_attr;
@@ -171,6 +193,8 @@ typedef void (*limpet_fs_callback)(ssize_t rc, const struct limpet_fs_result *re
 /* What the request points to may be reused at once. The callback is made in any case. */
 LIMPET_API void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *request,
                                  limpet_fs_callback done, void *arg);
+/* Ends a lock that waits, by the arg of its request; nothing when there is none. */
+LIMPET_API void limpet_fs_cancel(struct limpet_fs *fs, void *arg);
 /* Waits. out may be NULL; else it is given also with an error. Not to be called by a callback. */
 LIMPET_API ssize_t limpet_fs_do(struct limpet_fs *fs, const struct limpet_fs_request *request,
                                 struct limpet_fs_result **out);

@@ -227,6 +227,20 @@ void fs_put_intent(struct fs_job *job, struct fs_txid tx, const struct fs_intent
     put(job, key, fs_txid_key(key, FS_KEY_INTENT, tx), &e);
 }
 
+void fs_put_locks(struct fs_job *job, const struct fs_locks *locks)
+{
+    uint8_t key[FS_KEY_MAX] = {0};
+    struct encoder e;
+    size_t len = fs_index_key(key, FS_KEY_LOCKS, fs_index(job->rq.ino));
+    if (locks->n == 0) {
+        remove_key(job, key, len);
+        return;
+    }
+    encoder_init(&e);
+    fs_locks_encode(&e, locks);
+    put(job, key, len, &e);
+}
+
 void fs_put_mark(struct fs_job *job, struct fs_txid tx)
 {
     uint8_t key[FS_KEY_MAX];

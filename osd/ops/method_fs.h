@@ -6,6 +6,7 @@
  *   method_fs.c         what they share: looking and changing records
  *   method_fs_name.c    entries: lookup, create, enter, unlink, rename, list
  *   method_fs_move.c    parts of operations over two shards
+ *   method_fs_lock.c    locks of files
  *   method_fs_inode.c   inodes: getattr, setattr, wrote, links, attributes, purge
  *
  * Input: u32 length, a struct fs_request, then bytes of the method's own. Output: a struct
@@ -63,6 +64,8 @@ void fs_put_entry(struct fs_job *job, struct fs_bytes name, const struct fs_entr
 void fs_remove_entry(struct fs_job *job, struct fs_bytes name);
 void fs_put_inode(struct fs_job *job, uint32_t index, const struct fs_inode *inode);
 void fs_put_intent(struct fs_job *job, struct fs_txid tx, const struct fs_intent *intent);
+/* None: the record goes. */
+void fs_put_locks(struct fs_job *job, const struct fs_locks *locks);
 void fs_put_mark(struct fs_job *job, struct fs_txid tx);
 void fs_put_key(struct fs_job *job, enum fs_key kind, uint32_t index);
 void fs_remove_tx(struct fs_job *job, enum fs_key kind, struct fs_txid tx);
@@ -103,6 +106,8 @@ int method_fs_getattr(struct method_call *call) MUST_CHECK;
 int method_fs_setattr(struct method_call *call) MUST_CHECK;
 int method_fs_wrote(struct method_call *call) MUST_CHECK;
 int method_fs_purge(struct method_call *call) MUST_CHECK;
+int method_fs_lock(struct method_call *call) MUST_CHECK;
+int method_fs_getlock(struct method_call *call) MUST_CHECK;
 int method_fs_xget(struct method_call *call) MUST_CHECK;
 int method_fs_xset(struct method_call *call) MUST_CHECK;
 int method_fs_xremove(struct method_call *call) MUST_CHECK;

@@ -138,6 +138,8 @@ int method_fs_wrote(struct method_call *call)
         fs_ranges_add(&inode, at >> inode.order, (end - 1) >> inode.order);
     if (!keeps && end > inode.size)
         inode.size = end;
+    if (job.rq.flags & FS_KILL_PRIV)
+        inode.mode &= ~(unsigned)(S_ISUID | (inode.mode & S_IXGRP ? S_ISGID : 0));
     inode.mtime_ns = job.now_ns;
     fs_touch(&job, &inode);
     fs_put_inode(&job, fs_index(inode.ino), &inode);
@@ -175,6 +177,7 @@ int method_fs_purge(struct method_call *call)
     view_omap_remove(job.view, from, (uint16_t)len, to, (uint16_t)len);
     fs_remove_index(&job, FS_KEY_INODE, index);
     fs_remove_index(&job, FS_KEY_ORPHAN, index);
+    fs_remove_index(&job, FS_KEY_LOCKS, index);
     return fs_end(&job);
 }
 
