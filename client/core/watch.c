@@ -491,6 +491,7 @@ static void watch_finish_end(struct client_watch *watch)
 
 static void end_done(struct client_op *op)
 {
+    buf_slice_drop(&op->steps[0].data);
     watch_finish_end(container_of(op, struct client_watch, write_op));
 }
 

@@ -19,6 +19,7 @@
 #include "placement/map.h"
 
 enum { SESSIONS = 24, OBJECT_BYTES = 16 * 1024 * 1024, STEPS = WIRE_OPS_MAX };
+enum { MANGLED = 4000, APPENDS = 600, IN_A_ROW = 12, ANSWER_BYTES = 4096 };
 
 /* One session, and what came on it last. */
 struct target {
@@ -28,6 +29,7 @@ struct target {
     uint64_t epoch; /* Of the last ping. */
     uint64_t tid;   /* Of the last reply. */
     int32_t result;
+    uint64_t instance; /* Of the process that it says it is. */
 };
 
 static struct env *env;
@@ -36,6 +38,10 @@ static struct auth_ticket ticket;
 static struct cluster_map *map;
 static struct target mon;
 static struct env_timer wake;
+/* Of replies: who has one, and what the last one gave. */
+static bool answered[APPENDS + 1];
+static uint8_t given[ANSWER_BYTES];
+static size_t given_len;
 
 static void fail(const char *what)
 {
@@ -98,6 +104,11 @@ static void received(void *ctx, struct net_session *session, struct message *mes
         memcpy(&reply, message->body, sizeof reply);
         target->tid = reply.tid;
         target->result = reply.result;
+        if (reply.tid <= APPENDS && reply.result == 0)
+            answered[reply.tid] = true;
+        given_len = message->payload.len < sizeof given ? message->payload.len : sizeof given;
+        if (given_len > 0)
+            memcpy(given, message->payload.data, given_len);
     }
 }
 
@@ -134,12 +145,20 @@ static void woken(struct env_timer *timer)
         }                                                                                          \
     } while (0)
 
-static void target_open(struct target *target, const struct net_address *to, uint8_t type)
+/* As the process that we are, or as another one of the same name. */
+static void target_open_as(struct target *target, const struct net_address *to, uint8_t type,
+                           uint64_t instance)
 {
     struct net_expect expect = {.name = {.type = type}};
+    env->instance = target->instance = instance;
     check(net_open(env, to, &expect, target, &target->session) == 0, "no session");
     UNTIL(target->open || target->session == NULL, 20000);
     check(target->open, "nobody answers");
+}
+
+static void target_open(struct target *target, const struct net_address *to, uint8_t type)
+{
+    target_open_as(target, to, type, env->instance);
 }
 
 static void send_proto(struct target *target, uint16_t type, const ProtobufCMessage *proto)
@@ -190,7 +209,7 @@ static uint64_t request_send(struct target *target, const struct request *reques
                            .snap = OBJECT_HEAD,
                            .name = (const uint8_t *)name,
                            .name_len = (uint16_t)strlen(name)};
-    struct wire_osd_op head = {.client = request->client ? request->client : env->instance,
+    struct wire_osd_op head = {.client = request->client ? request->client : target->instance,
                                .tid = ++tid,
                                .epoch = request->epoch ? request->epoch : map->epoch,
                                .pool = id.pool,
@@ -268,7 +287,7 @@ static void deaf(const struct net_address *to)
     static struct target many[SESSIONS];
     struct request read = {.code = WIRE_OP_CODE_READ, .n_steps = 1};
     for (int i = 0; i < SESSIONS; i++) {
-        target_open(&many[i], to, ENTITY_OSD);
+        target_open_as(&many[i], to, ENTITY_OSD, env->instance + 1);
         net_pause(env, many[i].session, true);
         for (int n = 0; n < 64; n++)
             (void)request_send(&many[i], &read);
@@ -283,11 +302,199 @@ static void prophet(const struct net_address *to)
     static struct target many[4];
     struct request read = {.code = WIRE_OP_CODE_READ, .n_steps = 1, .epoch = UINT64_MAX};
     for (int i = 0; i < 4; i++) {
-        target_open(&many[i], to, ENTITY_OSD);
+        target_open_as(&many[i], to, ENTITY_OSD, env->instance + 1);
         for (int n = 0; n < 30000; n++)
             (void)request_send(&many[i], &read);
     }
     UNTIL(false, 8000);
+}
+
+static uint32_t draw(uint32_t below)
+{
+    static uint64_t state = 7;
+    state = state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return (uint32_t)(state >> 33) % below;
+}
+
+/* Mostly what could be, and now and then what cannot. */
+static uint64_t draw_number(void)
+{
+    static const uint64_t odd[] = {0,     1,     2,          3,         255,        4096,
+                                   65535, 65536, UINT32_MAX, INT64_MAX, UINT64_MAX, UINT64_MAX - 1};
+    return odd[draw(sizeof odd / sizeof odd[0])];
+}
+
+static void draw_steps(struct encoder *e, uint16_t n, uint32_t left)
+{
+    for (uint16_t i = 0; i < n; i++) {
+        struct wire_op step = {
+            .code = (uint16_t)(draw(20) == 0 ? draw_number() : draw(62)),
+            .flags = (uint16_t)(draw(4) == 0 ? draw_number() : 0),
+            .data_len = draw(10) == 0 ? (uint32_t)draw_number()
+                        : i + 1 == n  ? left
+                                      : draw(left + 1),
+            .offset = draw(2) == 0 ? draw(100) : draw_number(),
+            .length = draw(2) == 0 ? draw(100) : draw_number(),
+        };
+        left -= step.data_len < left ? step.data_len : left;
+        encode_bytes(e, &step, sizeof step);
+    }
+}
+
+/* Texts that steps want, so that some of it is understood: names of methods, keys, watches. */
+static int draw_payload(uint32_t len, struct buf_slice *out)
+{
+    static const char *const words[] = {"lock.lock", "hello.say_hello", "none.such", "", "key"};
+    if (len == 0)
+        return 0;
+    int error = buf_slice_alloc(len, out);
+    for (uint32_t i = 0; i < len && !error; i++)
+        out->data[i] = (uint8_t)draw(256);
+    const char *word = words[draw(sizeof words / sizeof words[0])];
+    size_t word_len = strlen(word);
+    if (!error && len >= sizeof(uint16_t) + word_len) {
+        out->data[0] = (uint8_t)word_len;
+        out->data[1] = 0;
+        memcpy(out->data + sizeof(uint16_t), word, word_len);
+    }
+    return error;
+}
+
+static struct message *mangled(const struct target *target, uint64_t tid)
+{
+    struct object_id id = {.pool = map->pools[0].id,
+                           .hash = hash_object(NULL, 0, name, strlen(name)),
+                           .snap = draw(50) == 0 ? draw_number() : OBJECT_HEAD,
+                           .name = (const uint8_t *)name,
+                           .name_len = (uint16_t)strlen(name)};
+    uint32_t seed, len = draw(3) == 0 ? 0 : draw(200);
+    struct wire_osd_op head = {
+        .client = target->instance,
+        .tid = tid,
+        .oldest = draw(20) == 0 ? draw_number() : 0,
+        .epoch = map->epoch,
+        .pool = draw(50) == 0 ? draw_number() : id.pool,
+        .flags = (uint16_t)(draw(20) == 0 ? draw_number()
+                            : draw(2)     ? WIRE_OP_WRITE
+                                          : 0),
+        .n_ops = (uint16_t)(draw(30) == 0 ? draw_number() : 1 + draw(4)),
+        .n_snaps = (uint16_t)(draw(10) == 0   ? draw_number()
+                              : draw(10) == 0 ? 2
+                                              : 0),
+        .snap = draw(5) == 0 ? draw_number() : 0,
+    };
+    struct encoder e;
+    (void)primary(&seed);
+    head.pg_seed = draw(50) == 0 ? (uint32_t)draw_number() : seed;
+    encoder_init(&e);
+    encode_bytes(&e, &head, sizeof head);
+    encode_object_id(&e, &id);
+    draw_steps(&e, head.n_ops < 8 ? head.n_ops : 8, len);
+    for (uint16_t i = 0; i < head.n_snaps && i < 4; i++)
+        encode_u64(&e, draw(2) == 0 ? draw(10) : draw_number());
+    uint32_t cut = draw(20) == 0 ? draw((uint32_t)e.len) : 0;
+    struct message *message = e.failed ? NULL : message_create(MSG_OSD_OP, e.len - cut);
+    check(message != NULL, "no memory");
+    memcpy(message->body, e.data, e.len - cut);
+    if (draw(10) == 0 && message->body_len > 0)
+        message->body[draw((uint32_t)message->body_len)] = (uint8_t)draw(256);
+    encoder_fini(&e);
+    check(draw_payload(len, &message->payload) == 0, "no memory");
+    return message;
+}
+
+/*
+ * Requests with lengths, codes, methods, snapshots and payloads that cannot be, many at a time:
+ * each is answered, or ends the session, and an honest one is served behind them.
+ */
+static void mangler(const struct net_address *to)
+{
+    struct request stat = {.code = WIRE_OP_CODE_STAT, .n_steps = 1};
+    static struct target osd;
+    uint32_t ended = 0;
+    for (uint64_t i = 0; i < MANGLED; i++) {
+        if (osd.session == NULL)
+            target_open_as(&osd, to, ENTITY_OSD, env->instance + 1);
+        net_send(env, osd.session, mangled(&osd, 1000000 + i));
+        if (draw(8) == 0)
+            UNTIL(false, 1);
+        ended += osd.session == NULL;
+    }
+    target_open_as(&osd, to, ENTITY_OSD, env->instance + 1);
+    int32_t result = request_run(&osd, &stat);
+    check(result == 0 || result == -ENOENT, "an honest request was not served");
+    check(ended > 0 && ended < MANGLED / 2, "nothing was refused, or all");
+}
+
+static void append_send(const struct target *target, uint64_t tid)
+{
+    struct object_id id = {.pool = map->pools[0].id,
+                           .hash = hash_object(NULL, 0, name, strlen(name)),
+                           .snap = OBJECT_HEAD,
+                           .name = (const uint8_t *)name,
+                           .name_len = (uint16_t)strlen(name)};
+    uint64_t oldest = tid;
+    while (oldest > 1 && !answered[oldest - 1])
+        oldest--;
+    bool looks = tid % 3 == 0;
+    struct wire_osd_op head = {.client = target->instance,
+                               .tid = tid,
+                               .oldest = oldest,
+                               .epoch = map->epoch,
+                               .pool = id.pool,
+                               .flags = WIRE_OP_WRITE,
+                               .n_ops = looks ? 2 : 1};
+    const struct wire_op look = {.code = WIRE_OP_CODE_OMAP_GET_HEADER};
+    const struct wire_op append = {.code = WIRE_OP_CODE_APPEND, .data_len = 1};
+    struct encoder e;
+    uint32_t seed;
+    (void)primary(&seed);
+    head.pg_seed = seed;
+    encoder_init(&e);
+    encode_bytes(&e, &head, sizeof head);
+    encode_object_id(&e, &id);
+    if (looks)
+        encode_bytes(&e, &look, sizeof look);
+    encode_bytes(&e, &append, sizeof append);
+    struct message *message = e.failed ? NULL : message_create(MSG_OSD_OP, e.len);
+    check(message != NULL && target->session != NULL, "the session is gone");
+    memcpy(message->body, e.data, e.len);
+    encoder_fini(&e);
+    const uint8_t byte = (uint8_t)('a' + tid % 26);
+    check(buf_slice_copy(&byte, 1, &message->payload) == 0, "no memory");
+    net_send(env, target->session, message);
+}
+
+/*
+ * Sessions that are replaced while their requests are under way, which are sent again, in order,
+ * over the next one: each is executed once, and in order.
+ */
+static void replacer(const struct net_address *to)
+{
+    static struct target sessions[2];
+    struct request read = {.code = WIRE_OP_CODE_READ, .n_steps = 1};
+    uint64_t instance = env->instance + 1, first = 1;
+    struct target *osd = &sessions[0];
+    for (int turn = 0; first <= APPENDS; turn++) {
+        osd = &sessions[turn % 2];
+        /* The one before the last. */
+        UNTIL(osd->session == NULL, 20000);
+        check(osd->session == NULL, "a session that was replaced stays open");
+        target_open_as(osd, to, ENTITY_OSD, instance);
+        uint64_t last = first + IN_A_ROW - 1 < APPENDS ? first + IN_A_ROW - 1 : APPENDS;
+        for (uint64_t tid = first; tid <= last; tid++)
+            append_send(osd, tid);
+        UNTIL(answered[last], draw(4));
+        while (first <= APPENDS && answered[first])
+            first++;
+    }
+    UNTIL(sessions[0].session == NULL || sessions[1].session == NULL, 20000);
+    check((sessions[0].session == NULL) != (sessions[1].session == NULL),
+          "two sessions of one process");
+    check(request_run(osd, &read) == 0 && given_len == APPENDS,
+          "appended more than once, or never");
+    for (uint64_t tid = 1; tid <= APPENDS; tid++)
+        check(given[tid - 1] == 'a' + tid % 26, "executed out of order");
 }
 
 static void run(const char *scenario)
@@ -303,6 +510,10 @@ static void run(const char *scenario)
         impostor();
     } else if (strcmp(scenario, "forger") == 0) {
         check(request_run(&osd, &forged) == -EPERM, "a request in another's name was executed");
+    } else if (strcmp(scenario, "mangler") == 0) {
+        mangler(to);
+    } else if (strcmp(scenario, "replacer") == 0) {
+        replacer(to);
     } else {
         check(request_run(&osd, &write) == 0, "cannot write");
         if (strcmp(scenario, "greedy") == 0)

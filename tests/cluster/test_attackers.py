@@ -63,6 +63,19 @@ def requests_in_the_name_of_another_process():
 
 
 @case
+def sessions_that_are_replaced_in_the_middle():
+    succeeds(cluster.rados("-p", "data", "create", "attacked"))
+    attack("replacer")
+    still_serving()
+
+
+@case
+def requests_that_cannot_be():
+    attack("mangler")
+    still_serving()
+
+
+@case
 def small_requests_for_much_data():
     attack("greedy")
     still_serving()

@@ -158,7 +158,7 @@ static void *watcher_main(void *arg)
     while (!atomic_load(&run.stopping)) {
         for (uint32_t i = 0; i < run.n; i++) {
             struct place *place = &run.places[i];
-            bool leaves = !atomic_load(&run.quiet) && random_split(&random) % 40 == 0;
+            bool leaves = !atomic_load(&run.quiet) && random_split(&random) % 200 == 0;
             if (place->watch && (leaves || atomic_load(&place->lost)))
                 end_watch(place);
             if (!place->watch)
