@@ -2,11 +2,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A small buf and its memory are one block. */
+/* A small buf and its memory are one block; or the memory is lent. */
 static void release_small(struct buf *buf)
 {
     free(buf);
@@ -27,6 +26,7 @@ struct buf *buf_create(size_t len)
         return NULL;
     buf->refs = 1;
     buf->capacity = len;
+    buf->revoked = false;
     if (!large) {
         buf->data = (uint8_t *)(buf + 1);
         buf->release = release_small;
@@ -47,6 +47,16 @@ int buf_slice_alloc(size_t len, struct buf_slice *out)
     struct buf *buf = buf_create(len);
     if (buf == NULL)
         return -ENOMEM;
+    *out = (struct buf_slice){.buf = buf, .data = buf->data, .len = len};
+    return 0;
+}
+
+int buf_slice_lend(void *data, size_t len, struct buf_slice *out)
+{
+    struct buf *buf = malloc(sizeof *buf);
+    if (buf == NULL)
+        return -ENOMEM;
+    *buf = (struct buf){.refs = 1, .capacity = len, .data = data, .release = release_small};
     *out = (struct buf_slice){.buf = buf, .data = buf->data, .len = len};
     return 0;
 }

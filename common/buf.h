@@ -8,6 +8,7 @@
 #ifndef LIMPET_COMMON_BUF_H
 #define LIMPET_COMMON_BUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,7 @@ struct buf {
     size_t capacity;
     uint8_t *data;
     void (*release)(struct buf *buf); /* Frees buf and its memory. */
+    bool revoked;                     /* The memory was lent, and its owner has it back. */
 };
 
 /* A view of part of a buf. The empty slice is all zero bytes and holds no reference. */
@@ -40,6 +42,15 @@ int buf_slice_copy(const void *data, size_t len, struct buf_slice *out) MUST_CHE
 
 /* A slice over a new buf of len bytes, contents undefined. -ENOMEM when memory is short. */
 int buf_slice_alloc(size_t len, struct buf_slice *out) MUST_CHECK;
+
+/* A slice over memory that stays the caller's, who revokes it in time. -ENOMEM. */
+int buf_slice_lend(void *data, size_t len, struct buf_slice *out) MUST_CHECK;
+
+/* Whoever still holds a slice of what was lent must not touch its bytes any more. */
+static inline void buf_revoke(struct buf *buf)
+{
+    buf->revoked = true;
+}
 
 struct buf *buf_ref(struct buf *buf);
 void buf_unref(struct buf *buf);

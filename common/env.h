@@ -81,11 +81,27 @@ struct net_expect {
     uint64_t instance; /* 0: any. Otherwise closed(-ELIMPET_RESET) if another answers. */
 };
 
+/* A message of which the payload is still to come. */
+struct net_arrival {
+    uint16_t type;
+    const void *body;
+    size_t body_len;
+    size_t payload_len;
+};
+
 struct net_handlers {
     /* The session is authenticated (first time only), outbound or inbound. */
     void (*opened)(void *ctx, struct net_session *session);
     /* The handler borrows the message; message_ref() keeps it. */
     void (*received)(void *ctx, struct net_session *session, struct message *message);
+    /*
+     * Where the payload is to be received: lent memory (buf_slice_lend()) of its length, or the
+     * empty slice for memory of the env's. Optional, and not asked for each message. Nothing of the
+     * arrival is authenticated yet: it may choose among places that wait for bytes, and no more.
+     * When the memory is revoked first, the message comes again in the env's.
+     */
+    struct buf_slice (*place)(void *ctx, struct net_session *session,
+                              const struct net_arrival *arrival);
     /*
      * The connection under a session broke; it may come back by itself. Optional. For an inbound
      * session this is the first sign that the peer died.

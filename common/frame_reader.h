@@ -62,6 +62,17 @@ static inline bool frame_reader_idle(const struct frame_reader *r)
 /* Takes the buffer back, with all that is in it; *capacity may be larger than what was lent. */
 uint8_t *frame_reader_take_back(struct frame_reader *r, size_t *capacity);
 
+/* Of a frame that waits for payload memory. */
+static inline const uint8_t *frame_reader_body(const struct frame_reader *r)
+{
+    return r->buffer + r->begin + frame_prefix_len(r->key);
+}
+/* The payload's memory was lent and is gone: the frame can neither be completed nor opened. */
+static inline bool frame_reader_revoked(const struct frame_reader *r)
+{
+    return r->payload.buf != NULL && r->payload.buf->revoked;
+}
+
 /* Where the next bytes belong: 1 or 2 entries, none of them empty; 0 when a payload is wanted. */
 int frame_reader_targets(struct frame_reader *r, struct iovec iov[2]) MUST_CHECK;
 /* Bytes have been put where frame_reader_targets() said. */

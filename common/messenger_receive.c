@@ -6,6 +6,8 @@
  *     connection and no message of it is handed on: TCP's window holds the peer back.
  *  2. After each call of the user everything may be different: the connection is used further only
  *     if it is still open and its session still up.
+ *  3. Bytes go to lent memory, and are looked at there, only while it is not revoked. When it is,
+ * the connection breaks: the peer sends the frame again on the next one.
  */
 #include <assert.h>
 #include <errno.h>
@@ -100,11 +102,32 @@ static void take_frame(struct connection *c)
         session_check_drained(s);
 }
 
+/* Memory of the user's for it, if there is some. */
+static struct buf_slice place_of(struct connection *c)
+{
+    const struct net_handlers *handlers = c->m->handlers;
+    const struct wire_frame *header = &c->reader.header;
+    /* The body of an encrypted one says nothing yet. */
+    if (handlers == NULL || handlers->place == NULL || c->reader.key->mode != AUTH_MODE_INTEGRITY)
+        return BUF_SLICE_EMPTY;
+    const struct net_arrival arrival = {
+        .type = header->type,
+        .body = frame_reader_body(&c->reader),
+        .body_len = header->body_len,
+        .payload_len = header->payload_len,
+    };
+    return handlers->place(c->m->ctx, &c->session->pub, &arrival);
+}
+
 /* 0: goes on; -EAGAIN: waits for memory; else an error. */
 static int give_payload(struct connection *c)
 {
     struct session *s = c->session;
-    struct buf_slice payload;
+    struct buf_slice payload = place_of(c);
+    if (payload.buf != NULL) {
+        frame_reader_payload(&c->reader, payload);
+        return 0;
+    }
     bool essential = s->pub.peer.name.type != ENTITY_CLIENT;
     int rc = receive_lane_alloc(s->lane, c->reader.header.payload_len, essential, &payload);
     if (rc == -EAGAIN) {
@@ -121,7 +144,7 @@ static int give_payload(struct connection *c)
 static void deliver(struct connection *c)
 {
     while (may_deliver(c) && !c->starved) {
-        int rc = frame_reader_next(&c->reader);
+        int rc = frame_reader_revoked(&c->reader) ? -ECANCELED : frame_reader_next(&c->reader);
         if (rc == FRAME_MORE)
             break;
         if (rc == FRAME_WANTS_PAYLOAD) {
@@ -198,6 +221,10 @@ void connection_read(struct connection *c)
     assert(c->state == CONNECTION_OPEN);
     if (!may_deliver(c) || c->starved)
         return;
+    if (frame_reader_revoked(&c->reader)) {
+        connection_broken(c, -ECANCELED);
+        return;
+    }
     size_t total = 0;
     int calls = 0;
     while (read_once(c, &total) && total < MESSENGER_READ_BYTES && ++calls < MESSENGER_READ_CALLS)

@@ -41,6 +41,13 @@ static void on_received(void *ctx, struct net_session *session, struct message *
         osd_received(c, session->user, message);
 }
 
+static struct buf_slice on_place(void *ctx, struct net_session *session,
+                                 const struct net_arrival *arrival)
+{
+    struct client *c = ctx;
+    return is_mon(c, session) ? BUF_SLICE_EMPTY : op_place(c, session->user, arrival);
+}
+
 /* Operations that were held back, because the session had too much to carry, may go now. */
 static void on_drained(void *ctx, struct net_session *session)
 {
@@ -61,6 +68,7 @@ static void on_closed(void *ctx, struct net_session *session, int error)
 static const struct net_handlers handlers = {
     .opened = on_opened,
     .received = on_received,
+    .place = on_place,
     .closed = on_closed,
     .drained = on_drained,
 };

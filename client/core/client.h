@@ -100,6 +100,12 @@ struct client_op {
     uint64_t snap;
     const uint64_t *snaps;
     uint16_t n_snaps;
+    /*
+     * Of a request whose only step reads: its data may be received there, at most into_len bytes,
+     * instead of in memory of step->data's own. NULL: no. Until done nobody else touches it.
+     */
+    void *into;
+    size_t into_len;
     bool patient; /* It may take long, and that is no sign that something is wrong. */
     uint16_t n_steps;
     struct client_step steps[CLIENT_STEPS_INLINE]; /* The first; the usual request has no more. */
@@ -127,6 +133,7 @@ struct client_op {
     bool pool_checked; /* and our map shows the answer. */
     struct client_pg *pg;
     struct buf_slice payload;
+    struct buf *lent; /* `into`, while a reply is received there. */
     struct env_timer timer;
     TAILQ_ENTRY(client_op) link;
     TAILQ_ENTRY(client_op) write_link; /* Of writes, in its placement group. */

@@ -17,6 +17,16 @@
 
 /* ---- Completion ---- */
 
+/* The memory for the reply belongs to the caller again, even if an OSD is just filling it. */
+static void take_back(struct client_op *op)
+{
+    if (op->lent == NULL)
+        return;
+    buf_revoke(op->lent);
+    buf_unref(op->lent);
+    op->lent = NULL;
+}
+
 static void detach(struct client *c, struct client_op *op)
 {
     switch (op->state) {
@@ -41,6 +51,7 @@ static void detach(struct client *c, struct client_op *op)
     }
     env_timer_stop(c->env, &op->timer);
     buf_slice_drop(&op->payload);
+    take_back(op);
     c->counters.ops_done++;
 }
 
@@ -233,6 +244,7 @@ void client_submit(struct client *c, struct client_op *op)
     op->n_results = 0;
     op->pg = NULL;
     op->answered_by = NULL;
+    op->lent = NULL;
     op->pool_asked = false;
     op->pool_checked = false;
     op->version = (struct wire_version){0};
@@ -344,6 +356,33 @@ static bool is_refusal(int result)
 {
     return result == -ELIMPET_NEWER_MAP || result == -ELIMPET_NOT_PRIMARY ||
            result == -ELIMPET_STALE_CONFIG || result == -EAGAIN;
+}
+
+/* Whether a reply of this OSD's may be received in the operation's own memory. */
+static bool may_lend(struct client_op *op, const struct osd_link *osd, size_t len)
+{
+    if (op->state != CLIENT_OP_SENT || op->pg->osd != osd)
+        return false;
+    /* Another connection may be at it still. */
+    if (op->lent != NULL && op->lent->refs == 1)
+        take_back(op);
+    return op->lent == NULL && op->into != NULL && len <= op->into_len;
+}
+
+struct buf_slice op_place(struct client *c, struct osd_link *osd, const struct net_arrival *arrival)
+{
+    struct wire_osd_op_reply head;
+    struct buf_slice slice = BUF_SLICE_EMPTY;
+    if (arrival->type != MSG_OSD_OP_REPLY || arrival->body_len < sizeof head)
+        return slice;
+    memcpy(&head, arrival->body, sizeof head);
+    uint64_t tid = head.tid;
+    struct client_op *op;
+    HASH_FIND(hh, c->by_tid, &tid, sizeof tid, op);
+    if (op != NULL && may_lend(op, osd, arrival->payload_len) &&
+        buf_slice_lend(op->into, arrival->payload_len, &slice) == 0)
+        op->lent = buf_ref(slice.buf);
+    return slice;
 }
 
 void op_reply(struct client *c, struct osd_link *osd, struct message *message)

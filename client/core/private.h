@@ -259,6 +259,9 @@ void op_admit(struct client *client);
 void op_limit_fired(struct env_timer *timer);
 struct message *op_message(struct client *client, struct client_op *op) MUST_CHECK;
 void op_reply(struct client *client, struct osd_link *osd, struct message *message);
+/* Where the payload of a reply that has not come as a whole may be received; see net_handlers. */
+struct buf_slice op_place(struct client *client, struct osd_link *osd,
+                          const struct net_arrival *arrival);
 
 /* reply.c */
 struct op_reply {

@@ -267,12 +267,24 @@ static int take_snaps(struct request *r, const struct limpet_pool *pool)
     return 0;
 }
 
+/* The usual read is received where the caller wants it. */
+static void set_place(struct request *r)
+{
+    const struct step_out *out = out_of(r, 0);
+    if (r->op.n_steps != 1 || r->op.steps[0].code != WIRE_OP_CODE_READ || out->n_iov > 0 ||
+        out->buffer != NULL)
+        return;
+    r->op.into = out->data;
+    r->op.into_len = out->len;
+}
+
 /* With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted; -ENOMEM.
  */
 static int submit(struct request *r, struct limpet_cluster *c)
 {
     r->cluster = c;
     r->op.done = request_done;
+    set_place(r);
     r->cost = request_cost(r);
     if (c->client != NULL)
         wait_for_budget(c, r->cost);

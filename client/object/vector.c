@@ -145,7 +145,7 @@ int read_give(struct limpet_cluster *cluster, struct step_out *out, struct buf_s
         *out->buffer = buffer;
     } else if (out->n_iov > 0) {
         scatter(out->data, out->n_iov, data->data, data->len);
-    } else if (data->len > 0) {
+    } else if (data->len > 0 && data->data != out->data) { /* Else it was received there. */
         memcpy(out->data, data->data, data->len);
     }
     return 0;

@@ -5,7 +5,9 @@ OSD is away and when it is back."""
 import ctypes
 import errno
 import os
+import random
 import struct
+import time
 
 from lib.cluster import BUILD, Cluster, case, check, run, wait_until
 
@@ -59,6 +61,7 @@ ARGUMENTS = {
     "op_writev": [P, P, I, U64], "op_readv": [P, P, I, U64, P, P],
     "op_read_buffer": [P, N, U64, P, P], "op_write_buffer": [P, P, U64], "buffer_data": [P],
     "buffer_len": [P], "buffer_destroy": [P],
+    "write_full": [P, S, P, N], "aio_read": [P, S, P, P, N, U64], "completion_cancel": [P],
     "completion_create": [P, P, P], "completion_wait": [P], "completion_release": [P],
 }
 for name, arguments in ARGUMENTS.items():
@@ -262,6 +265,40 @@ def vectors_and_buffers():
     expect(lib.limpet_writev(client.pool, b"v", huge, 2, 0), -errno.EFBIG, "more than an object has")
     expect(lib.limpet_writev(client.pool, b"v", huge, -1, 0), -errno.EINVAL, "a negative number")
     expect(lib.limpet_readv(client.pool, b"none", into, 4, 0), -errno.ENOENT, "no such object")
+
+
+@case
+def memory_is_the_callers_again_when_a_read_ends():
+    """Reads are received in the caller's memory. One that was cancelled while its data came must not go on writing there."""
+    size, together = 4 << 20, 4
+    content = os.urandom(size)
+    for i in range(together):
+        expect(lib.limpet_write_full(client.pool, b"big%d" % i, content, size), 0, "write")
+    memory = [ctypes.create_string_buffer(size) for _ in range(together)]
+    choices = random.Random(5)
+    whole = cancelled = 0
+    for _ in range(40):
+        completions = [P() for _ in range(together)]
+        for i, completion in enumerate(completions):
+            lib.limpet_completion_create(None, None, ctypes.byref(completion))
+            expect(lib.limpet_aio_read(client.pool, b"big%d" % i, completion, memory[i], size, 0), 0, "read")
+        time.sleep(choices.random() * 0.008)
+        for completion in completions[::2]:
+            lib.limpet_completion_cancel(completion)
+        for i, completion in enumerate(completions):
+            result = lib.limpet_completion_wait(completion)
+            if result == size:
+                whole += 1
+                check(memory[i].raw == content, "a read that was not cancelled gives something else")
+            else:
+                expect(result, -errno.ECANCELED, "a cancelled read")
+                cancelled += 1
+            lib.limpet_completion_release(completion)
+            ctypes.memset(memory[i], 0x5a, size)
+        expect(client.operate(b"big0", ("assert_exists",)), 0, "something that comes through all sessions' traffic")
+        for i in range(together):
+            check(memory[i].raw.count(b"\x5a") == size, "memory was written to after the end of the read")
+    check(whole > 0 and cancelled > 0, "%d whole, %d cancelled" % (whole, cancelled))
 
 
 @case

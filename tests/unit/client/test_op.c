@@ -97,6 +97,64 @@ static void gives_the_data_of_each_step(void **state)
     buf_slice_drop(&o.op.steps[0].data);
 }
 
+/* The head of a reply has come from this OSD, and a payload of this length follows. */
+static struct buf_slice reply_begins(int32_t osd, uint64_t tid, size_t len)
+{
+    struct wire_osd_op_reply head = {.tid = tid, .n_ops = 1};
+    struct net_arrival arrival = {
+        .type = MSG_OSD_OP_REPLY, .body = &head, .body_len = sizeof head, .payload_len = len};
+    return w.handlers->place(w.ctx, &fake_osd(&w, osd)->base, &arrival);
+}
+
+static void lends_the_callers_memory_to_the_reply(void **state)
+{
+    (void)state;
+    static struct fake_op o;
+    uint8_t memory[10];
+    fake_op_read(&o, 1, "object", 10);
+    o.op.into = memory;
+    o.op.into_len = sizeof memory;
+    client_submit(c, &o.op);
+    fake_osd_accept(&w, 0);
+    uint64_t tid = fake_request(&w, 0).head.tid;
+    assert_null(reply_begins(0, tid + 1, 8).buf);
+    assert_null(reply_begins(0, tid, 11).buf);
+    struct buf_slice slice = reply_begins(0, tid, 8);
+    assert_ptr_equal(slice.data, memory);
+    assert_int_equal(slice.len, 8);
+    /* Not to two at the same time; again when the first has given up. */
+    assert_null(reply_begins(0, tid, 8).buf);
+    buf_slice_drop(&slice);
+    slice = reply_begins(0, tid, 10);
+    assert_ptr_equal(slice.data, memory);
+    assert_false(slice.buf->revoked);
+    fake_reply(&w, 0, tid, 0, 1, "contents");
+    assert_true(o.done);
+    assert_true(slice.buf->revoked);
+    buf_slice_drop(&slice);
+    buf_slice_drop(&o.op.steps[0].data);
+    assert_null(reply_begins(0, tid, 8).buf);
+}
+
+static void takes_its_memory_back_when_it_ends_otherwise(void **state)
+{
+    (void)state;
+    static struct fake_op o;
+    uint8_t memory[10];
+    fake_op_read(&o, 1, "object", 10);
+    o.op.into = memory;
+    o.op.into_len = sizeof memory;
+    client_submit(c, &o.op);
+    fake_osd_accept(&w, 0);
+    struct buf_slice slice = reply_begins(0, fake_request(&w, 0).head.tid, 10);
+    assert_ptr_equal(slice.data, memory);
+    client_cancel(c, &o.op);
+    assert_true(slice.buf->revoked);
+    fake_settle(&w);
+    assert_int_equal(o.op.result, -ECANCELED);
+    buf_slice_drop(&slice);
+}
+
 static void joins_the_data_of_several_steps(void **state)
 {
     (void)state;
@@ -819,6 +877,8 @@ int main(void)
         CASE(sends_operations_of_one_object_in_order_without_waiting),
         CASE(request_says_what_the_caller_asked),
         CASE(gives_the_data_of_each_step),
+        CASE(lends_the_callers_memory_to_the_reply),
+        CASE(takes_its_memory_back_when_it_ends_otherwise),
         CASE(joins_the_data_of_several_steps),
         CASE(sends_all_again_in_order_after_a_lost_session),
         CASE(drops_a_session_whose_path_is_cut),

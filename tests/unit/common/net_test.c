@@ -73,6 +73,14 @@ static void received(void *ctx, struct net_session *session, struct message *mes
         net_send(side->env, session, message_ref(message));
 }
 
+static struct buf_slice place(void *ctx, struct net_session *session,
+                              const struct net_arrival *arrival)
+{
+    struct side *side = ctx;
+    (void)session;
+    return side->on_place != NULL ? side->on_place(side, arrival) : BUF_SLICE_EMPTY;
+}
+
 static void disconnected(void *ctx, struct net_session *session)
 {
     struct side *side = ctx;
@@ -104,6 +112,7 @@ static void create(struct side *side, const char *name, const struct env_real_op
 {
     static const struct net_handlers handlers = {.opened = opened,
                                                  .received = received,
+                                                 .place = place,
                                                  .disconnected = disconnected,
                                                  .closed = closed,
                                                  .drained = drained};

@@ -27,6 +27,7 @@ struct side {
     uint64_t payload_bytes;
     void (*on_opened)(struct side *side, struct net_session *session);
     void (*on_received)(struct side *side, struct net_session *session, struct message *message);
+    struct buf_slice (*on_place)(struct side *side, const struct net_arrival *arrival);
     void (*on_disconnected)(struct side *side, struct net_session *session);
     void (*on_drained)(struct side *side, struct net_session *session);
     void (*on_closed)(struct side *side, struct net_session *session, int error);

@@ -186,6 +186,94 @@ static void a_large_payload_survives_a_break_in_its_middle(void **state)
     proxy_destroy(proxy);
 }
 
+/* ---- Payloads in lent memory ---- */
+
+struct lent {
+    uint8_t *memory;
+    size_t len;
+    struct buf *buf; /* A reference of the lender's own. */
+    unsigned asked;
+};
+
+static struct buf_slice lend_once(struct side *side, const struct net_arrival *arrival)
+{
+    struct lent *lent = side->test;
+    struct buf_slice slice = BUF_SLICE_EMPTY;
+    assert_int_equal(arrival->type, NET_TEST_ECHO);
+    assert_int_equal(arrival->body_len, 64);
+    assert_int_equal(arrival->payload_len, lent->len);
+    if (lent->asked++ == 0) {
+        assert_int_equal(buf_slice_lend(lent->memory, lent->len, &slice), 0);
+        lent->buf = buf_ref(slice.buf);
+    }
+    return slice;
+}
+
+static void is_in_lent_memory(struct side *side, struct net_session *session,
+                              struct message *message)
+{
+    const struct lent *lent = side->test;
+    (void)session;
+    assert_ptr_equal(message->payload.data, lent->memory);
+    assert_int_equal(message->payload.len, lent->len);
+}
+
+static void ask_for_echo(struct side *server, struct side *client, struct lent *lent)
+{
+    *lent = (struct lent){.len = 32 * 1024 * 1024};
+    lent->memory = malloc(lent->len);
+    assert_non_null(lent->memory);
+    memset(lent->memory, 0xaa, lent->len);
+    side_server(server, "mon.a", NULL);
+    side_client(client, "client.x", NULL);
+    client->test = lent;
+    client->on_place = lend_once;
+    side_connect(client, server);
+    side_send(client, NET_TEST_ECHO, 3, 64, lent->len);
+}
+
+static void end_echo(struct side *server, struct side *client, struct lent *lent)
+{
+    assert_int_equal(client->digest, server->digest);
+    side_destroy(client);
+    side_destroy(server);
+    assert_int_equal(lent->buf->refs, 1);
+    buf_unref(lent->buf);
+    free(lent->memory);
+}
+
+static void a_payload_is_received_in_lent_memory(void **state)
+{
+    (void)state;
+    struct side server, client;
+    struct lent lent;
+    ask_for_echo(&server, &client, &lent);
+    client.on_received = is_in_lent_memory;
+    SIDES_UNTIL(client.received == 1, &client, &server);
+    assert_int_equal(lent.asked, 1);
+    assert_int_equal(client.disconnected, 0);
+    end_echo(&server, &client, &lent);
+}
+
+static void revoked_memory_is_left_alone_and_the_message_comes_again(void **state)
+{
+    (void)state;
+    struct side server, client;
+    struct lent lent;
+    ask_for_echo(&server, &client, &lent);
+    SIDES_UNTIL(lent.memory[4096] != 0xaa, &client, &server);
+    assert_int_equal(client.received, 0);
+    buf_revoke(lent.buf);
+    memset(lent.memory, 0xee, lent.len);
+    SIDES_UNTIL(client.received == 1, &client, &server);
+    for (size_t i = 0; i < lent.len; i++)
+        assert_int_equal(lent.memory[i], 0xee);
+    assert_int_equal(lent.asked, 2);
+    assert_int_equal(client.disconnected, 1);
+    assert_int_equal(client.closed, 0);
+    end_echo(&server, &client, &lent);
+}
+
 static void a_peer_that_restarted_resets_the_session(void **state)
 {
     (void)state;
@@ -820,6 +908,8 @@ int main(void)
         cmocka_unit_test(acknowledgements_empty_the_queue_when_nothing_is_sent_back),
         cmocka_unit_test(every_message_arrives_once_and_in_order_however_connections_break),
         cmocka_unit_test(a_large_payload_survives_a_break_in_its_middle),
+        cmocka_unit_test(a_payload_is_received_in_lent_memory),
+        cmocka_unit_test(revoked_memory_is_left_alone_and_the_message_comes_again),
         cmocka_unit_test(a_peer_that_restarted_resets_the_session),
         cmocka_unit_test(a_session_that_the_acceptor_closed_while_it_was_broken_is_reset),
         cmocka_unit_test(is_told_at_once_that_nobody_listens),
