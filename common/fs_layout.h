@@ -287,7 +287,12 @@ void fs_answer_encode(struct encoder *e, const struct fs_answer *answer);
 int fs_request_decode(const void *data, size_t len, struct fs_request *out) MUST_CHECK;
 int fs_answer_decode(const void *data, size_t len, struct fs_answer *out) MUST_CHECK;
 
-/* A listing: u8 whether there is more, then records of these. */
+/* A listing: u8 of these flags, then records of fs_listed. */
+enum fs_list_flags {
+    FS_LIST_MORE = 1,
+    FS_LIST_NAMELESS = 2, /* From the beginning: the shard has inodes without a name. */
+};
+
 struct fs_listed {
     uint64_t cookie;
     uint64_t ino;

@@ -28,6 +28,7 @@ enum {
     FS_OPEN_BUCKETS = 1024,
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
     FS_WATCH_MS = 10000,
+    FS_MET_MAX = 64,
 };
 
 struct fs_file;
@@ -42,6 +43,11 @@ struct fs_ask;
 STAILQ_HEAD(fs_asks, fs_ask);
 TAILQ_HEAD(fs_locked_list, fs_call);
 struct fs_held;
+
+struct fs_met {
+    uint64_t dir;
+    time_t when_s;
+};
 
 /* What a notify of the object "super" is about: its first byte. */
 enum fs_notify { FS_NOTIFY_OPEN = 1, FS_NOTIFY_UNLOCKED = 2 };
@@ -62,6 +68,8 @@ struct limpet_fs {
     struct fs_files files[FS_OPEN_BUCKETS];
     struct fs_calls work;
     struct fs_orphans orphans;
+    struct fs_met met[FS_MET_MAX]; /* Shards whose files without names were asked about. */
+    unsigned next_met;
     bool stopping;
     unsigned n_workers;
     pthread_t workers[FS_THREADS];
@@ -273,6 +281,8 @@ void orphan_open(struct fs_call *call);
 void orphan_release(struct fs_call *call);
 /* A file has lost its last name. */
 void orphan_add(struct limpet_fs *fs, uint64_t ino);
+/* The shard of this directory has files without names: whose owner died, perhaps. */
+void orphan_met(struct limpet_fs *fs, uint64_t dir);
 void *orphan_thread(void *arg);
 void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, uint64_t id,
                      const void *data, size_t len);

@@ -204,6 +204,15 @@ static int new_home(struct limpet_fs *fs, uint64_t *home)
     return rc;
 }
 
+/* What of a directory changes only by what we would know of: mode, group, where its data go. */
+static int known_dir(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
+{
+    pthread_mutex_lock(&fs->lock);
+    bool known = lease_inode(fs, ino, out) && !out->dying;
+    pthread_mutex_unlock(&fs->lock);
+    return known ? 0 : name_getinode(fs, ino, out);
+}
+
 /* The shard first, then the entry: who dies between leaves a shard that nobody finds. */
 int move_mkdir(struct fs_call *call)
 {
@@ -212,13 +221,11 @@ int move_mkdir(struct fs_call *call)
     struct fs_inode dir;
     struct fs_answer answer, made;
     uint64_t home;
-    int rc = name_getinode(fs, call->rq.ino, &dir);
+    int rc = known_dir(fs, call->rq.ino, &dir);
     if (rc == 0 && dir.dying)
         return dir.links > 0 ? -FS_MOVING : -ENOENT;
-    if (rc == 0 && dir.links >= FS_LINKS_MAX)
-        return -EMLINK;
-    if (rc == 0)
-        rc = look(fs, call->rq.ino, call->name, &answer) == 0 ? -EEXIST : 0;
+    /* A name that is taken, and too many links, are noticed last: whoever asks has most often
+     * looked before. */
     if (rc == 0)
         rc = new_home(fs, &home);
     if (rc != 0)
@@ -241,6 +248,8 @@ int move_mkdir(struct fs_call *call)
                                .flags = FS_NO_REPLACE,
                                .intent = {.kind = FS_INTENT_LINK, .ino = ino, .type = type_dir}};
     rc = fs_method(fs, fs_home(call->rq.ino), "fs.enter", &enter, &answer);
+    if (rc == -ENOENT && name_getinode(fs, call->rq.ino, &dir) == 0 && dir.dying && dir.links > 0)
+        rc = -FS_MOVING;
     if (rc == 0) {
         call_give_inode(call, &made.inode);
         return 0;

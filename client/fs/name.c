@@ -122,6 +122,8 @@ static void listed_entries(struct fs_call *call, int rc, const struct fs_answer 
 {
     if (rc == 0 && call->grant != 0)
         keep_listed(call, raw, len);
+    if (rc == 0 && len > 0 && *(const uint8_t *)raw & FS_LIST_NAMELESS)
+        orphan_met(call->fs, call->rq.ino);
     listed(call, rc, answer, raw, len);
 }
 
@@ -141,7 +143,7 @@ int limpet_fs_entry_next(const void *data, size_t len, size_t *at, struct limpet
     struct decoder d;
     struct fs_listed found;
     decoder_init(&d, data, len);
-    bool has_more = decode_u8(&d) == 1;
+    bool has_more = decode_u8(&d) & FS_LIST_MORE;
     if (d.failed)
         return -EIO;
     if (*at > 0)

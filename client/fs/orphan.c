@@ -7,14 +7,17 @@
  *
  * O1  An inode without links cannot be opened by a client that has not got it open. So the answers
  *     to a notify stay true.
+ * O2  A client that dies leaves its orphans in the list of their shard. Who lists the directory is
+ *     told that there are some, and asks all clients about them.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/fs/fs.h"
 
-enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000 };
+enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000, MET_AGAIN_S = 30 };
 
 struct fs_orphan {
     STAILQ_ENTRY(fs_orphan) link;
@@ -130,19 +133,25 @@ void orphan_release(struct fs_call *call)
 
 /* ---- Collecting ---- */
 
-void orphan_add(struct limpet_fs *fs, uint64_t ino)
+/* With the lock. */
+static void orphan_queue(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_orphan *orphan = calloc(1, sizeof *orphan);
+    if (orphan == NULL)
+        return; /* Its record stays, for whoever meets it. */
+    orphan->ino = ino;
+    STAILQ_INSERT_TAIL(&fs->orphans, orphan, link);
+    pthread_cond_broadcast(&fs->changed);
+}
+
+void orphan_add(struct limpet_fs *fs, uint64_t ino)
+{
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
-    if (file != NULL && file->opens > 0) {
+    if (file != NULL && file->opens > 0)
         file->orphan = true;
-        free(orphan);
-    } else if (orphan != NULL) {
-        orphan->ino = ino;
-        STAILQ_INSERT_TAIL(&fs->orphans, orphan, link);
-        pthread_cond_broadcast(&fs->changed);
-    }
+    else
+        orphan_queue(fs, ino);
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -215,6 +224,54 @@ static void collect(struct limpet_fs *fs, uint64_t ino)
         fs_method_hopefully(fs, fs_home(ino), "fs.vanish", &dir);
 }
 
+/* ---- What the dead have left ---- */
+
+/* With the lock. */
+static bool met_lately(struct limpet_fs *fs, uint64_t dir)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (unsigned i = 0; i < FS_MET_MAX; i++) {
+        if (fs->met[i].dir == dir && now.tv_sec - fs->met[i].when_s < MET_AGAIN_S)
+            return true;
+    }
+    fs->met[fs->next_met++ % FS_MET_MAX] = (struct fs_met){dir, now.tv_sec};
+    return false;
+}
+
+void orphan_met(struct limpet_fs *fs, uint64_t dir)
+{
+    pthread_mutex_lock(&fs->lock);
+    if (!met_lately(fs, dir))
+        orphan_queue(fs, dir);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+/* The files without names of a shard become ours to ask about. */
+static void read_list(struct limpet_fs *fs, uint64_t dir)
+{
+    char object[FS_OBJECT_NAME_MAX];
+    uint8_t prefix = FS_KEY_ORPHAN;
+    struct limpet_pairs *pairs = NULL;
+    struct limpet_pair pair;
+    struct limpet_op *op = limpet_op_create();
+    fs_shard_object(fs_home(dir), object);
+    int rc = op != NULL
+                 ? limpet_op_omap_list(op, NULL, 0, &prefix, 1, ORPHANS_AT_ONCE, &pairs, NULL, NULL)
+                 : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_operate(fs->pool, object, op, NULL);
+    if (op != NULL)
+        limpet_op_destroy(op);
+    while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0) {
+        const uint8_t *key = pair.key;
+        if (pair.key_len == 4)
+            orphan_add(
+                fs, fs_ino(fs_home(dir), (uint32_t)key[1] << 16 | (uint32_t)key[2] << 8 | key[3]));
+    }
+    limpet_pairs_destroy(pairs);
+}
+
 /* With the lock. */
 static size_t take_orphans(struct limpet_fs *fs, uint64_t *inos)
 {
@@ -242,6 +299,12 @@ void *orphan_thread(void *arg)
             continue;
         }
         pthread_mutex_unlock(&fs->lock);
+        for (size_t i = 0; i < n; i++) {
+            if (fs_is_dir(inos[i])) {
+                read_list(fs, inos[i]);
+                inos[i] = 0;
+            }
+        }
         bool asked = ask_all(fs, inos, n) == 0;
         for (size_t i = 0; asked && i < n; i++) {
             if (inos[i] != 0)

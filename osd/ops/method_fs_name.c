@@ -182,7 +182,8 @@ int method_fs_list(struct method_call *call)
     uint64_t max = job.rq.len < FS_PAGE_BYTES_MAX ? job.rq.len : FS_PAGE_BYTES_MAX;
     struct view_bytes key = {from, (uint32_t)fs_cookie_key(from, job.rq.offset + 1)}, value;
     uint8_t last[9] = {0}, *after;
-    bool missed = false, more = false;
+    int nameless = job.rq.offset < FS_COOKIE_FIRST ? fs_look_any(&job, FS_KEY_ORPHAN, 0) : -ENODATA;
+    bool missed = nameless == VIEW_MISS, more = false;
     encode_u8(out, 0);
     for (;;) {
         error = view_omap_next(job.view, key.data, (uint16_t)key.len, LIST_TOGETHER, &key, &value);
@@ -208,7 +209,7 @@ int method_fs_list(struct method_call *call)
     if (missed || (error && error != -ENODATA))
         return missed ? VIEW_MISS : error;
     if (!out->failed)
-        out->data[0] = more;
+        out->data[0] = (more ? FS_LIST_MORE : 0) | (nameless == 0 ? FS_LIST_NAMELESS : 0);
     return 0;
 }
 
