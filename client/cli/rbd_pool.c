@@ -211,6 +211,12 @@ int rbd_trash_purge(struct cli *cli)
         rc = limpet_image_trash_purge(pool, ((uint64_t)before + 1) * 1000000000);
     rbd_progress_end(&progress, rc);
     limpet_pool_close(pool);
+    if (rc == -ENOTEMPTY)
+        return complain(rc,
+                        "purge error: some images have snapshots, and stay: 'rbd trash restore' "
+                        "them, then 'rbd snap purge'");
+    if (rc == -EBUSY || rc == -EMLINK)
+        return complain(rc, "purge error: some images are open or in a group, and stay");
     return rc != 0 ? complain(rc, "purge error: %s", error_phrase(rc)) : 0;
 }
 

@@ -166,20 +166,40 @@ int limpet_image_trash_remove(struct limpet_pool *pool, const char *id, bool for
     return rc == 0 ? forget(pool, id) : rc;
 }
 
+/* Removes those that can be; 0, or why one could not be: those that are in use do not stop it. */
+static int purge_once(struct limpet_pool *pool, struct limpet_image_trash *list, size_t *n)
+{
+    int in_the_way = 0;
+    size_t left = 0;
+    for (size_t i = 0; i < *n; i++) {
+        int rc = limpet_image_trash_remove(pool, list[i].id, true, NULL, NULL);
+        if (rc == -EBUSY || rc == -ENOTEMPTY || rc == -EMLINK) {
+            in_the_way = rc;
+            list[left++] = list[i];
+        } else if (rc != 0 && rc != -ENOENT) {
+            return rc;
+        }
+    }
+    *n = left;
+    return in_the_way;
+}
+
 int limpet_image_trash_purge(struct limpet_pool *pool, uint64_t until_ns)
 {
     struct limpet_image_trash *list;
-    size_t n;
-    int rc = limpet_image_trash_list(pool, &list, &n), first = 0;
+    size_t n, due = 0, before;
+    int rc = limpet_image_trash_list(pool, &list, &n);
     if (rc != 0)
         return rc;
     for (size_t i = 0; i < n; i++) {
-        if (list[i].deferred_until_ns > until_ns)
-            continue;
-        rc = limpet_image_trash_remove(pool, list[i].id, true, NULL, NULL);
-        if (rc != 0 && first == 0)
-            first = rc;
+        if (list[i].deferred_until_ns <= until_ns)
+            list[due++] = list[i];
     }
+    /* A clone that goes lets its parent go. */
+    do {
+        before = due;
+        rc = purge_once(pool, list, &due);
+    } while (due > 0 && due < before);
     limpet_free(list);
-    return first == -EBUSY || first == -ENOTEMPTY ? 0 : first;
+    return rc;
 }

@@ -540,7 +540,10 @@ LIMPET_API int limpet_image_trash_restore(struct limpet_pool *pool, const char *
 /* -EPERM: its time has not come. */
 LIMPET_API int limpet_image_trash_remove(struct limpet_pool *pool, const char *id, bool force,
                                          limpet_image_progress progress, void *arg);
-/* All whose time has come before `until_ns`; -EBUSY and -ENOTEMPTY of one do not stop it. */
+/*
+ * All whose time has come before `until_ns`. -ENOTEMPTY, -EBUSY, -EMLINK: one has snapshots, is
+ * open, is in a group; the others are removed.
+ */
 LIMPET_API int limpet_image_trash_purge(struct limpet_pool *pool, uint64_t until_ns);
 
 /* ---- Groups: images whose snapshots are taken together ---- */

@@ -359,6 +359,19 @@ def trash_and_namespaces():
     succeeds(rbd("trash", "mv", "a2"))
     succeeds(rbd("trash", "purge"))
     check(says("trash", "ls") == "", "purged")
+    # A clone that goes takes the snapshot with it that waited for it, and so its parent can go; one with a snapshot stays.
+    for name in ("parent", "keeper"):
+        succeeds(rbd("create", "-s", "1", name))
+        succeeds(rbd("snap", "create", name + "@s"))
+    succeeds(rbd("clone", "--rbd-default-clone-format", "2", "parent@s", "kid"))
+    succeeds(rbd("snap", "rm", "parent@s"))
+    for name in ("parent", "keeper", "kid"):
+        succeeds(rbd("trash", "mv", name))
+    fails(rbd("trash", "purge", "--no-progress"), errno.ENOTEMPTY, "have snapshots, and stay: 'rbd trash restore'")
+    check([row["name"] for row in tells("trash", "ls")] == ["keeper"], says("trash", "ls"))
+    succeeds(rbd("trash", "restore", tells("trash", "ls")[0]["id"]))
+    succeeds(rbd("snap", "purge", "keeper"))
+    succeeds(rbd("rm", "keeper"))
     fails(rbd("trash", "purge", "--threshold", "2"), errno.EINVAL, "--threshold")
     fails(rbd("trash", "mv", "imp", "--expires-at", "whenever"), errno.EINVAL, "--expires-at")
     succeeds(rbd("namespace", "create", "rbd/n1"))
