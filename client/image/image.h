@@ -56,7 +56,14 @@ struct image_bucket {
     uint64_t rate; /* 0: no limit. */
     double cap, tokens;
 };
+/* What options say: those that are set, as bits. */
+struct image_qos_options {
+    struct limpet_image_qos limits;
+    unsigned set;
+};
 struct image_qos {
+    struct image_qos_options of_pool, of_image;
+    struct limpet_image_qos limits; /* As they are. */
     bool limited;
     bool pacing; /* There is a thread that lets them go on. */
     bool own;    /* Set by the handle's user: options do not count. */
@@ -274,10 +281,11 @@ void io_admitted(struct io *io);
 
 /* With the lock: whether no limit stops it; then it has been counted. */
 bool qos_admit(struct limpet_image *image, const struct io *io);
-/* Takes the limits that the image's options say, or its pool's. */
-int qos_load(struct limpet_image *image) MUST_CHECK;
-/* With the lock: the same on a thread of its own. */
-void qos_load_later(struct limpet_image *image);
+/* Reads the pool's options, once; the image's were read with its header. */
+int qos_load_pool(struct limpet_image *image) MUST_CHECK;
+/* A step that reads the image's options, and what takes them over, with the lock; destroys them. */
+int qos_reading_step(struct limpet_op *op, struct limpet_pairs **options) MUST_CHECK;
+void qos_take_options(struct limpet_image *image, struct limpet_pairs *options);
 /* With the lock: io_admitted() follows. false: there is no thread for that. */
 bool qos_line_up(struct limpet_image *image, struct io *io);
 

@@ -167,12 +167,28 @@ void image_wait_header(struct limpet_image *image)
 int image_refresh(struct limpet_image *image)
 {
     struct header header;
-    int rc = header_read(image->meta, image->id, &header);
-    if (rc == 0) {
-        image_take_header(image, &header);
-        image_wait_header(image);
+    struct header_reading reading;
+    struct limpet_pairs *options = NULL;
+    struct limpet_op *op = limpet_op_create();
+    int rc = op != NULL ? header_reading_steps(op, &reading) : -ENOMEM;
+    if (rc == 0)
+        rc = qos_reading_step(op, &options);
+    if (rc == 0)
+        rc = limpet_operate(image->meta, image->header_name, op, NULL);
+    if (op != NULL)
+        limpet_op_destroy(op);
+    if (rc == 0)
+        rc = header_reading_end(&reading, &header);
+    if (rc != 0) {
+        limpet_pairs_destroy(options);
+        return rc;
     }
-    return rc;
+    image_take_header(image, &header);
+    image_wait_header(image);
+    pthread_mutex_lock(&image->lock);
+    qos_take_options(image, options);
+    pthread_mutex_unlock(&image->lock);
+    return 0;
 }
 
 int limpet_image_refresh(struct limpet_image *image)
@@ -186,6 +202,7 @@ struct refresh {
     struct limpet_image *image;
     struct limpet_op *op;
     struct header_reading reading;
+    struct limpet_pairs *options;
 };
 
 static void begin_refresh(struct limpet_image *image);
@@ -211,24 +228,22 @@ static void refreshed(struct limpet_completion *completion, void *arg)
     struct limpet_image *image = refresh->image;
     struct header header;
     int rc = (int)limpet_completion_result(completion);
-    bool same = false;
     if (rc == 0)
         rc = header_reading_end(&refresh->reading, &header);
-    if (rc == 0) {
-        pthread_mutex_lock(&image->lock);
-        same = header.core.generation == image->header.core.generation;
-        pthread_mutex_unlock(&image->lock);
+    if (rc == 0)
         image_take_header(image, &header);
-    }
     limpet_op_destroy(refresh->op);
+    pthread_mutex_lock(&image->lock);
+    if (rc == 0)
+        qos_take_options(image, refresh->options);
+    else
+        limpet_pairs_destroy(refresh->options);
+    pthread_mutex_unlock(&image->lock);
     free(refresh);
     pthread_mutex_lock(&image->lock);
     if (rc != 0 || image->next.core_bytes == NULL)
         answer(image, rc);
     image->refreshing = false;
-    /* It was told, and is as it was: its options may have changed. */
-    if (rc == 0 && same)
-        qos_load_later(image);
     if (image->refresh_again)
         begin_refresh(image);
     pthread_cond_broadcast(&image->changed);
@@ -253,6 +268,8 @@ static void begin_refresh(struct limpet_image *image)
         refresh->op = limpet_op_create();
         rc = refresh->op != NULL ? header_reading_steps(refresh->op, &refresh->reading) : -ENOMEM;
     }
+    if (rc == 0)
+        rc = qos_reading_step(refresh->op, &refresh->options);
     if (rc == 0)
         rc = limpet_completion_create(refreshed, refresh, &completion);
     if (rc == 0)
@@ -563,7 +580,7 @@ int limpet_image_open(struct limpet_pool *pool, const char *name, const char *sn
     if (snap != NULL)
         rc = limpet_image_set_snap(image, snap);
     if (rc == 0)
-        rc = qos_load(image);
+        rc = qos_load_pool(image);
     if (rc == 0) {
         *out = image;
         return 0;

@@ -5,6 +5,7 @@
  * pass stands in line, and a thread that lives as long as the line lets them go on in order.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +121,7 @@ static void set_limits(struct limpet_image *image, const struct limpet_image_qos
     const uint64_t rates[QOS_BUCKETS] = {limits->iops,  limits->read_iops,  limits->write_iops,
                                          limits->bytes, limits->read_bytes, limits->write_bytes};
     struct image_qos *qos = &image->qos;
+    qos->limits = *limits;
     qos->limited = false;
     qos->filled_ns = now_ns();
     for (int i = 0; i < QOS_BUCKETS; i++) {
@@ -144,63 +146,83 @@ int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_q
 
 #define OPTION_PREFIX IMAGE_KEY_META IMAGE_OPTION_PREFIX "rbd_qos_"
 
-static uint64_t *limit_of(struct limpet_image_qos *limits, const char *name)
+enum { LIMITS = 8, OPTIONS_MAX = 64 };
+
+static const struct {
+    const char *name;
+    size_t place; /* In struct limpet_image_qos. */
+} known[LIMITS] = {
+    {"iops_limit", offsetof(struct limpet_image_qos, iops)},
+    {"read_iops_limit", offsetof(struct limpet_image_qos, read_iops)},
+    {"write_iops_limit", offsetof(struct limpet_image_qos, write_iops)},
+    {"bps_limit", offsetof(struct limpet_image_qos, bytes)},
+    {"read_bps_limit", offsetof(struct limpet_image_qos, read_bytes)},
+    {"write_bps_limit", offsetof(struct limpet_image_qos, write_bytes)},
+    {"iops_burst", offsetof(struct limpet_image_qos, iops_burst)},
+    {"bps_burst", offsetof(struct limpet_image_qos, bytes_burst)},
+};
+
+static uint64_t *limit_at(struct limpet_image_qos *limits, size_t i)
 {
-    const struct {
-        const char *name;
-        uint64_t *limit;
-    } known[] = {
-        {"iops_limit", &limits->iops},
-        {"read_iops_limit", &limits->read_iops},
-        {"write_iops_limit", &limits->write_iops},
-        {"bps_limit", &limits->bytes},
-        {"read_bps_limit", &limits->read_bytes},
-        {"write_bps_limit", &limits->write_bytes},
-        {"iops_burst", &limits->iops_burst},
-        {"bps_burst", &limits->bytes_burst},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strcmp(known[i].name, name) == 0)
-            return known[i].limit;
-    }
-    return NULL;
+    return (uint64_t *)((char *)limits + known[i].place);
 }
 
 /* A number, or one with K, M, G, T; what is neither is no limit. */
 static int take_option(const struct limpet_pair *pair, void *arg)
 {
+    struct image_qos_options *options = arg;
     char name[64], value[32];
     size_t skip = strlen(OPTION_PREFIX);
     snprintf(name, sizeof name, "%.*s", (int)(pair->key_len - skip),
              (const char *)pair->key + skip);
     snprintf(value, sizeof value, "%.*s", (int)pair->value_len, (const char *)pair->value);
     uint64_t number;
-    uint64_t *limit = limit_of(arg, name);
-    if (limit != NULL)
-        *limit = config_parse_size(value, &number) == 0 ? number : 0;
+    for (size_t i = 0; i < LIMITS; i++) {
+        if (strcmp(known[i].name, name) != 0)
+            continue;
+        *limit_at(&options->limits, i) = config_parse_size(value, &number) == 0 ? number : 0;
+        options->set |= 1u << i;
+    }
     return 0;
 }
 
-int qos_load(struct limpet_image *image)
+/* With the lock: the image's options count more than its pool's. What is as it was goes on. */
+static void apply_options(struct limpet_image *image)
 {
-    struct limpet_image_qos limits = {0};
-    int rc = omap_walk(image->meta, IMAGE_POOL_INFO, OPTION_PREFIX, take_option, &limits);
-    if (rc == 0)
-        rc = omap_walk(image->meta, image->header_name, OPTION_PREFIX, take_option, &limits);
-    pthread_mutex_lock(&image->lock);
-    if (rc == 0 && !image->qos.own)
+    struct image_qos *qos = &image->qos;
+    struct limpet_image_qos limits = qos->of_pool.limits;
+    for (size_t i = 0; i < LIMITS; i++) {
+        if ((qos->of_image.set & 1u << i) != 0)
+            *limit_at(&limits, i) = *limit_at(&qos->of_image.limits, i);
+    }
+    if (!qos->own && memcmp(&limits, &qos->limits, sizeof limits) != 0)
         set_limits(image, &limits);
+}
+
+int qos_load_pool(struct limpet_image *image)
+{
+    struct image_qos_options options = {0};
+    int rc = omap_walk(image->meta, IMAGE_POOL_INFO, OPTION_PREFIX, take_option, &options);
+    pthread_mutex_lock(&image->lock);
+    if (rc == 0)
+        image->qos.of_pool = options;
+    apply_options(image);
     pthread_mutex_unlock(&image->lock);
     return rc;
 }
 
-static void load_task(void *arg)
+int qos_reading_step(struct limpet_op *op, struct limpet_pairs **options)
 {
-    /* What cannot be read now is as it was. */
-    (void)!qos_load(arg);
+    return limpet_op_omap_list(op, NULL, 0, OPTION_PREFIX, strlen(OPTION_PREFIX), OPTIONS_MAX,
+                               options, NULL, NULL);
 }
 
-void qos_load_later(struct limpet_image *image)
+void qos_take_options(struct limpet_image *image, struct limpet_pairs *options)
 {
-    (void)!task_run(image, load_task, image);
+    struct limpet_pair pair;
+    image->qos.of_image = (struct image_qos_options){0};
+    while (options != NULL && limpet_pairs_next(options, &pair) == 0)
+        (void)!take_option(&pair, &image->qos.of_image);
+    limpet_pairs_destroy(options);
+    apply_options(image);
 }

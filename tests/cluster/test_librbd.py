@@ -622,7 +622,7 @@ def writes(image, n):
 def within(ended, rate):
     ended.sort()
     for i, elapsed in enumerate(ended):
-        check(i + 1 <= rate * elapsed + rate / 10 + 2, "%d writes after %.3f s" % (i + 1, elapsed))
+        check(i + 1 <= rate * elapsed + rate / 10 + 2, "%d writes after %.3f s, at %d a second, of %r" % (i + 1, elapsed, rate, ended[:20]))
 def wait(requests):
     for request in requests:
         request.wait_for_complete_and_cb()

@@ -11,14 +11,14 @@ import sys
 import time
 
 sys.path.insert(0, sys.argv[1])
-from lib.image import (FEATURES, MIB, SINK, Client, Options, P, Stream, good, lib, source_of, text)  # noqa: E402
+from lib.image import (FEATURES, MIB, READ_ONLY, SINK, Client, Options, P, Stream, good, lib, source_of, text)  # noqa: E402
 
 ONCE, TOLD, ALL = range(3)  # As in fail_at_call.c.
 MANY = 1 << 40
 SIZE = 3 * MIB
 mode, stride = int(sys.argv[3]), int(sys.argv[4])
 here = ctypes.CDLL(None)
-here.steps_left.restype = ctypes.c_long
+here.steps_left.restype = here.requests_made.restype = ctypes.c_long
 client = Client(sys.argv[2])
 
 
@@ -132,6 +132,17 @@ def run(kind):
     check(False, "%s does not end" % kind)
 
 
+def count_round_trips():
+    """Of opening: its id, the watch, its header with its options, its pool's options."""
+    for flags, expected in ((0, 4), (READ_ONLY, 3)):
+        before = here.requests_made()
+        opened = client.open("source", flags=flags)
+        n = here.requests_made() - before
+        opened.close()
+        check(n == expected, "opening takes %d round trips, not %d" % (n, expected))
+
+
+count_round_trips()
 for kind in KINDS:
     print(run(kind), flush=True)
 check(sorted(client.names()) == ["kid", "source"], "names: %r" % client.names())
