@@ -531,6 +531,8 @@ def differ(name, n_mounts):
     sequence.run(STEPS)
     for path in paths:
         mounts.umount(path)
+    report = mounts.check_clean(name)
+    check(report["findings"] == [], "the check has found %r" % report["findings"])
 
 
 @case

@@ -27,6 +27,7 @@ SIM_LONG_SEEDS = 50000
 SIM_LONG_IMAGES = 2000
 FUZZ_SECONDS = 5
 THRASH_SECONDS = 3600
+FS_LONG_STEPS = 100000
 TAIL_LINES = 40
 CLEAN_UP_SECONDS = 40
 
@@ -380,6 +381,14 @@ def failure_tests():
                  {"LIMPET_BUILD": folder_of("release"), "LIMPET_EVERY_STEP": "1"})]
 
 
+def fs_tests():
+    """Mounted file systems beside ext4, for long, with any seed; and programs on them."""
+    env = {"LIMPET_BUILD": folder_of("release"), "LIMPET_STEPS": str(FS_LONG_STEPS)}
+    return [Test("long/cluster/" + name, [sys.executable, "-B", os.path.join(REPO, "tests/cluster", path)], 4 * 3600, 2,
+                 "release", env)
+            for name, path in (("fs_differential", "test_fs_differential.py"), ("fs_programs", "long_fs_programs.py"))]
+
+
 def model_tests(prefix="", long=False):
     """The configuration protocol under a model checker."""
     path = os.path.join(REPO, "tests/model/run")
@@ -426,6 +435,8 @@ CAMPAIGNS = {
                lambda jobs: ([build_steps("release", jobs)], thrash_tests(THRASH_SECONDS))),
     "compat": ("100,000 random operations, and 5,000 on images, beside a real Ceph, that of $CEPH_PEER_CONF",
                lambda jobs: ([build_steps("release", jobs)], differential_tests(100000, 5000, jobs))),
+    "fs": ("100,000 random operations on mounted file systems beside ext4, by one mount and by two; programs on them",
+           lambda jobs: ([build_steps("release", jobs)], fs_tests())),
     "tsan": ("unit tests and cluster tests under TSan",
              lambda jobs: ([build_steps("tsan", jobs)],
                            unit_tests("tsan", "tsan/") + cluster_tests("tsan", jobs, "tsan/"))),

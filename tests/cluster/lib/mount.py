@@ -5,7 +5,7 @@ import json
 import os
 import signal
 
-from lib.cluster import BIN, at_end, check, command, fails, folder, process_alive, succeeds, wait_until
+from lib.cluster import at_end, check, command, folder, process_alive, succeeds, wait_until
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
@@ -91,7 +91,10 @@ class Mounts:
 
     def end(self):
         for path in self.paths:
+            pid = self.server(path)
             command(["umount", "-l", path])
+            if pid is not None and process_alive(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 class Ext4:

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Programs that people run, on a mounted file system, and then a check: ./tests/run --long fs."""
+
+import errno
+import os
+import shutil
+import sys
+
+from lib.cluster import REPO, Cluster, case, check, command, run, succeeds
+from lib.mount import Mounts, missing
+
+if missing():
+    print("skipped: %s is missing" % missing())
+    sys.exit(0)
+
+FS = "programs"
+LONG = 1800
+cluster = Cluster(mons=1, osds=3, osd_size="12G")
+mounts = Mounts(cluster)
+one, two = None, None
+
+
+def lacks(program):
+    if shutil.which(program):
+        return False
+    print("skipped: %s is not installed" % program)
+    return True
+
+
+def room(name):
+    os.mkdir(os.path.join(one, name))
+    return os.path.join(one, name), os.path.join(two, name)
+
+
+def type_in(script, cwd):
+    return succeeds(command(["sh", "-euc", script], cwd=cwd, timeout=LONG)).text
+
+
+@case
+def starts():
+    global one, two  # pylint: disable=global-statement
+    cluster.start()
+    cluster.pool("fs")
+    mounts.create(FS)
+    one, two = mounts.mount(FS), mounts.mount(FS)
+
+
+@case
+def fio_reads_what_it_wrote():
+    if lacks("fio"):
+        return
+    here, _there = room("fio")
+    for engine, pattern in (("psync", "randwrite"), ("libaio", "randwrite"), ("mmap", "write")):
+        type_in("fio --name=%s --ioengine=%s --rw=%s --bs=4k --size=8M --iodepth=8 --verify=crc32c --do_verify=1 "
+                "--verify_fatal=1 --end_fsync=1 --output=/dev/null" % (engine, engine, pattern), here)
+
+
+@case
+def git_clones_and_finds_nothing_wrong():
+    here, there = room("git")
+    source = command(["git", "-C", REPO, "rev-parse", "HEAD"])
+    if source.code != 0:
+        print("skipped: this tree is not a git repository")
+        return
+    type_in("git clone -q --depth 30 'file://%s' clone" % REPO, here)
+    type_in("git -C clone fsck --full --strict && git clone -q clone again && git -C again status --porcelain", there)
+
+
+@case
+def a_project_is_compiled():
+    here, _there = room("compile")
+    shutil.copytree(os.path.join(REPO, "common"), os.path.join(here, "common"))
+    type_in("for file in common/codec.c common/fs_layout.c common/buf.c; do "
+            "cc -std=gnu17 -D_GNU_SOURCE -O2 -I. -c $file -o $(basename $file .c).o; done; ls *.o", here)
+
+
+@case
+def rsync_copies_all():
+    if lacks("rsync"):
+        return
+    here, there = room("rsync")
+    source = "/usr/share/perl"
+    type_in("rsync -aHAX %s/ copy/ 2>/dev/null || rsync -aH %s/ copy/" % (source, source), here)
+    said = type_in("rsync -aHn --checksum --itemize-changes %s/ copy/" % source, there)
+    check(said == "", "it differs:\n%s" % said[:500])
+
+
+@case
+def sqlite_keeps_its_word():
+    if lacks("sqlite3"):
+        return
+    here, there = room("sqlite")
+    for mode in ("delete", "truncate"):
+        out = type_in("sqlite3 %s 'pragma journal_mode=%s; create table t(a, b); insert into t with recursive n(i) as (select 1 "
+                      "union all select i+1 from n where i < 3000) select i, hex(randomblob(50)) from n; "
+                      "delete from t where a %% 3 = 0; vacuum; select count(*) from t;'" % (mode, mode), here)
+        check(out.split()[-1] == "2000", out)
+        check(type_in("sqlite3 %s 'pragma integrity_check'" % mode, there).strip() == "ok", "integrity")
+
+
+@case
+def dbench_ends():
+    if lacks("dbench"):
+        return
+    here, _there = room("dbench")
+    print(type_in("dbench -t 20 -D . 4 | grep Throughput", here).strip())
+
+
+@case
+def bonnie_ends():
+    if lacks("bonnie++"):
+        return
+    here, _there = room("bonnie")
+    type_in("bonnie++ -q -d . -u root -s 64M -r 32M -n 2 -x 1 2> /dev/null", here)
+
+
+@case
+def stressors_end():
+    if lacks("stress-ng"):
+        return
+    here, _there = room("stress")
+    for name in ("access", "chmod", "chown", "copy-file", "dentry", "dir", "dirdeep", "fallocate", "fiemap", "filename", "flock", "fpunch",
+                 "getdent", "hdd", "link", "mknod", "open", "rename", "seek", "symlink", "unlink", "utime", "xattr"):
+        result = command(["stress-ng", "--temp-path", here, "--" + name, "2", "--timeout", "4s", "--verify", "-q"], timeout=LONG)
+        # 3: this stressor cannot run here, 4: it does not exist.
+        check(result.code in (0, 3, 4, errno.EPERM), "%s: %s" % (name, result))
+
+
+@case
+def nothing_is_wrong_in_the_end():
+    for path in (one, two):
+        mounts.umount(path)
+    report = mounts.check_clean(FS)
+    check(report["damaged"] == 0, "%r" % report)
+
+
+if __name__ == "__main__":
+    run()
