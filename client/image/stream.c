@@ -396,14 +396,30 @@ struct side {
     char from[LIMPET_IMAGE_NAME_MAX + 1], to[LIMPET_IMAGE_NAME_MAX + 1];
     uint64_t size;
     struct diff_record at; /* 'w', 'z', or 'e'. */
+    uint64_t grows_to;     /* Of the first: zeroes from its size to there stand at its end. */
+    bool ended;
 };
+
+static void side_end(struct side *side)
+{
+    side->ended = true;
+    if (side->grows_to > side->size)
+        side->at = (struct diff_record){
+            .kind = 'z', .offset = side->size, .len = side->grows_to - side->size};
+}
 
 /* The next record of contents; they must come in order. */
 static int side_next(struct side *side)
 {
     uint64_t end = side->at.offset + side->at.len;
+    if (side->ended) {
+        side->at = (struct diff_record){.kind = 'e'};
+        return 0;
+    }
     int rc = diff_read_next(&side->reader, &side->at);
-    if (rc != 0 || side->at.kind == 'e')
+    if (rc == 0 && side->at.kind == 'e')
+        side_end(side);
+    if (rc != 0 || side->ended)
         return rc;
     return (side->at.kind != 'w' && side->at.kind != 'z') || side->at.offset < end ? -EBADMSG : 0;
 }
@@ -521,8 +537,14 @@ int limpet_image_merge_diff(const struct limpet_image_source *first,
         rc = side_begin(&sides[1], second);
     if (rc == 0 && (sides[0].to[0] == 0 || strcmp(sides[0].to, sides[1].from) != 0))
         rc = -EINVAL;
-    if (rc == 0)
+    if (rc == 0) {
+        sides[0].grows_to = sides[1].size;
+        for (int i = 0; i < 2; i++) {
+            if (sides[i].at.kind == 'e')
+                side_end(&sides[i]);
+        }
         rc = merge_heads(&sides[0], &sides[1], sink);
+    }
     if (rc == 0)
         rc = merge_bodies(&sides[0], &sides[1], sink, buffer);
     if (rc == 0)

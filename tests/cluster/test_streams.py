@@ -104,7 +104,9 @@ def merged_differences_are_as_good_as_both():
 
 
 def ours_merged():
-    return exported("merge-diff", path_of("d0"), path_of("d1"))
+    merged = exported("merge-diff", path_of("d0"), path_of("d1"))
+    check(merged == theirs("m"), "what is merged is what rbd merges, byte for byte")
+    return merged
 
 
 @case
