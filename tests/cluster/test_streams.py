@@ -133,7 +133,7 @@ def an_import_that_was_killed_leaves_what_rm_removes():
     check("half" not in succeeds(rbd("ls", "-l")).text, "it is not whole")
     importer.kill()
     importer.wait()
-    wait_until("it is removed", lambda: rbd("rm", "half", QUIET).code == 0, 60)
+    wait_until("it is removed", lambda: rbd("rm", "half", QUIET).code == 0, 120)
     check("half" not in succeeds(rbd("ls")).text.split(), "its name")
 
 
