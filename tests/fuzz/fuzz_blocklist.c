@@ -59,9 +59,9 @@ static void ask(const struct cluster_map *map)
         must(map_blocked_compare(&map->blocked[i - 1], &map->blocked[i]) < 0);
     for (uint32_t instance = 0; instance <= FEW; instance++) {
         must(map_blocks(map, instance, NULL) == blocks(map, instance, NULL));
-        for (uint8_t host = 0; host < 2 * FEW; host++) {
+        for (uint32_t host = 0; host < 2 * FEW; host++) {
             struct net_address at = {.family = host < FEW ? 4 : 6, .port = 6789};
-            at.ip[host < FEW ? 3 : 15] = host % FEW;
+            at.ip[host < FEW ? 3 : 15] = (uint8_t)(host % FEW);
             must(map_blocks(map, instance, &at) == blocks(map, instance, &at));
         }
     }
