@@ -396,14 +396,26 @@ def what_is_open_outlives_its_name():
 
 
 @case
-def locks_of_one_mount():
-    here, _there = room("locks")
+def locks_of_both_mounts():
+    """In a process of its own each: a process does not stand in its own way with locks of fcntl."""
+    here, there = room("locks")
     path = write_file(os.path.join(here, "a"), b"")
-    with open(path, "wb") as first, open(path, "wb") as second:
-        fcntl.flock(first, fcntl.LOCK_EX)
-        refused(errno.EAGAIN, fcntl.flock, second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(first, fcntl.LOCK_UN)
-        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for first, second in ((here, here), (here, there)):
+        with open(os.path.join(first, "a"), "wb") as mine, open(os.path.join(second, "a"), "wb") as theirs:
+            fcntl.flock(mine, fcntl.LOCK_EX)
+            refused(errno.EAGAIN, fcntl.flock, theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(mine, fcntl.LOCK_UN)
+            fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(path, "wb") as mine:
+        fcntl.lockf(mine, fcntl.LOCK_EX, 10, 0)
+        check(try_lock(there, 5, 10) == errno.EAGAIN and try_lock(there, 10, 10) == 0, "ranges of bytes")
+    check(try_lock(there, 5, 10) == 0, "closing gives it back")
+
+
+def try_lock(where, start, length):
+    script = "import fcntl, sys; f = open(sys.argv[1], 'r+b')\ntry: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, %d, %d)\n" \
+             "except OSError as e: sys.exit(e.errno)" % (length, start)
+    return command([sys.executable, "-c", script, os.path.join(where, "a")]).code
 
 
 # ---- Programs ----
