@@ -363,8 +363,24 @@ LIMPET_API int limpet_list_next(struct limpet_list *list, struct limpet_list_ent
  * with limpet_free(). A walk may go on from it later, in another process too.
  */
 LIMPET_API int limpet_list_cursor(struct limpet_list *list, char **cursor);
+/* The place before that object, which comes again after limpet_list_seek(). */
+LIMPET_API int limpet_list_cursor_before(struct limpet_list *list, char **cursor);
 /* -EINVAL: that is no cursor of this pool. */
 LIMPET_API int limpet_list_seek(struct limpet_list *list, const char *cursor);
+
+/*
+ * Places of a walk over all of a pool, in the order of hashes of 32 bits whose bits are reversed.
+ * LIMPET_LIST_END is the place after everything.
+ */
+#define LIMPET_LIST_END (UINT64_C(1) << 32)
+/* The place before all objects from there on; release it with limpet_free(). */
+LIMPET_API int limpet_cursor_at(const struct limpet_pool *pool, uint64_t position, char **cursor);
+/* Where a place lies; its *group is 0 for the end. -EINVAL: that is no cursor of this pool. */
+LIMPET_API int limpet_cursor_position(struct limpet_pool *pool, const char *cursor,
+                                      uint64_t *position, uint32_t *group);
+/* *order is below, equal to or above 0, as a is to b. -EINVAL: one is no cursor of this pool. */
+LIMPET_API int limpet_cursor_compare(const struct limpet_pool *pool, const char *a, const char *b,
+                                     int *order);
 LIMPET_API void limpet_list_close(struct limpet_list *list);
 
 /* ---- What scrubs found ---- */

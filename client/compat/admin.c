@@ -329,3 +329,14 @@ EXPORT void rados_unset_pool_full_try(void *ioctx)
 {
     (void)ioctx;
 }
+
+/* Their former names. */
+EXPORT void rados_set_osdmap_full_try(void *ioctx)
+{
+    rados_set_pool_full_try(ioctx);
+}
+
+EXPORT void rados_unset_osdmap_full_try(void *ioctx)
+{
+    rados_unset_pool_full_try(ioctx);
+}

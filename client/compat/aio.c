@@ -10,6 +10,8 @@
 
 #include "client/compat/compat.h"
 
+int rados_unlock(void *ioctx, const char *object, const char *name, const char *cookie);
+
 typedef void (*rados_callback_t)(void *completion, void *arg);
 
 struct completion {
@@ -30,6 +32,9 @@ struct completion {
     size_t len, got, max;
     char *buf;
     bool returns_bytes;
+    bool served; /* A request was submitted with it. */
+    struct compat_attr_iter *attrs;
+    void **attrs_out;
     bool notifies;
     struct limpet_answers *answers;
     char **reply;
@@ -96,6 +101,11 @@ static int give(struct completion *c, int result)
         limpet_free(c->data);
         c->data = NULL;
     }
+    if (c->attrs != NULL && result == 0)
+        *c->attrs_out = c->attrs;
+    else
+        free(c->attrs);
+    c->attrs = NULL;
     if (result != 0)
         return result;
     if (c->size != NULL)
@@ -107,7 +117,7 @@ static int give(struct completion *c, int result)
 
 static void note_end(struct compat_ioctx *io, const struct completion *c)
 {
-    if (!c->writes)
+    if (!c->writes || io == NULL)
         return;
     pthread_mutex_lock(&io->lock);
     if (--io->writes == 0)
@@ -115,17 +125,10 @@ static void note_end(struct compat_ioctx *io, const struct completion *c)
     pthread_mutex_unlock(&io->lock);
 }
 
-static void ended(struct limpet_completion *inner, void *arg)
+/* Its result is known: tells all who wait for it. */
+static void finish(struct completion *c, int result)
 {
-    struct completion *c = arg;
     struct compat_ioctx *io = c->io;
-    int result = give(c, (int)limpet_completion_result(inner));
-    limpet_op_destroy(c->op);
-    c->op = NULL;
-    if (c->handle != NULL)
-        result = compat_op_finish(c->handle, result);
-    compat_op_unref(c->handle);
-    c->handle = NULL;
     pthread_mutex_lock(&c->lock);
     c->result = result;
     c->done = true;
@@ -141,7 +144,36 @@ static void ended(struct limpet_completion *inner, void *arg)
     pthread_mutex_unlock(&c->lock);
     note_end(io, c);
     unref(c);
-    ioctx_unref(io);
+    if (io != NULL)
+        ioctx_unref(io);
+}
+
+static void ended(struct limpet_completion *inner, void *arg)
+{
+    struct completion *c = arg;
+    int result = give(c, (int)limpet_completion_result(inner));
+    limpet_op_destroy(c->op);
+    c->op = NULL;
+    if (c->handle != NULL)
+        result = compat_op_finish(c->handle, result);
+    compat_op_unref(c->handle);
+    c->handle = NULL;
+    finish(c, result);
+}
+
+/* The request holds the completion and the context from now on. */
+static void begin(struct completion *c, struct compat_ioctx *io, bool writes)
+{
+    c->served = true;
+    c->io = io;
+    c->writes = writes;
+    atomic_fetch_add(&c->refs, 1);
+    if (io == NULL)
+        return;
+    atomic_fetch_add(&io->refs, 1);
+    pthread_mutex_lock(&io->lock);
+    io->writes += writes;
+    pthread_mutex_unlock(&io->lock);
 }
 
 struct limpet_answers **compat_answers_of(void *completion, char **reply, size_t *len)
@@ -160,7 +192,7 @@ int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
     int rc = ioctx_error(io);
     if (rc == 0)
         rc = error == 0 && op == NULL ? -ENOMEM : error;
-    if (rc == 0 && c->inner != NULL)
+    if (rc == 0 && c->served)
         rc = -EINVAL; /* It has served already. */
     if (rc == 0)
         rc = limpet_completion_create(ended, c, &c->inner);
@@ -168,14 +200,8 @@ int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
         limpet_op_destroy(op);
         return rc;
     }
-    c->io = io;
     c->op = op;
-    c->writes = writes;
-    atomic_fetch_add(&c->refs, 1);
-    atomic_fetch_add(&io->refs, 1);
-    pthread_mutex_lock(&io->lock);
-    io->writes += writes;
-    pthread_mutex_unlock(&io->lock);
+    begin(c, io, writes);
     rc = limpet_aio_operate(io->pool, object, c->inner, op);
     if (rc == 0)
         return 0;
@@ -187,6 +213,75 @@ int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
     atomic_fetch_sub(&c->refs, 1);
     ioctx_unref(io);
     return rc;
+}
+
+/* ---- Tasks that wait, on threads of their own ---- */
+
+struct task {
+    struct completion *completion;
+    struct compat_cluster *cluster;
+    int (*run)(void *arg);
+    void *arg;
+};
+
+/* Its cluster may be shut down by the callbacks: the task has ended before. */
+static void *run_task(void *arg)
+{
+    struct task task = *(struct task *)arg;
+    free(arg);
+    int result = task.run(task.arg);
+    free(task.arg);
+    pthread_mutex_lock(&task.cluster->lock);
+    if (--task.cluster->tasks == 0)
+        pthread_cond_broadcast(&task.cluster->idle);
+    pthread_mutex_unlock(&task.cluster->lock);
+    finish(task.completion, result);
+    return NULL;
+}
+
+static int start_task(const struct task *task)
+{
+    pthread_t thread;
+    struct task *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return -ENOMEM;
+    *copy = *task;
+    pthread_mutex_lock(&task->cluster->lock);
+    task->cluster->tasks++;
+    int rc = -pthread_create(&thread, NULL, run_task, copy);
+    task->cluster->tasks -= rc != 0;
+    pthread_mutex_unlock(&task->cluster->lock);
+    if (rc == 0)
+        rc = -pthread_detach(thread);
+    else
+        free(copy);
+    return rc;
+}
+
+int compat_submit_task(void *completion, struct compat_cluster *cluster, struct compat_ioctx *io,
+                       int (*run)(void *arg), void *arg, bool writes)
+{
+    struct completion *c = completion;
+    struct task task = {c, cluster, run, arg};
+    if (c->served) {
+        free(arg);
+        return -EINVAL;
+    }
+    begin(c, io, writes);
+    int rc = arg != NULL ? start_task(&task) : -ENOMEM;
+    if (rc != 0) {
+        free(arg);
+        finish(c, rc);
+    }
+    return 0;
+}
+
+void compat_tasks_wait(struct compat_cluster *cluster)
+{
+    pthread_mutex_lock(&cluster->lock);
+    while (cluster->tasks > 0)
+        pthread_cond_wait(&cluster->idle, &cluster->lock);
+    pthread_mutex_unlock(&cluster->lock);
 }
 
 /* ---- Waiting ---- */
@@ -243,6 +338,11 @@ EXPORT int rados_aio_wait_for_complete_and_cb(void *completion)
     return wait_for(completion, true);
 }
 
+EXPORT int rados_aio_wait_for_safe_and_cb(void *completion)
+{
+    return wait_for(completion, true);
+}
+
 EXPORT int rados_aio_get_return_value(void *completion)
 {
     struct completion *c = completion;
@@ -256,7 +356,7 @@ EXPORT int rados_aio_get_return_value(void *completion)
 EXPORT uint64_t rados_aio_get_version(void *completion)
 {
     struct completion *c = completion;
-    return look(c, false) ? limpet_completion_version(c->inner).sequence : 0;
+    return look(c, false) && c->inner != NULL ? limpet_completion_version(c->inner).sequence : 0;
 }
 
 EXPORT int rados_aio_flush(void *ioctx)
@@ -266,6 +366,34 @@ EXPORT int rados_aio_flush(void *ioctx)
     while (io->writes > 0)
         pthread_cond_wait(&io->flushed, &io->lock);
     pthread_mutex_unlock(&io->lock);
+    return 0;
+}
+
+struct flush {
+    struct compat_ioctx *io;
+};
+
+static int run_flush(void *arg)
+{
+    return rados_aio_flush(((struct flush *)arg)->io);
+}
+
+EXPORT int rados_aio_flush_async(void *ioctx, void *completion)
+{
+    struct compat_ioctx *io = ioctx;
+    struct flush *flush = malloc(sizeof *flush);
+    if (flush != NULL)
+        flush->io = io;
+    return compat_submit_task(completion, io->cluster, io, run_flush, flush, false);
+}
+
+/* What has ended, and tasks, go on. */
+EXPORT int rados_aio_cancel(void *io, void *completion)
+{
+    struct completion *c = completion;
+    (void)io;
+    if (c->inner != NULL)
+        limpet_completion_cancel(c->inner);
     return 0;
 }
 
@@ -363,6 +491,62 @@ EXPORT int rados_aio_exec(void *io, const char *object, void *completion, const 
     struct limpet_op *op = limpet_op_create();
     int rc = op != NULL ? limpet_op_call(op, name, input, len, &c->data, &c->len, NULL) : 0;
     return compat_submit(c, io, object, op, rc, true);
+}
+
+EXPORT int rados_aio_getxattr(void *io, const char *object, void *completion, const char *name,
+                              char *buf, size_t max)
+{
+    ((struct completion *)completion)->buf = buf;
+    ((struct completion *)completion)->max = max;
+    SUBMIT(io, object, completion, limpet_op_attr_get(op, name, &c->data, &c->len, NULL), false);
+}
+
+EXPORT int rados_aio_getxattrs(void *io, const char *object, void *completion, void **out)
+{
+    struct completion *c = completion;
+    struct compat_attr_iter *iter = calloc(1, sizeof *iter);
+    struct limpet_op *op = iter != NULL ? limpet_op_create() : NULL;
+    if (c->served) {
+        free(iter);
+        limpet_op_destroy(op);
+        return -EINVAL;
+    }
+    c->attrs = iter;
+    c->attrs_out = out;
+    int rc = op != NULL ? limpet_op_attr_list(op, &iter->pairs, NULL) : -ENOMEM;
+    rc = compat_submit(c, io, object, op, rc, false);
+    if (rc != 0) {
+        free(iter);
+        c->attrs = NULL;
+    }
+    return rc;
+}
+
+struct unlocking {
+    struct compat_ioctx *io;
+    char *object, *name, *cookie;
+};
+
+static int run_unlock(void *arg)
+{
+    struct unlocking *args = arg;
+    int rc = args->object != NULL && args->name != NULL && args->cookie != NULL
+                 ? rados_unlock(args->io, args->object, args->name, args->cookie)
+                 : -ENOMEM;
+    free(args->object);
+    free(args->name);
+    free(args->cookie);
+    return rc;
+}
+
+EXPORT int rados_aio_unlock(void *ioctx, const char *object, const char *name, const char *cookie,
+                            void *completion)
+{
+    struct compat_ioctx *io = ioctx;
+    struct unlocking *args = malloc(sizeof *args);
+    if (args != NULL)
+        *args = (struct unlocking){io, strdup(object), strdup(name), strdup(cookie)};
+    return compat_submit_task(completion, io->cluster, io, run_unlock, args, true);
 }
 
 /* The user's operation is run once, and may be released meanwhile. */

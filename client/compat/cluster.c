@@ -9,7 +9,7 @@
 #include "client/compat/compat.h"
 
 /* librados 3.0.0 is that of Ceph 16. */
-enum { VERSION_MAJOR = 3, VERSION_MINOR = 0, VERSION_EXTRA = 0 };
+enum { VERSION_MAJOR = 3, VERSION_MINOR = 0, VERSION_EXTRA = 0, RELEASE = 16 };
 
 EXPORT void rados_version(int *major, int *minor, int *extra)
 {
@@ -35,6 +35,8 @@ EXPORT int rados_create2(void **out, const char *cluster, const char *name, uint
         free(c);
         return rc;
     }
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->idle, NULL);
     *out = c;
     return 0;
 }
@@ -71,10 +73,20 @@ EXPORT void rados_shutdown(void *cluster)
     struct compat_cluster *c = cluster;
     if (c == NULL)
         return;
+    compat_tasks_wait(c);
     struct compat_watch *watches = compat_watches_take(c);
     limpet_cluster_destroy(c->cluster);
     compat_watches_release(watches);
+    pthread_mutex_destroy(&c->lock);
+    pthread_cond_destroy(&c->idle);
     free(c);
+}
+
+/* There is no context of another library that a program could use. */
+EXPORT void *rados_cct(void *cluster)
+{
+    (void)cluster;
+    return NULL;
 }
 
 EXPORT uint64_t rados_get_instance_id(void *cluster)
@@ -169,6 +181,16 @@ EXPORT int rados_conf_parse_argv_remainder(void *cluster, int argc, const char *
     return 0;
 }
 
+EXPORT int rados_conf_parse_argv(void *cluster, int argc, const char **argv)
+{
+    struct compat_cluster *c = cluster;
+    for (int i = 0; i < argc;) {
+        int used = take_argument(c->cluster, argv[i], i + 1 < argc ? argv[i + 1] : NULL);
+        i += used > 0 ? used : 1;
+    }
+    return 0;
+}
+
 EXPORT int rados_conf_parse_env(void *cluster, const char *variable)
 {
     struct compat_cluster *c = cluster;
@@ -198,6 +220,23 @@ EXPORT int rados_cluster_fsid(void *cluster, char *buf, size_t len)
         return -ERANGE;
     memcpy(buf, text, sizeof text);
     return (int)sizeof text - 1;
+}
+
+/* All clients and OSDs are of the release whose functions these are. */
+EXPORT int rados_get_min_compatible_client(void *cluster, int8_t *min, int8_t *required)
+{
+    if (!((struct compat_cluster *)cluster)->connected)
+        return -ENOTCONN;
+    *min = *required = RELEASE;
+    return 0;
+}
+
+EXPORT int rados_get_min_compatible_osd(void *cluster, int8_t *required)
+{
+    if (!((struct compat_cluster *)cluster)->connected)
+        return -ENOTCONN;
+    *required = RELEASE;
+    return 0;
 }
 
 struct rados_cluster_stat_t {

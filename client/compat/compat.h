@@ -26,6 +26,10 @@ struct compat_cluster {
     struct limpet_cluster *cluster;
     bool connected;
     atomic_bool is_service; /* rados_service_register() */
+
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    unsigned tasks; /* Under way: compat_submit_task(). */
 };
 
 struct compat_ioctx {
@@ -50,6 +54,10 @@ static inline bool is_too_long(size_t len)
     return len > UINT32_MAX / 2;
 }
 
+/* The initial value of a checksum, from memory with its lowest byte first. -EINVAL: it is too
+ * short. */
+int compat_checksum_begin(int type, const char *init, size_t len, uint64_t *value);
+
 static inline int ioctx_error(const struct compat_ioctx *io)
 {
     int error = io->space_error != 0 ? io->space_error : io->locator_error;
@@ -69,6 +77,13 @@ struct compat_result {
     /* Of a list. */
     bool more;
     unsigned char *told_more;
+    /* Bytes, which are copied to the user's memory, or handed over. */
+    void *data;
+    size_t len;
+    char *buf;
+    size_t room;
+    char **given;
+    size_t *given_len;
 };
 
 /*
@@ -116,6 +131,16 @@ struct limpet_answers **compat_answers_of(void *completion, char **reply, size_t
 /* Takes over the operation in any case; `error` is what went wrong while it was made. */
 int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
                   struct limpet_op *op, int error, bool writes);
+
+/*
+ * Runs a task that waits, on a thread of its own; its result is the completion's. It gets `arg`,
+ * which is released with free() at the end. io is NULL for what is the cluster's. What cannot begin
+ * ends with an error: 0, unless the completion has served already.
+ */
+int compat_submit_task(void *completion, struct compat_cluster *cluster, struct compat_ioctx *io,
+                       int (*task)(void *arg), void *arg, bool writes);
+/* Waits for all tasks of the cluster. */
+void compat_tasks_wait(struct compat_cluster *cluster);
 
 /* Runs an operation on an object, and notes its version. Destroys it. */
 int compat_run(struct compat_ioctx *io, const char *object, struct limpet_op *op, int error);

@@ -86,6 +86,24 @@ EXPORT void rados_ioctx_set_namespace(void *ioctx, const char *space)
     io->space_error = limpet_pool_set_namespace(io->pool, io->all_namespaces ? "" : name);
 }
 
+EXPORT int rados_ioctx_get_namespace(void *ioctx, char *buf, unsigned max)
+{
+    struct compat_ioctx *io = ioctx;
+    const char *name = io->all_namespaces ? ALL_NAMESPACES : limpet_pool_namespace(io->pool);
+    size_t len = strlen(name);
+    if (len >= max)
+        return -ERANGE;
+    memcpy(buf, name, len + 1);
+    return (int)len;
+}
+
+/* As of the cluster. */
+EXPORT void *rados_ioctx_cct(void *ioctx)
+{
+    (void)ioctx;
+    return NULL;
+}
+
 EXPORT void rados_ioctx_locator_set_key(void *ioctx, const char *key)
 {
     struct compat_ioctx *io = ioctx;
@@ -129,6 +147,33 @@ EXPORT int rados_ioctx_pool_required_alignment2(void *ioctx, uint64_t *alignment
     (void)ioctx;
     *alignment = 0;
     return 0;
+}
+
+EXPORT int rados_ioctx_pool_requires_alignment(void *ioctx)
+{
+    (void)ioctx;
+    return 0;
+}
+
+EXPORT uint64_t rados_ioctx_pool_required_alignment(void *ioctx)
+{
+    (void)ioctx;
+    return 0;
+}
+
+/* Pools have no owners, in Ceph neither. */
+EXPORT int rados_ioctx_pool_get_auid(void *ioctx, uint64_t *auid)
+{
+    (void)ioctx;
+    (void)auid;
+    return -EOPNOTSUPP;
+}
+
+EXPORT int rados_ioctx_pool_set_auid(void *ioctx, uint64_t auid)
+{
+    (void)ioctx;
+    (void)auid;
+    return -EOPNOTSUPP;
 }
 
 /* ---- Operations of one step ---- */
@@ -198,6 +243,31 @@ EXPORT int rados_cmpext(void *io, const char *object, const char *buf, size_t le
     RUN(io, object, limpet_op_compare(op, buf, len, offset, NULL));
 }
 
+EXPORT int rados_set_alloc_hint2(void *io, const char *object, uint64_t size, uint64_t write_size,
+                                 uint32_t flags)
+{
+    (void)flags; /* Of how it will be used, which changes nothing. */
+    RUN(io, object, limpet_op_hint(op, size, write_size));
+}
+
+EXPORT int rados_set_alloc_hint(void *io, const char *object, uint64_t size, uint64_t write_size)
+{
+    return rados_set_alloc_hint2(io, object, size, write_size, 0);
+}
+
+/* There are no caches before pools, where an object could be kept. */
+EXPORT int rados_cache_pin(void *io, const char *object)
+{
+    (void)io;
+    (void)object;
+    return -EINVAL;
+}
+
+EXPORT int rados_cache_unpin(void *io, const char *object)
+{
+    return rados_cache_pin(io, object);
+}
+
 EXPORT int rados_read(void *io, const char *object, char *buf, size_t len, uint64_t offset)
 {
     size_t got = 0;
@@ -235,6 +305,36 @@ static int give_copy(void *data, size_t len, char *buf, size_t size)
     return rc;
 }
 
+int compat_checksum_begin(int type, const char *init, size_t len, uint64_t *value)
+{
+    size_t bytes = type == LIMPET_XXHASH64 ? sizeof(uint64_t) : sizeof(uint32_t);
+    if (type < LIMPET_XXHASH32 || type > LIMPET_CRC32C || len < bytes)
+        return -EINVAL;
+    *value = 0;
+    for (size_t i = 0; i < bytes; i++)
+        *value |= (uint64_t)(unsigned char)init[i] << (8 * i);
+    return 0;
+}
+
+EXPORT int rados_checksum(void *io, const char *object, int type, const char *init, size_t init_len,
+                          size_t len, uint64_t offset, size_t chunk, char *buf, size_t size)
+{
+    void *sums = NULL;
+    size_t sums_len = 0;
+    uint64_t value;
+    int rc = compat_checksum_begin(type, init, init_len, &value);
+    if (rc != 0 || chunk > UINT32_MAX)
+        return -EINVAL;
+    struct limpet_op *op = limpet_op_create();
+    if (op != NULL)
+        rc = limpet_op_checksum(op, (enum limpet_checksum)type, value, offset, len, (uint32_t)chunk,
+                                &sums, &sums_len, NULL);
+    rc = compat_run(io, object, op, rc);
+    if (rc == 0)
+        rc = give_copy(sums, sums_len, buf, size);
+    return rc < 0 ? rc : 0;
+}
+
 EXPORT int rados_exec(void *io, const char *object, const char *class, const char *method,
                       const char *input, size_t input_len, char *buf, size_t size)
 {
@@ -248,6 +348,29 @@ EXPORT int rados_exec(void *io, const char *object, const char *class, const cha
     int rc = op != NULL ? limpet_op_call(op, name, input, input_len, &out, &len, NULL) : 0;
     rc = compat_run(io, object, op, rc);
     return rc == 0 ? give_copy(out, len, buf, size) : rc;
+}
+
+/* What librados.h does not declare any more, and Ceph's library still has, to say so. */
+EXPORT int rados_tmap_put(void *io, const char *object, const char *buf, size_t len);
+EXPORT int rados_tmap_put(void *io, const char *object, const char *buf, size_t len)
+{
+    (void)io;
+    (void)object;
+    (void)buf;
+    (void)len;
+    return -EOPNOTSUPP;
+}
+
+EXPORT int rados_tmap_update(void *io, const char *object, const char *buf, size_t len);
+EXPORT int rados_tmap_update(void *io, const char *object, const char *buf, size_t len)
+{
+    return rados_tmap_put(io, object, buf, len);
+}
+
+EXPORT int rados_tmap_get(void *io, const char *object, const char *buf, size_t len);
+EXPORT int rados_tmap_get(void *io, const char *object, const char *buf, size_t len)
+{
+    return rados_tmap_put(io, object, buf, len);
 }
 
 /* ---- Attributes ---- */
@@ -309,40 +432,6 @@ EXPORT void rados_getxattrs_end(void *iterator)
     struct compat_attr_iter *iter = iterator;
     limpet_pairs_destroy(iter->pairs);
     free(iter);
-}
-
-/* ---- Listings ---- */
-
-EXPORT int rados_nobjects_list_open(void *ioctx, void **out)
-{
-    struct compat_ioctx *io = ioctx;
-    struct limpet_list *list;
-    int rc = ioctx_error(io);
-    if (rc == 0)
-        rc = limpet_list_open(io->pool, io->all_namespaces, &list);
-    if (rc == 0)
-        *out = list;
-    return rc;
-}
-
-EXPORT int rados_nobjects_list_next(void *list, const char **name, const char **key,
-                                    const char **space)
-{
-    struct limpet_list_entry entry;
-    int rc = limpet_list_next(list, &entry);
-    if (rc != 0)
-        return rc;
-    *name = entry.name;
-    if (key != NULL)
-        *key = entry.locator_len > 0 ? entry.locator : NULL;
-    if (space != NULL)
-        *space = entry.space;
-    return 0;
-}
-
-EXPORT void rados_nobjects_list_close(void *list)
-{
-    limpet_list_close(list);
 }
 
 /* ---- Locks ---- */

@@ -29,6 +29,7 @@ void compat_op_unref(struct compat_op *op)
     while (op->first != NULL) {
         struct compat_result *result = op->first;
         op->first = result->next;
+        limpet_free(result->data);
         free(result);
     }
     limpet_op_destroy(op->op);
@@ -75,8 +76,27 @@ static int *add_status(struct compat_op *op, int *told)
     return result != NULL ? &result->status : NULL;
 }
 
+/* Hands bytes over, or copies them. -ERANGE: there is no room for them. */
+static int tell_data(struct compat_result *result)
+{
+    size_t len = result->data != NULL ? result->len : 0;
+    if (result->given != NULL) {
+        *result->given = result->data;
+        result->data = NULL;
+    } else if (len > result->room) {
+        return -ERANGE;
+    } else if (len > 0) {
+        memcpy(result->buf, result->data, len);
+    }
+    if (result->given_len != NULL)
+        *result->given_len = len;
+    return 0;
+}
+
 static void tell(struct compat_result *result, int status)
 {
+    if (status == 0)
+        status = tell_data(result);
     if (result->told != NULL)
         *result->told = status;
     if (status != 0)
@@ -224,38 +244,63 @@ EXPORT void rados_write_op_exec(void *handle, const char *class, const char *met
     CHANGE(handle, limpet_op_call(op, name, input, len, NULL, NULL, add_status(made, result)));
 }
 
+EXPORT void rados_write_op_set_alloc_hint2(void *handle, uint64_t size, uint64_t write_size,
+                                           uint32_t flags)
+{
+    (void)flags; /* Of how it will be used, which changes nothing. */
+    CHANGE(handle, limpet_op_hint(op, size, write_size));
+}
+
+EXPORT void rados_write_op_set_alloc_hint(void *handle, uint64_t size, uint64_t write_size)
+{
+    rados_write_op_set_alloc_hint2(handle, size, write_size, 0);
+}
+
 EXPORT void rados_write_op_omap_clear(void *handle)
 {
     CHANGE(handle, limpet_op_omap_clear(op));
 }
 
-/* Pairs of keys that end with a zero; without values if `values` is NULL. */
-static struct limpet_pair *make_pairs(char const *const *keys, char const *const *values,
-                                      const size_t *lens, size_t n)
+/* Pairs of keys, which end with a zero if `key_lens` is NULL; without values if `values` is. */
+static struct limpet_pair *make_pairs(char const *const *keys, const size_t *key_lens,
+                                      char const *const *values, const size_t *lens, size_t n)
 {
     struct limpet_pair *pairs = calloc(n + 1, sizeof *pairs);
     for (size_t i = 0; pairs != NULL && i < n; i++) {
         pairs[i].key = keys[i];
-        pairs[i].key_len = strlen(keys[i]);
+        pairs[i].key_len = key_lens != NULL ? key_lens[i] : strlen(keys[i]);
         pairs[i].value = values != NULL ? values[i] : NULL;
         pairs[i].value_len = values != NULL ? lens[i] : 0;
     }
     return pairs;
 }
 
+EXPORT void rados_write_op_omap_set2(void *handle, char const *const *keys,
+                                     char const *const *values, const size_t *key_lens,
+                                     const size_t *lens, size_t n)
+{
+    struct limpet_pair *pairs = make_pairs(keys, key_lens, values, lens, n);
+    CHANGE(handle, pairs != NULL ? limpet_op_omap_set(op, pairs, n) : -ENOMEM);
+    free(pairs);
+}
+
 EXPORT void rados_write_op_omap_set(void *handle, char const *const *keys,
                                     char const *const *values, const size_t *lens, size_t n)
 {
-    struct limpet_pair *pairs = make_pairs(keys, values, lens, n);
-    CHANGE(handle, pairs != NULL ? limpet_op_omap_set(op, pairs, n) : -ENOMEM);
+    rados_write_op_omap_set2(handle, keys, values, NULL, lens, n);
+}
+
+EXPORT void rados_write_op_omap_rm_keys2(void *handle, char const *const *keys,
+                                         const size_t *key_lens, size_t n)
+{
+    struct limpet_pair *pairs = make_pairs(keys, key_lens, NULL, NULL, n);
+    CHANGE(handle, pairs != NULL ? limpet_op_omap_remove(op, pairs, n) : -ENOMEM);
     free(pairs);
 }
 
 EXPORT void rados_write_op_omap_rm_keys(void *handle, char const *const *keys, size_t n)
 {
-    struct limpet_pair *pairs = make_pairs(keys, NULL, NULL, n);
-    CHANGE(handle, pairs != NULL ? limpet_op_omap_remove(op, pairs, n) : -ENOMEM);
-    free(pairs);
+    rados_write_op_omap_rm_keys2(handle, keys, NULL, n);
 }
 
 EXPORT void rados_write_op_omap_rm_range2(void *handle, const char *from, size_t from_len,
@@ -264,18 +309,24 @@ EXPORT void rados_write_op_omap_rm_range2(void *handle, const char *from, size_t
     CHANGE(handle, limpet_op_omap_remove_range(op, from, from_len, to, to_len));
 }
 
-static void compare_pair(struct compat_op *handle, const char *key, uint8_t comparison,
-                         const char *value, size_t len, int *result)
+static void compare_pair(struct compat_op *handle, const char *key, size_t key_len,
+                         uint8_t comparison, const char *value, size_t len, int *result)
 {
-    struct limpet_pair pair = {key, strlen(key), value, len};
+    struct limpet_pair pair = {key, key_len, value, len};
     LOOK(handle, limpet_op_omap_compare(op, &pair, (enum limpet_compare)comparison,
                                         add_status(made, result)));
+}
+
+EXPORT void rados_write_op_omap_cmp2(void *handle, const char *key, uint8_t comparison,
+                                     const char *value, size_t key_len, size_t len, int *result)
+{
+    compare_pair(handle, key, key_len, comparison, value, len, result);
 }
 
 EXPORT void rados_write_op_omap_cmp(void *handle, const char *key, uint8_t comparison,
                                     const char *value, size_t len, int *result)
 {
-    compare_pair(handle, key, comparison, value, len, result);
+    compare_pair(handle, key, strlen(key), comparison, value, len, result);
 }
 
 static void set_time(struct compat_op *op, const time_t *mtime)
@@ -302,6 +353,17 @@ EXPORT int rados_write_op_operate(void *handle, void *io, const char *object, ti
     (void)flags;
     set_time(handle, mtime);
     return operate(handle, io, object);
+}
+
+EXPORT int rados_write_op_operate2(void *handle, void *io, const char *object,
+                                   struct timespec *mtime, int flags)
+{
+    struct compat_op *op = handle;
+    (void)flags;
+    if (mtime != NULL && op->error == 0)
+        limpet_op_set_mtime(op->op,
+                            (uint64_t)mtime->tv_sec * 1000000000 + (uint64_t)mtime->tv_nsec);
+    return operate(op, io, object);
 }
 
 /* ---- Reading ---- */
@@ -337,10 +399,16 @@ EXPORT void rados_read_op_cmpxattr(void *handle, const char *name, uint8_t compa
     compare_attr(handle, name, comparison, value, len);
 }
 
+EXPORT void rados_read_op_omap_cmp2(void *handle, const char *key, uint8_t comparison,
+                                    const char *value, size_t key_len, size_t len, int *result)
+{
+    compare_pair(handle, key, key_len, comparison, value, len, result);
+}
+
 EXPORT void rados_read_op_omap_cmp(void *handle, const char *key, uint8_t comparison,
                                    const char *value, size_t len, int *result)
 {
-    compare_pair(handle, key, comparison, value, len, result);
+    compare_pair(handle, key, strlen(key), comparison, value, len, result);
 }
 
 EXPORT void rados_read_op_stat(void *handle, uint64_t *size, time_t *mtime, int *told)
@@ -375,6 +443,63 @@ EXPORT void rados_read_op_read(void *handle, uint64_t offset, size_t len, char *
                                int *result)
 {
     LOOK(handle, limpet_op_read(op, buf, len, offset, got, add_status(made, result)));
+}
+
+EXPORT void rados_read_op_checksum(void *handle, int type, const char *init, size_t init_len,
+                                   uint64_t offset, size_t len, size_t chunk, char *buf,
+                                   size_t room, int *told)
+{
+    struct compat_result *result = add_result(handle, told, 0);
+    uint64_t value = 0;
+    int rc = compat_checksum_begin(type, init, init_len, &value);
+    if (result == NULL)
+        return;
+    result->buf = buf;
+    result->room = room;
+    LOOK(handle,
+         rc != 0 || chunk > UINT32_MAX
+             ? -EINVAL
+             : limpet_op_checksum(op, (enum limpet_checksum)type, value, offset, len,
+                                  (uint32_t)chunk, &result->data, &result->len, &result->status));
+}
+
+static void add_call(struct compat_op *handle, const char *class, const char *method,
+                     const char *input, size_t len, struct compat_result *result)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%s.%s", class, method);
+    if (result->given != NULL)
+        *result->given = NULL;
+    if (result->given_len != NULL)
+        *result->given_len = 0;
+    LOOK(handle,
+         limpet_op_call(op, name, input, len, &result->data, &result->len, &result->status));
+}
+
+/* What it gives is released with rados_buffer_free(). */
+EXPORT void rados_read_op_exec(void *handle, const char *class, const char *method,
+                               const char *input, size_t len, char **out, size_t *out_len,
+                               int *told)
+{
+    struct compat_result *result = add_result(handle, told, 0);
+    if (result == NULL)
+        return;
+    result->given = out;
+    result->given_len = out_len;
+    add_call(handle, class, method, input, len, result);
+}
+
+EXPORT void rados_read_op_exec_user_buf(void *handle, const char *class, const char *method,
+                                        const char *input, size_t len, char *buf, size_t room,
+                                        size_t *used, int *told)
+{
+    struct compat_result *result = add_result(handle, told, 0);
+    if (result == NULL)
+        return;
+    result->buf = buf;
+    result->room = room;
+    result->given_len = used;
+    add_call(handle, class, method, input, len, result);
 }
 
 /* The iterator is the user's from now on. NULL: no memory, which is noted. */
@@ -413,10 +538,26 @@ EXPORT void rados_read_op_omap_get_keys2(void *handle, const char *after, uint64
     list_pairs(handle, after, "", max, true, out, more, result);
 }
 
+EXPORT void rados_read_op_omap_get_vals(void *handle, const char *after, const char *prefix,
+                                        uint64_t max, void **out, int *result)
+{
+    list_pairs(handle, after, prefix, max, false, out, NULL, result);
+}
+
+EXPORT void rados_read_op_omap_get_keys(void *handle, const char *after, uint64_t max, void **out,
+                                        int *result)
+{
+    list_pairs(handle, after, "", max, true, out, NULL, result);
+}
+
 static int compare_keys(const void *a, const void *b)
 {
     const struct limpet_pair *left = a, *right = b;
-    return strcmp(left->key, right->key);
+    size_t len = left->key_len < right->key_len ? left->key_len : right->key_len;
+    int order = len > 0 ? memcmp(left->key, right->key, len) : 0;
+    if (order != 0)
+        return order;
+    return (left->key_len > right->key_len) - (left->key_len < right->key_len);
 }
 
 /* In order, and each of them once. Returns how many are left. */
@@ -432,17 +573,23 @@ static size_t make_set(struct limpet_pair *pairs, size_t n)
     return left;
 }
 
-EXPORT void rados_read_op_omap_get_vals_by_keys(void *handle, char const *const *keys, size_t n,
-                                                void **out, int *told)
+EXPORT void rados_read_op_omap_get_vals_by_keys2(void *handle, char const *const *keys, size_t n,
+                                                 const size_t *key_lens, void **out, int *told)
 {
     struct compat_omap_iter *iter = add_iter(handle, out);
     struct compat_result *result = add_result(handle, told, -EIO);
-    struct limpet_pair *pairs = make_pairs(keys, NULL, NULL, n);
+    struct limpet_pair *pairs = make_pairs(keys, key_lens, NULL, NULL, n);
     n = pairs != NULL ? make_set(pairs, n) : 0;
     if (iter != NULL && result != NULL)
         LOOK(handle, pairs != NULL ? limpet_op_omap_get(op, pairs, n, &iter->pairs, &result->status)
                                    : -ENOMEM);
     free(pairs);
+}
+
+EXPORT void rados_read_op_omap_get_vals_by_keys(void *handle, char const *const *keys, size_t n,
+                                                void **out, int *told)
+{
+    rados_read_op_omap_get_vals_by_keys2(handle, keys, n, NULL, out, told);
 }
 
 EXPORT int rados_read_op_operate(void *handle, void *io, const char *object, int flags)
@@ -453,7 +600,8 @@ EXPORT int rados_read_op_operate(void *handle, void *io, const char *object, int
 
 /* ---- What a reading operation gave ---- */
 
-EXPORT int rados_omap_get_next(void *iterator, char **key, char **value, size_t *len)
+EXPORT int rados_omap_get_next2(void *iterator, char **key, char **value, size_t *key_len,
+                                size_t *len)
 {
     struct compat_omap_iter *iter = iterator;
     struct limpet_pair pair;
@@ -461,14 +609,20 @@ EXPORT int rados_omap_get_next(void *iterator, char **key, char **value, size_t 
         *key = NULL;
     if (value != NULL)
         *value = NULL;
+    if (key_len != NULL)
+        *key_len = 0;
     if (len != NULL)
         *len = 0;
     if (iter->pairs == NULL || limpet_pairs_next(iter->pairs, &pair) != 0)
         return 0;
     free(iter->key);
-    iter->key = strndup(pair.key, pair.key_len);
+    iter->key = malloc(pair.key_len + 1);
     if (iter->key == NULL)
         return -ENOMEM;
+    memcpy(iter->key, pair.key, pair.key_len);
+    iter->key[pair.key_len] = 0;
+    if (key_len != NULL)
+        *key_len = pair.key_len;
     if (key != NULL)
         *key = iter->key;
     if (value != NULL)
@@ -476,6 +630,18 @@ EXPORT int rados_omap_get_next(void *iterator, char **key, char **value, size_t 
     if (len != NULL)
         *len = iter->keys_only ? 0 : pair.value_len;
     return 0;
+}
+
+EXPORT int rados_omap_get_next(void *iterator, char **key, char **value, size_t *len)
+{
+    return rados_omap_get_next2(iterator, key, value, NULL, len);
+}
+
+/* Of all that it was made with. */
+EXPORT unsigned rados_omap_iter_size(void *iterator)
+{
+    const struct compat_omap_iter *iter = iterator;
+    return iter->pairs != NULL ? (unsigned)limpet_pairs_count(iter->pairs) : 0;
 }
 
 EXPORT void rados_omap_get_end(void *iterator)

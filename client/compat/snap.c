@@ -99,6 +99,44 @@ EXPORT int rados_ioctx_selfmanaged_snap_remove(void *ioctx, rados_snap_t id)
     return limpet_self_snap_remove(((struct compat_ioctx *)ioctx)->pool, id);
 }
 
+struct snap_task {
+    struct compat_ioctx *io;
+    rados_snap_t *out;
+    rados_snap_t id;
+};
+
+static int run_create(void *arg)
+{
+    struct snap_task *task = arg;
+    return rados_ioctx_selfmanaged_snap_create(task->io, task->out);
+}
+
+static int run_remove(void *arg)
+{
+    struct snap_task *task = arg;
+    return rados_ioctx_selfmanaged_snap_remove(task->io, task->id);
+}
+
+/* A completion that has served already is not touched; there is nobody to be told. */
+static void submit(struct compat_ioctx *io, void *completion, int (*run)(void *),
+                   const struct snap_task *args)
+{
+    struct snap_task *task = malloc(sizeof *task);
+    if (task != NULL)
+        *task = *args;
+    (void)compat_submit_task(completion, io->cluster, io, run, task, true);
+}
+
+EXPORT void rados_aio_ioctx_selfmanaged_snap_create(void *io, rados_snap_t *id, void *completion)
+{
+    submit(io, completion, run_create, &(struct snap_task){io, id, 0});
+}
+
+EXPORT void rados_aio_ioctx_selfmanaged_snap_remove(void *io, rados_snap_t id, void *completion)
+{
+    submit(io, completion, run_remove, &(struct snap_task){io, NULL, id});
+}
+
 EXPORT int rados_ioctx_selfmanaged_snap_set_write_ctx(void *ioctx, rados_snap_t seq,
                                                       const rados_snap_t *snaps, int n)
 {

@@ -251,6 +251,87 @@ EXPORT int rados_watch_flush(void *cluster)
     return limpet_watch_flush(((struct compat_cluster *)cluster)->cluster);
 }
 
+/* ---- The same, not waiting for the result ---- */
+
+struct watch_task {
+    struct compat_cluster *cluster;
+    struct compat_ioctx *io;
+    struct compat_watch model;
+    uint64_t *out, cookie;
+    uint32_t timeout_s;
+    char object[];
+};
+
+static int run_watch(void *arg)
+{
+    struct watch_task *task = arg;
+    return begin(task->io, task->object, task->out, task->timeout_s, &task->model);
+}
+
+static int run_unwatch(void *arg)
+{
+    struct watch_task *task = arg;
+    return rados_unwatch2(task->io, task->cookie);
+}
+
+static int run_watch_flush(void *arg)
+{
+    return rados_watch_flush(((struct watch_task *)arg)->cluster);
+}
+
+static struct watch_task *make_task(struct compat_cluster *cluster, struct compat_ioctx *io,
+                                    const char *object)
+{
+    size_t len = strlen(object) + 1;
+    struct watch_task *task = calloc(1, sizeof *task + len);
+    if (task == NULL)
+        return NULL;
+    task->cluster = cluster;
+    task->io = io;
+    memcpy(task->object, object, len);
+    return task;
+}
+
+/* *cookie is written before the completion. */
+EXPORT int rados_aio_watch2(void *ioctx, const char *object, void *completion, uint64_t *cookie,
+                            rados_watchcb2_t notified, rados_watcherrcb_t lost, uint32_t timeout_s,
+                            void *arg)
+{
+    struct compat_ioctx *io = ioctx;
+    if (object == NULL || completion == NULL || cookie == NULL || notified == NULL)
+        return -EINVAL;
+    struct watch_task *task = make_task(io->cluster, io, object);
+    if (task != NULL) {
+        task->model = (struct compat_watch){.notified = notified, .lost = lost, .arg = arg};
+        task->out = cookie;
+        task->timeout_s = timeout_s;
+    }
+    return compat_submit_task(completion, io->cluster, io, run_watch, task, false);
+}
+
+EXPORT int rados_aio_watch(void *io, const char *object, void *completion, uint64_t *cookie,
+                           rados_watchcb2_t notified, rados_watcherrcb_t lost, void *arg)
+{
+    return rados_aio_watch2(io, object, completion, cookie, notified, lost, 0, arg);
+}
+
+EXPORT int rados_aio_unwatch(void *ioctx, uint64_t cookie, void *completion)
+{
+    struct compat_ioctx *io = ioctx;
+    struct watch_task *task = make_task(io->cluster, io, "");
+    if (task != NULL)
+        task->cookie = cookie;
+    return compat_submit_task(completion, io->cluster, io, run_unwatch, task, false);
+}
+
+EXPORT int rados_aio_watch_flush(void *cluster, void *completion)
+{
+    return compat_submit_task(completion, cluster, NULL, run_watch_flush,
+                              make_task(cluster, NULL, ""), false);
+}
+
+/* ---- The end of a cluster ---- */
+
 struct compat_watch *compat_watches_take(struct compat_cluster *cluster)
 {
     struct compat_watch *taken = NULL;

@@ -164,6 +164,8 @@ struct limpet_pair {
 struct limpet_pairs; /* What an operation has given, in order of keys. */
 /* The next one, valid as long as the list; -ENOENT at the end. */
 LIMPET_API int limpet_pairs_next(struct limpet_pairs *pairs, struct limpet_pair *out);
+/* How many there are, also of those that limpet_pairs_next() has given. */
+LIMPET_API size_t limpet_pairs_count(const struct limpet_pairs *pairs);
 /* NULL is allowed. */
 LIMPET_API void limpet_pairs_destroy(struct limpet_pairs *pairs);
 

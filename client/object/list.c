@@ -54,13 +54,13 @@ int limpet_list_open(struct limpet_pool *pool, bool all_namespaces, struct limpe
 
 /* ---- Fetching ---- */
 
-static int pool_pg_num(struct limpet_list *list, uint32_t *pg_num)
+static int pool_pg_num(const struct limpet_pool *of, uint32_t *pg_num)
 {
-    struct limpet_cluster *c = list->pool->cluster;
+    struct limpet_cluster *c = of->cluster;
     int rc = -ENOTCONN;
     pthread_mutex_lock(&c->lock);
     if (c->client != NULL) {
-        const struct map_pool *pool = map_pool(client_map(c->client), list->pool->id);
+        const struct map_pool *pool = map_pool(client_map(c->client), of->id);
         rc = pool != NULL ? 0 : -ENOENT;
         if (pool != NULL)
             *pg_num = pool->pg_num;
@@ -155,7 +155,7 @@ static int advance(struct limpet_list *list)
 {
     drop_batch(list);
     uint32_t pg_num, first, last;
-    int rc = pool_pg_num(list, &pg_num);
+    int rc = pool_pg_num(list->pool, &pg_num);
     if (rc != 0)
         return rc;
     uint32_t seed = stable_mod(object_hash_reverse(list->position), pg_num);
@@ -262,7 +262,7 @@ int limpet_list_slice(struct limpet_list *list, uint32_t index, uint32_t count)
 int limpet_list_group(struct limpet_list *list, uint32_t group)
 {
     uint32_t pg_num;
-    int rc = pool_pg_num(list, &pg_num);
+    int rc = pool_pg_num(list->pool, &pg_num);
     if (rc == 0 && group >= pg_num)
         rc = -ENOENT;
     if (rc != 0)
@@ -272,7 +272,12 @@ int limpet_list_group(struct limpet_list *list, uint32_t group)
     return 0;
 }
 
-/* ---- Cursors: "begin", "end", or the encoded object in hexadecimal ---- */
+/*
+ * ---- Cursors: "begin", "end", or an encoded object in hexadecimal ----
+ *
+ * The place after an object is the object itself; the place before it is what it was at snapshot 0,
+ * which never is, and the place before a hash an object of this hash without a name.
+ */
 
 static char *hex_of(const uint8_t *bytes, size_t len)
 {
@@ -282,18 +287,43 @@ static char *hex_of(const uint8_t *bytes, size_t len)
     return text;
 }
 
+static int give_cursor(const struct object_id *id, char **cursor)
+{
+    struct encoder e;
+    encoder_init(&e);
+    encode_object_id(&e, id);
+    *cursor = e.failed ? NULL : hex_of(e.data, e.len);
+    encoder_fini(&e);
+    return *cursor != NULL ? 0 : -ENOMEM;
+}
+
+static int give_text(const char *text, char **cursor)
+{
+    *cursor = strdup(text);
+    return *cursor != NULL ? 0 : -ENOMEM;
+}
+
 int limpet_list_cursor(struct limpet_list *list, char **cursor)
 {
-    if (list->has_last) {
-        struct encoder e;
-        encoder_init(&e);
-        encode_object_id(&e, &list->last);
-        *cursor = e.failed ? NULL : hex_of(e.data, e.len);
-        encoder_fini(&e);
-    } else {
-        *cursor = strdup(list->end ? "end" : "begin");
-    }
-    return *cursor != NULL ? 0 : -ENOMEM;
+    return list->has_last ? give_cursor(&list->last, cursor)
+                          : give_text(list->end ? "end" : "begin", cursor);
+}
+
+int limpet_list_cursor_before(struct limpet_list *list, char **cursor)
+{
+    struct object_id id = list->last;
+    if (!list->has_last)
+        return limpet_list_cursor(list, cursor);
+    id.snap = 0;
+    return give_cursor(&id, cursor);
+}
+
+int limpet_cursor_at(const struct limpet_pool *pool, uint64_t position, char **cursor)
+{
+    if (position >= LIMPET_LIST_END)
+        return give_text("end", cursor);
+    struct object_id id = {.pool = pool->id, .hash = object_hash_reverse((uint32_t)position)};
+    return give_cursor(&id, cursor);
 }
 
 static int hex_digit(char c)
@@ -318,28 +348,73 @@ static int bytes_of(const char *text, uint8_t *bytes, size_t size, size_t *len)
     return 0;
 }
 
+/* Where a walk is to go on. */
+struct place {
+    bool end;
+    struct object_id id; /* Points into `bytes`. */
+    uint8_t bytes[OBJECT_ID_ENCODED_MAX];
+};
+
+static int read_place(const struct limpet_pool *pool, const char *cursor, struct place *place)
+{
+    size_t len;
+    struct decoder d;
+    place->end = strcmp(cursor, "end") == 0;
+    place->id = (struct object_id){.pool = pool->id};
+    if (place->end || strcmp(cursor, "begin") == 0)
+        return 0;
+    if (bytes_of(cursor, place->bytes, sizeof place->bytes, &len) != 0)
+        return -EINVAL;
+    decoder_init(&d, place->bytes, len);
+    decode_object_id(&d, &place->id);
+    if (decoder_end(&d) != 0 || place->id.pool != pool->id)
+        return -EINVAL;
+    bool nameless = place->id.name_len == 0 && place->id.locator_len == 0;
+    return nameless || place->id.hash == hash_object_id(&place->id) ? 0 : -EINVAL;
+}
+
 int limpet_list_seek(struct limpet_list *list, const char *cursor)
 {
-    if (strcmp(cursor, "begin") == 0 || strcmp(cursor, "end") == 0) {
-        rewind_list(list);
-        list->end = strcmp(cursor, "end") == 0;
-        return 0;
-    }
-    uint8_t bytes[OBJECT_ID_ENCODED_MAX];
-    size_t len;
-    if (bytes_of(cursor, bytes, sizeof bytes, &len) != 0)
-        return -EINVAL;
-    struct decoder d;
-    struct object_id id;
-    decoder_init(&d, bytes, len);
-    decode_object_id(&d, &id);
-    if (decoder_end(&d) != 0 || id.pool != list->pool->id || id.hash != hash_object_id(&id))
-        return -EINVAL;
-    rewind_list(list);
-    list->position = object_hash_reverse(id.hash);
+    struct place place;
     struct limpet_list_entry entry;
-    give(list, &id, &entry);
-    return remember(list, &id);
+    int rc = read_place(list->pool, cursor, &place);
+    if (rc != 0)
+        return rc;
+    rewind_list(list);
+    list->end = place.end;
+    if (place.end || strcmp(cursor, "begin") == 0)
+        return 0;
+    list->position = object_hash_reverse(place.id.hash);
+    give(list, &place.id, &entry);
+    return remember(list, &place.id);
+}
+
+int limpet_cursor_position(struct limpet_pool *pool, const char *cursor, uint64_t *position,
+                           uint32_t *group)
+{
+    struct place place;
+    uint32_t pg_num;
+    int rc = read_place(pool, cursor, &place);
+    if (rc == 0)
+        rc = pool_pg_num(pool, &pg_num);
+    if (rc != 0)
+        return rc;
+    *position = place.end ? LIMPET_LIST_END : object_hash_reverse(place.id.hash);
+    *group = place.end ? 0 : stable_mod(place.id.hash, pg_num);
+    return 0;
+}
+
+int limpet_cursor_compare(const struct limpet_pool *pool, const char *a, const char *b, int *order)
+{
+    struct place left, right;
+    int rc = read_place(pool, a, &left);
+    if (rc == 0)
+        rc = read_place(pool, b, &right);
+    if (rc != 0)
+        return rc;
+    *order = left.end || right.end ? (int)left.end - (int)right.end
+                                   : object_compare(&left.id, &right.id);
+    return 0;
 }
 
 void limpet_list_close(struct limpet_list *list)

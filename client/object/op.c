@@ -18,6 +18,7 @@ static_assert((int)LIMPET_CRC32C == (int)WIRE_CHECKSUM_CRC32C, "one order");
 struct limpet_pairs {
     bool keys_only;
     struct decoder decoder;
+    size_t len;
     uint8_t bytes[];
 };
 
@@ -119,6 +120,7 @@ static int make_pairs(struct step_out *out, const uint8_t *data, size_t len)
         return -ENOMEM;
     if (len > 0)
         memcpy(pairs->bytes, data, len);
+    pairs->len = len;
     decoder_init(&pairs->decoder, pairs->bytes, len);
     *to = pairs;
     return 0;
@@ -169,6 +171,20 @@ int limpet_pairs_next(struct limpet_pairs *pairs, struct limpet_pair *out)
     out->key_len = key_len;
     out->value_len = value_len;
     return 0;
+}
+
+size_t limpet_pairs_count(const struct limpet_pairs *pairs)
+{
+    struct decoder d;
+    uint16_t key_len;
+    uint32_t value_len;
+    size_t n = 0;
+    decoder_init(&d, pairs->bytes, pairs->len);
+    for (; decoder_left(&d) > 0; n++) {
+        decode_string16(&d, &key_len);
+        decode_string32(&d, &value_len);
+    }
+    return n;
 }
 
 void limpet_pairs_destroy(struct limpet_pairs *pairs)

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Wrong calls of librados, and such at a limit, give what they gave on Ceph 16.2.15 (tests/compat/misuse-16.txt)."""
+"""Wrong calls of librados, and such at a limit, give what they gave on Ceph 16.2.15 (tests/compat/misuse-16.txt);
+so do functions that no program of the distribution imports (functions-16.txt)."""
 
 import os
+import re
 import sys
 
 from lib.cluster import BUILD, REPO, Cluster, case, check, command, read_file, run, succeeds
-from lib.librados import environment
+from lib.librados import LIBRARY, environment
 
 PROGRAM = os.path.join(BUILD, "compat-tests", "misuse")
 RECORDED = os.path.join(REPO, "tests", "compat", "misuse-16.txt")
+FUNCTIONS = os.path.join(BUILD, "compat-tests", "functions")
+FUNCTIONS_RECORDED = os.path.join(REPO, "tests", "compat", "functions-16.txt")
 
 cluster = Cluster(mons=1, osds=3)
 
@@ -45,6 +49,8 @@ def starts():
     cluster.start()
     cluster.pool("misuse")
     cluster.pool("misuse-self")
+    cluster.pool("functions")
+    cluster.pool("functions-self")
 
 
 @case
@@ -64,6 +70,27 @@ def gives_what_ceph_gave():
     check(not wrong, "\n".join(wrong))
     check(len(said) == len(recorded), "%d lines, not %d; the last one: %s"
           % (len(said), len(recorded), said[-1] if said else "none"))
+
+
+@case
+def each_function_of_the_header_is_there():
+    with open("/usr/include/rados/librados.h", encoding="utf-8") as file:
+        text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.DOTALL)
+    declared = set(re.findall(r"^CEPH_RADOS_API[^(;]*?\b(rados_\w+)\s*\(", text, re.MULTILINE))
+    check(len(declared) > 200, "only %d are found in the header" % len(declared))
+    lines = succeeds(command(["nm", "-D", "--defined-only", LIBRARY])).text.splitlines()
+    there = {line.split()[-1].partition("@")[0] for line in lines}
+    check(not declared - there, "missing: %s" % " ".join(sorted(declared - there)))
+
+
+@case
+def functions_that_no_program_imports_give_what_ceph_gave():
+    said = succeeds(command([FUNCTIONS, cluster.conf, "functions"], env=environment(cluster))).text.splitlines()
+    recorded = read_file(FUNCTIONS_RECORDED).decode().splitlines()
+    wrong = ["line %d\nCeph:   %s\nLimpet: %s" % (number, theirs, ours)
+             for number, (ours, theirs) in enumerate(zip(said, recorded), 1) if ours != theirs]
+    check(not wrong, "\n".join(wrong))
+    check(len(said) == len(recorded), "%d lines, not %d" % (len(said), len(recorded)))
 
 
 if __name__ == "__main__":
