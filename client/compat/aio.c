@@ -524,28 +524,29 @@ EXPORT int rados_aio_getxattrs(void *io, const char *object, void *completion, v
 
 struct unlocking {
     struct compat_ioctx *io;
-    char *object, *name, *cookie;
+    const char *object, *name, *cookie;
+    char texts[]; /* Theirs. */
 };
 
 static int run_unlock(void *arg)
 {
-    struct unlocking *args = arg;
-    int rc = args->object != NULL && args->name != NULL && args->cookie != NULL
-                 ? rados_unlock(args->io, args->object, args->name, args->cookie)
-                 : -ENOMEM;
-    free(args->object);
-    free(args->name);
-    free(args->cookie);
-    return rc;
+    const struct unlocking *args = arg;
+    return rados_unlock(args->io, args->object, args->name, args->cookie);
 }
 
 EXPORT int rados_aio_unlock(void *ioctx, const char *object, const char *name, const char *cookie,
                             void *completion)
 {
     struct compat_ioctx *io = ioctx;
-    struct unlocking *args = malloc(sizeof *args);
-    if (args != NULL)
-        *args = (struct unlocking){io, strdup(object), strdup(name), strdup(cookie)};
+    size_t object_len = strlen(object) + 1, name_len = strlen(name) + 1,
+           cookie_len = strlen(cookie) + 1;
+    struct unlocking *args = malloc(sizeof *args + object_len + name_len + cookie_len);
+    if (args != NULL) {
+        args->io = io;
+        args->object = memcpy(args->texts, object, object_len);
+        args->name = memcpy(args->texts + object_len, name, name_len);
+        args->cookie = memcpy(args->texts + object_len + name_len, cookie, cookie_len);
+    }
     return compat_submit_task(completion, io->cluster, io, run_unlock, args, true);
 }
 
