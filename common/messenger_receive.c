@@ -102,29 +102,30 @@ static void take_frame(struct connection *c)
         session_check_drained(s);
 }
 
-/* Memory of the user's for it, if there is some. */
-static struct buf_slice place_of(struct connection *c)
+/* Whether the user has memory for it. */
+static bool has_place(struct connection *c, struct buf_slice *out)
 {
     const struct net_handlers *handlers = c->m->handlers;
     const struct wire_frame *header = &c->reader.header;
     /* The body of an encrypted one says nothing yet. */
     if (handlers == NULL || handlers->place == NULL || c->reader.key->mode != AUTH_MODE_INTEGRITY)
-        return BUF_SLICE_EMPTY;
+        return false;
     const struct net_arrival arrival = {
         .type = header->type,
         .body = frame_reader_body(&c->reader),
         .body_len = header->body_len,
         .payload_len = header->payload_len,
     };
-    return handlers->place(c->m->ctx, &c->session->pub, &arrival);
+    *out = handlers->place(c->m->ctx, &c->session->pub, &arrival);
+    return out->buf != NULL;
 }
 
 /* 0: goes on; -EAGAIN: waits for memory; else an error. */
 static int give_payload(struct connection *c)
 {
     struct session *s = c->session;
-    struct buf_slice payload = place_of(c);
-    if (payload.buf != NULL) {
+    struct buf_slice payload;
+    if (has_place(c, &payload)) {
         frame_reader_payload(&c->reader, payload);
         return 0;
     }
