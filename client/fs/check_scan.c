@@ -1,7 +1,5 @@
 /* Checking: all shards into a model, and data objects that are not where they may be. */
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,11 +244,23 @@ static int read_shard(struct check *check, size_t at)
 
 /* ---- All objects ---- */
 
+/* A hexadecimal number behind one character of a name; what follows it. Names are compared as a
+ * whole afterwards. */
+static const char *number_in(const char *at, uint64_t *out)
+{
+    char *end = NULL;
+    *out = at[0] != 0 ? strtoull(at + 1, &end, 16) : 0;
+    return end != NULL ? end : at;
+}
+
 static int add_shard(struct check *check, const char *name)
 {
     uint64_t home;
     char again[FS_OBJECT_NAME_MAX];
-    if (sscanf(name, "d.%" SCNx64, &home) != 1 || home >> FS_HOME_BITS != 0)
+    if (strncmp(name, "d.", 2) != 0)
+        return 0;
+    (void)number_in(name + 1, &home);
+    if (home >> FS_HOME_BITS != 0)
         return 0;
     fs_shard_object(home, again);
     if (strcmp(name, again) != 0)
@@ -284,10 +294,12 @@ static bool is_at_home(const struct check *check, const struct check_data *data)
 static int take_data(struct check *check, const char *name)
 {
     struct check_data data;
+    uint64_t generation;
     char again[FS_OBJECT_NAME_MAX];
-    if (sscanf(name, "f.%" SCNx64 ".%" SCNx32 ".%" SCNx64, &data.ino, &data.generation,
-               &data.number) != 3)
+    if (strncmp(name, "f.", 2) != 0)
         return 0;
+    (void)number_in(number_in(number_in(name + 1, &data.ino), &generation), &data.number);
+    data.generation = (uint32_t)generation;
     fs_data_object(data.ino, data.generation, data.number, again);
     if (strcmp(name, again) != 0)
         return 0;
