@@ -240,7 +240,6 @@ PLANTED = {
     "image-untold": (40, ("--scenario", "image")),
     "image-map-late": (400, ("--scenario", "image")),
     "image-snap-given-back": (400, ("--scenario", "image")),
-    "image-flatten-all": (100, ("--scenario", "image")),
 }
 
 
