@@ -522,8 +522,10 @@ def differ(name, n_mounts):
     print("LIMPET_SEED=%d LIMPET_STEPS=%d repeats this" % (SEED, STEPS))
     mounts.create(name, "--object-size", "64K")
     paths = [mounts.mount(name) for _ in range(n_mounts)]
-    theirs = os.path.join(ext4.path, name)
-    os.mkdir(theirs)
+    # In a folder of its own: links that lead out of the top make things beside it.
+    theirs = os.path.join(ext4.path, name, "top")
+    os.makedirs(theirs)
+    os.chmod(os.path.dirname(theirs), stat.S_IMODE(os.stat(paths[0]).st_mode))
     os.mkdir(os.path.join(paths[0], "top"))
     os.chmod(theirs, 0o777)
     os.chmod(os.path.join(paths[0], "top"), 0o777)
