@@ -227,7 +227,6 @@ PLANTED = {
     "lease-of-newer-map": (30, ("--scenario", "relief")),
     "lease-without-learner": (30, ("--scenario", "relief")),
     "lease-not-inherited": (2000, ("--scenario", "isolate")),
-    "add-any-config": (2000, ("--scenario", "isolate")),
     "delete-strays-early": (30, ()),
     "forget-entry-at-trim": (30, ("--scenario", "repeat")),
     "repair-from-bad": (30, ("--scenario", "scrub")),
