@@ -7,7 +7,7 @@
  *  2. After each call of the user everything may be different: the connection is used further only
  *     if it is still open and its session still up.
  *  3. Bytes go to lent memory, and are looked at there, only while it is not revoked. When it is,
- * the connection breaks: the peer sends the frame again on the next one.
+ *     the connection breaks, and the peer sends the frame again on the next one.
  */
 #include <assert.h>
 #include <errno.h>

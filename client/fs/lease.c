@@ -47,7 +47,7 @@ struct fs_lease {
     bool recalled;
     unsigned uses;
     unsigned replies; /* That are being handed over. */
-    uint64_t grant;   /* Not 0: what is asked for now may be kept. */
+    uint64_t grant;   /* Not 0: answers to later requests may be kept. */
     uint64_t granted_ns, not_before_ns, backoff_ns;
     struct limpet_watch *watch;
     struct lease_inode *inodes; /* What was given to be kept. */
