@@ -620,3 +620,32 @@ int fs_listed_next(struct decoder *d, struct fs_listed *out)
         error = record_close(&record);
     return error ? error : has <= 1 && out->name.len > 0 ? 0 : -EBADMSG;
 }
+
+/* ---- Changes ---- */
+
+enum { CHANGE_REMOVED = 1, CHANGE_GROWS = 2 };
+
+void fs_change_encode(struct encoder *e, const struct fs_change *change)
+{
+    encode_u8(
+        e, (uint8_t)((change->removed ? CHANGE_REMOVED : 0) | (change->grows ? CHANGE_GROWS : 0)));
+    encode_string16(e, change->key, change->key_len);
+    if (!change->removed)
+        encode_string32(e, change->value, change->len);
+}
+
+int fs_change_next(struct decoder *d, struct fs_change *out)
+{
+    memset(out, 0, sizeof *out);
+    if (d->failed || decoder_left(d) == 0)
+        return d->failed ? -EBADMSG : -ENOENT;
+    uint8_t flags = decode_u8(d);
+    out->removed = flags & CHANGE_REMOVED;
+    out->grows = flags & CHANGE_GROWS;
+    out->key = decode_string16(d, &out->key_len);
+    if (!out->removed)
+        out->value = decode_string32(d, &out->len);
+    bool sane = !d->failed && flags <= (CHANGE_REMOVED | CHANGE_GROWS) && out->key_len > 0 &&
+                out->key_len <= FS_KEY_MAX && out->len <= FS_XATTR_VALUE_MAX;
+    return sane ? 0 : -EBADMSG;
+}

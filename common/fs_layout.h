@@ -302,6 +302,19 @@ struct fs_listed {
     struct fs_bytes name;
 };
 
+/* A change of one record, as "fs.apply" takes them, one after the other. */
+struct fs_change {
+    bool removed;
+    bool grows; /* It needs room: of a full cluster it is refused. */
+    const uint8_t *key, *value;
+    uint16_t key_len;
+    uint32_t len;
+};
+
+void fs_change_encode(struct encoder *e, const struct fs_change *change);
+/* The next one of a decoder; -ENOENT: there are no more; -EBADMSG. */
+int fs_change_next(struct decoder *d, struct fs_change *out) MUST_CHECK;
+
 void fs_listed_encode(struct encoder *e, const struct fs_listed *listed);
 /* The next one of a decoder; -ENOENT: there are no more. */
 int fs_listed_next(struct decoder *d, struct fs_listed *out) MUST_CHECK;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 static const char *const writing[] = {
+    "fs.apply",
     "fs.create",
     "fs.dying",
     "fs.enter",

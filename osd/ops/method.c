@@ -7,6 +7,7 @@
 #include "osd/ops/method_fs.h"
 
 static const struct method methods[] = {
+    {"fs.apply", method_fs_apply},
     {"fs.create", method_fs_create},
     {"fs.dying", method_fs_dying},
     {"fs.enter", method_fs_enter},

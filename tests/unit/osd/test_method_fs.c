@@ -144,10 +144,10 @@ static int end(void **state)
 /* ---- Input ---- */
 
 static const char *const all[] = {
-    "fs.create",  "fs.dying",   "fs.enter",   "fs.getattr", "fs.init",   "fs.leave",
-    "fs.links",   "fs.list",    "fs.lookup",  "fs.moved",   "fs.purge",  "fs.rename",
-    "fs.reserve", "fs.setattr", "fs.settle",  "fs.unlink",  "fs.vanish", "fs.wrote",
-    "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
+    "fs.apply",  "fs.create",  "fs.dying",   "fs.enter",   "fs.getattr", "fs.init",
+    "fs.leave",  "fs.links",   "fs.list",    "fs.lookup",  "fs.moved",   "fs.purge",
+    "fs.rename", "fs.reserve", "fs.setattr", "fs.settle",  "fs.unlink",  "fs.vanish",
+    "fs.wrote",  "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
 };
 
 static void malformed_requests_are_refused(void **state)

@@ -1,10 +1,9 @@
 /* Entries of a directory, and inodes that are born with them. */
-#include "osd/ops/method_fs.h"
+#include "common/fs_method.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#include "osd/ops/attr.h"
 
 enum {
     PROBES_MAX = 64,     /* For a free number, once all have been used. */
@@ -29,16 +28,16 @@ static int look_both(struct fs_job *job, struct fs_bytes name, struct fs_entry *
 {
     int error = fs_look_dir(job);
     *found = look_settled(job, name, entry);
-    if (error && error != VIEW_MISS)
+    if (error && error != FS_MISS)
         return error;
-    if (error == VIEW_MISS || *found == VIEW_MISS)
-        return VIEW_MISS;
+    if (error == FS_MISS || *found == FS_MISS)
+        return FS_MISS;
     return *found == -ENODATA ? 0 : *found;
 }
 
 /* ---- Shards and numbers ---- */
 
-int method_fs_init(struct method_call *call)
+int fs_method_init(struct fs_method_call *call)
 {
     struct fs_job job;
     int error = fs_begin(call, &job);
@@ -62,11 +61,11 @@ int method_fs_init(struct method_call *call)
 }
 
 /* Numbers of shards: `len` of them, from the answer's offset. */
-int method_fs_reserve(struct method_call *call)
+int fs_method_reserve(struct fs_method_call *call)
 {
     static const uint8_t key[] = "next";
     struct fs_job job;
-    struct view_bytes value;
+    struct fs_span value;
     struct decoder d;
     uint64_t next = 1;
     int error = fs_begin(call, &job);
@@ -74,7 +73,7 @@ int method_fs_reserve(struct method_call *call)
         return error;
     if (job.rq.len == 0 || job.rq.len > UINT32_MAX)
         return -EINVAL;
-    error = view_omap(job.view, key, sizeof key - 1, &value);
+    error = fs_look(job.call, key, sizeof key - 1, &value);
     if (error && error != -ENODATA)
         return error;
     if (!error) {
@@ -85,11 +84,11 @@ int method_fs_reserve(struct method_call *call)
     }
     if (next + job.rq.len > UINT64_C(1) << FS_HOME_BITS)
         return -ENOSPC;
-    uint64_t *after = view_alloc(job.view, sizeof *after);
+    uint64_t *after = fs_alloc(job.call, sizeof *after);
     if (!after)
         return -ENOMEM;
     *after = next + job.rq.len;
-    view_omap_set(job.view, key, sizeof key - 1, after, sizeof *after);
+    fs_set(job.call, key, sizeof key - 1, after, sizeof *after);
     job.answer.offset = next;
     return fs_end(&job);
 }
@@ -130,7 +129,7 @@ static int answer_entry(struct fs_job *job, const struct fs_entry *entry)
     return error == -ESTALE ? -EIO : error;
 }
 
-int method_fs_lookup(struct method_call *call)
+int fs_method_lookup(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_entry entry;
@@ -143,7 +142,7 @@ int method_fs_lookup(struct method_call *call)
     return error ? error : fs_end(&job);
 }
 
-static int list_entry(struct fs_job *job, struct view_bytes key, struct view_bytes value,
+static int list_entry(struct fs_job *job, struct fs_span key, struct fs_span value,
                       struct encoder *out)
 {
     struct fs_entry entry;
@@ -169,7 +168,7 @@ static int list_entry(struct fs_job *job, struct view_bytes key, struct view_byt
 
 /* Entries after the cookie `offset`, about `len` bytes of them; those that share a cookie are not
  * parted. */
-int method_fs_list(struct method_call *call)
+int fs_method_list(struct fs_method_call *call)
 {
     struct fs_job job;
     uint8_t from[FS_KEY_MAX];
@@ -180,13 +179,13 @@ int method_fs_list(struct method_call *call)
     if (error)
         return error;
     uint64_t max = job.rq.len < FS_PAGE_BYTES_MAX ? job.rq.len : FS_PAGE_BYTES_MAX;
-    struct view_bytes key = {from, (uint32_t)fs_cookie_key(from, job.rq.offset + 1)}, value;
+    struct fs_span key = {from, (uint32_t)fs_cookie_key(from, job.rq.offset + 1)}, value;
     uint8_t last[9] = {0}, *after;
     int nameless = job.rq.offset < FS_COOKIE_FIRST ? fs_look_any(&job, FS_KEY_ORPHAN, 0) : -ENODATA;
-    bool missed = nameless == VIEW_MISS, more = false;
+    bool missed = nameless == FS_MISS, more = false;
     encode_u8(out, 0);
     for (;;) {
-        error = view_omap_next(job.view, key.data, (uint16_t)key.len, LIST_TOGETHER, &key, &value);
+        error = fs_next(job.call, key.data, (uint16_t)key.len, LIST_TOGETHER, &key, &value);
         if (error || key.data[0] != FS_KEY_ENTRY || key.len < sizeof last)
             break;
         more = out->len >= max && memcmp(key.data, last, sizeof last) != 0;
@@ -194,20 +193,20 @@ int method_fs_list(struct method_call *call)
             break;
         memcpy(last, key.data, sizeof last);
         error = list_entry(&job, key, value, out);
-        missed |= error == VIEW_MISS;
-        if (error && error != VIEW_MISS)
+        missed |= error == FS_MISS;
+        if (error && error != FS_MISS)
             return error;
-        if (error == VIEW_MISS) /* As large as it will be. */
+        if (error == FS_MISS) /* As large as it will be. */
             (void)encode_reserve(out, 256);
-        after = view_alloc(job.view, key.len + 1);
+        after = fs_alloc(job.call, key.len + 1);
         if (!after)
             return -ENOMEM;
         memcpy(after, key.data, key.len);
         after[key.len] = 0;
-        key = view_bytes_of(after, key.len + 1);
+        key = fs_span_of(after, key.len + 1);
     }
     if (missed || (error && error != -ENODATA))
-        return missed ? VIEW_MISS : error;
+        return missed ? FS_MISS : error;
     if (!out->failed)
         out->data[0] = (more ? FS_LIST_MORE : 0) | (nameless == 0 ? FS_LIST_NAMELESS : 0);
     return 0;
@@ -249,7 +248,7 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
         inode->gid = job->dir.gid;
 }
 
-int method_fs_create(struct method_call *call)
+int fs_method_create(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_entry entry;
@@ -355,7 +354,7 @@ static int look_counted(struct fs_job *job, struct fs_inode *inode)
     return 0;
 }
 
-int method_fs_enter(struct method_call *call)
+int fs_method_enter(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_entry old;
@@ -404,7 +403,7 @@ int method_fs_enter(struct method_call *call)
 
 /* ---- Removing and renaming ---- */
 
-int method_fs_unlink(struct method_call *call)
+int fs_method_unlink(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_entry entry;
@@ -423,11 +422,11 @@ int method_fs_unlink(struct method_call *call)
     if (error)
         return error;
     /* What is left is less than what was there: a full cluster does not stop it. */
-    bool grows = job.view->grows;
+    bool grows = job.call->grows;
     fs_remove_entry(&job, job.rq.name);
     fs_drop_victim(&job, &victim);
     fs_put_dir(&job);
-    job.view->grows = grows;
+    job.call->grows = grows;
     return fs_end(&job);
 }
 
@@ -448,8 +447,8 @@ static int rename_swap(struct fs_job *job, const struct fs_entry *a, const struc
 {
     struct fs_inode first, second;
     int error = look_local(job, a->ino, &first), other = look_local(job, b->ino, &second);
-    if (error == VIEW_MISS || other == VIEW_MISS)
-        return VIEW_MISS;
+    if (error == FS_MISS || other == FS_MISS)
+        return FS_MISS;
     if (a->ino == b->ino)
         return fs_end(job);
     fs_put_entry(job, job->rq.name, b);
@@ -490,7 +489,7 @@ static int rename_over(struct fs_job *job, const struct fs_entry *a, const struc
     return fs_end(job);
 }
 
-int method_fs_rename(struct method_call *call)
+int fs_method_rename(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_entry a, b;
@@ -499,8 +498,8 @@ int method_fs_rename(struct method_call *call)
         return error;
     error = look_both(&job, job.rq.name, &a, &found);
     other = look_settled(&job, job.rq.to, &b);
-    if (error == VIEW_MISS || other == VIEW_MISS)
-        return VIEW_MISS;
+    if (error == FS_MISS || other == FS_MISS)
+        return FS_MISS;
     if (error || found)
         return error ? error : -ENOENT;
     if (other && other != -ENODATA)

@@ -4,8 +4,9 @@
  * back; that somebody waits is remembered in the record. Locks of a client that died are removed by
  * whoever meets them, and has made sure of that.
  */
-#include "osd/ops/method_fs.h"
+#include "common/fs_method.h"
 
+#include <errno.h>
 #include <string.h>
 
 static bool overlap(const struct fs_lock *a, const struct fs_lock *b)
@@ -32,12 +33,12 @@ static const struct fs_lock *find_conflict(const struct fs_locks *locks, const s
 static int look_locks(struct fs_job *job, struct fs_locks **out)
 {
     uint8_t key[FS_KEY_MAX] = {0};
-    struct view_bytes value;
-    *out = view_alloc(job->view, sizeof **out);
+    struct fs_span value;
+    *out = fs_alloc(job->call, sizeof **out);
     if (!*out)
         return -ENOMEM;
     size_t len = fs_index_key(key, FS_KEY_LOCKS, fs_index(job->rq.ino));
-    int error = view_omap(job->view, key, (uint16_t)len, &value);
+    int error = fs_look(job->call, key, (uint16_t)len, &value);
     if (error == -ENODATA) {
         (*out)->n = 0;
         (*out)->waited_for = false;
@@ -48,7 +49,7 @@ static int look_locks(struct fs_job *job, struct fs_locks **out)
     return fs_locks_decode(value.data, value.len, *out) ? -EIO : 0;
 }
 
-static int begin(struct method_call *call, struct fs_job *job, struct fs_locks **locks,
+static int begin(struct fs_method_call *call, struct fs_job *job, struct fs_locks **locks,
                  struct fs_lock *want)
 {
     struct fs_inode inode;
@@ -59,7 +60,7 @@ static int begin(struct method_call *call, struct fs_job *job, struct fs_locks *
         return error;
     uint64_t len = job->rq.len;
     *want = (struct fs_lock){
-        .instance = call->run->caller.instance,
+        .instance = call->caller,
         .owner = job->rq.expect,
         .pid = (uint32_t)job->rq.expect_to,
         .start = job->rq.offset,
@@ -124,7 +125,7 @@ static void forget_client(struct fs_locks *locks, uint64_t instance)
  * agree; with FS_WAITS that is remembered. FS_DROPPED: somebody waits for what was given back.
  * FS_UNDO: all locks of the client `tx.instance` go, which is dead and blocked.
  */
-int method_fs_lock(struct method_call *call)
+int fs_method_lock(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_locks *locks;
@@ -132,7 +133,7 @@ int method_fs_lock(struct method_call *call)
     int error = begin(call, &job, &locks, &want);
     if (error)
         return error;
-    bool gives = job.rq.type == 0 || job.rq.flags & FS_UNDO, grows = job.view->grows;
+    bool gives = job.rq.type == 0 || job.rq.flags & FS_UNDO, grows = job.call->grows;
     if (!gives && find_conflict(locks, &want)) {
         job.answer.flags = FS_EXISTED;
         if (!(job.rq.flags & FS_WAITS) || locks->waited_for)
@@ -156,12 +157,12 @@ int method_fs_lock(struct method_call *call)
     }
     fs_put_locks(&job, locks);
     if (gives)
-        job.view->grows = grows;
+        job.call->grows = grows;
     return fs_end(&job);
 }
 
 /* Raw: a list with the first lock that does not agree, or none. */
-int method_fs_getlock(struct method_call *call)
+int fs_method_getlock(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_locks *locks;
@@ -170,7 +171,7 @@ int method_fs_getlock(struct method_call *call)
     if (error)
         return error;
     const struct fs_lock *held = find_conflict(locks, &want);
-    struct fs_locks *found = view_alloc(job.view, sizeof *found);
+    struct fs_locks *found = fs_alloc(job.call, sizeof *found);
     if (!found)
         return -ENOMEM;
     found->n = 0;

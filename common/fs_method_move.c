@@ -2,8 +2,9 @@
  * Parts of operations over two shards. An intent stands at the source until all has been done; a
  * mark at the target tells whoever completes it that the target's part was done.
  */
-#include "osd/ops/method_fs.h"
+#include "common/fs_method.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 
 enum { ADD = 1, DROP = 2 };                  /* links: `type` */
@@ -15,7 +16,7 @@ static bool is_dir_type(uint8_t type)
 }
 
 /* The entry `name` is about to move: the intent is written, and nobody else touches it. */
-int method_fs_leave(struct method_call *call)
+int fs_method_leave(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_entry entry;
@@ -60,7 +61,7 @@ static void leave_entry(struct fs_job *job, const struct fs_intent *intent)
 }
 
 /* The end of a move at its source; with FS_UNDO all is as it was before. */
-int method_fs_moved(struct method_call *call)
+int fs_method_moved(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_intent intent;
@@ -85,7 +86,7 @@ int method_fs_moved(struct method_call *call)
             return error;
         local = !error;
     }
-    bool grows = job.view->grows;
+    bool grows = job.call->grows;
     if (ours)
         leave_entry(&job, &intent);
     if (local) {
@@ -93,7 +94,7 @@ int method_fs_moved(struct method_call *call)
         fs_put_inode(&job, fs_index(inode.ino), &inode);
     }
     fs_remove_tx(&job, FS_KEY_INTENT, job.rq.tx);
-    job.view->grows = grows;
+    job.call->grows = grows;
     return fs_end(&job);
 }
 
@@ -125,7 +126,7 @@ static int change_links(struct fs_job *job, bool more)
  * One link more or less. With FS_INTENT as the first part of a link, whose entry comes later; that
  * and FS_UNDO takes it back. Without, as the second part of something.
  */
-int method_fs_links(struct method_call *call)
+int fs_method_links(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_intent intent;
@@ -143,7 +144,7 @@ int method_fs_links(struct method_call *call)
         return known;
     if ((known == 0) != (first && undo))
         return fs_end(&job); /* It was done before. */
-    bool grows = job.view->grows;
+    bool grows = job.call->grows;
     error = change_links(&job, more != undo);
     if (error)
         return error;
@@ -154,18 +155,18 @@ int method_fs_links(struct method_call *call)
     else
         fs_put_intent(&job, job.rq.tx, &job.rq.intent);
     if (!more || undo)
-        job.view->grows = grows;
+        job.call->grows = grows;
     return fs_end(&job);
 }
 
-int method_fs_settle(struct method_call *call)
+int fs_method_settle(struct fs_method_call *call)
 {
     struct fs_job job;
     int error = fs_begin_unseen(call, &job);
     if (error)
         return error;
     /* Whose shard may be gone by now. */
-    if (!job.view->state.exists)
+    if (!job.call->exists)
         return fs_end(&job);
     if (job.rq.type & SETTLE_INTENT)
         fs_remove_tx(&job, FS_KEY_INTENT, job.rq.tx);
@@ -177,7 +178,7 @@ int method_fs_settle(struct method_call *call)
 /* ---- Directories that go ---- */
 
 /* From now on nothing can be made in it: -ENOTEMPTY, -FS_MOVING. FS_UNDO: it lives on. */
-int method_fs_dying(struct method_call *call)
+int fs_method_dying(struct fs_method_call *call)
 {
     struct fs_job job;
     int error = fs_begin(call, &job);
@@ -195,11 +196,11 @@ int method_fs_dying(struct method_call *call)
     error = undo ? -ENODATA : fs_look_any(&job, FS_KEY_ENTRY, 0);
     if (error != -ENODATA)
         return error ? error : -ENOTEMPTY;
-    bool grows = job.view->grows;
+    bool grows = job.call->grows;
     job.dir.dying = !undo;
     job.dir.busy = undo ? (struct fs_txid){0, 0} : job.rq.tx;
     fs_put_inode(&job, FS_INDEX_DIR, &job.dir);
-    job.view->grows = grows;
+    job.call->grows = grows;
     return fs_end(&job);
 }
 
@@ -207,7 +208,7 @@ int method_fs_dying(struct method_call *call)
  * The end of a directory that was dying and has no entry anywhere. The object stays for as long as
  * inodes live that were born here (FS_EXISTED).
  */
-int method_fs_vanish(struct method_call *call)
+int fs_method_vanish(struct fs_method_call *call)
 {
     struct fs_job job;
     int error = fs_begin(call, &job);
@@ -224,18 +225,18 @@ int method_fs_vanish(struct method_call *call)
         return -FS_CHANGED;
     int inodes = fs_look_any(&job, FS_KEY_INODE, FS_INDEX_FIRST);
     int intents = fs_look_any(&job, FS_KEY_INTENT, 0);
-    if (inodes == VIEW_MISS || intents == VIEW_MISS)
-        return VIEW_MISS;
+    if (inodes == FS_MISS || intents == FS_MISS)
+        return FS_MISS;
     if ((inodes && inodes != -ENODATA) || (intents && intents != -ENODATA))
         return -EIO;
-    bool grows = job.view->grows;
+    bool grows = job.call->grows;
     if (inodes == 0 || intents == 0) {
         job.answer.flags = FS_EXISTED;
         job.dir.links = 0;
         fs_put_dir(&job);
     } else {
-        view_remove(job.view);
+        job.call->records->remove_all(job.call);
     }
-    job.view->grows = grows;
+    job.call->grows = grows;
     return fs_end(&job);
 }

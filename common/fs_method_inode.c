@@ -1,10 +1,9 @@
 /* Inodes: their attributes, size, extended attributes, and their end. */
-#include "osd/ops/method_fs.h"
+#include "common/fs_method.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#include "osd/ops/attr.h"
 
 static int answer_inode(struct fs_job *job, const struct fs_inode *inode)
 {
@@ -13,7 +12,7 @@ static int answer_inode(struct fs_job *job, const struct fs_inode *inode)
     return fs_end(job);
 }
 
-int method_fs_getattr(struct method_call *call)
+int fs_method_getattr(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
@@ -86,7 +85,7 @@ static void set_owner_and_mode(const struct fs_job *job, struct fs_inode *inode)
         inode->parent = rq->inode.parent;
 }
 
-int method_fs_setattr(struct method_call *call)
+int fs_method_setattr(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
@@ -100,7 +99,7 @@ int method_fs_setattr(struct method_call *call)
         error = set_size(&job, &inode);
     if (error)
         return error;
-    bool grows = job.view->grows;
+    bool grows = job.call->grows;
     set_owner_and_mode(&job, &inode);
     set_times(&job, &inode);
     if (job.rq.set == FS_SET_TRIMMED)
@@ -108,7 +107,7 @@ int method_fs_setattr(struct method_call *call)
     else
         fs_touch(&job, &inode);
     fs_put_inode(&job, fs_index(inode.ino), &inode);
-    job.view->grows = grows; /* It takes no more room than it took before. */
+    job.call->grows = grows; /* It takes no more room than it took before. */
     return answer_inode(&job, &inode);
 }
 
@@ -116,7 +115,7 @@ int method_fs_setattr(struct method_call *call)
  * Bytes are being written: size and times, and where data may be. FS_APPEND: at the end, which is
  * told. The size stays as it is when `expect` is 1.
  */
-int method_fs_wrote(struct method_call *call)
+int fs_method_wrote(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
@@ -150,7 +149,7 @@ int method_fs_wrote(struct method_call *call)
 /* ---- The end ---- */
 
 /* An inode without links whose data are gone. */
-int method_fs_purge(struct method_call *call)
+int fs_method_purge(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
@@ -166,7 +165,7 @@ int method_fs_purge(struct method_call *call)
     if (inode.links > 0 || fs_is_dir(job.rq.ino))
         return -FS_CHANGED;
     uint32_t index = fs_index(inode.ino);
-    uint8_t *from = view_alloc(job.view, FS_KEY_MAX), *to = view_alloc(job.view, FS_KEY_MAX);
+    uint8_t *from = fs_alloc(job.call, FS_KEY_MAX), *to = fs_alloc(job.call, FS_KEY_MAX);
     if (!from || !to)
         return -ENOMEM;
     size_t len = fs_xattr_key(from, index, NULL, 0);
@@ -174,7 +173,7 @@ int method_fs_purge(struct method_call *call)
     /* 24 bits, of which the last key of all is never in use: births stay below. */
     for (int i = 3; ++to[i] == 0 && i > 0; i--)
         continue;
-    view_omap_remove(job.view, from, (uint16_t)len, to, (uint16_t)len);
+    fs_remove(job.call, from, (uint16_t)len, to, (uint16_t)len);
     fs_remove_index(&job, FS_KEY_INODE, index);
     fs_remove_index(&job, FS_KEY_ORPHAN, index);
     fs_remove_index(&job, FS_KEY_LOCKS, index);
@@ -183,7 +182,7 @@ int method_fs_purge(struct method_call *call)
 
 /* ---- Extended attributes ---- */
 
-static int begin_xattr(struct method_call *call, struct fs_job *job, struct fs_inode *inode)
+static int begin_xattr(struct fs_method_call *call, struct fs_job *job, struct fs_inode *inode)
 {
     int error = fs_begin(call, job);
     if (!error && (job->rq.name.len == 0 || fs_index(job->rq.ino) == 0))
@@ -193,7 +192,7 @@ static int begin_xattr(struct method_call *call, struct fs_job *job, struct fs_i
 
 static const uint8_t *xattr_key(struct fs_job *job, uint16_t *len)
 {
-    uint8_t *key = view_alloc(job->view, FS_KEY_MAX + 1);
+    uint8_t *key = fs_alloc(job->call, FS_KEY_MAX + 1);
     if (!key)
         return NULL;
     *len = (uint16_t)fs_xattr_key(key, fs_index(job->rq.ino), job->rq.name.data, job->rq.name.len);
@@ -201,17 +200,17 @@ static const uint8_t *xattr_key(struct fs_job *job, uint16_t *len)
     return key;
 }
 
-int method_fs_xget(struct method_call *call)
+int fs_method_xget(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
-    struct view_bytes value;
+    struct fs_span value;
     uint16_t len;
     int error = begin_xattr(call, &job, &inode);
     if (error)
         return error;
     const uint8_t *key = xattr_key(&job, &len);
-    error = key ? view_omap(job.view, key, len, &value) : -ENOMEM;
+    error = key ? fs_look(job.call, key, len, &value) : -ENOMEM;
     if (!error && value.len > 0)
         encode_bytes(&call->output, value.data, value.len);
     return error;
@@ -222,32 +221,31 @@ static int64_t list_names(struct fs_job *job, struct encoder *out)
 {
     uint8_t prefix[FS_KEY_MAX];
     size_t len = fs_xattr_key(prefix, fs_index(job->rq.ino), NULL, 0);
-    struct view_bytes key = view_bytes_of(prefix, len), value;
+    struct fs_span key = fs_span_of(prefix, len), value;
     int64_t total = 0;
     int error;
-    while ((error = view_omap_next(job->view, key.data, (uint16_t)key.len, 64, &key, &value)) ==
-               0 &&
+    while ((error = fs_next(job->call, key.data, (uint16_t)key.len, 64, &key, &value)) == 0 &&
            key.len > len && memcmp(key.data, prefix, len) == 0) {
         total += (int64_t)(key.len - len) + 1;
         if (out) {
             encode_bytes(out, key.data + len, key.len - len);
             encode_u8(out, 0);
         }
-        uint8_t *after = view_alloc(job->view, key.len + 1);
+        uint8_t *after = fs_alloc(job->call, key.len + 1);
         if (!after)
             return -ENOMEM;
         memcpy(after, key.data, key.len);
         after[key.len] = 0;
-        key = view_bytes_of(after, key.len + 1);
+        key = fs_span_of(after, key.len + 1);
     }
     return error && error != -ENODATA ? error : total;
 }
 
-int method_fs_xset(struct method_call *call)
+int fs_method_xset(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
-    struct view_bytes old;
+    struct fs_span old;
     uint16_t len;
     int error = begin_xattr(call, &job, &inode);
     if (error)
@@ -255,7 +253,7 @@ int method_fs_xset(struct method_call *call)
     if (job.data.len > FS_XATTR_VALUE_MAX)
         return -E2BIG;
     const uint8_t *key = xattr_key(&job, &len);
-    error = key ? view_omap(job.view, key, len, &old) : -ENOMEM;
+    error = key ? fs_look(job.call, key, len, &old) : -ENOMEM;
     if (error && error != -ENODATA)
         return error;
     if (!error && job.rq.flags & FS_EXCLUSIVE)
@@ -267,34 +265,34 @@ int method_fs_xset(struct method_call *call)
         return (int)bytes;
     if (bytes + job.rq.name.len + 1 > FS_XATTRS_LIST_MAX)
         return -ENOSPC;
-    view_omap_set(job.view, key, len, job.data.data, job.data.len);
+    fs_set(job.call, key, len, job.data.data, job.data.len);
     fs_touch(&job, &inode);
     fs_put_inode(&job, fs_index(inode.ino), &inode);
     return answer_inode(&job, &inode);
 }
 
-int method_fs_xremove(struct method_call *call)
+int fs_method_xremove(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
-    struct view_bytes old;
+    struct fs_span old;
     uint16_t len;
     int error = begin_xattr(call, &job, &inode);
     if (error)
         return error;
     const uint8_t *key = xattr_key(&job, &len);
-    error = key ? view_omap(job.view, key, len, &old) : -ENOMEM;
+    error = key ? fs_look(job.call, key, len, &old) : -ENOMEM;
     if (error)
         return error;
-    bool grows = job.view->grows;
-    view_omap_remove(job.view, key, len, key, (uint16_t)(len + 1));
+    bool grows = job.call->grows;
+    fs_remove(job.call, key, len, key, (uint16_t)(len + 1));
     fs_touch(&job, &inode);
     fs_put_inode(&job, fs_index(inode.ino), &inode);
-    job.view->grows = grows;
+    job.call->grows = grows;
     return answer_inode(&job, &inode);
 }
 
-int method_fs_xlist(struct method_call *call)
+int fs_method_xlist(struct fs_method_call *call)
 {
     struct fs_job job;
     struct fs_inode inode;
