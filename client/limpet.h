@@ -243,6 +243,8 @@ LIMPET_API void *limpet_buffer_data(struct limpet_buffer *buffer);
 LIMPET_API size_t limpet_buffer_len(const struct limpet_buffer *buffer);
 /* Only the first len bytes count from now on; a larger number changes nothing. */
 LIMPET_API void limpet_buffer_trim(struct limpet_buffer *buffer, size_t len);
+/* The first len bytes do not count any more, or as many as there are. */
+LIMPET_API void limpet_buffer_skip(struct limpet_buffer *buffer, size_t len);
 /* For one that was not handed over. NULL is allowed. */
 LIMPET_API void limpet_buffer_destroy(struct limpet_buffer *buffer);
 

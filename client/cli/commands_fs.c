@@ -60,6 +60,10 @@ const struct cli_command cli_commands_fs[] = {
      .options = OPTIONS(
          {.name = "read-only", .letter = 'r', .type = CLI_FLAG, .help = "nothing can be changed"},
          {.name = "foreground", .type = CLI_FLAG, .help = "stay until it is unmounted"},
+         {.name = "memory",
+          .type = CLI_SIZE,
+          .value = "SIZE",
+          .help = "for contents of files on their way, or kept (default 256M)"},
          {.name = "options",
           .letter = 'o',
           .type = CLI_TEXT,

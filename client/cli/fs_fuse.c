@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -31,6 +32,9 @@ enum {
     KEEP_SECONDS = 7 * 24 * 3600, /* What may be kept until it is recalled. */
     LIST_BYTES = 512 << 10,
     READ_AHEAD_KIB = 4096,
+    RECEIVE_BYTES =
+        WRITE_MAX + BLOCK,     /* The largest request: libfuse counts a page for its head. */
+    HAND_OVER_MIN = 256 << 10, /* Smaller contents are copied out of what was received. */
 };
 
 /* Of the kernel's interface, newer than libfuse. */
@@ -44,9 +48,13 @@ enum {
 struct mount {
     struct limpet_fs *fs;
     struct fuse_session *session;
+    struct limpet_buffer *incoming; /* Where a request is received. */
     bool keeps_names;
     bool answered_init;
 };
+
+/* A process serves one. */
+static struct mount the_mount;
 
 /* libfuse has no argument for its own messages. */
 static char fuse_message[256];
@@ -723,6 +731,18 @@ static void do_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
     submit(fuse, &rq, got_data);
 }
 
+/* The memory into which these bytes were received, or NULL: it is too much for them. */
+static struct limpet_buffer *take_incoming(struct mount *mount, const char *data, size_t size)
+{
+    struct limpet_buffer *buffer = mount->incoming;
+    if (size < HAND_OVER_MIN)
+        return NULL;
+    limpet_buffer_skip(buffer, (size_t)(data - (const char *)limpet_buffer_data(buffer)));
+    limpet_buffer_trim(buffer, size);
+    mount->incoming = NULL;
+    return buffer;
+}
+
 static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t size, off_t offset,
                      struct fuse_file_info *info)
 {
@@ -731,6 +751,7 @@ static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t s
     struct limpet_fs_request rq = {.verb = LIMPET_FS_WRITE,
                                    .ino = ino,
                                    .data = data,
+                                   .buffer = take_incoming(mount_of(fuse), data, size),
                                    .len = size,
                                    .offset = (uint64_t)offset,
                                    .flags = (appends ? LIMPET_FS_APPEND : 0) |
@@ -976,21 +997,55 @@ static void *raise_read_ahead(void *arg)
 
 struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const char *options)
 {
-    static struct mount mount;
+    struct mount *mount = &the_mount;
     char *arguments[] = {"limpet", "-o", (char *)options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
-    mount.fs = fs;
+    mount->fs = fs;
     fuse_set_log_func(take_fuse_message);
-    struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, &mount);
+    struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, mount);
     if (session == NULL || fuse_session_mount(session, path) != 0)
         fail(session == NULL ? EINVAL : ENODEV, "mount failed: %s",
              fuse_message[0] != 0 ? fuse_message : "no FUSE mount");
-    mount.session = session;
+    mount->session = session;
     if (fuse_session_custom_io(session, &custom_io, fuse_session_fd(session)) != 0)
         fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));
-    limpet_fs_cache(fs, &cache_calls, &mount);
+    limpet_fs_cache(fs, &cache_calls, mount);
     fuse_opt_free_args(&args);
     return session;
+}
+
+/* Each request is received in memory that a write may take away. */
+static void serve(struct mount *mount)
+{
+    struct fuse_session *session = mount->session;
+    while (!fuse_session_exited(session)) {
+        if (mount->incoming == NULL)
+            mount->incoming = limpet_buffer_create(RECEIVE_BYTES);
+        if (mount->incoming == NULL) {
+            complain(ENOMEM, "mount: no memory for requests");
+            break;
+        }
+        struct fuse_buf buffer = {.mem = limpet_buffer_data(mount->incoming)};
+        int n = fuse_session_receive_buf(session, &buffer);
+        if (n == -EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        fuse_session_process_buf(session, &buffer);
+    }
+    limpet_buffer_destroy(mount->incoming);
+    mount->incoming = NULL;
+    fuse_session_reset(session);
+}
+
+/*
+ * Contents come and go in blocks of up to 1 MiB, which are to come from memory that was used
+ * before, not from the kernel, page by page.
+ */
+static void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 8 * WRITE_MAX);
+    mallopt(M_TRIM_THRESHOLD, 64 * WRITE_MAX);
 }
 
 void fs_fuse_serve(struct fuse_session *session, const char *path)
@@ -1000,6 +1055,7 @@ void fs_fuse_serve(struct fuse_session *session, const char *path)
     /* It asks the mount itself, which is served only now. */
     if (own_path != NULL && pthread_create(&thread, NULL, raise_read_ahead, own_path) == 0)
         pthread_detach(thread);
-    fuse_session_loop(session);
+    keep_memory();
+    serve(&the_mount);
     fuse_session_unmount(session);
 }

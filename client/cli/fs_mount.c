@@ -15,6 +15,8 @@
 
 enum { OPTIONS_MAX = 1024 };
 
+#define MEMORY_MAX (UINT64_C(1) << 40)
+
 static void check_folder(const char *path)
 {
     struct stat st;
@@ -90,9 +92,13 @@ int fs_mount(struct cli *cli)
     if (realpath(cli->words[1], path) == NULL)
         fail(errno, "%s: %s", cli->words[1], error_phrase(errno));
     collect_options(cli, &spec, options);
+    uint64_t memory = cli_number(cli, "memory", LIMPET_FS_MEMORY, LIMPET_FS_MEMORY_MIN, MEMORY_MAX);
     bool foreground = cli_has(cli, "foreground");
     int ready = foreground ? -1 : become_server();
     struct limpet_fs *fs = fs_spec_open(cli, &spec, &pool);
+    int rc = limpet_fs_memory(fs, memory);
+    if (rc != 0)
+        fail(-rc, "mount failed: %s", error_phrase(-rc));
     struct fuse_session *session = fs_fuse_mount(fs, path, options);
     fuse_set_signal_handlers(session);
     if (ready >= 0)

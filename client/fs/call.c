@@ -254,6 +254,7 @@ void call_give_inode(struct fs_call *call, const struct fs_inode *inode)
 static void call_free(struct fs_call *call)
 {
     free(call->data);
+    limpet_buffer_destroy(call->buffer);
     free(call->result.data);
     free(call);
 }
@@ -319,6 +320,23 @@ static int take_name(const char *name, char *own, const char **out)
     return rc;
 }
 
+/* What is to be written, in a buffer that may be handed on; the call's. */
+static int take_contents(struct fs_call *call)
+{
+    struct limpet_fs_request *rq = &call->rq;
+    if (call->buffer == NULL && rq->len > 0) {
+        call->buffer = limpet_buffer_create(rq->len);
+        if (call->buffer == NULL)
+            return -ENOMEM;
+        memcpy(limpet_buffer_data(call->buffer), rq->data, rq->len);
+    }
+    if (call->buffer != NULL) {
+        rq->data = limpet_buffer_data(call->buffer);
+        rq->len = limpet_buffer_len(call->buffer);
+    }
+    return 0;
+}
+
 /* Names and data of the request become the call's. */
 static int take_request(struct fs_call *call)
 {
@@ -336,6 +354,8 @@ static int take_request(struct fs_call *call)
     }
     if (rc == 0)
         rc = take_name(rq->to_name, call->to_name, &rq->to_name);
+    if (rc == 0 && rq->verb == LIMPET_FS_WRITE)
+        return take_contents(call);
     if (rc != 0 || rq->data == NULL || rq->len == 0)
         return rc;
     call->data = malloc(rq->len);
@@ -366,11 +386,13 @@ void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *requ
     static const struct limpet_fs_result none;
     struct fs_call *call = calloc(1, sizeof *call);
     if (call == NULL) {
+        limpet_buffer_destroy(request->buffer);
         done(-ENOMEM, &none, arg);
         return;
     }
     call->fs = fs;
     call->rq = *request;
+    call->buffer = request->buffer;
     call->done = done;
     call->arg = arg;
     pthread_mutex_lock(&fs->lock);

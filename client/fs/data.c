@@ -24,12 +24,24 @@ struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode
     return inode->pool == fs->super.data_pool ? fs->data : fs->pool;
 }
 
+void data_changes(struct limpet_fs *fs, uint64_t ino, uint64_t offset, uint64_t len)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    if (file != NULL)
+        file->changes = ++fs->n_changes;
+    cache_forget(fs->cache, ino, offset, len);
+    pthread_mutex_unlock(&fs->lock);
+}
+
 /* ---- Pieces: one object each ---- */
 
 struct piece {
     struct fs_call *call;
     struct limpet_op *op;
     struct limpet_completion *completion;
+    uint8_t *data; /* Of a read: where it goes, and how much there was. */
+    size_t len, got;
 };
 
 static bool file_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len)
@@ -42,6 +54,12 @@ static bool file_covers(const struct fs_inode *inode, uint64_t offset, uint64_t 
     return false;
 }
 
+static void write_end(struct fs_call *call, ssize_t rc)
+{
+    data_changes(call->fs, call->rq.ino, call->rq.offset, call->rq.len);
+    call_end(call, rc);
+}
+
 static void verified(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
                      size_t len)
 {
@@ -51,7 +69,7 @@ static void verified(struct fs_call *call, int rc, const struct fs_answer *answe
                     !file_covers(&answer->inode, call->rq.offset, call->rq.len)))
         call_work(call);
     else
-        call_end(call, rc == -ENOENT ? -ESTALE : rc != 0 ? rc : (ssize_t)call->rq.len);
+        write_end(call, rc == -ENOENT ? -ESTALE : rc != 0 ? rc : (ssize_t)call->rq.len);
 }
 
 /* D3: what was cut off while its bytes were on their way is written once more. */
@@ -67,6 +85,30 @@ static bool must_verify(const struct fs_call *call)
            (call->verify || !lease_held(call->fs, fs_home(call->rq.ino), call->grant));
 }
 
+/* What was read is kept, unless it was changed meanwhile; what was asked for is given. */
+static void read_ended(struct fs_call *call, int error)
+{
+    struct limpet_fs *fs = call->fs;
+    uint8_t *data = call->result.data;
+    if (error != 0) {
+        call_end(call, error);
+        return;
+    }
+    if (call->keeps) {
+        pthread_mutex_lock(&fs->lock);
+        const struct fs_file *file = file_find(fs, call->rq.ino, false);
+        if (file != NULL && file->changes == call->seen_changes &&
+            lease_current(fs, fs_home(call->rq.ino)) == call->grant)
+            cache_keep(fs->cache, call->rq.ino, call->span_offset, data, call->span_len,
+                       call->to_end);
+        pthread_mutex_unlock(&fs->lock);
+    }
+    if (call->rq.offset != call->span_offset)
+        memmove(data, data + (call->rq.offset - call->span_offset), call->rq.len);
+    call->result.len = call->rq.len;
+    call_end(call, (ssize_t)call->rq.len);
+}
+
 /* One part of the call has ended; with the last one, the call. */
 static void part_ended(struct fs_call *call, int rc)
 {
@@ -76,12 +118,14 @@ static void part_ended(struct fs_call *call, int rc)
     if (atomic_fetch_sub(&call->pending, 1) != 1)
         return;
     int error = call->error;
-    if (error == -FS_MOVING)
+    if (call->rq.verb == LIMPET_FS_READ)
+        read_ended(call, error);
+    else if (error == -FS_MOVING)
         call_work(call);
     else if (error == 0 && must_verify(call))
         verify(call);
     else
-        call_end(call, error != 0 ? error : (ssize_t)call->rq.len);
+        write_end(call, error != 0 ? error : (ssize_t)call->rq.len);
 }
 
 static void piece_ended(struct limpet_completion *completion, void *arg)
@@ -89,9 +133,13 @@ static void piece_ended(struct limpet_completion *completion, void *arg)
     struct piece *piece = arg;
     struct fs_call *call = piece->call;
     ssize_t rc = limpet_completion_result(completion);
-    /* A read of what is not there. */
-    if (rc == -ENOENT && call->rq.verb == LIMPET_FS_READ)
-        rc = 0;
+    if (call->rq.verb == LIMPET_FS_READ) {
+        /* What is not there, or ends early. */
+        if (rc == -ENOENT)
+            rc = 0;
+        if (piece->got < piece->len)
+            memset(piece->data + piece->got, 0, piece->len - piece->got);
+    }
     limpet_completion_release(completion);
     limpet_op_destroy(piece->op);
     free(piece);
@@ -106,13 +154,13 @@ static int piece_submit(struct fs_call *call, const struct fs_inode *inode, uint
     struct piece *piece = calloc(1, sizeof *piece);
     if (piece == NULL)
         return -ENOMEM;
-    piece->call = call;
+    *piece = (struct piece){.call = call, .data = data, .len = len};
     piece->op = limpet_op_create();
     int rc = piece->op != NULL ? limpet_completion_create(piece_ended, piece, &piece->completion)
                                : -ENOMEM;
     if (rc == 0)
         rc = call->rq.verb == LIMPET_FS_READ
-                 ? limpet_op_read(piece->op, data, len, within, NULL, NULL)
+                 ? limpet_op_read(piece->op, data, len, within, &piece->got, NULL)
                  : limpet_op_write(piece->op, data, len, within);
     fs_data_object(inode->ino, inode->generation, at >> inode->order, name);
     if (rc == 0)
@@ -133,10 +181,10 @@ static unsigned count_pieces(const struct fs_inode *inode, uint64_t offset, size
 }
 
 /* All pieces of a call whose `pending` has been set; parts that cannot be submitted have ended. */
-static void pieces_submit(struct fs_call *call, const struct fs_inode *inode, uint8_t *data)
+static void pieces_submit(struct fs_call *call, const struct fs_inode *inode, uint64_t at,
+                          uint8_t *data, size_t left)
 {
-    uint64_t unit = UINT64_C(1) << inode->order, at = call->rq.offset;
-    size_t left = call->rq.len;
+    uint64_t unit = UINT64_C(1) << inode->order;
     while (left > 0) {
         uint64_t room = unit - (at & (unit - 1));
         size_t len = left < room ? left : (size_t)room;
@@ -154,24 +202,26 @@ static void pieces_submit(struct fs_call *call, const struct fs_inode *inode, ui
 
 /* ---- Reading ---- */
 
-static void read_pieces(struct fs_call *call, const struct fs_inode *inode)
+/* With the lock. What is kept is read in pages, and as long as there is room, with what is near. */
+static void widen(struct fs_call *call, const struct fs_inode *inode)
 {
-    if (call->rq.len == 0) {
-        call_end(call, 0);
+    struct limpet_fs *fs = call->fs;
+    const struct fs_file *file = file_find(fs, call->rq.ino, false);
+    call->keeps = file != NULL && call->grant != 0 && call->rq.len <= FS_CACHED_READ_MAX;
+    if (!call->keeps)
         return;
-    }
-    call->result.data = calloc(1, call->rq.len);
-    call->result.len = call->rq.len;
-    if (call->result.data == NULL) {
-        call_end(call, -ENOMEM);
-        return;
-    }
-    call->pending = count_pieces(inode, call->rq.offset, call->rq.len);
-    pieces_submit(call, inode, call->result.data);
+    call->seen_changes = file->changes;
+    uint64_t unit = cache_has_room(fs->cache, inode->size) ? FS_CACHED_READ_MAX : FS_CACHE_PAGE;
+    uint64_t end = call->rq.offset + call->rq.len;
+    call->span_offset = call->rq.offset & ~(unit - 1);
+    end = (end + unit - 1) & ~(unit - 1);
+    call->to_end = end >= inode->size;
+    call->span_len = (size_t)((call->to_end ? inode->size : end) - call->span_offset);
 }
 
 static void read_clipped(struct fs_call *call, const struct fs_inode *inode)
 {
+    struct limpet_fs *fs = call->fs;
     if (!S_ISREG(inode->mode)) {
         call_end(call, S_ISDIR(inode->mode) ? -EISDIR : -EINVAL);
         return;
@@ -179,7 +229,27 @@ static void read_clipped(struct fs_call *call, const struct fs_inode *inode)
     uint64_t left = call->rq.offset < inode->size ? inode->size - call->rq.offset : 0;
     if (call->rq.len > left)
         call->rq.len = (size_t)left;
-    read_pieces(call, inode);
+    if (call->rq.len == 0) {
+        call_end(call, 0);
+        return;
+    }
+    call->span_offset = call->rq.offset;
+    call->span_len = call->rq.len;
+    pthread_mutex_lock(&fs->lock);
+    widen(call, inode);
+    call->result.data = malloc(call->span_len);
+    bool kept =
+        call->keeps && call->result.data != NULL &&
+        lease_current(fs, fs_home(call->rq.ino)) == call->grant &&
+        cache_read(fs->cache, call->rq.ino, call->rq.offset, call->rq.len, call->result.data);
+    pthread_mutex_unlock(&fs->lock);
+    call->result.len = call->rq.len;
+    if (call->result.data == NULL || kept) {
+        call_end(call, kept ? (ssize_t)call->rq.len : -ENOMEM);
+        return;
+    }
+    call->pending = count_pieces(inode, call->span_offset, call->span_len);
+    pieces_submit(call, inode, call->span_offset, call->result.data, call->span_len);
 }
 
 static void read_known(struct fs_call *call, int rc, const struct fs_answer *answer,
@@ -268,6 +338,7 @@ void data_write(struct fs_call *call)
         call_end(call, -EFBIG);
         return;
     }
+    data_changes(fs, call->rq.ino, call->rq.offset, call->rq.len);
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, false);
     bool fast = file != NULL && file->opens > 0 && !(call->rq.flags & LIMPET_FS_APPEND) &&
@@ -283,7 +354,7 @@ void data_write(struct fs_call *call)
     STAILQ_INSERT_TAIL(&file->told_next, call, link);
     tell_next(fs, file);
     pthread_mutex_unlock(&fs->lock);
-    pieces_submit(call, &inode, call->data);
+    pieces_submit(call, &inode, call->rq.offset, limpet_buffer_data(call->buffer), call->rq.len);
     part_ended(call, 0);
 }
 
@@ -303,9 +374,11 @@ int data_write_slowly(struct fs_call *call)
     call->rq.offset = call->result.offset = answer.offset;
     /* Another beginning puts the bytes where this one has made room for them. */
     call->rq.flags &= ~(unsigned)LIMPET_FS_APPEND;
+    data_changes(call->fs, call->rq.ino, call->rq.offset, call->rq.len);
     call->error = 0;
     call->pending = count_pieces(&answer.inode, call->rq.offset, call->rq.len);
-    pieces_submit(call, &answer.inode, call->data);
+    pieces_submit(call, &answer.inode, call->rq.offset, limpet_buffer_data(call->buffer),
+                  call->rq.len);
     return 1;
 }
 
@@ -431,6 +504,7 @@ int data_trim(struct limpet_fs *fs, const struct fs_inode *inode)
         rc = zero_object(fs, inode, number++, inode->size % unit, unit);
     if (rc == 0)
         rc = remove_range(fs, inode, number, UINT64_MAX);
+    data_changes(fs, inode->ino, inode->size, FS_SIZE_MAX);
     return rc == 0 ? fs_method(fs, fs_home(inode->ino), "fs.setattr", &rq, NULL) : rc;
 }
 
@@ -441,6 +515,8 @@ int data_setsize(struct fs_call *call, const struct fs_request *rq, struct fs_an
     int rc = fs_method(call->fs, fs_home(rq->ino), "fs.setattr", &own, out);
     if (rc == 0 && fs_txid_equal(out->inode.busy, own.tx))
         rc = data_trim(call->fs, &out->inode);
+    else
+        data_changes(call->fs, rq->ino, 0, FS_SIZE_MAX);
     return rc;
 }
 
@@ -465,8 +541,11 @@ int data_allocate(struct fs_call *call)
     int rc = name_getinode(call->fs, rq.ino, &inode);
     if (rc == 0 && !S_ISREG(inode.mode))
         rc = -ENODEV;
-    if (rc == 0 && (punch || zero))
+    if (rc == 0 && (punch || zero)) {
+        data_changes(call->fs, rq.ino, rq.offset, rq.len);
         rc = zero_range(call->fs, &inode, rq.offset, rq.len);
+        data_changes(call->fs, rq.ino, rq.offset, rq.len);
+    }
     return rc == 0 ? fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, NULL) : rc;
 }
 

@@ -7,6 +7,7 @@
  *   name.c     entries; operations over one shard
  *   move.c     operations over two shards, and what the dead have left
  *   data.c     contents
+ *   cache.c    contents that are kept
  *   orphan.c   open files, and files without names
  *   lock.c     locks of fcntl and flock
  *   lease.c    leases of shards, and what may be kept under them
@@ -27,6 +28,8 @@ enum {
     FS_HOMES_AT_ONCE = 64,       /* Numbers of shards that a client reserves. */
     FS_OPEN_BUCKETS = 1024,
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
+    FS_CACHE_PAGE = 4096,
+    FS_CACHED_READ_MAX = 64 << 10, /* Larger ones are not kept here. */
     FS_WATCH_MS = 10000,
     FS_MET_MAX = 64,
 };
@@ -86,6 +89,9 @@ struct limpet_fs {
     bool lease_asking;
     uint64_t last_grant;
     size_t n_kept;
+
+    struct fs_cache *cache;
+    uint64_t n_changes; /* Of contents, by this client. */
 };
 
 /* A request. */
@@ -97,8 +103,14 @@ struct fs_call {
     struct limpet_fs_request rq; /* Names and data are the call's. */
     struct limpet_fs_result result;
     char name[FS_NAME_BYTES_MAX + 1], to_name[FS_NAME_BYTES_MAX + 1];
-    void *data; /* Of a request that needs it beyond its submission. */
+    void *data;                   /* Of a request that needs it beyond its submission. */
+    struct limpet_buffer *buffer; /* What is to be written. */
     struct fs_file *file;
+    /* What is read, which may be more than was asked for, and to be kept. */
+    uint64_t span_offset;
+    size_t span_len;
+    bool keeps, to_end;
+    uint64_t seen_changes;
     /* lease_grant() of when was asked for what has been answered: of a name, and of an inode. */
     uint64_t grant, name_grant, name_home;
     TAILQ_ENTRY(fs_call) lock_link;
@@ -120,8 +132,9 @@ struct fs_file {
     LIST_ENTRY(fs_file) link;
     uint64_t ino;
     uint64_t opens;
-    unsigned holds; /* By functions that let go of the lock meanwhile. */
-    bool orphan;    /* When it is closed, it is to be collected. */
+    unsigned holds;   /* By functions that let go of the lock meanwhile. */
+    bool orphan;      /* When it is closed, it is to be collected. */
+    uint64_t changes; /* The client's n_changes at the last one of this file. */
     bool known;
     struct fs_inode inode; /* As it was seen last; what never changes may be relied on. */
     bool telling;          /* `tell`, a `wrote`, is on its way. */
@@ -268,6 +281,32 @@ int data_trim(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
 /* All objects of a file. */
 int data_remove(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
 struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode);
+/* Bytes are about to be changed, or were: nothing is kept of them. */
+void data_changes(struct limpet_fs *fs, uint64_t ino, uint64_t offset, uint64_t len);
+
+/* ---- cache.c: all of these with the lock ---- */
+
+struct fs_cache;
+int cache_create(uint64_t bytes_max, struct fs_cache **out) MUST_CHECK;
+void cache_destroy(struct fs_cache *cache);
+/* Whether all of it is kept; then it is copied. */
+bool cache_read(struct fs_cache *cache, uint64_t ino, uint64_t offset, size_t len, uint8_t *out);
+/*
+ * What has been read, from the beginning of a page on; what is kept already is newer. to_end: the
+ * file ends there.
+ */
+void cache_keep(struct fs_cache *cache, uint64_t ino, uint64_t offset, const uint8_t *data,
+                size_t len, bool to_end);
+/* What is being written to a file that had this size. */
+void cache_write(struct fs_cache *cache, uint64_t ino, uint64_t offset, const uint8_t *data,
+                 size_t len, uint64_t size);
+void cache_forget(struct fs_cache *cache, uint64_t ino, uint64_t offset, uint64_t len);
+void cache_forget_home(struct fs_cache *cache, uint64_t home);
+/* Whether a file of this size can be kept as a whole, or nothing else has to go for more of it. */
+bool cache_has_room(const struct fs_cache *cache, uint64_t size);
+/* Memory of writes, which pages have to make room for. */
+void cache_reserve(struct fs_cache *cache, uint64_t bytes);
+void cache_release(struct fs_cache *cache, uint64_t bytes);
 
 /* ---- orphan.c ---- */
 

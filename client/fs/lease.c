@@ -259,6 +259,7 @@ static uint64_t *take_kept(struct limpet_fs *fs, struct fs_lease *lease, size_t 
     struct lease_inode *kept, *next;
     uint64_t *inos = malloc((HASH_COUNT(lease->inodes) + 1) * sizeof *inos);
     *n = 0;
+    cache_forget_home(fs->cache, lease->home);
     HASH_ITER(hh, lease->inodes, kept, next)
     {
         if (inos == NULL)

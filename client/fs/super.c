@@ -184,8 +184,26 @@ static int open_pools(struct limpet_fs *fs, struct limpet_pool *pool)
     return rc;
 }
 
+/* What is left is for requests under way, and for records. */
+static uint64_t cache_share(uint64_t memory)
+{
+    return memory / 8 * 7;
+}
+
+int limpet_fs_memory(struct limpet_fs *fs, uint64_t bytes)
+{
+    struct fs_cache *cache;
+    int rc = bytes < LIMPET_FS_MEMORY_MIN ? -EINVAL : cache_create(cache_share(bytes), &cache);
+    if (rc == 0) {
+        cache_destroy(fs->cache);
+        fs->cache = cache;
+    }
+    return rc;
+}
+
 static void fs_free(struct limpet_fs *fs)
 {
+    cache_destroy(fs->cache);
     limpet_pool_close(fs->pool);
     limpet_pool_close(fs->data);
     limpet_pool_close(fs->root);
@@ -217,6 +235,8 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     rc = read_super(pool, name, &fs->super);
     if (rc == 0 && fs->super.removing)
         rc = -ENOENT;
+    if (rc == 0)
+        rc = cache_create(cache_share(LIMPET_FS_MEMORY), &fs->cache);
     if (rc == 0)
         rc = open_pools(fs, pool);
     if (rc == 0)

@@ -34,6 +34,9 @@ extern "C" {
     1 /* Places in a directory: ".", "..", and of entries what is above. */
 #define LIMPET_FS_COOKIE_UP 2
 
+#define LIMPET_FS_MEMORY     (UINT64_C(256) << 20)
+#define LIMPET_FS_MEMORY_MIN (UINT64_C(16) << 20)
+
 struct limpet_fs;
 
 /* ---- File systems of a pool ---- */
@@ -142,6 +145,7 @@ struct limpet_fs_request {
     unsigned set; /* enum limpet_fs_set */
     struct limpet_fs_attr attr;
     const void *data;
+    struct limpet_buffer *buffer; /* write: instead of data; handed over in any case. */
     size_t len;
     uint64_t offset;
     uint64_t owner;
@@ -174,6 +178,11 @@ struct limpet_fs_result {
 struct limpet_fs_cache_calls {
     void (*drop)(void *arg, const uint64_t *inos, size_t n);
 };
+/*
+ * How much memory contents may take, of files that are read and written: LIMPET_FS_MEMORY, unless
+ * something is said before the first request. -EINVAL: less than LIMPET_FS_MEMORY_MIN.
+ */
+LIMPET_API int limpet_fs_memory(struct limpet_fs *fs, uint64_t bytes);
 /* Before the first request. */
 LIMPET_API void limpet_fs_cache(struct limpet_fs *fs, const struct limpet_fs_cache_calls *calls,
                                 void *arg);

@@ -34,6 +34,13 @@ void limpet_buffer_trim(struct limpet_buffer *buffer, size_t len)
         buffer->slice.len = len;
 }
 
+void limpet_buffer_skip(struct limpet_buffer *buffer, size_t len)
+{
+    len = len < buffer->slice.len ? len : buffer->slice.len;
+    buffer->slice.data += len;
+    buffer->slice.len -= len;
+}
+
 void limpet_buffer_destroy(struct limpet_buffer *buffer)
 {
     if (buffer == NULL)
