@@ -29,7 +29,7 @@ void data_changes(struct limpet_fs *fs, uint64_t ino, uint64_t offset, uint64_t 
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
     if (file != NULL)
-        file->changes = ++fs->n_changes;
+        file->changes = ++fs->contents_changed;
     cache_forget(fs->cache, ino, offset, len);
     pthread_mutex_unlock(&fs->lock);
 }
@@ -97,7 +97,7 @@ static void read_ended(struct fs_call *call, int error)
     if (call->keeps) {
         pthread_mutex_lock(&fs->lock);
         const struct fs_file *file = file_find(fs, call->rq.ino, false);
-        if (file != NULL && file->changes == call->seen_changes &&
+        if (file != NULL && file->changes == call->seecontents_changed &&
             lease_current(fs, fs_home(call->rq.ino)) == call->grant)
             cache_keep(fs->cache, call->rq.ino, call->span_offset, data, call->span_len,
                        call->to_end);
@@ -210,7 +210,7 @@ static void widen(struct fs_call *call, const struct fs_inode *inode)
     call->keeps = file != NULL && call->grant != 0 && call->rq.len <= FS_CACHED_READ_MAX;
     if (!call->keeps)
         return;
-    call->seen_changes = file->changes;
+    call->seecontents_changed = file->changes;
     uint64_t unit = cache_has_room(fs->cache, inode->size) ? FS_CACHED_READ_MAX : FS_CACHE_PAGE;
     uint64_t end = call->rq.offset + call->rq.len;
     call->span_offset = call->rq.offset & ~(unit - 1);

@@ -91,7 +91,7 @@ struct limpet_fs {
     size_t n_kept;
 
     struct fs_cache *cache;
-    uint64_t n_changes; /* Of contents, by this client. */
+    uint64_t contents_changed; /* Of contents, by this client. */
 };
 
 /* A request. */
@@ -110,7 +110,7 @@ struct fs_call {
     uint64_t span_offset;
     size_t span_len;
     bool keeps, to_end;
-    uint64_t seen_changes;
+    uint64_t seecontents_changed;
     /* lease_grant() of when was asked for what has been answered: of a name, and of an inode. */
     uint64_t grant, name_grant, name_home;
     TAILQ_ENTRY(fs_call) lock_link;
@@ -134,7 +134,7 @@ struct fs_file {
     uint64_t opens;
     unsigned holds;   /* By functions that let go of the lock meanwhile. */
     bool orphan;      /* When it is closed, it is to be collected. */
-    uint64_t changes; /* The client's n_changes at the last one of this file. */
+    uint64_t changes; /* The client's contents_changed at the last one of this file. */
     bool known;
     struct fs_inode inode; /* As it was seen last; what never changes may be relied on. */
     bool telling;          /* `tell`, a `wrote`, is on its way. */

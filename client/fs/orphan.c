@@ -38,7 +38,7 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
     if (file == NULL)
         return NULL;
     file->ino = ino;
-    file->changes = ++fs->n_changes;
+    file->changes = ++fs->contents_changed;
     STAILQ_INIT(&file->told_next);
     LIST_INSERT_HEAD(&fs->files[bucket], file, link);
     return file;
