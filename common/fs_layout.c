@@ -197,6 +197,7 @@ void fs_inode_encode(struct encoder *e, const struct fs_inode *inode)
     encode_u64(e, inode->pool);
     encode_u8(e, inode->order);
     encode_u8(e, inode->dying);
+    encode_u8(e, inode->attributes);
     encode_u64(e, inode->parent);
     encode_u64(e, inode->realm);
     encode_txid(e, inode->busy);
@@ -243,6 +244,7 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     out->pool = decode_u64(d);
     out->order = decode_u8(d);
     out->dying = decode_u8(d);
+    out->attributes = decode_u8(d);
     out->parent = decode_u64(d);
     out->realm = decode_u64(d);
     out->busy = decode_txid(d);
@@ -258,7 +260,7 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     if (error)
         return error;
     bool sane = out->order >= 12 && out->order <= 26 && out->size <= FS_SIZE_MAX &&
-                out->dying <= 1 && ranges_make_sense(out);
+                out->dying <= 1 && out->attributes < FS_ATTRIBUTES_END && ranges_make_sense(out);
     return sane ? 0 : -EBADMSG;
 }
 
@@ -499,6 +501,7 @@ void fs_request_encode(struct encoder *e, const struct fs_request *request)
     encode_u64(e, request->expect_to);
     encode_u64(e, request->offset);
     encode_u64(e, request->len);
+    encode_u32(e, request->full_mode);
     encode_txid(e, request->tx);
     encode_string16(e, request->name.data, request->name.len);
     encode_string16(e, request->to.data, request->to.len);
@@ -533,6 +536,7 @@ int fs_request_decode(const void *data, size_t len, struct fs_request *out)
     out->expect_to = decode_u64(d);
     out->offset = decode_u64(d);
     out->len = decode_u64(d);
+    out->full_mode = decode_u32(d);
     out->tx = decode_txid(d);
     out->name = decode_name(d);
     out->to = decode_name(d);

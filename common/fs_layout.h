@@ -14,7 +14,7 @@
 #include "common/codec.h"
 
 enum {
-    FS_RECORD_VERSION = 1,
+    FS_RECORD_VERSION = 2,
     FS_NAME_BYTES_MAX = 255,
     FS_TARGET_MAX = 4095,
     FS_XATTR_VALUE_MAX = 65536,
@@ -109,6 +109,14 @@ struct fs_range {
     uint64_t first, last;
 };
 
+/* Extended attributes that an inode may have: what is not said here is not there. */
+enum fs_attributes {
+    FS_ATTRIBUTES_ANY = 1,
+    FS_ATTRIBUTES_ACCESS = 2,  /* A list of who may do what: common/posix_acl.h. */
+    FS_ATTRIBUTES_DEFAULT = 4, /* Of a directory: the one that is inherited. */
+    FS_ATTRIBUTES_END = 8,
+};
+
 struct fs_inode {
     uint64_t ino; /* Not in the record, but in answers. */
     uint32_t mode, uid, gid, links;
@@ -116,11 +124,12 @@ struct fs_inode {
     uint32_t generation;
     uint64_t size;
     int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
-    uint64_t change; /* One more with each change. */
-    uint64_t pool;   /* Of the data; 0: the file system's. */
-    uint8_t order;   /* Bits of the size of data objects. */
-    uint8_t dying;   /* Of a directory that is being removed: no entries any more. */
-    uint64_t parent; /* Of a directory. */
+    uint64_t change;    /* One more with each change. */
+    uint64_t pool;      /* Of the data; 0: the file system's. */
+    uint8_t order;      /* Bits of the size of data objects. */
+    uint8_t dying;      /* Of a directory that is being removed: no entries any more. */
+    uint8_t attributes; /* enum fs_attributes */
+    uint64_t parent;    /* Of a directory. */
     uint64_t realm; /* The directory whose quota and snapshots count here; 0: none. Not used yet. */
     struct fs_txid busy; /* A truncation, or a removal: who works on it. */
     uint16_t n_ranges;
@@ -219,22 +228,23 @@ void fs_ranges_cut(struct fs_inode *inode, uint64_t end);
 /* ---- Requests and answers of methods ---- */
 
 enum fs_request_flags {
-    FS_EXCLUSIVE = 1,     /* create, attribute: -EEXIST when it is there. */
-    FS_DIRECTORY_IS = 2,  /* unlink: it is one, or must be one. */
-    FS_NO_REPLACE = 4,    /* rename, enter */
-    FS_SWAP = 8,          /* rename: exchange */
-    FS_UNDO = 16,         /* dying, moved, links: take it back. */
-    FS_APPEND = 32,       /* wrote: at the end. */
-    FS_PLUS = 64,         /* list: with inodes. */
-    FS_INTENT = 128,      /* links: write the intent instead of the mark. */
-    FS_REPLACE = 256,     /* attribute: -ENODATA when it is not there. */
-    FS_COUNT = 512,       /* enter: the inode is here, and has a link more. */
-    FS_UNNAMED = 1024,    /* create: an orphan, without an entry. */
-    FS_WHOLE = 8192,      /* lock: of the whole file, as flock(2) has them. */
-    FS_WAITS = 4096,      /* lock: it will be asked for again. */
-    FS_KILL_PRIV = 16384, /* wrote: set-user-id and set-group-id go. */
-    FS_WRITES = 2048,     /* create: its first data object may come at once. */
-    FS_FLAGS_END = 32768,
+    FS_EXCLUSIVE = 1,      /* create, attribute: -EEXIST when it is there. */
+    FS_DIRECTORY_IS = 2,   /* unlink: it is one, or must be one. */
+    FS_NO_REPLACE = 4,     /* rename, enter */
+    FS_SWAP = 8,           /* rename: exchange */
+    FS_UNDO = 16,          /* dying, moved, links: take it back. */
+    FS_APPEND = 32,        /* wrote: at the end. */
+    FS_PLUS = 64,          /* list: with inodes. */
+    FS_INTENT = 128,       /* links: write the intent instead of the mark. */
+    FS_REPLACE = 256,      /* attribute: -ENODATA when it is not there. */
+    FS_COUNT = 512,        /* enter: the inode is here, and has a link more. */
+    FS_UNNAMED = 1024,     /* create: an orphan, without an entry. */
+    FS_WHOLE = 8192,       /* lock: of the whole file, as flock(2) has them. */
+    FS_WAITS = 4096,       /* lock: it will be asked for again. */
+    FS_KILL_PRIV = 16384,  /* wrote: set-user-id and set-group-id go. */
+    FS_WRITES = 2048,      /* create: its first data object may come at once. */
+    FS_KILL_GROUP = 32768, /* xset, of an access list: set-group-id goes. */
+    FS_FLAGS_END = 65536,
 };
 
 enum fs_set {
@@ -261,6 +271,7 @@ struct fs_request {
     uint64_t expect;    /* What `name` is; 0: anything. */
     uint64_t expect_to; /* What `to` is; 0: nothing, or what may be replaced without more ado. */
     uint64_t offset, len;
+    uint32_t full_mode; /* create: the mode where the directory's default list has the say. */
     struct fs_txid tx;
     struct fs_bytes name, to;
     struct fs_inode inode;

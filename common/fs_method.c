@@ -71,6 +71,13 @@ int fs_end(struct fs_job *job)
     return job->call->output.failed ? -ENOMEM : 0;
 }
 
+int fs_end_with(struct fs_job *job, const struct fs_inode *inode)
+{
+    job->answer.flags |= FS_HAS_INODE;
+    job->answer.inode = *inode;
+    return fs_end(job);
+}
+
 /* ---- Looking ---- */
 
 static int look(struct fs_job *job, const uint8_t *key, size_t len, struct fs_span *out)

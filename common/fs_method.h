@@ -10,7 +10,8 @@
  *   fs_method_name.c    entries: lookup, create, enter, unlink, rename, list
  *   fs_method_move.c    parts of operations over two shards
  *   fs_method_lock.c    locks of files
- *   fs_method_inode.c   inodes: getattr, setattr, wrote, links, attributes, purge
+ *   fs_method_inode.c   inodes: getattr, setattr, wrote, purge
+ *   fs_method_xattr.c   extended attributes, among them access control lists
  *   fs_method_apply.c   what a client has changed by itself
  *
  * Input: u32 length, a struct fs_request, then bytes of the method's own. Output: a struct
@@ -97,6 +98,8 @@ int fs_begin(struct fs_method_call *call, struct fs_job *job) MUST_CHECK;
 int fs_begin_unseen(struct fs_method_call *call, struct fs_job *job) MUST_CHECK;
 /* Encodes the answer; returns 0. */
 int fs_end(struct fs_job *job);
+/* With an inode. */
+int fs_end_with(struct fs_job *job, const struct fs_inode *inode);
 
 /* ---- Records as they are: struct fs_records ---- */
 
@@ -166,6 +169,16 @@ void fs_remove_index(struct fs_job *job, enum fs_key kind, uint32_t index);
 void fs_put_dir(struct fs_job *job);
 /* The inode has changed now, but not its contents. */
 void fs_touch(struct fs_job *job, struct fs_inode *inode);
+
+/* ---- Access control lists ---- */
+
+/* What is made in this directory inherits, if anything: len 0. */
+int fs_look_default(struct fs_job *job, struct fs_span *out) MUST_CHECK;
+/* A new inode gets the list: its mode, and its attributes. `full_mode`: without the umask. */
+void fs_inherit(struct fs_job *job, struct fs_span list, uint32_t full_mode,
+                struct fs_inode *inode);
+/* The list follows the mode of the inode, which has changed. */
+int fs_follow_mode(struct fs_job *job, const struct fs_inode *inode) MUST_CHECK;
 
 /* ---- Entries that go ---- */
 

@@ -1,16 +1,9 @@
-/* Inodes: their attributes, size, extended attributes, and their end. */
+/* Inodes: their attributes, size, and their end. */
 #include "common/fs_method.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-
-static int answer_inode(struct fs_job *job, const struct fs_inode *inode)
-{
-    job->answer.flags |= FS_HAS_INODE;
-    job->answer.inode = *inode;
-    return fs_end(job);
-}
 
 int fs_method_getattr(struct fs_method_call *call)
 {
@@ -19,7 +12,7 @@ int fs_method_getattr(struct fs_method_call *call)
     int error = fs_begin(call, &job);
     if (!error)
         error = fs_look_inode(&job, job.rq.ino, &inode);
-    return error ? error : answer_inode(&job, &inode);
+    return error ? error : fs_end_with(&job, &inode);
 }
 
 /* ---- Attributes ---- */
@@ -101,6 +94,9 @@ int fs_method_setattr(struct fs_method_call *call)
         return error;
     bool grows = job.call->grows;
     set_owner_and_mode(&job, &inode);
+    error = job.rq.set & FS_SET_MODE ? fs_follow_mode(&job, &inode) : 0;
+    if (error)
+        return error;
     set_times(&job, &inode);
     if (job.rq.set == FS_SET_TRIMMED)
         trimmed(&job, &inode);
@@ -108,7 +104,7 @@ int fs_method_setattr(struct fs_method_call *call)
         fs_touch(&job, &inode);
     fs_put_inode(&job, fs_index(inode.ino), &inode);
     job.call->grows = grows; /* It takes no more room than it took before. */
-    return answer_inode(&job, &inode);
+    return fs_end_with(&job, &inode);
 }
 
 /*
@@ -143,7 +139,7 @@ int fs_method_wrote(struct fs_method_call *call)
     fs_touch(&job, &inode);
     fs_put_inode(&job, fs_index(inode.ino), &inode);
     job.answer.offset = at;
-    return answer_inode(&job, &inode);
+    return fs_end_with(&job, &inode);
 }
 
 /* ---- The end ---- */
@@ -178,131 +174,4 @@ int fs_method_purge(struct fs_method_call *call)
     fs_remove_index(&job, FS_KEY_ORPHAN, index);
     fs_remove_index(&job, FS_KEY_LOCKS, index);
     return fs_end(&job);
-}
-
-/* ---- Extended attributes ---- */
-
-static int begin_xattr(struct fs_method_call *call, struct fs_job *job, struct fs_inode *inode)
-{
-    int error = fs_begin(call, job);
-    if (!error && (job->rq.name.len == 0 || fs_index(job->rq.ino) == 0))
-        error = -EINVAL;
-    return error ? error : fs_look_inode(job, job->rq.ino, inode);
-}
-
-static const uint8_t *xattr_key(struct fs_job *job, uint16_t *len)
-{
-    uint8_t *key = fs_alloc(job->call, FS_KEY_MAX + 1);
-    if (!key)
-        return NULL;
-    *len = (uint16_t)fs_xattr_key(key, fs_index(job->rq.ino), job->rq.name.data, job->rq.name.len);
-    key[*len] = 0;
-    return key;
-}
-
-int fs_method_xget(struct fs_method_call *call)
-{
-    struct fs_job job;
-    struct fs_inode inode;
-    struct fs_span value;
-    uint16_t len;
-    int error = begin_xattr(call, &job, &inode);
-    if (error)
-        return error;
-    const uint8_t *key = xattr_key(&job, &len);
-    error = key ? fs_look(job.call, key, len, &value) : -ENOMEM;
-    if (!error && value.len > 0)
-        encode_bytes(&call->output, value.data, value.len);
-    return error;
-}
-
-/* Calls for each name; returns how many bytes a list of them needs, or an error. */
-static int64_t list_names(struct fs_job *job, struct encoder *out)
-{
-    uint8_t prefix[FS_KEY_MAX];
-    size_t len = fs_xattr_key(prefix, fs_index(job->rq.ino), NULL, 0);
-    struct fs_span key = fs_span_of(prefix, len), value;
-    int64_t total = 0;
-    int error;
-    while ((error = fs_next(job->call, key.data, (uint16_t)key.len, 64, &key, &value)) == 0 &&
-           key.len > len && memcmp(key.data, prefix, len) == 0) {
-        total += (int64_t)(key.len - len) + 1;
-        if (out) {
-            encode_bytes(out, key.data + len, key.len - len);
-            encode_u8(out, 0);
-        }
-        uint8_t *after = fs_alloc(job->call, key.len + 1);
-        if (!after)
-            return -ENOMEM;
-        memcpy(after, key.data, key.len);
-        after[key.len] = 0;
-        key = fs_span_of(after, key.len + 1);
-    }
-    return error && error != -ENODATA ? error : total;
-}
-
-int fs_method_xset(struct fs_method_call *call)
-{
-    struct fs_job job;
-    struct fs_inode inode;
-    struct fs_span old;
-    uint16_t len;
-    int error = begin_xattr(call, &job, &inode);
-    if (error)
-        return error;
-    if (job.data.len > FS_XATTR_VALUE_MAX)
-        return -E2BIG;
-    const uint8_t *key = xattr_key(&job, &len);
-    error = key ? fs_look(job.call, key, len, &old) : -ENOMEM;
-    if (error && error != -ENODATA)
-        return error;
-    if (!error && job.rq.flags & FS_EXCLUSIVE)
-        return -EEXIST;
-    if (error && job.rq.flags & FS_REPLACE)
-        return -ENODATA;
-    int64_t bytes = error ? list_names(&job, NULL) : 0;
-    if (bytes < 0)
-        return (int)bytes;
-    if (bytes + job.rq.name.len + 1 > FS_XATTRS_LIST_MAX)
-        return -ENOSPC;
-    fs_set(job.call, key, len, job.data.data, job.data.len);
-    fs_touch(&job, &inode);
-    fs_put_inode(&job, fs_index(inode.ino), &inode);
-    return answer_inode(&job, &inode);
-}
-
-int fs_method_xremove(struct fs_method_call *call)
-{
-    struct fs_job job;
-    struct fs_inode inode;
-    struct fs_span old;
-    uint16_t len;
-    int error = begin_xattr(call, &job, &inode);
-    if (error)
-        return error;
-    const uint8_t *key = xattr_key(&job, &len);
-    error = key ? fs_look(job.call, key, len, &old) : -ENOMEM;
-    if (error)
-        return error;
-    bool grows = job.call->grows;
-    fs_remove(job.call, key, len, key, (uint16_t)(len + 1));
-    fs_touch(&job, &inode);
-    fs_put_inode(&job, fs_index(inode.ino), &inode);
-    job.call->grows = grows;
-    return answer_inode(&job, &inode);
-}
-
-int fs_method_xlist(struct fs_method_call *call)
-{
-    struct fs_job job;
-    struct fs_inode inode;
-    int error = fs_begin(call, &job);
-    if (!error && fs_index(job.rq.ino) == 0)
-        error = -EINVAL;
-    if (!error)
-        error = fs_look_inode(&job, job.rq.ino, &inode);
-    if (error)
-        return error;
-    int64_t bytes = list_names(&job, &call->output);
-    return bytes < 0 ? (int)bytes : 0;
 }

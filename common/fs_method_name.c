@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/posix_acl.h"
+
 enum {
     PROBES_MAX = 64,     /* For a free number, once all have been used. */
     LIST_TOGETHER = 512, /* Pairs that are loaded at a time. */
@@ -37,27 +39,29 @@ static int look_both(struct fs_job *job, struct fs_bytes name, struct fs_entry *
 
 /* ---- Shards and numbers ---- */
 
+/* The data: the default list of the parent, which is inherited. */
 int fs_method_init(struct fs_method_call *call)
 {
     struct fs_job job;
     int error = fs_begin(call, &job);
     if (error)
         return error;
-    if (!S_ISDIR(job.rq.inode.mode) || !fs_is_dir(job.rq.ino))
+    if (!S_ISDIR(job.rq.inode.mode) || !fs_is_dir(job.rq.ino) ||
+        (job.data.len > 0 && posix_acl_check(job.data.data, job.data.len) != 0))
         return -EINVAL;
     error = fs_look_dir(&job);
     if (error != -ENOENT)
         return error ? error : -EEXIST;
     job.dir = job.rq.inode;
+    job.dir.ino = job.rq.ino;
+    job.dir.attributes = 0;
     job.dir.links = 2;
     job.dir.atime_ns = job.dir.btime_ns = job.now_ns;
     job.shard = (struct fs_shard){.births = FS_INDEX_FIRST};
+    fs_inherit(&job, job.data, job.rq.full_mode, &job.dir);
     fs_put_shard(&job);
     fs_put_dir(&job);
-    job.answer.flags = FS_HAS_INODE;
-    job.answer.inode = job.dir;
-    job.answer.inode.ino = job.rq.ino;
-    return fs_end(&job);
+    return fs_end_with(&job, &job.dir);
 }
 
 /* Numbers of shards: `len` of them, from the answer's offset. */
@@ -238,6 +242,7 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
     inode->links = job->rq.flags & FS_UNNAMED ? 0 : 1;
     inode->parent = 0;
     inode->dying = 0;
+    inode->attributes = 0;
     inode->busy = (struct fs_txid){0, 0};
     inode->n_ranges = S_ISREG(inode->mode) && job->rq.flags & FS_WRITES ? 1 : 0;
     inode->ranges[0] = (struct fs_range){0, 0};
@@ -253,6 +258,7 @@ int fs_method_create(struct fs_method_call *call)
     struct fs_job job;
     struct fs_entry entry;
     struct fs_inode inode;
+    struct fs_span list;
     uint32_t index, generation;
     int found = 0, error = fs_begin(call, &job);
     if (error)
@@ -261,6 +267,8 @@ int fs_method_create(struct fs_method_call *call)
     if (job.rq.inode.order == 0 || !can_be_created(&job.rq.inode) || named != (job.rq.name.len > 0))
         return -EINVAL;
     error = named ? look_both(&job, job.rq.name, &entry, &found) : fs_look_dir(&job);
+    if (!error)
+        error = fs_look_default(&job, &list);
     if (error)
         return error;
     if (job.dir.dying)
@@ -276,6 +284,7 @@ int fs_method_create(struct fs_method_call *call)
     if (error)
         return error;
     born(&job, &inode, index, generation);
+    fs_inherit(&job, list, job.rq.full_mode, &inode);
     entry = (struct fs_entry){.ino = inode.ino, .type = (uint8_t)(inode.mode >> 12 & 15)};
     fs_put_shard(&job);
     fs_put_inode(&job, index, &inode);

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "client/cli/fs.h"
+#include "common/posix_acl.h"
 
 enum {
     REQUESTS_MAX = 256, /* Of the kernel, in the background. */
@@ -41,6 +42,7 @@ enum {
 enum {
     NOTIFY_INC_EPOCH = 8, /* All names are to be asked for again; from minor version 44 on. */
     NOTIFY_INC_EPOCH_MINOR = 44,
+    SETXATTR_EXT_MINOR = 33,
     INIT_EXT_FLAG = 1 << 30,
     INIT_DIRECT_IO_ALLOW_MMAP = 1 << (36 - 32), /* In the second word of flags. */
 };
@@ -50,11 +52,18 @@ struct mount {
     struct fuse_session *session;
     struct limpet_buffer *incoming; /* Where a request is received. */
     bool keeps_names;
+    bool tells_more_of_xattrs; /* FUSE_SETXATTR_EXT */
     bool answered_init;
 };
 
 /* A process serves one. */
 static struct mount the_mount;
+
+/* Of files without names, in the kernel's requests. */
+#define NO_NAME "/"
+
+/* Among the flags of setxattr(2). */
+enum { SETXATTR_KILL_GROUP = 1 << 30 };
 
 /* libfuse has no argument for its own messages. */
 static char fuse_message[256];
@@ -498,7 +507,8 @@ static struct limpet_fs_request create_request(fuse_req_t fuse, fuse_ino_t paren
         .ino = parent,
         .name = name,
         .flags = LIMPET_FS_EXCLUSIVE,
-        .attr = {.mode = mode, .uid = context->uid, .gid = context->gid}};
+        .full_mode = mode,
+        .attr = {.mode = mode & ~context->umask, .uid = context->uid, .gid = context->gid}};
 }
 
 static void do_mknod(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -530,6 +540,10 @@ static void do_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode
     if (r == NULL)
         return;
     rq.flags = LIMPET_FS_OPENED | (info->flags & O_EXCL ? LIMPET_FS_EXCLUSIVE : 0);
+    if (strcmp(name, NO_NAME) == 0) {
+        rq.name = NULL;
+        rq.flags = LIMPET_FS_OPENED | LIMPET_FS_NAMELESS;
+    }
     r->info = *info;
     limpet_fs_submit(fs_of(fuse), &rq, made, r);
 }
@@ -640,6 +654,8 @@ static void do_statfs(fuse_req_t fuse, fuse_ino_t ino)
 static int check_xattr_name(const char *name)
 {
     static const char *const spaces[] = {"user.", "trusted.", "security."};
+    if (strcmp(name, POSIX_ACL_ACCESS) == 0 || strcmp(name, POSIX_ACL_DEFAULT) == 0)
+        return 0;
     for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
         size_t len = strlen(spaces[i]);
         if (strncmp(name, spaces[i], len) == 0)
@@ -679,7 +695,9 @@ static void do_setxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, const
                                    .name = name,
                                    .data = value,
                                    .len = size,
-                                   .flags = (unsigned)flags};
+                                   .flags = (unsigned)flags & ~(unsigned)SETXATTR_KILL_GROUP};
+    if (flags & SETXATTR_KILL_GROUP)
+        rq.flags |= LIMPET_FS_KILL_GROUP;
     if (refuse_xattr(fuse, name))
         return;
     submit(fuse, &rq, ended);
@@ -881,6 +899,12 @@ static void do_init(void *userdata, struct fuse_conn_info *connection)
     connection->max_write = WRITE_MAX;
     /* The kernel sends what these would have us do by ourselves. */
     connection->want &= ~(unsigned)(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_ATOMIC_O_TRUNC);
+    /* With lists of who may do what, a umask is for those who make things: a default list goes
+     * first. */
+    const unsigned lists = FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+    if ((connection->capable & lists) == lists)
+        connection->want |= lists;
+    mount->tells_more_of_xattrs = connection->proto_minor >= SETXATTR_EXT_MINOR;
 }
 
 /* ---- What the kernel keeps ---- */
@@ -904,12 +928,41 @@ static void drop(void *arg, const uint64_t *inos, size_t n)
 
 static const struct limpet_fs_cache_calls cache_calls = {.drop = drop};
 
-/* ---- Flags that libfuse does not know ---- */
+/* ---- What libfuse does not know ---- */
+
+/*
+ * Requests that are new become those that libfuse knows. A file without a name is created under one
+ * that no other file can have; of the longer form of a new attribute, a bit among the flags is
+ * left.
+ */
+static ssize_t translate(const struct mount *mount, uint8_t *buffer, size_t len)
+{
+    enum { SHORTER = sizeof(struct fuse_setxattr_in) - FUSE_COMPAT_SETXATTR_IN_SIZE };
+    struct fuse_in_header header;
+    struct fuse_setxattr_in set;
+    size_t at = sizeof header, short_end = at + FUSE_COMPAT_SETXATTR_IN_SIZE;
+    if (len < sizeof header)
+        return (ssize_t)len;
+    memcpy(&header, buffer, sizeof header);
+    if (header.opcode == FUSE_TMPFILE)
+        header.opcode = FUSE_CREATE;
+    if (header.opcode == FUSE_SETXATTR && mount->tells_more_of_xattrs && len >= at + sizeof set) {
+        memcpy(&set, buffer + at, sizeof set);
+        if (set.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID)
+            set.flags |= SETXATTR_KILL_GROUP;
+        memcpy(buffer + at, &set, FUSE_COMPAT_SETXATTR_IN_SIZE);
+        memmove(buffer + short_end, buffer + short_end + SHORTER, len - short_end - SHORTER);
+        len -= SHORTER;
+        header.len = (uint32_t)len;
+    }
+    memcpy(buffer, &header, sizeof header);
+    return (ssize_t)len;
+}
 
 static ssize_t read_request(int fd, void *buffer, size_t len, void *userdata)
 {
-    (void)userdata;
-    return read(fd, buffer, len);
+    ssize_t got = read(fd, buffer, len);
+    return got < 0 ? got : translate(userdata, buffer, (size_t)got);
 }
 
 /* The first answer is that to INIT: shared mappings also of files that bypass the kernel's pages.
@@ -920,7 +973,7 @@ static ssize_t write_answer(int fd, struct iovec *iov, int count, void *userdata
     if (!mount->answered_init && count == 2 &&
         iov[1].iov_len >= offsetof(struct fuse_init_out, unused)) {
         struct fuse_init_out *init = iov[1].iov_base;
-        init->flags |= INIT_EXT_FLAG;
+        init->flags |= INIT_EXT_FLAG | (mount->tells_more_of_xattrs ? FUSE_SETXATTR_EXT : 0);
         init->flags2 |= INIT_DIRECT_IO_ALLOW_MMAP;
     }
     mount->answered_init = true;

@@ -278,6 +278,7 @@ void call_end(struct fs_call *call, ssize_t rc)
     result->keep_attr = attr != NULL && lease_keeps(attr, result->attr.ino);
     pthread_mutex_unlock(&fs->lock);
     call->done(rc, result, call->arg);
+    orphan_over(call);
     call_free(call);
     pthread_mutex_lock(&fs->lock);
     if (verb == LIMPET_FS_READ)

@@ -71,6 +71,7 @@ struct limpet_fs {
     struct fs_files files[FS_OPEN_BUCKETS];
     struct fs_calls work;
     struct fs_orphans orphans;
+    unsigned nameless;             /* Requests under way that make files without names. */
     struct fs_met met[FS_MET_MAX]; /* Shards whose files without names were asked about. */
     unsigned next_met;
     bool stopping;
@@ -318,6 +319,10 @@ void file_drop(struct limpet_fs *fs, struct fs_file *file);
 void file_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant);
 void orphan_open(struct fs_call *call);
 void orphan_release(struct fs_call *call);
+/* Before and after a file without a name is made; once in between or afterwards, its end. */
+void orphan_expect(struct fs_call *call);
+void orphan_made(struct fs_call *call);
+void orphan_over(struct fs_call *call);
 /* A file has lost its last name. */
 void orphan_add(struct limpet_fs *fs, uint64_t ino);
 /* The shard of this directory has files without names: whose owner died, perhaps. */

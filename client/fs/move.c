@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "client/fs/fs.h"
+#include "common/posix_acl.h"
 
 enum { ADD = 1, DROP = 2 };                  /* fs.links */
 enum { SETTLE_INTENT = 1, SETTLE_MARK = 2 }; /* fs.settle */
@@ -213,6 +214,27 @@ static int known_dir(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
     return known ? 0 : name_getinode(fs, ino, out);
 }
 
+/* An empty shard, which inherits the default list of `parent`. */
+static int init_shard(struct limpet_fs *fs, const struct fs_inode *parent,
+                      const struct fs_request *rq, struct fs_answer *out)
+{
+    struct fs_request get = {.ino = parent->ino, .name = bytes_of(POSIX_ACL_DEFAULT)};
+    void *list = NULL, *raw = NULL;
+    size_t list_len = 0, len = 0;
+    int rc = 0;
+    if (parent->attributes & FS_ATTRIBUTES_DEFAULT)
+        rc = fs_method_raw(fs, fs_home(get.ino), "fs.xget", &get, NULL, 0, &list, &list_len);
+    if (rc == -ENODATA)
+        rc = 0;
+    if (rc == 0)
+        rc = fs_method_raw(fs, fs_home(rq->ino), "fs.init", rq, list, list_len, &raw, &len);
+    if (rc == 0 && fs_answer_decode(raw, len, out) != 0)
+        rc = -EIO;
+    limpet_free(list);
+    limpet_free(raw);
+    return rc;
+}
+
 /* The shard first, then the entry: who dies between leaves a shard that nobody finds. */
 int move_mkdir(struct fs_call *call)
 {
@@ -233,6 +255,7 @@ int move_mkdir(struct fs_call *call)
     bool inherits = dir.mode & S_ISGID;
     uint64_t ino = fs_ino(home, FS_INDEX_DIR);
     struct fs_request rq = {.ino = ino,
+                            .full_mode = call->rq.full_mode,
                             .inode = {.mode = attr->mode | (inherits ? S_ISGID : 0),
                                       .uid = attr->uid,
                                       .gid = inherits ? dir.gid : attr->gid,
@@ -240,7 +263,7 @@ int move_mkdir(struct fs_call *call)
                                       .pool = dir.pool,
                                       .realm = dir.realm,
                                       .parent = call->rq.ino}};
-    rc = fs_method(fs, home, "fs.init", &rq, &made);
+    rc = init_shard(fs, &dir, &rq, &made);
     if (rc != 0)
         return rc;
     struct fs_request enter = {.ino = call->rq.ino,

@@ -213,6 +213,9 @@ static int create_request(const struct fs_call *call, struct fs_request *rq)
                               .flags = call->rq.flags & LIMPET_FS_EXCLUSIVE ? FS_EXCLUSIVE : 0};
     if (call->rq.flags & LIMPET_FS_OPENED)
         rq->flags |= FS_WRITES;
+    if (call->rq.flags & LIMPET_FS_NAMELESS)
+        rq->flags |= FS_UNNAMED;
+    rq->full_mode = call->rq.full_mode;
     inode_of_attr(call, &rq->inode);
     rq->inode.size = 0;
     if (!S_ISLNK(rq->inode.mode))
@@ -223,6 +226,15 @@ static int create_request(const struct fs_call *call, struct fs_request *rq)
         return -ENAMETOOLONG;
     rq->inode.target = (struct fs_bytes){call->rq.data, (uint16_t)call->rq.len};
     return 0;
+}
+
+static void open_made(struct fs_call *call)
+{
+    call->rq.ino = call->result.attr.ino;
+    if (call->rq.flags & LIMPET_FS_NAMELESS)
+        orphan_made(call);
+    else
+        orphan_open(call);
 }
 
 static void created(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
@@ -241,17 +253,16 @@ static void created(struct fs_call *call, int rc, const struct fs_answer *answer
         call_give_inode(call, &answer->inode);
         call->result.existed = answer->flags & FS_EXISTED;
     }
-    if (rc == 0 && call->rq.flags & LIMPET_FS_OPENED) {
-        call->rq.ino = answer->inode.ino;
-        orphan_open(call);
-        return;
-    }
-    call_end(call, rc);
+    if (rc == 0 && call->rq.flags & LIMPET_FS_OPENED)
+        open_made(call);
+    else
+        call_end(call, rc);
 }
 
 void name_create(struct fs_call *call)
 {
     struct fs_request rq;
+    orphan_expect(call);
     if (S_ISDIR(call->rq.attr.mode)) {
         call_work(call);
         return;
@@ -297,10 +308,22 @@ static void set_xattr(struct fs_call *call, int rc, const struct fs_answer *answ
     call_end(call, stale(rc));
 }
 
+/* Those that look and find nothing: nobody need be asked. */
+static bool has_no_xattr(struct fs_call *call)
+{
+    struct fs_inode inode;
+    bool looks = call->rq.verb == LIMPET_FS_XATTR_GET || call->rq.verb == LIMPET_FS_XATTR_LIST;
+    return looks && lease_known(call, &inode) && inode.attributes == 0;
+}
+
 void name_xattr(struct fs_call *call)
 {
     struct fs_request rq = {.ino = call->rq.ino, .name = bytes_of(call->name)};
     uint64_t home = fs_home(rq.ino);
+    if (has_no_xattr(call)) {
+        call_end(call, call->rq.verb == LIMPET_FS_XATTR_GET ? -ENODATA : 0);
+        return;
+    }
     switch (call->rq.verb) {
     case LIMPET_FS_XATTR_GET:
         fs_ask(call, home, "fs.xget", &rq, NULL, 0, got_bytes);
@@ -317,6 +340,8 @@ void name_xattr(struct fs_call *call)
             rq.flags |= FS_EXCLUSIVE;
         if (call->rq.flags & XATTR_REPLACE)
             rq.flags |= FS_REPLACE;
+        if (call->rq.flags & LIMPET_FS_KILL_GROUP)
+            rq.flags |= FS_KILL_GROUP;
         fs_ask(call, home, "fs.xset", &rq, call->rq.data, call->rq.len, set_xattr);
         break;
     }
@@ -421,8 +446,7 @@ void name_work(struct fs_call *call)
     if (rc == 1)
         return;
     if (rc == 0 && call->rq.verb == LIMPET_FS_CREATE && call->rq.flags & LIMPET_FS_OPENED) {
-        call->rq.ino = call->result.attr.ino;
-        orphan_open(call);
+        open_made(call);
         return;
     }
     call_end(call, rc);

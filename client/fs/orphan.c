@@ -7,8 +7,10 @@
  *
  * O1  An inode without links cannot be opened by a client that has not got it open. So the answers
  *     to a notify stay true.
- * O2  A client that dies leaves its orphans in the list of their shard. Who lists the directory is
- *     told that there are some, and asks all clients about them.
+ *     Of a file that is made without a name its number is not known before the answer: meanwhile
+ * all files that are not known are said to be open. O2  A client that dies leaves its orphans in
+ * the list of their shard. Who lists the directory is told that there are some, and asks all
+ * clients about them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -132,6 +134,44 @@ void orphan_release(struct fs_call *call)
     call_end(call, 0);
 }
 
+/* ---- Files that are made without a name ---- */
+
+static bool is_nameless(const struct fs_call *call)
+{
+    return call->rq.verb == LIMPET_FS_CREATE && call->rq.flags & LIMPET_FS_NAMELESS;
+}
+
+static void count_nameless(struct fs_call *call, unsigned more)
+{
+    if (!is_nameless(call))
+        return;
+    pthread_mutex_lock(&call->fs->lock);
+    call->fs->nameless += more;
+    pthread_mutex_unlock(&call->fs->lock);
+}
+
+void orphan_expect(struct fs_call *call)
+{
+    count_nameless(call, 1);
+}
+
+void orphan_over(struct fs_call *call)
+{
+    count_nameless(call, 0u - 1);
+}
+
+void orphan_made(struct fs_call *call)
+{
+    pthread_mutex_lock(&call->fs->lock);
+    struct fs_file *file = file_find(call->fs, call->rq.ino, true);
+    if (file != NULL) {
+        file->opens++;
+        file->orphan = true;
+    }
+    pthread_mutex_unlock(&call->fs->lock);
+    call_end(call, file != NULL ? 0 : -ENOMEM);
+}
+
 /* ---- Collecting ---- */
 
 /* With the lock. */
@@ -175,8 +215,8 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
     pthread_mutex_lock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
         struct fs_file *file = file_find(fs, decode_u64(&d), false);
-        open[i] = file != NULL && file->opens > 0;
-        if (open[i])
+        open[i] = file != NULL ? file->opens > 0 : fs->nameless > 0;
+        if (file != NULL && open[i])
             file->orphan = true;
     }
     pthread_mutex_unlock(&fs->lock);

@@ -91,7 +91,7 @@ enum limpet_fs_verb {
     LIMPET_FS_ALLOCATE,     /* offset, len, flags: FALLOC_FL_... of fallocate(2) */
     LIMPET_FS_SEEK,         /* offset, flags: SEEK_DATA, SEEK_HOLE */
     LIMPET_FS_XATTR_GET,    /* name: data */
-    LIMPET_FS_XATTR_SET,    /* name, data, len, flags: XATTR_CREATE, XATTR_REPLACE */
+    LIMPET_FS_XATTR_SET,    /* name, data, len, flags: XATTR_CREATE, XATTR_REPLACE, below */
     LIMPET_FS_XATTR_REMOVE, /* name */
     LIMPET_FS_XATTR_LIST,   /* data: names, each with a zero after it */
     /*
@@ -125,8 +125,10 @@ enum limpet_fs_flags {
     LIMPET_FS_LOCK_EXCLUSIVE = 1 << 21,
     LIMPET_FS_WHOLE = 1 << 22,
     LIMPET_FS_WAITS = 1 << 23,
-    LIMPET_FS_KILL_PRIV = 1 << 24, /* write: set-user-id and set-group-id go. */
-    LIMPET_FS_ATTRS = 1 << 19,     /* list: with attributes of those that are at hand. */
+    LIMPET_FS_KILL_PRIV = 1 << 24,  /* write: set-user-id and set-group-id go. */
+    LIMPET_FS_ATTRS = 1 << 19,      /* list: with attributes of those that are at hand. */
+    LIMPET_FS_KILL_GROUP = 1 << 25, /* xattr_set, of an access ACL: set-group-id goes. */
+    LIMPET_FS_NAMELESS = 1 << 26,   /* create and open, without a name; link may give it one. */
 };
 
 struct limpet_fs_attr {
@@ -144,6 +146,8 @@ struct limpet_fs_request {
     unsigned flags;
     unsigned set; /* enum limpet_fs_set */
     struct limpet_fs_attr attr;
+    /* create: the mode before a umask, which counts in a folder with a default ACL; 0: attr.mode */
+    uint32_t full_mode;
     const void *data;
     struct limpet_buffer *buffer; /* write: instead of data; handed over in any case. */
     size_t len;

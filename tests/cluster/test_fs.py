@@ -166,22 +166,98 @@ def attributes_and_times():
     refused(errno.ENODATA, os.getxattr, path, "user.b")
 
 
+NOBODY = 0xffffffff
+OWNER, USER, GROUP_OF, GROUP, MASK, OTHERS = 1, 2, 4, 8, 16, 32
+ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+
+
+def acl(*entries):
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def as_user(uid, function):
+    """What a process of this user and group can do: 0, or an error."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            function()
+            os._exit(0)
+        except OSError as problem:
+            os._exit(problem.errno)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 @case
-def access_control_lists_where_there_are_such():
+def access_control_lists():
     here, there = room("lists")
-    path = write_file(os.path.join(here, "a"), b"a")
+    os.chmod(one, 0o755)
+    path, other = write_file(os.path.join(here, "a"), b"a"), os.path.join(there, "a")
     os.chmod(path, 0o600)
-    none = 0xffffffff
-    entries = [(1, 6, none), (2, 4, 1001), (4, 0, none), (16, 4, none), (32, 0, none)]
-    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    list_of_one = acl((OWNER, 6, NOBODY), (USER, 4, 1001), (GROUP_OF, 0, NOBODY), (MASK, 4, NOBODY), (OTHERS, 0, NOBODY))
+    check(as_user(1001, lambda: read_file(other)) == errno.EACCES, "not yet")
+    os.setxattr(path, ACCESS, list_of_one)
+    check(os.getxattr(other, ACCESS) == list_of_one and ACCESS in os.listxattr(other), "the list")
+    check(stat.S_IMODE(os.stat(other).st_mode) == 0o640, "the mask is in the mode")
+    check(as_user(1001, lambda: read_file(other)) == 0 and as_user(1002, lambda: read_file(other)) == errno.EACCES, "who may")
+    os.chmod(other, 0o600)
+    check(struct.unpack_from("<H", os.getxattr(path, ACCESS), 4 + 3 * 8 + 2)[0] == 0, "the mode is in the mask")
+    check(as_user(1001, lambda: read_file(path)) == errno.EACCES, "the mask counts")
+    refused(errno.EINVAL, os.setxattr, path, ACCESS, list_of_one[:-8])
+    refused(errno.EACCES, os.setxattr, path, DEFAULT, list_of_one)
+    os.setxattr(path, ACCESS, acl((OWNER, 6, NOBODY), (GROUP_OF, 4, NOBODY), (OTHERS, 4, NOBODY)))
+    check(os.listxattr(other) == [] and stat.S_IMODE(os.stat(other).st_mode) == 0o644, "the mode says it all")
+
+
+@case
+def access_control_lists_are_inherited():
+    here, there = room("inherited")
+    inherited = acl((OWNER, 7, NOBODY), (USER, 6, 1001), (GROUP_OF, 5, NOBODY), (MASK, 7, NOBODY), (OTHERS, 0, NOBODY))
+    mask = os.umask(0o077)
     try:
-        os.setxattr(path, "system.posix_acl_access", value)
-    except OSError as problem:
-        check(problem.errno == errno.EOPNOTSUPP, "%s" % problem)
-        print("no access control lists here")
-        return
-    check(os.getxattr(os.path.join(there, "a"), "system.posix_acl_access") == value, "the list")
-    check(stat.S_IMODE(os.stat(os.path.join(there, "a")).st_mode) == 0o640, "the mask is in the mode")
+        os.setxattr(here, DEFAULT, inherited)
+        write_file(os.path.join(there, "file"), b"")
+        os.makedirs(os.path.join(there, "dir", "below"))
+        os.mkfifo(os.path.join(there, "fifo"), 0o660)
+        os.symlink("file", os.path.join(there, "link"))
+        os.removexattr(here, DEFAULT)
+        write_file(os.path.join(there, "plain"), b"")
+    finally:
+        os.umask(mask)
+    modes = {name: stat.S_IMODE(os.lstat(os.path.join(here, name)).st_mode)
+             for name in ("file", "dir", "dir/below", "fifo", "link", "plain")}
+    check(modes == {"file": 0o660, "dir": 0o770, "dir/below": 0o770, "fifo": 0o660, "link": 0o777, "plain": 0o600},
+          "%r" % {name: oct(mode) for name, mode in modes.items()})
+    for name in ("dir", "dir/below"):
+        check(os.getxattr(os.path.join(here, name), DEFAULT) == inherited, "the default list of %s" % name)
+    check(as_user(1001, lambda: write_file(os.path.join(here, "file"), b"x")) == 0, "who may")
+    check(os.listxattr(os.path.join(here, "plain")) == [], "nothing is inherited any more")
+
+
+def name_it(fd, path):
+    """A first name. Only with a descriptor of a folder, Python has link(2) follow symbolic links."""
+    os.link("/proc/self/fd/%d" % fd, path, src_dir_fd=fd, follow_symlinks=True)
+
+
+@case
+def files_without_names():
+    here, there = room("nameless")
+    fd = os.open(here, os.O_TMPFILE | os.O_RDWR, 0o600)
+    os.write(fd, b"kept")
+    check(os.listdir(there) == [] and os.fstat(fd).st_nlink == 0, "it has no name")
+    os.mkdir(os.path.join(here, "below"))
+    for name in ("a", "below/b"):  # Also where its inode does not live.
+        name_it(fd, os.path.join(here, name))
+        check(read_file(os.path.join(there, name)) == b"kept", "it has got a name: %s" % name)
+    os.close(fd)
+    check(os.stat(os.path.join(there, "a")).st_nlink == 2, "it stays")
+    fd = os.open(there, os.O_TMPFILE | os.O_RDWR | os.O_EXCL, 0o600)
+    refused(errno.ENOENT, name_it, fd, os.path.join(there, "x"))
+    os.pwrite(fd, b"x", UNIT)
+    check(os.pread(fd, 1, UNIT) == b"x", "contents")
+    os.close(fd)
 
 
 @case

@@ -29,6 +29,7 @@ static struct fs_inode sample_inode(void)
         .change = 9,
         .pool = 7,
         .order = 22,
+        .attributes = FS_ATTRIBUTES_ANY | FS_ATTRIBUTES_ACCESS,
         .parent = 1,
         .realm = 17,
         .busy = {5, 6},
@@ -49,6 +50,7 @@ static struct fs_request sample_request(void)
         .expect_to = 4,
         .offset = 10,
         .len = 11,
+        .full_mode = S_IFREG | 0666,
         .tx = {12, 13},
         .name = text("name"),
         .to = text("to"),
@@ -133,6 +135,7 @@ static void inodes_read_back(void **state)
     assert_int_equal(fs_inode_decode(e.data, e.len, &got), 0);
     assert_int_equal(got.mode, inode.mode);
     assert_int_equal(got.size, inode.size);
+    assert_int_equal(got.attributes, inode.attributes);
     assert_int_equal(got.atime_ns, -1);
     assert_memory_equal(got.ranges, inode.ranges, 2 * sizeof inode.ranges[0]);
     assert_true(fs_txid_equal(got.busy, inode.busy));
@@ -155,6 +158,7 @@ static void requests_and_answers_read_back(void **state)
     assert_int_equal(fs_request_decode(e.data, e.len, &got), 0);
     assert_int_equal(got.intent.to_dir, request.intent.to_dir);
     assert_int_equal(got.inode.order, 22);
+    assert_int_equal(got.full_mode, S_IFREG | 0666);
     assert_int_equal(got.to.len, 2);
     for (size_t len = 0; len < e.len; len++)
         assert_int_equal(fs_request_decode(e.data, len, &got), -EBADMSG);
@@ -216,6 +220,9 @@ static void refuses_inodes_that_make_no_sense(void **state)
     assert_int_equal(encoded_inode(&inode), -EBADMSG);
     inode = sample_inode();
     inode.dying = 2;
+    assert_int_equal(encoded_inode(&inode), -EBADMSG);
+    inode = sample_inode();
+    inode.attributes = FS_ATTRIBUTES_END;
     assert_int_equal(encoded_inode(&inode), -EBADMSG);
     inode = sample_inode();
     inode.ranges[1].first = 1; /* They overlap. */

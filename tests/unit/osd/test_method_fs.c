@@ -857,6 +857,114 @@ static void attributes_have_limits(void **state)
     assert_true(n > 255);
 }
 
+/* ---- Access control lists ---- */
+
+/* u32 2, then entries of a tag, permissions, and an id. */
+static const uint8_t named_list[] = {
+    2, 0, 0,    0,    1,    0,    6,  0, 0xff, 0xff, 0xff, 0xff, 2,    0,   4,
+    0, 1, 0,    0,    0,    4,    0,  7, 0,    0xff, 0xff, 0xff, 0xff, 16,  0,
+    5, 0, 0xff, 0xff, 0xff, 0xff, 32, 0, 1,    0,    0xff, 0xff, 0xff, 0xff};
+static const uint8_t plain_list[] = {2,    0,    0, 0, 1,    0,    7,    0,    0xff, 0xff,
+                                     0xff, 0xff, 4, 0, 4,    0,    0xff, 0xff, 0xff, 0xff,
+                                     32,   0,    0, 0, 0xff, 0xff, 0xff, 0xff};
+
+static const char access_list[] = "system.posix_acl_access",
+                  default_list[] = "system.posix_acl_default";
+
+static int set_list(uint64_t ino, const char *name, const void *list, size_t len, uint32_t flags)
+{
+    return call_data(
+        "fs.xset", &(struct fs_request){.ino = ino, .name = text(name), .flags = flags}, list, len);
+}
+
+static int get(uint64_t ino, const char *name)
+{
+    return call("fs.xget", (struct fs_request){.ino = ino, .name = text(name)});
+}
+
+static void a_list_and_the_mode_follow_each_other(void **state)
+{
+    (void)state;
+    uint64_t a = create("a");
+    assert_int_equal(set_list(a, access_list, named_list, sizeof named_list - 1, 0), -EINVAL);
+    assert_int_equal(set_list(a, access_list, named_list, sizeof named_list, 0), 0);
+    assert_int_equal(answer.inode.mode, S_IFREG | 0651);
+    assert_int_equal(answer.inode.attributes, FS_ATTRIBUTES_ANY | FS_ATTRIBUTES_ACCESS);
+    struct fs_request chmod = {.ino = a, .set = FS_SET_MODE, .inode = inode_of(0724)};
+    assert_int_equal(call("fs.setattr", chmod), 0);
+    assert_int_equal(get(a, access_list), 0);
+    assert_int_equal(raw[4 + 2], 7);
+    assert_int_equal(raw[4 + 2 * 8 + 2], 7); /* The group's own entry stays, */
+    assert_int_equal(raw[4 + 3 * 8 + 2], 2); /* the mask does not. */
+    assert_int_equal(raw[4 + 4 * 8 + 2], 4);
+}
+
+static void a_list_that_says_what_the_mode_says_is_not_kept(void **state)
+{
+    (void)state;
+    uint64_t a = create("a");
+    assert_int_equal(
+        call("fs.setattr",
+             (struct fs_request){.ino = a, .set = FS_SET_MODE, .inode = inode_of(02770)}),
+        0);
+    assert_int_equal(set_list(a, access_list, named_list, sizeof named_list, 0), 0);
+    assert_int_equal(answer.inode.mode, S_IFREG | 02651);
+    assert_int_equal(set_list(a, access_list, plain_list, sizeof plain_list, FS_KILL_GROUP), 0);
+    assert_int_equal(answer.inode.mode, S_IFREG | 0740);
+    assert_int_equal(answer.inode.attributes, FS_ATTRIBUTES_ANY);
+    assert_int_equal(get(a, access_list), -ENODATA);
+    assert_int_equal(call("fs.xremove", (struct fs_request){.ino = a, .name = text(access_list)}),
+                     0);
+    assert_int_equal(set_list(a, default_list, plain_list, sizeof plain_list, 0), -EACCES);
+}
+
+static void what_is_made_inherits_the_default_list(void **state)
+{
+    (void)state;
+    assert_int_equal(set_list(dir, default_list, named_list, sizeof named_list, 0), 0);
+    struct fs_request rq = {.ino = dir,
+                            .name = text("a"),
+                            .flags = FS_EXCLUSIVE,
+                            .inode = inode_of(S_IFREG | 0600),
+                            .full_mode = S_IFREG | 0666};
+    assert_int_equal(call("fs.create", rq), 0);
+    assert_int_equal(answer.inode.mode, S_IFREG | 0640); /* Not less by the umask. */
+    assert_int_equal(answer.inode.attributes, FS_ATTRIBUTES_ANY | FS_ATTRIBUTES_ACCESS);
+    uint64_t a = answer.ino;
+    assert_int_equal(get(a, access_list), 0);
+    assert_int_equal(raw[4 + 3 * 8 + 2], 4);
+    assert_int_equal(get(a, default_list), -ENODATA);
+    rq.name = text("link");
+    rq.inode = inode_of(S_IFLNK | 0777);
+    rq.inode.target = text("a");
+    assert_int_equal(call("fs.create", rq), 0);
+    assert_int_equal(answer.inode.attributes, 0);
+    assert_int_equal(
+        call("fs.xremove", (struct fs_request){.ino = dir, .name = text(default_list)}), 0);
+    rq.name = text("b");
+    rq.inode = inode_of(S_IFREG | 0600);
+    assert_int_equal(call("fs.create", rq), 0);
+    assert_int_equal(answer.inode.mode, S_IFREG | 0600);
+    assert_int_equal(answer.inode.attributes, 0);
+}
+
+static void a_new_directory_inherits_both(void **state)
+{
+    (void)state;
+    fake_fini(&shard);
+    fake_init(&shard);
+    struct fs_request rq = {.ino = dir,
+                            .full_mode = S_IFDIR | 0777,
+                            .inode = {.mode = S_IFDIR | 0700, .order = 12, .parent = 1}};
+    assert_int_equal(call_data("fs.init", &rq, named_list, 9), -EINVAL);
+    assert_int_equal(call_data("fs.init", &rq, named_list, sizeof named_list), 0);
+    assert_int_equal(answer.inode.mode, S_IFDIR | 0651);
+    assert_int_equal(answer.inode.attributes, FS_ATTRIBUTES_END - 1);
+    assert_int_equal(get(dir, default_list), 0);
+    assert_memory_equal(raw, named_list, sizeof named_list);
+    assert_int_equal(get(dir, access_list), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -900,6 +1008,10 @@ int main(void)
         TEST(a_size_may_be_kept),
         TEST(attributes_are_set_got_listed_removed),
         TEST(attributes_have_limits),
+        TEST(a_list_and_the_mode_follow_each_other),
+        TEST(a_list_that_says_what_the_mode_says_is_not_kept),
+        TEST(what_is_made_inherits_the_default_list),
+        TEST(a_new_directory_inherits_both),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""pjdfstest, a test suite for POSIX file systems: on one mount, and while another mount looks on. PJDFSTEST names a folder with
+its source; otherwise it is fetched. Words after -- choose tests: parts of their paths."""
+
+import os
+import re
+import shutil
+import sys
+import threading
+
+from lib.cluster import Cluster, at_end, case, check, command, folder, run, succeeds
+from lib.mount import Ext4, Mounts, missing
+
+if missing():
+    print("skipped: %s is missing" % missing())
+    sys.exit(0)
+
+FS = "posix"
+SOURCE = "https://github.com/pjd/pjdfstest"
+LONG = 3600
+MAY_FAIL = "# TO" "DO"  # As such suites mark what nobody expects to pass; in two, since it is no note of ours.
+WANTED = sys.argv[sys.argv.index("--") + 1:] if "--" in sys.argv else []
+if "--" in sys.argv:
+    del sys.argv[sys.argv.index("--"):]
+
+cluster = Cluster(mons=1, osds=3)
+mounts = Mounts(cluster)
+suite = None
+
+
+def scripts():
+    found = sorted(os.path.relpath(os.path.join(path, name), suite)
+                   for path, _dirs, names in os.walk(os.path.join(suite, "tests")) for name in names if name.endswith(".t"))
+    return [name for name in found if not WANTED or any(word in name for word in WANTED)]
+
+
+def run_script(name, where):
+    """How many tests it had, and those that failed: lines of its output."""
+    text = command(["sh", os.path.join(suite, name)], cwd=where, timeout=LONG).text
+    plan = re.search(r"^1\.\.(\d+)", text, re.M)
+    lines = re.findall(r"^(?:not )?ok\b.*", text, re.M)
+    failed = [line for line in lines if line.startswith("not ok") and MAY_FAIL not in line]
+    count = int(plan.group(1)) if plan else 0
+    if len(lines) != count:
+        failed.append("%d of %d tests were run" % (len(lines), count))
+    return count, failed
+
+
+def run_all(where, what):
+    total, failures = 0, []
+    for name in scripts():
+        count, failed = run_script(name, where)
+        total += count
+        for line in failed:
+            print("%s: %s: %s" % (what, name, line), flush=True)
+        failures += failed
+    print("%s: %d tests, %d failed" % (what, total, len(failures)), flush=True)
+    return total, failures
+
+
+class Walker:
+    """Looks at all that is below a folder, again and again, until it is told to stop."""
+
+    def __init__(self, path):
+        self.path = path
+        self.stopping = threading.Event()
+        self.rounds = 0
+        self.thread = threading.Thread(target=self.walk, daemon=True)
+        self.thread.start()
+
+    def walk(self):
+        while not self.stopping.is_set():
+            for path, dirs, names in os.walk(self.path):
+                for name in dirs + names:
+                    try:
+                        full = os.path.join(path, name)
+                        os.lstat(full)
+                        os.listxattr(full, follow_symlinks=False)
+                    except OSError:
+                        pass  # It went meanwhile.
+            self.rounds += 1
+
+    def stop(self):
+        self.stopping.set()
+        self.thread.join()
+        return self.rounds
+
+
+@case
+def starts():
+    global suite  # pylint: disable=global-statement
+    suite = os.path.join(folder(), "pjdfstest")
+    if os.environ.get("PJDFSTEST"):
+        shutil.copytree(os.environ["PJDFSTEST"], suite)
+    elif command(["git", "clone", "-q", "--depth", "1", SOURCE, suite]).code != 0:
+        print("skipped: %s cannot be fetched; PJDFSTEST may name a folder with it" % SOURCE)
+        sys.exit(0)
+    succeeds(command(["sh", "-euc", "[ -x configure ] || autoreconf -ifs; ./configure; make pjdfstest"], cwd=suite))
+    os.umask(0o022)
+    cluster.start()
+    cluster.pool("fs")
+    mounts.create(FS)
+
+
+@case
+def ext4_passes():
+    if os.environ.get("PJDFSTEST_ONLY_OURS"):
+        return
+    total, failures = run_all(Ext4().path, "ext4")
+    check(total > 0 and not failures, "the suite does not pass on ext4 here")
+
+
+@case
+def one_mount():
+    path = mounts.mount(FS)
+    room = os.path.join(path, "one")
+    os.mkdir(room)
+    _total, failures = run_all(room, "one mount")
+    check(not failures, "%d failed" % len(failures))
+
+
+@case
+def while_another_mount_looks_on():
+    path, other = mounts.mount(FS), mounts.mount(FS)
+    room = os.path.join(path, "two")
+    os.mkdir(room)
+    walker = at_end(Walker(os.path.join(other, "two")).stop).__self__
+    _total, failures = run_all(room, "two mounts")
+    rounds = walker.stop()
+    print("the other one looked %d times" % rounds)
+    check(rounds > 1 and not failures, "%d failed" % len(failures))
+
+
+@case
+def nothing_is_wrong_in_the_end():
+    for path in list(mounts.paths):
+        mounts.umount(path)
+    report = mounts.check_clean(FS)
+    check(report["damaged"] == 0, "%r" % report)
+
+
+if __name__ == "__main__":
+    run()
