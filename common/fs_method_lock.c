@@ -161,7 +161,7 @@ int fs_method_lock(struct fs_method_call *call)
     return fs_end(&job);
 }
 
-/* Raw: a list with the first lock that does not agree, or none. */
+/* Raw: a list with the first lock that does not agree, or none; with that of the client `tx`. */
 int fs_method_getlock(struct fs_method_call *call)
 {
     struct fs_job job;
@@ -170,6 +170,8 @@ int fs_method_getlock(struct fs_method_call *call)
     int error = begin(call, &job, &locks, &want);
     if (error)
         return error;
+    if (job.rq.tx.instance != 0)
+        want.instance = job.rq.tx.instance;
     const struct fs_lock *held = find_conflict(locks, &want);
     struct fs_locks *found = fs_alloc(job.call, sizeof *found);
     if (!found)

@@ -10,6 +10,7 @@
  *   cache.c    contents that are kept
  *   orphan.c   open files, and files without names
  *   lock.c     locks of fcntl and flock
+ *   deadlock.c locks that wait for each other
  *   lease.c    leases of shards, and what may be kept under them
  */
 #ifndef LIMPET_CLIENT_FS_FS_H
@@ -53,7 +54,7 @@ struct fs_met {
 };
 
 /* What a notify of the object "super" is about: its first byte. */
-enum fs_notify { FS_NOTIFY_OPEN = 1, FS_NOTIFY_UNLOCKED = 2 };
+enum fs_notify { FS_NOTIFY_OPEN = 1, FS_NOTIFY_UNLOCKED = 2, FS_NOTIFY_WAITS = 3 };
 
 struct limpet_fs {
     struct limpet_cluster *cluster;
@@ -81,6 +82,7 @@ struct limpet_fs {
 
     struct fs_locked_list locks; /* Requests for locks. */
     struct fs_held *held;
+    uint64_t last_blocked;
 
     struct limpet_fs_cache_calls cache_calls;
     void *cache_arg;
@@ -116,8 +118,10 @@ struct fs_call {
     uint64_t grant, name_grant, name_home;
     TAILQ_ENTRY(fs_call) lock_link;
     bool waiting, woken, cancelled; /* A lock: lock.c */
-    bool verify;                    /* A write: that nobody has cut the file meanwhile. */
-    _Atomic unsigned pending;       /* Steps under way, of those at a time. */
+    uint64_t blocked;               /* Its number among those that had to wait: deadlock.c */
+    uint64_t blocker_instance, blocker_owner;
+    bool verify;              /* A write: that nobody has cut the file meanwhile. */
+    _Atomic unsigned pending; /* Steps under way, of those at a time. */
     _Atomic int error;
 };
 
@@ -267,6 +271,15 @@ void lock_unlocked(struct limpet_fs *fs, uint64_t ino);
 /* Now and then: who has what others wait for may have died. */
 void lock_tick(struct limpet_fs *fs);
 void lock_free_all(struct limpet_fs *fs);
+/* The first lock that is in the way of this one; instance 0: none is. */
+int lock_holder(struct limpet_fs *fs, const struct fs_request *rq, struct fs_lock *out) MUST_CHECK;
+
+/* ---- deadlock.c ---- */
+
+/* A worker's. The call has to wait for this owner: would it wait for itself? */
+bool deadlock_found(struct fs_call *call, uint64_t instance, uint64_t owner);
+/* Another client asks what an owner waits for. */
+void deadlock_asked(struct limpet_fs *fs, struct decoder *question, struct encoder *answer);
 
 /* ---- data.c ---- */
 

@@ -92,19 +92,19 @@ static void lock_end(struct fs_call *call, int rc)
     call_end(call, rc);
 }
 
-/* The one who has the lock that is in the way; 0: nobody any more. */
-static int find_holder(struct fs_call *call, uint64_t *instance)
+int lock_holder(struct limpet_fs *fs, const struct fs_request *rq, struct fs_lock *out)
 {
-    struct fs_request rq = request_of(call);
     struct fs_locks *found = malloc(sizeof *found);
     void *raw = NULL;
     size_t len = 0;
     int rc = -ENOMEM;
+    *out = (struct fs_lock){0};
     if (found != NULL)
-        rc = fs_method_raw(call->fs, fs_home(rq.ino), "fs.getlock", &rq, NULL, 0, &raw, &len);
+        rc = fs_method_raw(fs, fs_home(rq->ino), "fs.getlock", rq, NULL, 0, &raw, &len);
     if (rc == 0 && fs_locks_decode(raw, len, found) != 0)
         rc = -EIO;
-    *instance = rc == 0 && found->n > 0 ? found->list[0].instance : 0;
+    if (rc == 0 && found->n > 0)
+        *out = found->list[0];
     limpet_free(raw);
     free(found);
     return rc;
@@ -121,15 +121,18 @@ static int remove_dead(struct limpet_fs *fs, uint64_t ino, uint64_t instance)
 void lock_refused(struct fs_call *call)
 {
     struct limpet_fs *fs = call->fs;
-    uint64_t instance;
-    int rc = find_holder(call, &instance);
-    bool again = rc == 0 && instance == 0;
-    if (rc == 0 && !again && !move_client_lives(fs, instance)) {
-        rc = remove_dead(fs, call->rq.ino, instance);
+    struct fs_lock holder;
+    const struct fs_request rq = request_of(call);
+    int rc = lock_holder(fs, &rq, &holder);
+    bool again = rc == 0 && holder.instance == 0;
+    if (rc == 0 && !again && !move_client_lives(fs, holder.instance)) {
+        rc = remove_dead(fs, call->rq.ino, holder.instance);
         again = rc == 0;
     }
     if (rc == 0 && !again && !(call->rq.flags & LIMPET_FS_WAITS))
         rc = -EAGAIN;
+    if (rc == 0 && !again && deadlock_found(call, holder.instance, holder.owner))
+        rc = -EDEADLK;
     pthread_mutex_lock(&fs->lock);
     if (rc == 0 && call->cancelled)
         rc = -EINTR;

@@ -203,12 +203,17 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
     struct limpet_fs *fs = arg;
     uint8_t open[ORPHANS_AT_ONCE] = {0};
     struct decoder d;
+    struct encoder waits;
     decoder_init(&d, data, len);
     uint8_t about = decode_u8(&d);
     size_t n = decoder_left(&d) / sizeof(uint64_t);
     if (n > ORPHANS_AT_ONCE)
         n = ORPHANS_AT_ONCE;
-    if (about == FS_NOTIFY_UNLOCKED && n == 1) {
+    encoder_init(&waits);
+    if (about == FS_NOTIFY_WAITS) {
+        deadlock_asked(fs, &d, &waits);
+        n = 0;
+    } else if (about == FS_NOTIFY_UNLOCKED && n == 1) {
         lock_unlocked(fs, decode_u64(&d));
         n = 0;
     }
@@ -220,7 +225,10 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
             file->orphan = true;
     }
     pthread_mutex_unlock(&fs->lock);
-    int rc = limpet_notify_ack(watch, notifier, id, open, n);
+    bool tells = about == FS_NOTIFY_WAITS && !waits.failed;
+    int rc = tells ? limpet_notify_ack(watch, notifier, id, waits.data, waits.len)
+                   : limpet_notify_ack(watch, notifier, id, open, n);
+    encoder_fini(&waits);
     (void)rc; /* Who asks takes it for an open file, then. */
 }
 

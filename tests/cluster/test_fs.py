@@ -5,6 +5,7 @@ import errno
 import fcntl
 import mmap
 import os
+import select
 import shutil
 import socket
 import stat
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 
-from lib.cluster import Cluster, case, check, command, fails, folder, random_bytes, read_file, run, succeeds, write_file
+from lib.cluster import Cluster, case, check, command, fails, folder, random_bytes, read_file, run, succeeds, wait_until, write_file
 from lib.mount import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, Mounts,
                        fallocate, missing, rename2)
 
@@ -494,6 +495,79 @@ def try_lock(where, start, length):
     return command([sys.executable, "-c", script, os.path.join(where, "a")]).code
 
 
+LOCKER = """import fcntl, os, sys
+files = {}
+for line in sys.stdin:
+    what, path = line.split()
+    if path not in files:
+        files[path] = open(path, "r+b")
+    try:
+        fcntl.lockf(files[path], {"lock": fcntl.LOCK_EX, "share": fcntl.LOCK_SH, "unlock": fcntl.LOCK_UN}[what])
+        print("ok", flush=True)
+    except OSError as problem:
+        print(problem.errno, flush=True)
+"""
+
+
+class Locker:
+    """A process of its own that locks files when it is told to."""
+
+    def __init__(self, where):
+        self.where = where
+        self.process = subprocess.Popen([sys.executable, "-c", LOCKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def begin(self, what, name):
+        self.process.stdin.write("%s %s\n" % (what, os.path.join(self.where, name)))
+        self.process.stdin.flush()
+
+    def end(self):
+        check(select.select([self.process.stdout], [], [], 60)[0], "no answer within 60 s")
+        return self.process.stdout.readline().strip()
+
+    def do(self, what, name):
+        self.begin(what, name)
+        return self.end()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+@case
+def locks_that_wait_for_each_other():
+    here, there = room("circles")
+    for name in "abc":
+        write_file(os.path.join(here, name), b"")
+    for places in ((here, here), (here, there), (here, there, here)):
+        lockers = [Locker(place) for place in places]
+        for locker, name in zip(lockers, "abc"):
+            check(locker.do("lock", name) == "ok", "%s is free" % name)
+        # Each waits for the next one's, but the last, which would close the circle.
+        for locker, name in list(zip(lockers, "bc"))[:-1 if len(lockers) == 2 else None]:
+            locker.begin("lock", name)
+        wait_until("all but one wait", lambda: waiting(lockers) == len(lockers) - 1, 20)
+        last = lockers[-1]
+        answer = last.do("lock", "a")
+        check(answer == str(errno.EDEADLK), "the last one of %d: %s" % (len(lockers), answer))
+        # Without the circle, they get what they wait for, one after the other.
+        for locker in reversed(lockers):
+            if locker is not last:
+                check(locker.end() == "ok", "it was given back")
+            locker.close()
+
+
+def waiting(lockers):
+    """How many have a request for a lock in the kernel that has not been answered: they sleep there."""
+    count = 0
+    for locker in lockers:
+        try:
+            with open("/proc/%d/syscall" % locker.process.pid, encoding="ascii") as file:
+                count += file.read().split()[0] == "72"  # fcntl
+        except (OSError, IndexError):
+            pass
+    return count
+
+
 # ---- Programs ----
 
 
@@ -519,6 +593,29 @@ def programs_work():
 
 
 # ---- Things that die, things that are in use ----
+
+
+@case
+def a_mount_may_die():
+    """What it had locked is free; what it had open without a name goes."""
+    here, there = room("death")
+    names = [write_file(os.path.join(here, name), b"") for name in ("a", "b")]
+    third = mounts.mount(FS)
+    dying = Locker(os.path.join(third, "death"))
+    check(dying.do("lock", "a") == "ok" and dying.do("lock", "b") == "ok", "it has both")
+    nameless = os.open(os.path.join(third, "death"), os.O_TMPFILE | os.O_RDWR)
+    os.write(nameless, b"x")
+    locker = Locker(there)
+    locker.begin("lock", "a")
+    mounts.kill(third)
+    check(locker.end() == "ok" and locker.do("lock", "b") == "ok", "locks of the dead are free")
+    locker.close()
+    refused(errno.ENOTCONN, os.close, nameless)
+    dying.process.kill()
+    dying.process.wait()
+    succeeds(command(["umount", "-l", third]))
+    mounts.paths.remove(third)
+    check(len(names) == len(os.listdir(there)), "%r" % os.listdir(there))
 
 
 @case
