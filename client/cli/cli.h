@@ -142,6 +142,8 @@ uint64_t cli_parse_number(const struct cli *cli, const char *what, const char *t
 
 /* Exits with a message on failure. */
 void cli_connect(struct cli *cli);
+/* The same, but returns when the cluster cannot be reached. */
+int cli_try_connect(struct cli *cli);
 struct limpet_pool *cli_open_pool(struct cli *cli, const char *name);
 /* Connects, and opens the pool of a group, "3.1f", by its number; exits with a message. */
 struct limpet_pool *cli_open_pool_of(struct cli *cli, uint64_t number, const char *pgid);

@@ -4,6 +4,7 @@
  *   fs.c          the verbs: create, ls, rm, status, umount
  *   fs_check.c    check
  *   fs_mount.c    mount: the process that serves the kernel
+ *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
  */
 #ifndef LIMPET_CLIENT_CLI_FS_H
@@ -23,14 +24,26 @@ void fs_spec_parse(const char *text, struct fs_spec *out);
 struct limpet_fs *fs_spec_open(struct cli *cli, const struct fs_spec *spec,
                                struct limpet_pool **pool);
 
+struct fs_recovery;
 struct fuse_session;
 /*
  * A session on the file system, mounted over `path`; exits with a message. Options are those of
  * mount.fuse3(8), with commas.
  */
-struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const char *options);
+struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *recovery,
+                                   const char *path, const char *options);
+/* Requests go to another one from now on, which adopts what is open. */
+int fs_fuse_switch(struct limpet_fs *fs);
 /* Serves until it is unmounted. */
 void fs_fuse_serve(struct fuse_session *session, const char *path);
+
+/* NULL: memory is short, or threads. cli, and its cluster, must outlive it; fs and pool are its. */
+struct fs_recovery *fs_recovery_begin(struct cli *cli, const struct fs_spec *spec, uint64_t memory,
+                                      struct limpet_fs *fs, struct limpet_pool *pool);
+/* Of limpet_fs_cache_calls.lost. */
+void fs_recovery_needed(struct fs_recovery *recovery);
+/* Closes the file system, as it is then. */
+void fs_recovery_end(struct fs_recovery *recovery);
 
 int fs_create(struct cli *cli);
 int fs_ls(struct cli *cli);

@@ -48,7 +48,9 @@ enum {
 };
 
 struct mount {
-    struct limpet_fs *fs;
+    _Atomic(struct limpet_fs *) fs;
+    pthread_mutex_t taking; /* While a request is taken, `fs` stays what it is. */
+    struct fs_recovery *recovery;
     struct fuse_session *session;
     struct limpet_buffer *incoming; /* Where a request is received. */
     bool keeps_names;
@@ -57,7 +59,7 @@ struct mount {
 };
 
 /* A process serves one. */
-static struct mount the_mount;
+static struct mount the_mount = {.taking = PTHREAD_MUTEX_INITIALIZER};
 
 /* Of files without names, in the kernel's requests. */
 #define NO_NAME "/"
@@ -108,10 +110,11 @@ static void submit(fuse_req_t fuse, struct limpet_fs_request *rq, limpet_fs_call
     limpet_fs_submit(fs_of(fuse), rq, done, r);
 }
 
-/* What programs are told: our own errors have no number there. */
+/* What programs are told: our own errors have no number there, and a client that is blocked was
+ * cut off for them. */
 static int error_of(ssize_t rc)
 {
-    return rc < 0 && rc > -512 ? (int)-rc : EIO;
+    return rc < 0 && rc > -512 && rc != -ESHUTDOWN ? (int)-rc : EIO;
 }
 
 /* ---- Answers ---- */
@@ -926,7 +929,24 @@ static void drop(void *arg, const uint64_t *inos, size_t n)
         fuse_lowlevel_notify_inval_inode(mount->session, inos[i], 0, 0);
 }
 
-static const struct limpet_fs_cache_calls cache_calls = {.drop = drop};
+static void lost(void *arg)
+{
+    const struct mount *mount = arg;
+    fs_recovery_needed(mount->recovery);
+}
+
+static const struct limpet_fs_cache_calls cache_calls = {.drop = drop, .lost = lost};
+
+int fs_fuse_switch(struct limpet_fs *fs)
+{
+    limpet_fs_cache(fs, &cache_calls, &the_mount);
+    pthread_mutex_lock(&the_mount.taking);
+    int rc = limpet_fs_adopt(fs, the_mount.fs);
+    if (rc == 0)
+        the_mount.fs = fs;
+    pthread_mutex_unlock(&the_mount.taking);
+    return rc;
+}
 
 /* ---- What libfuse does not know ---- */
 
@@ -1048,12 +1068,13 @@ static void *raise_read_ahead(void *arg)
     return NULL;
 }
 
-struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const char *options)
+struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *recovery,
+                                   const char *path, const char *options)
 {
     struct mount *mount = &the_mount;
     char *arguments[] = {"limpet", "-o", (char *)options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
-    mount->fs = fs;
+    mount->recovery = recovery;
     fuse_set_log_func(take_fuse_message);
     struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, mount);
     if (session == NULL || fuse_session_mount(session, path) != 0)
@@ -1063,6 +1084,7 @@ struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, const char *path, const
     if (fuse_session_custom_io(session, &custom_io, fuse_session_fd(session)) != 0)
         fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));
     limpet_fs_cache(fs, &cache_calls, mount);
+    mount->fs = fs;
     fuse_opt_free_args(&args);
     return session;
 }
@@ -1084,7 +1106,9 @@ static void serve(struct mount *mount)
             continue;
         if (n <= 0)
             break;
+        pthread_mutex_lock(&mount->taking);
         fuse_session_process_buf(session, &buffer);
+        pthread_mutex_unlock(&mount->taking);
     }
     limpet_buffer_destroy(mount->incoming);
     mount->incoming = NULL;

@@ -99,14 +99,16 @@ int fs_mount(struct cli *cli)
     int rc = limpet_fs_memory(fs, memory);
     if (rc != 0)
         fail(-rc, "mount failed: %s", error_phrase(-rc));
-    struct fuse_session *session = fs_fuse_mount(fs, path, options);
+    struct fs_recovery *recovery = fs_recovery_begin(cli, &spec, memory, fs, pool);
+    if (recovery == NULL)
+        fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));
+    struct fuse_session *session = fs_fuse_mount(fs, recovery, path, options);
     fuse_set_signal_handlers(session);
     if (ready >= 0)
         leave_terminal(ready);
     fs_fuse_serve(session, path);
-    limpet_fs_close(fs);
+    fs_recovery_end(recovery);
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);
-    limpet_pool_close(pool);
     return 0;
 }

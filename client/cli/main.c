@@ -53,10 +53,8 @@ static void create_cluster(struct cli *cli)
         fail(rc, "%s", error_phrase(rc));
 }
 
-void cli_connect(struct cli *cli)
+int cli_try_connect(struct cli *cli)
 {
-    if (cli->cluster != NULL)
-        return;
     create_cluster(cli);
     configure_file(cli);
     set_option(cli, "keyring", "keyring");
@@ -66,7 +64,12 @@ void cli_connect(struct cli *cli)
         if (cli->values[i].option->config)
             set_option(cli, cli->values[i].option->name, cli->values[i].option->name);
     }
-    int rc = limpet_cluster_connect(cli->cluster);
+    return limpet_cluster_connect(cli->cluster);
+}
+
+void cli_connect(struct cli *cli)
+{
+    int rc = cli->cluster == NULL ? cli_try_connect(cli) : 0;
     if (rc != 0)
         fail(rc, "%s", limpet_cluster_error(cli->cluster));
 }

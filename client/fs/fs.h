@@ -76,6 +76,7 @@ struct limpet_fs {
     struct fs_met met[FS_MET_MAX]; /* Shards whose files without names were asked about. */
     unsigned next_met;
     bool stopping;
+    bool lost; /* Others may take this client for dead. */
     unsigned n_workers;
     pthread_t workers[FS_THREADS];
     struct fs_asks refused; /* A worker's: somebody else's lease is in the way. */

@@ -136,6 +136,8 @@ void lock_refused(struct fs_call *call)
     pthread_mutex_lock(&fs->lock);
     if (rc == 0 && call->cancelled)
         rc = -EINTR;
+    if (rc == 0 && fs->lost)
+        rc = -EIO;
     again |= call->woken;
     call->waiting = rc == 0 && !again;
     pthread_mutex_unlock(&fs->lock);
@@ -196,6 +198,15 @@ static void tell_others(struct limpet_fs *fs, uint64_t ino)
     lock_unlocked(fs, ino);
 }
 
+/* Others may have it, too. */
+static bool is_worthless(const struct fs_call *call)
+{
+    pthread_mutex_lock(&call->fs->lock);
+    bool lost = call->fs->lost;
+    pthread_mutex_unlock(&call->fs->lock);
+    return lost && call->rq.flags & (LIMPET_FS_LOCK_SHARED | LIMPET_FS_LOCK_EXCLUSIVE);
+}
+
 static void lock_answered(struct fs_call *call, int rc, const struct fs_answer *answer,
                           const void *raw, size_t len)
 {
@@ -206,7 +217,7 @@ static void lock_answered(struct fs_call *call, int rc, const struct fs_answer *
     }
     if (rc == 0 && answer->flags & FS_DROPPED)
         tell_others(call->fs, call->rq.ino);
-    lock_end(call, rc == -ENOENT ? -ESTALE : rc);
+    lock_end(call, rc == -ENOENT ? -ESTALE : rc == 0 && is_worthless(call) ? -EIO : rc);
 }
 
 static void lock_ask(struct fs_call *call)

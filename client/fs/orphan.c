@@ -172,6 +172,31 @@ void orphan_made(struct fs_call *call)
     call_end(call, file != NULL ? 0 : -ENOMEM);
 }
 
+/* ---- From a client that is lost ---- */
+
+int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
+{
+    int rc = 0;
+    pthread_mutex_lock(&old->lock);
+    pthread_mutex_lock(&fs->lock);
+    fs->last_grant = old->last_grant;
+    for (unsigned i = 0; i < FS_OPEN_BUCKETS; i++) {
+        const struct fs_file *file;
+        for (file = LIST_FIRST(&old->files[i]); file != NULL; file = LIST_NEXT(file, link)) {
+            struct fs_file *mine = file->opens > 0 ? file_find(fs, file->ino, true) : NULL;
+            if (mine != NULL) {
+                mine->opens = file->opens;
+                mine->orphan = file->orphan;
+            } else if (file->opens > 0) {
+                rc = -ENOMEM;
+            }
+        }
+    }
+    pthread_mutex_unlock(&fs->lock);
+    pthread_mutex_unlock(&old->lock);
+    return rc;
+}
+
 /* ---- Collecting ---- */
 
 /* With the lock. */

@@ -169,7 +169,20 @@ int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_p
 
 /* ---- Opening one ---- */
 
-static const struct limpet_watch_calls watch_calls = {.notified = orphan_notified};
+/* Locks that wait here would wait for ever. */
+static void client_lost(struct limpet_watch *watch, void *arg, int error)
+{
+    struct limpet_fs *fs = arg;
+    (void)watch, (void)error;
+    pthread_mutex_lock(&fs->lock);
+    fs->lost = true;
+    pthread_mutex_unlock(&fs->lock);
+    if (fs->cache_calls.lost != NULL)
+        fs->cache_calls.lost(fs->cache_arg);
+}
+
+static const struct limpet_watch_calls watch_calls = {.notified = orphan_notified,
+                                                      .lost = client_lost};
 
 static int open_pools(struct limpet_fs *fs, struct limpet_pool *pool)
 {

@@ -63,6 +63,11 @@ LIMPET_API int limpet_fs_remove(struct limpet_pool *pool, const char *name, bool
 LIMPET_API int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs **out);
 /* Waits until all requests have ended. NULL is allowed. */
 LIMPET_API void limpet_fs_close(struct limpet_fs *fs);
+/*
+ * What is open in `old`, which was lost, is open in fs from now on; before the first request of fs.
+ * Locks are not kept, and a file without a name may be gone. -ENOMEM.
+ */
+LIMPET_API int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old);
 LIMPET_API void limpet_fs_info(const struct limpet_fs *fs, struct limpet_fs_info *out);
 
 struct limpet_fs_client {
@@ -181,6 +186,8 @@ struct limpet_fs_result {
  */
 struct limpet_fs_cache_calls {
     void (*drop)(void *arg, const uint64_t *inos, size_t n);
+    /* The cluster has given up this client: open another one, and let it adopt what is open. */
+    void (*lost)(void *arg);
 };
 /*
  * How much memory contents may take, of files that are read and written: LIMPET_FS_MEMORY, unless

@@ -7,6 +7,7 @@ import mmap
 import os
 import select
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -489,10 +490,10 @@ def locks_of_both_mounts():
     check(try_lock(there, 5, 10) == 0, "closing gives it back")
 
 
-def try_lock(where, start, length):
+def try_lock(where, start, length, name="a"):
     script = "import fcntl, sys; f = open(sys.argv[1], 'r+b')\ntry: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB, %d, %d)\n" \
              "except OSError as e: sys.exit(e.errno)" % (length, start)
-    return command([sys.executable, "-c", script, os.path.join(where, "a")]).code
+    return command([sys.executable, "-c", script, os.path.join(where, name)]).code
 
 
 LOCKER = """import fcntl, os, sys
@@ -596,26 +597,51 @@ def programs_work():
 
 
 @case
-def a_mount_may_die():
-    """What it had locked is free; what it had open without a name goes."""
+def mounts_may_die_and_hang():
+    """What one that dies had locked is free; what it had open without a name goes. One that hangs so long that others have to
+    do without it goes on as another client afterwards: what was open stays open, its locks are gone."""
     here, there = room("death")
-    names = [write_file(os.path.join(here, name), b"") for name in ("a", "b")]
-    third = mounts.mount(FS)
-    dying = Locker(os.path.join(third, "death"))
-    check(dying.do("lock", "a") == "ok" and dying.do("lock", "b") == "ok", "it has both")
-    nameless = os.open(os.path.join(third, "death"), os.O_TMPFILE | os.O_RDWR)
+    for name in "abc":
+        write_file(os.path.join(here, name), b"")
+    dies, hangs = mounts.mount(FS), mounts.mount(FS)
+    dying, hanging = Locker(os.path.join(dies, "death")), Locker(os.path.join(hangs, "death"))
+    check(dying.do("lock", "a") == dying.do("lock", "b") == hanging.do("lock", "c") == "ok", "all are locked")
+    nameless = os.open(os.path.join(dies, "death"), os.O_TMPFILE | os.O_RDWR)
     os.write(nameless, b"x")
+    stays = os.open(os.path.join(hangs, "death", "d"), os.O_CREAT | os.O_RDWR)
+    os.write(stays, b"before")
     locker = Locker(there)
     locker.begin("lock", "a")
-    mounts.kill(third)
-    check(locker.end() == "ok" and locker.do("lock", "b") == "ok", "locks of the dead are free")
-    locker.close()
+    server = mounts.server(hangs)
+    os.kill(server, signal.SIGSTOP)
+    try:  # No process may be made meanwhile: it would close what is open on the mount that hangs.
+        mounts.kill(dies)
+        answers = [locker.end(), locker.do("lock", "b"), locker.do("lock", "c")]
+    finally:
+        os.kill(server, signal.SIGCONT)
+    check(answers == ["ok"] * 3, "locks of the dead are free: %r" % answers)
+    wait_until("the mount goes on", lambda: succeeds_with(os.pwrite, stays, b"after!", 6), 60)
+    check(read_file(os.path.join(there, "d")) == b"beforeafter!", "what it writes is seen")
+    check(try_lock(os.path.join(hangs, "death"), 0, 0, "c") == errno.EAGAIN, "its lock is another's")
+    check(mounts.server(hangs) == server, "it is the same process")
+    for one_of_them in (locker, hanging):
+        one_of_them.close()
+    os.close(stays)
     refused(errno.ENOTCONN, os.close, nameless)
     dying.process.kill()
     dying.process.wait()
-    succeeds(command(["umount", "-l", third]))
-    mounts.paths.remove(third)
-    check(len(names) == len(os.listdir(there)), "%r" % os.listdir(there))
+    succeeds(command(["umount", "-l", dies]))
+    mounts.paths.remove(dies)
+    mounts.umount(hangs)
+    check(len(os.listdir(there)) == 4, "%r" % os.listdir(there))
+
+
+def succeeds_with(function, *arguments):
+    try:
+        function(*arguments)
+    except OSError:
+        return False
+    return True
 
 
 @case
