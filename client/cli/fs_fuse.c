@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <limits.h>
 #include <linux/fuse.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -19,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -780,6 +780,13 @@ static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t s
     submit(fuse, &rq, written);
 }
 
+static void do_fsync(fuse_req_t fuse, fuse_ino_t ino, int datasync, struct fuse_file_info *info)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_SYNC, .ino = ino};
+    (void)datasync, (void)info;
+    submit(fuse, &rq, ended);
+}
+
 /* ---- Locks ---- */
 
 /* A close: what was written is durable, but the locks of this process end. */
@@ -1020,7 +1027,8 @@ static const struct fuse_lowlevel_ops operations = {
     .release = do_release,
     .read = do_read,
     .write = do_write,
-    /* No fsync: what was answered is durable, and the kernel need not ask. */
+    .fsync = do_fsync,
+    .fsyncdir = do_fsync,
     .flush = do_flush,
     .getlk = do_getlk,
     .setlk = do_setlk,
@@ -1045,27 +1053,40 @@ static void take_fuse_message(enum fuse_log_level level, const char *format, va_
     fuse_message[strcspn(fuse_message, "\n")] = 0;
 }
 
+enum { DEVICE_MAX = 32 };
+
+/*
+ * The number of the device that a path is the root of. The mount itself is not asked: it is not
+ * served yet, and might die before it answers.
+ */
+static bool find_device(const char *path, char device[DEVICE_MAX])
+{
+    char line[2 * PATH_MAX], number[DEVICE_MAX], at[PATH_MAX];
+    bool found = false;
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "%*s %*s %31s %*s %4095s", number, at) == 2 && strcmp(at, path) == 0) {
+            memcpy(device, number, sizeof number);
+            found = true;
+        }
+    }
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
 /* How far the kernel reads ahead is the administrator's to say, who is who mounts, often. */
 static void set_read_ahead(const char *path)
 {
-    char name[96];
-    struct stat st;
-    if (stat(path, &st) != 0)
+    char name[96], device[DEVICE_MAX];
+    if (!find_device(path, device))
         return;
-    snprintf(name, sizeof name, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
-             minor(st.st_dev));
+    snprintf(name, sizeof name, "/sys/class/bdi/%s/read_ahead_kb", device);
     FILE *file = fopen(name, "we");
     if (file == NULL)
         return;
     fprintf(file, "%d\n", READ_AHEAD_KIB);
     fclose(file);
-}
-
-static void *raise_read_ahead(void *arg)
-{
-    set_read_ahead(arg);
-    free(arg);
-    return NULL;
 }
 
 struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *recovery,
@@ -1127,11 +1148,7 @@ static void keep_memory(void)
 
 void fs_fuse_serve(struct fuse_session *session, const char *path)
 {
-    pthread_t thread;
-    char *own_path = strdup(path);
-    /* It asks the mount itself, which is served only now. */
-    if (own_path != NULL && pthread_create(&thread, NULL, raise_read_ahead, own_path) == 0)
-        pthread_detach(thread);
+    set_read_ahead(path);
     keep_memory();
     serve(&the_mount);
     fuse_session_unmount(session);

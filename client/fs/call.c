@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/fs/fs.h"
+#include "client/fs/lease.h"
+#include "common/method_names.h"
 
 struct fs_bytes bytes_of(const char *text)
 {
@@ -50,14 +51,27 @@ static struct limpet_op *op_of(const char *method, const struct encoder *input, 
     return op;
 }
 
+int call_op_add(struct limpet_op *op, const char *method, const struct fs_request *rq,
+                const void *data, size_t len, void **out, size_t *out_len)
+{
+    struct encoder input;
+    int rc = encode_input(&input, rq, data, len);
+    *out = NULL;
+    *out_len = 0;
+    if (rc == 0)
+        rc = limpet_op_call(op, method, input.data, input.len, out, out_len, NULL);
+    encoder_fini(&input);
+    return rc;
+}
+
 struct limpet_op *call_op(const char *method, const struct fs_request *rq, const void *data,
                           size_t len, void **out, size_t *out_len)
 {
-    struct encoder input;
-    struct limpet_op *op = NULL;
-    if (encode_input(&input, rq, data, len) == 0)
-        op = op_of(method, &input, out, out_len);
-    encoder_fini(&input);
+    struct limpet_op *op = limpet_op_create();
+    if (op != NULL && call_op_add(op, method, rq, data, len, out, out_len) != 0) {
+        limpet_op_destroy(op);
+        op = NULL;
+    }
     return op;
 }
 
@@ -96,6 +110,54 @@ static int operate_alone(struct limpet_fs *fs, uint64_t home, const char *method
     return rc;
 }
 
+static int operate_remotely(struct limpet_fs *fs, uint64_t home, const char *method,
+                            const struct encoder *input, void **out, size_t *out_len)
+{
+    int rc = operate(fs, home, method, input, out, out_len);
+    return rc == -FS_LEASED ? operate_alone(fs, home, method, input, out, out_len) : rc;
+}
+
+/* With the lock, which may be released for a while: 0, or an error. */
+static int find_route(struct limpet_fs *fs, uint64_t home, bool writes, enum lease_route *route,
+                      struct fs_lease **lease)
+{
+    while ((*route = lease_route(fs, home, writes, lease)) == LEASE_WAIT) {
+        if (order_at_once())
+            return -FS_REMOTE;
+        pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    }
+    return *route == LEASE_AT_OSD && order_at_once() ? -FS_REMOTE : 0;
+}
+
+/* Runs it where it belongs. *out is to be released in any case. */
+static int run_method(struct limpet_fs *fs, uint64_t home, const char *method,
+                      const struct encoder *input, void **out, size_t *out_len)
+{
+    struct fs_lease *lease;
+    enum lease_route route;
+    pthread_mutex_lock(&fs->lock);
+    int rc = find_route(fs, home, method_writes(method, strlen(method)), &route, &lease);
+    if (rc == 0 && route == LEASE_LOCAL) {
+        struct encoder answer;
+        encoder_init(&answer);
+        rc = lease_run(lease, method, input, &answer);
+        *out = answer.data;
+        *out_len = answer.len;
+    }
+    if (rc != 0 && route == LEASE_AT_OSD)
+        lease_returned(fs, home);
+    pthread_mutex_unlock(&fs->lock);
+    if (rc != 0 || route != LEASE_AT_OSD)
+        return rc;
+    rc = order_wait(fs);
+    if (rc == 0)
+        rc = operate_remotely(fs, home, method, input, out, out_len);
+    pthread_mutex_lock(&fs->lock);
+    lease_returned(fs, home);
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
 int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
                   const struct fs_request *rq, const void *data, size_t len, void **out,
                   size_t *out_len)
@@ -105,9 +167,7 @@ int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
     struct encoder input;
     int rc = encode_input(&input, rq, data, len);
     if (rc == 0)
-        rc = operate(fs, home, method, &input, &own_out, &own_len);
-    if (rc == -FS_LEASED)
-        rc = operate_alone(fs, home, method, &input, &own_out, &own_len);
+        rc = run_method(fs, home, method, &input, &own_out, &own_len);
     encoder_fini(&input);
     if (out != NULL) {
         *out = own_out;
@@ -140,6 +200,8 @@ int fs_method(struct limpet_fs *fs, uint64_t home, const char *method, const str
 void fs_method_hopefully(struct limpet_fs *fs, uint64_t home, const char *method,
                          const struct fs_request *rq)
 {
+    if (order_defer(fs, home, method, rq))
+        return;
     int rc = fs_method(fs, home, method, rq, NULL);
     (void)rc;
 }
@@ -157,6 +219,15 @@ static void ask_end(struct fs_ask *ask, int rc)
     free(ask);
 }
 
+static void ask_returned(struct fs_ask *ask, int rc)
+{
+    struct limpet_fs *fs = ask->call->fs;
+    pthread_mutex_lock(&fs->lock);
+    lease_returned(fs, ask->home);
+    pthread_mutex_unlock(&fs->lock);
+    ask_end(ask, rc);
+}
+
 static void asked(struct limpet_completion *completion, void *arg)
 {
     struct fs_ask *ask = arg;
@@ -164,8 +235,9 @@ static void asked(struct limpet_completion *completion, void *arg)
     int rc = (int)limpet_completion_result(completion);
     limpet_completion_release(completion);
     limpet_op_destroy(ask->op);
+    ask->op = NULL;
     if (rc != -FS_LEASED) {
-        ask_end(ask, rc);
+        ask_returned(ask, rc);
         return;
     }
     pthread_mutex_lock(&fs->lock);
@@ -176,9 +248,14 @@ static void asked(struct limpet_completion *completion, void *arg)
 
 void ask_again(struct fs_ask *ask)
 {
+    if (ask->parked) {
+        ask->parked = false;
+        ask_begin(ask);
+        return;
+    }
     ask->call->grant = 0;
-    ask_end(ask, operate_alone(ask->call->fs, ask->home, ask->method, &ask->input, &ask->out,
-                               &ask->out_len));
+    ask_returned(ask, operate_alone(ask->call->fs, ask->home, ask->method, &ask->input, &ask->out,
+                                    &ask->out_len));
 }
 
 static bool is_raw(const char *method)
@@ -187,12 +264,55 @@ static bool is_raw(const char *method)
            strcmp(method, "fs.xlist") == 0 || strcmp(method, "fs.getlock") == 0;
 }
 
+static void ask_remotely(struct fs_ask *ask)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    struct limpet_completion *completion = NULL;
+    ask->op = op_of(ask->method, &ask->input, &ask->out, &ask->out_len);
+    int rc = ask->op != NULL ? limpet_completion_create(asked, ask, &completion) : -ENOMEM;
+    if (rc == 0) {
+        fs_shard_object(ask->home, name);
+        rc = limpet_aio_operate(ask->call->fs->pool, name, completion, ask->op);
+        if (rc == 0)
+            return;
+        limpet_completion_release(completion);
+    }
+    if (ask->op != NULL)
+        limpet_op_destroy(ask->op);
+    ask_returned(ask, rc);
+}
+
+void ask_begin(struct fs_ask *ask)
+{
+    struct limpet_fs *fs = ask->call->fs;
+    struct fs_lease *lease;
+    struct encoder answer;
+    int rc = 0;
+    encoder_init(&answer);
+    pthread_mutex_lock(&fs->lock);
+    enum lease_route route =
+        lease_route(fs, ask->home, method_writes(ask->method, strlen(ask->method)), &lease);
+    ask->call->grant = lease != NULL ? lease->grant : 0;
+    if (route == LEASE_WAIT) {
+        ask->parked = true;
+        lease_park(lease, ask);
+    } else if (route == LEASE_LOCAL) {
+        rc = lease_run(lease, ask->method, &ask->input, &answer);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    if (route == LEASE_LOCAL) {
+        ask->out = answer.data;
+        ask->out_len = answer.len;
+        ask_end(ask, rc);
+    } else if (route == LEASE_AT_OSD) {
+        ask_remotely(ask);
+    }
+}
+
 void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struct fs_request *rq,
             const void *data, size_t len, fs_answered answered)
 {
-    char name[FS_OBJECT_NAME_MAX];
     struct fs_answer none = {0};
-    struct limpet_completion *completion = NULL;
     struct fs_ask *ask = calloc(1, sizeof *ask);
     if (ask == NULL) {
         answered(call, -ENOMEM, &none, NULL, 0);
@@ -200,22 +320,38 @@ void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struc
     }
     *ask = (struct fs_ask){
         .call = call, .answered = answered, .home = home, .method = method, .raw = is_raw(method)};
-    call->grant = lease_grant(call->fs, home);
     int rc = encode_input(&ask->input, rq, data, len);
-    if (rc == 0) {
-        ask->op = op_of(method, &ask->input, &ask->out, &ask->out_len);
-        rc = ask->op != NULL ? limpet_completion_create(asked, ask, &completion) : -ENOMEM;
+    if (rc == 0)
+        ask_begin(ask);
+    else
+        ask_end(ask, rc);
+}
+
+struct fs_ask *ask_create(struct limpet_fs *fs, uint64_t home, const char *method,
+                          const struct fs_request *rq, fs_answered answered)
+{
+    struct fs_ask *ask = calloc(1, sizeof *ask);
+    struct fs_call *call = calloc(1, sizeof *call);
+    if (ask == NULL || call == NULL) {
+        free(ask);
+        free(call);
+        return NULL;
     }
-    if (rc == 0) {
-        fs_shard_object(home, name);
-        rc = limpet_aio_operate(call->fs->pool, name, completion, ask->op);
-        if (rc == 0)
-            return;
-        limpet_completion_release(completion);
+    call->fs = fs;
+    *ask = (struct fs_ask){
+        .call = call, .answered = answered, .home = home, .method = method, .raw = is_raw(method)};
+    if (encode_input(&ask->input, rq, NULL, 0) != 0) {
+        ask_free(ask);
+        return NULL;
     }
-    if (ask->op != NULL)
-        limpet_op_destroy(ask->op);
-    ask_end(ask, rc);
+    return ask;
+}
+
+void ask_free(struct fs_ask *ask)
+{
+    encoder_fini(&ask->input);
+    free(ask->call);
+    free(ask);
 }
 
 /* ---- Results ---- */
@@ -371,7 +507,7 @@ static void (*const begins[LIMPET_FS_VERBS_END])(struct fs_call *call) = {
     [LIMPET_FS_LOOKUP] = name_lookup,     [LIMPET_FS_GETATTR] = name_getattr,
     [LIMPET_FS_SETATTR] = name_setattr,   [LIMPET_FS_CREATE] = name_create,
     [LIMPET_FS_LINK] = call_work,         [LIMPET_FS_UNLINK] = name_unlink,
-    [LIMPET_FS_RMDIR] = call_work,        [LIMPET_FS_RENAME] = call_work,
+    [LIMPET_FS_RMDIR] = name_at_once,     [LIMPET_FS_RENAME] = name_at_once,
     [LIMPET_FS_LIST] = name_list,         [LIMPET_FS_OPEN] = orphan_open,
     [LIMPET_FS_RELEASE] = orphan_release, [LIMPET_FS_READ] = data_read,
     [LIMPET_FS_WRITE] = data_write,       [LIMPET_FS_ALLOCATE] = call_work,
@@ -379,6 +515,7 @@ static void (*const begins[LIMPET_FS_VERBS_END])(struct fs_call *call) = {
     [LIMPET_FS_XATTR_SET] = name_xattr,   [LIMPET_FS_XATTR_REMOVE] = name_xattr,
     [LIMPET_FS_XATTR_LIST] = name_xattr,  [LIMPET_FS_LOCK] = lock_set,
     [LIMPET_FS_LOCK_GET] = lock_get,      [LIMPET_FS_UNLOCK_ALL] = lock_unset_all,
+    [LIMPET_FS_SYNC] = sync_begin,
 };
 
 void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *request,

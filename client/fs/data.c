@@ -325,6 +325,47 @@ static void tell_next(struct limpet_fs *fs, struct fs_file *file)
     pthread_mutex_lock(&fs->lock);
 }
 
+/* B3, D1. With the lock: whether objects may be made there now. */
+static bool room_is_durable(struct limpet_fs *fs, const struct fs_file *file, uint64_t offset,
+                            uint64_t len)
+{
+    uint64_t home = fs_home(file->ino);
+    return !shard_buffers(fs, home) || (file->durable_grant == lease_current(fs, home) &&
+                                        file_covers(&file->durable, offset, len));
+}
+
+static int make_room_durable(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t offset,
+                             uint64_t len)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, inode->ino, false);
+    bool durable = file != NULL ? room_is_durable(fs, file, offset, len)
+                                : !shard_buffers(fs, fs_home(inode->ino));
+    uint64_t grant = lease_current(fs, fs_home(inode->ino));
+    pthread_mutex_unlock(&fs->lock);
+    if (durable)
+        return 0;
+    int rc = shard_write_back(fs, fs_home(inode->ino));
+    pthread_mutex_lock(&fs->lock);
+    file = file_find(fs, inode->ino, false);
+    if (rc == 0 && file != NULL) {
+        file->durable = *inode;
+        file->durable_grant = grant;
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
+/* With less room, what is known of more is of no use. */
+static void forget_room(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    if (file != NULL)
+        file->durable_grant = 0;
+    pthread_mutex_unlock(&fs->lock);
+}
+
 /* Where objects may be already, contents and size go at once. */
 void data_write(struct fs_call *call)
 {
@@ -343,7 +384,8 @@ void data_write(struct fs_call *call)
     struct fs_file *file = file_find(fs, call->rq.ino, false);
     bool fast = file != NULL && file->opens > 0 && !(call->rq.flags & LIMPET_FS_APPEND) &&
                 lease_inode(fs, call->rq.ino, &inode) && S_ISREG(inode.mode) &&
-                inode.busy.instance == 0 && file_covers(&inode, call->rq.offset, call->rq.len);
+                inode.busy.instance == 0 && file_covers(&inode, call->rq.offset, call->rq.len) &&
+                room_is_durable(fs, file, call->rq.offset, call->rq.len);
     if (!fast) {
         pthread_mutex_unlock(&fs->lock);
         call_work(call);
@@ -370,8 +412,13 @@ int data_write_slowly(struct fs_call *call)
     int rc = fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, &answer);
     if (rc != 0)
         return rc == -ENOENT ? -ESTALE : rc;
-    call->verify = true;
     call->rq.offset = call->result.offset = answer.offset;
+    rc = call->rq.len > 0
+             ? make_room_durable(call->fs, &answer.inode, call->rq.offset, call->rq.len)
+             : 0;
+    if (rc != 0)
+        return rc;
+    call->verify = true;
     /* Another beginning puts the bytes where this one has made room for them. */
     call->rq.flags &= ~(unsigned)LIMPET_FS_APPEND;
     data_changes(call->fs, call->rq.ino, call->rq.offset, call->rq.len);
@@ -500,7 +547,10 @@ int data_trim(struct limpet_fs *fs, const struct fs_inode *inode)
     struct fs_request rq = {.ino = inode->ino, .set = FS_SET_TRIMMED, .tx = inode->busy};
     int rc = 0;
     uint64_t unit = UINT64_C(1) << inode->order, number = inode->size >> inode->order;
-    if (inode->size % unit != 0)
+    /* B3: what is cut off is durably said to be. */
+    rc = shard_write_back(fs, fs_home(inode->ino));
+    forget_room(fs, inode->ino);
+    if (rc == 0 && inode->size % unit != 0)
         rc = zero_object(fs, inode, number++, inode->size % unit, unit);
     if (rc == 0)
         rc = remove_range(fs, inode, number, UINT64_MAX);

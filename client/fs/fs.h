@@ -12,6 +12,8 @@
  *   lock.c     locks of fcntl and flock
  *   deadlock.c locks that wait for each other
  *   lease.c    leases of shards, and what may be kept under them
+ *   shard.c    records of a delegated shard, and methods on them
+ *   write_back.c  their changes, in batches
  */
 #ifndef LIMPET_CLIENT_FS_FS_H
 #define LIMPET_CLIENT_FS_FS_H
@@ -25,13 +27,16 @@
 
 enum {
     FS_WORKERS = 4,
-    FS_THREADS = FS_WORKERS + 3, /* Of orphans, the keeper of leases, who asks for them. */
-    FS_HOMES_AT_ONCE = 64,       /* Numbers of shards that a client reserves. */
+    /* Of orphans, the keeper of leases, who asks for them, who writes back. */
+    FS_THREADS = FS_WORKERS + 4,
+    FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
+    FS_DELAY_MS = 4000,      /* Before changes of delegated shards are written back. */
+    FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
     FS_OPEN_BUCKETS = 1024,
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
     FS_CACHE_PAGE = 4096,
     FS_CACHED_READ_MAX = 64 << 10, /* Larger ones are not kept here. */
-    FS_WATCH_MS = 10000,
+    FS_WATCH_MS = 5000,
     FS_MET_MAX = 64,
 };
 
@@ -47,6 +52,17 @@ struct fs_ask;
 STAILQ_HEAD(fs_asks, fs_ask);
 TAILQ_HEAD(fs_locked_list, fs_call);
 struct fs_held;
+struct fs_batch;
+TAILQ_HEAD(fs_batches, fs_batch);
+
+/* Our own word: a step would be a request, and the operation must not wait. */
+#define FS_REMOTE EREMOTE
+
+/* What was lost of a shard, until fsync has told. */
+struct fs_error {
+    uint64_t home;
+    int error;
+};
 
 struct fs_met {
     uint64_t dir;
@@ -92,10 +108,22 @@ struct limpet_fs {
     struct fs_leases leases_wanted, leases_over;
     bool lease_asking;
     uint64_t last_grant;
-    size_t n_kept;
+    size_t n_kept, n_born;
 
     struct fs_cache *cache;
     uint64_t contents_changed; /* Of contents, by this client. */
+
+    pthread_cond_t written; /* A batch has ended, or one is due. */
+    struct fs_batches batches, ready;
+    uint64_t last_batch; /* Its number. */
+    unsigned n_sending;
+    size_t n_changes; /* Since the oldest batch began. */
+    uint64_t dirty_since_ns;
+    struct fs_calls syncing; /* Requests that wait for batches. */
+    struct fs_error errors[FS_ERRORS_MAX];
+    unsigned n_errors;
+    /* Contents of all inodes that were born in this shard (0: in any) are written back. Waits. */
+    int (*data_write_back)(struct limpet_fs *fs, uint64_t home);
 };
 
 /* A request. */
@@ -121,6 +149,7 @@ struct fs_call {
     bool waiting, woken, cancelled; /* A lock: lock.c */
     uint64_t blocked;               /* Its number among those that had to wait: deadlock.c */
     uint64_t blocker_instance, blocker_owner;
+    uint64_t until_batch;     /* fsync: which is the last one that it waits for. */
     bool verify;              /* A write: that nobody has cut the file meanwhile. */
     _Atomic unsigned pending; /* Steps under way, of those at a time. */
     _Atomic int error;
@@ -142,8 +171,10 @@ struct fs_file {
     bool orphan;      /* When it is closed, it is to be collected. */
     uint64_t changes; /* The client's contents_changed at the last one of this file. */
     bool known;
-    struct fs_inode inode; /* As it was seen last; what never changes may be relied on. */
-    bool telling;          /* `tell`, a `wrote`, is on its way. */
+    struct fs_inode durable; /* Where a buffered inode is known to have room for data, */
+    uint64_t durable_grant;  /* while this is the grant of its shard. */
+    struct fs_inode inode;   /* As it was seen last; what never changes may be relied on. */
+    bool telling;            /* `tell`, a `wrote`, is on its way. */
     struct fs_tell tell;
     struct fs_calls told_next; /* Those that the next one is for. */
 };
@@ -161,6 +192,7 @@ struct fs_ask {
     void *out;
     size_t out_len;
     bool raw;
+    bool parked; /* To be begun anew, once its shard is no longer on its way. */
 };
 
 /* ---- call.c ---- */
@@ -176,6 +208,9 @@ struct fs_bytes bytes_of(const char *text);
 /* An operation of one step, the method; NULL: memory is short. Release *out with limpet_free(). */
 struct limpet_op *call_op(const char *method, const struct fs_request *rq, const void *data,
                           size_t len, void **out, size_t *out_len);
+/* The same as a step of an operation. */
+int call_op_add(struct limpet_op *op, const char *method, const struct fs_request *rq,
+                const void *data, size_t len, void **out, size_t *out_len) MUST_CHECK;
 /* A method of a shard; waits. data, out may be NULL; release *out with limpet_free(). */
 int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
                   const struct fs_request *rq, const void *data, size_t len, void **out,
@@ -195,6 +230,13 @@ void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struc
             const void *data, size_t len, fs_answered answered);
 struct fs_txid fs_new_tx(struct limpet_fs *fs);
 
+/* One to begin later, with a call of its own, which `answered` releases; NULL: memory is short. */
+struct fs_ask *ask_create(struct limpet_fs *fs, uint64_t home, const char *method,
+                          const struct fs_request *rq, fs_answered answered);
+/* One that was not begun, and its call. */
+void ask_free(struct fs_ask *ask);
+/* Begins, or begins anew. */
+void ask_begin(struct fs_ask *ask);
 /* A worker's: takes the exclusive lease, and asks again. */
 void ask_again(struct fs_ask *ask);
 
@@ -222,9 +264,65 @@ bool lease_known(struct fs_call *call, struct fs_inode *out);
 bool lease_held(struct limpet_fs *fs, uint64_t home, uint64_t grant);
 /* Recalls those of all others; end it with limpet_unwatch(). */
 int lease_force(struct limpet_fs *fs, uint64_t home, struct limpet_watch **out) MUST_CHECK;
+/*
+ * An operation of several steps at once: none of them is to wait. Not while the shard is not
+ * delegated: false. Ends with lease_unpin().
+ */
+bool lease_pin(struct limpet_fs *fs, uint64_t home);
+void lease_unpin(struct limpet_fs *fs, uint64_t home);
+/* A new directory of a delegated one is delegated, too. */
+bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover);
+/* A directory, or an inode of it, is about to be seen from elsewhere: its shard is given back if it
+ * has no lease of its own. Waits. */
+void lease_uncover(struct limpet_fs *fs, uint64_t home);
+/* Where a method is to be run. With the lock. */
+enum lease_route { LEASE_LOCAL, LEASE_AT_OSD, LEASE_WAIT };
+enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
+                             struct fs_lease **out);
+/* A request has come back from the OSD; with the lock. */
+void lease_returned(struct limpet_fs *fs, uint64_t home);
+/* Runs a method here; with the lock. */
+int lease_run(struct fs_lease *lease, const char *method, const struct encoder *input,
+              struct encoder *out) MUST_CHECK;
+void lease_park(struct fs_lease *lease, struct fs_ask *ask);
 void *lease_keeper(void *arg);
 void *lease_asker(void *arg);
 void lease_free_all(struct limpet_fs *fs);
+
+/* ---- Delegated shards: lease.c, write_back.c ---- */
+
+/* Whether records and contents of inodes born there may be buffered; with the lock. */
+bool shard_delegated(struct limpet_fs *fs, uint64_t home);
+/* Whether answers of its methods may not be durable yet; with the lock. */
+bool shard_buffers(struct limpet_fs *fs, uint64_t home);
+/* Whether somebody else may have seen this inode, or will after our death. With the lock. */
+bool shard_inode_stored(struct limpet_fs *fs, uint64_t ino);
+/* Waits until what has changed so far is durable. Nothing when the shard is not delegated. */
+int shard_write_back(struct limpet_fs *fs, uint64_t home) MUST_CHECK;
+/* Keys of one kind, until the callback returns false. Waits. */
+int shard_list(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
+               bool (*found)(void *arg, const void *key, size_t key_len, const void *value,
+                             size_t len),
+               void *arg) MUST_CHECK;
+
+/*
+ * Between these two, steps of this thread over several shards become durable in their order.
+ * `at_once`: what would have to wait fails with -FS_REMOTE instead.
+ */
+struct fs_order {
+    struct fs_batch *last;
+    bool at_once;
+};
+void order_begin(struct limpet_fs *fs, struct fs_order *order, bool at_once);
+void order_end(struct limpet_fs *fs);
+bool order_at_once(void);
+/* Before a step that is a request: what went before is durable. */
+int order_wait(struct limpet_fs *fs) MUST_CHECK;
+/* A step that nobody waits for is made after those before it; false: it may be made now. */
+bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
+                 const struct fs_request *rq);
+void sync_begin(struct fs_call *call);
+void *write_back_thread(void *arg);
 
 /* ---- work.c ---- */
 
@@ -240,6 +338,8 @@ void name_create(struct fs_call *call);
 void name_unlink(struct fs_call *call);
 void name_list(struct fs_call *call);
 void name_xattr(struct fs_call *call);
+/* A directory is made or removed, an entry renamed: at once if it can be, else by a worker. */
+void name_at_once(struct fs_call *call);
 void name_work(struct fs_call *call);
 int name_getinode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out) MUST_CHECK;
 

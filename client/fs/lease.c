@@ -15,47 +15,31 @@
 #include <string.h>
 #include <time.h>
 
-#include "client/fs/fs.h"
+#include "client/fs/lease.h"
+#include "common/fs_method.h"
 
 enum {
     LEASES_MAX = 512,
-    USES_BEFORE = 6, /* Before a lease is worth its price. */
-    STALE_MAX = 16,
+    BORN_MAX = 16384,   /* Shards without a lease of their own. */
+    USES_BEFORE = 6,    /* Before a lease is worth its price. */
+    CHANGES_BEFORE = 2, /* Before an exclusive one is. */
     INODES_MAX = 200000,
-    TIMEOUT_MS = 15000,
+    LOAD_RECORDS = 4096, /* At a time. */
+    LOAD_RECORDS_MAX = 100000,
+    TIMEOUT_MS = 5000,
     PATIENCE_MS = 2000,
     FORCE_PATIENCE_MS = 120000,
     TICK_MS = 1000,
 };
 
-#define LEASE_MARGIN_NS  UINT64_C(4000000000)
+#define LEASE_MARGIN_NS  UINT64_C(1500000000)
 #define BACKOFF_FIRST_NS UINT64_C(250000000)
 #define BACKOFF_MAX_NS   UINT64_C(8000000000)
-
-enum lease_state { LEASE_IDLE, LEASE_WANTED, LEASE_ASKED, LEASE_HELD, LEASE_DROPPING };
 
 struct lease_inode {
     uint64_t ino;
     struct fs_inode inode;
     UT_hash_handle hh;
-};
-
-struct fs_lease {
-    uint64_t home;
-    struct limpet_fs *fs;
-    enum lease_state state;
-    bool recalled;
-    unsigned uses;
-    unsigned replies; /* That are being handed over. */
-    uint64_t grant;   /* Not 0: answers to later requests may be kept. */
-    uint64_t granted_ns, not_before_ns, backoff_ns;
-    struct limpet_watch *watch;
-    struct lease_inode *inodes; /* What was given to be kept. */
-    /* Contents that were asked for before the lease were given after it. */
-    uint64_t stale[STALE_MAX];
-    size_t n_stale;
-    UT_hash_handle hh;
-    STAILQ_ENTRY(fs_lease) link; /* Of those that are wanted. */
 };
 
 static uint64_t now_ns(void)
@@ -65,7 +49,7 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static struct fs_lease *find(struct limpet_fs *fs, uint64_t home)
+struct fs_lease *lease_find(struct limpet_fs *fs, uint64_t home)
 {
     struct fs_lease *lease;
     HASH_FIND(hh, fs->leases, &home, sizeof home, lease);
@@ -74,21 +58,60 @@ static struct fs_lease *find(struct limpet_fs *fs, uint64_t home)
 
 /* ---- What is kept ---- */
 
-/* With the lock. Room for one more: those that are not had go. */
-static bool make_room(struct limpet_fs *fs)
+static void forget_inodes(struct limpet_fs *fs, struct fs_lease *lease)
+{
+    struct lease_inode *kept, *next;
+    HASH_ITER(hh, lease->inodes, kept, next)
+    {
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
+        HASH_DEL(lease->inodes, kept);
+        free(kept);
+        fs->n_kept--;
+    }
+}
+
+static bool is_needed(const struct fs_lease *lease)
+{
+    return lease->replies > 0 || lease->pins > 0 || lease->remote > 0 || lease->batches > 0 ||
+           lease->watch != NULL || !STAILQ_EMPTY(&lease->parked);
+}
+
+/* With the lock. A late callback of its last watch may still name it: kept until the end. */
+static void remove_lease(struct fs_lease *lease)
+{
+    struct limpet_fs *fs = lease->fs;
+    forget_inodes(fs, lease);
+    shard_free(lease->shard);
+    lease->shard = NULL;
+    HASH_DEL(fs->leases, lease);
+    if (lease->watched)
+        STAILQ_INSERT_TAIL(&fs->leases_over, lease, link);
+    else
+        free(lease);
+}
+
+void lease_settle(struct fs_lease *lease)
+{
+    if (lease->state == LEASE_HELD && lease->shard != NULL && !lease->shard->exists &&
+        lease->cover != 0 && !lease->closing && !lease->recalled && !is_needed(lease)) {
+        lease->fs->n_born--;
+        remove_lease(lease);
+    }
+}
+
+/* With the lock. Those that are not had make room; if there is none, the oldest one goes. */
+static void make_room(struct limpet_fs *fs)
 {
     struct fs_lease *lease, *next, *oldest = NULL;
-    if (HASH_COUNT(fs->leases) < LEASES_MAX)
-        return true;
+    if (HASH_COUNT(fs->leases) - fs->n_born < LEASES_MAX)
+        return;
     HASH_ITER(hh, fs->leases, lease, next)
     {
-        if (lease->state == LEASE_IDLE && lease->replies == 0 && lease->watch == NULL) {
-            /* A late callback of its last watch may still name it: kept until the end. */
-            HASH_DEL(fs->leases, lease);
-            STAILQ_INSERT_TAIL(&fs->leases_over, lease, link);
-            return true;
+        if (lease->state == LEASE_IDLE && !is_needed(lease)) {
+            remove_lease(lease);
+            return;
         }
-        if (lease->state == LEASE_HELD && !lease->recalled &&
+        if (lease->state == LEASE_HELD && !lease->recalled && lease->watch != NULL &&
             (oldest == NULL || lease->granted_ns < oldest->granted_ns))
             oldest = lease;
     }
@@ -96,26 +119,58 @@ static bool make_room(struct limpet_fs *fs)
         oldest->recalled = true;
         pthread_cond_broadcast(&fs->lease_changed);
     }
-    return false;
+}
+
+static void want(struct fs_lease *lease)
+{
+    struct limpet_fs *fs = lease->fs;
+    lease->state = LEASE_WANTED;
+    STAILQ_INSERT_TAIL(&fs->leases_wanted, lease, link);
+    pthread_cond_broadcast(&fs->lease_changed);
+}
+
+static struct fs_lease *add_lease(struct limpet_fs *fs, uint64_t home)
+{
+    struct fs_lease *lease = calloc(1, sizeof *lease);
+    if (lease == NULL)
+        return NULL;
+    lease->home = home;
+    lease->fs = fs;
+    STAILQ_INIT(&lease->parked);
+    HASH_ADD(hh, fs->leases, home, sizeof lease->home, lease);
+    return lease;
+}
+
+/* Whoever changes a shard again is better off alone with it. */
+static bool is_worth_exclusive(const struct fs_lease *lease)
+{
+    return lease->changes >= CHANGES_BEFORE && !lease->too_large && !lease->fs->stopping &&
+           now_ns() >= lease->not_before_ns;
 }
 
 /* With the lock. It is about to be useful. */
-static struct fs_lease *use(struct limpet_fs *fs, uint64_t home)
+static struct fs_lease *use(struct limpet_fs *fs, uint64_t home, bool writes)
 {
-    struct fs_lease *lease = find(fs, home);
+    struct fs_lease *lease = lease_find(fs, home);
     if (lease == NULL) {
-        lease = make_room(fs) ? calloc(1, sizeof *lease) : NULL;
+        make_room(fs);
+        lease = add_lease(fs, home);
         if (lease == NULL)
             return NULL;
-        lease->home = home;
-        lease->fs = fs;
-        HASH_ADD(hh, fs->leases, home, sizeof lease->home, lease);
     }
-    if (lease->state == LEASE_IDLE && ++lease->uses >= USES_BEFORE &&
-        now_ns() >= lease->not_before_ns) {
-        lease->state = LEASE_WANTED;
-        STAILQ_INSERT_TAIL(&fs->leases_wanted, lease, link);
+    if (lease->shard != NULL)
+        return lease;
+    lease->changes += writes;
+    if (lease->state == LEASE_HELD && writes && !lease->wants_exclusive &&
+        is_worth_exclusive(lease)) {
+        lease->wants_exclusive = lease->recalled = true;
         pthread_cond_broadcast(&fs->lease_changed);
+    } else if (lease->state == LEASE_IDLE && is_worth_exclusive(lease)) {
+        lease->wants_exclusive = true;
+        want(lease);
+    } else if (lease->state == LEASE_IDLE && ++lease->uses >= USES_BEFORE && !fs->stopping &&
+               now_ns() >= lease->not_before_ns) {
+        want(lease);
     }
     return lease;
 }
@@ -125,11 +180,208 @@ uint64_t lease_grant(struct limpet_fs *fs, uint64_t home)
     if (fs->cache_calls.drop == NULL)
         return 0;
     pthread_mutex_lock(&fs->lock);
-    const struct fs_lease *lease = use(fs, home);
+    const struct fs_lease *lease = use(fs, home, false);
     uint64_t grant = lease != NULL ? lease->grant : 0;
     pthread_mutex_unlock(&fs->lock);
     return grant;
 }
+
+/* ---- Delegated shards ---- */
+
+enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
+                             struct fs_lease **out)
+{
+    struct fs_lease *lease = fs->cache_calls.drop != NULL ? use(fs, home, writes) : NULL;
+    *out = lease;
+    if (lease == NULL)
+        return LEASE_AT_OSD;
+    if (lease->state == LEASE_LOADING || lease->failed != 0 ||
+        (lease->state == LEASE_DROPPING && lease->shard != NULL))
+        return LEASE_WAIT;
+    if (lease->shard != NULL)
+        return LEASE_LOCAL;
+    lease->remote++;
+    return LEASE_AT_OSD;
+}
+
+void lease_returned(struct limpet_fs *fs, uint64_t home)
+{
+    struct fs_lease *lease = lease_find(fs, home);
+    if (lease == NULL || lease->remote == 0)
+        return;
+    if (--lease->remote == 0 && lease->state == LEASE_LOADING)
+        pthread_cond_broadcast(&fs->lease_changed);
+}
+
+void lease_park(struct fs_lease *lease, struct fs_ask *ask)
+{
+    STAILQ_INSERT_TAIL(&lease->parked, ask, link);
+}
+
+/* With the lock. Workers begin anew what has waited. */
+static void unpark(struct fs_lease *lease)
+{
+    STAILQ_CONCAT(&lease->fs->refused, &lease->parked);
+    pthread_cond_broadcast(&lease->fs->changed);
+    pthread_cond_broadcast(&lease->fs->lease_changed);
+}
+
+int lease_run(struct fs_lease *lease, const char *method, const struct encoder *input,
+              struct encoder *out)
+{
+    struct timespec now;
+    bool changed;
+    clock_gettime(CLOCK_REALTIME, &now);
+    order_before(lease, method);
+    int rc = shard_run(lease->shard, method, lease->fs->instance,
+                       (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, input->data, input->len, out,
+                       &changed);
+    if (changed)
+        order_after(lease, method);
+    return rc;
+}
+
+static bool is_delegated(const struct fs_lease *lease)
+{
+    return lease != NULL && lease->state == LEASE_HELD && lease->shard != NULL && !lease->closing &&
+           lease->failed == 0;
+}
+
+bool shard_delegated(struct limpet_fs *fs, uint64_t home)
+{
+    return is_delegated(lease_find(fs, home));
+}
+
+bool shard_buffers(struct limpet_fs *fs, uint64_t home)
+{
+    const struct fs_lease *lease = lease_find(fs, home);
+    return lease != NULL && lease->shard != NULL;
+}
+
+bool shard_inode_stored(struct limpet_fs *fs, uint64_t ino)
+{
+    uint8_t key[FS_KEY_MAX];
+    const struct fs_lease *lease = lease_find(fs, fs_home(ino));
+    size_t len = fs_index_key(key, FS_KEY_INODE, fs_index(ino));
+    return lease == NULL || lease->shard == NULL || shard_has_stored(lease->shard, key, len);
+}
+
+bool lease_pin(struct limpet_fs *fs, uint64_t home)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_lease *lease = lease_find(fs, home);
+    bool pinned = is_delegated(lease);
+    if (pinned)
+        lease->pins++;
+    pthread_mutex_unlock(&fs->lock);
+    return pinned;
+}
+
+void lease_unpin(struct limpet_fs *fs, uint64_t home)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_lease *lease = lease_find(fs, home);
+    if (--lease->pins == 0 && lease->closing)
+        pthread_cond_broadcast(&fs->lease_changed);
+    lease_settle(lease);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_lease *lease = NULL;
+    if (fs->n_born < BORN_MAX && is_delegated(lease_find(fs, cover)) &&
+        lease_find(fs, home) == NULL)
+        lease = add_lease(fs, home);
+    if (lease != NULL) {
+        lease->shard = shard_create(home, false);
+        lease->cover = cover;
+        lease->state = LEASE_HELD;
+        lease->grant = ++fs->last_grant;
+        lease->granted_ns = now_ns();
+        fs->n_born++;
+        if (lease->shard == NULL) {
+            lease->failed = -ENOMEM; /* It is given back at once. */
+            lease->recalled = true;
+            pthread_cond_broadcast(&fs->lease_changed);
+        }
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return lease != NULL;
+}
+
+void lease_uncover(struct limpet_fs *fs, uint64_t home)
+{
+    const struct fs_lease *lease;
+    pthread_mutex_lock(&fs->lock);
+    while ((lease = lease_find(fs, home)) != NULL && lease->cover != 0) {
+        lease_find(fs, home)->recalled = true;
+        pthread_cond_broadcast(&fs->lease_changed);
+        pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    }
+    pthread_mutex_unlock(&fs->lock);
+}
+
+struct list_out {
+    bool (*found)(void *arg, const void *key, size_t key_len, const void *value, size_t len);
+    void *arg;
+};
+
+static void list_here(const struct fs_shard_cache *shard, enum fs_key kind,
+                      const struct list_out *out)
+{
+    uint8_t from[FS_KEY_MAX + 1] = {(uint8_t)kind};
+    const void *key, *value;
+    size_t key_len = 1, len;
+    while (shard_next(shard, from, key_len, &key, &key_len, &value, &len) &&
+           out->found(out->arg, key, key_len, value, len)) {
+        memcpy(from, key, key_len);
+        from[key_len++] = 0;
+    }
+}
+
+static int list_at_osd(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
+                       const struct list_out *out)
+{
+    char object[FS_OBJECT_NAME_MAX];
+    uint8_t prefix = (uint8_t)kind;
+    struct limpet_pairs *pairs = NULL;
+    struct limpet_pair pair;
+    struct limpet_op *op = limpet_op_create();
+    fs_shard_object(home, object);
+    int rc = op != NULL ? limpet_op_omap_list(op, NULL, 0, &prefix, 1, 1000, &pairs, NULL, NULL)
+                        : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_operate(fs->pool, object, op, NULL);
+    if (op != NULL)
+        limpet_op_destroy(op);
+    while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0 &&
+           out->found(out->arg, pair.key, pair.key_len, pair.value, pair.value_len))
+        continue;
+    limpet_pairs_destroy(pairs);
+    return rc;
+}
+
+int shard_list(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
+               bool (*found)(void *arg, const void *key, size_t key_len, const void *value,
+                             size_t len),
+               void *arg)
+{
+    const struct list_out out = {found, arg};
+    const struct fs_lease *lease;
+    pthread_mutex_lock(&fs->lock);
+    while ((lease = lease_find(fs, home)) != NULL && lease->shard != NULL &&
+           (lease->state == LEASE_DROPPING || lease->failed != 0))
+        pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    bool here = lease != NULL && lease->shard != NULL;
+    if (here)
+        list_here(lease->shard, kind, &out);
+    pthread_mutex_unlock(&fs->lock);
+    return here ? 0 : list_at_osd(fs, home, kind, &out);
+}
+
+/* ---- Inodes that are known ---- */
 
 /* With the lock. */
 static void remember(struct limpet_fs *fs, struct fs_lease *lease, const struct fs_inode *inode)
@@ -153,7 +405,7 @@ static void remember(struct limpet_fs *fs, struct fs_lease *lease, const struct 
 void lease_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant)
 {
     struct lease_inode *kept = NULL;
-    struct fs_lease *lease = find(fs, fs_home(inode->ino));
+    struct fs_lease *lease = lease_find(fs, fs_home(inode->ino));
     if (lease == NULL || lease->grant == 0)
         return;
     HASH_FIND(hh, lease->inodes, &inode->ino, sizeof inode->ino, kept);
@@ -162,12 +414,27 @@ void lease_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t gran
         remember(fs, lease, inode);
 }
 
+static bool look_inode(const struct fs_shard_cache *shard, uint64_t ino, struct fs_inode *out)
+{
+    uint8_t from[FS_KEY_MAX];
+    const void *key, *value;
+    size_t len, key_len, size = fs_index_key(from, FS_KEY_INODE, fs_index(ino));
+    if (!shard_next(shard, from, size, &key, &key_len, &value, &len) || key_len != size ||
+        memcmp(key, from, size) != 0 || fs_inode_decode(value, len, out) != 0)
+        return false;
+    out->ino = ino;
+    out->target = (struct fs_bytes){NULL, 0};
+    return true;
+}
+
 bool lease_inode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
 {
     struct lease_inode *kept = NULL;
-    struct fs_lease *lease = find(fs, fs_home(ino));
+    struct fs_lease *lease = lease_find(fs, fs_home(ino));
     if (lease == NULL || lease->grant == 0)
         return false;
+    if (lease->shard != NULL)
+        return look_inode(lease->shard, ino, out);
     HASH_FIND(hh, lease->inodes, &ino, sizeof ino, kept);
     if (kept == NULL)
         return false;
@@ -177,7 +444,7 @@ bool lease_inode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
 
 uint64_t lease_current(struct limpet_fs *fs, uint64_t home)
 {
-    const struct fs_lease *lease = find(fs, home);
+    const struct fs_lease *lease = lease_find(fs, home);
     return lease != NULL ? lease->grant : 0;
 }
 
@@ -191,10 +458,10 @@ bool lease_held(struct limpet_fs *fs, uint64_t home, uint64_t grant)
 
 void lease_read(struct limpet_fs *fs, uint64_t ino, uint64_t grant)
 {
-    struct fs_lease *lease = find(fs, fs_home(ino));
+    struct fs_lease *lease = lease_find(fs, fs_home(ino));
     if (lease == NULL || lease->grant == 0 || lease->grant == grant)
         return;
-    if (lease->n_stale < STALE_MAX)
+    if (lease->n_stale < LEASE_STALE_MAX)
         lease->stale[lease->n_stale++] = ino;
     else
         lease->recalled = true;
@@ -213,7 +480,7 @@ bool lease_known(struct fs_call *call, struct fs_inode *out)
 
 struct fs_lease *lease_reply(struct limpet_fs *fs, uint64_t home, uint64_t grant)
 {
-    struct fs_lease *lease = grant != 0 ? find(fs, home) : NULL;
+    struct fs_lease *lease = grant != 0 ? lease_find(fs, home) : NULL;
     if (lease == NULL || lease->grant != grant)
         return NULL;
     lease->replies++;
@@ -229,8 +496,11 @@ bool lease_keeps(const struct fs_lease *lease, uint64_t ino)
 
 void lease_replied(struct limpet_fs *fs, struct fs_lease *lease)
 {
-    if (lease != NULL && --lease->replies == 0)
+    if (lease == NULL)
+        return;
+    if (--lease->replies == 0 && lease->state == LEASE_DROPPING)
         pthread_cond_broadcast(&fs->lease_changed);
+    lease_settle(lease);
 }
 
 /* ---- Giving back ---- */
@@ -240,7 +510,7 @@ static void on_recalled(struct limpet_watch *watch, void *arg, unsigned mode)
     struct fs_lease *lease = arg;
     (void)watch, (void)mode;
     pthread_mutex_lock(&lease->fs->lock);
-    lease->recalled = true;
+    lease->recalled = lease->foreign = true;
     pthread_cond_broadcast(&lease->fs->lease_changed);
     pthread_mutex_unlock(&lease->fs->lock);
 }
@@ -253,59 +523,153 @@ static void on_lost(struct limpet_watch *watch, void *arg, int error)
 
 static const struct limpet_watch_calls lease_calls = {.recalled = on_recalled, .lost = on_lost};
 
-/* With the lock. The numbers of what was kept; NULL: memory is short, *n is as it would be. */
-static uint64_t *take_kept(struct limpet_fs *fs, struct fs_lease *lease, size_t *n)
+struct inos {
+    uint64_t *list;
+    size_t n;
+};
+
+/* With the lock. The numbers of what was kept; when memory is short, the kernel is told at once. */
+static void take_kept(struct limpet_fs *fs, struct fs_lease *lease, struct inos *out)
 {
     struct lease_inode *kept, *next;
-    uint64_t *inos = malloc((HASH_COUNT(lease->inodes) + 1) * sizeof *inos);
-    *n = 0;
     cache_forget_home(fs->cache, lease->home);
+    size_t n = HASH_COUNT(lease->inodes);
+    uint64_t *list = realloc(out->list, (out->n + n + 1) * sizeof *list);
+    if (list != NULL)
+        out->list = list;
     HASH_ITER(hh, lease->inodes, kept, next)
     {
-        if (inos == NULL)
+        if (list == NULL)
             fs->cache_calls.drop(fs->cache_arg, &kept->ino, 1);
         else
-            inos[(*n)++] = kept->ino;
-        /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */
-        HASH_DEL(lease->inodes, kept);
-        free(kept);
-        fs->n_kept--;
+            list[out->n++] = kept->ino;
     }
-    return inos;
+    forget_inodes(fs, lease);
+}
+
+STAILQ_HEAD(family, fs_lease);
+
+/* Whether it was born under the other one's cover, or under that of one that was. */
+static bool is_covered_by(const struct fs_lease *lease, uint64_t home)
+{
+    struct limpet_fs *fs = lease->fs;
+    while (lease != NULL && lease->cover != 0) {
+        if (lease->cover == home)
+            return true;
+        lease = lease_find(fs, lease->cover);
+    }
+    return false;
+}
+
+static void find_family(struct fs_lease *head, struct family *family)
+{
+    struct limpet_fs *fs = head->fs;
+    struct fs_lease *lease, *next;
+    STAILQ_INIT(family);
+    STAILQ_INSERT_TAIL(family, head, family);
+    head->closing = true;
+    if (head->shard == NULL)
+        return;
+    HASH_ITER(hh, fs->leases, lease, next)
+    {
+        if (lease != head && is_covered_by(lease, head->home)) {
+            STAILQ_INSERT_TAIL(family, lease, family);
+            lease->closing = true;
+        }
+    }
+}
+
+/* B4: contents, then records. With the lock, which is released for a while. */
+static void write_back_family(struct limpet_fs *fs, struct fs_lease *head, struct family *family)
+{
+    struct fs_lease *lease;
+    if (head->shard != NULL && fs->data_write_back != NULL) {
+        pthread_mutex_unlock(&fs->lock);
+        for (lease = STAILQ_FIRST(family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
+            int rc = fs->data_write_back(fs, lease->home);
+            (void)rc; /* The file remembers it for its fsync. */
+        }
+        pthread_mutex_lock(&fs->lock);
+    }
+    for (lease = STAILQ_FIRST(family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
+        while (lease->pins > 0)
+            pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    }
+    for (lease = STAILQ_FIRST(family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
+        lease->state = LEASE_DROPPING;
+        lease->grant = 0;
+    }
+    for (lease = STAILQ_FIRST(family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
+        while (lease->replies > 0)
+            pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    }
+    if (head->shard != NULL)
+        write_back_wait(fs);
+}
+
+/* With the lock. It is as if it had not been had; `lease` may be gone afterwards. */
+static void end_lease(struct fs_lease *lease)
+{
+    struct limpet_fs *fs = lease->fs;
+    uint64_t now = now_ns();
+    bool soon = now - lease->granted_ns < 4 * lease->backoff_ns;
+    bool exclusive = lease->wants_exclusive && !lease->foreign && lease->shard == NULL;
+    bool born = lease->cover != 0;
+    shard_free(lease->shard);
+    lease->shard = NULL;
+    if (lease->foreign || lease->failed != 0) {
+        lease->backoff_ns = soon && lease->backoff_ns < BACKOFF_MAX_NS ? 2 * lease->backoff_ns
+                            : soon                                     ? lease->backoff_ns
+                                                                       : BACKOFF_FIRST_NS;
+        lease->not_before_ns = now + lease->backoff_ns;
+    }
+    lease->watch = NULL;
+    lease->n_stale = 0;
+    lease->uses = lease->changes = 0;
+    lease->cover = 0;
+    lease->failed = 0;
+    lease->recalled = lease->foreign = lease->closing = lease->wants_exclusive = false;
+    lease->state = LEASE_IDLE;
+    fs->n_born -= born;
+    unpark(lease);
+    if (exclusive && !fs->stopping) {
+        lease->wants_exclusive = true;
+        want(lease);
+    } else if (born && !is_needed(lease)) {
+        remove_lease(lease);
+    }
 }
 
 /* With the lock, which is released for a while. */
-static void give_back(struct limpet_fs *fs, struct fs_lease *lease)
+static void give_back(struct limpet_fs *fs, struct fs_lease *head)
 {
-    size_t n;
-    lease->state = LEASE_DROPPING;
-    lease->grant = 0;
-    while (lease->replies > 0)
-        pthread_cond_wait(&fs->lease_changed, &fs->lock);
-    uint64_t *inos = take_kept(fs, lease, &n);
-    struct limpet_watch *watch = lease->watch;
+    struct inos inos = {0};
+    struct family family;
+    struct fs_lease *lease;
+    find_family(head, &family);
+    write_back_family(fs, head, &family);
+    for (lease = STAILQ_FIRST(&family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
+        take_kept(fs, lease, &inos);
+    }
+    struct limpet_watch *watch = head->watch;
     pthread_mutex_unlock(&fs->lock);
-    fs->cache_calls.drop(fs->cache_arg, inos, n);
-    free(inos);
-    int rc = limpet_unwatch(watch);
-    (void)rc; /* It ends by its time-out, then. */
+    fs->cache_calls.drop(fs->cache_arg, inos.list, inos.n);
+    free(inos.list);
+    if (watch != NULL) {
+        int rc = limpet_unwatch(watch);
+        (void)rc; /* It ends by its time-out, then. */
+    }
     pthread_mutex_lock(&fs->lock);
-    uint64_t now = now_ns();
-    bool soon = now - lease->granted_ns < 4 * lease->backoff_ns;
-    lease->backoff_ns = soon && lease->backoff_ns < BACKOFF_MAX_NS ? 2 * lease->backoff_ns
-                        : soon                                     ? lease->backoff_ns
-                                                                   : BACKOFF_FIRST_NS;
-    lease->not_before_ns = now + lease->backoff_ns;
-    lease->watch = NULL;
-    lease->n_stale = 0;
-    lease->uses = 0;
-    lease->state = LEASE_IDLE;
+    while ((lease = STAILQ_FIRST(&family)) != NULL) {
+        STAILQ_REMOVE_HEAD(&family, family);
+        end_lease(lease);
+    }
 }
 
 /* With the lock, which is released for a while. */
 static void drop_stale(struct limpet_fs *fs, struct fs_lease *lease)
 {
-    uint64_t stale[STALE_MAX];
+    uint64_t stale[LEASE_STALE_MAX];
     size_t n = lease->n_stale;
     memcpy(stale, lease->stale, n * sizeof stale[0]);
     lease->n_stale = 0;
@@ -331,8 +695,9 @@ static void look_at_all(struct limpet_fs *fs)
     struct fs_lease *lease, *next;
     HASH_ITER(hh, fs->leases, lease, next)
     {
-        if (lease->state == LEASE_HELD && limpet_lease_valid(lease->watch) < LEASE_MARGIN_NS)
-            lease->recalled = true;
+        if (lease->state == LEASE_HELD && lease->watch != NULL &&
+            limpet_lease_valid(lease->watch) < LEASE_MARGIN_NS)
+            lease->recalled = lease->foreign = true;
     }
 }
 
@@ -370,30 +735,100 @@ void *lease_keeper(void *arg)
 
 /* ---- Asking ---- */
 
+static int load_page(struct limpet_fs *fs, const char *object, struct fs_shard_cache *shard,
+                     uint8_t *after, size_t *after_len, bool *more)
+{
+    struct limpet_pairs *pairs = NULL;
+    struct limpet_pair pair;
+    struct limpet_op *op = limpet_op_create();
+    int rc = op != NULL ? limpet_op_omap_list(op, *after_len > 0 ? after : NULL, *after_len, NULL,
+                                              0, LOAD_RECORDS, &pairs, more, NULL)
+                        : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_operate(fs->pool, object, op, NULL);
+    if (op != NULL)
+        limpet_op_destroy(op);
+    while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0) {
+        rc = shard_load(shard, pair.key, pair.key_len, pair.value, pair.value_len);
+        if (rc == 0) {
+            memcpy(after, pair.key, pair.key_len);
+            *after_len = pair.key_len;
+        }
+    }
+    limpet_pairs_destroy(pairs);
+    return rc;
+}
+
+/* -EFBIG: it is too large to be kept. */
+static int load(struct limpet_fs *fs, uint64_t home, struct fs_shard_cache **out)
+{
+    char object[FS_OBJECT_NAME_MAX];
+    uint8_t after[FS_KEY_MAX];
+    size_t after_len = 0, n = 0;
+    bool more = true;
+    fs_shard_object(home, object);
+    *out = shard_create(home, true);
+    int rc = *out != NULL ? 0 : -ENOMEM;
+    while (rc == 0 && more) {
+        rc = load_page(fs, object, *out, after, &after_len, &more);
+        n += LOAD_RECORDS;
+        if (rc == 0 && more && n >= LOAD_RECORDS_MAX)
+            rc = -EFBIG;
+    }
+    if (rc != 0) {
+        shard_free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+/* With the lock, which is released for a while. Nobody else changes the shard now, nor do we. */
+static int delegate(struct limpet_fs *fs, struct fs_lease *lease)
+{
+    struct fs_shard_cache *shard = NULL;
+    lease->state = LEASE_LOADING;
+    while (lease->remote > 0 && !lease->recalled)
+        pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    if (lease->recalled)
+        return -EBUSY;
+    pthread_mutex_unlock(&fs->lock);
+    int rc = load(fs, lease->home, &shard);
+    pthread_mutex_lock(&fs->lock);
+    lease->too_large = rc == -EFBIG;
+    lease->shard = shard;
+    return rc;
+}
+
 /* With the lock, which is released for a while. */
 static void ask(struct limpet_fs *fs, struct fs_lease *lease)
 {
     char name[FS_OBJECT_NAME_MAX];
     struct limpet_watch *watch = NULL;
+    bool exclusive = lease->wants_exclusive;
     lease->state = LEASE_ASKED;
-    lease->recalled = false;
+    lease->recalled = lease->foreign = lease->wants_exclusive = false;
     fs->lease_asking = true;
+    lease->watched = true;
     fs_shard_object(lease->home, name);
     pthread_mutex_unlock(&fs->lock);
-    int rc = limpet_lease(fs->pool, name, LIMPET_LEASE_SHARED, TIMEOUT_MS, PATIENCE_MS,
-                          &lease_calls, lease, &watch);
+    int rc = limpet_lease(fs->pool, name, exclusive ? LIMPET_LEASE_EXCLUSIVE : LIMPET_LEASE_SHARED,
+                          TIMEOUT_MS, PATIENCE_MS, &lease_calls, lease, &watch);
     pthread_mutex_lock(&fs->lock);
-    fs->lease_asking = false;
     lease->granted_ns = now_ns();
     if (rc == 0) {
         lease->watch = watch;
+        int delegated = exclusive ? delegate(fs, lease) : 0;
         lease->state = LEASE_HELD;
-        lease->grant = lease->recalled ? 0 : ++fs->last_grant;
+        lease->grant = lease->recalled || delegated != 0 ? 0 : ++fs->last_grant;
+        /* Without the records it is of no use. */
+        lease->recalled |= delegated != 0;
+        unpark(lease);
     } else {
         lease->state = LEASE_IDLE;
-        lease->uses = 0;
+        lease->uses = lease->changes = 0;
         lease->not_before_ns = lease->granted_ns + BACKOFF_FIRST_NS;
     }
+    fs->lease_asking = false;
     pthread_cond_broadcast(&fs->lease_changed);
 }
 
@@ -434,7 +869,7 @@ bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t dir, uint64_t grant)
 void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t dir)
 {
     pthread_mutex_lock(&fs->lock);
-    lease_replied(fs, find(fs, fs_home(dir)));
+    lease_replied(fs, lease_find(fs, fs_home(dir)));
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -443,8 +878,8 @@ void lease_free_all(struct limpet_fs *fs)
     struct fs_lease *lease, *next;
     HASH_ITER(hh, fs->leases, lease, next)
     {
-        HASH_DEL(fs->leases, lease);
-        free(lease);
+        lease->watched = false;
+        remove_lease(lease);
     }
     while ((lease = STAILQ_FIRST(&fs->leases_over)) != NULL) {
         STAILQ_REMOVE_HEAD(&fs->leases_over, link);

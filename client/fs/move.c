@@ -136,6 +136,7 @@ int move_link(struct fs_call *call)
             call_give_inode(call, &answer.inode);
         return rc;
     }
+    lease_uncover(fs, fs_home(ino)); /* Others may come to it by another way from now on. */
     struct fs_txid tx = fs_new_tx(fs);
     struct fs_request rq = {.ino = ino,
                             .tx = tx,
@@ -190,6 +191,10 @@ static int new_home(struct limpet_fs *fs, uint64_t *home)
     pthread_mutex_lock(&fs->lock);
     while (rc == 0 && fs->next_home == fs->end_home) {
         uint64_t first;
+        if (order_at_once()) {
+            rc = -FS_REMOTE;
+            break;
+        }
         pthread_mutex_unlock(&fs->lock);
         rc = reserve_homes(fs, &first);
         pthread_mutex_lock(&fs->lock);
@@ -263,6 +268,8 @@ int move_mkdir(struct fs_call *call)
                                       .pool = dir.pool,
                                       .realm = dir.realm,
                                       .parent = call->rq.ino}};
+    if (!lease_birth(fs, home, fs_home(call->rq.ino)) && order_at_once())
+        return -FS_REMOTE;
     rc = init_shard(fs, &dir, &rq, &made);
     if (rc != 0)
         return rc;
@@ -283,19 +290,12 @@ int move_mkdir(struct fs_call *call)
     return rc;
 }
 
-int move_rmdir(struct fs_call *call)
+static int remove_dir(struct fs_call *call, uint64_t dir)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_txid tx = fs_new_tx(fs);
-    struct fs_answer answer;
-    int rc = look(fs, call->rq.ino, call->name, &answer);
-    if (rc != 0)
-        return rc;
-    if (!fs_is_dir(answer.ino))
-        return -ENOTDIR;
-    uint64_t dir = answer.ino;
-    rc = dying(fs, dir, tx, false);
-    if (rc == -FS_MOVING)
+    int rc = dying(fs, dir, tx, false);
+    if (rc == -FS_MOVING && !order_at_once())
         rc = move_clear(fs, dir, 0) == 0 ? -FS_CHANGED : -EIO;
     if (rc != 0)
         return rc;
@@ -309,6 +309,24 @@ int move_rmdir(struct fs_call *call)
         vanish(fs, dir, tx);
     else if (dying(fs, dir, tx, true) != 0)
         rc = -EIO;
+    return rc;
+}
+
+int move_rmdir(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_answer answer;
+    int rc = look(fs, call->rq.ino, call->name, &answer);
+    if (rc != 0)
+        return rc;
+    if (!fs_is_dir(answer.ino))
+        return -ENOTDIR;
+    if (!order_at_once())
+        return remove_dir(call, answer.ino);
+    if (!lease_pin(fs, fs_home(answer.ino)))
+        return -FS_REMOTE;
+    rc = remove_dir(call, answer.ino);
+    lease_unpin(fs, fs_home(answer.ino));
     return rc;
 }
 
@@ -333,9 +351,12 @@ static int rename_inside(struct fs_call *call, uint64_t over, struct fs_txid tx)
                             .expect_to = over,
                             .tx = tx};
     struct fs_answer answer;
+    /* Without a number of an operation, an inode elsewhere is not touched: -EINVAL. */
+    if (order_at_once())
+        rq.tx = (struct fs_txid){0, 0};
     int rc = fs_method(fs, fs_home(rq.ino), "fs.rename", &rq, &answer);
     if (rc != 0)
-        return rc;
+        return rc == -EINVAL && order_at_once() ? -FS_REMOTE : rc;
     if (!(answer.flags & FS_DROPPED) && answer.ino != 0 &&
         (fs_is_dir(answer.ino) || fs_home(answer.ino) != fs_home(rq.ino)))
         touch(fs, answer.ino);
@@ -348,7 +369,7 @@ static int rename_here(struct fs_call *call)
     struct fs_txid tx = fs_new_tx(fs);
     struct fs_answer answer;
     int rc = rename_inside(call, 0, tx);
-    if (rc != -FS_CHANGED)
+    if (rc != -FS_CHANGED || order_at_once())
         return rc;
     rc = look(fs, call->rq.ino, call->to_name, &answer);
     if (rc != 0 || !fs_is_dir(answer.ino))
@@ -500,6 +521,10 @@ static int rename_across(struct fs_call *call)
         return call->rq.flags & NO_REPLACE ? -EEXIST : 0;
     }
     rc = there && !swap ? check_types(&a, &b) : 0;
+    /* Others may come to them by other ways from now on. */
+    lease_uncover(fs, fs_home(a.ino));
+    if (swap)
+        lease_uncover(fs, fs_home(b.ino));
     if (rc == 0 && fs_is_dir(a.ino))
         rc = check_not_below(fs, call->rq.to_ino, a.ino);
     if (rc == 0 && swap && fs_is_dir(b.ino))
@@ -533,6 +558,8 @@ int move_rename(struct fs_call *call)
         return -EINVAL;
     if (call->rq.ino == call->rq.to_ino)
         return rename_here(call);
+    if (order_at_once())
+        return -FS_REMOTE;
     int rc = look(call->fs, call->rq.ino, call->name, &a);
     if (rc != 0)
         return rc;
@@ -585,34 +612,57 @@ static int complete(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
     return rc == -ETIMEDOUT || rc == -ESHUTDOWN ? rc : 0;
 }
 
-static int clear_intents(struct limpet_fs *fs, uint64_t ino)
-{
-    char object[FS_OBJECT_NAME_MAX];
-    uint8_t prefix = FS_KEY_INTENT;
-    struct limpet_pairs *pairs = NULL;
-    struct limpet_pair pair;
-    struct limpet_op *op = limpet_op_create();
-    fs_shard_object(fs_home(ino), object);
-    int rc = op != NULL ? limpet_op_omap_list(op, NULL, 0, &prefix, 1, 1000, &pairs, NULL, NULL)
-                        : -ENOMEM;
-    if (rc == 0)
-        rc = limpet_operate(fs->pool, object, op, NULL);
-    if (op != NULL)
-        limpet_op_destroy(op);
-    while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0) {
+enum { INTENTS_AT_ONCE = 64 };
+
+/* Those of an inode's shard, with names of their own. */
+struct intents {
+    size_t n;
+    struct {
         struct fs_txid tx;
         struct fs_intent intent;
-        if (fs_txid_key_decode(pair.key, pair.key_len, &tx) != 0 ||
-            fs_intent_decode(pair.value, pair.value_len, &intent) != 0)
-            rc = -EIO;
-        else if (!move_client_lives(fs, tx.instance))
-            rc = move_block(fs, tx.instance);
-        else
-            continue;
-        if (rc == 0)
-            rc = complete(fs, fs_ino(fs_home(ino), FS_INDEX_DIR), tx, &intent);
+        uint8_t name[FS_NAME_BYTES_MAX], to[FS_NAME_BYTES_MAX];
+    } list[INTENTS_AT_ONCE];
+    bool damaged;
+};
+
+static struct fs_bytes keep_name(uint8_t *own, struct fs_bytes name)
+{
+    if (name.len > 0)
+        memcpy(own, name.data, name.len);
+    return (struct fs_bytes){own, name.len};
+}
+
+static bool take_intent(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+    struct intents *found = arg;
+    struct fs_intent intent;
+    if (fs_txid_key_decode(key, key_len, &found->list[found->n].tx) != 0 ||
+        fs_intent_decode(value, len, &intent) != 0) {
+        found->damaged = true;
+        return false;
     }
-    limpet_pairs_destroy(pairs);
+    intent.name = keep_name(found->list[found->n].name, intent.name);
+    intent.to = keep_name(found->list[found->n].to, intent.to);
+    found->list[found->n++].intent = intent;
+    return found->n < INTENTS_AT_ONCE;
+}
+
+static int clear_intents(struct limpet_fs *fs, uint64_t ino)
+{
+    struct intents *found = calloc(1, sizeof *found);
+    int rc =
+        found != NULL ? shard_list(fs, fs_home(ino), FS_KEY_INTENT, take_intent, found) : -ENOMEM;
+    if (rc == 0 && found->damaged)
+        rc = -EIO;
+    for (size_t i = 0; rc == 0 && i < found->n; i++) {
+        if (move_client_lives(fs, found->list[i].tx.instance))
+            continue;
+        rc = move_block(fs, found->list[i].tx.instance);
+        if (rc == 0)
+            rc = complete(fs, fs_ino(fs_home(ino), FS_INDEX_DIR), found->list[i].tx,
+                          &found->list[i].intent);
+    }
+    free(found);
     return rc == -ENOENT ? 0 : rc;
 }
 

@@ -264,7 +264,7 @@ void name_create(struct fs_call *call)
     struct fs_request rq;
     orphan_expect(call);
     if (S_ISDIR(call->rq.attr.mode)) {
-        call_work(call);
+        name_at_once(call);
         return;
     }
     int rc = create_request(call, &rq);
@@ -423,6 +423,45 @@ static int work_once(struct fs_call *call)
     }
 }
 
+/* What is left to do of a call whose steps are over. */
+static void work_end(struct fs_call *call, int rc)
+{
+    if (rc == 0 && call->rq.verb == LIMPET_FS_CREATE && call->rq.flags & LIMPET_FS_OPENED)
+        open_made(call);
+    else
+        call_end(call, rc);
+}
+
+/* All steps in a delegated shard, and in those that were born under its cover: nothing waits. */
+void name_at_once(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_order order;
+    uint64_t home = fs_home(call->rq.ino);
+    if (!lease_pin(fs, home)) {
+        call_work(call);
+        return;
+    }
+    order_begin(fs, &order, true);
+    int rc = work_once(call);
+    order_end(fs);
+    lease_unpin(fs, home);
+    if (rc == -FS_REMOTE || rc == -FS_MOVING || rc == -FS_CHANGED)
+        call_work(call);
+    else
+        work_end(call, rc);
+}
+
+static int work_in_order(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_order order;
+    order_begin(fs, &order, false);
+    int rc = work_once(call);
+    order_end(fs);
+    return rc;
+}
+
 void name_work(struct fs_call *call)
 {
     int rc = 0;
@@ -431,7 +470,7 @@ void name_work(struct fs_call *call)
         return;
     }
     for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
-        rc = work_once(call);
+        rc = work_in_order(call);
         if (rc != -FS_MOVING && rc != -FS_CHANGED)
             break;
         int error = rc == -FS_MOVING ? move_clear(call->fs, call->rq.ino, tries) : 0;
@@ -445,9 +484,5 @@ void name_work(struct fs_call *call)
     /* The contents go as those of all writes, and end the call. */
     if (rc == 1)
         return;
-    if (rc == 0 && call->rq.verb == LIMPET_FS_CREATE && call->rq.flags & LIMPET_FS_OPENED) {
-        open_made(call);
-        return;
-    }
-    call_end(call, rc);
+    work_end(call, rc);
 }

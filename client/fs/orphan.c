@@ -210,15 +210,62 @@ static void orphan_queue(struct limpet_fs *fs, uint64_t ino)
     pthread_cond_broadcast(&fs->changed);
 }
 
+/* Its data are gone. */
+static int purge(struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_request rq = {.ino = ino};
+    struct fs_answer answer;
+    int rc = fs_method(fs, fs_home(ino), "fs.purge", &rq, &answer);
+    /* The directory was removed before, and waited for this one. */
+    struct fs_request dir = {.ino = fs_ino(fs_home(ino), FS_INDEX_DIR)};
+    if (rc == 0 && answer.flags & FS_EXISTED)
+        fs_method_hopefully(fs, fs_home(ino), "fs.vanish", &dir);
+    return rc;
+}
+
+static void vanished(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
+                     size_t len)
+{
+    (void)rc, (void)answer, (void)raw, (void)len;
+    free(call);
+}
+
+static void purged(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
+                   size_t len)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_request dir = {.ino = fs_ino(fs_home(call->rq.ino), FS_INDEX_DIR)};
+    (void)raw, (void)len;
+    if (rc == 0 && answer->flags & FS_EXISTED) {
+        fs_ask(call, fs_home(dir.ino), "fs.vanish", &dir, NULL, 0, vanished);
+        return;
+    }
+    if (rc != 0) {
+        pthread_mutex_lock(&fs->lock);
+        orphan_queue(fs, call->rq.ino);
+        pthread_mutex_unlock(&fs->lock);
+    }
+    free(call);
+}
+
 void orphan_add(struct limpet_fs *fs, uint64_t ino)
 {
+    struct fs_request rq = {.ino = ino};
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
-    if (file != NULL && file->opens > 0)
+    bool open = file != NULL && file->opens > 0;
+    /* What was never written back is ours alone, and has no data (B3). */
+    struct fs_call *call = open || shard_inode_stored(fs, ino) ? NULL : calloc(1, sizeof *call);
+    if (open)
         file->orphan = true;
-    else
+    else if (call == NULL)
         orphan_queue(fs, ino);
     pthread_mutex_unlock(&fs->lock);
+    if (call == NULL)
+        return;
+    call->fs = fs;
+    call->rq.ino = ino;
+    fs_ask(call, fs_home(ino), "fs.purge", &rq, NULL, 0, purged);
 }
 
 /* A notify: enum fs_notify, numbers of inodes. The answer: a byte for each, 1: it is open here. */
@@ -286,16 +333,21 @@ static int ask_all(struct limpet_fs *fs, uint64_t *inos, size_t n)
 static void collect(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_inode inode;
-    struct fs_request rq = {.ino = ino};
-    struct fs_answer answer;
-    if (name_getinode(fs, ino, &inode) != 0 || inode.links > 0 || data_remove(fs, &inode) != 0)
-        return;
-    if (fs_method(fs, fs_home(ino), "fs.purge", &rq, &answer) != 0)
-        return;
-    /* The directory was removed before, and waited for this one. */
-    struct fs_request dir = {.ino = fs_ino(fs_home(ino), FS_INDEX_DIR)};
-    if (answer.flags & FS_EXISTED)
-        fs_method_hopefully(fs, fs_home(ino), "fs.vanish", &dir);
+    struct fs_order order;
+    order_begin(fs, &order, false);
+    if (name_getinode(fs, ino, &inode) == 0 && inode.links == 0 && data_remove(fs, &inode) == 0 &&
+        purge(fs, ino) != 0)
+        orphan_add(fs, ino);
+    order_end(fs);
+}
+
+/* B3: data go after it is durable that nothing leads to them. */
+static void forget_unwritten(struct limpet_fs *fs, uint64_t *inos, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (inos[i] != 0 && shard_write_back(fs, fs_home(inos[i])) != 0)
+            inos[i] = 0;
+    }
 }
 
 /* ---- What the dead have left ---- */
@@ -322,28 +374,29 @@ void orphan_met(struct limpet_fs *fs, uint64_t dir)
 }
 
 /* The files without names of a shard become ours to ask about. */
+struct nameless {
+    uint64_t dir, inos[ORPHANS_AT_ONCE];
+    size_t n;
+};
+
+static bool take_nameless(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+    struct nameless *found = arg;
+    const uint8_t *bytes = key;
+    (void)value, (void)len;
+    if (key_len == 4)
+        found->inos[found->n++] = fs_ino(
+            fs_home(found->dir), (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+    return found->n < ORPHANS_AT_ONCE;
+}
+
 static void read_list(struct limpet_fs *fs, uint64_t dir)
 {
-    char object[FS_OBJECT_NAME_MAX];
-    uint8_t prefix = FS_KEY_ORPHAN;
-    struct limpet_pairs *pairs = NULL;
-    struct limpet_pair pair;
-    struct limpet_op *op = limpet_op_create();
-    fs_shard_object(fs_home(dir), object);
-    int rc = op != NULL
-                 ? limpet_op_omap_list(op, NULL, 0, &prefix, 1, ORPHANS_AT_ONCE, &pairs, NULL, NULL)
-                 : -ENOMEM;
-    if (rc == 0)
-        rc = limpet_operate(fs->pool, object, op, NULL);
-    if (op != NULL)
-        limpet_op_destroy(op);
-    while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0) {
-        const uint8_t *key = pair.key;
-        if (pair.key_len == 4)
-            orphan_add(
-                fs, fs_ino(fs_home(dir), (uint32_t)key[1] << 16 | (uint32_t)key[2] << 8 | key[3]));
-    }
-    limpet_pairs_destroy(pairs);
+    struct nameless found = {.dir = dir};
+    if (shard_list(fs, fs_home(dir), FS_KEY_ORPHAN, take_nameless, &found) != 0)
+        return;
+    for (size_t i = 0; i < found.n; i++)
+        orphan_add(fs, found.inos[i]);
 }
 
 /* With the lock. */
@@ -380,6 +433,8 @@ void *orphan_thread(void *arg)
             }
         }
         bool asked = ask_all(fs, inos, n) == 0;
+        if (asked)
+            forget_unwritten(fs, inos, n);
         for (size_t i = 0; asked && i < n; i++) {
             if (inos[i] != 0)
                 collect(fs, inos[i]);

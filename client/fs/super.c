@@ -223,6 +223,7 @@ static void fs_free(struct limpet_fs *fs)
     pthread_mutex_destroy(&fs->lock);
     pthread_cond_destroy(&fs->changed);
     pthread_cond_destroy(&fs->lease_changed);
+    pthread_cond_destroy(&fs->written);
     free(fs);
 }
 
@@ -236,6 +237,10 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     pthread_mutex_init(&fs->lock, NULL);
     pthread_cond_init(&fs->changed, NULL);
     pthread_cond_init(&fs->lease_changed, NULL);
+    pthread_cond_init(&fs->written, NULL);
+    TAILQ_INIT(&fs->batches);
+    TAILQ_INIT(&fs->ready);
+    STAILQ_INIT(&fs->syncing);
     STAILQ_INIT(&fs->work);
     TAILQ_INIT(&fs->locks);
     STAILQ_INIT(&fs->refused);

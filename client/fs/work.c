@@ -33,7 +33,8 @@ static void *work(void *arg)
 
 int work_start(struct limpet_fs *fs)
 {
-    static void *(*const others[])(void *) = {orphan_thread, lease_keeper, lease_asker};
+    static void *(*const others[])(void *) = {orphan_thread, lease_keeper, lease_asker,
+                                              write_back_thread};
     for (unsigned i = 0; i < FS_THREADS; i++) {
         int error = pthread_create(&fs->workers[i], NULL,
                                    i < FS_WORKERS ? work : others[i - FS_WORKERS], fs);
@@ -50,6 +51,7 @@ void work_stop(struct limpet_fs *fs)
     fs->stopping = true;
     pthread_cond_broadcast(&fs->changed);
     pthread_cond_broadcast(&fs->lease_changed);
+    pthread_cond_broadcast(&fs->written);
     pthread_mutex_unlock(&fs->lock);
     for (unsigned i = 0; i < fs->n_workers; i++)
         pthread_join(fs->workers[i], NULL);

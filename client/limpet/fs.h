@@ -107,6 +107,9 @@ enum limpet_fs_verb {
     LIMPET_FS_LOCK,
     LIMPET_FS_LOCK_GET,   /* Whose is in the way: lock; -ENOENT: nobody's. */
     LIMPET_FS_UNLOCK_ALL, /* What the owner has, if anything. */
+    /* ino: it, its names and all that they depend on are durable; 0: everything. -EIO: something
+     * that was answered before is lost. */
+    LIMPET_FS_SYNC,
     LIMPET_FS_VERBS_END
 };
 

@@ -1,0 +1,74 @@
+/* A lease of a shard, and what is kept under it: lease.c, write_back.c. */
+#ifndef LIMPET_CLIENT_FS_LEASE_H
+#define LIMPET_CLIENT_FS_LEASE_H
+
+#include "client/fs/fs.h"
+#include "client/fs/shard.h"
+
+/*
+ *   IDLE -> WANTED -> ASKED -> HELD -> DROPPING -> IDLE          shared
+ *                     ASKED -> LOADING -> HELD -> DROPPING       exclusive: with `shard`
+ *                              HELD                              born: under the lease of `cover`
+ *
+ * While LOADING or DROPPING, requests of the shard wait.
+ */
+enum lease_state {
+    LEASE_IDLE,
+    LEASE_WANTED,
+    LEASE_ASKED,
+    LEASE_LOADING,
+    LEASE_HELD,
+    LEASE_DROPPING
+};
+
+enum { LEASE_STALE_MAX = 16 };
+
+struct lease_inode;
+
+struct fs_lease {
+    uint64_t home;
+    struct limpet_fs *fs;
+    enum lease_state state;
+    bool recalled, foreign, closing; /* foreign: somebody else wants it. */
+    unsigned uses, changes;
+    unsigned replies; /* That are being handed over. */
+    unsigned pins;    /* Operations of several steps that count on it. */
+    unsigned remote;  /* Requests at the OSD. */
+    uint64_t grant;   /* Not 0: answers to later requests may be kept. */
+    uint64_t granted_ns, not_before_ns, backoff_ns;
+    struct limpet_watch *watch;
+    struct lease_inode *inodes; /* What was given to be kept. */
+    /* Contents that were asked for before the lease were given after it. */
+    uint64_t stale[LEASE_STALE_MAX];
+    size_t n_stale;
+    UT_hash_handle hh;
+    STAILQ_ENTRY(fs_lease) link;   /* Of those that are wanted. */
+    STAILQ_ENTRY(fs_lease) family; /* Of those that are given back together. */
+    bool watched;                  /* Late callbacks may name it. */
+
+    /* Of a delegated shard. */
+    struct fs_shard_cache *shard;
+    bool wants_exclusive, too_large;
+    uint64_t cover;   /* Born under this one's: nobody else has seen its number. 0: no. */
+    uint64_t version; /* Of a born shard's object, as we have left it. */
+    struct fs_batch *open, *last;
+    unsigned batches; /* That are not durable. */
+    int failed;       /* Something was lost: it is to be given back. */
+    struct fs_asks parked;
+};
+
+/* With the lock: forgets it when its shard has gone and nobody needs it. */
+void lease_settle(struct fs_lease *lease);
+struct fs_lease *lease_find(struct limpet_fs *fs, uint64_t home);
+
+/* ---- write_back.c: all with the lock, which some release for a while ---- */
+
+/* Before a method that may change the shard; after it has. */
+void order_before(struct fs_lease *lease, const char *method);
+void order_after(struct fs_lease *lease, const char *method);
+/* Wishes all that is not durable to become so, and sees to it. */
+void write_back_all(struct limpet_fs *fs);
+/* The same, and waits for it; what could not be written back is remembered (write_back_error). */
+void write_back_wait(struct limpet_fs *fs);
+
+#endif

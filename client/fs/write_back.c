@@ -1,0 +1,573 @@
+/*
+ * What was changed in delegated shards becomes durable, in batches: each is one operation on one
+ * shard, or a request that nobody waits for. A batch has those that go after it, and the number of
+ * those that it waits for.
+ *
+ *   open --closed: its changes are taken--> closed --wanted, waits for none--> ready --> sent -->
+ * gone
+ *
+ * B1 to B6 of README.md hold here.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/fs/lease.h"
+
+enum {
+    SENDING_MAX = 64,
+    SEARCH_MAX = 256,     /* Batches that are looked at for a circle. */
+    RECORDS_MAX = 4096,   /* Of a batch. */
+    BYTES_MAX = 1 << 20,  /* Of one. */
+    CHANGES_MAX = 100000, /* Before everything is written back at once. */
+};
+
+struct fs_batch {
+    TAILQ_ENTRY(fs_batch) link, ready_link;
+    struct limpet_fs *fs;
+    struct fs_lease *lease; /* NULL: it is a request. */
+    struct fs_ask *ask;
+    uint64_t number;
+    unsigned waiting, refs;
+    struct fs_batch **after;
+    size_t n_after, capacity;
+    bool closed, wanted, queued, ended;
+    int error; /* Something that it depends on was lost. */
+    bool born, gone;
+    struct encoder changes;
+    struct limpet_op *op;
+    void *out;
+    size_t out_len;
+};
+
+static _Thread_local struct fs_order *current;
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* ---- Batches ---- */
+
+static void unref(struct fs_batch *batch)
+{
+    if (batch == NULL || --batch->refs > 0)
+        return;
+    encoder_fini(&batch->changes);
+    free(batch->after);
+    free(batch);
+}
+
+static void enqueue_if_ready(struct fs_batch *batch)
+{
+    if (!batch->closed || !batch->wanted || batch->waiting > 0 || batch->queued || batch->ended)
+        return;
+    batch->queued = true;
+    TAILQ_INSERT_TAIL(&batch->fs->ready, batch, ready_link);
+}
+
+static bool reaches(const struct fs_batch *from, const struct fs_batch *to, unsigned *left)
+{
+    for (size_t i = 0; i < from->n_after; i++) {
+        if (from->after[i] == to || *left == 0)
+            return true;
+        --*left;
+        if (reaches(from->after[i], to, left))
+            return true;
+    }
+    return false;
+}
+
+/* Whether `second` cannot go after `first`. Too many to look at count as a circle. */
+static bool makes_circle(const struct fs_batch *first, const struct fs_batch *second)
+{
+    unsigned left = SEARCH_MAX;
+    return second->n_after > 0 && first->waiting > 0 && reaches(second, first, &left);
+}
+
+static int add_edge(struct fs_batch *first, struct fs_batch *second)
+{
+    if (first->ended || first == second ||
+        (first->n_after > 0 && first->after[first->n_after - 1] == second))
+        return 0;
+    if (first->n_after == first->capacity) {
+        size_t capacity = first->capacity > 0 ? 2 * first->capacity : 2;
+        struct fs_batch **after = realloc(first->after, capacity * sizeof(struct fs_batch *));
+        if (after == NULL)
+            return -ENOMEM;
+        first->after = after;
+        first->capacity = capacity;
+    }
+    first->after[first->n_after++] = second;
+    second->refs++;
+    second->waiting++;
+    return 0;
+}
+
+static struct fs_batch *batch_create(struct limpet_fs *fs)
+{
+    struct fs_batch *batch = calloc(1, sizeof *batch);
+    if (batch == NULL)
+        return NULL;
+    encoder_init(&batch->changes);
+    batch->fs = fs;
+    batch->refs = 1;
+    batch->number = ++fs->last_batch;
+    if (fs->dirty_since_ns == 0) {
+        fs->dirty_since_ns = now_ns();
+        pthread_cond_broadcast(&fs->written);
+    }
+    TAILQ_INSERT_TAIL(&fs->batches, batch, link);
+    return batch;
+}
+
+static void fail(struct fs_lease *lease, int error)
+{
+    struct limpet_fs *fs = lease->fs;
+    unsigned i = 0;
+    while (i < fs->n_errors && fs->errors[i].home != lease->home)
+        i++;
+    /* When there are too many, the last one stands for all others. */
+    if (i == FS_ERRORS_MAX)
+        fs->errors[i - 1].home = 0;
+    else if (i == fs->n_errors)
+        fs->errors[fs->n_errors++] = (struct fs_error){lease->home, error};
+    lease->failed = error;
+    lease->recalled = true;
+    pthread_cond_broadcast(&fs->lease_changed);
+}
+
+/* Its changes are its own: what comes now is another one's. */
+static void batch_close(struct fs_batch *batch)
+{
+    struct fs_lease *lease = batch->lease;
+    if (batch->closed)
+        return;
+    batch->closed = true;
+    if (lease == NULL)
+        return;
+    lease->open = NULL;
+    batch->born = !lease->shard->stored;
+    batch->gone = !lease->shard->exists;
+    if (!batch->gone && shard_take(lease->shard, &batch->changes) != 0) {
+        batch->error = -ENOMEM;
+        fail(lease, -ENOMEM);
+    }
+}
+
+static struct fs_batch *batch_open(struct fs_lease *lease)
+{
+    if (lease->open != NULL)
+        return lease->open;
+    struct fs_batch *batch = batch_create(lease->fs);
+    if (batch == NULL)
+        return NULL;
+    batch->lease = lease;
+    batch->error = lease->failed;
+    if (lease->last != NULL && add_edge(lease->last, batch) != 0) {
+        batch->error = -ENOMEM;
+        fail(lease, -ENOMEM);
+    }
+    lease->open = lease->last = batch;
+    lease->batches++;
+    return batch;
+}
+
+static void end_syncs(struct limpet_fs *fs);
+
+/* It is durable, or lost. Those after it go on. */
+static void batch_end(struct fs_batch *batch, int error)
+{
+    struct limpet_fs *fs = batch->fs;
+    struct fs_lease *lease = batch->lease;
+    batch->ended = true;
+    batch->error = error;
+    TAILQ_REMOVE(&fs->batches, batch, link);
+    if (error != 0 && lease != NULL)
+        fail(lease, error);
+    if (lease != NULL) {
+        lease->batches--;
+        if (lease->last == batch)
+            lease->last = NULL;
+        if (lease->open == batch)
+            lease->open = NULL;
+        lease_settle(lease);
+    }
+    for (size_t i = 0; i < batch->n_after; i++) {
+        struct fs_batch *next = batch->after[i];
+        next->waiting--;
+        if (error != 0 && next->error == 0) {
+            next->error = error;
+            if (next->lease != NULL)
+                fail(next->lease, error);
+        }
+        enqueue_if_ready(next);
+        unref(next);
+    }
+    batch->n_after = 0;
+    pthread_cond_broadcast(&fs->written);
+    unref(batch);
+}
+
+/* ---- Sending ---- */
+
+static void pump(struct limpet_fs *fs);
+
+static void batch_came(struct fs_batch *batch, int rc)
+{
+    struct limpet_fs *fs = batch->fs;
+    pthread_mutex_lock(&fs->lock);
+    fs->n_sending--;
+    batch_end(batch, rc);
+    pump(fs);
+    pthread_mutex_unlock(&fs->lock);
+    end_syncs(fs);
+}
+
+static void applied(struct limpet_completion *completion, void *arg)
+{
+    struct fs_batch *batch = arg;
+    int rc = (int)limpet_completion_result(completion);
+    if (rc == 0)
+        batch->lease->version = limpet_completion_version(completion).sequence;
+    limpet_completion_release(completion);
+    limpet_op_destroy(batch->op);
+    limpet_free(batch->out);
+    batch_came(batch, rc);
+}
+
+/* B1: a shard with a lease asserts it; nobody else has touched the object of one without. */
+static int guard(struct limpet_op *op, const struct fs_batch *batch)
+{
+    const struct fs_lease *lease = batch->lease;
+    if (lease->watch != NULL)
+        return limpet_op_assert_lease(op, lease->watch, LIMPET_LEASE_EXCLUSIVE);
+    return batch->born ? 0 : limpet_op_assert_version(op, lease->version);
+}
+
+static struct limpet_op *batch_op(struct fs_batch *batch)
+{
+    struct fs_request rq = {.ino = fs_ino(batch->lease->home, FS_INDEX_DIR),
+                            .flags =
+                                (batch->born ? FS_EXCLUSIVE : 0) | (batch->gone ? FS_UNNAMED : 0)};
+    struct limpet_op *op = limpet_op_create();
+    if (op == NULL)
+        return NULL;
+    if (guard(op, batch) != 0 ||
+        call_op_add(op, "fs.apply", &rq, batch->changes.data, batch->changes.len, &batch->out,
+                    &batch->out_len) != 0) {
+        limpet_op_destroy(op);
+        return NULL;
+    }
+    return op;
+}
+
+/* Without the lock. */
+static void batch_send(struct fs_batch *batch)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    struct limpet_completion *completion = NULL;
+    if (batch->ask != NULL) {
+        ask_begin(batch->ask);
+        return;
+    }
+    fs_shard_object(batch->lease->home, name);
+    batch->op = batch_op(batch);
+    int rc = batch->op != NULL ? limpet_completion_create(applied, batch, &completion) : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_aio_operate(batch->fs->pool, name, completion, batch->op);
+    if (rc == 0)
+        return;
+    if (completion != NULL)
+        limpet_completion_release(completion);
+    if (batch->op != NULL)
+        limpet_op_destroy(batch->op);
+    batch_came(batch, rc);
+}
+
+/* Nothing is left of a shard that was born and has gone. */
+static bool is_empty(const struct fs_batch *batch)
+{
+    return batch->ask == NULL &&
+           (batch->gone ? batch->born : batch->changes.len == 0 && !batch->born);
+}
+
+/* With the lock, which is released for a while. */
+static void pump(struct limpet_fs *fs)
+{
+    struct fs_batch *batch;
+    while (fs->n_sending < SENDING_MAX && (batch = TAILQ_FIRST(&fs->ready)) != NULL) {
+        TAILQ_REMOVE(&fs->ready, batch, ready_link);
+        if (batch->error != 0 || is_empty(batch)) {
+            if (batch->ask != NULL)
+                ask_free(batch->ask);
+            batch_end(batch, batch->error);
+            continue;
+        }
+        fs->n_sending++;
+        pthread_mutex_unlock(&fs->lock);
+        batch_send(batch);
+        pthread_mutex_lock(&fs->lock);
+    }
+}
+
+void write_back_all(struct limpet_fs *fs)
+{
+    struct fs_batch *batch;
+    fs->dirty_since_ns = 0;
+    fs->n_changes = 0;
+    for (batch = TAILQ_FIRST(&fs->batches); batch != NULL; batch = TAILQ_NEXT(batch, link)) {
+        batch_close(batch);
+        batch->wanted = true;
+        enqueue_if_ready(batch);
+    }
+    pump(fs);
+}
+
+static bool is_written(const struct limpet_fs *fs, uint64_t number)
+{
+    const struct fs_batch *first = TAILQ_FIRST(&fs->batches);
+    return first == NULL || first->number > number;
+}
+
+void write_back_wait(struct limpet_fs *fs)
+{
+    uint64_t number = fs->last_batch;
+    write_back_all(fs);
+    while (!is_written(fs, number))
+        pthread_cond_wait(&fs->written, &fs->lock);
+}
+
+/* ---- Order ---- */
+
+void order_begin(struct limpet_fs *fs, struct fs_order *order, bool at_once)
+{
+    (void)fs;
+    *order = (struct fs_order){.at_once = at_once};
+    current = order;
+}
+
+void order_end(struct limpet_fs *fs)
+{
+    pthread_mutex_lock(&fs->lock);
+    unref(current->last);
+    pthread_mutex_unlock(&fs->lock);
+    current = NULL;
+}
+
+bool order_at_once(void)
+{
+    return current != NULL && current->at_once;
+}
+
+static struct fs_batch *last_step(void)
+{
+    return current != NULL && current->last != NULL && !current->last->ended ? current->last : NULL;
+}
+
+/* A shard that goes before anything of it, or of what names it, was taken. */
+static bool vanishes_unseen(const struct fs_lease *lease, const char *method)
+{
+    const struct fs_batch *open = lease->open;
+    if (strcmp(method, "fs.vanish") != 0 || lease->shard->stored || open == NULL)
+        return false;
+    for (size_t i = 0; i < open->n_after; i++) {
+        if (open->after[i]->closed)
+            return false;
+    }
+    return true;
+}
+
+void order_before(struct fs_lease *lease, const char *method)
+{
+    const struct fs_batch *last = last_step();
+    struct fs_batch *open = lease->open;
+    if (open == NULL)
+        return;
+    bool full = lease->shard->n_dirty >= RECORDS_MAX || lease->shard->dirty_bytes >= BYTES_MAX;
+    bool circle =
+        last != NULL && last != open && makes_circle(last, open) && !vanishes_unseen(lease, method);
+    if (full || circle)
+        batch_close(open);
+}
+
+static void end_unseen(struct fs_batch *batch)
+{
+    batch->closed = true;
+    batch_end(batch, 0);
+}
+
+void order_after(struct fs_lease *lease, const char *method)
+{
+    struct limpet_fs *fs = lease->fs;
+    struct fs_batch *last = last_step();
+    if (!lease->shard->exists && vanishes_unseen(lease, method)) {
+        end_unseen(lease->open);
+        return;
+    }
+    struct fs_batch *batch = batch_open(lease);
+    if (batch == NULL || (last != NULL && add_edge(last, batch) != 0)) {
+        fail(lease, -ENOMEM);
+        return;
+    }
+    if (current != NULL && current->last != batch) {
+        unref(current->last);
+        current->last = batch;
+        batch->refs++;
+    }
+    if (++fs->n_changes == CHANGES_MAX)
+        pthread_cond_broadcast(&fs->written);
+}
+
+int order_wait(struct limpet_fs *fs)
+{
+    int rc = 0;
+    pthread_mutex_lock(&fs->lock);
+    struct fs_batch *last = last_step();
+    if (last != NULL && current->at_once)
+        rc = -FS_REMOTE;
+    else if (last != NULL) {
+        write_back_wait(fs);
+        rc = last->error;
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
+static void deferred_ended(struct fs_call *call, int rc, const struct fs_answer *answer,
+                           const void *raw, size_t len)
+{
+    (void)rc, (void)answer, (void)raw, (void)len;
+    /* Somebody else, or a check, does it later if it has failed. */
+    struct fs_batch *batch = call->arg;
+    free(call);
+    batch_came(batch, 0);
+}
+
+bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
+                 const struct fs_request *rq)
+{
+    bool deferred = false;
+    struct fs_ask *ask = NULL;
+    pthread_mutex_lock(&fs->lock);
+    struct fs_batch *last = last_step(), *batch = NULL;
+    if (last != NULL && !shard_buffers(fs, home))
+        ask = ask_create(fs, home, method, rq, deferred_ended);
+    if (ask != NULL)
+        batch = batch_create(fs);
+    if (batch != NULL) {
+        batch->ask = ask;
+        batch->closed = true;
+        ask->call->arg = batch;
+        deferred = true;
+        if (add_edge(last, batch) != 0)
+            batch->error = -ENOMEM;
+    } else if (ask != NULL) {
+        ask_free(ask);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return deferred;
+}
+
+/* ---- fsync ---- */
+
+/* What was lost of this shard, once; 0: of any. With the lock. */
+static int take_error(struct limpet_fs *fs, uint64_t home)
+{
+    for (unsigned i = 0; i < fs->n_errors; i++) {
+        if (home == 0 || fs->errors[i].home == home || fs->errors[i].home == 0) {
+            int error = fs->errors[i].error;
+            fs->errors[i] = fs->errors[--fs->n_errors];
+            return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ? error : -EIO;
+        }
+    }
+    return 0;
+}
+
+/* Those whose batches have ended. */
+static void end_syncs(struct limpet_fs *fs)
+{
+    struct fs_calls ended = STAILQ_HEAD_INITIALIZER(ended);
+    struct fs_call *call;
+    pthread_mutex_lock(&fs->lock);
+    while ((call = STAILQ_FIRST(&fs->syncing)) != NULL && is_written(fs, call->until_batch)) {
+        STAILQ_REMOVE_HEAD(&fs->syncing, link);
+        STAILQ_INSERT_TAIL(&ended, call, link);
+        call->error = take_error(fs, fs_home(call->rq.ino));
+    }
+    pthread_mutex_unlock(&fs->lock);
+    while ((call = STAILQ_FIRST(&ended)) != NULL) {
+        STAILQ_REMOVE_HEAD(&ended, link);
+        call_end(call, call->error);
+    }
+}
+
+void sync_begin(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    pthread_mutex_lock(&fs->lock);
+    call->until_batch = fs->last_batch;
+    STAILQ_INSERT_TAIL(&fs->syncing, call, link);
+    write_back_all(fs);
+    pthread_mutex_unlock(&fs->lock);
+    end_syncs(fs);
+}
+
+int shard_write_back(struct limpet_fs *fs, uint64_t home)
+{
+    int rc = 0;
+    pthread_mutex_lock(&fs->lock);
+    const struct fs_lease *lease = lease_find(fs, home);
+    if (lease != NULL && lease->shard != NULL && lease->batches > 0) {
+        write_back_wait(fs);
+        for (unsigned i = 0; i < fs->n_errors; i++)
+            rc = fs->errors[i].home == home ? fs->errors[i].error : rc;
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
+/* ---- The thread ---- */
+
+static bool is_due(const struct limpet_fs *fs)
+{
+    return fs->dirty_since_ns != 0 &&
+           (now_ns() - fs->dirty_since_ns >= (uint64_t)FS_DELAY_MS * 1000000 ||
+            fs->n_changes >= CHANGES_MAX || fs->stopping);
+}
+
+static void wait_until(struct limpet_fs *fs, uint64_t since_ns)
+{
+    struct timespec until;
+    uint64_t age = now_ns() - since_ns, left = (uint64_t)FS_DELAY_MS * 1000000;
+    left = age < left ? left - age : 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += (time_t)(left / 1000000000);
+    until.tv_nsec += (long)(left % 1000000000);
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&fs->written, &fs->lock, &until);
+}
+
+void *write_back_thread(void *arg)
+{
+    struct limpet_fs *fs = arg;
+    pthread_mutex_lock(&fs->lock);
+    for (;;) {
+        if (is_due(fs))
+            write_back_all(fs);
+        else if (fs->stopping && TAILQ_EMPTY(&fs->batches))
+            break;
+        else if (fs->dirty_since_ns == 0)
+            pthread_cond_wait(&fs->written, &fs->lock);
+        else
+            wait_until(fs, fs->dirty_since_ns);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}
