@@ -36,7 +36,7 @@ enum {
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
     FS_CACHE_PAGE = 4096,
     FS_CACHED_READ_MAX = 64 << 10, /* Larger ones are not kept here. */
-    FS_WATCH_MS = 5000,
+    FS_WATCH_MS = 10000,
     FS_MET_MAX = 64,
 };
 
