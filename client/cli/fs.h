@@ -6,6 +6,7 @@
  *   fs_mount.c    mount: the process that serves the kernel
  *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
+ *   fs_dirs.c     directories that the kernel knows
  */
 #ifndef LIMPET_CLIENT_CLI_FS_H
 #define LIMPET_CLIENT_CLI_FS_H
@@ -44,6 +45,15 @@ struct fs_recovery *fs_recovery_begin(struct cli *cli, const struct fs_spec *spe
 void fs_recovery_needed(struct fs_recovery *recovery);
 /* Closes the file system, as it is then. */
 void fs_recovery_end(struct fs_recovery *recovery);
+
+/* The kernel is about to be told of an entry: counts, if it is of a directory. */
+void fs_dirs_tell(const struct limpet_fs_attr *attr);
+/* The same without an entry. */
+void fs_dirs_see(const struct limpet_fs_attr *attr);
+/* As FORGET has it; also what could not be told. */
+void fs_dirs_forget(uint64_t ino, uint64_t times);
+/* As a directory was that is not there any more; false: the kernel does not know it. */
+bool fs_dirs_removed(uint64_t ino, struct limpet_fs_attr *out);
 
 int fs_create(struct cli *cli);
 int fs_ls(struct cli *cli);

@@ -178,7 +178,10 @@ static void got_entry(ssize_t rc, const struct limpet_fs_result *result, void *a
     entry_of(&result->attr, keep_name, result->keep_attr, &entry);
     if (rc < 0)
         entry.ino = 0;
-    fuse_reply_entry(r->fuse, &entry);
+    if (rc == 0)
+        fs_dirs_tell(&result->attr);
+    if (fuse_reply_entry(r->fuse, &entry) != 0 && rc == 0)
+        fs_dirs_forget(result->attr.ino, 1);
     free(r);
 }
 
@@ -186,12 +189,16 @@ static void got_attr(ssize_t rc, const struct limpet_fs_result *result, void *ar
 {
     struct request *r = arg;
     struct stat st;
-    if (rc < 0) {
+    struct limpet_fs_attr attr = result->attr;
+    bool removed = rc == -ESTALE && fs_dirs_removed(r->ino, &attr);
+    if (rc < 0 && !removed) {
         ended(rc, result, r);
         return;
     }
-    stat_of(&result->attr, &st);
-    fuse_reply_attr(r->fuse, &st, result->keep_attr ? KEEP_SECONDS : 0);
+    if (!removed)
+        fs_dirs_see(&attr);
+    stat_of(&attr, &st);
+    fuse_reply_attr(r->fuse, &st, result->keep_attr && !removed ? KEEP_SECONDS : 0);
     free(r);
 }
 
@@ -419,7 +426,8 @@ static void piece_came(ssize_t rc, const struct limpet_fs_result *result, void *
     listing->piece = *result;
     listing->piece.data = rc > 0 ? malloc(result->len) : NULL;
     if (rc < 0 || listing->piece.data == NULL) {
-        fuse_reply_err(r->fuse, rc < 0 ? error_of(rc) : ENOMEM);
+        /* A directory that was removed has no shard any more. */
+        fuse_reply_err(r->fuse, rc == -ESTALE ? ENOENT : rc < 0 ? error_of(rc) : ENOMEM);
         free(r);
         return;
     }
@@ -499,6 +507,19 @@ static void do_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
 {
     struct limpet_fs_request rq = {.verb = LIMPET_FS_LOOKUP, .ino = parent, .name = name};
     submit(fuse, &rq, got_entry);
+}
+
+static void do_forget(fuse_req_t fuse, fuse_ino_t ino, uint64_t times)
+{
+    fs_dirs_forget(ino, times);
+    fuse_reply_none(fuse);
+}
+
+static void do_forget_multi(fuse_req_t fuse, size_t n, struct fuse_forget_data *forgotten)
+{
+    for (size_t i = 0; i < n; i++)
+        fs_dirs_forget(forgotten[i].ino, forgotten[i].nlookup);
+    fuse_reply_none(fuse);
 }
 
 static struct limpet_fs_request create_request(fuse_req_t fuse, fuse_ino_t parent, const char *name,
@@ -1012,6 +1033,8 @@ static const struct fuse_custom_io custom_io = {.read = read_request, .writev = 
 static const struct fuse_lowlevel_ops operations = {
     .init = do_init,
     .lookup = do_lookup,
+    .forget = do_forget,
+    .forget_multi = do_forget_multi,
     .getattr = do_getattr,
     .setattr = do_setattr,
     .readlink = do_readlink,

@@ -8,10 +8,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "client/cli/fs.h"
 
-enum { AGAIN_MS = 500 };
+enum {
+    AGAIN_MS = 500,
+    ANSWER_MS = 2000,
+    SILENCE_MS = 20000, /* Longer than any lease: others have done without this client since. */
+};
 
 struct fs_recovery {
     const struct cli *cli;
@@ -23,7 +28,7 @@ struct fs_recovery {
     pthread_t thread;
     pthread_mutex_t lock; /* Of what follows. */
     pthread_cond_t changed;
-    bool lost, ending;
+    bool lost, ending, closed;
 };
 
 /* Another client; its cluster is in *cli. */
@@ -76,16 +81,14 @@ static int recover(struct fs_recovery *recovery)
 }
 
 /* With the lock. */
-static void wait_again(struct fs_recovery *recovery)
+static void wait_a_while(struct fs_recovery *recovery)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += AGAIN_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    while (!recovery->ending &&
-           pthread_cond_timedwait(&recovery->changed, &recovery->lock, &until) != ETIMEDOUT)
-        continue;
+    (void)pthread_cond_timedwait(&recovery->changed, &recovery->lock, &until);
 }
 
 static void *watch_over(void *arg)
@@ -104,7 +107,7 @@ static void *watch_over(void *arg)
         /* A file system that is not there any more has nothing to go on with. */
         if (rc != 0 && rc != -ENOENT) {
             recovery->lost = true;
-            wait_again(recovery);
+            wait_a_while(recovery);
         }
     }
     pthread_mutex_unlock(&recovery->lock);
@@ -140,16 +143,66 @@ void fs_recovery_needed(struct fs_recovery *recovery)
     pthread_mutex_unlock(&recovery->lock);
 }
 
-void fs_recovery_end(struct fs_recovery *recovery)
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static bool cluster_answers(struct limpet_cluster *cluster)
+{
+    char *output = NULL, *status = NULL;
+    size_t len = 0;
+    int rc = limpet_command(cluster, "{\"prefix\": \"status\"}", NULL, 0, ANSWER_MS, &output, &len,
+                            &status);
+    limpet_free(output);
+    limpet_free(status);
+    return rc == 0;
+}
+
+/* While all ends that is under way: not for ever when there is no cluster any more. */
+static void *see_to_the_end(void *arg)
+{
+    struct fs_recovery *recovery = arg;
+    uint64_t heard = now_ms();
+    pthread_mutex_lock(&recovery->lock);
+    while (!recovery->closed) {
+        pthread_mutex_unlock(&recovery->lock);
+        if (cluster_answers(recovery->cli->cluster))
+            heard = now_ms();
+        if (now_ms() - heard > SILENCE_MS) {
+            complain(ETIMEDOUT, "mount: the cluster does not answer; unmounted without it");
+            _exit(EIO);
+        }
+        pthread_mutex_lock(&recovery->lock);
+        if (!recovery->closed)
+            wait_a_while(recovery);
+    }
+    pthread_mutex_unlock(&recovery->lock);
+    return NULL;
+}
+
+static void set(struct fs_recovery *recovery, bool *what)
 {
     pthread_mutex_lock(&recovery->lock);
-    recovery->ending = true;
+    *what = true;
     pthread_cond_broadcast(&recovery->changed);
     pthread_mutex_unlock(&recovery->lock);
+}
+
+void fs_recovery_end(struct fs_recovery *recovery)
+{
+    pthread_t thread;
+    bool seen_to = pthread_create(&thread, NULL, see_to_the_end, recovery) == 0;
+    set(recovery, &recovery->ending);
     pthread_join(recovery->thread, NULL);
     limpet_fs_close(recovery->fs);
     limpet_pool_close(recovery->pool);
     if (recovery->cluster != recovery->cli->cluster)
         limpet_cluster_destroy(recovery->cluster);
+    set(recovery, &recovery->closed);
+    if (seen_to)
+        pthread_join(thread, NULL);
     free(recovery);
 }

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 
-from lib.cluster import Cluster, case, check, command, fails, folder, random_bytes, read_file, run, succeeds, wait_until, write_file
+from lib.cluster import Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run, succeeds, wait_until, write_file
 from lib.mount import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, Mounts,
                        fallocate, missing, rename2)
 
@@ -645,6 +645,36 @@ def succeeds_with(function, *arguments):
 
 
 @case
+def folders_that_were_removed():
+    """Whoever is in one, or has it open, finds it empty and without links, also when another mount has removed it."""
+    here, there = room("removed")
+    for where in (here, there):
+        for name in ("cwd", "open"):
+            os.mkdir(os.path.join(here, name))
+        os.chmod(os.path.join(here, "open"), 0o751)
+        fd = os.open(os.path.join(here, "open"), os.O_RDONLY | os.O_DIRECTORY)
+        os.fstat(fd)
+        before = os.getcwd()
+        os.chdir(os.path.join(here, "cwd"))
+        try:
+            for name in ("cwd", "open"):
+                os.rmdir(os.path.join(where, name))
+            check(os.stat(".").st_nlink == 0 and os.fstat(fd).st_nlink == 0, "no links")
+            check(stat.S_IMODE(os.fstat(fd).st_mode) == 0o751, "as it was")
+            for place in (".", fd):
+                try:
+                    check(os.listdir(place) == [], "it is empty")
+                except FileNotFoundError:
+                    pass  # So it is on ext4, by the kernel.
+            refused(errno.ENOENT, os.mkdir, "x", dir_fd=fd)
+            refused(errno.ENOENT, os.stat, "x")
+            refused(errno.ENOENT, os.open, "x", os.O_CREAT | os.O_WRONLY)
+        finally:
+            os.chdir(before)
+            os.close(fd)
+
+
+@case
 def an_osd_may_die():
     here, there = room("osd")
     cluster.kill("osd.2")
@@ -698,6 +728,17 @@ def a_removed_file_system_is_gone():
     left = [line for line in succeeds(cluster.rados("-p", "fs", "--all", "ls")).text.splitlines() if line.startswith("fs.")]
     check(left == [], "left: %r" % left[:5])
     fails(cluster.limpet("fs", "mount", FS, path), errno.ENOENT, "no file system")
+
+
+@case
+def a_mount_ends_without_its_cluster():
+    path = mounts.mount(mounts.create("late"))
+    server = mounts.server(path)
+    for name in cluster.names():
+        cluster.kill(name)
+    succeeds(command(["umount", "-l", path]))
+    mounts.paths.remove(path)
+    wait_until("end of the mount's process", lambda: not process_alive(server), 60)
 
 
 if __name__ == "__main__":
