@@ -367,7 +367,8 @@ void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out)
         .mode = inode->mode,
         .uid = inode->uid,
         .gid = inode->gid,
-        .links = inode->links,
+        /* A directory that is about to go is seen as gone. */
+        .links = inode->dying ? 0 : inode->links,
         .rdev = inode->rdev,
         .generation = inode->generation,
         .size = inode->size,

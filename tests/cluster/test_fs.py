@@ -659,7 +659,7 @@ def folders_that_were_removed():
         try:
             for name in ("cwd", "open"):
                 os.rmdir(os.path.join(where, name))
-            check(os.stat(".").st_nlink == 0 and os.fstat(fd).st_nlink == 0, "no links")
+            check(os.stat(".").st_nlink == 0 and os.fstat(fd).st_nlink == 0, "no links: %r %r, removed from %s" % (os.stat("."), os.fstat(fd), where))
             check(stat.S_IMODE(os.fstat(fd).st_mode) == 0o751, "as it was")
             for place in (".", fd):
                 try:
