@@ -2,11 +2,13 @@
 """Programs that people run, on a mounted file system, and then a check: ./tests/run --long fs."""
 
 import errno
+import glob
 import os
 import shutil
+import subprocess
 import sys
 
-from lib.cluster import REPO, Cluster, case, check, command, run, succeeds
+from lib.cluster import REPO, Cluster, case, check, command, run, succeeds, wait_until
 from lib.mount import Mounts, missing
 
 if missing():
@@ -96,6 +98,41 @@ def sqlite_keeps_its_word():
                       "delete from t where a %% 3 = 0; vacuum; select count(*) from t;'" % (mode, mode), here)
         check(out.split()[-1] == "2000", out)
         check(type_in("sqlite3 %s 'pragma integrity_check'" % mode, there).strip() == "ok", "integrity")
+
+
+@case
+def postgresql_keeps_its_word_without_an_osd():
+    """A bank's accounts under load while an OSD dies: what was committed adds up, also on the other mount."""
+    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+    if not programs or lacks("pgbench"):
+        return
+    here, there = room("postgresql")
+    shutil.chown(here, "postgres", "postgres")
+    as_postgres = ["runuser", "-u", "postgres", "--"]
+    base, options = os.path.join(here, "base"), ["-h", here, "-U", "postgres"]
+
+    def server(verb, where, *more):
+        return succeeds(command(as_postgres + [os.path.join(programs[-1], "pg_ctl"), verb, "-s", "-w", "-t", "300", "-D", where]
+                                + list(more), timeout=LONG, cwd=here))
+
+    def ask(words, where):
+        return succeeds(command(as_postgres + ["psql", "-h", where, "-U", "postgres", "-At", "-c", words], cwd=here)).text.strip()
+    succeeds(command(as_postgres + [os.path.join(programs[-1], "initdb"), "-A", "trust", "-D", base], timeout=LONG, cwd=here))
+    server("start", base, "-l", os.path.join(here, "log"), "-o", "-k %s -c listen_addresses=''" % here)
+    succeeds(command(as_postgres + ["pgbench", "-i", "-q", "-s", "2"] + options, timeout=LONG, cwd=here))
+    with subprocess.Popen(as_postgres + ["pgbench", "-c", "4", "-T", "20", "-n"] + options, cwd=here, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as load:
+        wait_until("transactions", lambda: int(ask("select count(*) from pgbench_history", here)) > 50, 120)
+        cluster.kill("osd.1")
+        succeeds(cluster.start_daemon("osd.1"))
+        check(load.wait() == 0, "pgbench: %d" % load.returncode)
+    sums = "select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history)"
+    check(ask(sums, here) == "t", "the accounts add up")
+    server("stop", base)
+    there_base = os.path.join(there, "base")
+    server("start", there_base, "-l", os.path.join(there, "log2"), "-o", "-k %s -c listen_addresses=''" % there)
+    check(ask(sums, there) == "t", "they do on the other mount")
+    server("stop", there_base)
 
 
 @case

@@ -388,7 +388,8 @@ def fs_tests():
     env = {"LIMPET_BUILD": folder_of("release"), "LIMPET_STEPS": str(FS_LONG_STEPS)}
     return [Test("long/cluster/" + name, [sys.executable, "-B", os.path.join(REPO, "tests/cluster", path)], 4 * 3600, 2,
                  "release", env)
-            for name, path in (("fs_differential", "test_fs_differential.py"), ("fs_programs", "long_fs_programs.py"))]
+            for name, path in (("fs_differential", "test_fs_differential.py"), ("fs_programs", "long_fs_programs.py"),
+                               ("fs_pjdfstest", "long_fs_pjdfstest.py"))]
 
 
 def model_tests(prefix="", long=False):
@@ -437,7 +438,7 @@ CAMPAIGNS = {
                lambda jobs: ([build_steps("release", jobs)], thrash_tests(THRASH_SECONDS))),
     "compat": ("100,000 random operations, and 5,000 on images, beside a real Ceph, that of $CEPH_PEER_CONF",
                lambda jobs: ([build_steps("release", jobs)], differential_tests(100000, 5000, jobs))),
-    "fs": ("100,000 random operations on mounted file systems beside ext4, by one mount and by two; programs on them",
+    "fs": ("100,000 random operations on mounted file systems beside ext4, by one mount and by two; programs on them; pjdfstest",
            lambda jobs: ([build_steps("release", jobs)], fs_tests())),
     "tsan": ("unit tests and cluster tests under TSan",
              lambda jobs: ([build_steps("tsan", jobs)],
