@@ -963,7 +963,14 @@ static void lost(void *arg)
     fs_recovery_needed(mount->recovery);
 }
 
-static const struct limpet_fs_cache_calls cache_calls = {.drop = drop, .lost = lost};
+static void failed(void *arg, uint64_t dir, int error)
+{
+    (void)arg;
+    complain(-error, "mount: changes in folder number %llu are lost", (unsigned long long)dir);
+}
+
+static const struct limpet_fs_cache_calls cache_calls = {
+    .drop = drop, .lost = lost, .failed = failed};
 
 int fs_fuse_switch(struct limpet_fs *fs)
 {

@@ -1,4 +1,5 @@
 /* Requests, and methods of shards. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,33 +130,45 @@ static int find_route(struct limpet_fs *fs, uint64_t home, bool writes, enum lea
     return *route == LEASE_AT_OSD && order_at_once() ? -FS_REMOTE : 0;
 }
 
+/* At the OSD. Nothing that our own batches may wait for is held while they are waited for. */
+static int run_remotely(struct limpet_fs *fs, uint64_t home, const char *method,
+                        const struct encoder *input, void **out, size_t *out_len)
+{
+    int rc = operate_remotely(fs, home, method, input, out, out_len);
+    pthread_mutex_lock(&fs->lock);
+    lease_returned(fs, home);
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
 /* Runs it where it belongs. *out is to be released in any case. */
 static int run_method(struct limpet_fs *fs, uint64_t home, const char *method,
                       const struct encoder *input, void **out, size_t *out_len)
 {
     struct fs_lease *lease;
     enum lease_route route;
-    pthread_mutex_lock(&fs->lock);
-    int rc = find_route(fs, home, method_writes(method, strlen(method)), &route, &lease);
-    if (rc == 0 && route == LEASE_LOCAL) {
-        struct encoder answer;
-        encoder_init(&answer);
-        rc = lease_run(lease, method, input, &answer);
-        *out = answer.data;
-        *out_len = answer.len;
+    for (;;) {
+        pthread_mutex_lock(&fs->lock);
+        int rc = find_route(fs, home, method_writes(method, strlen(method)), &route, &lease);
+        if (rc == 0 && route == LEASE_LOCAL) {
+            struct encoder answer;
+            encoder_init(&answer);
+            rc = lease_run(lease, method, input, &answer);
+            *out = answer.data;
+            *out_len = answer.len;
+        }
+        bool early = rc == 0 && route == LEASE_AT_OSD && order_is_pending();
+        if (route == LEASE_AT_OSD && (rc != 0 || early))
+            lease_returned(fs, home);
+        pthread_mutex_unlock(&fs->lock);
+        if (rc != 0 || route == LEASE_LOCAL)
+            return rc;
+        if (!early)
+            return run_remotely(fs, home, method, input, out, out_len);
+        rc = order_wait(fs);
+        if (rc != 0)
+            return rc;
     }
-    if (rc != 0 && route == LEASE_AT_OSD)
-        lease_returned(fs, home);
-    pthread_mutex_unlock(&fs->lock);
-    if (rc != 0 || route != LEASE_AT_OSD)
-        return rc;
-    rc = order_wait(fs);
-    if (rc == 0)
-        rc = operate_remotely(fs, home, method, input, out, out_len);
-    pthread_mutex_lock(&fs->lock);
-    lease_returned(fs, home);
-    pthread_mutex_unlock(&fs->lock);
-    return rc;
 }
 
 int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
@@ -292,8 +305,13 @@ void ask_begin(struct fs_ask *ask)
     pthread_mutex_lock(&fs->lock);
     enum lease_route route =
         lease_route(fs, ask->home, method_writes(ask->method, strlen(ask->method)), &lease);
+    assert(lease != NULL || route == LEASE_AT_OSD);
     ask->call->grant = lease != NULL ? lease->grant : 0;
-    if (route == LEASE_WAIT) {
+    if (route == LEASE_WAIT && ask->deferred && lease->state != LEASE_LOADING) {
+        /* Whoever gives the lease back waits for it. */
+        rc = lease->failed != 0 ? -EIO : lease_run(lease, ask->method, &ask->input, &answer);
+        route = LEASE_LOCAL;
+    } else if (route == LEASE_WAIT) {
         ask->parked = true;
         lease_park(lease, ask);
     } else if (route == LEASE_LOCAL) {

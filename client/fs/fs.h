@@ -27,8 +27,9 @@
 
 enum {
     FS_WORKERS = 4,
-    /* Of orphans, the keeper of leases, who asks for them, who writes back. */
-    FS_THREADS = FS_WORKERS + 4,
+    /* Of orphans, the keeper of leases, who asks for them, who writes back, who makes requests
+     * anew: workers may wait for those. */
+    FS_THREADS = FS_WORKERS + 5,
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
     FS_DELAY_MS = 4000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
@@ -192,7 +193,8 @@ struct fs_ask {
     void *out;
     size_t out_len;
     bool raw;
-    bool parked; /* To be begun anew, once its shard is no longer on its way. */
+    bool parked;   /* To be begun anew, once its shard is no longer on its way. */
+    bool deferred; /* It is a batch: others wait for it. */
 };
 
 /* ---- call.c ---- */
@@ -270,6 +272,8 @@ int lease_force(struct limpet_fs *fs, uint64_t home, struct limpet_watch **out) 
  */
 bool lease_pin(struct limpet_fs *fs, uint64_t home);
 void lease_unpin(struct limpet_fs *fs, uint64_t home);
+/* A directory was made at once: its name and attributes may be kept. */
+void lease_made(struct fs_call *call, const struct fs_inode *inode);
 /* A new directory of a delegated one is delegated, too. */
 bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover);
 /* A directory, or an inode of it, is about to be seen from elsewhere: its shard is given back if it
@@ -316,11 +320,15 @@ struct fs_order {
 void order_begin(struct limpet_fs *fs, struct fs_order *order, bool at_once);
 void order_end(struct limpet_fs *fs);
 bool order_at_once(void);
+/* Whether a step before this one is not durable yet; with the lock. */
+bool order_is_pending(void);
 /* Before a step that is a request: what went before is durable. */
 int order_wait(struct limpet_fs *fs) MUST_CHECK;
 /* A step that nobody waits for is made after those before it; false: it may be made now. */
 bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
                  const struct fs_request *rq);
+/* What was not written back is lost, and told by fsync of another client; with both locks. */
+void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir);
 void sync_begin(struct fs_call *call);
 void *write_back_thread(void *arg);
 

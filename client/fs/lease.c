@@ -287,6 +287,17 @@ void lease_unpin(struct limpet_fs *fs, uint64_t home)
     pthread_mutex_unlock(&fs->lock);
 }
 
+void lease_made(struct fs_call *call, const struct fs_inode *inode)
+{
+    struct limpet_fs *fs = call->fs;
+    pthread_mutex_lock(&fs->lock);
+    call->name_home = fs_home(call->rq.ino);
+    call->name_grant = lease_current(fs, call->name_home);
+    call->grant = lease_current(fs, fs_home(inode->ino));
+    lease_saw(fs, inode, call->grant);
+    pthread_mutex_unlock(&fs->lock);
+}
+
 bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover)
 {
     pthread_mutex_lock(&fs->lock);
@@ -579,6 +590,14 @@ static void find_family(struct fs_lease *head, struct family *family)
     }
 }
 
+static bool has_batches(const struct family *family)
+{
+    const struct fs_lease *lease = STAILQ_FIRST(family);
+    while (lease != NULL && lease->batches == 0)
+        lease = STAILQ_NEXT(lease, family);
+    return lease != NULL;
+}
+
 /* B4: contents, then records. With the lock, which is released for a while. */
 static void write_back_family(struct limpet_fs *fs, struct fs_lease *head, struct family *family)
 {
@@ -603,7 +622,8 @@ static void write_back_family(struct limpet_fs *fs, struct fs_lease *head, struc
         while (lease->replies > 0)
             pthread_cond_wait(&fs->lease_changed, &fs->lock);
     }
-    if (head->shard != NULL)
+    /* Steps that were put in line may change it still. */
+    while (has_batches(family))
         write_back_wait(fs);
 }
 
@@ -655,6 +675,10 @@ static void give_back(struct limpet_fs *fs, struct fs_lease *head)
     pthread_mutex_unlock(&fs->lock);
     fs->cache_calls.drop(fs->cache_arg, inos.list, inos.n);
     free(inos.list);
+    for (lease = STAILQ_FIRST(&family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
+        if (lease->failed != 0 && fs->cache_calls.failed != NULL)
+            fs->cache_calls.failed(fs->cache_arg, fs_ino(lease->home, FS_INDEX_DIR), lease->failed);
+    }
     if (watch != NULL) {
         int rc = limpet_unwatch(watch);
         (void)rc; /* It ends by its time-out, then. */

@@ -282,6 +282,8 @@ int move_mkdir(struct fs_call *call)
         rc = -FS_MOVING;
     if (rc == 0) {
         call_give_inode(call, &made.inode);
+        if (order_at_once())
+            lease_made(call, &made.inode);
         return 0;
     }
     struct fs_txid tx = fs_new_tx(fs);

@@ -180,6 +180,7 @@ int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
     pthread_mutex_lock(&old->lock);
     pthread_mutex_lock(&fs->lock);
     fs->last_grant = old->last_grant;
+    write_back_abandon(old, fs);
     for (unsigned i = 0; i < FS_OPEN_BUCKETS; i++) {
         const struct fs_file *file;
         for (file = LIST_FIRST(&old->files[i]); file != NULL; file = LIST_NEXT(file, link)) {

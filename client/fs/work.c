@@ -4,6 +4,26 @@
 
 #include "client/fs/fs.h"
 
+/* Requests that are to be made anew, and for nothing else: all workers may wait for one of them. */
+static void *ask_anew(void *arg)
+{
+    struct limpet_fs *fs = arg;
+    struct fs_ask *ask;
+    pthread_mutex_lock(&fs->lock);
+    while ((ask = STAILQ_FIRST(&fs->refused)) != NULL || !fs->stopping) {
+        if (ask == NULL) {
+            pthread_cond_wait(&fs->changed, &fs->lock);
+            continue;
+        }
+        STAILQ_REMOVE_HEAD(&fs->refused, link);
+        pthread_mutex_unlock(&fs->lock);
+        ask_again(ask);
+        pthread_mutex_lock(&fs->lock);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}
+
 static void *work(void *arg)
 {
     struct limpet_fs *fs = arg;
@@ -34,7 +54,7 @@ static void *work(void *arg)
 int work_start(struct limpet_fs *fs)
 {
     static void *(*const others[])(void *) = {orphan_thread, lease_keeper, lease_asker,
-                                              write_back_thread};
+                                              write_back_thread, ask_anew};
     for (unsigned i = 0; i < FS_THREADS; i++) {
         int error = pthread_create(&fs->workers[i], NULL,
                                    i < FS_WORKERS ? work : others[i - FS_WORKERS], fs);

@@ -140,6 +140,18 @@ static void fail(struct fs_lease *lease, int error)
     pthread_cond_broadcast(&fs->lease_changed);
 }
 
+void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
+{
+    struct fs_lease *lease, *next;
+    HASH_ITER(hh, fs->leases, lease, next)
+    {
+        if (lease->batches > 0)
+            fail(lease, -EIO);
+    }
+    memcpy(heir->errors, fs->errors, sizeof heir->errors);
+    heir->n_errors = fs->n_errors;
+}
+
 /* Its changes are its own: what comes now is another one's. */
 static void batch_close(struct fs_batch *batch)
 {
@@ -368,6 +380,11 @@ static struct fs_batch *last_step(void)
     return current != NULL && current->last != NULL && !current->last->ended ? current->last : NULL;
 }
 
+bool order_is_pending(void)
+{
+    return last_step() != NULL;
+}
+
 /* A shard that goes before anything of it, or of what names it, was taken. */
 static bool vanishes_unseen(const struct fs_lease *lease, const char *method)
 {
@@ -440,11 +457,12 @@ int order_wait(struct limpet_fs *fs)
 static void deferred_ended(struct fs_call *call, int rc, const struct fs_answer *answer,
                            const void *raw, size_t len)
 {
-    (void)rc, (void)answer, (void)raw, (void)len;
-    /* Somebody else, or a check, does it later if it has failed. */
     struct fs_batch *batch = call->arg;
+    bool unknown = rc == -ESHUTDOWN || rc == -ETIMEDOUT || rc == -EIO;
+    (void)answer, (void)raw, (void)len;
     free(call);
-    batch_came(batch, 0);
+    /* Somebody else, or a check, does it later if it cannot be done now. */
+    batch_came(batch, unknown ? rc : 0);
 }
 
 bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
@@ -462,9 +480,14 @@ bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
         batch->ask = ask;
         batch->closed = true;
         ask->call->arg = batch;
+        ask->deferred = true;
         deferred = true;
         if (add_edge(last, batch) != 0)
             batch->error = -ENOMEM;
+        /* What comes next in the operation goes after it. */
+        unref(current->last);
+        current->last = batch;
+        batch->refs++;
     } else if (ask != NULL) {
         ask_free(ask);
     }

@@ -191,6 +191,8 @@ struct limpet_fs_cache_calls {
     void (*drop)(void *arg, const uint64_t *inos, size_t n);
     /* The cluster has given up this client: open another one, and let it adopt what is open. */
     void (*lost)(void *arg);
+    /* Changes in this directory, or of what was made in it, are lost: fsync tells it, too. */
+    void (*failed)(void *arg, uint64_t dir, int error);
 };
 /*
  * How much memory contents may take, of files that are read and written: LIMPET_FS_MEMORY, unless

@@ -428,5 +428,84 @@ def a_client_may_die_at_any_point():
     check(code == 0 and report["findings"] == [], "%r" % report)
 
 
+SYNC_DEATHS = 8
+
+
+def names_only(top, seed, steps):
+    """Operations over one and two directories that leave everything to be written back."""
+    rng = random.Random(seed)
+    dirs = [os.path.join(top, "d%d" % at) for at in range(4)]
+    for each in dirs:
+        os.makedirs(each, exist_ok=True)
+    for at in range(steps):
+        a, b = (os.path.join(rng.choice(dirs), "f%d" % rng.randrange(12)) for _ in range(2))
+        try:
+            kind = rng.randrange(6)
+            if kind == 0:
+                os.mknod(a)
+            elif kind == 1:
+                os.mkdir(a)
+            elif kind == 2:
+                os.link(a, b)
+            elif kind == 3:
+                os.rename(a, b)
+            elif kind == 4:
+                os.unlink(a)
+            else:
+                os.rmdir(a)
+        except OSError as error:
+            check(error.errno not in (errno.EIO, errno.ESTALE), "step %d: %s" % (at, error))
+
+
+def sync(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@case
+def what_was_synced_outlives_who_dies_while_writing_back():
+    with Tree() as path:
+        for seed in range(SYNC_DEATHS):
+            os.mkdir(os.path.join(path, "top%d" % seed))
+    for seed in range(SYNC_DEATHS):
+        path = mounts.mount(FS)
+        top = os.path.join(path, "top%d" % seed)
+        names_only(top, seed, 60)
+        for name in ("kept", "d0/kept", "d1/kept"):
+            write_file(os.path.join(top, name), b"kept")
+            os.link(os.path.join(top, name), os.path.join(top, "d2", name.replace("/", "-")))
+        os.rename(os.path.join(top, "d0/kept"), os.path.join(top, "d3/moved"))
+        sync(os.path.join(top, "kept"))
+        names_only(top, seed + 100, 150)
+        thread = threading.Thread(target=lambda: refused_or_done(sync, top))  # pylint: disable=cell-var-from-loop
+        thread.start()
+        threading.Event().wait(seed * 0.003)
+        mounts.kill(path)
+        thread.join()
+        mounts.umount(path, "--lazy")
+        code, report = look()
+        check(code == 0 and report["damaged"] == 0, "damage after death %d: %r" % (seed, report))
+    path = mounts.mount(FS)
+    for seed in range(SYNC_DEATHS):
+        for name in ("kept", "d1/kept", "d3/moved", "d2/kept", "d2/d0-kept", "d2/d1-kept"):
+            there = os.path.join(path, "top%d" % seed, name)
+            check(os.path.exists(there) and read_file(there) == b"kept", "%s is lost" % there)
+        names_only(os.path.join(path, "top%d" % seed), seed + 200, 60)
+    mounts.umount(path)
+    wait_until("the end of dead clients", lambda: look()[1]["clients"] == 0, 40)
+    report = look("--repair")[1]
+    check(report["damaged"] == 0 and report["left"] == 0, "%r" % report)
+
+
+def refused_or_done(function, *arguments):
+    try:
+        function(*arguments)
+    except OSError:
+        pass  # Whose mount has died.
+
+
 if __name__ == "__main__":
     run()
