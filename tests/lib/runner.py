@@ -389,7 +389,7 @@ def fs_tests():
     return [Test("long/cluster/" + name, [sys.executable, "-B", os.path.join(REPO, "tests/cluster", path)], 4 * 3600, 2,
                  "release", env)
             for name, path in (("fs_differential", "test_fs_differential.py"), ("fs_programs", "long_fs_programs.py"),
-                               ("fs_pjdfstest", "long_fs_pjdfstest.py"))]
+                               ("fs_pjdfstest", "long_fs_pjdfstest.py"), ("fs_coherence", "long_fs_coherence.py"))]
 
 
 def model_tests(prefix="", long=False):
