@@ -93,7 +93,7 @@ static void remove_lease(struct fs_lease *lease)
 void lease_settle(struct fs_lease *lease)
 {
     if (lease->state == LEASE_HELD && lease->shard != NULL && !lease->shard->exists &&
-        lease->cover != 0 && !lease->closing && !lease->recalled && !is_needed(lease)) {
+        lease->born && !lease->closing && !lease->recalled && !is_needed(lease)) {
         lease->fs->n_born--;
         remove_lease(lease);
     }
@@ -307,6 +307,7 @@ bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover)
         lease = add_lease(fs, home);
     if (lease != NULL) {
         lease->shard = shard_create(home, false);
+        lease->born = true;
         lease->cover = cover;
         lease->state = LEASE_HELD;
         lease->grant = ++fs->last_grant;
@@ -326,7 +327,7 @@ void lease_uncover(struct limpet_fs *fs, uint64_t home)
 {
     const struct fs_lease *lease;
     pthread_mutex_lock(&fs->lock);
-    while ((lease = lease_find(fs, home)) != NULL && lease->cover != 0) {
+    while ((lease = lease_find(fs, home)) != NULL && lease->born) {
         lease_find(fs, home)->recalled = true;
         pthread_cond_broadcast(&fs->lease_changed);
         pthread_cond_wait(&fs->lease_changed, &fs->lock);
@@ -564,7 +565,7 @@ STAILQ_HEAD(family, fs_lease);
 static bool is_covered_by(const struct fs_lease *lease, uint64_t home)
 {
     struct limpet_fs *fs = lease->fs;
-    while (lease != NULL && lease->cover != 0) {
+    while (lease != NULL && lease->born) {
         if (lease->cover == home)
             return true;
         lease = lease_find(fs, lease->cover);
@@ -634,7 +635,7 @@ static void end_lease(struct fs_lease *lease)
     uint64_t now = now_ns();
     bool soon = now - lease->granted_ns < 4 * lease->backoff_ns;
     bool exclusive = lease->wants_exclusive && !lease->foreign && lease->shard == NULL;
-    bool born = lease->cover != 0;
+    bool born = lease->born;
     shard_free(lease->shard);
     lease->shard = NULL;
     if (lease->foreign || lease->failed != 0) {
@@ -646,7 +647,7 @@ static void end_lease(struct fs_lease *lease)
     lease->watch = NULL;
     lease->n_stale = 0;
     lease->uses = lease->changes = 0;
-    lease->cover = 0;
+    lease->born = false;
     lease->failed = 0;
     lease->recalled = lease->foreign = lease->closing = lease->wants_exclusive = false;
     lease->state = LEASE_IDLE;

@@ -49,7 +49,8 @@ struct fs_lease {
     /* Of a delegated shard. */
     struct fs_shard_cache *shard;
     bool wants_exclusive, too_large;
-    uint64_t cover;   /* Born under this one's: nobody else has seen its number. 0: no. */
+    bool born;        /* Under the cover of another one: nobody else has seen its number. */
+    uint64_t cover;   /* The home of that one. */
     uint64_t version; /* Of a born shard's object, as we have left it. */
     struct fs_batch *open, *last;
     unsigned batches; /* That are not durable. */

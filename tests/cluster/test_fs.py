@@ -71,6 +71,21 @@ def made_listed_mounted():
 
 
 @case
+def what_comes_into_a_new_folder_is_seen():
+    # So many that the mount keeps changes to itself, also of a folder that it makes now.
+    for at in range(200):
+        os.mknod(os.path.join(one, "f%d" % at))
+    os.mkdir(os.path.join(one, "new"))
+    for name in ("a", "b", "c"):
+        write_file(os.path.join(one, "new", name), b"")
+        check(name in os.listdir(os.path.join(two, "new")), "%s is seen" % name)
+    for at in range(200):
+        os.unlink(os.path.join(one, "f%d" % at))
+    shutil.rmtree(os.path.join(one, "new"))
+    check(os.listdir(two) == [], "%r" % os.listdir(two))
+
+
+@case
 def mounts_that_cannot_be():
     there = folder()
     fails(cluster.limpet("fs", "mount", "nothing", there), errno.ENOENT, "limpet fs ls")
