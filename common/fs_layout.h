@@ -244,7 +244,8 @@ enum fs_request_flags {
     FS_KILL_PRIV = 16384,  /* wrote: set-user-id and set-group-id go. */
     FS_WRITES = 2048,      /* create: its first data object may come at once. */
     FS_KILL_GROUP = 32768, /* xset, of an access list: set-group-id goes. */
-    FS_FLAGS_END = 65536,
+    FS_BEHIND = 65536,     /* wrote: contents may lie beyond the size as long as `tx` is busy. */
+    FS_FLAGS_END = 131072,
 };
 
 enum fs_set {

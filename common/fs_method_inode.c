@@ -109,7 +109,10 @@ int fs_method_setattr(struct fs_method_call *call)
 
 /*
  * Bytes are being written: size and times, and where data may be. FS_APPEND: at the end, which is
- * told. The size stays as it is when `expect` is 1.
+ * told. The size stays as it is when `expect` is 1. FS_SET_MTIME: they were written at the times
+ * that are given. FS_BEHIND: who has the shard's exclusive lease says, by `tx`, that bytes of its
+ * may lie beyond the size, or with `expect_to` 1 that none do any more. Should it die, what does is
+ * cut off like what a truncation has left.
  */
 int fs_method_wrote(struct fs_method_call *call)
 {
@@ -126,17 +129,30 @@ int fs_method_wrote(struct fs_method_call *call)
     uint64_t end = at + job.rq.len;
     if (end > FS_SIZE_MAX)
         return -EFBIG;
-    bool keeps = job.rq.expect == 1;
-    if (inode.busy.instance != 0 && ((!keeps && end > inode.size) || job.rq.flags & FS_APPEND))
+    bool keeps = job.rq.expect == 1, behind = job.rq.flags & FS_BEHIND;
+    if (behind && inode.busy.instance != 0 && !fs_txid_equal(inode.busy, job.rq.tx))
+        return -FS_MOVING;
+    if (!behind && inode.busy.instance != 0 &&
+        ((!keeps && end > inode.size) || job.rq.flags & FS_APPEND))
         return -FS_MOVING;
     if (job.rq.len > 0 && !(job.rq.set & FS_SET_SIZE))
         fs_ranges_add(&inode, at >> inode.order, (end - 1) >> inode.order);
     if (!keeps && end > inode.size)
         inode.size = end;
+    if (behind)
+        inode.busy = job.rq.expect_to == 1 ? (struct fs_txid){0, 0} : job.rq.tx;
     if (job.rq.flags & FS_KILL_PRIV)
         inode.mode &= ~(unsigned)(S_ISUID | (inode.mode & S_IXGRP ? S_ISGID : 0));
-    inode.mtime_ns = job.now_ns;
+    int64_t ctime_ns = inode.ctime_ns;
+    if (!behind)
+        inode.mtime_ns = job.now_ns;
     fs_touch(&job, &inode);
+    if (behind)
+        inode.ctime_ns = ctime_ns; /* Making room is no write. */
+    if (job.rq.set & FS_SET_MTIME) {
+        inode.mtime_ns = job.rq.inode.mtime_ns;
+        inode.ctime_ns = job.rq.inode.ctime_ns;
+    }
     fs_put_inode(&job, fs_index(inode.ino), &inode);
     job.answer.offset = at;
     return fs_end_with(&job, &inode);

@@ -797,6 +797,7 @@ static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t s
                                    .len = size,
                                    .offset = (uint64_t)offset,
                                    .flags = (appends ? LIMPET_FS_APPEND : 0) |
+                                            (info->flags & O_DSYNC ? LIMPET_FS_DURABLE : 0) |
                                             (kills ? LIMPET_FS_KILL_PRIV : 0)};
     submit(fuse, &rq, written);
 }
@@ -1172,8 +1173,9 @@ static void serve(struct mount *mount)
  */
 static void keep_memory(void)
 {
+    mallopt(M_ARENA_MAX, 1);
     mallopt(M_MMAP_THRESHOLD, 8 * WRITE_MAX);
-    mallopt(M_TRIM_THRESHOLD, 64 * WRITE_MAX);
+    mallopt(M_TRIM_THRESHOLD, 16 * WRITE_MAX);
 }
 
 void fs_fuse_serve(struct fuse_session *session, const char *path)

@@ -23,8 +23,7 @@ struct fs_txid fs_new_tx(struct limpet_fs *fs)
 /* ---- Methods ---- */
 
 /* What a method is called with. Whoever gets it releases it. */
-static int encode_input(struct encoder *input, const struct fs_request *rq, const void *data,
-                        size_t len)
+int call_encode(struct encoder *input, const struct fs_request *rq, const void *data, size_t len)
 {
     struct encoder request;
     encoder_init(&request);
@@ -56,7 +55,7 @@ int call_op_add(struct limpet_op *op, const char *method, const struct fs_reques
                 const void *data, size_t len, void **out, size_t *out_len)
 {
     struct encoder input;
-    int rc = encode_input(&input, rq, data, len);
+    int rc = call_encode(&input, rq, data, len);
     *out = NULL;
     *out_len = 0;
     if (rc == 0)
@@ -178,7 +177,7 @@ int fs_method_raw(struct limpet_fs *fs, uint64_t home, const char *method,
     void *own_out = NULL;
     size_t own_len = 0;
     struct encoder input;
-    int rc = encode_input(&input, rq, data, len);
+    int rc = call_encode(&input, rq, data, len);
     if (rc == 0)
         rc = run_method(fs, home, method, &input, &own_out, &own_len);
     encoder_fini(&input);
@@ -338,7 +337,7 @@ void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struc
     }
     *ask = (struct fs_ask){
         .call = call, .answered = answered, .home = home, .method = method, .raw = is_raw(method)};
-    int rc = encode_input(&ask->input, rq, data, len);
+    int rc = call_encode(&ask->input, rq, data, len);
     if (rc == 0)
         ask_begin(ask);
     else
@@ -358,7 +357,7 @@ struct fs_ask *ask_create(struct limpet_fs *fs, uint64_t home, const char *metho
     call->fs = fs;
     *ask = (struct fs_ask){
         .call = call, .answered = answered, .home = home, .method = method, .raw = is_raw(method)};
-    if (encode_input(&ask->input, rq, NULL, 0) != 0) {
+    if (call_encode(&ask->input, rq, NULL, 0) != 0) {
         ask_free(ask);
         return NULL;
     }
@@ -401,7 +400,12 @@ void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out)
 
 void call_give_inode(struct fs_call *call, const struct fs_inode *inode)
 {
-    attr_of_inode(inode, &call->result.attr);
+    struct limpet_fs *fs = call->fs;
+    struct fs_inode now = *inode;
+    pthread_mutex_lock(&fs->lock);
+    behind_show(fs, &now);
+    pthread_mutex_unlock(&fs->lock);
+    attr_of_inode(&now, &call->result.attr);
 }
 
 /* ---- Calls ---- */
@@ -424,6 +428,10 @@ void call_end(struct fs_call *call, ssize_t rc)
     /* Words between shards and us; nobody else knows them. */
     if (rc == -FS_MOVING || rc == -FS_CHANGED || rc == -FS_LEASED)
         rc = -EBUSY;
+    if (rc == 0 && call->written > 0)
+        rc = (ssize_t)call->written;
+    if (rc >= 0 && call->close_error != 0)
+        rc = call->close_error;
     pthread_mutex_lock(&fs->lock);
     if (rc >= 0 || rc == -ENOENT)
         name = lease_reply(fs, call->name_home, call->name_grant);
@@ -441,7 +449,7 @@ void call_end(struct fs_call *call, ssize_t rc)
     lease_replied(fs, name);
     lease_replied(fs, attr);
     if (--fs->calls == 0)
-        pthread_cond_broadcast(&fs->changed);
+        pthread_cond_broadcast(&fs->idle);
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -533,8 +541,8 @@ static void (*const begins[LIMPET_FS_VERBS_END])(struct fs_call *call) = {
     [LIMPET_FS_SEEK] = call_work,         [LIMPET_FS_XATTR_GET] = name_xattr,
     [LIMPET_FS_XATTR_SET] = name_xattr,   [LIMPET_FS_XATTR_REMOVE] = name_xattr,
     [LIMPET_FS_XATTR_LIST] = name_xattr,  [LIMPET_FS_LOCK] = lock_set,
-    [LIMPET_FS_LOCK_GET] = lock_get,      [LIMPET_FS_UNLOCK_ALL] = lock_unset_all,
-    [LIMPET_FS_SYNC] = sync_begin,
+    [LIMPET_FS_LOCK_GET] = lock_get,      [LIMPET_FS_UNLOCK_ALL] = data_close,
+    [LIMPET_FS_SYNC] = behind_sync,
 };
 
 void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *request,

@@ -54,6 +54,11 @@ static bool file_covers(const struct fs_inode *inode, uint64_t offset, uint64_t 
     return false;
 }
 
+bool data_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len)
+{
+    return file_covers(inode, offset, len);
+}
+
 static void write_end(struct fs_call *call, ssize_t rc)
 {
     data_changes(call->fs, call->rq.ino, call->rq.offset, call->rq.len);
@@ -97,7 +102,7 @@ static void read_ended(struct fs_call *call, int error)
     if (call->keeps) {
         pthread_mutex_lock(&fs->lock);
         const struct fs_file *file = file_find(fs, call->rq.ino, false);
-        if (file != NULL && file->changes == call->seecontents_changed &&
+        if (file != NULL && file->changes == call->seen_changes &&
             lease_current(fs, fs_home(call->rq.ino)) == call->grant)
             cache_keep(fs->cache, call->rq.ino, call->span_offset, data, call->span_len,
                        call->to_end);
@@ -210,7 +215,7 @@ static void widen(struct fs_call *call, const struct fs_inode *inode)
     call->keeps = file != NULL && call->grant != 0 && call->rq.len <= FS_CACHED_READ_MAX;
     if (!call->keeps)
         return;
-    call->seecontents_changed = file->changes;
+    call->seen_changes = file->changes;
     uint64_t unit = cache_has_room(fs->cache, inode->size) ? FS_CACHED_READ_MAX : FS_CACHE_PAGE;
     uint64_t end = call->rq.offset + call->rq.len;
     call->span_offset = call->rq.offset & ~(unit - 1);
@@ -219,13 +224,17 @@ static void widen(struct fs_call *call, const struct fs_inode *inode)
     call->span_len = (size_t)((call->to_end ? inode->size : end) - call->span_offset);
 }
 
-static void read_clipped(struct fs_call *call, const struct fs_inode *inode)
+static void read_clipped(struct fs_call *call, const struct fs_inode *record)
 {
     struct limpet_fs *fs = call->fs;
+    struct fs_inode own = *record, *inode = &own;
     if (!S_ISREG(inode->mode)) {
         call_end(call, S_ISDIR(inode->mode) ? -EISDIR : -EINVAL);
         return;
     }
+    pthread_mutex_lock(&fs->lock);
+    behind_merge(fs, inode);
+    pthread_mutex_unlock(&fs->lock);
     uint64_t left = call->rq.offset < inode->size ? inode->size - call->rq.offset : 0;
     if (call->rq.len > left)
         call->rq.len = (size_t)left;
@@ -242,10 +251,18 @@ static void read_clipped(struct fs_call *call, const struct fs_inode *inode)
         call->keeps && call->result.data != NULL &&
         lease_current(fs, fs_home(call->rq.ino)) == call->grant &&
         cache_read(fs->cache, call->rq.ino, call->rq.offset, call->rq.len, call->result.data);
+    const struct fs_file *file = file_find(fs, call->rq.ino, false);
+    bool early = !kept && file != NULL && behind_has_unsent(file);
     pthread_mutex_unlock(&fs->lock);
     call->result.len = call->rq.len;
     if (call->result.data == NULL || kept) {
         call_end(call, kept ? (ssize_t)call->rq.len : -ENOMEM);
+        return;
+    }
+    if (early) {
+        free(call->result.data);
+        call->result.data = NULL;
+        call_work(call);
         return;
     }
     call->pending = count_pieces(inode, call->span_offset, call->span_len);
@@ -260,6 +277,12 @@ static void read_known(struct fs_call *call, int rc, const struct fs_answer *ans
         call_end(call, rc == -ENOENT ? -ESTALE : rc);
     else
         read_clipped(call, &answer->inode);
+}
+
+void data_read_slowly(struct fs_call *call)
+{
+    behind_wait_sent(call->fs, call->rq.ino);
+    data_read(call);
 }
 
 void data_read(struct fs_call *call)
@@ -379,6 +402,8 @@ void data_write(struct fs_call *call)
         call_end(call, -EFBIG);
         return;
     }
+    if (behind_write(call))
+        return;
     data_changes(fs, call->rq.ino, call->rq.offset, call->rq.len);
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, false);
@@ -409,7 +434,10 @@ int data_write_slowly(struct fs_call *call)
                             .flags = (call->rq.flags & LIMPET_FS_APPEND ? FS_APPEND : 0) |
                                      (call->rq.flags & LIMPET_FS_KILL_PRIV ? FS_KILL_PRIV : 0)};
     struct fs_answer answer;
-    int rc = fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, &answer);
+    /* What is ahead of the record goes first: the shard is being given back. */
+    int rc = behind_settle(call->fs, rq.ino, true);
+    if (rc == 0)
+        rc = fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, &answer);
     if (rc != 0)
         return rc == -ENOENT ? -ESTALE : rc;
     call->rq.offset = call->result.offset = answer.offset;
@@ -562,7 +590,9 @@ int data_setsize(struct fs_call *call, const struct fs_request *rq, struct fs_an
 {
     struct fs_request own = *rq;
     own.tx = fs_new_tx(call->fs);
-    int rc = fs_method(call->fs, fs_home(rq->ino), "fs.setattr", &own, out);
+    int rc = behind_settle(call->fs, rq->ino, true);
+    if (rc == 0)
+        rc = fs_method(call->fs, fs_home(rq->ino), "fs.setattr", &own, out);
     if (rc == 0 && fs_txid_equal(out->inode.busy, own.tx))
         rc = data_trim(call->fs, &out->inode);
     else
@@ -588,7 +618,9 @@ int data_allocate(struct fs_call *call)
         return -EINVAL;
     if (rq.offset > FS_SIZE_MAX || rq.len > FS_SIZE_MAX - rq.offset)
         return -EFBIG;
-    int rc = name_getinode(call->fs, rq.ino, &inode);
+    int rc = behind_settle(call->fs, rq.ino, true);
+    if (rc == 0)
+        rc = name_getinode(call->fs, rq.ino, &inode);
     if (rc == 0 && !S_ISREG(inode.mode))
         rc = -ENODEV;
     if (rc == 0 && (punch || zero)) {
@@ -646,7 +678,9 @@ int data_seek(struct fs_call *call, uint64_t *out)
     bool data = call->rq.flags == SEEK_DATA;
     if (!data && call->rq.flags != SEEK_HOLE)
         return -EINVAL;
-    int rc = name_getinode(call->fs, call->rq.ino, &inode);
+    int rc = behind_settle(call->fs, call->rq.ino, true);
+    if (rc == 0)
+        rc = name_getinode(call->fs, call->rq.ino, &inode);
     if (rc != 0)
         return rc;
     uint64_t at = call->rq.offset;
@@ -672,4 +706,11 @@ int data_seek(struct fs_call *call, uint64_t *out)
     }
     *out = at < inode.size ? at : inode.size;
     return data ? -ENXIO : 0;
+}
+
+void data_close(struct fs_call *call)
+{
+    if (!(call->rq.flags & LIMPET_FS_WHOLE))
+        call->close_error = behind_close(call->fs, call->rq.ino);
+    lock_unset_all(call);
 }

@@ -7,6 +7,7 @@
  *   name.c     entries; operations over one shard
  *   move.c     operations over two shards, and what the dead have left
  *   data.c     contents
+ *   behind.c   writes that are acknowledged before they have arrived
  *   cache.c    contents that are kept
  *   orphan.c   open files, and files without names
  *   lock.c     locks of fcntl and flock
@@ -27,9 +28,9 @@
 
 enum {
     FS_WORKERS = 4,
-    /* Of orphans, the keeper of leases, who asks for them, who writes back, who makes requests
-     * anew: workers may wait for those. */
-    FS_THREADS = FS_WORKERS + 5,
+    /* Of orphans, the keeper of leases, who asks for them, who writes back records, and contents,
+     * who makes requests anew: workers may wait for those. */
+    FS_THREADS = FS_WORKERS + 6,
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
     FS_DELAY_MS = 4000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
@@ -37,6 +38,7 @@ enum {
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
     FS_CACHE_PAGE = 4096,
     FS_CACHED_READ_MAX = 64 << 10, /* Larger ones are not kept here. */
+    FS_ROOMS_AT_ONCE = 128,
     FS_WATCH_MS = 10000,
     FS_MET_MAX = 64,
 };
@@ -46,6 +48,13 @@ struct fs_call;
 struct fs_orphan;
 LIST_HEAD(fs_files, fs_file);
 STAILQ_HEAD(fs_calls, fs_call);
+LIST_HEAD(fs_ahead_list, fs_file);
+STAILQ_HEAD(fs_room_list, fs_file);
+struct fs_part;
+LIST_HEAD(fs_parts, fs_part);
+struct fs_write;
+TAILQ_HEAD(fs_writes, fs_write);
+STAILQ_HEAD(fs_unsent, fs_write);
 STAILQ_HEAD(fs_orphans, fs_orphan);
 struct fs_lease;
 STAILQ_HEAD(fs_leases, fs_lease);
@@ -81,9 +90,9 @@ struct limpet_fs {
     uint64_t instance;
     struct limpet_watch *watch;
 
-    pthread_mutex_t lock; /* Of what follows. */
-    pthread_cond_t changed;
-    uint64_t sequence; /* Of the last operation over several objects. */
+    pthread_mutex_t lock;                   /* Of what follows. */
+    pthread_cond_t changed, idle, orphaned; /* For workers; no call is left; for their thread. */
+    uint64_t sequence;                      /* Of the last operation over several objects. */
     uint64_t next_home, end_home;
     uint64_t calls; /* That have not ended. */
     struct fs_files files[FS_OPEN_BUCKETS];
@@ -112,7 +121,7 @@ struct limpet_fs {
     size_t n_kept, n_born;
 
     struct fs_cache *cache;
-    uint64_t contents_changed; /* Of contents, by this client. */
+    uint64_t contents_changed; /* So often, by this client. */
 
     pthread_cond_t written; /* A batch has ended, or one is due. */
     struct fs_batches batches, ready;
@@ -125,6 +134,14 @@ struct limpet_fs {
     unsigned n_errors;
     /* Contents of all inodes that were born in this shard (0: in any) are written back. Waits. */
     int (*data_write_back)(struct limpet_fs *fs, uint64_t home);
+
+    /* behind.c */
+    pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread. */
+    struct fs_ahead_list ahead;                   /* Files whose records are behind. */
+    struct fs_parts parts; /* Requests for contents that are being written. */
+    struct fs_room_list want_room;
+    struct fs_calls throttled; /* Writes that wait for memory. */
+    uint64_t behind_bytes, behind_max;
 };
 
 /* A request. */
@@ -143,7 +160,7 @@ struct fs_call {
     uint64_t span_offset;
     size_t span_len;
     bool keeps, to_end;
-    uint64_t seecontents_changed;
+    uint64_t seen_changes;
     /* lease_grant() of when was asked for what has been answered: of a name, and of an inode. */
     uint64_t grant, name_grant, name_home;
     TAILQ_ENTRY(fs_call) lock_link;
@@ -153,6 +170,11 @@ struct fs_call {
     uint64_t until_batch;     /* fsync: which is the last one that it waits for. */
     bool verify;              /* A write: that nobody has cut the file meanwhile. */
     _Atomic unsigned pending; /* Steps under way, of those at a time. */
+    /* behind.c */
+    uint64_t until_write; /* fsync: the last one of the file that it waits for. */
+    size_t written;       /* A write that is an fsync by now: what it ends with. */
+    int close_error;
+    bool resumed; /* A write that has waited for memory. */
     _Atomic int error;
 };
 
@@ -168,8 +190,20 @@ struct fs_file {
     LIST_ENTRY(fs_file) link;
     uint64_t ino;
     uint64_t opens;
-    unsigned holds;   /* By functions that let go of the lock meanwhile. */
-    bool orphan;      /* When it is closed, it is to be collected. */
+    unsigned holds; /* By functions that let go of the lock meanwhile. */
+    bool orphan;    /* When it is closed, it is to be collected. */
+    /* behind.c */
+    struct fs_writes writes; /* That have not arrived, oldest first. */
+    struct fs_unsent unsent; /* Those of them that wait to be sent. */
+    struct fs_calls syncs;   /* That wait for writes. */
+    uint64_t last_write;     /* Its number. */
+    bool sending, wants_room, ahead, mtime_seen;
+    uint64_t ahead_size, arrived_end;
+    int64_t ahead_mtime_ns;   /* 0: as in the record. */
+    struct fs_txid behind_tx; /* By which the record says that contents may lie beyond its size. */
+    int error;                /* Of a write, until somebody was told. */
+    LIST_ENTRY(fs_file) ahead_link;
+    STAILQ_ENTRY(fs_file) room_link;
     uint64_t changes; /* The client's contents_changed at the last one of this file. */
     bool known;
     struct fs_inode durable; /* Where a buffered inode is known to have room for data, */
@@ -206,6 +240,9 @@ void call_work(struct fs_call *call);
 void call_give_inode(struct fs_call *call, const struct fs_inode *inode);
 void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out);
 struct fs_bytes bytes_of(const char *text);
+/* What a method is called with. Whoever gets it releases it, also after an error. */
+int call_encode(struct encoder *input, const struct fs_request *rq, const void *data,
+                size_t len) MUST_CHECK;
 
 /* An operation of one step, the method; NULL: memory is short. Release *out with limpet_free(). */
 struct limpet_op *call_op(const char *method, const struct fs_request *rq, const void *data,
@@ -393,6 +430,7 @@ void deadlock_asked(struct limpet_fs *fs, struct decoder *question, struct encod
 /* ---- data.c ---- */
 
 void data_read(struct fs_call *call);
+void data_read_slowly(struct fs_call *call);
 void data_write(struct fs_call *call);
 int data_write_slowly(struct fs_call *call) MUST_CHECK;
 int data_allocate(struct fs_call *call) MUST_CHECK;
@@ -404,8 +442,44 @@ int data_trim(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
 /* All objects of a file. */
 int data_remove(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
 struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode);
+/* Whether its record has room for these bytes. */
+bool data_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len);
+void data_close(struct fs_call *call);
 /* Bytes are about to be changed, or were: nothing is kept of them. */
 void data_changes(struct limpet_fs *fs, uint64_t ino, uint64_t offset, uint64_t len);
+
+/* ---- behind.c ---- */
+
+/* False: it is to go another way. Otherwise the call ends, or waits for memory and then ends. */
+bool behind_write(struct fs_call *call);
+/* With the lock: what this client has written counts. */
+void behind_merge(struct limpet_fs *fs, struct fs_inode *inode);
+/* The same, and somebody is told of it. */
+void behind_show(struct limpet_fs *fs, struct fs_inode *inode);
+/* The same for a listing, in `out`; false: there is nothing to be changed. */
+bool behind_merge_list(struct limpet_fs *fs, const void *raw, size_t len, struct encoder *out);
+/* Somebody sets the time of change, which no write before shall change. */
+void behind_set_mtime(struct limpet_fs *fs, uint64_t ino);
+/*
+ * Waits: what was written of the file has arrived, and its record says so; final: and that there is
+ * no more.
+ */
+int behind_settle(struct limpet_fs *fs, uint64_t ino, bool final) MUST_CHECK;
+/* The same for all inodes of a shard; 0: for all. */
+int behind_write_back(struct limpet_fs *fs, uint64_t home) MUST_CHECK;
+/* With the lock: whether a read would overtake a write. */
+bool behind_has_unsent(const struct fs_file *file);
+/* Waits until it would not. */
+void behind_wait_sent(struct limpet_fs *fs, uint64_t ino);
+/* With the lock: what was not sent never will be. */
+void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error);
+/* fsync; ino 0: of everything. It ends the call. */
+void behind_sync(struct fs_call *call);
+/* A worker's part of it. */
+void behind_sync_slowly(struct fs_call *call);
+/* What has failed since somebody was told. */
+int behind_close(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
+void *behind_thread(void *arg);
 
 /* ---- cache.c: all of these with the lock ---- */
 

@@ -124,7 +124,13 @@ static void listed_entries(struct fs_call *call, int rc, const struct fs_answer 
         keep_listed(call, raw, len);
     if (rc == 0 && len > 0 && *(const uint8_t *)raw & FS_LIST_NAMELESS)
         orphan_met(call->fs, call->rq.ino);
-    listed(call, rc, answer, raw, len);
+    struct encoder merged;
+    encoder_init(&merged);
+    if (rc == 0 && len > 0 && behind_merge_list(call->fs, raw, len, &merged))
+        listed(call, rc, answer, merged.data, merged.len);
+    else
+        listed(call, rc, answer, raw, len);
+    encoder_fini(&merged);
 }
 
 void name_list(struct fs_call *call)
@@ -200,9 +206,11 @@ void name_setattr(struct fs_call *call)
     int rc = set_request(call, &rq);
     if (rc != 0)
         call_end(call, rc);
-    else if (rq.set & FS_SET_SIZE)
+    if (rc == 0 && rq.set & (FS_SET_MTIME | FS_SET_MTIME_NOW))
+        behind_set_mtime(call->fs, rq.ino);
+    if (rc == 0 && rq.set & FS_SET_SIZE)
         call_work(call);
-    else
+    else if (rc == 0)
         fs_ask(call, fs_home(rq.ino), "fs.setattr", &rq, NULL, 0, got_attr);
 }
 
@@ -467,6 +475,10 @@ void name_work(struct fs_call *call)
     int rc = 0;
     if (call->rq.verb == LIMPET_FS_LOCK || call->rq.verb == LIMPET_FS_UNLOCK_ALL) {
         lock_refused(call);
+        return;
+    }
+    if (call->rq.verb == LIMPET_FS_READ || call->rq.verb == LIMPET_FS_SYNC) {
+        (call->rq.verb == LIMPET_FS_READ ? data_read_slowly : behind_sync_slowly)(call);
         return;
     }
     for (unsigned tries = 0; tries < TRIES_MAX; tries++) {

@@ -41,7 +41,11 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
         return NULL;
     file->ino = ino;
     file->changes = ++fs->contents_changed;
+    file->mtime_seen = true;
     STAILQ_INIT(&file->told_next);
+    TAILQ_INIT(&file->writes);
+    STAILQ_INIT(&file->unsent);
+    STAILQ_INIT(&file->syncs);
     LIST_INSERT_HEAD(&fs->files[bucket], file, link);
     return file;
 }
@@ -49,7 +53,8 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
 void file_drop(struct limpet_fs *fs, struct fs_file *file)
 {
     (void)fs;
-    if (file->opens > 0 || file->holds > 0 || file->telling || !STAILQ_EMPTY(&file->told_next))
+    if (file->opens > 0 || file->holds > 0 || file->telling || !STAILQ_EMPTY(&file->told_next) ||
+        file->ahead || file->sending || file->wants_room || !TAILQ_EMPTY(&file->writes))
         return;
     LIST_REMOVE(file, link);
     free(file);
@@ -79,6 +84,8 @@ static void close_one(struct limpet_fs *fs, uint64_t ino)
     bool orphan = false;
     if (file != NULL && file->opens > 0) {
         orphan = --file->opens == 0 && file->orphan;
+        if (orphan)
+            behind_cancel(fs, file, 0);
         file_drop(fs, file);
     }
     pthread_mutex_unlock(&fs->lock);
@@ -208,7 +215,7 @@ static void orphan_queue(struct limpet_fs *fs, uint64_t ino)
         return; /* Its record stays, for whoever meets it. */
     orphan->ino = ino;
     STAILQ_INSERT_TAIL(&fs->orphans, orphan, link);
-    pthread_cond_broadcast(&fs->changed);
+    pthread_cond_signal(&fs->orphaned);
 }
 
 /* Its data are gone. */
@@ -255,6 +262,11 @@ void orphan_add(struct limpet_fs *fs, uint64_t ino)
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
     bool open = file != NULL && file->opens > 0;
+    /* What was not sent of its contents stays here. */
+    if (file != NULL && !open) {
+        behind_cancel(fs, file, 0);
+        file_drop(fs, file);
+    }
     /* What was never written back is ours alone, and has no data (B3). */
     struct fs_call *call = open || shard_inode_stored(fs, ino) ? NULL : calloc(1, sizeof *call);
     if (open)
@@ -423,7 +435,7 @@ void *orphan_thread(void *arg)
         if (n == 0 && fs->stopping)
             break;
         if (n == 0) {
-            pthread_cond_wait(&fs->changed, &fs->lock);
+            pthread_cond_wait(&fs->orphaned, &fs->lock);
             continue;
         }
         pthread_mutex_unlock(&fs->lock);

@@ -203,6 +203,12 @@ static uint64_t cache_share(uint64_t memory)
     return memory / 8 * 7;
 }
 
+/* Of writes on their way, which pages make room for. */
+static uint64_t behind_share(uint64_t memory)
+{
+    return memory / 4;
+}
+
 int limpet_fs_memory(struct limpet_fs *fs, uint64_t bytes)
 {
     struct fs_cache *cache;
@@ -210,6 +216,7 @@ int limpet_fs_memory(struct limpet_fs *fs, uint64_t bytes)
     if (rc == 0) {
         cache_destroy(fs->cache);
         fs->cache = cache;
+        fs->behind_max = behind_share(bytes);
     }
     return rc;
 }
@@ -224,6 +231,10 @@ static void fs_free(struct limpet_fs *fs)
     pthread_cond_destroy(&fs->changed);
     pthread_cond_destroy(&fs->lease_changed);
     pthread_cond_destroy(&fs->written);
+    pthread_cond_destroy(&fs->idle);
+    pthread_cond_destroy(&fs->orphaned);
+    pthread_cond_destroy(&fs->behind_changed);
+    pthread_cond_destroy(&fs->behind_wanted);
     free(fs);
 }
 
@@ -241,6 +252,16 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     TAILQ_INIT(&fs->batches);
     TAILQ_INIT(&fs->ready);
     STAILQ_INIT(&fs->syncing);
+    pthread_cond_init(&fs->idle, NULL);
+    pthread_cond_init(&fs->orphaned, NULL);
+    pthread_cond_init(&fs->behind_changed, NULL);
+    pthread_cond_init(&fs->behind_wanted, NULL);
+    fs->data_write_back = behind_write_back;
+    LIST_INIT(&fs->parts);
+    LIST_INIT(&fs->ahead);
+    STAILQ_INIT(&fs->want_room);
+    STAILQ_INIT(&fs->throttled);
+    fs->behind_max = behind_share(LIMPET_FS_MEMORY);
     STAILQ_INIT(&fs->work);
     TAILQ_INIT(&fs->locks);
     STAILQ_INIT(&fs->refused);
@@ -278,7 +299,7 @@ void limpet_fs_close(struct limpet_fs *fs)
         return;
     pthread_mutex_lock(&fs->lock);
     while (fs->calls > 0)
-        pthread_cond_wait(&fs->changed, &fs->lock);
+        pthread_cond_wait(&fs->idle, &fs->lock);
     pthread_mutex_unlock(&fs->lock);
     work_stop(fs);
     int rc = limpet_unwatch(fs->watch);

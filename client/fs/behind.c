@@ -1,0 +1,846 @@
+/*
+ * Writes that are acknowledged before their bytes have arrived: of files whose shard is delegated,
+ * so that nobody else can look. What stat(2) tells of such a file is ahead of its record: `ahead`.
+ *
+ *   written --room is durable--> sent --arrived--> noted in the record --batch--> durable
+ *
+ * W1  Bytes are sent after the record that makes room for them is durable (B3), and the record's
+ *     size covers only bytes that have arrived. So after a death the size never covers bytes that
+ *     are not there, and what was synced is.
+ * W2  Writes of a file are sent in their order, by one thread at a time (`sending`); the client
+ *     library keeps the order per object. A read of this client is asked for after the writes
+ * before it were sent, or finds them in the cache. W3  Bytes on their way are bounded; a write
+ * beyond that is answered when there is room. W4  What has failed is told once: by the next write,
+ * fsync or close. W5  Before a lease is given back, all writes under it have arrived and are noted.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/fs/lease.h"
+
+enum {
+    NOTE_MS = 1000,     /* What has arrived is noted so often. */
+    ROOM_AHEAD_MAX = 16 /* Data objects for which room is made at a time. */
+};
+
+#define LOST_BEFORE_NS UINT64_C(2000000000)
+
+struct fs_write {
+    TAILQ_ENTRY(fs_write) link;
+    STAILQ_ENTRY(fs_write) unsent_link;
+    struct fs_file *file;
+    struct limpet_fs *fs;
+    uint64_t number, offset, len;
+    struct limpet_buffer *buffer; /* Until it is sent. */
+    _Atomic unsigned pending;
+    _Atomic int error;
+};
+
+struct fs_part {
+    LIST_ENTRY(fs_part) link; /* Of those that have not come. */
+    struct fs_write *write;
+    struct limpet_op *op;
+    struct limpet_completion *completion;
+};
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/*
+ * The time of a write, as file systems of the kernel have it: it changes every few ms, so that not
+ * every fsync has a time to make durable; but after somebody has looked, it is another one.
+ */
+static int64_t time_of_write(struct fs_file *file, int64_t last_ns)
+{
+    int64_t coarse = clock_ns(CLOCK_REALTIME_COARSE);
+    bool seen = file->mtime_seen;
+    file->mtime_seen = false;
+    if (coarse > last_ns)
+        return coarse;
+    /* One in the future was set by somebody. */
+    bool recent = last_ns <= clock_ns(CLOCK_REALTIME);
+    return recent && !seen ? last_ns : clock_ns(CLOCK_REALTIME);
+}
+
+/* ---- What is ahead of the record ---- */
+
+void behind_merge(struct limpet_fs *fs, struct fs_inode *inode)
+{
+    const struct fs_file *file = file_find(fs, inode->ino, false);
+    if (file == NULL || !file->ahead)
+        return;
+    if (file->ahead_size > inode->size)
+        inode->size = file->ahead_size;
+    if (file->ahead_mtime_ns != 0)
+        inode->mtime_ns = file->ahead_mtime_ns;
+    if (file->ahead_mtime_ns > inode->ctime_ns)
+        inode->ctime_ns = file->ahead_mtime_ns;
+}
+
+void behind_show(struct limpet_fs *fs, struct fs_inode *inode)
+{
+    struct fs_file *file = file_find(fs, inode->ino, false);
+    if (file == NULL)
+        return;
+    file->mtime_seen = true;
+    behind_merge(fs, inode);
+}
+
+static bool is_ahead(const struct limpet_fs *fs, const void *raw, size_t len)
+{
+    struct fs_listed found;
+    struct decoder d;
+    decoder_init(&d, raw, len);
+    (void)decode_u8(&d);
+    while (!LIST_EMPTY(&fs->ahead) && fs_listed_next(&d, &found) == 0) {
+        const struct fs_file *file =
+            found.has_inode ? file_find((struct limpet_fs *)fs, found.ino, false) : NULL;
+        if (file != NULL && file->ahead)
+            return true;
+    }
+    return false;
+}
+
+bool behind_merge_list(struct limpet_fs *fs, const void *raw, size_t len, struct encoder *out)
+{
+    struct fs_listed found;
+    struct decoder d;
+    pthread_mutex_lock(&fs->lock);
+    bool ahead = is_ahead(fs, raw, len);
+    if (ahead) {
+        decoder_init(&d, raw, len);
+        encode_u8(out, decode_u8(&d));
+        while (fs_listed_next(&d, &found) == 0) {
+            if (found.has_inode)
+                behind_show(fs, &found.inode);
+            fs_listed_encode(out, &found);
+        }
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return ahead && !out->failed;
+}
+
+void behind_set_mtime(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    if (file != NULL)
+        file->ahead_mtime_ns = 0;
+    pthread_mutex_unlock(&fs->lock);
+}
+
+static void forget_ahead(struct limpet_fs *fs, struct fs_file *file)
+{
+    if (!file->ahead)
+        return;
+    file->ahead = false;
+    LIST_REMOVE(file, ahead_link);
+    if (fs->stopping && LIST_EMPTY(&fs->ahead))
+        pthread_cond_signal(&fs->behind_wanted);
+}
+
+static void get_ahead(struct limpet_fs *fs, struct fs_file *file, const struct fs_inode *inode,
+                      uint64_t end)
+{
+    if (!file->ahead) {
+        file->ahead = true;
+        file->ahead_size = inode->size;
+        file->arrived_end = 0;
+        if (file->behind_tx.instance == 0)
+            file->behind_tx = (struct fs_txid){fs->instance, ++fs->sequence};
+        if (LIST_EMPTY(&fs->ahead))
+            pthread_cond_signal(&fs->behind_wanted);
+        LIST_INSERT_HEAD(&fs->ahead, file, ahead_link);
+    }
+    file->ahead_size = end > file->ahead_size ? end : file->ahead_size;
+    file->ahead_mtime_ns = time_of_write(file, inode->mtime_ns);
+}
+
+/* ---- The end of a write ---- */
+
+/* Those that wait for writes that have ended; they go on with their records. */
+static void take_syncs(struct fs_file *file, struct fs_calls *out)
+{
+    const struct fs_write *first = TAILQ_FIRST(&file->writes);
+    struct fs_call *call;
+    while ((call = STAILQ_FIRST(&file->syncs)) != NULL &&
+           (first == NULL || first->number > call->until_write)) {
+        STAILQ_REMOVE_HEAD(&file->syncs, link);
+        STAILQ_INSERT_TAIL(out, call, link);
+    }
+}
+
+static void write_free(struct fs_write *write)
+{
+    limpet_buffer_destroy(write->buffer);
+    free(write);
+}
+
+/* With the lock. */
+static void write_over(struct fs_write *write, int error, struct fs_calls *syncs)
+{
+    struct limpet_fs *fs = write->fs;
+    struct fs_file *file = write->file;
+    uint64_t end = write->offset + write->len;
+    TAILQ_REMOVE(&file->writes, write, link);
+    fs->behind_bytes -= write->len;
+    cache_release(fs->cache, write->len);
+    if (error != 0) {
+        file->error = file->error != 0 ? file->error : error;
+        file->changes = ++fs->contents_changed;
+        cache_forget(fs->cache, file->ino, write->offset, write->len);
+    } else if (end > file->arrived_end) {
+        file->arrived_end = end;
+    }
+    take_syncs(file, syncs);
+    pthread_cond_broadcast(&fs->behind_changed);
+}
+
+static void resume(struct limpet_fs *fs);
+
+static void write_ended(struct fs_write *write)
+{
+    struct limpet_fs *fs = write->fs;
+    struct fs_calls syncs = STAILQ_HEAD_INITIALIZER(syncs);
+    struct fs_call *call;
+    pthread_mutex_lock(&fs->lock);
+    write_over(write, write->error, &syncs);
+    pthread_mutex_unlock(&fs->lock);
+    write_free(write);
+    while ((call = STAILQ_FIRST(&syncs)) != NULL) {
+        STAILQ_REMOVE_HEAD(&syncs, link);
+        behind_sync(call);
+    }
+    resume(fs);
+}
+
+static void part_over(struct fs_write *write, int rc)
+{
+    int none = 0;
+    if (rc < 0)
+        atomic_compare_exchange_strong(&write->error, &none, rc);
+    if (atomic_fetch_sub(&write->pending, 1) == 1)
+        write_ended(write);
+}
+
+static void forget_part(struct fs_part *part)
+{
+    struct limpet_fs *fs = part->write->fs;
+    pthread_mutex_lock(&fs->lock);
+    LIST_REMOVE(part, link);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+static void part_came(struct limpet_completion *completion, void *arg)
+{
+    struct fs_part *part = arg;
+    struct fs_write *write = part->write;
+    int rc = (int)limpet_completion_result(completion);
+    forget_part(part);
+    limpet_completion_release(completion);
+    limpet_op_destroy(part->op);
+    free(part);
+    part_over(write, rc);
+}
+
+/* ---- Sending ---- */
+
+static int part_send(struct fs_write *write, const struct fs_inode *inode, uint64_t at, size_t from,
+                     size_t len)
+{
+    char name[FS_OBJECT_NAME_MAX];
+    uint64_t within = at & ((UINT64_C(1) << inode->order) - 1);
+    struct fs_part *part = calloc(1, sizeof *part);
+    if (part == NULL)
+        return -ENOMEM;
+    struct limpet_fs *fs = write->fs;
+    part->write = write;
+    part->op = limpet_op_create();
+    int rc =
+        part->op != NULL ? limpet_completion_create(part_came, part, &part->completion) : -ENOMEM;
+    if (rc == 0 && len == write->len) {
+        rc = limpet_op_write_buffer(part->op, write->buffer, within);
+        write->buffer = NULL;
+    } else if (rc == 0) {
+        const uint8_t *data = limpet_buffer_data(write->buffer);
+        rc = limpet_op_write(part->op, data + from, len, within);
+    }
+    fs_data_object(inode->ino, inode->generation, at >> inode->order, name);
+    if (rc == 0) {
+        pthread_mutex_lock(&fs->lock);
+        LIST_INSERT_HEAD(&fs->parts, part, link);
+        pthread_mutex_unlock(&fs->lock);
+        rc = limpet_aio_operate(data_pool(fs, inode), name, part->completion, part->op);
+        if (rc == 0)
+            return 0;
+        forget_part(part);
+    }
+    if (part->completion != NULL)
+        limpet_completion_release(part->completion);
+    if (part->op != NULL)
+        limpet_op_destroy(part->op);
+    free(part);
+    return rc;
+}
+
+/* Without the lock. The write may have ended, and be gone, afterwards. */
+static void write_send(struct fs_write *write, const struct fs_inode *inode)
+{
+    uint64_t unit = UINT64_C(1) << inode->order, at = write->offset, left = write->len;
+    write->pending = 1;
+    while (left > 0) {
+        uint64_t room = unit - (at & (unit - 1));
+        size_t len = (size_t)(left < room ? left : room);
+        atomic_fetch_add(&write->pending, 1);
+        int rc = part_send(write, inode, at, (size_t)(at - write->offset), len);
+        if (rc != 0)
+            part_over(write, rc);
+        at += len;
+        left -= len;
+    }
+    part_over(write, 0);
+}
+
+/* B3. With the lock: whether objects may be made there now. */
+static bool has_room(struct limpet_fs *fs, const struct fs_file *file, const struct fs_write *write)
+{
+    return file->durable_grant != 0 &&
+           file->durable_grant == lease_current(fs, fs_home(file->ino)) &&
+           data_covers(&file->durable, write->offset, write->len) &&
+           (write->offset + write->len <= file->durable.size ||
+            fs_txid_equal(file->durable.busy, file->behind_tx));
+}
+
+/* With the lock, which is released for a while. Sends what may be sent. */
+static void drain(struct limpet_fs *fs, struct fs_file *file)
+{
+    struct fs_write *write;
+    if (file->sending)
+        return;
+    file->sending = true;
+    while ((write = STAILQ_FIRST(&file->unsent)) != NULL && has_room(fs, file, write)) {
+        struct fs_inode inode = file->durable;
+        STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
+        pthread_mutex_unlock(&fs->lock);
+        write_send(write, &inode);
+        pthread_mutex_lock(&fs->lock);
+    }
+    file->sending = false;
+    if (write != NULL && !file->wants_room) {
+        file->wants_room = true;
+        STAILQ_INSERT_TAIL(&fs->want_room, file, room_link);
+        pthread_cond_signal(&fs->behind_wanted);
+    }
+    pthread_cond_broadcast(&fs->behind_changed);
+    file_drop(fs, file);
+}
+
+/* ---- Writing ---- */
+
+/* With the lock. */
+static bool is_possible(struct limpet_fs *fs, const struct fs_call *call, struct fs_file *file,
+                        struct fs_inode *inode)
+{
+    return file != NULL && file->opens > 0 && shard_delegated(fs, fs_home(call->rq.ino)) &&
+           lease_inode(fs, call->rq.ino, inode) && S_ISREG(inode->mode) &&
+           (inode->busy.instance == 0 || fs_txid_equal(inode->busy, file->behind_tx)) &&
+           !(call->rq.flags & LIMPET_FS_KILL_PRIV && inode->mode & (S_ISUID | S_ISGID));
+}
+
+/* With the lock, which is released for a while. Returns an error, or 0: it is on its way. */
+static int accept(struct fs_call *call, struct fs_file *file, const struct fs_inode *inode)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_inode now = *inode;
+    behind_merge(fs, &now);
+    uint64_t at = call->rq.flags & LIMPET_FS_APPEND ? now.size : call->rq.offset;
+    if (call->rq.len > FS_SIZE_MAX - at)
+        return -EFBIG;
+    struct fs_write *write = calloc(1, sizeof *write);
+    if (write == NULL)
+        return -ENOMEM;
+    *write = (struct fs_write){.file = file,
+                               .fs = fs,
+                               .number = ++file->last_write,
+                               .offset = at,
+                               .len = call->rq.len,
+                               .buffer = call->buffer};
+    file->changes = ++fs->contents_changed;
+    if (write->len <= FS_CACHED_READ_MAX)
+        cache_write(fs->cache, file->ino, at, limpet_buffer_data(write->buffer), call->rq.len,
+                    now.size);
+    else
+        cache_forget(fs->cache, file->ino, at, write->len);
+    call->buffer = NULL;
+    call->result.offset = at;
+    TAILQ_INSERT_TAIL(&file->writes, write, link);
+    STAILQ_INSERT_TAIL(&file->unsent, write, unsent_link);
+    fs->behind_bytes += write->len;
+    cache_reserve(fs->cache, write->len);
+    get_ahead(fs, file, &now, at + write->len);
+    return 0;
+}
+
+/* With the lock: what has failed before, once. */
+static int take_error(struct fs_file *file)
+{
+    int error = file->error;
+    file->error = 0;
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == 0 ? error : -EIO;
+}
+
+static bool is_full(const struct limpet_fs *fs, size_t more)
+{
+    return fs->behind_bytes > 0 && fs->behind_bytes + more > fs->behind_max;
+}
+
+bool behind_write(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_inode inode;
+    size_t len = call->rq.len;
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, call->rq.ino, false);
+    if (!is_possible(fs, call, file, &inode)) {
+        pthread_mutex_unlock(&fs->lock);
+        return false;
+    }
+    if (!call->resumed && (is_full(fs, len) || !STAILQ_EMPTY(&fs->throttled))) {
+        STAILQ_INSERT_TAIL(&fs->throttled, call, link);
+        pthread_mutex_unlock(&fs->lock);
+        return true;
+    }
+    int rc = take_error(file);
+    if (rc == 0)
+        rc = accept(call, file, &inode);
+    bool waits = rc == 0 && call->rq.flags & LIMPET_FS_DURABLE;
+    if (waits) {
+        call->rq.verb = LIMPET_FS_SYNC;
+        call->written = len;
+    }
+    file->holds++;
+    pthread_mutex_unlock(&fs->lock);
+    if (!waits)
+        call_end(call, rc != 0 ? rc : (ssize_t)len);
+    pthread_mutex_lock(&fs->lock);
+    file->holds--;
+    drain(fs, file);
+    pthread_mutex_unlock(&fs->lock);
+    if (waits)
+        behind_sync(call);
+    return true;
+}
+
+/* W3: those that waited for room, as long as there is some. */
+static void resume(struct limpet_fs *fs)
+{
+    for (;;) {
+        pthread_mutex_lock(&fs->lock);
+        struct fs_call *call = STAILQ_FIRST(&fs->throttled);
+        if (call != NULL && is_full(fs, call->rq.len))
+            call = NULL;
+        if (call != NULL)
+            STAILQ_REMOVE_HEAD(&fs->throttled, link);
+        pthread_mutex_unlock(&fs->lock);
+        if (call == NULL)
+            return;
+        call->resumed = true;
+        data_write(call);
+    }
+}
+
+/* ---- Noting what has arrived ---- */
+
+/* With the lock: a method on records that are here; -FS_REMOTE: they are not. */
+static int run_here(struct limpet_fs *fs, const char *method, const struct fs_request *rq)
+{
+    struct encoder input, answer;
+    struct fs_lease *lease;
+    uint64_t home = fs_home(rq->ino);
+    enum lease_route route = lease_route(fs, home, true, &lease);
+    if (route == LEASE_AT_OSD)
+        lease_returned(fs, home);
+    if (route != LEASE_LOCAL)
+        return -FS_REMOTE;
+    encoder_init(&answer);
+    int rc = call_encode(&input, rq, NULL, 0);
+    if (rc == 0)
+        rc = lease_run(lease, method, &input, &answer);
+    encoder_fini(&input);
+    encoder_fini(&answer);
+    return rc;
+}
+
+/* How far the record's size may go: before the first byte that is on its way. */
+static uint64_t arrived_size(const struct fs_file *file)
+{
+    const struct fs_write *write;
+    uint64_t size = file->arrived_end;
+    TAILQ_FOREACH(write, &file->writes, link)
+    {
+        /* cppcheck-suppress uninitvar */
+        size = write->offset < size ? write->offset : size;
+    }
+    return size;
+}
+
+/*
+ * With the lock. The record says what has arrived; final: and if that is all, that nothing lies
+ * beyond the size. 0, or an error, which the file remembers.
+ */
+static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
+{
+    struct fs_inode record;
+    uint64_t size = arrived_size(file);
+    int rc = 0;
+    if (!file->ahead)
+        return 0;
+    if (!lease_inode(fs, file->ino, &record)) {
+        rc = shard_buffers(fs, fs_home(file->ino)) ? 0 : -EIO; /* It was removed meanwhile. */
+        size = 0;
+    }
+    int64_t mtime_ns = file->ahead_mtime_ns != 0 ? file->ahead_mtime_ns : record.mtime_ns;
+    bool busy = rc == 0 && size > 0 && fs_txid_equal(record.busy, file->behind_tx);
+    bool over = final && TAILQ_EMPTY(&file->writes);
+    if (size > 0 && (size > record.size || mtime_ns != record.mtime_ns || (busy && over))) {
+        struct fs_request rq = {.ino = file->ino,
+                                .set = FS_SET_SIZE | FS_SET_MTIME,
+                                .flags = FS_BEHIND,
+                                .tx = file->behind_tx,
+                                .expect_to = !busy || over,
+                                .len = size > record.size ? size : record.size,
+                                .inode = {.order = record.order,
+                                          .mtime_ns = mtime_ns,
+                                          .ctime_ns = file->ahead_mtime_ns > record.ctime_ns
+                                                          ? file->ahead_mtime_ns
+                                                          : record.ctime_ns}};
+        rc = run_here(fs, "fs.wrote", &rq);
+        if (!busy || over)
+            file->durable.busy = (struct fs_txid){0, 0};
+    }
+    if (rc == -ESTALE || rc == -ENOENT)
+        rc = 0;
+    if (rc != 0 && file->error == 0)
+        file->error = rc;
+    if (rc != 0 || (TAILQ_EMPTY(&file->writes) && (over || !busy)))
+        forget_ahead(fs, file);
+    return rc;
+}
+
+/* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
+static bool is_lost(struct limpet_fs *fs, uint64_t home)
+{
+    const struct fs_lease *lease = lease_find(fs, home);
+    while (lease != NULL && lease->cover != 0)
+        lease = lease_find(fs, lease->cover);
+    return lease == NULL || lease->watch == NULL ||
+           limpet_lease_valid(lease->watch) < LOST_BEFORE_NS;
+}
+
+/* With the lock. Nothing more of the file arrives. */
+static void give_up(struct limpet_fs *fs, struct fs_file *file)
+{
+    struct fs_part *part;
+    behind_cancel(fs, file, -EIO);
+    LIST_FOREACH(part, &fs->parts, link)
+    {
+        /* cppcheck-suppress uninitvar */
+        if (part->write->file == file && part->completion != NULL)
+            limpet_completion_cancel(part->completion);
+    }
+}
+
+/*
+ * With the lock, which is released for a while. Until all that was written before has arrived, or
+ * the lease is lost.
+ */
+static void wait_for_writes(struct limpet_fs *fs, struct fs_file *file)
+{
+    uint64_t number = file->last_write;
+    const struct fs_write *first;
+    while ((first = TAILQ_FIRST(&file->writes)) != NULL && first->number <= number) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec++;
+        if (pthread_cond_timedwait(&fs->behind_changed, &fs->lock, &until) == ETIMEDOUT &&
+            is_lost(fs, fs_home(file->ino)))
+            give_up(fs, file);
+    }
+}
+
+int behind_settle(struct limpet_fs *fs, uint64_t ino, bool final)
+{
+    int rc = 0;
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    if (file != NULL && file->ahead) {
+        file->holds++;
+        wait_for_writes(fs, file);
+        rc = note(fs, file, final);
+        file->holds--;
+        file_drop(fs, file);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
+void behind_wait_sent(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    if (file != NULL) {
+        file->holds++;
+        while (!STAILQ_EMPTY(&file->unsent) || file->sending)
+            pthread_cond_wait(&fs->behind_changed, &fs->lock);
+        file->holds--;
+        file_drop(fs, file);
+    }
+    pthread_mutex_unlock(&fs->lock);
+}
+
+bool behind_has_unsent(const struct fs_file *file)
+{
+    return !STAILQ_EMPTY(&file->unsent) || file->sending;
+}
+
+/* With the lock. What was not sent never will be. */
+void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error)
+{
+    struct fs_calls syncs = STAILQ_HEAD_INITIALIZER(syncs);
+    struct fs_write *write;
+    while ((write = STAILQ_FIRST(&file->unsent)) != NULL) {
+        STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
+        write_over(write, error, &syncs);
+        write_free(write);
+    }
+    forget_ahead(fs, file);
+    STAILQ_CONCAT(&fs->work, &syncs);
+    pthread_cond_broadcast(&fs->changed);
+}
+
+/* With the lock. Those whose records are behind now, held; NULL: memory is short. */
+static struct fs_file **hold_ahead(struct limpet_fs *fs, uint64_t home, size_t *n)
+{
+    struct fs_file *file, **files;
+    size_t count = 0;
+    LIST_FOREACH(file, &fs->ahead, ahead_link)
+    {
+        count++;
+    }
+    files = malloc((count + 1) * sizeof(struct fs_file *));
+    *n = 0;
+    LIST_FOREACH(file, &fs->ahead, ahead_link)
+    {
+        /* cppcheck-suppress uninitvar */
+        if (files != NULL && (home == 0 || fs_home(file->ino) == home)) {
+            file->holds++;
+            files[(*n)++] = file;
+        }
+    }
+    return files;
+}
+
+/* With the lock, which is released for a while when it waits for what is on its way. */
+static int note_all(struct limpet_fs *fs, uint64_t home, bool wait)
+{
+    size_t n;
+    struct fs_file **files = hold_ahead(fs, home, &n);
+    int rc = 0;
+    if (files == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        if (wait)
+            wait_for_writes(fs, files[i]);
+        int noted = note(fs, files[i], true);
+        rc = rc != 0 ? rc : noted;
+        files[i]->holds--;
+        file_drop(fs, files[i]);
+    }
+    free(files);
+    return rc;
+}
+
+int behind_write_back(struct limpet_fs *fs, uint64_t home)
+{
+    pthread_mutex_lock(&fs->lock);
+    int rc = note_all(fs, home, true);
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
+/* ---- fsync and close ---- */
+
+static bool must_note(struct limpet_fs *fs, const struct fs_file *file)
+{
+    struct fs_inode record;
+    return file->ahead && lease_inode(fs, file->ino, &record) &&
+           (file->ahead_size > record.size ||
+            (file->ahead_mtime_ns != 0 && file->ahead_mtime_ns != record.mtime_ns));
+}
+
+void behind_sync(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    if (call->rq.ino == 0) {
+        call_work(call);
+        return;
+    }
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, call->rq.ino, false);
+    int error = 0;
+    bool works = false;
+    if (file != NULL && !TAILQ_EMPTY(&file->writes) && call->until_write == 0) {
+        call->until_write = file->last_write;
+        STAILQ_INSERT_TAIL(&file->syncs, call, link);
+        pthread_mutex_unlock(&fs->lock);
+        return;
+    }
+    if (file != NULL) {
+        error = take_error(file);
+        works = error == 0 && must_note(fs, file);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    if (error != 0)
+        call_end(call, error);
+    else if (works)
+        call_work(call);
+    else
+        sync_begin(call);
+}
+
+void behind_sync_slowly(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    int rc = call->rq.ino == 0 ? behind_write_back(fs, 0) : behind_settle(fs, call->rq.ino, false);
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, call->rq.ino, false);
+    if (file != NULL && file->error != 0)
+        rc = take_error(file);
+    pthread_mutex_unlock(&fs->lock);
+    if (rc != 0)
+        call_end(call, rc);
+    else
+        sync_begin(call);
+}
+
+int behind_close(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_file *file = file_find(fs, ino, false);
+    int error = file != NULL ? take_error(file) : 0;
+    pthread_mutex_unlock(&fs->lock);
+    return error;
+}
+
+/* ---- The thread: makes room, and notes ---- */
+
+/* The record has room for the file's next writes, durably or not yet. */
+static int ask_for_room(struct limpet_fs *fs, const struct fs_file *file,
+                        const struct fs_inode *inode, uint64_t first, uint64_t last)
+{
+    /* A file that has grown is likely to grow on. */
+    uint64_t more = first < ROOM_AHEAD_MAX ? first : ROOM_AHEAD_MAX;
+    uint64_t unit = UINT64_C(1) << inode->order;
+    struct fs_request rq = {.ino = inode->ino,
+                            .offset = first * unit,
+                            .len = (last - first + 1 + more) * unit,
+                            .flags = FS_BEHIND,
+                            .tx = file->behind_tx,
+                            .expect = 1};
+    if (rq.offset + rq.len > FS_SIZE_MAX)
+        rq.len = FS_SIZE_MAX - rq.offset;
+    return run_here(fs, "fs.wrote", &rq);
+}
+
+/* With the lock: 0, -ESTALE, or another error. */
+static int make_room(struct limpet_fs *fs, const struct fs_file *file, struct fs_inode *inode)
+{
+    const struct fs_write *write = STAILQ_FIRST(&file->unsent);
+    if (write == NULL)
+        return 0;
+    if (!lease_inode(fs, file->ino, inode))
+        return -ESTALE;
+    bool grows = write->offset + write->len > inode->size;
+    if (data_covers(inode, write->offset, write->len) &&
+        (!grows || fs_txid_equal(inode->busy, file->behind_tx)))
+        return 0;
+    uint64_t first = write->offset >> inode->order;
+    uint64_t last = (write->offset + write->len - 1) >> inode->order;
+    int rc = ask_for_room(fs, file, inode, first, last);
+    return rc == 0 && !lease_inode(fs, file->ino, inode) ? -ESTALE : rc;
+}
+
+struct roomy {
+    struct fs_file *file;
+    struct fs_inode inode;
+    uint64_t grant;
+    int rc;
+};
+
+/* With the lock, which is released for a while: a round for all files that want room. */
+static void make_rooms(struct limpet_fs *fs)
+{
+    struct roomy rooms[FS_ROOMS_AT_ONCE];
+    size_t n = 0;
+    struct fs_file *file;
+    while (n < FS_ROOMS_AT_ONCE && (file = STAILQ_FIRST(&fs->want_room)) != NULL) {
+        STAILQ_REMOVE_HEAD(&fs->want_room, room_link);
+        file->wants_room = false;
+        file->holds++;
+        struct roomy *room = &rooms[n++];
+        *room = (struct roomy){.file = file, .grant = lease_current(fs, fs_home(file->ino))};
+        room->rc = make_room(fs, file, &room->inode);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    for (size_t i = 0; i < n; i++) {
+        /* Those of one shard become durable together: the later calls have nothing to do. */
+        if (rooms[i].rc == 0)
+            rooms[i].rc = shard_write_back(fs, fs_home(rooms[i].file->ino));
+    }
+    pthread_mutex_lock(&fs->lock);
+    for (size_t i = 0; i < n; i++) {
+        file = rooms[i].file;
+        if (rooms[i].rc == 0) {
+            file->durable = rooms[i].inode;
+            file->durable_grant = rooms[i].grant;
+        } else {
+            behind_cancel(fs, file, rooms[i].rc == -ESTALE ? 0 : rooms[i].rc);
+        }
+        file->holds--;
+        drain(fs, file);
+    }
+}
+
+void *behind_thread(void *arg)
+{
+    struct limpet_fs *fs = arg;
+    struct timespec until = {0};
+    pthread_mutex_lock(&fs->lock);
+    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !STAILQ_EMPTY(&fs->want_room)) {
+        if (!STAILQ_EMPTY(&fs->want_room)) {
+            make_rooms(fs);
+            continue;
+        }
+        if (until.tv_sec == 0 || LIST_EMPTY(&fs->ahead)) {
+            clock_gettime(CLOCK_REALTIME, &until);
+            until.tv_sec += NOTE_MS / 1000;
+        }
+        int rc = LIST_EMPTY(&fs->ahead) && !fs->stopping
+                     ? pthread_cond_wait(&fs->behind_wanted, &fs->lock)
+                     : pthread_cond_timedwait(&fs->behind_wanted, &fs->lock, &until);
+        if (rc == ETIMEDOUT || fs->stopping) {
+            until.tv_sec = 0;
+            int noted = note_all(fs, 0, false);
+            (void)noted; /* The file remembers it for its fsync. */
+        }
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}
