@@ -478,7 +478,9 @@ def what_was_synced_outlives_who_dies_while_writing_back():
             write_file(os.path.join(top, name), b"kept")
             os.link(os.path.join(top, name), os.path.join(top, "d2", name.replace("/", "-")))
         os.rename(os.path.join(top, "d0/kept"), os.path.join(top, "d3/moved"))
-        sync(os.path.join(top, "kept"))
+        # Of a file that is synced all names are durable, and those of others; contents are its own alone.
+        for name in ("kept", "d1/kept", "d3/moved"):
+            sync(os.path.join(top, name))
         names_only(top, seed + 100, 150)
         thread = threading.Thread(target=lambda: refused_or_done(sync, top))  # pylint: disable=cell-var-from-loop
         thread.start()

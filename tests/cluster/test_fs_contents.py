@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Contents of files that one mount has to itself: writes are acknowledged early, and what that must not change."""
+
+import os
+import sys
+import threading
+
+from lib.cluster import Cluster, case, check, random_bytes, read_file, run
+from lib.mount import Mounts, missing
+
+if missing():
+    print("skipped: %s is missing" % missing())
+    sys.exit(0)
+
+FS = "home"
+UNIT = 65536
+MIB = 1 << 20
+MEMORY_MIB = 32
+cluster = Cluster(mons=1, osds=3)
+mounts = Mounts(cluster)
+
+
+def alone(path):
+    """A folder whose shard this mount has to itself by now."""
+    os.mkdir(path)
+    for at in range(8):
+        os.mknod(os.path.join(path, "made%d" % at))
+    return path
+
+
+@case
+def starts():
+    cluster.start()
+    cluster.pool("fs")
+    mounts.create(FS, "--object-size", "64K")
+
+
+@case
+def what_was_written_is_read_at_any_place_and_size():
+    path = os.path.join(alone(os.path.join(mounts.mount(FS), "any")), "file")
+    data = bytearray()
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    for at in range(400):
+        offset = at * 7919 % (5 * UNIT)
+        piece = random_bytes(1 + at * 131 % (2 * UNIT if at % 10 == 0 else 5000), at)
+        data.extend(bytes(max(0, offset + len(piece) - len(data))))
+        data[offset:offset + len(piece)] = piece
+        os.pwrite(fd, piece, offset)
+        check(os.fstat(fd).st_size == len(data), "size %d" % os.fstat(fd).st_size)
+        begin = max(0, offset - 100)
+        check(os.pread(fd, len(piece) + 200, begin) == data[begin:begin + len(piece) + 200], "read %d" % at)
+        if at % 50 == 49:
+            os.ftruncate(fd, len(data) - 3000)
+            del data[-3000:]
+    os.close(fd)
+    check(read_file(path) == data, "by the same mount")
+    other = mounts.mount(FS)
+    check(read_file(os.path.join(other, "any", "file")) == data, "by another one")
+    for mount in list(mounts.paths):
+        mounts.umount(mount)
+
+
+def write_until_death(path, seed, synced):
+    """Appends blocks of a known pattern, and now and then syncs; tells in `synced` how much was."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        for at in range(100000):
+            os.write(fd, bytes([1 + (at + seed) % 255]) * 3000)
+            if at % 20 == 19:
+                os.fsync(fd)
+                synced[path] = (at + 1) * 3000
+    except OSError:
+        pass  # The mount has died.
+
+
+def expected(seed, size):
+    blocks = size // 3000 + 1
+    return b"".join(bytes([1 + (at + seed) % 255]) * 3000 for at in range(blocks))[:size]
+
+
+@case
+def after_a_death_sizes_cover_what_is_there_and_no_more():
+    for seed in range(2):
+        path = mounts.mount(FS)
+        top = alone(os.path.join(path, "death%d" % seed))
+        synced = {}
+        threads = [threading.Thread(target=write_until_death, args=(os.path.join(top, "f%d" % at), at, synced))
+                   for at in range(4)]
+        for thread in threads:
+            thread.start()
+        threading.Event().wait(0.7 + seed * 0.4)
+        mounts.kill(path)
+        for thread in threads:
+            thread.join()
+        mounts.umount(path, "--lazy")
+        survivor = mounts.mount(FS)
+        for at in range(4):
+            there = os.path.join(survivor, "death%d" % seed, "f%d" % at)
+            size = os.stat(there).st_size if os.path.exists(there) else 0
+            check(size >= synced.get(os.path.join(top, "f%d" % at), 0), "%s: %d bytes, of %r" % (there, size, synced))
+            if size == 0:
+                continue
+            check(read_file(there) == expected(at, size), "%s has bytes that nobody has written there" % there)
+            # What lay beyond the size does not come to light when the file grows.
+            os.truncate(there, size + 10 * UNIT)
+            check(read_file(there)[size:] == bytes(10 * UNIT), "%s: old bytes beyond %d" % (there, size))
+        check(synced, "nothing was synced within the time")
+        mounts.umount(survivor)
+
+
+@case
+def memory_is_bounded():
+    path = mounts.mount(FS, "--memory", "%dM" % MEMORY_MIB)
+    name = os.path.join(alone(os.path.join(path, "memory")), "file")
+    piece = random_bytes(MIB, 5)
+    with open(name, "wb", buffering=0) as file:
+        for _ in range(100):
+            file.write(piece)
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECT)
+    os.close(fd)
+    with open("/proc/%d/status" % mounts.server(path), encoding="ascii") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
+    check(peak < 2 * MEMORY_MIB + 32, "%d MiB of memory" % peak)
+    print("     at most %d MiB" % peak)
+    check(read_file(name) == piece * 100, "the contents")
+    mounts.umount(path)
+
+
+@case
+def nothing_is_wrong_in_the_end():
+    report = mounts.check_clean(FS)
+    check(report["damaged"] == 0, "%r" % report)
+
+
+if __name__ == "__main__":
+    run()
