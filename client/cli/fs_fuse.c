@@ -286,17 +286,54 @@ static void sought(ssize_t rc, const struct limpet_fs_result *result, void *arg)
 }
 
 /* size 0: how long it is. */
+static void reply_xattr(const struct request *r, const void *data, size_t len)
+{
+    if (r->size == 0)
+        fuse_reply_xattr(r->fuse, len);
+    else if (len > r->size)
+        fuse_reply_err(r->fuse, ERANGE);
+    else
+        fuse_reply_buf(r->fuse, data, len);
+}
+
 static void got_xattr(ssize_t rc, const struct limpet_fs_result *result, void *arg)
 {
     struct request *r = arg;
     if (rc < 0)
         fuse_reply_err(r->fuse, error_of(rc));
-    else if (r->size == 0)
-        fuse_reply_xattr(r->fuse, (size_t)rc);
-    else if ((size_t)rc > r->size)
-        fuse_reply_err(r->fuse, ERANGE);
     else
-        fuse_reply_buf(r->fuse, result->data, (size_t)rc);
+        reply_xattr(r, result->data, (size_t)rc);
+    free(r);
+}
+
+/* Those that xattr(7) hides from all but privileged processes are left out; returns the rest's
+ * length. */
+static size_t without_trusted(const char *names, size_t len, char *out)
+{
+    size_t kept = 0;
+    for (size_t at = 0, size; at < len; at += size) {
+        size = strnlen(names + at, len - at - 1) + 1;
+        if (strncmp(names + at, "trusted.", 8) == 0)
+            continue;
+        memcpy(out + kept, names + at, size);
+        kept += size;
+    }
+    return kept;
+}
+
+static void got_xattr_names(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    if (rc <= 0 || fuse_req_ctx(r->fuse)->uid == 0) {
+        got_xattr(rc, result, arg);
+        return;
+    }
+    char *names = malloc((size_t)rc);
+    if (names != NULL)
+        reply_xattr(r, names, without_trusted(result->data, (size_t)rc, names));
+    else
+        fuse_reply_err(r->fuse, ENOMEM);
+    free(names);
     free(r);
 }
 
@@ -708,7 +745,7 @@ static void do_getxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, size_
 static void do_listxattr(fuse_req_t fuse, fuse_ino_t ino, size_t size)
 {
     struct limpet_fs_request rq = {.verb = LIMPET_FS_XATTR_LIST, .ino = ino, .len = size};
-    submit(fuse, &rq, got_xattr);
+    submit(fuse, &rq, got_xattr_names);
 }
 
 static void do_setxattr(fuse_req_t fuse, fuse_ino_t ino, const char *name, const char *value,

@@ -57,15 +57,16 @@ static int64_t clock_ns(clockid_t clock)
  * The time of a write, as file systems of the kernel have it: it changes every few ms, so that not
  * every fsync has a time to make durable; but after somebody has looked, it is another one.
  */
-static int64_t time_of_write(struct fs_file *file, int64_t last_ns)
+static int64_t time_of_write(struct fs_file *file, const struct fs_inode *inode)
 {
-    int64_t coarse = clock_ns(CLOCK_REALTIME_COARSE);
+    int64_t coarse = clock_ns(CLOCK_REALTIME_COARSE), last_ns = inode->mtime_ns;
     bool seen = file->mtime_seen;
     file->mtime_seen = false;
-    if (coarse > last_ns)
+    if (coarse > last_ns && coarse > inode->ctime_ns)
         return coarse;
-    /* One in the future was set by somebody. */
-    bool recent = last_ns <= clock_ns(CLOCK_REALTIME);
+    /* One in the future was set by somebody. What was changed beside the contents has a finer time.
+     */
+    bool recent = last_ns <= clock_ns(CLOCK_REALTIME) && last_ns >= inode->ctime_ns;
     return recent && !seen ? last_ns : clock_ns(CLOCK_REALTIME);
 }
 
@@ -160,7 +161,7 @@ static void get_ahead(struct limpet_fs *fs, struct fs_file *file, const struct f
         LIST_INSERT_HEAD(&fs->ahead, file, ahead_link);
     }
     file->ahead_size = end > file->ahead_size ? end : file->ahead_size;
-    file->ahead_mtime_ns = time_of_write(file, inode->mtime_ns);
+    file->ahead_mtime_ns = time_of_write(file, inode);
 }
 
 /* ---- The end of a write ---- */

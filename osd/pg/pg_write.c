@@ -809,8 +809,8 @@ static int rep_check(const struct pg *pg, const struct pg_incoming *in, struct r
         return -EBADMSG;
     parts->entry = in->message->body + sizeof *rep;
     parts->data_len = payload->len - (apart ? rep->txn_len : 0);
-    parts->ops = apart && rep->txn_len > 0 ? payload->data + parts->data_len
-                                           : parts->entry + rep->log_len;
+    parts->ops =
+        apart && rep->txn_len > 0 ? payload->data + parts->data_len : parts->entry + rep->log_len;
     if (pg_entry_parse(parts->entry, rep->log_len, &head, &id) ||
         !version_equal(head.version, rep->version) ||
         pg_decode_id(pg, parts->entry + sizeof head, head.object_len, &id))
