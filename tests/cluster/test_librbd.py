@@ -184,6 +184,7 @@ with rbd.Image(io, "disk") as image:
     image.write(b"x" * 8192, 4 * MIB - 4096)
     image.write_zeroes(4 * MIB - 100, 200)
     image.write_zeroes(0, 3, zero_flags=rbd.RBD_WRITE_ZEROES_FLAG_THICK_PROVISION)
+    fails(errno.EINVAL, image.write_zeroes, 0, 3, zero_flags=6)
     check(image.read(4 * MIB - 101, 202) == b"x" + bytes(200) + b"x", "zeroes")
     check(image.read(0, 5) == b"\\0\\0\\0re", "zeroes that are written")
     image.flush()

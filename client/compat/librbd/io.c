@@ -8,7 +8,7 @@
 
 typedef void (*rbd_callback_t)(void *completion, void *arg);
 
-enum { EVENT_TYPE_PIPE = 1, EVENT_TYPE_EVENTFD = 2 };
+enum { EVENT_TYPE_PIPE = 1, EVENT_TYPE_EVENTFD = 2, ZEROES_THICK_PROVISION = 1 };
 
 struct rbd_completion {
     atomic_uint refs; /* The user's, the request's, and that of the list of ended ones. */
@@ -299,14 +299,21 @@ EXPORT int rbd_aio_discard(void *image, uint64_t offset, uint64_t len, void *com
            limpet_image_aio_discard(h->image, len, offset, rbd_completion_ended, c));
 }
 
+static bool are_zero_flags(int flags)
+{
+    return flags == 0 || flags == ZEROES_THICK_PROVISION;
+}
+
 EXPORT int rbd_aio_write_zeroes(void *image, uint64_t offset, size_t len, void *completion,
                                 int zero_flags, int flags)
 {
     (void)flags;
     SUBMIT(image, completion, false,
-           limpet_image_aio_write_zeroes(h->image, len, offset,
-                                         zero_flags != 0 ? LIMPET_IMAGE_ZEROES_WRITTEN : 0,
-                                         rbd_completion_ended, c));
+           !are_zero_flags(zero_flags)
+               ? -EINVAL
+               : limpet_image_aio_write_zeroes(h->image, len, offset,
+                                               zero_flags != 0 ? LIMPET_IMAGE_ZEROES_WRITTEN : 0,
+                                               rbd_completion_ended, c));
 }
 
 EXPORT int rbd_aio_writesame(void *image, uint64_t offset, size_t len, const char *buf,
@@ -372,9 +379,10 @@ EXPORT ssize_t rbd_write_zeroes(void *image, uint64_t offset, size_t len, int ze
 {
     struct rbd_handle *h = image;
     (void)flags;
-    return h != NULL ? limpet_image_write_zeroes(h->image, len, offset,
-                                                 zero_flags != 0 ? LIMPET_IMAGE_ZEROES_WRITTEN : 0)
-                     : -EINVAL;
+    if (h == NULL || !are_zero_flags(zero_flags))
+        return -EINVAL;
+    return limpet_image_write_zeroes(h->image, len, offset,
+                                     zero_flags != 0 ? LIMPET_IMAGE_ZEROES_WRITTEN : 0);
 }
 
 EXPORT ssize_t rbd_writesame(void *image, uint64_t offset, size_t len, const char *buf,
