@@ -690,11 +690,26 @@ int limpet_image_set_snap(struct limpet_image *image, const char *snap)
     return id != 0 ? look_at(image, id) : -ENOENT;
 }
 
+/* What is true now: the header remembers also what was. */
+static uint64_t operations(const struct header *header)
+{
+    uint64_t bits = header->core.op_features;
+    bool trash = false;
+    for (size_t i = 0; i < header->n_snaps; i++)
+        trash |= header->snaps[i].kind == LIMPET_IMAGE_SNAP_TRASH;
+    if (!trash)
+        bits &= ~(uint64_t)LIMPET_IMAGE_OP_SNAP_TRASH;
+    if (!header->core.has_parent)
+        bits &= ~(uint64_t)LIMPET_IMAGE_OP_CLONE_CHILD;
+    return bits;
+}
+
 int limpet_image_info(struct limpet_image *image, struct limpet_image_info *out)
 {
     memset(out, 0, sizeof *out);
     pthread_mutex_lock(&image->lock);
     const struct image_core *core = &image->header.core;
+    uint64_t op_features = operations(&image->header);
     *out = (struct limpet_image_info){
         .size = crypt_shown_size(image),
         .order = core->order,
@@ -702,8 +717,8 @@ int limpet_image_info(struct limpet_image *image, struct limpet_image_info *out)
         .objects = stripe_objects(&image->stripe, image->size),
         .stripe_unit = core->stripe_unit,
         .stripe_count = core->stripe_count,
-        .features = core->features | (core->op_features != 0 ? LIMPET_IMAGE_OPERATIONS : 0),
-        .op_features = core->op_features,
+        .features = core->features | (op_features != 0 ? LIMPET_IMAGE_OPERATIONS : 0),
+        .op_features = op_features,
         .flags = core->flags,
         .snaps = image->header.n_snaps,
         .snap = image->snap,
