@@ -82,6 +82,10 @@ void rbd_encryption_load(struct rbd_encryption *encryption);
 /* Forgets the passphrase, which is read if it was not yet. */
 void rbd_encryption_use(struct rbd_encryption *encryption, struct limpet_image *image);
 char *rbd_pool_text(struct cli *cli, uint64_t id);
+/* A clone's parent, as lists of images show it: "POOL/[NAMESPACE/]IMAGE@SNAP". */
+json_t *rbd_parent_json(struct cli *cli, const struct limpet_image_spec *parent);
+void rbd_parent_text(struct cli *cli, const struct limpet_image_spec *parent, char *text,
+                     size_t size);
 
 /* "10M": bytes, megabytes without a suffix; exits with a message. */
 uint64_t rbd_size(const char *option, const char *text, uint64_t unit);

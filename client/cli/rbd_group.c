@@ -95,6 +95,12 @@ int rbd_group_image_rm(struct cli *cli)
     return with_image(cli, "remove image error", limpet_group_take_out);
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct limpet_image_spec *one = a, *other = b;
+    return strcmp(one->name, other->name);
+}
+
 int rbd_group_image_ls(struct cli *cli)
 {
     struct rbd_spec spec;
@@ -104,6 +110,7 @@ int rbd_group_image_ls(struct cli *cli)
     int rc = limpet_group_images(pool, spec.name, &images, &n);
     if (rc != 0)
         return done(pool, rc, "failed to list images of the group");
+    qsort(images, n, sizeof images[0], by_name);
     json_t *json = json_array();
     for (size_t i = 0; i < n; i++) {
         char *name = rbd_pool_text(cli, images[i].pool);

@@ -31,7 +31,7 @@ int rbd_create(struct cli *cli)
 
 /* ---- ls ---- */
 
-static json_t *parent_json(struct cli *cli, const struct limpet_image_spec *parent)
+json_t *rbd_parent_json(struct cli *cli, const struct limpet_image_spec *parent)
 {
     char *pool = rbd_pool_text(cli, parent->pool);
     json_t *json = json_pack("{s:s, s:s, s:s, s:s}", "pool", pool, "pool_namespace", parent->space,
@@ -40,8 +40,8 @@ static json_t *parent_json(struct cli *cli, const struct limpet_image_spec *pare
     return json;
 }
 
-static void parent_text(struct cli *cli, const struct limpet_image_spec *parent, char *text,
-                        size_t size)
+void rbd_parent_text(struct cli *cli, const struct limpet_image_spec *parent, char *text,
+                     size_t size)
 {
     char *pool = rbd_pool_text(cli, parent->pool);
     snprintf(text, size, "%s/%s%s%s@%s", pool, parent->space, parent->space[0] != 0 ? "/" : "",
@@ -68,8 +68,7 @@ static void list_snap(struct long_list *l, const struct limpet_image_info *info,
     json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:I, s:i}", "image", info->name, "id", info->id,
                              "snapshot", snap->name, "snapshot_id", (json_int_t)snap->id, "size",
                              (json_int_t)snap->size, "format", 2);
-    if (snap->is_protected)
-        json_object_set_new(json, "protected", json_string("true"));
+    json_object_set_new(json, "protected", json_string(snap->is_protected ? "true" : "false"));
     json_array_append_new(l->json, json);
 }
 
@@ -88,8 +87,8 @@ static int list_image(struct long_list *l, const char *name)
     json_t *json = json_pack("{s:s, s:s, s:I}", "image", info.name, "id", info.id, "size",
                              (json_int_t)info.size);
     if (limpet_image_parent(image, &parent) == 0) {
-        parent_text(l->cli, &parent, above, sizeof above);
-        json_object_set_new(json, "parent", parent_json(l->cli, &parent));
+        rbd_parent_text(l->cli, &parent, above, sizeof above);
+        json_object_set_new(json, "parent", rbd_parent_json(l->cli, &parent));
     }
     json_object_set_new(json, "format", json_integer(2));
     const char *lock = rbd_lock_kind(l->pool, image);
@@ -191,7 +190,7 @@ static void print_names(const char *what, const json_t *names)
 static void print_parent(struct cli *cli, const struct limpet_image_spec *parent, uint64_t overlap)
 {
     char text[1024];
-    parent_text(cli, parent, text, sizeof text);
+    rbd_parent_text(cli, parent, text, sizeof text);
     printf("\tparent: %s", text);
     if (parent->trash)
         printf(" (trash %s)", parent->id);
@@ -210,17 +209,38 @@ static void add_parent(struct cli *cli, json_t *json, const struct limpet_image_
     free(pool);
 }
 
-static json_t *info_json(const struct limpet_image_info *info)
+/* "POOL/[NAMESPACE/]GROUP", NULL: it is in none. */
+static const char *group_text(struct cli *cli, struct limpet_image *image, char *text, size_t size)
+{
+    struct limpet_image_spec group;
+    if (limpet_image_group(image, &group) != 0)
+        return NULL;
+    char *pool = rbd_pool_text(cli, group.pool);
+    snprintf(text, size, "%s/%s%s%s", pool, group.space, group.space[0] != 0 ? "/" : "",
+             group.name);
+    free(pool);
+    return text;
+}
+
+/* In the order in which rbd writes it. */
+static json_t *info_json(struct cli *cli, const struct limpet_image_info *info, const char *group)
 {
     json_t *json = json_pack(
         "{s:s, s:s, s:I, s:I, s:i, s:I, s:I}", "name", info->name, "id", info->id, "size",
         (json_int_t)info->size, "objects", (json_int_t)info->objects, "order", (int)info->order,
         "object_size", (json_int_t)info->object_size, "snapshot_count", (json_int_t)info->snaps);
+    if (info->data_pool != info->pool) {
+        char *pool = rbd_pool_text(cli, info->data_pool);
+        json_object_set_new(json, "data_pool", json_string(pool));
+        free(pool);
+    }
     json_object_set_new(json, "block_name_prefix", json_string(info->prefix));
     json_object_set_new(json, "format", json_integer(2));
     json_object_set_new(json, "features", bits_json(info->features, NULL, 0));
     json_object_set_new(json, "op_features", bits_json(info->op_features, op_features, 4));
     json_object_set_new(json, "flags", bits_json(info->flags, flags, 2));
+    if (group != NULL)
+        json_object_set_new(json, "group", json_string(group));
     json_object_set_new(json, "create_timestamp", rbd_time_json(info->created_ns));
     json_object_set_new(json, "access_timestamp", rbd_time_json(info->accessed_ns));
     json_object_set_new(json, "modify_timestamp", rbd_time_json(info->modified_ns));
@@ -229,50 +249,58 @@ static json_t *info_json(const struct limpet_image_info *info)
     return json;
 }
 
-static void print_info(struct cli *cli, const struct limpet_image_info *info, const json_t *json)
+static void print_info(const struct limpet_image_info *info, json_t *json)
 {
     static const char *const times[] = {"create_timestamp", "access_timestamp", "modify_timestamp"};
     printf("rbd image '%s':\n", info->name);
     printf("\tsize %s in %" PRIu64 " objects\n", rbd_size_text(info->size), info->objects);
     printf("\torder %u (%s objects)\n", info->order, rbd_size_text(info->object_size));
     printf("\tsnapshot_count: %" PRIu64 "\n\tid: %s\n", info->snaps, info->id);
-    if (info->data_pool != info->pool) {
-        char *pool = rbd_pool_text(cli, info->data_pool);
-        printf("\tdata_pool: %s\n", pool);
-        free(pool);
-    }
+    if (json_object_get(json, "data_pool") != NULL)
+        printf("\tdata_pool: %s\n", json_text(json, "data_pool"));
     printf("\tblock_name_prefix: %s\n\tformat: 2\n", info->prefix);
     print_names("features", json_object_get(json, "features"));
     print_names("op_features", json_object_get(json, "op_features"));
     print_names("flags", json_object_get(json, "flags"));
+    if (json_object_get(json, "group") != NULL)
+        printf("\tgroup: %s\n", json_text(json, "group"));
     for (size_t i = 0; i < 3; i++)
         printf("\t%s: %s\n", times[i], json_text(json, times[i]));
+}
+
+/* Of a snapshot alone: NULL otherwise. */
+static const char *protection(const struct rbd_run *run)
+{
+    struct limpet_image_snap *snaps;
+    const char *found = NULL;
+    size_t n;
+    if (run->spec.snap[0] == 0 || limpet_image_snap_list(run->image, &snaps, &n) != 0)
+        return NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(snaps[i].name, run->spec.snap) == 0)
+            found = snaps[i].is_protected ? "true" : "false";
+    }
+    limpet_free(snaps);
+    return found;
 }
 
 int rbd_show(struct cli *cli)
 {
     struct rbd_run run;
     struct limpet_image_info info;
-    struct limpet_image_spec parent, group;
+    struct limpet_image_spec parent;
+    char group[1024];
     rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
     rbd_info(run.image, &info);
-    json_t *json = info_json(&info);
+    json_t *json = info_json(cli, &info, group_text(cli, run.image, group, sizeof group));
     bool plain = !rbd_wants_json(cli);
     if (plain)
-        print_info(cli, &info, json);
-    if (info.data_pool != info.pool) {
-        char *pool = rbd_pool_text(cli, info.data_pool);
-        json_object_set_new(json, "data_pool", json_string(pool));
-        free(pool);
-    }
-    if (limpet_image_group(run.image, &group) == 0) {
-        char text[1024], *pool = rbd_pool_text(cli, group.pool);
-        snprintf(text, sizeof text, "%s/%s%s%s", pool, group.space, group.space[0] != 0 ? "/" : "",
-                 group.name);
-        free(pool);
-        json_object_set_new(json, "group", json_string(text));
+        print_info(&info, json);
+    const char *is_protected = protection(&run);
+    if (is_protected != NULL) {
+        json_object_set_new(json, "protected", json_string(is_protected));
         if (plain)
-            printf("\tgroup: %s\n", text);
+            printf("\tprotected: %s\n", is_protected[0] == 't' ? "True" : "False");
     }
     if (limpet_image_parent(run.image, &parent) == 0) {
         add_parent(cli, json, &parent, info.overlap);

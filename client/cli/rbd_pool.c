@@ -76,8 +76,34 @@ int rbd_trash_mv(struct cli *cli)
     return code;
 }
 
-static void trash_row(struct table *table, json_t *json, const struct limpet_image_trash *t)
+struct trash_list {
+    struct cli *cli;
+    struct limpet_pool *pool;
+    struct table *table;
+    json_t *json;
+};
+
+/* A clone's parent, as text and in JSON. */
+static void trash_parent(const struct trash_list *l, const char *id, char *text, size_t size,
+                         json_t *json)
 {
+    struct limpet_image *image;
+    struct limpet_image_spec parent;
+    unsigned flags = LIMPET_IMAGE_READ_ONLY | LIMPET_IMAGE_BY_ID;
+    text[0] = 0;
+    if (limpet_image_open(l->pool, id, NULL, flags, &image) != 0)
+        return;
+    if (limpet_image_parent(image, &parent) == 0) {
+        rbd_parent_text(l->cli, &parent, text, size);
+        json_object_set_new(json, "parent", rbd_parent_json(l->cli, &parent));
+    }
+    limpet_image_close(image);
+}
+
+static void trash_row(const struct trash_list *l, const struct limpet_image_trash *t)
+{
+    struct table *table = l->table;
+    char parent[1024];
     char deleted[RBD_TIME_MAX], until[RBD_TIME_MAX], status[64];
     bool expired = t->deferred_until_ns / 1000000000 <= (uint64_t)time(NULL);
     rbd_time(t->deleted_ns, deleted);
@@ -88,26 +114,28 @@ static void trash_row(struct table *table, json_t *json, const struct limpet_ima
     table_cell(table, "USER");
     table_cell(table, "%s", deleted);
     table_cell(table, "%s", status);
-    json_array_append_new(json,
-                          json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", t->id, "name", t->name,
-                                    "source", "USER", "deleted_at", deleted, "status", status));
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", t->id, "name", t->name, "source",
+                             "USER", "deleted_at", deleted, "status", status);
+    trash_parent(l, t->id, parent, sizeof parent, json);
+    table_cell(table, "%s", parent);
+    json_array_append_new(l->json, json);
 }
 
-static void list_trash_long(struct cli *cli, const struct limpet_image_trash *entries, size_t n)
+static void list_trash_long(struct cli *cli, struct limpet_pool *pool,
+                            const struct limpet_image_trash *entries, size_t n)
 {
-    static const char *const titles[] = {"ID", "NAME", "SOURCE", "DELETED_AT", "STATUS"};
-    struct table *table = table_create("lllll");
-    json_t *json = json_array();
-    for (size_t i = 0; i < 5; i++)
-        table_cell(table, "%s", titles[i]);
+    static const char *const titles[] = {"ID", "NAME", "SOURCE", "DELETED_AT", "STATUS", "PARENT"};
+    struct trash_list l = {cli, pool, table_create("llllll"), json_array()};
+    for (size_t i = 0; i < sizeof titles / sizeof titles[0]; i++)
+        table_cell(l.table, "%s", titles[i]);
     for (size_t i = 0; i < n; i++)
-        trash_row(table, json, &entries[i]);
+        trash_row(&l, &entries[i]);
     if (rbd_wants_json(cli))
-        rbd_print_json(cli, json_incref(json));
+        rbd_print_json(cli, json_incref(l.json));
     else if (n > 0)
-        table_print_titled(table);
-    json_decref(json);
-    table_destroy(table);
+        table_print_titled(l.table);
+    json_decref(l.json);
+    table_destroy(l.table);
 }
 
 int rbd_trash_ls(struct cli *cli)
@@ -121,7 +149,7 @@ int rbd_trash_ls(struct cli *cli)
     if (rc != 0)
         fail(rc, "trash list error: %s", error_phrase(rc));
     if (cli_has(cli, "long")) {
-        list_trash_long(cli, entries, n);
+        list_trash_long(cli, pool, entries, n);
     } else {
         json_t *json = json_array();
         for (size_t i = 0; i < n; i++) {

@@ -27,7 +27,48 @@ int rbd_snap_create(struct cli *cli)
 
 static const char *const kinds[] = {"user", "group", "trash"};
 
-static json_t *snap_json(const struct limpet_image_snap *s, bool all)
+/* The group of an image, with its snapshots: whose number is at the end of the names of the
+ * image's. */
+struct group {
+    struct limpet_image_spec spec;
+    char *pool;
+    struct limpet_group_snap *snaps;
+    size_t n;
+};
+
+static void group_of(struct cli *cli, struct limpet_image *image, struct group *g)
+{
+    struct rbd_spec spec = {0};
+    *g = (struct group){0};
+    if (limpet_image_group(image, &g->spec) != 0)
+        return;
+    g->pool = rbd_pool_text(cli, g->spec.pool);
+    snprintf(spec.pool, sizeof spec.pool, "%s", g->pool);
+    snprintf(spec.space, sizeof spec.space, "%s", g->spec.space);
+    struct limpet_pool *pool = rbd_pool(cli, &spec);
+    if (limpet_group_snap_list(pool, g->spec.name, &g->snaps, &g->n) != 0)
+        g->n = 0;
+    limpet_pool_close(pool);
+}
+
+static void group_end(struct group *g)
+{
+    free(g->pool);
+    limpet_free(g->snaps);
+}
+
+/* NULL: it is none of the group's. */
+static const char *group_snap_name(const struct group *g, const struct limpet_image_snap *s)
+{
+    const char *id = strrchr(s->name, '_');
+    for (size_t i = 0; s->kind == LIMPET_IMAGE_SNAP_GROUP && id != NULL && i < g->n; i++) {
+        if (strcmp(g->snaps[i].id, id + 1) == 0)
+            return g->snaps[i].name;
+    }
+    return NULL;
+}
+
+static json_t *snap_json(const struct limpet_image_snap *s, const struct group *g, bool all)
 {
     json_t *json =
         json_pack("{s:I, s:s, s:I, s:s}", "id", (json_int_t)s->id, "name", s->name, "size",
@@ -36,13 +77,20 @@ static json_t *snap_json(const struct limpet_image_snap *s, bool all)
     if (!all)
         return json;
     json_t *space = json_pack("{s:s}", "type", kinds[s->kind]);
+    const char *name = group_snap_name(g, s);
+    if (name != NULL) {
+        json_object_set_new(space, "pool", json_string(g->pool));
+        json_object_set_new(space, "group", json_string(g->spec.name));
+        json_object_set_new(space, "group snap", json_string(name));
+    }
     if (s->kind == LIMPET_IMAGE_SNAP_TRASH)
         json_object_set_new(space, "original_name", json_string(s->original));
     json_object_set_new(json, "namespace", space);
     return json;
 }
 
-static void snap_row(struct table *table, const struct limpet_image_snap *s, bool all)
+static void snap_row(struct table *table, const struct limpet_image_snap *s, const struct group *g,
+                     bool all)
 {
     char when[RBD_TIME_MAX];
     rbd_time(s->created_ns, when);
@@ -51,8 +99,12 @@ static void snap_row(struct table *table, const struct limpet_image_snap *s, boo
     table_cell(table, "%s", rbd_size_text(s->size));
     table_cell(table, "%s", s->is_protected ? "yes" : "");
     table_cell(table, "%s", when);
+    const char *name = group_snap_name(g, s);
     if (all && s->kind == LIMPET_IMAGE_SNAP_TRASH)
         table_cell(table, "trash (%s)", s->original);
+    else if (all && name != NULL)
+        table_cell(table, "group (%s/%s%s%s@%s)", g->pool, g->spec.space,
+                   g->spec.space[0] != 0 ? "/" : "", g->spec.name, name);
     else if (all)
         table_cell(table, "%s", kinds[s->kind]);
 }
@@ -69,6 +121,9 @@ int rbd_snap_ls(struct cli *cli)
     int rc = limpet_image_snap_list(run.image, &snaps, &n);
     if (rc != 0)
         return rbd_end(&run, complain(rc, "failed to list snapshots: %s", error_phrase(rc)));
+    struct group group = {0};
+    if (all)
+        group_of(cli, run.image, &group);
     json_t *json = json_array();
     struct table *table = table_create(all ? "rlrlll" : "rlrll");
     for (size_t i = 0; i < (all ? 6 : 5); i++)
@@ -76,8 +131,8 @@ int rbd_snap_ls(struct cli *cli)
     for (size_t i = 0; i < n; i++) {
         if (!all && snaps[i].kind != LIMPET_IMAGE_SNAP_USER)
             continue;
-        json_array_append_new(json, snap_json(&snaps[i], all));
-        snap_row(table, &snaps[i], all);
+        json_array_append_new(json, snap_json(&snaps[i], &group, all));
+        snap_row(table, &snaps[i], &group, all);
         shown++;
     }
     if (rbd_wants_json(cli))
@@ -86,6 +141,7 @@ int rbd_snap_ls(struct cli *cli)
         table_print_titled(table);
     json_decref(json);
     table_destroy(table);
+    group_end(&group);
     limpet_free(snaps);
     return rbd_end(&run, 0);
 }

@@ -290,7 +290,7 @@ void rbd_image_options(struct cli *cli, struct limpet_image_options *out)
         out->features = complete_features(out->features);
     }
     if (cli_has(cli, "image-shared"))
-        out->features &= LIMPET_IMAGE_LAYERING | LIMPET_IMAGE_STRIPING;
+        out->features &= LIMPET_IMAGE_LAYERING | LIMPET_IMAGE_STRIPING | LIMPET_IMAGE_DEEP_FLATTEN;
     const char *text = cli_text(cli, "object-size", NULL);
     if (text != NULL)
         out->order = order_of(rbd_size("object-size", text, 1));

@@ -398,8 +398,8 @@ int rbd_import_diff(struct cli *cli)
                         "difference begins",
                         error_phrase(rc));
     else if (rc == -EBADMSG)
-        code =
-            complain(rc, "import-diff failed: '%s' is damaged, cut off, or no difference", f.path);
+        code = complain(EINVAL, "import-diff failed: '%s' is damaged, cut off, or no difference",
+                        f.path);
     else if (rc != 0)
         code = complain(rc, "import-diff failed: %s", error_phrase(rc));
     return rbd_end(&run, code);

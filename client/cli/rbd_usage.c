@@ -120,11 +120,13 @@ static int add_usage(struct usage *u, const char *name, const char *only)
     return rc;
 }
 
-static void print_usage(struct usage *u, bool total)
+/* The sum: of a pool always in JSON, of several rows where people read it. */
+static void print_usage(struct usage *u, bool of_pool)
 {
+    bool total = u->rows > 1;
     if (rbd_wants_json(u->cli)) {
         json_t *json = json_pack("{s:O}", "images", u->json);
-        if (total) {
+        if (of_pool) {
             json_object_set_new(json, "total_provisioned_size",
                                 json_integer((json_int_t)u->provisioned));
             json_object_set_new(json, "total_used_size", json_integer((json_int_t)u->used));
@@ -132,7 +134,7 @@ static void print_usage(struct usage *u, bool total)
         rbd_print_json(u->cli, json);
         return;
     }
-    if (total && u->rows > 1) {
+    if (total) {
         table_cell(u->table, "<TOTAL>");
         table_cell(u->table, "%s", rbd_size_text(u->provisioned));
         table_cell(u->table, "%s", rbd_size_text(u->used));
@@ -181,7 +183,7 @@ int rbd_du(struct cli *cli)
     else if (rc != 0)
         code = complain(rc, "du failed: %s", error_phrase(rc));
     else
-        print_usage(&u, !one || (spec.snap[0] == 0 && u.rows > 1));
+        print_usage(&u, !one);
     table_destroy(u.table);
     json_decref(u.json);
     limpet_pool_close(u.pool);

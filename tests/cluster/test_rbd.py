@@ -133,7 +133,11 @@ def shows_an_image():
                  "--stripe-count", "4", "--data-pool", "other"))
     text = says("info", "st")
     check("\tdata_pool: other\n" in text and "\tstripe unit: 64 KiB\n\tstripe count: 4\n" in text, text)
+    check(list(tells("info", "st"))[7:9] == ["data_pool", "block_name_prefix"], tells("info", "st"))
     succeeds(rbd("rm", "st"))
+    succeeds(rbd("create", "shared", "-s", "1M", "--image-shared"))
+    check("\tfeatures: layering, deep-flatten\n" in says("info", "shared"), says("info", "shared"))
+    succeeds(rbd("rm", "shared"))
 
 
 @case
@@ -164,6 +168,8 @@ def snapshots():
     entry = tells("snap", "ls", "a")[0]
     check(list(entry) == ["id", "name", "size", "protected", "timestamp"] and
           entry["protected"] == "true", entry)
+    check("\tprotected: True\n" in says("info", "a@s1") and tells("info", "a@s1")["protected"] == "true" and
+          "protected" not in tells("info", "a"), says("info", "a@s1"))
     fails(rbd("snap", "rm", "a@s1"), errno.EBUSY, "protected from removal")
     fails(rbd("snap", "rm", "a@none"), errno.ENOENT, "failed to remove snapshot")
     fails(rbd("rm", "a"), errno.ENOTEMPTY, "rbd snap purge")
@@ -196,14 +202,22 @@ def clones():
     succeeds(rbd("snap", "create", "k1@t"))
     succeeds(rbd("clone", "k1@t", "other/k2"))
     check(says("children", "a", "--descendants") == "rbd/k1\nother/k2\n", "descendants")
+    check(tells("info", "other/k2")["op_features"] == ["clone-child"], tells("info", "other/k2"))
     succeeds(rbd("flatten", "other/k2"))
+    check(tells("info", "other/k2")["op_features"] == [], "flattened")
     fails(rbd("flatten", "other/k2"), errno.EINVAL, "no parent")
     succeeds(rbd("rm", "other/k2"))
     succeeds(rbd("snap", "purge", "k1"))
     succeeds(rbd("snap", "rm", "a@s"))
     check("trash (s)" in says("snap", "ls", "a", "--all"), "it waits for its clone")
+    check("snap-trash" in tells("info", "a")["op_features"], tells("info", "a"))
+    succeeds(rbd("trash", "mv", "k1"))
+    row = tells("trash", "ls", "-l")[0]
+    check(row["parent"]["image"] == "a" and "rbd/a@" in says("trash", "ls", "-l"), row)
+    succeeds(rbd("trash", "restore", row["id"]))
     succeeds(rbd("rm", "k1"))
     check(says("snap", "ls", "a", "--all") == "", "and goes with it")
+    check("snap-trash" not in tells("info", "a")["op_features"], tells("info", "a"))
 
 
 @case
@@ -253,7 +267,7 @@ def differences():
     succeeds(rbd("create", "empty", "-s", "1"))
     fails(rbd("import-diff", paths[1], "empty"), errno.EINVAL, "has not got the snapshot")
     write_file(paths[3], read_file(paths[0])[:1000])
-    check(rbd("import-diff", paths[3], "empty").code != 0, "a stream that is cut off")
+    fails(rbd("import-diff", paths[3], "empty"), errno.EINVAL, "damaged, cut off")
     check(rbd("import-diff", os.path.join(WHERE, "in"), "empty").code != 0, "no stream at all")
     check(says("snap", "ls", "empty") == "", "no snapshot of half a difference")
     succeeds(rbd("snap", "purge", "to"))
@@ -268,6 +282,7 @@ def usage_and_copies():
           lines[-1].startswith("<TOTAL>"), lines)
     told = tells("du")
     check(list(told) == ["images", "total_provisioned_size", "total_used_size"], told)
+    check(list(tells("du", "imp")) == ["images"], tells("du", "imp"))
     fails(rbd("du", "none"), errno.ENOENT, "specified image none is not found")
     succeeds(rbd("cp", "imp@1", "copy"))
     succeeds(rbd("deep", "cp", "imp", "deep"))
@@ -395,6 +410,9 @@ def groups():
     check(says("group", "image", "ls", "g") == "rbd/g1\n" and says("group", "ls") == "g\n", "ls")
     check("\tgroup: rbd/g\n" in says("info", "g1"), says("info", "g1"))
     succeeds(rbd("group", "snap", "create", "g@s"))
+    row = tells("snap", "ls", "g1", "--all")[-1]
+    check(row["namespace"] == {"type": "group", "pool": "rbd", "group": "g", "group snap": "s"}, row)
+    check("group (rbd/g@s)" in says("snap", "ls", "g1", "--all"), says("snap", "ls", "g1", "--all"))
     check(says("group", "snap", "ls", "g") == "NAME  STATUS\ns     ok    \n", says("group", "snap", "ls", "g"))
     succeeds(rbd("group", "snap", "rename", "g@s", "t"))
     succeeds(rbd("group", "snap", "rollback", "g@t"))
