@@ -389,12 +389,17 @@ static int accept(struct fs_call *call, struct fs_file *file, const struct fs_in
     return 0;
 }
 
-/* With the lock: what has failed before, once. */
-static int take_error(struct fs_file *file)
+static int error_of(const struct fs_file *file)
 {
     int error = file->error;
-    file->error = 0;
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == 0 ? error : -EIO;
+}
+
+int behind_take_error(struct fs_file *file)
+{
+    int error = error_of(file);
+    file->error = 0;
+    return error;
 }
 
 static bool is_full(const struct limpet_fs *fs, size_t more)
@@ -418,7 +423,7 @@ bool behind_write(struct fs_call *call)
         pthread_mutex_unlock(&fs->lock);
         return true;
     }
-    int rc = take_error(file);
+    int rc = behind_take_error(file);
     if (rc == 0)
         rc = accept(call, file, &inode);
     bool waits = rc == 0 && call->rq.flags & LIMPET_FS_DURABLE;
@@ -704,7 +709,7 @@ void behind_sync(struct fs_call *call)
         return;
     }
     if (file != NULL) {
-        error = take_error(file);
+        error = behind_take_error(file);
         works = error == 0 && must_note(fs, file);
     }
     pthread_mutex_unlock(&fs->lock);
@@ -723,7 +728,7 @@ void behind_sync_slowly(struct fs_call *call)
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, false);
     if (file != NULL && file->error != 0)
-        rc = take_error(file);
+        rc = behind_take_error(file);
     pthread_mutex_unlock(&fs->lock);
     if (rc != 0)
         call_end(call, rc);
@@ -734,8 +739,9 @@ void behind_sync_slowly(struct fs_call *call)
 int behind_close(struct limpet_fs *fs, uint64_t ino)
 {
     pthread_mutex_lock(&fs->lock);
-    struct fs_file *file = file_find(fs, ino, false);
-    int error = file != NULL ? take_error(file) : 0;
+    const struct fs_file *file = file_find(fs, ino, false);
+    /* Not taken: who closes may be a child that knows nothing of the file, and fsync comes later. */
+    int error = file != NULL ? error_of(file) : 0;
     pthread_mutex_unlock(&fs->lock);
     return error;
 }

@@ -72,6 +72,7 @@ TAILQ_HEAD(fs_batches, fs_batch);
 struct fs_error {
     uint64_t home;
     int error;
+    bool any; /* Not of this shard alone: of others that there was no room for. */
 };
 
 struct fs_met {
@@ -479,6 +480,8 @@ void behind_sync(struct fs_call *call);
 void behind_sync_slowly(struct fs_call *call);
 /* What has failed since somebody was told. */
 int behind_close(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
+/* With the lock: what has failed of the file before, once. */
+int behind_take_error(struct fs_file *file) MUST_CHECK;
 void *behind_thread(void *arg);
 
 /* ---- cache.c: all of these with the lock ---- */

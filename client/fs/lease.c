@@ -561,8 +561,7 @@ static void take_kept(struct limpet_fs *fs, struct fs_lease *lease, struct inos 
 
 STAILQ_HEAD(family, fs_lease);
 
-/* Whether it was born under the other one's cover, or under that of one that was. */
-static bool is_covered_by(const struct fs_lease *lease, uint64_t home)
+bool lease_is_covered(const struct fs_lease *lease, uint64_t home)
 {
     struct limpet_fs *fs = lease->fs;
     while (lease != NULL && lease->born) {
@@ -584,7 +583,7 @@ static void find_family(struct fs_lease *head, struct family *family)
         return;
     HASH_ITER(hh, fs->leases, lease, next)
     {
-        if (lease != head && is_covered_by(lease, head->home)) {
+        if (lease != head && lease_is_covered(lease, head->home)) {
             STAILQ_INSERT_TAIL(family, lease, family);
             lease->closing = true;
         }

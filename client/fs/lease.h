@@ -61,6 +61,8 @@ struct fs_lease {
 /* With the lock: forgets it when its shard has gone and nobody needs it. */
 void lease_settle(struct fs_lease *lease);
 struct fs_lease *lease_find(struct limpet_fs *fs, uint64_t home);
+/* Whether it was born under the other one's cover, or under that of one that was. With the lock. */
+bool lease_is_covered(const struct fs_lease *lease, uint64_t home);
 
 /* ---- write_back.c: all with the lock, which some release for a while ---- */
 

@@ -195,6 +195,8 @@ int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
             if (mine != NULL) {
                 mine->opens = file->opens;
                 mine->orphan = file->orphan;
+                /* Writes that may not have arrived, or that no size covers. */
+                mine->error = file->error == 0 && file->ahead ? -EIO : file->error;
             } else if (file->opens > 0) {
                 rc = -ENOMEM;
             }

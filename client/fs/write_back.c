@@ -124,17 +124,37 @@ static struct fs_batch *batch_create(struct limpet_fs *fs)
     return batch;
 }
 
+/* For whoever has a file open, and for the shard's directory. */
+static void note_error(struct limpet_fs *fs, uint64_t home, int error)
+{
+    unsigned i = 0;
+    struct fs_file *file;
+    for (unsigned bucket = 0; bucket < FS_OPEN_BUCKETS; bucket++) {
+        LIST_FOREACH(file, &fs->files[bucket], link)
+        {
+            if (fs_home(file->ino) == home && file->error == 0)
+                file->error = error;
+        }
+    }
+    while (i < fs->n_errors && fs->errors[i].home != home)
+        i++;
+    if (i == FS_ERRORS_MAX)
+        fs->errors[i - 1].any = true;
+    else if (i == fs->n_errors)
+        fs->errors[fs->n_errors++] = (struct fs_error){.home = home, .error = error};
+}
+
+/* What was lost may have been the name of a directory: then also all that is below it. */
 static void fail(struct fs_lease *lease, int error)
 {
     struct limpet_fs *fs = lease->fs;
-    unsigned i = 0;
-    while (i < fs->n_errors && fs->errors[i].home != lease->home)
-        i++;
-    /* When there are too many, the last one stands for all others. */
-    if (i == FS_ERRORS_MAX)
-        fs->errors[i - 1].home = 0;
-    else if (i == fs->n_errors)
-        fs->errors[fs->n_errors++] = (struct fs_error){lease->home, error};
+    const struct fs_lease *below, *next;
+    note_error(fs, lease->home, error);
+    HASH_ITER(hh, fs->leases, below, next)
+    {
+        if (below != lease && lease_is_covered(below, lease->home))
+            note_error(fs, below->home, error);
+    }
     lease->failed = error;
     lease->recalled = true;
     pthread_cond_broadcast(&fs->lease_changed);
@@ -497,11 +517,15 @@ bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
 
 /* ---- fsync ---- */
 
-/* What was lost of this shard, once; 0: of any. With the lock. */
-static int take_error(struct limpet_fs *fs, uint64_t home)
+/* What was lost, once to each open file and once to the directory; 0: of anything. With the lock.
+ */
+static int take_error(struct limpet_fs *fs, uint64_t ino)
 {
+    struct fs_file *file = ino != 0 ? file_find(fs, ino, false) : NULL;
+    if (file != NULL)
+        return behind_take_error(file);
     for (unsigned i = 0; i < fs->n_errors; i++) {
-        if (home == 0 || fs->errors[i].home == home || fs->errors[i].home == 0) {
+        if (ino == 0 || fs->errors[i].home == fs_home(ino) || fs->errors[i].any) {
             int error = fs->errors[i].error;
             fs->errors[i] = fs->errors[--fs->n_errors];
             return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ? error : -EIO;
@@ -519,7 +543,7 @@ static void end_syncs(struct limpet_fs *fs)
     while ((call = STAILQ_FIRST(&fs->syncing)) != NULL && is_written(fs, call->until_batch)) {
         STAILQ_REMOVE_HEAD(&fs->syncing, link);
         STAILQ_INSERT_TAIL(&ended, call, link);
-        call->error = take_error(fs, fs_home(call->rq.ino));
+        call->error = take_error(fs, call->rq.ino);
     }
     pthread_mutex_unlock(&fs->lock);
     while ((call = STAILQ_FIRST(&ended)) != NULL) {

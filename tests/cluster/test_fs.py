@@ -614,7 +614,8 @@ def programs_work():
 @case
 def mounts_may_die_and_hang():
     """What one that dies had locked is free; what it had open without a name goes. One that hangs so long that others have to
-    do without it goes on as another client afterwards: what was open stays open, its locks are gone."""
+    do without it goes on as another client afterwards: what was open stays open, its locks are gone, and what it had not yet
+    written back is lost, which each file is told."""
     here, there = room("death")
     for name in "abc":
         write_file(os.path.join(here, name), b"")
@@ -627,11 +628,15 @@ def mounts_may_die_and_hang():
     os.write(stays, b"before")
     locker = Locker(there)
     locker.begin("lock", "a")
+    loses = files_alone(os.path.join(hangs, "death", "alone"), 2)
     server = mounts.server(hangs)
+    for fd in loses:
+        os.fchmod(fd, 0o600)
     os.kill(server, signal.SIGSTOP)
     try:  # No process may be made meanwhile: it would close what is open on the mount that hangs.
         mounts.kill(dies)
         answers = [locker.end(), locker.do("lock", "b"), locker.do("lock", "c")]
+        mode = stat.S_IMODE(os.stat(os.path.join(there, "alone", "0")).st_mode)
     finally:
         os.kill(server, signal.SIGCONT)
     check(answers == ["ok"] * 3, "locks of the dead are free: %r" % answers)
@@ -639,6 +644,11 @@ def mounts_may_die_and_hang():
     check(read_file(os.path.join(there, "d")) == b"beforeafter!", "what it writes is seen")
     check(try_lock(os.path.join(hangs, "death"), 0, 0, "c") == errno.EAGAIN, "its lock is another's")
     check(mounts.server(hangs) == server, "it is the same process")
+    check(mode == 0o644, "changes were not written back: %o" % mode)
+    for fd in loses:
+        refused(errno.EIO, os.fsync, fd)
+        os.fsync(fd)
+        os.close(fd)
     for one_of_them in (locker, hanging):
         one_of_them.close()
     os.close(stays)
@@ -648,7 +658,18 @@ def mounts_may_die_and_hang():
     succeeds(command(["umount", "-l", dies]))
     mounts.paths.remove(dies)
     mounts.umount(hangs)
-    check(len(os.listdir(there)) == 4, "%r" % os.listdir(there))
+    check(len(os.listdir(there)) == 5, "%r" % os.listdir(there))
+
+
+def files_alone(folder, count):
+    """Open files, durable, of a folder whose changes the mount keeps to itself from now on."""
+    os.mkdir(folder)
+    for at in range(8):
+        os.mknod(os.path.join(folder, "n%d" % at))
+    fds = [os.open(os.path.join(folder, str(at)), os.O_CREAT | os.O_RDWR, 0o644) for at in range(count)]
+    for fd in fds:
+        os.fsync(fd)
+    return fds
 
 
 def succeeds_with(function, *arguments):
