@@ -740,7 +740,8 @@ int behind_close(struct limpet_fs *fs, uint64_t ino)
 {
     pthread_mutex_lock(&fs->lock);
     const struct fs_file *file = file_find(fs, ino, false);
-    /* Not taken: who closes may be a child that knows nothing of the file, and fsync comes later. */
+    /* Not taken: who closes may be a child that knows nothing of the file, and fsync comes later.
+     */
     int error = file != NULL ? error_of(file) : 0;
     pthread_mutex_unlock(&fs->lock);
     return error;
