@@ -231,11 +231,14 @@ int lease_run(struct fs_lease *lease, const char *method, const struct encoder *
 {
     struct timespec now;
     bool changed;
+    int rc = order_broken();
+    if (rc != 0)
+        return rc;
     clock_gettime(CLOCK_REALTIME, &now);
     order_before(lease, method);
-    int rc = shard_run(lease->shard, method, lease->fs->instance,
-                       (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, input->data, input->len, out,
-                       &changed);
+    rc = shard_run(lease->shard, method, lease->fs->instance,
+                   (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, input->data, input->len, out,
+                   &changed);
     if (changed)
         order_after(lease, method);
     return rc;

@@ -66,6 +66,8 @@ bool lease_is_covered(const struct fs_lease *lease, uint64_t home);
 
 /* ---- write_back.c: all with the lock, which some release for a while ---- */
 
+/* Why the last step of the operation under way was lost, if it was: nothing may follow it (B2). */
+int order_broken(void) MUST_CHECK;
 /* Before a method that may change the shard; after it has. */
 void order_before(struct fs_lease *lease, const char *method);
 void order_after(struct fs_lease *lease, const char *method);

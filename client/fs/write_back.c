@@ -400,6 +400,12 @@ static struct fs_batch *last_step(void)
     return current != NULL && current->last != NULL && !current->last->ended ? current->last : NULL;
 }
 
+int order_broken(void)
+{
+    const struct fs_batch *last = current != NULL ? current->last : NULL;
+    return last != NULL && last->ended ? last->error : 0;
+}
+
 bool order_is_pending(void)
 {
     return last_step() != NULL;
@@ -461,8 +467,8 @@ void order_after(struct fs_lease *lease, const char *method)
 
 int order_wait(struct limpet_fs *fs)
 {
-    int rc = 0;
     pthread_mutex_lock(&fs->lock);
+    int rc = order_broken();
     struct fs_batch *last = last_step();
     if (last != NULL && current->at_once)
         rc = -FS_REMOTE;
