@@ -290,10 +290,13 @@ struct flush {
 static void flushed(struct limpet_completion *completion, void *arg)
 {
     struct flush *flush = arg;
+    struct limpet_cluster *c = flush->cluster;
     (void)completion;
-    pthread_mutex_lock(&flush->cluster->lock);
-    loop_done(flush->cluster, &flush->waiter);
-    pthread_mutex_unlock(&flush->cluster->lock);
+    pthread_mutex_lock(&c->lock);
+    loop_done(c, &flush->waiter);
+    /* Not in a turn: who waits for it may be asleep as the poller. */
+    loop_flush(c);
+    pthread_mutex_unlock(&c->lock);
 }
 
 int limpet_watch_flush(struct limpet_cluster *c)

@@ -171,6 +171,23 @@ fails(errno.ENOENT, rbd.Image, io, "wide", "no such snapshot")
 
 
 @case
+def images_are_closed_at_once():
+    drives("open close metadata_set", """
+import time
+def close_after_change(at):
+    begun = time.monotonic()
+    mine = rados.Rados(conffile="", rados_id="admin")
+    mine.connect()
+    with rbd.Image(mine.open_ioctx(POOL), "disk") as image:
+        image.metadata_set("key", str(at))
+    mine.shutdown()
+    return time.monotonic() - begun
+took = sorted(close_after_change(at) for at in range(20))
+check(took[10] < 0.5, "half of them were not: %s" % took)
+""")
+
+
+@case
 def reads_and_writes():
     drives("read2 write2 discard write_zeroes flush invalidate_cache", """
 with rbd.Image(io, "disk") as image:
