@@ -401,11 +401,12 @@ def model_tests(prefix="", long=False):
 
 def default_plan(jobs):
     builds = [build_steps("release", jobs), build_steps("fuzz", jobs), build_steps("asan", jobs)]
-    tests = unit_tests("release") + lint_tests(jobs) + sim_tests("release", SIM_SEEDS)
+    # The model checker is one long thread: what has many parts goes on beside it.
+    tests = unit_tests("release") + lint_tests(jobs) + model_tests() + sim_tests("release", SIM_SEEDS)
     tests += scenario_tests("release") + fresh_sim_tests("release")
     tests += planted_tests("release") + fuzz_tests(FUZZ_SECONDS)
     tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
-    tests += store_tests() + planted_store_tests() + model_tests()
+    tests += store_tests() + planted_store_tests()
     tests += cluster_tests("release", jobs) + cluster_tests("asan", jobs, "asan/", ["files"])
     return builds, tests
 
