@@ -221,14 +221,20 @@ const struct cli_command cli_commands_rbd[] = {
     {.path = "rbd import",
      .run = rbd_import,
      .options = OPTIONS(RBD_WHERE, RBD_NAME, DEST_OPTIONS, LAYOUT_OPTIONS, PATH_OPTION, RBD_QUIET,
-                        EXPORT_FORMAT_OPTION,
+                        EXPORT_FORMAT_OPTION, ENCRYPTION_OPTIONS,
                         {.name = "sparse-size",
                          .type = CLI_TEXT,
                          .value = "SIZE",
                          .hidden = true,
                          .help = "accepted"}),
      .params = PARAMS(PATH_PARAM, DEST_PARAM),
-     .summary = "a new image with the contents of a file, or of standard input ('-')"},
+     .summary = "a new image with the contents of a file, or of standard input ('-')",
+     .details =
+         "With --encryption-format the image is a new encrypted one, larger than the file by its "
+         "header.\n",
+     .examples = EXAMPLES("limpet rbd import disk.img data/disk",
+                          "limpet rbd import disk.img data/secret --encryption-format luks2 "
+                          "--encryption-passphrase-file passphrase.txt")},
     {.path = "rbd diff",
      .run = rbd_diff,
      .options = OPTIONS(RBD_SNAP_SPEC, FROM_OPTION, WHOLE_OPTION, RBD_PRETTY),

@@ -77,6 +77,7 @@ struct rbd_encryption {
 /* What the options say; both or neither of `format` and `path`: exits with a message. */
 void rbd_encryption_options(struct cli *cli, struct rbd_encryption *out);
 void rbd_encryption_check(const struct rbd_encryption *encryption);
+enum limpet_image_encryption rbd_encryption_of(const struct rbd_encryption *encryption);
 /* Reads the passphrase; exits with a message. */
 void rbd_encryption_load(struct rbd_encryption *encryption);
 /* Forgets the passphrase, which is read if it was not yet. */

@@ -45,6 +45,11 @@ int rbd_encryption_format(struct cli *cli)
     return rbd_end(&run, code);
 }
 
+enum limpet_image_encryption rbd_encryption_of(const struct rbd_encryption *e)
+{
+    return format_of(e->format);
+}
+
 void rbd_encryption_check(const struct rbd_encryption *e)
 {
     if ((e->format == NULL) != (e->path == NULL))

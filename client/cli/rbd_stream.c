@@ -10,7 +10,8 @@
 
 #include "client/cli/rbd.h"
 
-enum { SLOTS = 16, BLOCK = 4 << 20, HOLE = 64 << 10 };
+/* HEADER_ROOM: of an encrypted image; more than any object, and than any header, is long. */
+enum { SLOTS = 16, BLOCK = 4 << 20, HOLE = 64 << 10, HEADER_ROOM = 257 << 20, SECTOR = 4096 };
 
 static bool is_zero(const void *data, size_t len)
 {
@@ -196,9 +197,18 @@ int rbd_export(struct cli *cli)
 
 /* ---- import ---- */
 
-/* Of standard input, whose end is not known, the image grows. */
-static int import_blocks(struct limpet_image *image, struct file *f, uint64_t size, bool grows,
-                         struct rbd_progress *progress)
+/* The contents of an encrypted image are whole sectors: the last one is filled with zeroes. */
+static uint64_t whole_sectors(uint64_t size)
+{
+    return (size + SECTOR - 1) / SECTOR * SECTOR;
+}
+
+/*
+ * Of standard input, whose end is not known, the image grows. `header` bytes of an encrypted one
+ * are not its contents.
+ */
+static int import_blocks(struct limpet_image *image, struct file *f, uint64_t size, uint64_t header,
+                         bool grows, struct rbd_progress *progress)
 {
     struct rbd_queue *q = rbd_queue_create(image, SLOTS, BLOCK);
     uint64_t offset = 0;
@@ -214,7 +224,8 @@ static int import_blocks(struct limpet_image *image, struct file *f, uint64_t si
         }
         if (grows && offset + (uint64_t)n > size) {
             size = size * 2 > offset + (uint64_t)n ? size * 2 : offset + (uint64_t)n;
-            rc = limpet_image_resize(image, size, false, NULL, NULL);
+            size = header > 0 ? whole_sectors(size) : size;
+            rc = limpet_image_resize(image, header + size, false, NULL, NULL);
         }
         if (rc == 0 && offset + (uint64_t)n > size)
             rc = -EFBIG; /* The file has grown meanwhile. */
@@ -228,9 +239,35 @@ static int import_blocks(struct limpet_image *image, struct file *f, uint64_t si
     }
     int failed = rbd_queue_destroy(q);
     rc = rc != 0 ? rc : failed;
-    if (rc == 0 && grows && offset != size)
-        rc = limpet_image_resize(image, offset, true, NULL, NULL);
+    uint64_t end = header > 0 ? whole_sectors(offset) : offset;
+    if (rc == 0 && grows && end != size)
+        rc = limpet_image_resize(image, header + end, true, NULL, NULL);
     return rc;
+}
+
+/*
+ * Makes a new image an encrypted one with `size` bytes of contents. It has HEADER_ROOM more, for
+ * the header, whose size is told then.
+ */
+static int encrypt_new(struct limpet_image *image, const struct rbd_encryption *e, uint64_t size,
+                       uint64_t *header)
+{
+    struct limpet_image_info info;
+    int rc = limpet_image_encrypt(image, rbd_encryption_of(e), 256, e->passphrase, e->len);
+    if (rc != 0)
+        return rc;
+    rbd_info(image, &info);
+    *header = size + HEADER_ROOM - info.size;
+    return limpet_image_resize(image, *header + size, true, NULL, NULL);
+}
+
+/* Into a new image that is open; its name is removed again if this fails. */
+static int import_contents(struct limpet_image *image, struct file *f, uint64_t size, bool grows,
+                           const struct rbd_encryption *e, struct rbd_progress *progress)
+{
+    uint64_t header = 0;
+    int rc = e->format != NULL ? encrypt_new(image, e, size, &header) : 0;
+    return rc == 0 ? import_blocks(image, f, size, header, grows, progress) : rc;
 }
 
 /* The name of a file is that of its image, if nothing is said. */
@@ -276,12 +313,15 @@ int rbd_import(struct cli *cli)
     struct rbd_spec spec;
     struct limpet_image_options options;
     struct limpet_image *image = NULL;
+    struct rbd_encryption encryption;
     struct stat st = {0};
     const char *path = path_word(cli, 0, "path", NULL);
     bool all = cli_number(cli, "export-format", 1, 1, 2) == 2;
-    if (all && cli_text(cli, "encryption-format", NULL) != NULL)
-        fail(EINVAL, "export error: format 2 holds the image as it is, encrypted; leave "
-                     "--encryption-format out, or export its contents in format 1");
+    rbd_encryption_options(cli, &encryption);
+    if (all && encryption.format != NULL)
+        fail(EINVAL, "import failed: format 2 holds the image as it is, encrypted or not; leave "
+                     "--encryption-format out");
+    rbd_encryption_load(&encryption);
     import_spec(cli, path, &spec);
     rbd_image_options(cli, &options);
     struct file f = open_file(path, "import failed");
@@ -294,16 +334,19 @@ int rbd_import(struct cli *cli)
     bool grows = !S_ISREG(st.st_mode);
     struct limpet_pool *pool = rbd_pool(cli, &spec);
     uint64_t size = grows ? 0 : (uint64_t)st.st_size;
-    int rc = limpet_image_create(pool, spec.name, size, &options);
+    uint64_t room = encryption.format != NULL ? HEADER_ROOM : 0;
+    size = encryption.format != NULL ? whole_sectors(size) : size;
+    int rc = limpet_image_create(pool, spec.name, size + room, &options);
     if (rc != 0)
         fail(rc, "image creation failed: %s", error_phrase(rc));
     struct rbd_progress progress = rbd_progress_begin(cli, "Importing image");
     rc = limpet_image_open(pool, spec.name, NULL, 0, &image);
     if (rc == 0) {
-        rc = import_blocks(image, &f, size, grows, &progress);
+        rc = import_contents(image, &f, size, grows, &encryption, &progress);
         int closed = limpet_image_close(image);
         rc = rc != 0 ? rc : closed;
     }
+    explicit_bzero(encryption.passphrase, sizeof encryption.passphrase);
     /* Half an image is none. */
     if (rc != 0)
         limpet_image_remove(pool, spec.name, NULL, NULL);

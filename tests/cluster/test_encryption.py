@@ -254,6 +254,20 @@ def the_command_line_encrypts_and_decrypts():
           "both or neither")
     fails(cluster.limpet("rbd", "export", "cli", file("none"), "--export-format", "2", *option), errno.EINVAL,
           "holds the image as it is, encrypted")
+    file("clear", os.urandom(5 * MIB + 1000))
+    for name, source, more in (("sealed", file("clear"), ()), ("piped", "-", ("--object-size", "64K"))):
+        succeeds(cluster.limpet("rbd", "import", source, name, "--no-progress", *option, *more,
+                                data=read_file(file("clear"))))
+        back = succeeds(cluster.limpet("rbd", "export", name, "-", "--no-progress", *option)).out
+        check(back == read_file(file("clear")) + bytes(4096 - 1000), "%s: %d bytes came back" % (name, len(back)))
+        raw = succeeds(cluster.limpet("rbd", "export", name, "-", "--no-progress")).out
+        check(raw[:4] == b"LUKS" and read_file(file("clear"))[:4096] not in raw, "it is not encrypted")
+        check(len(raw) == len(back) + (16 << 20), "its header: %d bytes" % (len(raw) - len(back)))
+    fails(cluster.limpet("rbd", "import", file("clear"), "none", *option[:2]), errno.EINVAL, "both or neither")
+    fails(cluster.limpet("rbd", "import", file("clear"), "none", "--no-progress", "--stripe-unit", "512", "--stripe-count",
+                         "2", *option),
+          errno.EINVAL, "import failed")
+    fails(cluster.limpet("rbd", "info", "none"), errno.ENOENT, "none")
     succeeds(cluster.limpet("rbd", "create", "small", "--size", "1M"))
     fails(cluster.limpet("rbd", "encryption", "format", "small", "luks1", file("passphrase")), errno.ENOSPC,
           "smaller than the header")
