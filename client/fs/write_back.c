@@ -130,8 +130,7 @@ static void note_error(struct limpet_fs *fs, uint64_t home, int error)
     unsigned i = 0;
     struct fs_file *file;
     for (unsigned bucket = 0; bucket < FS_OPEN_BUCKETS; bucket++) {
-        LIST_FOREACH(file, &fs->files[bucket], link)
-        {
+        for (file = LIST_FIRST(&fs->files[bucket]); file != NULL; file = LIST_NEXT(file, link)) {
             if (fs_home(file->ino) == home && file->error == 0)
                 file->error = error;
         }
