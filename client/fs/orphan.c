@@ -5,12 +5,11 @@
  * data go, and then its inode. The record of an orphan in its shard stands until then, for those
  * who come after a crash.
  *
- * O1  An inode without links cannot be opened by a client that has not got it open. So the answers
- *     to a notify stay true.
- *     Of a file that is made without a name its number is not known before the answer: meanwhile
- * all files that are not known are said to be open. O2  A client that dies leaves its orphans in
- * the list of their shard. Who lists the directory is told that there are some, and asks all
- * clients about them.
+ *  O1  An inode without links cannot be opened by a client that has not got it open. So the answers
+ *      to a notify stay true. Of a file that is made without a name its number is not known before
+ *      the answer: meanwhile all files that are not known are said to be open.
+ *  O2  A client that dies leaves its orphans in the list of their shard. Who lists the directory is
+ *      told that there are some, and asks all clients about them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -233,11 +232,22 @@ static int purge(struct limpet_fs *fs, uint64_t ino)
     return rc;
 }
 
+/* limpet_fs_close() waits for it. */
+static void purge_end(struct fs_call *call)
+{
+    struct limpet_fs *fs = call->fs;
+    free(call);
+    pthread_mutex_lock(&fs->lock);
+    if (--fs->calls == 0)
+        pthread_cond_broadcast(&fs->idle);
+    pthread_mutex_unlock(&fs->lock);
+}
+
 static void vanished(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
                      size_t len)
 {
     (void)rc, (void)answer, (void)raw, (void)len;
-    free(call);
+    purge_end(call);
 }
 
 static void purged(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
@@ -255,7 +265,7 @@ static void purged(struct fs_call *call, int rc, const struct fs_answer *answer,
         orphan_queue(fs, call->rq.ino);
         pthread_mutex_unlock(&fs->lock);
     }
-    free(call);
+    purge_end(call);
 }
 
 void orphan_add(struct limpet_fs *fs, uint64_t ino)
@@ -270,10 +280,13 @@ void orphan_add(struct limpet_fs *fs, uint64_t ino)
         file_drop(fs, file);
     }
     /* What was never written back is ours alone, and has no data (B3). */
-    struct fs_call *call = open || shard_inode_stored(fs, ino) ? NULL : calloc(1, sizeof *call);
-    if (open)
+    bool at_once = !open && !fs->stopping && !shard_inode_stored(fs, ino);
+    struct fs_call *call = at_once ? calloc(1, sizeof *call) : NULL;
+    if (call != NULL)
+        fs->calls++;
+    else if (open)
         file->orphan = true;
-    else if (call == NULL)
+    else
         orphan_queue(fs, ino);
     pthread_mutex_unlock(&fs->lock);
     if (call == NULL)
@@ -388,7 +401,6 @@ void orphan_met(struct limpet_fs *fs, uint64_t dir)
     pthread_mutex_unlock(&fs->lock);
 }
 
-/* The files without names of a shard become ours to ask about. */
 struct nameless {
     uint64_t dir, inos[ORPHANS_AT_ONCE];
     size_t n;
@@ -405,6 +417,7 @@ static bool take_nameless(void *arg, const void *key, size_t key_len, const void
     return found->n < ORPHANS_AT_ONCE;
 }
 
+/* The files without names of a shard become ours to ask about. */
 static void read_list(struct limpet_fs *fs, uint64_t dir)
 {
     struct nameless found = {.dir = dir};
