@@ -73,9 +73,9 @@ const struct cli_command cli_commands_fs[] = {
      .params =
          PARAMS(FS_PARAM, {.name = "folder", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
      .summary = "mount a file system over a folder",
-     .details =
-         "The kernel checks permissions. A process of this program serves the mount until "
-         "'limpet fs umount'; what it has acknowledged is durable, also when it is killed.\n",
+     .details = "The kernel checks permissions. A process of this program serves the mount until "
+                "'limpet fs umount'; what fsync has acknowledged is durable, also when it is "
+                "killed.\n",
      .examples = EXAMPLES("limpet fs mount home /mnt")},
     {.path = "fs umount",
      .alias = "fs unmount",

@@ -133,8 +133,6 @@ struct limpet_fs {
     struct fs_calls syncing; /* Requests that wait for batches. */
     struct fs_error errors[FS_ERRORS_MAX];
     unsigned n_errors;
-    /* Contents of all inodes that were born in this shard (0: in any) are written back. Waits. */
-    int (*data_write_back)(struct limpet_fs *fs, uint64_t home);
 
     /* behind.c */
     pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread. */

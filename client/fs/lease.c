@@ -605,10 +605,10 @@ static bool has_batches(const struct family *family)
 static void write_back_family(struct limpet_fs *fs, struct fs_lease *head, struct family *family)
 {
     struct fs_lease *lease;
-    if (head->shard != NULL && fs->data_write_back != NULL) {
+    if (head->shard != NULL) {
         pthread_mutex_unlock(&fs->lock);
         for (lease = STAILQ_FIRST(family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
-            int rc = fs->data_write_back(fs, lease->home);
+            int rc = behind_write_back(fs, lease->home);
             (void)rc; /* The file remembers it for its fsync. */
         }
         pthread_mutex_lock(&fs->lock);

@@ -256,7 +256,6 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     pthread_cond_init(&fs->orphaned, NULL);
     pthread_cond_init(&fs->behind_changed, NULL);
     pthread_cond_init(&fs->behind_wanted, NULL);
-    fs->data_write_back = behind_write_back;
     LIST_INIT(&fs->parts);
     LIST_INIT(&fs->ahead);
     STAILQ_INIT(&fs->want_room);
