@@ -271,7 +271,7 @@ static void switch_over(struct pg *pg, const Limpet__Wire__PgActivate *activate)
         if (entry)
             pg_log_entry_put(pg, &step->txn, entry);
     }
-    pg_log_shorten(pg, &step->txn);
+    pg_log_tidy(pg, &step->txn);
     pg_put_state(pg, &step->txn);
     if (failed || step->txn.ops.failed) {
         txn_fini(&step->txn);

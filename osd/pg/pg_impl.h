@@ -730,8 +730,9 @@ void pg_rep_txn(struct pg *pg, const struct pg_incoming *in);
 void pg_rep_refuse(struct pg *pg, const struct wire_rep_txn *rep, int error);
 /* The store's record of a client becomes what it is now, as part of a transaction. */
 void pg_client_put(struct pg *pg, struct store_txn *txn, const struct pg_client *client);
-/* Shortens a log that has become too long, as part of a transaction. */
-void pg_log_shorten(struct pg *pg, struct store_txn *txn);
+/* Packs entries into runs, and shortens a log that has become too long, as part of a transaction.
+ */
+void pg_log_tidy(struct pg *pg, struct store_txn *txn);
 void pg_rep_ack(struct pg *pg, int32_t from, const struct wire_rep_ack *ack);
 void pg_log_entry_put(struct pg *pg, struct store_txn *txn, const struct pg_entry *entry);
 /* Our own store has more than before. */

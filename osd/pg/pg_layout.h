@@ -7,12 +7,13 @@
  *
  * Keys among the pairs of a placement group:
  *     "s"                          the state: pg_state_layout
- *     "l" + sequence, big-endian   a log entry: pg_entry_layout, then the encoded object_id
- *     "r" + client, big-endian     a client's results: pg_client_layout, then pg_result_layout
- *     "c"                          when it was scrubbed: pg_scrub_layout
- *     "t" + number, big-endian     a temporary object that a restart must remove: encoded object_id
- *     "z" + snapshot, reversed hash, digest of the object_id: an object that may have a clone of
- *                                  that snapshot: encoded object_id (osd/pg/pg_snap.c)
+ *     "k" + sequence, big-endian   a run of log entries up to that one, oldest first, each after
+ * its length (u32); those up to the state's base count no more "l" + sequence, big-endian   a log
+ * entry after the runs: pg_entry_layout, then the encoded object_id "r" + client, big-endian     a
+ * client's results: pg_client_layout, then pg_result_layout "c"                          when it
+ * was scrubbed: pg_scrub_layout "t" + number, big-endian     a temporary object that a restart must
+ * remove: encoded object_id "z" + snapshot, reversed hash, digest of the object_id: an object that
+ * may have a clone of that snapshot: encoded object_id (osd/pg/pg_snap.c)
  */
 #ifndef LIMPET_OSD_PG_PG_LAYOUT_H
 #define LIMPET_OSD_PG_PG_LAYOUT_H
@@ -189,6 +190,7 @@ enum {
 
 enum {
     PG_KEY_STATE = 's',
+    PG_KEY_RUN = 'k',
     PG_KEY_LOG = 'l',
     PG_KEY_TEMPORARY = 't',
     PG_KEY_SCRUB = 'c',

@@ -41,7 +41,7 @@ void pg_learn_stop(struct pg *pg)
 void pg_log_remove_all(struct pg *pg, struct store_txn *txn)
 {
     uint8_t from[PG_NUMBERED_KEY_LEN], to[PG_NUMBERED_KEY_LEN];
-    pg_numbered_key(PG_KEY_LOG, 0, from);
+    pg_numbered_key(PG_KEY_RUN, 0, from);
     pg_numbered_key(PG_KEY_LOG, UINT64_MAX, to);
     txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
     const uint8_t first = PG_KEY_CLIENT, end = PG_KEY_CLIENT + 1;

@@ -51,15 +51,7 @@ static int take_state(struct pg *pg, const void *value, size_t len)
         return -ELIMPET_CORRUPT;
     pg->complete = state.complete;
     pg->fill_from = state.fill_from;
-    if (pg->log.count > 0) {
-        /* Entries sort before the state; they must continue its base. */
-        struct pg_entry *oldest = pg_log_get(&pg->log, pg->log.base.sequence + 1);
-        if (oldest->head.version.sequence != state.base.sequence + 1)
-            return -ELIMPET_CORRUPT;
-    }
-    pg->log.base = state.base;
-    pg->log.base_objects = state.objects;
-    pg->log.base_bytes = state.bytes;
+    pg_log_reset(&pg->log, state.base, state.objects, state.bytes);
     pg->log.clients.forgotten_ns = state.forgotten_ns;
     return 0;
 }
@@ -70,14 +62,36 @@ static int take_entry(struct pg *pg, uint64_t sequence, const void *value, size_
     struct object_id id;
     if (pg_entry_parse(value, len, &head, &id) || head.version.sequence != sequence)
         return -ELIMPET_CORRUPT;
-    if (pg->log.count == 0)
-        pg->log.base.sequence = sequence - 1;
     if (sequence != pg_log_head(&pg->log).sequence + 1)
         return -ELIMPET_CORRUPT;
     if (!pg_log_append(&pg->log, value, len))
         return -ENOMEM;
     if (head.committed > pg->committed)
         pg->committed = head.committed;
+    return 0;
+}
+
+/* Its first entries may have left the log. */
+static int take_run(struct pg *pg, uint64_t last, const void *value, size_t len)
+{
+    struct pg_entry_layout head;
+    struct object_id id;
+    struct decoder d;
+    decoder_init(&d, value, len);
+    while (decoder_left(&d) > 0) {
+        uint32_t entry_len;
+        const void *entry = decode_string32(&d, &entry_len);
+        if (d.failed || pg_entry_parse(entry, entry_len, &head, &id))
+            return -ELIMPET_CORRUPT;
+        if (head.version.sequence <= pg->log.base.sequence)
+            continue;
+        int error = take_entry(pg, head.version.sequence, entry, entry_len);
+        if (error)
+            return error;
+    }
+    if (pg_log_head(&pg->log).sequence != last)
+        return -ELIMPET_CORRUPT;
+    pg->log.packed = last;
     return 0;
 }
 
@@ -89,21 +103,60 @@ static int take_client(struct pg *pg, uint64_t client, const void *value, size_t
     return pg_clients_load(&pg->log.clients, value, len);
 }
 
-static int take_pair(struct pg *pg, struct decoder *d, bool *has_state, struct pg_step **removal)
-{
+struct pair {
+    const uint8_t *key;
+    const void *value;
     uint16_t key_len;
     uint32_t value_len;
-    uint64_t number;
-    const uint8_t *key = decode_string16(d, &key_len);
-    const void *value = decode_string32(d, &value_len);
-    if (d->failed || key_len == 0)
-        return -ELIMPET_CORRUPT;
-    if (key_len == 1 && key[0] == PG_KEY_STATE) {
-        *has_state = true;
-        return take_state(pg, value, value_len);
+};
+
+static int next_pair(struct decoder *d, struct pair *out)
+{
+    out->key = decode_string16(d, &out->key_len);
+    out->value = decode_string32(d, &out->value_len);
+    return d->failed || out->key_len == 0 ? -ELIMPET_CORRUPT : 0;
+}
+
+static bool is_state(const struct pair *pair)
+{
+    return pair->key_len == 1 && pair->key[0] == PG_KEY_STATE;
+}
+
+/* The log starts after what the state says; entries sort before it. */
+static int find_state(struct pg *pg, const struct store_pg_read *read)
+{
+    struct decoder d;
+    struct pair pair;
+    decoder_init(&d, read->pairs.data, read->pairs.len);
+    while (decoder_left(&d) > 0) {
+        int error = next_pair(&d, &pair);
+        if (error)
+            return error;
+        if (is_state(&pair))
+            return take_state(pg, pair.value, pair.value_len);
     }
+    log_error(pg->world->env, "state of a placement group is missing", "pg=%s pairs=%u",
+              pg_text(pg), read->n);
+    return -ELIMPET_CORRUPT;
+}
+
+static int take_pair(struct pg *pg, struct decoder *d, struct pg_step **removal)
+{
+    struct pair pair;
+    uint64_t number;
+    int error = next_pair(d, &pair);
+    if (error)
+        return error;
+    const uint8_t *key = pair.key;
+    const void *value = pair.value;
+    uint16_t key_len = pair.key_len;
+    uint32_t value_len = pair.value_len;
+    if (is_state(&pair))
+        return 0;
     if (key_len == 1 && key[0] == PG_KEY_SCRUB)
         return pg_scrub_load(pg, value, value_len);
+    if (pg_numbered_key_parse(PG_KEY_RUN, key, key_len, &number) == 0)
+        return take_run(pg, number, value, value_len);
     if (pg_numbered_key_parse(PG_KEY_LOG, key, key_len, &number) == 0)
         return take_entry(pg, number, value, value_len);
     if (pg_numbered_key_parse(PG_KEY_CLIENT, key, key_len, &number) == 0)
@@ -119,22 +172,16 @@ static int take_pair(struct pg *pg, struct decoder *d, bool *has_state, struct p
 static int take_pairs(struct pg *pg, const struct store_pg_read *read, struct pg_step **removal)
 {
     struct decoder d;
-    bool has_state = false;
-    int error = 0;
+    int error = find_state(pg, read);
     decoder_init(&d, read->pairs.data, read->pairs.len);
     while (!error && decoder_left(&d) > 0) {
         uint64_t at = read->pairs.len - decoder_left(&d);
-        error = take_pair(pg, &d, &has_state, removal);
+        error = take_pair(pg, &d, removal);
         if (error)
             log_error(pg->world->env, "pair of a placement group refused",
                       "pg=%s pairs=%u bytes=%zu at=%llu head=%llu error=\"%s\"", pg_text(pg),
                       read->n, read->pairs.len, (unsigned long long)at,
                       (unsigned long long)pg_log_head(&pg->log).sequence, error_text(error));
-    }
-    if (!error && !has_state) {
-        log_error(pg->world->env, "state of a placement group is missing", "pg=%s pairs=%u",
-                  pg_text(pg), read->n);
-        error = -ELIMPET_CORRUPT;
     }
     return error;
 }
@@ -165,8 +212,8 @@ static void load_done(struct store_pg_read *read)
     }
     pg->durable = pg_log_head(&pg->log).sequence;
     pg->recorded = true;
-    if (pg->committed < pg->log.base.sequence)
-        pg->committed = pg->log.base.sequence;
+    if (pg->committed < pg->log.packed)
+        pg->committed = pg->log.packed;
     if (removal)
         remove_temporary(pg, removal);
     pg_set_state(pg, PG_STATE_STRAY);

@@ -59,6 +59,7 @@ void pg_log_reset(struct pg_log *log, struct wire_version base, uint64_t objects
     log->base = base;
     log->base_objects = objects;
     log->base_bytes = bytes;
+    log->packed = base.sequence;
 }
 
 /* Doubles the ring and the index. Returns false when memory is short. */
@@ -108,7 +109,7 @@ struct pg_entry *pg_log_append(struct pg_log *log, const void *data, size_t len)
 
 void pg_log_cut(struct pg_log *log, uint64_t sequence)
 {
-    assert(sequence >= log->base.sequence);
+    assert(sequence >= log->packed);
     while (log->count > 0 && log->base.sequence + log->count > sequence) {
         struct pg_entry *entry = *slot(log, log->count - 1);
         index_remove(log, entry);
@@ -133,6 +134,8 @@ int pg_log_trim(struct pg_log *log, uint64_t sequence)
         log->first = (log->first + 1) & (log->capacity - 1);
         log->count--;
     }
+    if (log->packed < log->base.sequence)
+        log->packed = log->base.sequence;
     return 0;
 }
 

@@ -23,6 +23,7 @@ struct pg_log {
     struct wire_version base; /* The entry before the oldest one; zero for a log from the start. */
     uint64_t base_objects;    /* Totals at base. */
     uint64_t base_bytes;
+    uint64_t packed; /* Entries up to this sequence are in runs in the store; at least base's. */
     uint32_t count;
     uint32_t first;    /* Where the oldest entry is in the ring. */
     uint32_t capacity; /* Of the ring and of the index; 0 or a power of two. */

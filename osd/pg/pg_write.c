@@ -111,7 +111,53 @@ static void put_clients(struct pg *pg, struct store_txn *txn)
     }
 }
 
-void pg_log_shorten(struct pg *pg, struct store_txn *txn)
+static void remove_numbered(struct pg *pg, struct store_txn *txn, char kind, uint64_t first,
+                            uint64_t end)
+{
+    uint8_t from[PG_NUMBERED_KEY_LEN], to[PG_NUMBERED_KEY_LEN];
+    pg_numbered_key(kind, first, from);
+    pg_numbered_key(kind, end, to);
+    txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
+}
+
+/* Moves the oldest entries that are not in a run into one, up to `upto` if they fit. */
+static void put_run(struct pg *pg, struct store_txn *txn, uint64_t upto)
+{
+    static_assert(PG_ENTRY_MAX + sizeof(uint32_t) <= STORE_PG_VALUE_MAX, "one fits");
+    uint64_t first = pg->log.packed + 1, last = pg->log.packed;
+    const struct pg_entry *entry;
+    uint8_t key[PG_NUMBERED_KEY_LEN];
+    struct encoder run;
+    encoder_init(&run);
+    while (last < upto && (entry = pg_log_get(&pg->log, last + 1)) != NULL &&
+           run.len + sizeof(uint32_t) + entry->len <= STORE_PG_VALUE_MAX) {
+        encode_string32(&run, &entry->head, entry->len);
+        last++;
+    }
+    if (run.failed || last < first) {
+        txn->ops.failed = true;
+    } else {
+        pg_numbered_key(PG_KEY_RUN, last, key);
+        txn_pg_set(txn, pg->id, key, sizeof key, run.data, (uint32_t)run.len);
+        remove_numbered(pg, txn, PG_KEY_LOG, first, last + 1);
+        pg->log.packed = last;
+    }
+    encoder_fini(&run);
+}
+
+/*
+ * An entry of its own is for the journal; the index, which gets what is left at a checkpoint, has
+ * few records of many entries. Only what is committed is packed, since it is never taken back.
+ */
+static void pack(struct pg *pg, struct store_txn *txn)
+{
+    enum { RUNS = 32, RUN_MIN = 2 };
+    uint32_t length = pg->world->log_keep / RUNS > RUN_MIN ? pg->world->log_keep / RUNS : RUN_MIN;
+    while (!txn->ops.failed && pg->committed >= pg->log.packed + length)
+        put_run(pg, txn, pg->log.packed + length);
+}
+
+static void shorten(struct pg *pg, struct store_txn *txn)
 {
     uint32_t keep = pg->world->log_keep;
     if (pg->log.count <= keep + keep / 4)
@@ -121,16 +167,21 @@ void pg_log_shorten(struct pg *pg, struct store_txn *txn)
         upto = pg->committed;
     if (upto <= pg->log.base.sequence)
         return;
-    uint8_t from[PG_NUMBERED_KEY_LEN], to[PG_NUMBERED_KEY_LEN];
-    pg_numbered_key(PG_KEY_LOG, 0, from);
-    pg_numbered_key(PG_KEY_LOG, upto + 1 + planted(PLANTED_FORGET_ENTRY_AT_TRIM), to);
-    txn_pg_remove_range(txn, pg->id, from, sizeof from, to, sizeof to);
+    uint64_t end = upto + 1 + planted(PLANTED_FORGET_ENTRY_AT_TRIM);
+    remove_numbered(pg, txn, PG_KEY_LOG, 0, end);
+    remove_numbered(pg, txn, PG_KEY_RUN, 0, end);
     uint64_t dropped = pg->log.clients.dropped;
     if (pg_log_trim(&pg->log, upto))
         txn->ops.failed = true;
     pg->world->results_dropped += pg->log.clients.dropped - dropped;
     put_clients(pg, txn);
     pg_put_state(pg, txn);
+}
+
+void pg_log_tidy(struct pg *pg, struct store_txn *txn)
+{
+    pack(pg, txn);
+    shorten(pg, txn);
 }
 
 static void send_ack(struct pg *pg, uint64_t sequence, int result, uint64_t damaged)
@@ -487,7 +538,7 @@ static void commit_begin(struct pg_request *request, struct pg_write *write,
     write->listed = true;
     replicate(pg, write, entry, object);
     pg_log_entry_put(pg, &write->txn, entry);
-    pg_log_shorten(pg, &write->txn);
+    pg_log_tidy(pg, &write->txn);
     if (write->txn.ops.failed) {
         pg_fatal(pg, -ENOMEM, "no memory for a transaction");
         return;
@@ -869,7 +920,7 @@ static int rep_apply(struct pg *pg, const struct pg_incoming *in, const struct r
         write->txn.data = buf_slice_sub(in->message->payload, 0, parts->data_len);
     note_committed(pg, in->rep.committed);
     pg_log_entry_put(pg, &write->txn, entry);
-    pg_log_shorten(pg, &write->txn);
+    pg_log_tidy(pg, &write->txn);
     if (write->txn.ops.failed) {
         write_free(pg->world, write);
         pg_fatal(pg, -ENOMEM, "no memory for a transaction");

@@ -76,6 +76,7 @@ struct logs {
     struct encoder records; /* What would be remembered of clients if the log ended at its head. */
     struct pg_clients clients;
     uint64_t n;
+    struct wire_version base;
     struct wire_version head;
     uint64_t objects;
     uint64_t bytes;
@@ -97,23 +98,43 @@ static void visit_object(void *ctx, const struct store_memory_object *object)
     objects->bytes += object->size;
 }
 
+static void take_entry(struct logs *logs, const void *value, uint32_t len)
+{
+    struct pg_entry_layout head;
+    struct object_id object;
+    if (pg_entry_parse(value, len, &head, &object) < 0)
+        return;
+    encode_u64(&logs->entries, head.version.sequence);
+    encode_u32(&logs->entries, crc32_iscsi((unsigned char *)value, (int)len, 0));
+    logs->n++;
+    logs->head = head.version;
+    logs->objects = head.objects;
+    logs->bytes = head.bytes;
+    encode_string32(&logs->whole, value, len);
+}
+
+static void take_run(struct logs *logs, const void *value, uint32_t len)
+{
+    struct decoder d;
+    decoder_init(&d, value, len);
+    while (decoder_left(&d) > 0) {
+        uint32_t entry_len;
+        const void *entry = decode_string32(&d, &entry_len);
+        if (d.failed)
+            return;
+        take_entry(logs, entry, entry_len);
+    }
+}
+
 static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const uint8_t *value,
                        uint32_t len)
 {
     struct logs *logs = ctx;
     uint64_t sequence, client;
-    if (pg_numbered_key_parse(PG_KEY_LOG, key, key_len, &sequence) == 0) {
-        struct pg_entry_layout head;
-        struct object_id object;
-        encode_u64(&logs->entries, sequence);
-        encode_u32(&logs->entries, crc32_iscsi((unsigned char *)value, (int)len, 0));
-        logs->n++;
-        if (pg_entry_parse(value, len, &head, &object) == 0) {
-            logs->head = head.version;
-            logs->objects = head.objects;
-            logs->bytes = head.bytes;
-            encode_string32(&logs->whole, value, len);
-        }
+    if (pg_numbered_key_parse(PG_KEY_RUN, key, key_len, &sequence) == 0) {
+        take_run(logs, value, len);
+    } else if (pg_numbered_key_parse(PG_KEY_LOG, key, key_len, &sequence) == 0) {
+        take_entry(logs, value, len);
     } else if (pg_numbered_key_parse(PG_KEY_CLIENT, key, key_len, &client) == 0) {
         struct pg_client_layout head;
         if (pg_client_parse(value, len, &head) == 0 && pg_clients_load(&logs->clients, value, len))
@@ -124,6 +145,7 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
             return;
         logs->has_state = true;
         logs->complete = state.complete;
+        logs->base = state.base;
         logs->clients.forgotten_ns = state.forgotten_ns;
         if (logs->n == 0) {
             logs->head = state.base;
@@ -135,7 +157,8 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
 
 /*
  * Logs reach back differently far, and records say what is true where they begin. When all entries
- * have left them, records must be the same (D1 in osd/pg/pg_clients.h).
+ * have left them, records must be the same (D1 in osd/pg/pg_clients.h). The first run may have
+ * entries that have left the log.
  */
 static void retire_all(struct logs *logs)
 {
@@ -150,6 +173,8 @@ static void retire_all(struct logs *logs)
         uint32_t len;
         const void *value = decode_string32(&d, &len);
         memcpy(entry.bytes, value, len);
+        if (entry.head.version.sequence <= logs->base.sequence)
+            continue;
         if (pg_clients_add(&logs->clients, &entry.head) ||
             pg_clients_retire(&logs->clients, &entry.head))
             abort();

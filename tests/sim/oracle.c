@@ -145,10 +145,40 @@ static bool state_of(struct cluster_osd *o, struct pg_id id, struct pg_state_lay
            found_len == 1 && found[0] == key && pg_state_parse(value, len, state) == 0;
 }
 
+/* The oldest entry from `sequence` on that is in a run. */
+static bool run_entry_from(struct cluster_osd *o, struct pg_id id, uint64_t sequence,
+                           struct wire_version *version)
+{
+    uint8_t key[PG_NUMBERED_KEY_LEN];
+    const uint8_t *found, *value;
+    uint16_t found_len;
+    uint32_t len;
+    uint64_t number;
+    struct decoder d;
+    pg_numbered_key(PG_KEY_RUN, sequence, key);
+    if (!store_memory_pair(o->disk, id, key, sizeof key, &found, &found_len, &value, &len) ||
+        pg_numbered_key_parse(PG_KEY_RUN, found, found_len, &number))
+        return false;
+    decoder_init(&d, value, len);
+    while (decoder_left(&d) > 0) {
+        struct pg_entry_layout head;
+        const void *entry = decode_string32(&d, &len);
+        if (d.failed || len < sizeof head)
+            return false;
+        memcpy(&head, entry, sizeof head);
+        *version = head.version;
+        if (head.version.sequence >= sequence)
+            return true;
+    }
+    return false;
+}
+
 /* The oldest entry from `sequence` on. */
 static bool entry_from(struct cluster_osd *o, struct pg_id id, uint64_t sequence,
                        struct wire_version *version)
 {
+    if (run_entry_from(o, id, sequence, version))
+        return true;
     uint8_t key[PG_NUMBERED_KEY_LEN];
     const uint8_t *found, *value;
     uint16_t found_len;

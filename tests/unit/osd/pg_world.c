@@ -853,6 +853,7 @@ void world_fini(struct world *world)
 struct disk_text {
     struct encoder text;
     uint32_t n;
+    uint64_t base; /* Of the log. */
 };
 
 static void note_object(void *ctx, const struct store_memory_object *object)
@@ -867,11 +868,36 @@ static void note_object(void *ctx, const struct store_memory_object *object)
     disk->n++;
 }
 
+/* How entries are packed is a member's own affair. */
+static void note_run(struct disk_text *disk, const uint8_t *value, uint32_t len)
+{
+    struct decoder d;
+    decoder_init(&d, value, len);
+    while (decoder_left(&d) > 0) {
+        uint8_t key[PG_NUMBERED_KEY_LEN];
+        struct pg_entry_layout entry;
+        uint32_t entry_len;
+        const void *bytes = decode_string32(&d, &entry_len);
+        assert_true(!d.failed && entry_len >= sizeof entry);
+        memcpy(&entry, bytes, sizeof entry);
+        pg_numbered_key(PG_KEY_LOG, entry.version.sequence, key);
+        if (entry.version.sequence <= disk->base)
+            continue;
+        encode_bytes(&disk->text, key, sizeof key);
+        encode_bytes(&disk->text, bytes, entry_len);
+    }
+}
+
 static void note_pair(void *ctx, const uint8_t *key, uint16_t key_len, const uint8_t *value,
                       uint32_t len)
 {
     struct disk_text *disk = ctx;
     struct pg_entry_layout entry;
+    uint64_t number;
+    if (pg_numbered_key_parse(PG_KEY_RUN, key, key_len, &number) == 0) {
+        note_run(disk, value, len);
+        return;
+    }
     /* When a member learned what is committed is its own affair, and part of no entry. */
     encode_bytes(&disk->text, key, key_len);
     if (key_len == PG_NUMBERED_KEY_LEN && len >= sizeof entry)
@@ -884,6 +910,14 @@ static void read_disk(struct world *world, int32_t osd, struct disk_text *disk)
     encoder_init(&disk->text);
     store_memory_visit_objects(world->nodes[osd].disk, WORLD_POOL, 0, UINT32_MAX, note_object,
                                disk);
+    const uint8_t key = PG_KEY_STATE, *found, *value;
+    uint16_t found_len;
+    uint32_t len;
+    struct pg_state_layout state;
+    if (store_memory_pair(world->nodes[osd].disk, world->pg, &key, 1, &found, &found_len, &value,
+                          &len) &&
+        pg_state_parse(value, len, &state) == 0)
+        disk->base = state.base.sequence;
     store_memory_visit_pairs(world->nodes[osd].disk, world->pg, note_pair, disk);
 }
 

@@ -666,6 +666,151 @@ static void a_restart_of_all_finds_everything(void **state)
     ask_fini(&again);
 }
 
+/* ---- Runs of the log ---- */
+
+struct run_keys {
+    uint32_t runs, entries;
+    uint8_t oldest[PG_NUMBERED_KEY_LEN]; /* Of the runs. */
+};
+
+static void count_key(void *ctx, const uint8_t *key, uint16_t len, const uint8_t *value,
+                      uint32_t value_len)
+{
+    struct run_keys *keys = ctx;
+    uint64_t number;
+    (void)value, (void)value_len;
+    if (pg_numbered_key_parse(PG_KEY_RUN, key, len, &number) == 0 && keys->runs++ == 0)
+        memcpy(keys->oldest, key, len);
+    keys->entries += pg_numbered_key_parse(PG_KEY_LOG, key, len, &number) == 0;
+}
+
+static struct run_keys keys_of(int32_t osd)
+{
+    struct run_keys keys = {0};
+    store_memory_visit_pairs(world.nodes[osd].disk, world.pg, count_key, &keys);
+    return keys;
+}
+
+static void restart_all(void)
+{
+    for (int32_t osd = 0; osd < 3; osd++)
+        world_crash(&world, osd);
+    for (int32_t osd = 0; osd < 3; osd++) {
+        world_start(&world, osd);
+        world_set_up(&world, osd, true, 0, 1, 2);
+    }
+    world_show_all(&world);
+    world_settle(&world);
+}
+
+/* Logs of all lengths, so that the oldest run begins before, at and after where the log does. */
+static void entries_go_into_runs_and_come_back(void **state)
+{
+    (void)state;
+    enum { KEEP = 96, WRITES = 140, RUN = KEEP / 32 };
+    struct asked again;
+    world_settle(&world);
+    world.log_keep = KEEP;
+    restart_all();
+    for (uint64_t i = 1; i <= WRITES; i++) {
+        ask_again(&world, 0, &again, 1000 + i, "a", &append_step, 1);
+        world_settle(&world);
+        assert_int_equal(again.reply.result, 0);
+        ask_fini(&again);
+    }
+    for (int32_t osd = 0; osd < 3; osd++) {
+        assert_in_range(keys_of(osd).runs, KEEP / RUN / 2, (KEEP + KEEP / 4) / RUN + 1);
+        assert_in_range(keys_of(osd).entries, 1, 2 * RUN);
+    }
+    for (uint64_t i = 1; i <= WRITES; i++) {
+        if (i % 29 == 1)
+            restart_all();
+        assert_int_equal(pg_head(world.nodes[0].pg).sequence, WRITES + i / 29);
+        ask_again(&world, 0, &again, 1000 + i, "a", &append_step, 1);
+        world_settle(&world);
+        assert_int_equal(again.reply.result, 0);
+        ask_fini(&again);
+        if (i % 29 == 28)
+            assert_int_equal(append(&world, 0, "b", "x"), 0);
+    }
+    char text[WRITES + 1] = {0};
+    memset(text, 'x', WRITES);
+    assert_reads(&world, 0, "a", text);
+}
+
+static void changed(struct store_txn *txn, int error)
+{
+    assert_int_equal(error, 0);
+    txn->impl[0] = NULL;
+}
+
+/* Value NULL: the run is gone. */
+static void a_start_with_this_run_stops(const void *value, uint32_t len, bool oldest)
+{
+    struct run_keys keys = keys_of(1);
+    struct store_txn txn;
+    uint8_t key[PG_NUMBERED_KEY_LEN], end[PG_NUMBERED_KEY_LEN];
+    uint64_t number;
+    assert_int_equal(pg_numbered_key_parse(PG_KEY_RUN, keys.oldest, PG_NUMBERED_KEY_LEN, &number),
+                     0);
+    /* Runs of two. */
+    number += oldest ? 0 : 2;
+    pg_numbered_key(PG_KEY_RUN, number, key);
+    pg_numbered_key(PG_KEY_RUN, number + 1, end);
+    txn_init(&txn);
+    txn.done = changed;
+    if (value)
+        txn_pg_set(&txn, world.pg, key, sizeof key, value, len);
+    else
+        txn_pg_remove_range(&txn, world.pg, key, sizeof key, end, sizeof end);
+    store_submit(world.nodes[1].store, &txn);
+    world_settle(&world);
+    txn_fini(&txn);
+    world_crash(&world, 1);
+    world_start(&world, 1);
+    world_settle_for(&world, 1000000);
+    assert_true(world.nodes[1].fatal);
+    world.nodes[1].fatal = false;
+}
+
+static void set_up_runs(void)
+{
+    world_settle(&world);
+    world.log_keep = 60;
+    restart_all();
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(append(&world, 0, "a", "x"), 0);
+    assert_true(keys_of(1).runs > 10);
+}
+
+static void refuses_a_run_that_is_no_run(void **state)
+{
+    (void)state;
+    set_up_runs();
+    a_start_with_this_run_stops("no entries", 10, false);
+}
+
+static void refuses_an_empty_run(void **state)
+{
+    (void)state;
+    set_up_runs();
+    a_start_with_this_run_stops("", 0, false);
+}
+
+static void refuses_a_log_without_one_of_its_runs(void **state)
+{
+    (void)state;
+    set_up_runs();
+    a_start_with_this_run_stops(NULL, 0, false);
+}
+
+static void refuses_a_log_without_its_oldest_run(void **state)
+{
+    (void)state;
+    set_up_runs();
+    a_start_with_this_run_stops(NULL, 0, true);
+}
+
 static void refuses_to_serve_without_what_was_acknowledged(void **state)
 {
     (void)state;
@@ -997,6 +1142,11 @@ int main(void)
         TEST(a_primary_that_is_replaced_sends_its_clients_away),
         TEST(waits_inactive_below_min_size),
         TEST(a_restart_of_all_finds_everything),
+        TEST(entries_go_into_runs_and_come_back),
+        TEST(refuses_a_run_that_is_no_run),
+        TEST(refuses_an_empty_run),
+        TEST(refuses_a_log_without_one_of_its_runs),
+        TEST(refuses_a_log_without_its_oldest_run),
         TEST(refuses_to_serve_without_what_was_acknowledged),
         TEST(sends_again_what_a_lost_session_took_along),
         TEST(takes_a_write_once_though_it_is_sent_twice),
