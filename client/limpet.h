@@ -145,7 +145,7 @@ LIMPET_API int limpet_cluster_stat(struct limpet_cluster *cluster, struct limpet
  * input (NULL for none) to the monitors. On return - also with an error of the command itself -
  * *output holds output_len bytes and a zero after them, and *status a line for a person; either
  * may be NULL when there is none, or when the caller passed NULL. Release both with limpet_free().
- * timeout_ms 0: the option rados_mon_op_timeout, or where that is 0 connect_timeout.
+ * timeout_ms 0: the option rados_mon_op_timeout. -ETIMEDOUT: no leader of the monitors answered.
  */
 LIMPET_API int limpet_command(struct limpet_cluster *cluster, const char *json, const void *input,
                               size_t input_len, uint32_t timeout_ms, char **output,

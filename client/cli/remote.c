@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "client/cli/cli.h"
+#include "common/config_private.h"
 
 static json_t *typed(const struct cli *cli, const char *what, enum cli_type type, const char *text)
 {
@@ -93,6 +94,25 @@ static void add_options(const struct cli *cli, json_t *command)
     }
 }
 
+static uint64_t option_ns(struct cli *cli, const char *option)
+{
+    char text[64];
+    uint64_t ns;
+    if (limpet_cluster_config_get(cli->cluster, option, text, sizeof text) != 0 ||
+        config_parse_duration(text, &ns) != 0)
+        return 0;
+    return ns;
+}
+
+/* A person waits no longer for a leader than for a monitor, unless he says so. 0: the library's. */
+static uint32_t patience_ms(struct cli *cli)
+{
+    if (option_ns(cli, "rados_mon_op_timeout") > 0)
+        return 0;
+    uint64_t ms = option_ns(cli, "connect_timeout") / 1000000;
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
 /* Sends it; prints what the monitors say. Returns the exit status. */
 static int execute(struct cli *cli, const json_t *command)
 {
@@ -101,7 +121,7 @@ static int execute(struct cli *cli, const json_t *command)
         fail(ENOMEM, "out of memory");
     char *output = NULL, *status = NULL;
     size_t len = 0;
-    int rc = limpet_command(cli->cluster, json, NULL, 0, 0, &output, &len, &status);
+    int rc = limpet_command(cli->cluster, json, NULL, 0, patience_ms(cli), &output, &len, &status);
     free(json);
     if (len > 0) {
         fwrite(output, 1, len, stdout);
@@ -180,7 +200,7 @@ json_t *remote_call(struct cli *cli, const char *prefix, json_t *arguments)
         fail(ENOMEM, "out of memory");
     char *output = NULL;
     size_t len = 0;
-    int rc = limpet_command(cli->cluster, json, NULL, 0, 0, &output, &len, NULL);
+    int rc = limpet_command(cli->cluster, json, NULL, 0, patience_ms(cli), &output, &len, NULL);
     free(json);
     if (rc != 0)
         fail(rc, "%s", limpet_cluster_error(cli->cluster));

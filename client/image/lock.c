@@ -236,20 +236,10 @@ static int add_removal(struct limpet_op *op, const struct image_owner *owner)
     return limpet_op_omap_remove(op, &pair, 1);
 }
 
-/*
- * Monitors that cannot answer are waited for, as OSDs are, unless the user has set a limit: the
- * command has one of its own.
- */
+/* Monitors that cannot answer are waited for, as OSDs are, unless the user has set a limit. */
 int image_block(struct limpet_cluster *cluster, uint64_t instance)
 {
-    uint64_t limit_ns;
-    int rc = cluster_duration(cluster, "rados_mon_op_timeout", &limit_ns);
-    if (rc != 0)
-        return rc;
-    do
-        rc = limpet_block(cluster, instance, IMAGE_BLOCK_S);
-    while (rc == -ETIMEDOUT && limit_ns == 0);
-    return rc;
+    return limpet_block(cluster, instance, IMAGE_BLOCK_S);
 }
 
 /* L3: whoever left without giving back is blocked, and its entry goes with the next operation. */

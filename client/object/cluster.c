@@ -160,6 +160,9 @@ static int read_key(struct limpet_cluster *c, struct auth_secret *secret)
     return rc;
 }
 
+/* Of a time-out: a year. */
+#define FOR_EVER_NS (365 * 86400 * SEC_NS)
+
 static int read_limits(struct limpet_cluster *c, struct client_options *options, char why[256])
 {
     uint64_t ops;
@@ -180,7 +183,9 @@ static int read_limits(struct limpet_cluster *c, struct client_options *options,
     options->max_ops_in_flight = (uint32_t)ops;
     /* "For ever" of the configuration is a year for the core, to which 0 means its default. */
     if (options->connect_timeout_ns == 0)
-        options->connect_timeout_ns = 365 * 86400 * SEC_NS;
+        options->connect_timeout_ns = FOR_EVER_NS;
+    if (c->command_timeout_ns == 0)
+        c->command_timeout_ns = FOR_EVER_NS;
     return 0;
 }
 

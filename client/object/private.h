@@ -145,7 +145,7 @@ struct limpet_cluster {
     pthread_mutex_t lock;
     struct env *env;
     struct client *client;       /* NULL while it is not connected. */
-    uint64_t command_timeout_ns; /* 0: the core's. */
+    uint64_t command_timeout_ns;
 
     /* The loop (L2). */
     bool polling;

@@ -69,6 +69,35 @@ cluster.wait_for_latest_osdmap()
 
 
 @case
+def commands_wait_for_monitors():
+    """A stopped monitor: with rados_mon_op_timeout a command ends by then, without it goes on when the monitor does."""
+    pid = cluster.pid("mon.a")
+    python("""
+import json, os, signal, time
+ask = json.dumps({"prefix": "osd pool ls", "format": "json"})
+hurried = rados.Rados(conffile="", rados_id="admin", conf={"rados_mon_op_timeout": "1"})
+hurried.connect()
+patient = rados.Rados(conffile="", rados_id="admin", conf={"client_mount_timeout": "1"})
+patient.connect()
+answers = []
+os.kill(%d, signal.SIGSTOP)
+try:
+    waiter = threading.Thread(target=lambda: answers.append(patient.mon_command(ask, b"")))
+    waiter.start()
+    code, _, status = hurried.mon_command(ask, b"")
+    check(code == -errno.ETIMEDOUT, (code, status))
+    waiter.join(2)
+    check(waiter.is_alive(), answers)
+finally:
+    os.kill(%d, signal.SIGCONT)
+waiter.join(60)
+check(answers and answers[0][0] == 0 and "data" in json.loads(answers[0][1]), answers)
+hurried.shutdown()
+patient.shutdown()
+""" % (pid, pid))
+
+
+@case
 def contents():
     python("""
 io = cluster.open_ioctx("data")
