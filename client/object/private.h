@@ -144,7 +144,7 @@ struct limpet_cluster {
 
     pthread_mutex_t lock;
     struct env *env;
-    struct client *client;       /* NULL while it is not connected. */
+    struct client *client; /* NULL while it is not connected. */
     uint64_t command_timeout_ns;
 
     /* The loop (L2). */
