@@ -7,7 +7,7 @@
  * is there. At depth 1 the waiting thread is the poller itself, and no other thread is involved.
  * When many requests are under way, further asynchronous ones are left to the next turn: whoever
  * takes it is woken for the first of them, and those that a thread submits one after the other
- * leave together.
+ * leave together. With more, an answer wakes him soon enough, and only a timer does if none comes.
  *
  * The driver thread exists once there was an asynchronous request. It is the poller while such
  * requests are under way and nobody waits, and also when the cluster has been left alone for a
@@ -21,12 +21,20 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #define DRIVER_REST_MS 1000
 
 /* With as many requests under way, what a wake-up delays another one by does not count. */
 enum { TOGETHER_MIN = 8 };
+
+/*
+ * And with as many, an answer is on its way to the poller, who takes along what was submitted since
+ * he went to sleep. He is woken for it only if none comes for so long.
+ */
+enum { ANSWER_SOON_MIN = 24, ANSWER_SOON_NS = 200 * 1000 };
 
 static int64_t now_ms(void)
 {
@@ -44,14 +52,20 @@ int loop_make_env(struct limpet_cluster *c)
     struct env_real_options options = {
         .mode = encrypted ? NET_MODE_ENCRYPTED : NET_MODE_INTEGRITY,
     };
-    return env_real_create(&options, &c->env);
+    int rc = env_real_create(&options, &c->env);
+    if (rc == 0)
+        c->later_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return rc;
 }
 
 void loop_end_env(struct limpet_cluster *c)
 {
-    if (c->env != NULL)
-        env_real_destroy(c->env);
+    if (c->env == NULL)
+        return;
+    env_real_destroy(c->env);
     c->env = NULL;
+    if (c->later_fd >= 0)
+        close(c->later_fd);
 }
 
 void loop_set_auth(struct limpet_cluster *c, const struct auth_provider *provider)
@@ -81,6 +95,19 @@ static void hand_on_callbacks(struct limpet_cluster *c)
         wake_driver(c);
 }
 
+static bool wake_later(struct limpet_cluster *c)
+{
+    const struct itimerspec once = {.it_value.tv_nsec = ANSWER_SOON_NS};
+    return c->later_fd >= 0 && timerfd_settime(c->later_fd, 0, &once, NULL) == 0;
+}
+
+static void clear_later(const struct limpet_cluster *c)
+{
+    uint64_t times;
+    ssize_t n = read(c->later_fd, &times, sizeof times);
+    (void)n; /* Nothing to read: it was set anew meanwhile. */
+}
+
 static void take_turn(struct limpet_cluster *c)
 {
     c->unsent = false;
@@ -98,10 +125,13 @@ static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
     if (!poller_should_return(c)) {
         uv_loop_t *loop = env_real_loop(c->env);
         int timeout_ms = uv_backend_timeout(loop);
-        struct pollfd fd = {.fd = uv_backend_fd(loop), .events = POLLIN};
+        struct pollfd fds[] = {{.fd = uv_backend_fd(loop), .events = POLLIN},
+                               {.fd = c->later_fd, .events = POLLIN}};
         c->poll_deadline_ms = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
         pthread_mutex_unlock(&c->lock);
-        poll(&fd, 1, timeout_ms);
+        poll(fds, 2, timeout_ms);
+        if (fds[1].revents & POLLIN)
+            clear_later(c);
         pthread_mutex_lock(&c->lock);
     }
     c->polling = false;
@@ -129,9 +159,10 @@ void loop_submitted(struct limpet_cluster *c)
             loop_flush(c);
             return;
         }
-        if (!c->unsent && c->polling)
+        bool soon = c->ops_pending >= ANSWER_SOON_MIN;
+        if (!c->unsent && c->polling && !(soon && wake_later(c)))
             env_real_wake(c->env);
-        else if (!c->unsent)
+        else if (!c->unsent && !c->polling)
             wake_driver(c);
     }
     c->unsent = true;

@@ -151,6 +151,7 @@ struct limpet_cluster {
     bool polling;
     struct waiter *poller_waits_for; /* NULL: the driver polls. */
     int64_t poll_deadline_ms;        /* When the poller wakes by itself. */
+    int later_fd;                    /* A timer that wakes him, too; -1: there is none. */
     struct blocked_list blocked;
     int64_t last_sync_ms; /* A thread waited for something then. */
 
