@@ -6,6 +6,7 @@
  *   fs_mount.c    mount: the process that serves the kernel
  *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
+ *   fs_receive.c  taking them
  *   fs_dirs.c     directories that the kernel knows
  */
 #ifndef LIMPET_CLIENT_CLI_FS_H
@@ -27,6 +28,7 @@ struct limpet_fs *fs_spec_open(struct cli *cli, const struct fs_spec *spec,
 
 struct fs_recovery;
 struct fuse_session;
+struct fuse_buf;
 /*
  * A session on the file system, mounted over `path`; exits with a message. Options are those of
  * mount.fuse3(8), with commas.
@@ -35,8 +37,15 @@ struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *rec
                                    const char *path, const char *options);
 /* Requests go to another one from now on, which adopts what is open. */
 int fs_fuse_switch(struct limpet_fs *fs);
-/* Serves until it is unmounted. */
-void fs_fuse_serve(struct fuse_session *session, const char *path);
+/* Serves until it is unmounted; follows: from its callers' processors. */
+void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows);
+
+/* Who takes the kernel's requests: the thread that creates it. */
+struct fs_receiver;
+int fs_receiver_create(struct fuse_session *session, bool follows, struct fs_receiver **out);
+void fs_receiver_destroy(struct fs_receiver *receiver);
+/* The next request, as fuse_session_receive_buf() has it; waits. */
+int fs_receive(struct fs_receiver *receiver, struct fuse_buf *buffer);
 
 /* NULL: memory is short, or threads. cli, and its cluster, must outlive it; fs and pool are its. */
 struct fs_recovery *fs_recovery_begin(struct cli *cli, const struct fs_spec *spec, uint64_t memory,

@@ -1179,7 +1179,7 @@ struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *rec
 }
 
 /* Each request is received in memory that a write may take away. */
-static void serve(struct mount *mount)
+static void serve(struct mount *mount, struct fs_receiver *receiver)
 {
     struct fuse_session *session = mount->session;
     while (!fuse_session_exited(session)) {
@@ -1190,7 +1190,7 @@ static void serve(struct mount *mount)
             break;
         }
         struct fuse_buf buffer = {.mem = limpet_buffer_data(mount->incoming)};
-        int n = fuse_session_receive_buf(session, &buffer);
+        int n = fs_receive(receiver, &buffer);
         if (n == -EINTR)
             continue;
         if (n <= 0)
@@ -1215,10 +1215,17 @@ static void keep_memory(void)
     mallopt(M_TRIM_THRESHOLD, 16 * WRITE_MAX);
 }
 
-void fs_fuse_serve(struct fuse_session *session, const char *path)
+void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows)
 {
+    struct fs_receiver *receiver;
     set_read_ahead(path);
     keep_memory();
-    serve(&the_mount);
+    int rc = fs_receiver_create(session, follows, &receiver);
+    if (rc == 0) {
+        serve(&the_mount, receiver);
+        fs_receiver_destroy(receiver);
+    } else {
+        complain(-rc, "mount: requests cannot be taken: %s", error_phrase(-rc));
+    }
     fuse_session_unmount(session);
 }

@@ -106,7 +106,7 @@ int fs_mount(struct cli *cli)
     fuse_set_signal_handlers(session);
     if (ready >= 0)
         leave_terminal(ready);
-    fs_fuse_serve(session, path);
+    fs_fuse_serve(session, path, !cli_has(cli, "no-follow"));
     fs_recovery_end(recovery);
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);

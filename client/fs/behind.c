@@ -12,6 +12,9 @@
  * before it were sent, or finds them in the cache. W3  Bytes on their way are bounded; a write
  * beyond that is answered when there is room. W4  What has failed is told once: by the next write,
  * fsync or close. W5  Before a lease is given back, all writes under it have arrived and are noted.
+ *
+ * Room is made for many files at a time: a file waits for it until it is urgent (somebody waits for
+ * the file's writes, or they are many) or ROOM_DELAY_MS have passed.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -22,8 +25,10 @@
 #include "client/fs/lease.h"
 
 enum {
-    NOTE_MS = 1000,     /* What has arrived is noted so often. */
-    ROOM_AHEAD_MAX = 16 /* Data objects for which room is made at a time. */
+    NOTE_MS = 1000,           /* What has arrived is noted so often. */
+    ROOM_AHEAD_MAX = 16,      /* Data objects for which room is made at a time. */
+    ROOM_DELAY_MS = 2000,     /* So long nobody makes room for what nobody waits for, */
+    ROOM_BYTES_MAX = 1 << 20, /* unless a file has so much to be sent. */
 };
 
 #define LOST_BEFORE_NS UINT64_C(2000000000)
@@ -319,6 +324,40 @@ static bool has_room(struct limpet_fs *fs, const struct fs_file *file, const str
             fs_txid_equal(file->durable.busy, file->behind_tx));
 }
 
+/* ---- Who waits for room ---- */
+
+static bool is_half_full(const struct limpet_fs *fs)
+{
+    return fs->behind_bytes > fs->behind_max / 2 || !STAILQ_EMPTY(&fs->throttled);
+}
+
+/* With the lock. */
+static bool is_urgent(const struct limpet_fs *fs, const struct fs_file *file)
+{
+    return file->waiters > 0 || !STAILQ_EMPTY(&file->syncs) ||
+           file->unsent_bytes >= ROOM_BYTES_MAX || is_half_full(fs);
+}
+
+static void want_room(struct limpet_fs *fs, struct fs_file *file)
+{
+    if (TAILQ_EMPTY(&fs->want_room)) {
+        fs->room_due_ns = clock_ns(CLOCK_REALTIME) + ROOM_DELAY_MS * INT64_C(1000000);
+        pthread_cond_signal(&fs->behind_wanted);
+    }
+    file->wants_room = true;
+    TAILQ_INSERT_TAIL(&fs->want_room, file, room_link);
+}
+
+/* With the lock: if the file has become urgent, it is the next. */
+static void hurry(struct limpet_fs *fs, struct fs_file *file)
+{
+    if (!file->wants_room || !is_urgent(fs, file))
+        return;
+    TAILQ_REMOVE(&fs->want_room, file, room_link);
+    TAILQ_INSERT_HEAD(&fs->want_room, file, room_link);
+    pthread_cond_signal(&fs->behind_wanted);
+}
+
 /* With the lock, which is released for a while. Sends what may be sent. */
 static void drain(struct limpet_fs *fs, struct fs_file *file)
 {
@@ -329,16 +368,15 @@ static void drain(struct limpet_fs *fs, struct fs_file *file)
     while ((write = STAILQ_FIRST(&file->unsent)) != NULL && has_room(fs, file, write)) {
         struct fs_inode inode = file->durable;
         STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
+        file->unsent_bytes -= write->len;
         pthread_mutex_unlock(&fs->lock);
         write_send(write, &inode);
         pthread_mutex_lock(&fs->lock);
     }
     file->sending = false;
-    if (write != NULL && !file->wants_room) {
-        file->wants_room = true;
-        STAILQ_INSERT_TAIL(&fs->want_room, file, room_link);
-        pthread_cond_signal(&fs->behind_wanted);
-    }
+    if (write != NULL && !file->wants_room)
+        want_room(fs, file);
+    hurry(fs, file);
     pthread_cond_broadcast(&fs->behind_changed);
     file_drop(fs, file);
 }
@@ -383,6 +421,7 @@ static int accept(struct fs_call *call, struct fs_file *file, const struct fs_in
     call->result.offset = at;
     TAILQ_INSERT_TAIL(&file->writes, write, link);
     STAILQ_INSERT_TAIL(&file->unsent, write, unsent_link);
+    file->unsent_bytes += write->len;
     fs->behind_bytes += write->len;
     cache_reserve(fs->cache, write->len);
     get_ahead(fs, file, &now, at + write->len);
@@ -420,6 +459,7 @@ bool behind_write(struct fs_call *call)
     }
     if (!call->resumed && (is_full(fs, len) || !STAILQ_EMPTY(&fs->throttled))) {
         STAILQ_INSERT_TAIL(&fs->throttled, call, link);
+        pthread_cond_signal(&fs->behind_wanted);
         pthread_mutex_unlock(&fs->lock);
         return true;
     }
@@ -571,6 +611,8 @@ static void wait_for_writes(struct limpet_fs *fs, struct fs_file *file)
 {
     uint64_t number = file->last_write;
     const struct fs_write *first;
+    file->waiters++;
+    hurry(fs, file);
     while ((first = TAILQ_FIRST(&file->writes)) != NULL && first->number <= number) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
@@ -579,6 +621,7 @@ static void wait_for_writes(struct limpet_fs *fs, struct fs_file *file)
             is_lost(fs, fs_home(file->ino)))
             give_up(fs, file);
     }
+    file->waiters--;
 }
 
 int behind_settle(struct limpet_fs *fs, uint64_t ino, bool final)
@@ -603,8 +646,11 @@ void behind_wait_sent(struct limpet_fs *fs, uint64_t ino)
     struct fs_file *file = file_find(fs, ino, false);
     if (file != NULL) {
         file->holds++;
+        file->waiters++;
+        hurry(fs, file);
         while (!STAILQ_EMPTY(&file->unsent) || file->sending)
             pthread_cond_wait(&fs->behind_changed, &fs->lock);
+        file->waiters--;
         file->holds--;
         file_drop(fs, file);
     }
@@ -623,6 +669,7 @@ void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error)
     struct fs_write *write;
     while ((write = STAILQ_FIRST(&file->unsent)) != NULL) {
         STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
+        file->unsent_bytes -= write->len;
         write_over(write, error, &syncs);
         write_free(write);
     }
@@ -705,6 +752,7 @@ void behind_sync(struct fs_call *call)
     if (file != NULL && !TAILQ_EMPTY(&file->writes) && call->until_write == 0) {
         call->until_write = file->last_write;
         STAILQ_INSERT_TAIL(&file->syncs, call, link);
+        hurry(fs, file);
         pthread_mutex_unlock(&fs->lock);
         return;
     }
@@ -798,8 +846,8 @@ static void make_rooms(struct limpet_fs *fs)
     struct roomy rooms[FS_ROOMS_AT_ONCE];
     size_t n = 0;
     struct fs_file *file;
-    while (n < FS_ROOMS_AT_ONCE && (file = STAILQ_FIRST(&fs->want_room)) != NULL) {
-        STAILQ_REMOVE_HEAD(&fs->want_room, room_link);
+    while (n < FS_ROOMS_AT_ONCE && (file = TAILQ_FIRST(&fs->want_room)) != NULL) {
+        TAILQ_REMOVE(&fs->want_room, file, room_link);
         file->wants_room = false;
         file->holds++;
         struct roomy *room = &rooms[n++];
@@ -826,27 +874,47 @@ static void make_rooms(struct limpet_fs *fs)
     }
 }
 
+/* With the lock. */
+static bool room_is_due(const struct limpet_fs *fs, int64_t now_ns)
+{
+    const struct fs_file *first = TAILQ_FIRST(&fs->want_room);
+    return first != NULL && (fs->stopping || now_ns >= fs->room_due_ns || is_urgent(fs, first));
+}
+
+/* With the lock, which is released for a while: until something may be due. */
+static void wait_until(struct limpet_fs *fs, int64_t note_ns)
+{
+    int64_t until_ns = LIST_EMPTY(&fs->ahead) ? INT64_MAX : note_ns;
+    if (!TAILQ_EMPTY(&fs->want_room) && fs->room_due_ns < until_ns)
+        until_ns = fs->room_due_ns;
+    if (until_ns == INT64_MAX) {
+        pthread_cond_wait(&fs->behind_wanted, &fs->lock);
+        return;
+    }
+    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+    pthread_cond_timedwait(&fs->behind_wanted, &fs->lock, &until);
+}
+
 void *behind_thread(void *arg)
 {
     struct limpet_fs *fs = arg;
-    struct timespec until = {0};
+    int64_t note_ns = 0;
     pthread_mutex_lock(&fs->lock);
-    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !STAILQ_EMPTY(&fs->want_room)) {
-        if (!STAILQ_EMPTY(&fs->want_room)) {
+    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !TAILQ_EMPTY(&fs->want_room)) {
+        int64_t now_ns = clock_ns(CLOCK_REALTIME);
+        if (room_is_due(fs, now_ns)) {
             make_rooms(fs);
-            continue;
-        }
-        if (until.tv_sec == 0 || LIST_EMPTY(&fs->ahead)) {
-            clock_gettime(CLOCK_REALTIME, &until);
-            until.tv_sec += NOTE_MS / 1000;
-        }
-        int rc = LIST_EMPTY(&fs->ahead) && !fs->stopping
-                     ? pthread_cond_wait(&fs->behind_wanted, &fs->lock)
-                     : pthread_cond_timedwait(&fs->behind_wanted, &fs->lock, &until);
-        if (rc == ETIMEDOUT || fs->stopping) {
-            until.tv_sec = 0;
+        } else if (!LIST_EMPTY(&fs->ahead) &&
+                   (fs->stopping || (note_ns != 0 && now_ns >= note_ns))) {
             int noted = note_all(fs, 0, false);
             (void)noted; /* The file remembers it for its fsync. */
+            note_ns = 0;
+            if (fs->stopping && !LIST_EMPTY(&fs->ahead))
+                wait_until(fs, now_ns + NOTE_MS * INT64_C(1000000));
+        } else {
+            if (note_ns == 0 || LIST_EMPTY(&fs->ahead))
+                note_ns = now_ns + NOTE_MS * INT64_C(1000000);
+            wait_until(fs, note_ns);
         }
     }
     pthread_mutex_unlock(&fs->lock);

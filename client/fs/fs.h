@@ -32,7 +32,7 @@ enum {
      * who makes requests anew: workers may wait for those. */
     FS_THREADS = FS_WORKERS + 6,
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
-    FS_DELAY_MS = 4000,      /* Before changes of delegated shards are written back. */
+    FS_DELAY_MS = 2000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
     FS_OPEN_BUCKETS = 1024,
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
@@ -49,7 +49,7 @@ struct fs_orphan;
 LIST_HEAD(fs_files, fs_file);
 STAILQ_HEAD(fs_calls, fs_call);
 LIST_HEAD(fs_ahead_list, fs_file);
-STAILQ_HEAD(fs_room_list, fs_file);
+TAILQ_HEAD(fs_room_list, fs_file);
 struct fs_part;
 LIST_HEAD(fs_parts, fs_part);
 struct fs_write;
@@ -137,8 +137,9 @@ struct limpet_fs {
     /* behind.c */
     pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread. */
     struct fs_ahead_list ahead;                   /* Files whose records are behind. */
-    struct fs_parts parts; /* Requests for contents that are being written. */
-    struct fs_room_list want_room;
+    struct fs_parts parts;         /* Requests for contents that are being written. */
+    struct fs_room_list want_room; /* Urgent ones first; all, at: */
+    int64_t room_due_ns;
     struct fs_calls throttled; /* Writes that wait for memory. */
     uint64_t behind_bytes, behind_max;
 };
@@ -196,13 +197,15 @@ struct fs_file {
     struct fs_unsent unsent; /* Those of them that wait to be sent. */
     struct fs_calls syncs;   /* That wait for writes. */
     uint64_t last_write;     /* Its number. */
+    uint64_t unsent_bytes;
+    unsigned waiters; /* For writes to be sent, or to have arrived. */
     bool sending, wants_room, ahead, mtime_seen;
     uint64_t ahead_size, arrived_end;
     int64_t ahead_mtime_ns;   /* 0: as in the record. */
     struct fs_txid behind_tx; /* By which the record says that contents may lie beyond its size. */
     int error;                /* Of a write, until somebody was told. */
     LIST_ENTRY(fs_file) ahead_link;
-    STAILQ_ENTRY(fs_file) room_link;
+    TAILQ_ENTRY(fs_file) room_link;
     uint64_t changes; /* The client's contents_changed at the last one of this file. */
     bool known;
     struct fs_inode durable; /* Where a buffered inode is known to have room for data, */

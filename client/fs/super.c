@@ -258,7 +258,7 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     pthread_cond_init(&fs->behind_wanted, NULL);
     LIST_INIT(&fs->parts);
     LIST_INIT(&fs->ahead);
-    STAILQ_INIT(&fs->want_room);
+    TAILQ_INIT(&fs->want_room);
     STAILQ_INIT(&fs->throttled);
     fs->behind_max = behind_share(LIMPET_FS_MEMORY);
     STAILQ_INIT(&fs->work);
