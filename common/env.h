@@ -172,6 +172,12 @@ struct net_session {
     bool outbound;
     bool open;           /* opened() was called. */
     size_t queued_bytes; /* Sent, and not yet acknowledged by the peer. */
+    /*
+     * env_clock(): since when an inbound session is without a connection because the peer's system
+     * ended it: its process is gone, or has given the connection up and knows. 0: it has one, or
+     * lost it otherwise, such as by silence.
+     */
+    uint64_t hung_up_ns;
 };
 
 /* Queued bytes of a session above which a well-behaved sender stops until drained(). */

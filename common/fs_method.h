@@ -20,12 +20,19 @@
 #ifndef LIMPET_COMMON_FS_METHOD_H
 #define LIMPET_COMMON_FS_METHOD_H
 
+#include <string.h>
+
 #include "common/fs_layout.h"
 
 struct fs_span {
     const uint8_t *data;
     uint32_t len;
 };
+
+static inline bool fs_span_equal(struct fs_span a, struct fs_span b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
 
 static inline struct fs_span fs_span_of(const void *data, size_t len)
 {

@@ -205,6 +205,9 @@ int fs_method_xset(struct fs_method_call *call)
         return -EEXIST;
     if (error && job.rq.flags & FS_REPLACE)
         return -ENODATA;
+    /* As ext4 has it: a value that is there already is no change. */
+    if (!error && kind == 0 && fs_span_equal(old, job.data))
+        return fs_end_with(&job, &inode);
     int64_t bytes = error ? list_names(&job, NULL) : 0;
     if (bytes < 0)
         return (int)bytes;

@@ -275,16 +275,23 @@ static void begin_handshake(struct connection *c)
     connection_update_poll(c);
 }
 
-static void connected(struct connection *c)
+/* What has happened to it: 0, or a negative errno. */
+static int socket_error(int fd)
 {
     int error = 0;
     socklen_t len = sizeof error;
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
         error = errno;
+    return -error;
+}
+
+static void connected(struct connection *c)
+{
+    int error = socket_error(c->fd);
     if (error == 0 && socket_is_own_peer(c->fd))
-        error = ECONNREFUSED;
+        error = -ECONNREFUSED;
     if (error != 0)
-        connection_broken(c, -error);
+        connection_broken(c, error);
     else
         begin_handshake(c);
 }
@@ -476,7 +483,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     if (c->state == CONNECTION_CLOSED)
         return;
     if (status < 0) {
-        connection_broken(c, status == UV_EBADF ? -ECONNRESET : status);
+        int error = status == UV_EBADF ? socket_error(c->fd) : status;
+        connection_broken(c, error != 0 ? error : -ETIMEDOUT);
     } else if ((events & UV_WRITABLE) != 0) {
         c->blocked = false;
         messenger_dirty(c);

@@ -208,11 +208,19 @@ static void count_damage(struct session *s, int error)
         s->damaged++;
 }
 
+/* Not by silence, and not by us. */
+static bool was_ended_by_peer(int error)
+{
+    return error == -ECONNRESET || error == -EPIPE;
+}
+
 static void lost_connection(struct session *s, int error)
 {
     struct messenger *m = s->m;
     owing_stop(s);
     s->phase = SESSION_WAITING;
+    if (!s->pub.outbound && was_ended_by_peer(error))
+        s->pub.hung_up_ns = env_clock(m->env);
     count_damage(s, error);
     log_debug(m->env, "connection lost", "error=\"%s\" outbound=%d", error_text(error),
               s->pub.outbound);
@@ -261,6 +269,7 @@ static void come_up(struct session *s)
     struct connection *c = s->connection;
     env_timer_stop(m->env, &s->timer);
     s->phase = SESSION_UP;
+    s->pub.hung_up_ns = 0;
     /* Counts until the first good frame, or a life of some length, shows that it works. */
     s->retries++;
     messenger_dirty(c);

@@ -168,6 +168,8 @@ enum planted_bug {
     PLANTED_WATCH_IGNORES_LIFE,
     /* Client: a watch whose time is over is not given up. */
     PLANTED_WATCH_NEVER_LOST,
+    /* Client: a watch whose connection has ended is trusted as if it had not. */
+    PLANTED_WATCH_CUT_IGNORED,
     /* Image: a write passes without looking whether the lease is still good. */
     PLANTED_IMAGE_LEASE_IGNORED,
     /* Image: an owner that is gone is not blocked by the next one. */

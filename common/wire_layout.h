@@ -180,6 +180,8 @@ enum wire_lease {
 /* Time-outs of watches: of who does not say, and what others are made fit to. */
 #define WIRE_WATCH_TIMEOUT_MS     30000u
 #define WIRE_WATCH_TIMEOUT_MIN_MS 1000u
+/* How long a watch lasts whose owner's system has ended the connection, if none comes again. */
+#define WIRE_WATCH_HUNG_UP_MS     2000u
 #define WIRE_WATCH_TIMEOUT_MAX_MS 600000u
 /* Of notifies, likewise. */
 #define WIRE_NOTIFY_TIMEOUT_MS     10000u

@@ -48,6 +48,13 @@ static struct buf_slice on_place(void *ctx, struct net_session *session,
     return is_mon(c, session) ? BUF_SLICE_EMPTY : op_place(c, session->user, arrival);
 }
 
+static void on_disconnected(void *ctx, struct net_session *session)
+{
+    struct client *c = ctx;
+    if (!is_mon(c, session))
+        watch_disconnected(c, session->user);
+}
+
 /* Operations that were held back, because the session had too much to carry, may go now. */
 static void on_drained(void *ctx, struct net_session *session)
 {
@@ -69,6 +76,7 @@ static const struct net_handlers handlers = {
     .opened = on_opened,
     .received = on_received,
     .place = on_place,
+    .disconnected = on_disconnected,
     .closed = on_closed,
     .drained = on_drained,
 };

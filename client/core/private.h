@@ -279,6 +279,9 @@ int reply_take_results(const struct message *message, const struct op_reply *rep
 /* watch.c */
 void watch_received(struct client *client, struct osd_link *osd, const struct message *message);
 void watch_check_links(struct client *client);
+/* The session, or only its connection, has ended. */
+void watch_cut(struct client *client, const struct osd_link *osd);
+void watch_disconnected(struct client *client, const struct osd_link *osd);
 void watch_map_changed(struct client *client);
 void watch_fini(struct client *client);
 

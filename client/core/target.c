@@ -191,6 +191,7 @@ static void session_lost(struct osd_link *osd)
 {
     osd->session = NULL;
     env_timer_stop(osd->client->env, &osd->watch);
+    watch_cut(osd->client, osd);
     osd->n_sessions++;
     osd->client->watch_links_lost = true;
     client_schedule(osd->client, false);

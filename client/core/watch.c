@@ -12,7 +12,8 @@
  *  V1  A watch is valid until its time-out, less one part in twenty for clocks that differ in
  *      speed, has passed since the last request was submitted whose answer says that the primary
  *      had the watch when it executed it: the write that began it, a connection, or a sign of life
- *      that was answered by the life of the service to which it is connected.
+ *      that was answered by the life of the service to which it is connected. When the connection
+ *      breaks or is given up, until WIRE_WATCH_HUNG_UP_MS, less as much, later, if that is earlier.
  *  V2  What ends the trust in a sign of life arrives before its answer: doubt is sent on the same
  *      session, and another life of the service has another number.
  *  V3  The primary has the last word on whether a watch exists only while that is not past; after
@@ -35,6 +36,7 @@ enum {
     WATCH_MARGIN = 20, /* One part in as many: what clocks differ in speed. */
     WATCH_PINGS = 4,   /* In one time-out. */
     WATCH_RECALL_MS = 2000,
+    WATCH_AGAIN_MS = 100,
 };
 
 /* Watches of a placement group: they share signs of life. */
@@ -81,6 +83,11 @@ static void prolong(struct client_watch *watch, uint64_t submitted_ns)
     uint64_t until = submitted_ns + span - span / WATCH_MARGIN;
     if (until > watch->valid_until_ns)
         watch->valid_until_ns = until;
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 uint64_t client_watch_until(const struct client_watch *watch)
@@ -213,6 +220,12 @@ static void group_ping(struct watch_group *group)
     client_submit(c, op);
 }
 
+/* After this much of what is left a link that failed is tried again. */
+static uint64_t again_ns(uint64_t left_ns)
+{
+    return left_ns / 4 > WATCH_AGAIN_MS * MSEC_NS ? left_ns / 4 : WATCH_AGAIN_MS * MSEC_NS;
+}
+
 /* The next sign of life, or the end of a watch, whichever comes first. */
 static void group_timer_arm(struct watch_group *group)
 {
@@ -223,8 +236,11 @@ static void group_timer_arm(struct watch_group *group)
     {
         uint64_t ping = timeout_ns(watch) / WATCH_PINGS;
         uint64_t left = watch->valid_until_ns > now ? watch->valid_until_ns - now : 0;
-        wait = ping < wait ? ping : wait;
-        wait = watch->has_begun && left < wait ? left : wait;
+        wait = sooner(wait, ping);
+        if (watch->has_begun)
+            wait = sooner(wait, left);
+        if (watch->has_begun && watch->link_state == WATCH_STALE)
+            wait = sooner(wait, again_ns(left));
     }
     if (wait != UINT64_MAX)
         env_timer_after(c->env, &group->timer, wait > MSEC_NS ? wait : MSEC_NS);
@@ -309,6 +325,12 @@ static void begin_again(struct client_watch *watch)
     write_watch(watch);
 }
 
+static void stale(struct client_watch *watch)
+{
+    watch->link_state = WATCH_STALE;
+    group_timer_arm(watch->group);
+}
+
 static void link_done(struct client_op *op)
 {
     struct client_watch *watch = container_of(op, struct client_watch, link_op);
@@ -333,7 +355,7 @@ static void link_done(struct client_op *op)
     else if (!watch->has_begun) /* As if the write had failed. The object forgets it by itself. */
         watch_lose(watch, error != 0 ? error : -EPROTO);
     else
-        watch->link_state = WATCH_STALE;
+        stale(watch);
     buf_slice_drop(&answer.data);
 }
 
@@ -544,6 +566,37 @@ void watch_received(struct client *c, struct osd_link *osd, const struct message
         break;
     default:
         break;
+    }
+}
+
+/* The connection has ended: the primary may take us for dead soon, unless it hears of us. */
+void watch_cut(struct client *c, const struct osd_link *osd)
+{
+    struct client_watch *watch, *next;
+    uint64_t span = WIRE_WATCH_HUNG_UP_MS * MSEC_NS;
+    uint64_t until = clock_of(c) + span - span / WATCH_MARGIN;
+    if (planted(PLANTED_WATCH_CUT_IGNORED) || c->closing)
+        return;
+    HASH_ITER(hh, c->watches, watch, next)
+    {
+        if (watch->osd != osd || !is_linked(watch))
+            continue;
+        watch->valid_until_ns = sooner(watch->valid_until_ns, until);
+        if (watch->group != NULL)
+            group_timer_arm(watch->group);
+    }
+}
+
+/* The session lives, and carries a sign of life as soon as it has another connection. */
+void watch_disconnected(struct client *c, const struct osd_link *osd)
+{
+    struct watch_group *group, *next;
+    watch_cut(c, osd);
+    HASH_ITER(hh, c->watch_groups, group, next)
+    {
+        const struct client_watch *watch = TAILQ_FIRST(&group->watches);
+        if (watch != NULL && watch->osd == osd && !group->pinging && !c->closing)
+            group_ping(group);
     }
 }
 

@@ -509,6 +509,7 @@ struct pg {
     uint64_t watch_life;        /* Names this service of the group. */
     uint64_t watch_since_ns;    /* env_clock(): when it began. */
     uint64_t watch_ticked_ns;
+    uint64_t watch_woke_ns; /* env_clock(): when the process had slept; 0: never. */
 
     /* As a member or learner. */
     struct net_session *upstream; /* Where the primary's messages come from. */

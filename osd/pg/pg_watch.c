@@ -10,18 +10,21 @@
  *      not come to it yet, from when it began to serve. Signs of life are answered under read
  *      leases, so no earlier primary can have confirmed one after that. A process that slept counts
  *      anew. Or at once, when the map says that the owner is blocked: then none of its requests is
- *      executed any more.
+ *      executed any more. Or WIRE_WATCH_HUNG_UP_MS after the owner's system has ended the
+ *      connection, if the session has not got another one: its process is dead, or has given the
+ *      connection up before that, and trusts its watch no longer than we wait (W3). Silence is no
+ *      such end.
  *  W3  The owner takes its watch for alive until the time-out, less a margin for clocks that differ
- *      in speed, has passed since it sent the last sign of life that was answered: by W2 that is
- *      over before anybody can evict it. (client/core/watch.c)
- *  W4  Leases that do not agree are never in the list together (step_watch.c). With W3: nobody
- *      takes himself for the holder of a lease that somebody else was granted.
- *  W5  A notify waits for all who are in the list when it begins, and tells those that are
- *      connected, and others as soon as they are. It ends when all have answered or are gone, or
- *      when its time is over; whoever has not answered and has not ended its watch is named.
- *  W6  A connection belongs to a session and to one life of the group's service. Who connected in
- *      an earlier life learns by the answer to its next sign of life that there is another one. A
- *      process has one session with an OSD: what comes late of the one before is not executed
+ *      in speed, has passed since it sent the last sign of life that was answered; when it loses
+ *      its connection, until WIRE_WATCH_HUNG_UP_MS less that margin later, if that is earlier: by
+ * W2 that is over before anybody can evict it. (client/core/watch.c) W4  Leases that do not agree
+ * are never in the list together (step_watch.c). With W3: nobody takes himself for the holder of a
+ * lease that somebody else was granted. W5  A notify waits for all who are in the list when it
+ * begins, and tells those that are connected, and others as soon as they are. It ends when all have
+ * answered or are gone, or when its time is over; whoever has not answered and has not ended its
+ * watch is named. W6  A connection belongs to a session and to one life of the group's service. Who
+ * connected in an earlier life learns by the answer to its next sign of life that there is another
+ * one. A process has one session with an OSD: what comes late of the one before is not executed
  *      (osd_guest.c), so no connection goes back to it.
  *
  * A lease that was recalled and is not given back is not renewed any more after its time-out, and
@@ -52,6 +55,7 @@ struct watch {
     uint64_t timeout_ns;
     unsigned mode;
     struct net_session *session; /* NULL: it is not connected. */
+    struct net_session *writer;  /* Of the request that began it; NULL: that is over. */
     uint64_t heard_ns;           /* env_clock() */
     uint64_t recalled_ns;        /* env_clock(): since when somebody waits for it; 0: nobody. */
     bool lapsed;                 /* It was recalled in vain, and is not renewed any more. */
@@ -457,7 +461,7 @@ static void note_mode(struct pg_watched *watched, struct watch *watch,
 }
 
 static void add_watch(struct pg_watched *watched, const struct watcher_layout *watcher,
-                      uint64_t heard_ns)
+                      const struct pg_request *request, uint64_t heard_ns)
 {
     struct pg *pg = watched->pg;
     struct watch *watch = calloc(1, sizeof *watch);
@@ -470,14 +474,17 @@ static void add_watch(struct pg_watched *watched, const struct watcher_layout *w
     watch->mode = watcher->mode;
     watch->heard_ns = heard_ns;
     watch->timeout_ns = watcher->timeout_ms * MSEC_NS;
+    if (request->caller.instance == watcher->instance)
+        watch->writer = request->session;
     pg->world->n_watches++;
     TAILQ_INSERT_TAIL(&watched->watches, watch, link);
 }
 
 /* `heard_ns`: what is taken for the last sign of life of those that are new to us (W2). */
-static void follow_list(struct pg *pg, struct pg_object *object, const struct watchers *watchers,
-                        uint64_t heard_ns)
+static void follow_list(struct pg_request *request, struct pg_object *object,
+                        const struct watchers *watchers, uint64_t heard_ns)
 {
+    struct pg *pg = request->pg;
     struct pg_watched *watched = watched_find(pg, object->bytes, object->len);
     if (!watched && watchers->n == 0)
         return;
@@ -502,21 +509,22 @@ static void follow_list(struct pg *pg, struct pg_object *object, const struct wa
         if (watch)
             note_mode(watched, watch, watcher);
         else
-            add_watch(watched, watcher, heard_ns);
+            add_watch(watched, watcher, request, heard_ns);
     }
     watched_settle(watched);
     notifies_check(pg, object);
 }
 
-static void follow_bytes(struct pg *pg, struct pg_object *object, struct view_bytes value,
-                         uint64_t heard_ns, struct watchers *watchers)
+static void follow_bytes(struct pg_request *request, struct pg_object *object,
+                         struct view_bytes value, uint64_t heard_ns, struct watchers *watchers)
 {
     if (watchers_decode(value, watchers) == 0)
-        follow_list(pg, object, watchers, heard_ns);
+        follow_list(request, object, watchers, heard_ns);
 }
 
-void pg_watch_wrote(struct pg *pg, struct pg_object *object, struct ops_run *run)
+void pg_watch_wrote(struct pg_request *request, struct pg_object *object, struct ops_run *run)
 {
+    struct pg *pg = request->pg;
     struct view_bytes value;
     if (!pg->watched && !run->request->watches)
         return;
@@ -527,7 +535,7 @@ void pg_watch_wrote(struct pg *pg, struct pg_object *object, struct ops_run *run
         pg_fatal(pg, -ENOMEM, "no memory for watchers");
         return;
     }
-    follow_bytes(pg, object, value, clock_of(pg), watchers);
+    follow_bytes(request, object, value, clock_of(pg), watchers);
     free(watchers);
 }
 
@@ -541,6 +549,7 @@ static int connect_watch(struct pg_request *request, struct pg_object *object, u
     if (!watch || watch->lapsed)
         return -ENOTCONN;
     watch->session = request->session;
+    watch->writer = NULL;
     watch->heard_ns = clock_of(pg);
     watch->expired = false;
     struct pg_notify *notify;
@@ -568,7 +577,7 @@ int pg_watch_read(struct pg_request *request, struct pg_object *object, struct o
     struct watchers *watchers = run->saw_watchers ? malloc(sizeof *watchers) : NULL;
     if (!watchers)
         return run->saw_watchers ? -ENOMEM : 0;
-    follow_bytes(pg, object, run->watchers, pg->watch_since_ns, watchers);
+    follow_bytes(request, object, run->watchers, pg->watch_since_ns, watchers);
     if (first.code == WIRE_OP_CODE_NOTIFY)
         error = notify_start(request, object, watchers);
     for (uint16_t i = 0; i < run->n_steps && !error; i++) {
@@ -611,6 +620,8 @@ void pg_watch_session_closed(struct pg *pg, const struct net_session *session)
         {
             if (watch->session == session)
                 watch->session = NULL;
+            if (watch->writer == session)
+                watch->writer = NULL;
         }
     }
 }
@@ -696,12 +707,27 @@ static uint64_t slept_ns(struct pg *pg, uint64_t now)
     pg->watch_ticked_ns = now;
     if (since == 0 || now - since < WATCH_TICK_LATE_NS)
         return 0;
+    pg->watch_woke_ns = now;
     return now - since;
+}
+
+/* Who came again while we slept has not been listened to yet: it has all of its time once more. */
+static bool has_hung_up(const struct pg *pg, const struct watch *watch, uint64_t now)
+{
+    const struct net_session *session = watch->session ? watch->session : watch->writer;
+    if (!session || session->hung_up_ns == 0)
+        return false;
+    uint64_t since = session->hung_up_ns;
+    if (since < pg->watch_woke_ns)
+        since = pg->watch_woke_ns;
+    return now > since && now - since > WIRE_WATCH_HUNG_UP_MS * MSEC_NS;
 }
 
 static void watch_check(struct pg *pg, struct watch *watch, uint64_t now)
 {
     const struct cluster_map *map = pg->world->map;
+    if (has_hung_up(pg, watch, now))
+        watch->expired = true;
     if (map->n_blocked > 0 && map_blocks(map, watch->instance, NULL))
         watch->expired = true;
     bool lease = watch->mode != WIRE_LEASE_NONE;

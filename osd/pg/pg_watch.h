@@ -21,7 +21,7 @@ enum { WATCH_TAKEN = 1 };
 int pg_watch_read(struct pg_request *request, struct pg_object *object, struct ops_run *run,
                   int error) MUST_CHECK;
 /* A writing request has run, and is about to be committed. */
-void pg_watch_wrote(struct pg *pg, struct pg_object *object, struct ops_run *run);
+void pg_watch_wrote(struct pg_request *request, struct pg_object *object, struct ops_run *run);
 /* WATCH_PING: all watches of the request's session are as good as new. */
 void pg_watch_ping(struct pg_request *request);
 /* A notify leaves its place: whoever waits for it is gone, or it runs again. */

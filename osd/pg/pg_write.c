@@ -623,7 +623,7 @@ void pg_write_ran(struct pg_request *request, struct pg_object *object, struct p
     }
     object->state = run.after;
     if (!run.unchanged)
-        pg_watch_wrote(pg, object, steps);
+        pg_watch_wrote(request, object, steps);
     commit_begin(request, write, object, entry, &run);
     buf_slice_drop(&run.data);
 }

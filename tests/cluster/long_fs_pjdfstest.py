@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""pjdfstest, a test suite for POSIX file systems: on one mount, and while another mount looks on. PJDFSTEST names a folder with
-its source; otherwise it is fetched. Words after -- choose tests: parts of their paths."""
+"""pjdfstest, a test suite for POSIX file systems: on one mount, while another mount looks on, and with two mounts that make its calls
+in turn. PJDFSTEST names a folder with its source; otherwise it is fetched. Words after -- choose tests: parts of their paths."""
 
 import os
 import re
@@ -28,15 +28,28 @@ mounts = Mounts(cluster)
 suite = None
 
 
+# Stands where the suite's own program does: makes a call where it is asked for, the next one at the same place of the other mount.
+IN_TURN = """#!/bin/sh
+read -r turn < {state}
+echo $((1 - turn)) > {state}
+if [ "$turn" = 1 ]; then
+    case $PWD in
+    {one}*) cd "{two}${{PWD#{one}}}" || exit 1 ;;
+    esac
+fi
+exec {program} "$@"
+"""
+
+
 def scripts():
     found = sorted(os.path.relpath(os.path.join(path, name), suite)
                    for path, _dirs, names in os.walk(os.path.join(suite, "tests")) for name in names if name.endswith(".t"))
     return [name for name in found if not WANTED or any(word in name for word in WANTED)]
 
 
-def run_script(name, where):
+def run_script(name, where, source):
     """How many tests it had, and those that failed: lines of its output."""
-    text = command(["sh", os.path.join(suite, name)], cwd=where, timeout=LONG).text
+    text = command(["sh", os.path.join(source, name)], cwd=where, timeout=LONG).text
     plan = re.search(r"^1\.\.(\d+)", text, re.M)
     lines = re.findall(r"^(?:not )?ok\b.*", text, re.M)
     failed = [line for line in lines if line.startswith("not ok") and MAY_FAIL not in line]
@@ -46,10 +59,10 @@ def run_script(name, where):
     return count, failed
 
 
-def run_all(where, what):
+def run_all(where, what, source=None):
     total, failures = 0, []
     for name in scripts():
-        count, failed = run_script(name, where)
+        count, failed = run_script(name, where, source or suite)
         total += count
         for line in failed:
             print("%s: %s: %s" % (what, name, line), flush=True)
@@ -132,6 +145,22 @@ def while_another_mount_looks_on():
     rounds = walker.stop()
     print("the other one looked %d times" % rounds)
     check(rounds > 1 and not failures, "%d failed" % len(failures))
+
+
+@case
+def two_mounts_make_the_calls_in_turn():
+    path, other = mounts.mount(FS), mounts.mount(FS)
+    os.mkdir(os.path.join(path, "three"))
+    in_turn, state = os.path.join(folder(), "pjdfstest"), os.path.join(folder(), "turn")
+    shutil.copytree(os.path.join(suite, "tests"), os.path.join(in_turn, "tests"))
+    with open(state, "w", encoding="ascii") as file:
+        file.write("0\n")
+    wrapper = os.path.join(in_turn, "pjdfstest")
+    with open(wrapper, "w", encoding="utf-8") as file:
+        file.write(IN_TURN.format(state=state, one=path, two=other, program=os.path.join(suite, "pjdfstest")))
+    os.chmod(wrapper, 0o755)
+    _total, failures = run_all(os.path.join(path, "three"), "two mounts in turn", in_turn)
+    check(not failures, "%d failed" % len(failures))
 
 
 @case

@@ -207,6 +207,7 @@ PLANTED = {
     "watch-evicted-early": (30, ("--scenario", "watch")),
     "watch-failover-forgets": (60, ("--scenario", "watch")),
     "watch-never-lost": (30, ("--scenario", "lease")),
+    "watch-cut-ignored": (400, ("--scenario", "cut")),
     "watch-ignores-life": (400, ("--scenario", "watch")),
     "member-ack-early": (300, ()),
     "vote-not-durable": (50, ()),

@@ -85,6 +85,7 @@ struct sim_link {
     struct flights early; /* Sent before there was an endpoint to receive. */
     struct env_timer connect;
     uint64_t connect_until;
+    bool initiator_knows;     /* That the connection is gone. */
     struct env_timer fault;   /* The next break or end that befalls it. */
     struct env_timer silence; /* Across a partition: when the sides give up the connection. */
 };
@@ -491,6 +492,8 @@ static void accept_link(struct sim_link *link, struct sim_process *process, cons
 static void resume_link(struct sim_link *link)
 {
     link->state = LINK_OPEN;
+    link->initiator_knows = false;
+    link->end[1]->session.hung_up_ns = 0;
     for (int side = 0; side < 2; side++) {
         struct sim_endpoint *end = link->end[side];
         struct flight *flight;
@@ -627,6 +630,20 @@ static void deliver_closed(struct sim_endpoint *end, int error)
     endpoint_kill(end);
 }
 
+/* An acceptor hears that the other side has closed when that is dead, or has done so itself. */
+static void deliver_disconnected(struct sim_endpoint *end)
+{
+    const struct net_handlers *handlers = end->process->handlers;
+    struct sim_link *link = end->link;
+    trace(end, "disconnected", 0, 0);
+    if (end->side == 0)
+        link->initiator_knows = true;
+    else if (link->state != LINK_OPEN && (link->initiator_knows || !link->end[0]))
+        end->session.hung_up_ns = env_clock(&end->process->env);
+    if (end->session.open && handlers->disconnected)
+        handlers->disconnected(end->process->handlers_ctx, &end->session);
+}
+
 static void deliver(struct sim_endpoint *end, struct flight *flight)
 {
     const struct net_handlers *handlers = end->process->handlers;
@@ -638,9 +655,7 @@ static void deliver(struct sim_endpoint *end, struct flight *flight)
         deliver_opened(end);
         break;
     case FLIGHT_DISCONNECTED:
-        trace(end, "disconnected", 0, 0);
-        if (end->session.open && handlers->disconnected)
-            handlers->disconnected(end->process->handlers_ctx, &end->session);
+        deliver_disconnected(end);
         break;
     case FLIGHT_DRAINED:
         if (handlers->drained)

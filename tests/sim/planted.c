@@ -129,6 +129,8 @@ static const struct {
     [PLANTED_WATCH_IGNORES_LIFE] = {"watch-ignores-life",
                                     "signs of life count whoever answers them"},
     [PLANTED_WATCH_NEVER_LOST] = {"watch-never-lost", "an owner does not look at the time"},
+    [PLANTED_WATCH_CUT_IGNORED] = {"watch-cut-ignored",
+                                   "who has no connection trusts a watch as before"},
     [PLANTED_STORE_IGNORE_SHARED] = {"store-ignore-shared", "an overwrite changes shared blocks"},
     [PLANTED_STORE_NO_RESERVE] = {"store-no-reserve", "growth takes the reserve as well"},
     [PLANTED_LOCK_OUTLIVES] = {"lock-outlives", "who has a lock whose time is over still has it"},

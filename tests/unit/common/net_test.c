@@ -85,6 +85,7 @@ static void disconnected(void *ctx, struct net_session *session)
 {
     struct side *side = ctx;
     side->disconnected++;
+    side->hung_up = session->hung_up_ns != 0;
     if (side->on_disconnected != NULL)
         side->on_disconnected(side, session);
 }

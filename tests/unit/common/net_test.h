@@ -22,6 +22,7 @@ struct side {
     bool no_credential;
     struct net_session *session; /* Opened last, or the outbound one. */
     unsigned opened, received, disconnected, drained, closed;
+    bool hung_up;    /* The last one that was disconnected. */
     int error;       /* Of the last closed(). */
     uint64_t digest; /* Over type, body and payload of all that was received, in order. */
     uint64_t payload_bytes;

@@ -476,6 +476,7 @@ static void gives_up_after_a_while(void **state)
     sides_turn((struct side *const[]){&staller}, 1);
     proxy_cut(proxy);
     SIDES_UNTIL(server.disconnected == 1, &leaver, &server, &keyless, &silent);
+    assert_true(server.hung_up);
     /* Leaver and staller are not driven any more: as processes that hang. */
     SIDES_UNTIL(keyless.closed == 1 && silent.closed == 1, &server, &keyless, &silent);
     assert_int_equal(keyless.error, -ETIMEDOUT);
@@ -484,6 +485,7 @@ static void gives_up_after_a_while(void **state)
     char byte;
     SIDES_UNTIL(recv(stranger, &byte, 1, MSG_DONTWAIT) == 0, &server);
     SIDES_UNTIL(server.closed == 1 && server.disconnected == 2, &server);
+    assert_false(server.hung_up); /* The staller was given up for its silence. */
     assert_int_equal(server.error, -ETIMEDOUT);
     /* The process that stalled in the middle of a message goes on, and has lost nothing. */
     SIDES_UNTIL(server.received == 1, &server, &staller);

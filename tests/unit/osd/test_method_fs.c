@@ -816,6 +816,9 @@ static void attributes_are_set_got_listed_removed(void **state)
     assert_int_equal(call_data("fs.xset", &rq, "2", 1), -EEXIST);
     rq.flags = FS_REPLACE;
     assert_int_equal(call_data("fs.xset", &rq, "two", 3), 0);
+    uint64_t change = getattr(a).change;
+    assert_int_equal(call_data("fs.xset", &rq, "two", 3), 0);
+    assert_int_equal(getattr(a).change, change);
     rq.flags = 0;
     assert_int_equal(call("fs.xget", rq), 0);
     assert_int_equal(raw_len, 3);

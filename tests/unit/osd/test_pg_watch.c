@@ -236,6 +236,24 @@ static void evicts_the_silent_after_their_time_out(void **state)
     assert_int_equal(link_watch(ALICE, 0), -ENOTCONN);
 }
 
+static void evicts_soon_who_has_hung_up_and_does_not_come_again(void **state)
+{
+    (void)state;
+    uint32_t ticks = WIRE_WATCH_HUNG_UP_MS / 500;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_NONE), 0);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    /* It has not come to be connected. */
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_NONE), 0);
+    world.guests[0].session.hung_up_ns = world.guests[1].session.hung_up_ns = world.now_ns;
+    world_ticks(&world, ticks - 1);
+    assert_int_equal(n_watchers(0), 2);
+    world.guests[0].session.hung_up_ns = 0;
+    world_ticks(&world, 2);
+    assert_int_equal(n_watchers(0), 1);
+    assert_int_equal(link_watch(BOB, 0), -ENOTCONN);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+}
+
 static void a_new_primary_gives_everybody_a_whole_time_out(void **state)
 {
     (void)state;
@@ -407,6 +425,7 @@ int main(void)
         CASE(a_copy_of_a_notify_takes_its_place),
         CASE(a_notify_of_an_earlier_life_runs_again),
         CASE(evicts_the_silent_after_their_time_out),
+        CASE(evicts_soon_who_has_hung_up_and_does_not_come_again),
         CASE(a_new_primary_gives_everybody_a_whole_time_out),
         CASE(leases_that_do_not_agree_are_refused_and_recalled),
         CASE(who_is_deaf_to_a_recall_is_not_renewed),
