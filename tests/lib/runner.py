@@ -28,6 +28,7 @@ SIM_LONG_IMAGES = 2000
 FUZZ_SECONDS = 3
 THRASH_SECONDS = 3600
 FS_LONG_STEPS = 100000
+FS_LONG_SECONDS = 600
 TAIL_LINES = 40
 CLEAN_UP_SECONDS = 40
 
@@ -386,11 +387,13 @@ def failure_tests():
 
 def fs_tests():
     """Mounted file systems beside ext4, for long, with any seed; and programs on them."""
-    env = {"LIMPET_BUILD": folder_of("release"), "LIMPET_STEPS": str(FS_LONG_STEPS)}
+    env = {"LIMPET_BUILD": folder_of("release"), "LIMPET_STEPS": str(FS_LONG_STEPS),
+           "LIMPET_SECONDS": str(FS_LONG_SECONDS)}
     return [Test("long/cluster/" + name, [sys.executable, "-B", os.path.join(REPO, "tests/cluster", path)], 4 * 3600, 2,
                  "release", env)
             for name, path in (("fs_differential", "test_fs_differential.py"), ("fs_programs", "long_fs_programs.py"),
-                               ("fs_pjdfstest", "long_fs_pjdfstest.py"), ("fs_coherence", "long_fs_coherence.py"))]
+                               ("fs_pjdfstest", "long_fs_pjdfstest.py"), ("fs_coherence", "long_fs_coherence.py"),
+                               ("fs_deaths", "test_fs_deaths.py"))]
 
 
 def model_tests(prefix="", long=False):
