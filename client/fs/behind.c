@@ -784,7 +784,7 @@ void behind_sync_slowly(struct fs_call *call)
         sync_begin(call);
 }
 
-int behind_close(struct limpet_fs *fs, uint64_t ino)
+int behind_error(struct limpet_fs *fs, uint64_t ino)
 {
     pthread_mutex_lock(&fs->lock);
     const struct fs_file *file = file_find(fs, ino, false);

@@ -428,6 +428,9 @@ void call_end(struct fs_call *call, ssize_t rc)
     /* Words between shards and us; nobody else knows them. */
     if (rc == -FS_MOVING || rc == -FS_CHANGED || rc == -FS_LEASED)
         rc = -EBUSY;
+    /* What could not be written back, such as its creation: that is why it is not there. */
+    if (rc == -ESTALE && verb == LIMPET_FS_WRITE && behind_error(fs, ino) != 0)
+        rc = behind_error(fs, ino);
     if (rc == 0 && call->written > 0)
         rc = (ssize_t)call->written;
     if (rc >= 0 && call->close_error != 0)

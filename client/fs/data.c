@@ -711,6 +711,6 @@ int data_seek(struct fs_call *call, uint64_t *out)
 void data_close(struct fs_call *call)
 {
     if (!(call->rq.flags & LIMPET_FS_WHOLE))
-        call->close_error = behind_close(call->fs, call->rq.ino);
+        call->close_error = behind_error(call->fs, call->rq.ino);
     lock_unset_all(call);
 }

@@ -480,7 +480,7 @@ void behind_sync(struct fs_call *call);
 /* A worker's part of it. */
 void behind_sync_slowly(struct fs_call *call);
 /* What has failed since somebody was told. */
-int behind_close(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
+int behind_error(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
 /* With the lock: what has failed of the file before, once. */
 int behind_take_error(struct fs_file *file) MUST_CHECK;
 void *behind_thread(void *arg);
