@@ -841,8 +841,9 @@ static void do_write(fuse_req_t fuse, fuse_ino_t ino, const char *data, size_t s
 
 static void do_fsync(fuse_req_t fuse, fuse_ino_t ino, int datasync, struct fuse_file_info *info)
 {
-    struct limpet_fs_request rq = {.verb = LIMPET_FS_SYNC, .ino = ino};
-    (void)datasync, (void)info;
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_SYNC, .ino = ino, .flags = datasync ? LIMPET_FS_DATA_ONLY : 0};
+    (void)info;
     submit(fuse, &rq, ended);
 }
 

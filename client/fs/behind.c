@@ -548,14 +548,15 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
     int rc = 0;
     if (!file->ahead)
         return 0;
-    if (!lease_inode(fs, file->ino, &record)) {
+    bool there = lease_inode(fs, file->ino, &record);
+    if (!there) {
         rc = shard_buffers(fs, fs_home(file->ino)) ? 0 : -EIO; /* It was removed meanwhile. */
-        size = 0;
+        record = (struct fs_inode){.size = size};
     }
     int64_t mtime_ns = file->ahead_mtime_ns != 0 ? file->ahead_mtime_ns : record.mtime_ns;
-    bool busy = rc == 0 && size > 0 && fs_txid_equal(record.busy, file->behind_tx);
+    bool busy = rc == 0 && there && fs_txid_equal(record.busy, file->behind_tx);
     bool over = final && TAILQ_EMPTY(&file->writes);
-    if (size > 0 && (size > record.size || mtime_ns != record.mtime_ns || (busy && over))) {
+    if (there && (size > record.size || mtime_ns != record.mtime_ns || (busy && over))) {
         struct fs_request rq = {.ino = file->ino,
                                 .set = FS_SET_SIZE | FS_SET_MTIME,
                                 .flags = FS_BEHIND,
@@ -730,12 +731,37 @@ int behind_write_back(struct limpet_fs *fs, uint64_t home)
 
 /* ---- fsync and close ---- */
 
-static bool must_note(struct limpet_fs *fs, const struct fs_file *file)
+/* With the lock. What the record has to be told: its size, or but its time. */
+enum to_note { NOTE_NOTHING, NOTE_TIME, NOTE_SIZE };
+
+static enum to_note to_note(struct limpet_fs *fs, const struct fs_file *file, unsigned flags)
 {
     struct fs_inode record;
-    return file->ahead && lease_inode(fs, file->ino, &record) &&
-           (file->ahead_size > record.size ||
-            (file->ahead_mtime_ns != 0 && file->ahead_mtime_ns != record.mtime_ns));
+    if (!file->ahead || !lease_inode(fs, file->ino, &record))
+        return NOTE_NOTHING;
+    if (file->ahead_size > record.size)
+        return NOTE_SIZE;
+    bool time = file->ahead_mtime_ns != 0 && file->ahead_mtime_ns != record.mtime_ns;
+    return time && !(flags & LIMPET_FS_DATA_ONLY) ? NOTE_TIME : NOTE_NOTHING;
+}
+
+/*
+ * With the lock, which is released for a while. The call goes on when the file's writes have
+ * arrived. A time needs not wait for them: record and contents become durable side by side.
+ */
+static void sync_waits(struct fs_call *call, struct fs_file *file)
+{
+    struct limpet_fs *fs = call->fs;
+    bool early = to_note(fs, file, call->rq.flags) == NOTE_TIME;
+    if (early) {
+        int noted = note(fs, file, false);
+        (void)noted; /* The file remembers it. */
+    }
+    call->until_write = file->last_write;
+    STAILQ_INSERT_TAIL(&file->syncs, call, link);
+    hurry(fs, file);
+    if (early)
+        write_back_all(fs);
 }
 
 void behind_sync(struct fs_call *call)
@@ -750,15 +776,20 @@ void behind_sync(struct fs_call *call)
     int error = 0;
     bool works = false;
     if (file != NULL && !TAILQ_EMPTY(&file->writes) && call->until_write == 0) {
-        call->until_write = file->last_write;
-        STAILQ_INSERT_TAIL(&file->syncs, call, link);
-        hurry(fs, file);
+        sync_waits(call, file);
         pthread_mutex_unlock(&fs->lock);
         return;
     }
     if (file != NULL) {
         error = behind_take_error(file);
-        works = error == 0 && must_note(fs, file);
+        works = error == 0 && to_note(fs, file, call->rq.flags) != NOTE_NOTHING;
+    }
+    if (works && TAILQ_EMPTY(&file->writes)) {
+        file->holds++;
+        error = note(fs, file, false) != 0 ? behind_take_error(file) : 0;
+        file->holds--;
+        file_drop(fs, file);
+        works = false;
     }
     pthread_mutex_unlock(&fs->lock);
     if (error != 0)

@@ -134,6 +134,7 @@ enum limpet_fs_flags {
     LIMPET_FS_WHOLE = 1 << 22,
     LIMPET_FS_WAITS = 1 << 23,
     LIMPET_FS_DURABLE = 1 << 27,    /* write: as if an fsync of the file came with it. */
+    LIMPET_FS_DATA_ONLY = 1 << 28,  /* sync: as fdatasync(2), without the time of a write. */
     LIMPET_FS_KILL_PRIV = 1 << 24,  /* write: set-user-id and set-group-id go. */
     LIMPET_FS_ATTRS = 1 << 19,      /* list: with attributes of those that are at hand. */
     LIMPET_FS_KILL_GROUP = 1 << 25, /* xattr_set, of an access ACL: set-group-id goes. */

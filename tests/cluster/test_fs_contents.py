@@ -109,6 +109,58 @@ def after_a_death_sizes_cover_what_is_there_and_no_more():
 
 
 @case
+def what_was_synced_has_its_time_after_a_death():
+    path = mounts.mount(FS)
+    name = os.path.join(alone(os.path.join(path, "times")), "file")
+    fd = os.open(name, os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, bytes(8 * UNIT), 0)
+    os.fsync(fd)
+    for at in range(8):
+        # Its record and its contents are written side by side.
+        os.pwrite(fd, b"s" * 4096, at * UNIT)
+        os.fsync(fd)
+    time_ns = os.fstat(fd).st_mtime_ns
+    os.pwrite(fd, b"d" * 4096, 4096)
+    os.fdatasync(fd)
+    mounts.kill(path)
+    try:
+        os.close(fd)
+    except OSError:
+        pass  # The mount has died.
+    mounts.umount(path, "--lazy")
+    survivor = mounts.mount(FS)
+    there = os.path.join(survivor, "times", "file")
+    check(os.stat(there).st_mtime_ns >= time_ns, "its time is older than the fsync")
+    data = read_file(there)
+    check(all(data[at * UNIT:at * UNIT + 4096] == b"s" * 4096 for at in range(8)), "what fsync has acknowledged")
+    check(data[4096:8192] == b"d" * 4096, "what fdatasync has acknowledged")
+    mounts.umount(survivor)
+
+
+@case
+def room_is_made_for_many_files_at_once():
+    path = mounts.mount(FS)
+    top = alone(os.path.join(path, "many"))
+    names = [os.path.join(top, "f%d" % at) for at in range(300)]
+    fds = [os.open(name, os.O_RDWR | os.O_CREAT) for name in names]
+    for at, fd in enumerate(fds):
+        os.pwrite(fd, b"%d" % at * 1000, 0)
+    for name in names[::3]:
+        os.unlink(name)
+    # The last one does not wait for the others' turn; a look from elsewhere gets all of it.
+    os.fsync(fds[-1])
+    other = mounts.mount(FS)
+    for at, name in enumerate(names):
+        there = os.path.join(other, "many", os.path.basename(name))
+        check(os.path.exists(there) == (at % 3 != 0), "%s is there, or is not" % there)
+        check(at % 3 == 0 or read_file(there) == b"%d" % at * 1000, "%s is not what was written" % there)
+    for fd in fds:
+        os.close(fd)
+    for mount in list(mounts.paths):
+        mounts.umount(mount)
+
+
+@case
 def memory_is_bounded():
     path = mounts.mount(FS, "--memory", "%dM" % MEMORY_MIB)
     name = os.path.join(alone(os.path.join(path, "memory")), "file")
