@@ -179,19 +179,3 @@ int fs_status(struct cli *cli)
     limpet_pool_close(pool);
     return 0;
 }
-
-int fs_umount(struct cli *cli)
-{
-    const char *path = cli->words[0];
-    int flags = cli_has(cli, "lazy") ? MNT_DETACH : 0;
-    if (umount2(path, flags) == 0)
-        return 0;
-    if (errno == EBUSY)
-        fail(EBUSY, "%s is in use; --lazy takes it away as soon as it is not", path);
-    if (errno == EINVAL)
-        fail(EINVAL, "%s: nothing is mounted there", path);
-    if (errno != EPERM)
-        fail(errno, "%s: %s", path, error_phrase(errno));
-    execlp("fusermount3", "fusermount3", flags != 0 ? "-uz" : "-u", path, (char *)NULL);
-    fail(errno, "fusermount3: %s; the package fuse3 has it", error_phrase(errno));
-}

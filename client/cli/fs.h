@@ -1,9 +1,10 @@
 /*
  * limpet fs: what its files share.
  *
- *   fs.c          the verbs: create, ls, rm, status, umount
+ *   fs.c          the verbs: create, ls, rm, status
  *   fs_check.c    check
  *   fs_mount.c    mount: the process that serves the kernel
+ *   fs_umount.c   umount, which waits for that process
  *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
  *   fs_receive.c  taking them
@@ -54,6 +55,15 @@ struct fs_recovery *fs_recovery_begin(struct cli *cli, const struct fs_spec *spe
 void fs_recovery_needed(struct fs_recovery *recovery);
 /* Closes the file system, as it is then. */
 void fs_recovery_end(struct fs_recovery *recovery);
+
+enum { FS_DEVICE_MAX = 32 };
+/*
+ * The number of the device that a path is the root of, "0:48"; false: of none. The mount itself is
+ * not asked: it may not be served yet, or any more.
+ */
+bool fs_device(const char *path, char device[FS_DEVICE_MAX]);
+/* Who unmounts what is mounted over `path` can wait for this process from now on. */
+void fs_umount_expect(const char *path);
 
 /* The kernel is about to be told of an entry: counts, if it is of a directory. */
 void fs_dirs_tell(const struct limpet_fs_attr *attr);

@@ -1122,33 +1122,11 @@ static void take_fuse_message(enum fuse_log_level level, const char *format, va_
     fuse_message[strcspn(fuse_message, "\n")] = 0;
 }
 
-enum { DEVICE_MAX = 32 };
-
-/*
- * The number of the device that a path is the root of. The mount itself is not asked: it is not
- * served yet, and might die before it answers.
- */
-static bool find_device(const char *path, char device[DEVICE_MAX])
-{
-    char line[2 * PATH_MAX], number[DEVICE_MAX], at[PATH_MAX];
-    bool found = false;
-    FILE *file = fopen("/proc/self/mountinfo", "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "%*s %*s %31s %*s %4095s", number, at) == 2 && strcmp(at, path) == 0) {
-            memcpy(device, number, sizeof number);
-            found = true;
-        }
-    }
-    if (file != NULL)
-        fclose(file);
-    return found;
-}
-
 /* How far the kernel reads ahead is the administrator's to say, who is who mounts, often. */
 static void set_read_ahead(const char *path)
 {
-    char name[96], device[DEVICE_MAX];
-    if (!find_device(path, device))
+    char name[96], device[FS_DEVICE_MAX];
+    if (!fs_device(path, device))
         return;
     snprintf(name, sizeof name, "/sys/class/bdi/%s/read_ahead_kb", device);
     FILE *file = fopen(name, "we");

@@ -104,6 +104,7 @@ int fs_mount(struct cli *cli)
         fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));
     struct fuse_session *session = fs_fuse_mount(fs, recovery, path, options);
     fuse_set_signal_handlers(session);
+    fs_umount_expect(path);
     if (ready >= 0)
         leave_terminal(ready);
     fs_fuse_serve(session, path, !cli_has(cli, "no-follow"));

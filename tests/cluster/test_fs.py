@@ -760,6 +760,16 @@ def nothing_is_wrong_in_the_end():
 
 
 @case
+def umount_waits_for_what_is_written_back():
+    path = mounts.mount(FS)
+    server = mounts.server(path)
+    for at in range(300):
+        os.mkdir(os.path.join(path, "umount%d" % at))
+    mounts.umount(path)
+    check(not process_alive(server), "its process still runs")
+
+
+@case
 def a_removed_file_system_is_gone():
     path = mounts.mount(FS)
     succeeds(cluster.limpet("fs", "rm", FS, "--force"))

@@ -1,0 +1,148 @@
+/*
+ * limpet fs umount. The kernel is done with a mount before its process is, which writes back then
+ * what it still has. So that process has a socket that is named after the mount, and accepts
+ * nobody; who unmounts connects, and waits for the end that comes when the process ends.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "client/cli/fs.h"
+
+enum { WAITERS_MAX = 16 };
+
+bool fs_device(const char *path, char device[FS_DEVICE_MAX])
+{
+    char line[2 * PATH_MAX], number[FS_DEVICE_MAX], at[PATH_MAX];
+    bool found = false;
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "%*s %*s %31s %*s %4095s", number, at) == 2 && strcmp(at, path) == 0) {
+            memcpy(device, number, sizeof number);
+            found = true;
+        }
+    }
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
+/* An abstract name: it goes with the process. */
+static socklen_t name_socket(const char *device, struct sockaddr_un *out)
+{
+    *out = (struct sockaddr_un){.sun_family = AF_UNIX};
+    int len = snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "limpet-fs-mount-%s", device);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+}
+
+void fs_umount_expect(const char *path)
+{
+    struct sockaddr_un address;
+    char device[FS_DEVICE_MAX];
+    if (!fs_device(path, device))
+        return;
+    socklen_t len = name_socket(device, &address);
+    /* It stays open until the process ends. Without it nobody waits, as umount(8) does not. */
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 &&
+        (bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, WAITERS_MAX) != 0))
+        close(fd);
+}
+
+/* Others may have taken the name. */
+static bool is_trusted(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+           (peer.uid == 0 || peer.uid == geteuid());
+}
+
+/* Without links, but its last part is left alone: the mount itself is not asked. */
+static bool resolve(const char *path, char out[2 * PATH_MAX])
+{
+    char folder[PATH_MAX], whole[PATH_MAX];
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    if (len == 0 || len >= sizeof folder)
+        return false;
+    memcpy(folder, path, len);
+    folder[len] = 0;
+    const char *slash = memrchr(folder, '/', len);
+    size_t last = slash != NULL ? (size_t)(slash - folder) + 1 : 0;
+    char name[PATH_MAX];
+    memcpy(name, folder + last, len - last + 1);
+    folder[last] = 0;
+    if (realpath(last > 0 ? folder : ".", whole) == NULL)
+        return false;
+    snprintf(out, 2 * PATH_MAX, "%s/%s", strcmp(whole, "/") != 0 ? whole : "", name);
+    return true;
+}
+
+/* A connection to the process that serves the mount, or -1. */
+static int find_server(const char *path)
+{
+    struct sockaddr_un address;
+    char device[FS_DEVICE_MAX], real[2 * PATH_MAX];
+    if (!resolve(path, real) || !fs_device(real, device))
+        return -1;
+    socklen_t len = name_socket(device, &address);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && (connect(fd, (struct sockaddr *)&address, len) != 0 || !is_trusted(fd))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static void wait_for_end(int fd)
+{
+    struct pollfd poller = {.fd = fd, .events = POLLIN};
+    while (poll(&poller, 1, -1) < 0 && errno == EINTR)
+        continue;
+}
+
+/* For users other than root. */
+static int run_fusermount(const char *path, bool lazy)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("fusermount3", "fusermount3", lazy ? "-uz" : "-u", path, (char *)NULL);
+        fail(errno, "fusermount3: %s; the package fuse3 has it", error_phrase(errno));
+    }
+    if (pid < 0)
+        fail(errno, "%s: %s", path, error_phrase(errno));
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+}
+
+int fs_umount(struct cli *cli)
+{
+    const char *path = cli->words[0];
+    bool lazy = cli_has(cli, "lazy");
+    int server = lazy ? -1 : find_server(path), rc = 0;
+    if (umount2(path, lazy ? MNT_DETACH : 0) != 0) {
+        if (errno == EBUSY)
+            fail(EBUSY, "%s is in use; --lazy takes it away as soon as it is not", path);
+        if (errno == EINVAL)
+            fail(EINVAL, "%s: nothing is mounted there", path);
+        if (errno != EPERM)
+            fail(errno, "%s: %s", path, error_phrase(errno));
+        rc = run_fusermount(path, lazy);
+    }
+    if (rc == 0 && server >= 0)
+        wait_for_end(server);
+    return rc;
+}
