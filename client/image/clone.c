@@ -9,6 +9,8 @@
 #include "client/image/snap.h"
 #include "common/planted.h"
 
+enum { FEATURE_NAMES = 11 }; /* limpet_image_feature_name() */
+
 void image_link_of(const struct limpet_image *image, struct image_link *out)
 {
     memset(out, 0, sizeof *out);
@@ -94,6 +96,9 @@ static int clone_from(struct limpet_image *parent, struct limpet_pool *pool, con
 {
     struct image_core core;
     int rc = clone_core(parent, pool, options, &core);
+    /* Nothing would be shared. */
+    if (rc == 0 && parent->size == 0)
+        rc = image_exists_or(pool, name, -EINVAL);
     if (rc != 0)
         return rc;
     image_new_id(id);
@@ -117,17 +122,21 @@ static int clone_at(struct limpet_pool *parent_pool, const char *parent, const c
     int rc = image_check_name(name);
     if (rc == 0)
         rc = snap != NULL ? image_check_space(pool) : -EINVAL;
+    /* What has no name at all is told before what cannot be chosen. */
     if (rc == 0 && options->features != LIMPET_IMAGE_FEATURES_SOURCE &&
-        (options->features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) != 0)
+        options->features >> FEATURE_NAMES != 0)
         rc = -ENOSYS;
-    if (rc == 0 && options->clone_format == 1 &&
-        strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(parent_pool)) != 0)
-        rc = -EXDEV;
+    if (rc == 0 && options->clone_format > 2)
+        rc = -EINVAL;
     if (rc == 0)
         rc = limpet_image_open(parent_pool, parent, snap, LIMPET_IMAGE_READ_ONLY, &image);
     if (rc != 0)
         return rc;
-    rc = clone_from(image, pool, name, options, whole, id);
+    if (options->clone_format == 1 &&
+        strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(parent_pool)) != 0)
+        rc = -EXDEV;
+    if (rc == 0)
+        rc = clone_from(image, pool, name, options, whole, id);
     int closed = limpet_image_close(image);
     return rc != 0 ? rc : closed;
 }
@@ -150,6 +159,23 @@ int image_clone_unfinished(struct limpet_pool *parent_pool, const char *parent, 
 
 /* ---- The entry at the parent ---- */
 
+/* That it has clones of version 2 is no feature of it any more, unless there are others. */
+static int forget_clones(struct header *next, struct limpet_op *op, void *arg)
+{
+    struct limpet_image *parent = arg;
+    bool has_clones = true;
+    (void)op;
+    if ((next->core.op_features & LIMPET_IMAGE_OP_CLONE_PARENT) == 0)
+        return HEADER_SAME;
+    int rc = snap_has_clones(parent->meta, parent->header_name, &has_clones);
+    if (rc != 0)
+        return rc;
+    if (has_clones)
+        return HEADER_SAME;
+    next->core.op_features &= ~(uint64_t)LIMPET_IMAGE_OP_CLONE_PARENT;
+    return 0;
+}
+
 /* Of version 2, the snapshot may have waited for this in the trash. */
 static int parent_may_go(struct limpet_cluster *cluster, const struct image_core *core)
 {
@@ -161,6 +187,8 @@ static int parent_may_go(struct limpet_cluster *cluster, const struct image_core
     size_t at = header_snap(&parent->header, core->parent_snap);
     if (at < parent->header.n_snaps && parent->header.snaps[at].kind == LIMPET_IMAGE_SNAP_TRASH)
         rc = snap_remove_from_trash(parent, core->parent_snap);
+    if (rc == 0)
+        rc = image_change(parent, forget_clones, parent);
     int closed = limpet_image_close(parent);
     return rc != 0 ? rc : closed;
 }
@@ -460,7 +488,8 @@ static int add_spec(const struct limpet_pair *pair, void *arg)
     struct children *children = arg;
     struct image_link link;
     uint64_t snap;
-    int rc = snap_check_child(children->image->meta, children->image->header_name, pair);
+    unsigned format;
+    int rc = snap_check_child(children->image->meta, children->image->header_name, pair, &format);
     if (rc == 0)
         rc = image_child_key_decode(pair->key, pair->key_len, &snap, &link);
     if (rc != 0)

@@ -219,7 +219,8 @@ int limpet_image_deep_copy(struct limpet_image *image, struct limpet_pool *pool,
     pthread_mutex_unlock(&image->lock);
     if (rc != 0)
         return rc;
-    rc = make_copy(image, &header, share, pool, name, options, id);
+    bool known = (options_of(image, options).features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) == 0;
+    rc = !known ? -ENOSYS : make_copy(image, &header, share, pool, name, options, id);
     bool made = rc == 0;
     if (rc == 0)
         rc = image_open_unfinished(pool, id, &to);

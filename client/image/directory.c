@@ -183,6 +183,9 @@ int directory_id(struct limpet_pool *pool, const char *object, const char *name,
                  char out[LIMPET_IMAGE_ID_MAX + 1])
 {
     char key[IMAGE_KEY_MAX];
+    /* Its beginning may be another one's. */
+    if (strnlen(name, LIMPET_IMAGE_NAME_MAX + 1) > LIMPET_IMAGE_NAME_MAX)
+        return -ENOENT;
     name_key(name, key);
     return get_text(pool, object, key, out, LIMPET_IMAGE_ID_MAX + 1);
 }
@@ -191,6 +194,8 @@ int directory_name(struct limpet_pool *pool, const char *object, const char *id,
                    char out[LIMPET_IMAGE_NAME_MAX + 1])
 {
     char key[IMAGE_KEY_MAX];
+    if (strnlen(id, LIMPET_IMAGE_ID_MAX + 1) > LIMPET_IMAGE_ID_MAX)
+        return -ENOENT;
     id_key(id, key);
     return get_text(pool, object, key, out, LIMPET_IMAGE_NAME_MAX + 1);
 }

@@ -138,6 +138,7 @@ struct limpet_image {
     void (*user_changed)(void *arg);
     void *user_arg;
     uint64_t user_cookie;
+    unsigned user_calls; /* Under way. */
 
     struct object_map *map; /* NULL: there is none, or we do not own the image. */
     struct crypt *crypt;    /* NULL: it is not decrypted. Set once or replaced, never taken away. */
@@ -286,6 +287,8 @@ int qos_load_pool(struct limpet_image *image) MUST_CHECK;
 /* A step that reads the image's options, and what takes them over, with the lock; destroys them. */
 int qos_reading_step(struct limpet_op *op, struct limpet_pairs **options) MUST_CHECK;
 void qos_take_options(struct limpet_image *image, struct limpet_pairs *options);
+/* Metadata that is to be set: -EINVAL if it is an option, and the value none for it. */
+int qos_check_option(const char *key, const void *value, size_t len) MUST_CHECK;
 /* With the lock: io_admitted() follows. false: there is no thread for that. */
 bool qos_line_up(struct limpet_image *image, struct io *io);
 

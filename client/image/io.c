@@ -534,9 +534,11 @@ int limpet_image_aio_write_zeroes(struct limpet_image *image, uint64_t len, uint
                                   unsigned flags, limpet_image_callback callback, void *arg)
 {
     static const uint8_t zeroes[4096];
-    if ((flags & LIMPET_IMAGE_ZEROES_WRITTEN) != 0 && len > 0 && len % sizeof zeroes == 0)
-        return limpet_image_aio_write_same(image, zeroes, sizeof zeroes, len, offset, 0, callback,
-                                           arg);
+    /* The largest power of two that fits. */
+    uint64_t unit = len & -len;
+    unit = unit < sizeof zeroes ? unit : sizeof zeroes;
+    if ((flags & LIMPET_IMAGE_ZEROES_WRITTEN) != 0 && len > 0)
+        return limpet_image_aio_write_same(image, zeroes, unit, len, offset, 0, callback, arg);
     return limpet_image_aio_discard(image, len, offset, callback, arg);
 }
 
@@ -616,51 +618,55 @@ static ssize_t wait_for(struct waiting *waiting, int rc)
     return rc != 0 ? rc : waiting->result;
 }
 
+/* A callback that waits for what only further callbacks can end would wait for ever. */
+#define WAIT_FOR(image, waiting, submission)                                                       \
+    (cluster_calls_back((image)->cluster) ? -EDEADLK : wait_for(waiting, submission))
+
 ssize_t raw_read_and_wait(struct limpet_image *image, void *data, uint64_t len, uint64_t offset)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w, raw_read(image, data, len, offset, wake, &w));
+    return WAIT_FOR(image, &w, raw_read(image, data, len, offset, wake, &w));
 }
 
 ssize_t raw_write_and_wait(struct limpet_image *image, const void *data, uint64_t len,
                            uint64_t offset)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w, raw_write(image, data, len, offset, wake, &w));
+    return WAIT_FOR(image, &w, raw_write(image, data, len, offset, wake, &w));
 }
 
 ssize_t limpet_image_read(struct limpet_image *image, void *data, size_t len, uint64_t offset,
                           unsigned flags)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w, limpet_image_aio_read(image, data, len, offset, flags, wake, &w));
+    return WAIT_FOR(image, &w, limpet_image_aio_read(image, data, len, offset, flags, wake, &w));
 }
 
 ssize_t limpet_image_write(struct limpet_image *image, const void *data, size_t len,
                            uint64_t offset, unsigned flags)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w, limpet_image_aio_write(image, data, len, offset, flags, wake, &w));
+    return WAIT_FOR(image, &w, limpet_image_aio_write(image, data, len, offset, flags, wake, &w));
 }
 
 ssize_t limpet_image_discard(struct limpet_image *image, uint64_t len, uint64_t offset)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w, limpet_image_aio_discard(image, len, offset, wake, &w));
+    return WAIT_FOR(image, &w, limpet_image_aio_discard(image, len, offset, wake, &w));
 }
 
 ssize_t limpet_image_write_zeroes(struct limpet_image *image, uint64_t len, uint64_t offset,
                                   unsigned flags)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w, limpet_image_aio_write_zeroes(image, len, offset, flags, wake, &w));
+    return WAIT_FOR(image, &w, limpet_image_aio_write_zeroes(image, len, offset, flags, wake, &w));
 }
 
 ssize_t limpet_image_write_same(struct limpet_image *image, const void *data, size_t len,
                                 uint64_t total, uint64_t offset, unsigned flags)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w,
+    return WAIT_FOR(image, &w,
                     limpet_image_aio_write_same(image, data, len, total, offset, flags, wake, &w));
 }
 
@@ -669,8 +675,9 @@ ssize_t limpet_image_compare_and_write(struct limpet_image *image, const void *e
                                        uint64_t *mismatch)
 {
     struct waiting w = WAITING_INIT;
-    return wait_for(&w, limpet_image_aio_compare_and_write(image, expected, data, len, offset,
-                                                           mismatch, wake, &w));
+    return WAIT_FOR(
+        image, &w,
+        limpet_image_aio_compare_and_write(image, expected, data, len, offset, mismatch, wake, &w));
 }
 
 ssize_t image_discard_zeroes(struct limpet_image *image, uint64_t offset, uint64_t len)
@@ -680,11 +687,11 @@ ssize_t image_discard_zeroes(struct limpet_image *image, uint64_t offset, uint64
     if (io == NULL)
         return -ENOMEM;
     io->if_zero = true;
-    return wait_for(&w, submit(io));
+    return WAIT_FOR(image, &w, submit(io));
 }
 
 int limpet_image_flush(struct limpet_image *image)
 {
     struct waiting w = WAITING_INIT;
-    return (int)wait_for(&w, limpet_image_aio_flush(image, wake, &w));
+    return (int)WAIT_FOR(image, &w, limpet_image_aio_flush(image, wake, &w));
 }

@@ -479,6 +479,8 @@ int image_hold(struct limpet_image *image)
 {
     if (image->read_only || image->snap != 0)
         return -EROFS;
+    if (cluster_calls_back(image->cluster))
+        return -EDEADLK;
     pthread_mutex_lock(&image->lock);
     int rc = hold(image);
     pthread_mutex_unlock(&image->lock);

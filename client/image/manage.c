@@ -93,7 +93,10 @@ int image_new_core(struct limpet_pool *pool, uint64_t size,
                    const struct limpet_image_options *options, struct image_core *core)
 {
     memset(core, 0, sizeof *core);
-    core->features = image_paired_features(options->features);
+    /* Without a map there are no fast differences. */
+    core->features = (options->features & LIMPET_IMAGE_OBJECT_MAP) != 0
+                         ? image_paired_features(options->features)
+                         : options->features & ~(uint64_t)LIMPET_IMAGE_FAST_DIFF;
     core->order = LIMPET_IMAGE_ORDER_DEFAULT;
     if (options->order != 0) {
         if (options->order < LIMPET_IMAGE_ORDER_MIN || options->order > LIMPET_IMAGE_ORDER_MAX)
@@ -142,11 +145,7 @@ int image_check_space(struct limpet_pool *pool)
     return rc == 0 && !exists ? -ENOENT : rc;
 }
 
-/*
- * -EEXIST, if rc is an error and there is an image of this name: that matters more than what is
- * wrong with what was to be made.
- */
-static int exists_or(struct limpet_pool *pool, const char *name, int rc)
+int image_exists_or(struct limpet_pool *pool, const char *name, int rc)
 {
     char id[LIMPET_IMAGE_ID_MAX + 1];
     return rc != 0 && directory_id(pool, IMAGE_DIRECTORY, name, id) == 0 ? -EEXIST : rc;
@@ -181,7 +180,7 @@ static int create(struct limpet_pool *pool, const char *name, uint64_t size,
     if (rc == 0)
         rc = image_check_space(pool);
     if (rc == 0)
-        rc = exists_or(pool, name, image_new_core(pool, size, options, &core));
+        rc = image_exists_or(pool, name, image_new_core(pool, size, options, &core));
     if (rc != 0)
         return rc;
     core.state = (uint8_t)state;

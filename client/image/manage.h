@@ -10,6 +10,11 @@ enum {
 };
 
 /* With both of object-map and fast-diff, if one of them is among them. */
+/*
+ * -EEXIST, if rc is an error and there is an image of this name: that matters more than what is
+ * wrong with what was to be made.
+ */
+int image_exists_or(struct limpet_pool *pool, const char *name, int rc) MUST_CHECK;
 uint64_t image_paired_features(uint64_t features);
 /* Options of an image that is made from another one, with what they leave to that one. */
 struct limpet_image_options image_options_from(const struct image_core *core,

@@ -96,7 +96,7 @@ static int meta_list(struct limpet_pool *pool, const char *object, const char *a
 int limpet_image_meta_set(struct limpet_image *image, const char *key, const void *value,
                           size_t len)
 {
-    int rc = image->read_only || image->snap != 0 ? -EROFS : 0;
+    int rc = image->read_only || image->snap != 0 ? -EROFS : qos_check_option(key, value, len);
     if (rc == 0)
         rc = meta_set(image->meta, image->header_name, false, key, value, len);
     return rc == 0 ? image_tell(image->meta, image->id, NULL) : rc;
@@ -125,7 +125,8 @@ int limpet_image_meta_list(struct limpet_image *image, const char *after, uint64
 
 int limpet_pool_meta_set(struct limpet_pool *pool, const char *key, const void *value, size_t len)
 {
-    return meta_set(pool, IMAGE_POOL_INFO, true, key, value, len);
+    int rc = qos_check_option(key, value, len);
+    return rc == 0 ? meta_set(pool, IMAGE_POOL_INFO, true, key, value, len) : rc;
 }
 
 int limpet_pool_meta_get(struct limpet_pool *pool, const char *key, char **value, size_t *len)
@@ -165,7 +166,8 @@ static int change_features(struct header *next, struct limpet_op *op, void *arg)
     const struct feature_change *c = arg;
     uint64_t before = next->core.features;
     (void)op;
-    if ((c->enabled ? c->features & ~before : c->features & before) == 0)
+    /* All of them change. */
+    if ((c->enabled ? c->features & before : c->features & ~before) != 0)
         return -EINVAL;
     uint64_t changed = image_paired_features(c->features);
     next->core.features = c->enabled ? before | changed : before & ~changed;
@@ -186,6 +188,9 @@ int limpet_image_set_features(struct limpet_image *image, uint64_t features, boo
 {
     struct feature_change c = {.features = features, .enabled = enabled};
     if (features == 0 || (features & ~(uint64_t)LIMPET_IMAGE_FEATURES_MUTABLE) != 0)
+        return -EINVAL;
+    /* What was copied up before is not in earlier snapshots. */
+    if (enabled && (features & LIMPET_IMAGE_DEEP_FLATTEN) != 0)
         return -EINVAL;
     /* Nobody writes by the old rules meanwhile. */
     int rc = image_hold(image);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "client/image/crypt.h"
+#include "client/object/inside.h"
 #include "common/planted.h"
 
 /* ---- Pools ---- */
@@ -130,16 +131,21 @@ static const struct image_core *newest(const struct limpet_image *image)
     return image->next.core_bytes != NULL ? &image->next.core : &image->header.core;
 }
 
+/* Whose watcher this thread is calling: that may end its own watch. */
+static _Thread_local const struct limpet_image *telling;
+
 void image_take_header(struct limpet_image *image, struct header *header)
 {
     void (*changed)(void *arg) = NULL;
     void *arg = NULL;
+    const struct limpet_image *outer = telling;
     pthread_mutex_lock(&image->lock);
     bool first = image->header.core_bytes == NULL;
     if (first || header->core.generation >= newest(image)->generation) {
         if (!first && header->core.generation > newest(image)->generation) {
             changed = image->user_changed;
             arg = image->user_arg;
+            image->user_calls += changed != NULL;
         }
         if (must_wait(image, header)) {
             header_fini(&image->next);
@@ -152,8 +158,15 @@ void image_take_header(struct limpet_image *image, struct header *header)
     }
     pthread_mutex_unlock(&image->lock);
     header_fini(header);
-    if (changed != NULL)
-        changed(arg);
+    if (changed == NULL)
+        return;
+    telling = image;
+    changed(arg);
+    telling = outer;
+    pthread_mutex_lock(&image->lock);
+    image->user_calls--;
+    pthread_cond_broadcast(&image->changed);
+    pthread_mutex_unlock(&image->lock);
 }
 
 void image_wait_header(struct limpet_image *image)
@@ -169,6 +182,8 @@ int image_refresh(struct limpet_image *image)
     struct header header;
     struct header_reading reading;
     struct limpet_pairs *options = NULL;
+    if (cluster_calls_back(image->cluster))
+        return -EDEADLK;
     struct limpet_op *op = limpet_op_create();
     int rc = op != NULL ? header_reading_steps(op, &reading) : -ENOMEM;
     if (rc == 0)
@@ -375,6 +390,8 @@ int image_block_lost(struct limpet_pool *meta, const char *id)
 int image_change(struct limpet_image *image, header_changer change, void *arg)
 {
     struct header header;
+    if (cluster_calls_back(image->cluster))
+        return -EDEADLK;
     pthread_mutex_lock(&image->lock);
     int rc = header_copy(image->next.core_bytes != NULL ? &image->next : &image->header, &header);
     pthread_mutex_unlock(&image->lock);
@@ -593,6 +610,8 @@ int limpet_image_close(struct limpet_image *image)
 {
     if (image == NULL)
         return 0;
+    if (cluster_calls_back(image->cluster))
+        return -EDEADLK;
     pthread_mutex_lock(&image->lock);
     while (image->ios > 0)
         pthread_cond_wait(&image->changed, &image->lock);
@@ -607,9 +626,7 @@ int limpet_image_close(struct limpet_image *image)
 
 struct opening {
     struct limpet_pool *pool;
-    char name[LIMPET_IMAGE_NAME_MAX + 1];
-    char snap[LIMPET_IMAGE_NAME_MAX + 1];
-    bool has_snap;
+    char *name, *snap; /* NULL: the head. */
     unsigned flags;
     struct limpet_image **out;
     struct limpet_image *image; /* To be closed. */
@@ -617,13 +634,20 @@ struct opening {
     void *arg;
 };
 
+static void opening_free(struct opening *o)
+{
+    limpet_pool_close(o->pool);
+    free(o->name);
+    free(o->snap);
+    free(o);
+}
+
 static void open_task(void *arg)
 {
     struct opening *o = arg;
-    int rc = limpet_image_open(o->pool, o->name, o->has_snap ? o->snap : NULL, o->flags, o->out);
-    limpet_pool_close(o->pool);
+    int rc = limpet_image_open(o->pool, o->name, o->snap, o->flags, o->out);
     o->callback(rc, o->arg);
-    free(o);
+    opening_free(o);
 }
 
 static void close_task(void *arg)
@@ -645,16 +669,15 @@ int limpet_image_aio_open(struct limpet_pool *pool, const char *name, const char
     o->out = out;
     o->callback = callback;
     o->arg = arg;
-    o->has_snap = snap != NULL;
-    snprintf(o->name, sizeof o->name, "%s", name);
-    snprintf(o->snap, sizeof o->snap, "%s", snap != NULL ? snap : "");
-    int rc = pool_again(pool, &o->pool);
+    o->name = strdup(name);
+    o->snap = snap != NULL ? strdup(snap) : NULL;
+    int rc = o->name != NULL && (snap == NULL || o->snap != NULL) ? 0 : -ENOMEM;
+    if (rc == 0)
+        rc = pool_again(pool, &o->pool);
     if (rc == 0)
         rc = task_run(NULL, open_task, o);
-    if (rc != 0) {
-        limpet_pool_close(o->pool);
-        free(o);
-    }
+    if (rc != 0)
+        opening_free(o);
     return rc;
 }
 
@@ -759,6 +782,9 @@ int limpet_image_unwatch(struct limpet_image *image, uint64_t cookie)
     int rc = image->user_changed != NULL && image->user_cookie == cookie ? 0 : -EINVAL;
     if (rc == 0)
         image->user_changed = NULL;
+    /* What it uses may go when this returns. */
+    while (rc == 0 && image->user_calls > (telling == image))
+        pthread_cond_wait(&image->changed, &image->lock);
     pthread_mutex_unlock(&image->lock);
     return rc;
 }

@@ -186,6 +186,23 @@ static int take_option(const struct limpet_pair *pair, void *arg)
     return 0;
 }
 
+int qos_check_option(const char *key, const void *value, size_t len)
+{
+    char text[32];
+    uint64_t number;
+    const char *prefix = OPTION_PREFIX + strlen(IMAGE_KEY_META);
+    size_t skip = strlen(prefix);
+    if (strncmp(key, prefix, skip) != 0)
+        return 0;
+    snprintf(text, sizeof text, "%.*s", (int)(len < sizeof text ? len : sizeof text - 1),
+             (const char *)value);
+    for (size_t i = 0; i < LIMITS; i++) {
+        if (strcmp(known[i].name, key + skip) == 0)
+            return len >= sizeof text || config_parse_size(text, &number) != 0 ? -EINVAL : 0;
+    }
+    return 0;
+}
+
 /* With the lock: the image's options count more than its pool's. What is as it was goes on. */
 static void apply_options(struct limpet_image *image)
 {

@@ -72,6 +72,15 @@ struct trimming {
     uint64_t size;
 };
 
+/* What is shorter already stays as it is: it has not changed. */
+static int make_cut(struct swept *swept, uint64_t left)
+{
+    const struct trimming *trimming = swept->arg;
+    uint64_t object_size = UINT64_C(1) << trimming->image->stripe.order;
+    swept->op = limpet_op_create();
+    return swept->op != NULL ? limpet_op_zero(swept->op, left, object_size - left) : -ENOMEM;
+}
+
 static int cut(struct swept *swept)
 {
     const struct trimming *trimming = swept->arg;
@@ -80,13 +89,14 @@ static int cut(struct swept *swept)
     struct limpet_completion *completion;
     uint64_t left = stripe_object_bytes(&image->stripe, swept->object, trimming->size);
     image_data_name(image, swept->object, name);
-    int rc = swept_completion(swept, &completion);
-    if (rc == 0 && left > 0)
-        return swept_submitted(completion,
-                               limpet_aio_truncate(image->data, name, completion, left));
+    int rc = left > 0 ? make_cut(swept, left) : 0;
     if (rc == 0)
-        return swept_submitted(completion, limpet_aio_remove(image->data, name, completion));
-    return rc;
+        rc = swept_completion(swept, &completion);
+    if (rc != 0)
+        return rc;
+    return swept_submitted(completion,
+                           left > 0 ? limpet_aio_operate(image->data, name, completion, swept->op)
+                                    : limpet_aio_remove(image->data, name, completion));
 }
 
 static void noted_before(struct map_waiter *waiter, int error)

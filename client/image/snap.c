@@ -90,19 +90,21 @@ int limpet_image_snap_create(struct limpet_image *image, const char *name)
 struct child_search {
     struct limpet_pool *meta;
     const char *header_name;
+    unsigned other; /* Those of this version do not count; 0: all do. */
     bool found;
 };
 
 static int found_child(const struct limpet_pair *pair, void *arg)
 {
     struct child_search *search = arg;
-    int rc = snap_check_child(search->meta, search->header_name, pair);
-    search->found = rc == 0;
-    return rc == 0 ? 1 : rc == -ENOENT ? 0 : rc;
+    unsigned format = 0;
+    int rc = snap_check_child(search->meta, search->header_name, pair, &format);
+    search->found = rc == 0 && (search->other == 0 || format != search->other);
+    return search->found ? 1 : rc == -ENOENT ? 0 : rc;
 }
 
 int snap_check_child(struct limpet_pool *meta, const char *header_name,
-                     const struct limpet_pair *pair)
+                     const struct limpet_pair *pair, unsigned *format)
 {
     struct image_link link;
     struct limpet_pool *pool;
@@ -113,6 +115,7 @@ int snap_check_child(struct limpet_pool *meta, const char *header_name,
         rc = pool_of_link(limpet_pool_cluster(meta), &link, &pool);
     if (rc == 0) {
         rc = header_read(pool, link.id, &header);
+        *format = rc == 0 ? header.core.clone_format : 0;
         header_fini(&header);
         limpet_pool_close(pool);
     }
@@ -122,15 +125,28 @@ int snap_check_child(struct limpet_pool *meta, const char *header_name,
     return removed == 0 ? -ENOENT : removed;
 }
 
-int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
-                      bool *has_children)
+/* snap 0: of any. A clone whose version cannot be told counts. */
+static int find_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
+                         unsigned other, bool *has_children)
 {
-    char prefix[IMAGE_KEY_MAX];
-    image_snap_key(prefix, IMAGE_KEY_CHILD, snap);
-    struct child_search search = {.meta = meta, .header_name = header_name};
+    char prefix[IMAGE_KEY_MAX] = IMAGE_KEY_CHILD;
+    if (snap != 0)
+        image_snap_key(prefix, IMAGE_KEY_CHILD, snap);
+    struct child_search search = {.meta = meta, .header_name = header_name, .other = other};
     int rc = omap_walk(meta, header_name, prefix, found_child, &search);
     *has_children = search.found;
     return rc == 1 ? 0 : rc;
+}
+
+int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
+                      bool *has_children)
+{
+    return find_children(meta, header_name, snap, 0, has_children);
+}
+
+int snap_has_clones(struct limpet_pool *meta, const char *header_name, bool *has_clones)
+{
+    return find_children(meta, header_name, 0, 1, has_clones);
 }
 
 struct snap_removal {
@@ -291,8 +307,8 @@ static int protect_snap(struct header *next, struct limpet_op *op, void *arg)
     if (next->snaps[at].is_protected == c->protect)
         return c->protect ? -EBUSY : -EINVAL;
     if (!c->protect) {
-        int rc = snap_has_children(c->image->meta, c->image->header_name, next->snaps[at].id,
-                                   &has_children);
+        int rc = find_children(c->image->meta, c->image->header_name, next->snaps[at].id, 2,
+                               &has_children);
         if (rc != 0 || has_children)
             return rc != 0 ? rc : -EBUSY;
     }
@@ -437,10 +453,30 @@ static int find_and_roll_back(struct limpet_image *image, const char *name, uint
     return rc;
 }
 
+/* Who writes the image would not notice that it became another one. */
+static int check_unowned(struct limpet_image *image, const char *name)
+{
+    struct limpet_image_owner owner;
+    bool mine = false;
+    int rc = image->read_only ? -EROFS : image_refresh(image);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_lock(&image->lock);
+    bool exclusive = (image->header.core.features & LIMPET_IMAGE_EXCLUSIVE_LOCK) != 0;
+    bool exists = header_snap_named(&image->header, name) < image->header.n_snaps;
+    pthread_mutex_unlock(&image->lock);
+    rc = exists || image->snap != 0 ? limpet_image_lock_is_owner(image, &mine) : -ENOENT;
+    if (rc != 0 || !exclusive || mine)
+        return rc;
+    rc = limpet_image_lock_owner(image, &owner);
+    return rc == 0 ? -EROFS : rc == -ENOENT ? 0 : rc;
+}
+
 int limpet_image_snap_rollback(struct limpet_image *image, const char *name,
                                limpet_image_progress progress, void *arg)
 {
-    return find_and_roll_back(image, name, 0, progress, arg);
+    int rc = check_unowned(image, name);
+    return rc != 0 ? rc : find_and_roll_back(image, name, 0, progress, arg);
 }
 
 int snap_roll_back(struct limpet_image *image, uint64_t snap, limpet_image_progress progress,

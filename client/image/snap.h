@@ -19,13 +19,16 @@ int snap_roll_back(struct limpet_image *image, uint64_t snap, limpet_image_progr
                    void *arg) MUST_CHECK;
 
 /*
- * Whether a clone that an entry names is there. A clone's header is written before its entry and
- * goes after it: without one the entry is what somebody who died has left, and goes; -ENOENT.
+ * Whether a clone that an entry names is there, and its version (0: it cannot be told). A clone's
+ * header is written before its entry and goes after it: without one the entry is what somebody who
+ * died has left, and goes; -ENOENT.
  */
 int snap_check_child(struct limpet_pool *meta, const char *header_name,
-                     const struct limpet_pair *pair) MUST_CHECK;
+                     const struct limpet_pair *pair, unsigned *format) MUST_CHECK;
 int snap_has_children(struct limpet_pool *meta, const char *header_name, uint64_t snap,
                       bool *has_children) MUST_CHECK;
+/* Whether any of its snapshots has a clone of version 2. */
+int snap_has_clones(struct limpet_pool *meta, const char *header_name, bool *has_clones) MUST_CHECK;
 /* The last clone of it is gone; nothing happens if that is not so. */
 int snap_remove_from_trash(struct limpet_image *image, uint64_t snap) MUST_CHECK;
 

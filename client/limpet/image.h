@@ -300,10 +300,10 @@ LIMPET_API int limpet_image_snap_remove(struct limpet_image *image, const char *
 LIMPET_API int limpet_image_snap_remove_id(struct limpet_image *image, uint64_t snap);
 LIMPET_API int limpet_image_snap_rename(struct limpet_image *image, const char *name,
                                         const char *to);
-/* The image, its size included, becomes what it was. */
+/* The image, its size included, becomes what it was. -EROFS: another client has its lock. */
 LIMPET_API int limpet_image_snap_rollback(struct limpet_image *image, const char *name,
                                           limpet_image_progress progress, void *arg);
-/* -EBUSY: it is already; of unprotect: it has clones; -EINVAL: it is not. */
+/* -EBUSY: it is already; of unprotect: it has clones of version 1; -EINVAL: it is not. */
 LIMPET_API int limpet_image_snap_protect(struct limpet_image *image, const char *name);
 LIMPET_API int limpet_image_snap_unprotect(struct limpet_image *image, const char *name);
 /* The oldest first, all kinds. Release *out with limpet_free(). */

@@ -64,6 +64,13 @@ def python(program):
     return result
 
 
+def passes(program):
+    if not installed():
+        return
+    result = python(program)
+    check(result.code == 0, result.err + result.text)
+
+
 def drives(functions, program):
     """functions: those of the C interface that it calls, without "rbd_"."""
     if not installed():
@@ -667,6 +674,245 @@ with rbd.Image(io, "disk") as image:
     ended, requests = writes(image, 30)
     wait(requests)
     within(ended, 25 * 1024 / 512)
+""")
+
+
+# The C interface itself: what Python's module never passes.
+BARE = """
+import ctypes
+from ctypes import byref, c_char_p, c_int, c_size_t, c_ssize_t, c_uint64, c_void_p
+rados_c, rbd_c = ctypes.CDLL("librados.so.2"), ctypes.CDLL("librbd.so.1")
+rbd_c.rbd_read.restype = rbd_c.rbd_write.restype = rbd_c.rbd_aio_get_return_value.restype = c_ssize_t
+rbd_c.rbd_writesame.restype = rbd_c.rbd_compare_and_write.restype = rbd_c.rbd_list_lockers.restype = c_ssize_t
+bare, bare_io, image = c_void_p(), c_void_p(), c_void_p()
+check(rados_c.rados_create(byref(bare), b"admin") == 0, "create")
+check(rados_c.rados_conf_read_file(bare, None) == 0 and rados_c.rados_connect(bare) == 0, "connect")
+check(rados_c.rados_ioctx_create(bare, POOL.encode(), byref(bare_io)) == 0, "pool")
+check(rbd_c.rbd_open(bare_io, b"disk", byref(image), None) == 0, "open")
+CALLBACK = ctypes.CFUNCTYPE(None, c_void_p, c_void_p)
+def finish():
+    check(rbd_c.rbd_close(image) == 0, "close")
+    rados_c.rados_ioctx_destroy(bare_io)
+    rados_c.rados_shutdown(bare)
+"""
+
+
+@case
+def pointers_that_are_null_are_refused():
+    passes(BARE + """
+EINVAL, ERANGE, n = -errno.EINVAL, -errno.ERANGE, c_size_t
+OFFSET, LEN = c_uint64(0), n(512)
+room = ctypes.create_string_buffer(4096)
+image_snaps = rbd.Image(io, "disk")
+image_snaps.create_snap("s")
+image_snaps.close()
+calls = [
+    ("rbd_read", (image, OFFSET, LEN, None), EINVAL), ("rbd_write", (image, OFFSET, LEN, None), EINVAL),
+    ("rbd_writesame", (image, OFFSET, LEN, None, n(512), 0), EINVAL),
+    ("rbd_writesame", (image, OFFSET, LEN, room, n(0), 0), EINVAL),
+    ("rbd_writesame", (image, OFFSET, LEN, room, n(100), 0), EINVAL),
+    ("rbd_compare_and_write", (image, OFFSET, LEN, None, room, None, 0), EINVAL),
+    ("rbd_compare_and_write", (image, OFFSET, LEN, room, None, None, 0), EINVAL),
+    ("rbd_list2", (bare_io, None, byref(n(9))), ERANGE), ("rbd_list", (bare_io, None, byref(n(99))), ERANGE),
+    ("rbd_snap_list", (image, None, byref(c_int(9))), ERANGE), ("rbd_watchers_list", (image, None, byref(n(9))), ERANGE),
+    ("rbd_get_size", (image, None), EINVAL), ("rbd_get_features", (image, None), EINVAL),
+    ("rbd_get_flags", (image, None), EINVAL), ("rbd_get_overlap", (image, None), EINVAL),
+    ("rbd_stat", (image, None, n(8)), EINVAL), ("rbd_open", (bare_io, None, byref(c_void_p()), None), EINVAL),
+    ("rbd_open", (bare_io, b"disk", None, None), EINVAL), ("rbd_open", (None, b"disk", byref(c_void_p()), None), EINVAL),
+    ("rbd_image_options_get_uint64", (None, 0, None), EINVAL), ("rbd_close", (None,), EINVAL),
+    ("rbd_encryption_load", (image, 1, None, n(24)), EINVAL), ("rbd_metadata_set", (image, b"k", None), EINVAL),
+    ("rbd_snap_create", (image, None), EINVAL), ("rbd_aio_create_completion", (None, None, None), EINVAL),
+    ("rbd_write", (image, c_uint64(2 ** 64 - 1), LEN, room), EINVAL),
+    ("rbd_read", (image, c_uint64(8 * MIB), LEN, room), EINVAL),
+]
+for name, arguments, wanted in calls:
+    got = getattr(rbd_c, name)(*arguments)
+    check(got == wanted, "%s%r: %d, not %d" % (name, arguments, got, wanted))
+check(rbd_c.rbd_write(image, c_uint64(8 * MIB - 2), LEN, room) == 2, "up to the end")
+options = c_void_p()
+rbd_c.rbd_image_options_create(None)
+rbd_c.rbd_image_options_create(byref(options))
+check(rbd_c.rbd_image_options_get_uint64(options, 2, None) == EINVAL, "an option to nowhere")
+check(rbd_c.rbd_image_options_is_set(options, 2, None) == EINVAL, "the same")
+check(rbd_c.rbd_image_options_set_uint64(options, 1, c_uint64(2 ** 64 - 1)) == 0, "all features")
+check(rbd_c.rbd_clone3(bare_io, b"disk", b"s", bare_io, b"c", options) == -errno.ENOSYS, "features that there are not")
+check(rbd_c.rbd_image_options_unset(options, 1) == 0, "unset")
+check(rbd_c.rbd_image_options_set_uint64(options, 12, c_uint64(2 ** 32 + 2)) == 0, "a version")
+check(rbd_c.rbd_clone3(bare_io, b"disk", b"s", bare_io, b"c", options) == EINVAL, "a version that there is not")
+rbd_c.rbd_image_options_destroy(options)
+class Vector(ctypes.Structure):
+    _fields_ = [("base", c_void_p), ("len", c_size_t)]
+completion = c_void_p()
+rbd_c.rbd_aio_create_completion(None, None, byref(completion))
+holes = (Vector * 2)(Vector(ctypes.addressof(room), 512), Vector(None, 512))
+for function in (rbd_c.rbd_aio_writev, rbd_c.rbd_aio_readv):
+    check(function(image, holes, 2, OFFSET, completion) == EINVAL, "a vector to nowhere")
+    check(function(image, None, 2, OFFSET, completion) == EINVAL and
+          function(image, holes, -1, OFFSET, completion) == EINVAL, "no vectors")
+for function in (rbd_c.rbd_aio_read, rbd_c.rbd_aio_write):
+    check(function(image, OFFSET, LEN, None, completion) == EINVAL, "no memory")
+# What was refused has not used it up.
+check(rbd_c.rbd_aio_read(image, OFFSET, LEN, room, completion) == 0, "read")
+check(rbd_c.rbd_aio_read(image, OFFSET, LEN, room, completion) == EINVAL, "a completion serves one request")
+rbd_c.rbd_aio_wait_for_complete(completion)
+check(rbd_c.rbd_aio_get_return_value(completion) == 512, "read")
+rbd_c.rbd_aio_release(completion)
+finish()
+""")
+
+
+@case
+def callbacks_that_wait_are_refused_and_those_that_do_not_work():
+    """What would hang the library for ever is -EDEADLK; requests and closing without waiting go on."""
+    passes(BARE + """
+told, ended, room = {}, threading.Event(), ctypes.create_string_buffer(512)
+other, opened = c_void_p(), c_void_p()
+check(rbd_c.rbd_open(bare_io, b"disk", byref(other), None) == 0, "open")
+@CALLBACK
+def closed(completion, argument):
+    ended.set()
+@CALLBACK
+def called(completion, argument):
+    told["close"] = rbd_c.rbd_close(other)
+    told["read"] = rbd_c.rbd_read(other, c_uint64(0), c_size_t(512), room)
+    told["snap"] = rbd_c.rbd_snap_create(other, b"in-callback")
+    told["resize"] = rbd_c.rbd_resize(other, c_uint64(4 * MIB))
+    told["open"] = rbd_c.rbd_open(bare_io, b"disk", byref(opened), None)
+    told["begin"] = rbd_c.rbd_aio_close(other, closing)
+completion, closing = c_void_p(), c_void_p()
+rbd_c.rbd_aio_create_completion(None, closed, byref(closing))
+rbd_c.rbd_aio_create_completion(None, called, byref(completion))
+check(rbd_c.rbd_aio_write(other, c_uint64(0), c_size_t(512), room, completion) == 0, "write")
+rbd_c.rbd_aio_wait_for_complete(completion)
+check(told == dict.fromkeys(("close", "read", "snap", "resize", "open"), -errno.EDEADLK) | {"begin": 0}, told)
+check(ended.wait(60), "it was closed in a callback")
+rbd_c.rbd_aio_release(completion)
+rbd_c.rbd_aio_wait_for_complete(closing)
+check(rbd_c.rbd_aio_get_return_value(closing) == 0, "closed")
+rbd_c.rbd_aio_release(closing)
+check(rbd_c.rbd_resize(image, c_uint64(4 * MIB)) == 0, "all goes on")
+finish()
+""")
+
+
+@case
+def a_name_that_is_too_long_is_not_another_ones():
+    passes(BARE + """
+name = b"n" * 255
+r.create(io, name.decode(), MIB)
+opened, completion = c_void_p(), c_void_p()
+for wrong in (name + b"n", name + b"n" * 5000):
+    rbd_c.rbd_aio_create_completion(None, None, byref(completion))
+    rc = rbd_c.rbd_aio_open(bare_io, wrong, byref(opened), None, completion)
+    if rc == 0:
+        rbd_c.rbd_aio_wait_for_complete(completion)
+        rc = rbd_c.rbd_aio_get_return_value(completion)
+    check(rc == rbd_c.rbd_open(bare_io, wrong, byref(opened), None) and rc < 0, "%d" % rc)
+    rbd_c.rbd_aio_release(completion)
+    for function in (rbd_c.rbd_remove, rbd_c.rbd_trash_move):
+        check(function(bare_io, wrong, c_uint64(0)) == -errno.ENOENT, function)
+    check(rbd_c.rbd_rename(bare_io, wrong, b"another") == -errno.ENOENT, "rename")
+check(name.decode() in r.list(io), "it is still there")
+r.trash_move(io, name.decode(), 0)
+where = list(r.trash_list(io))[0]["id"].encode()
+check(rbd_c.rbd_trash_remove(bare_io, where + b"0" * 40, False) == -errno.ENOENT, "an id that is too long")
+check(rbd_c.rbd_group_create(bare_io, name) == 0, "a group")
+check(rbd_c.rbd_group_remove(bare_io, name + b"n") == 0 and len(r.group_list(io)) == 1, "it is still there, too")
+check(rbd_c.rbd_group_rename(bare_io, name + b"n", b"g") == -errno.ENOENT, "rename of a group")
+finish()
+""")
+
+
+@case
+def a_watcher_that_was_taken_off_is_called_no_more():
+    """Also when it is being called: its memory may go when rbd_update_unwatch() returns."""
+    passes(BARE + """
+import time
+WATCHER = ctypes.CFUNCTYPE(None, c_void_p)
+begun, left, handle = threading.Event(), threading.Event(), c_uint64()
+@WATCHER
+def changed(argument):
+    begun.set()
+    time.sleep(0.5)
+    left.set()
+check(rbd_c.rbd_update_watch(image, byref(handle), changed, None) == 0, "watch")
+threading.Thread(target=lambda: rbd.Image(io, "disk").create_snap("s")).start()
+check(begun.wait(60), "it is called")
+check(rbd_c.rbd_update_unwatch(image, handle) == 0, "unwatch")
+check(left.is_set(), "it is still being called")
+@WATCHER
+def ends_itself(argument):
+    check(rbd_c.rbd_update_unwatch(image, handle) == 0, "unwatch in the callback")
+    left.set()
+left.clear()
+check(rbd_c.rbd_update_watch(image, byref(handle), ends_itself, None) == 0, "watch")
+check(rbd_c.rbd_snap_create(image, b"t") == 0, "change")
+check(left.wait(60), "it ended itself")
+finish()
+""")
+
+
+@case
+def a_rollback_is_refused_while_another_client_writes():
+    passes("""
+with rbd.Image(io, "disk") as image:
+    image.create_snap("s")
+    other = rbd.Image(io, "disk")
+    other.write(b"theirs", 0)
+    fails(errno.ENOENT, image.rollback_to_snap, "none")
+    fails(errno.EROFS, image.rollback_to_snap, "s")
+    check(image.read(0, 6) == b"theirs", "nothing was rolled back")
+    other.close()
+    image.rollback_to_snap("s")
+    check(image.read(0, 6) == bytes(6), "rolled back")
+""")
+
+
+@case
+def options_that_are_no_numbers_are_refused():
+    passes(BARE + """
+for value in (b"", b"v", b"-1", b"1" * 40):
+    check(rbd_c.rbd_metadata_set(image, b"conf_rbd_qos_iops_limit", value) == -errno.EINVAL, value)
+    check(rbd_c.rbd_pool_metadata_set(bare_io, b"conf_rbd_qos_bps_limit", value) == -errno.EINVAL, value)
+for key, value in ((b"conf_rbd_qos_iops_limit", b"100"), (b"conf_of_somebody_else", b"v"), (b"k", b"")):
+    check(rbd_c.rbd_metadata_set(image, key, value) == 0, key)
+finish()
+""")
+
+
+@case
+def zeroes_that_shall_take_space_do_whatever_their_length():
+    passes(BARE + """
+check(rbd_c.rbd_snap_create(image, b"s") == 0, "snap")
+TOLD = ctypes.CFUNCTYPE(c_int, c_uint64, c_size_t, c_int, c_void_p)
+told = []
+@TOLD
+def take(offset, length, exists, argument):
+    told.append((offset, length, exists))
+    return 0
+def changes():
+    told.clear()
+    check(rbd_c.rbd_diff_iterate2(image, b"s", c_uint64(0), c_uint64(8 * MIB), 0, 0, take, None) == 0, "diff")
+    return list(told)
+zeroes = ctypes.create_string_buffer(4096)
+check(rbd_c.rbd_writesame(image, c_uint64(1 << 20), c_size_t(8192), zeroes, c_size_t(4096), 0) == 8192, "same")
+check(changes() == [], "zeroes that are written again and again take no space: %r" % told)
+check(rbd_c.rbd_write_zeroes(image, c_uint64(15872), c_size_t(3111), 1, 0) == 3111, "thick")
+check(changes() and told[0][2] == 1 and told[0][0] + told[0][1] >= 15872 + 3111, told)
+finish()
+""")
+
+
+@case
+def shrinking_does_not_change_what_is_shorter_already():
+    passes("""
+with rbd.Image(io, "disk") as image:
+    image.write(b"x" * 4096, 0)
+    image.create_snap("s")
+    image.resize(MIB)
+    told = []
+    image.diff_iterate(0, MIB, "s", lambda *extent: told.append(extent))
+    check(told == [], told)
 """)
 
 

@@ -18,8 +18,6 @@ DIFFERENT = {
     "rbd image-meta list a --format json": "nothing when there are none; here {}",
     "rbd feature enable a nonsense": "status 1; here EINVAL",
     "rbd resize a --size 12M --no-progress": "EINVAL when it has this size; here that ends an interrupted resize",
-    "rbd info a": "no clone-parent when the last clone has gone; here it tells of those that there were, too",
-    "rbd info a --format json": "the same",
 }
 
 

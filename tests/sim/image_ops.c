@@ -654,6 +654,8 @@ static int roll_back(struct image_op *op, struct limpet_image *handle)
                        op->client->number, now);
     }
     int rc = limpet_image_snap_rollback(handle, snap->name, NULL, NULL);
+    if (rc == -EROFS)
+        rc = roll_back_all_the_same(handle, snap->name);
     note_all(op, rc);
     return rc;
 }

@@ -181,4 +181,7 @@ void image_op_lost(struct image_op *op);
 /* Checks and removes everything; false: not yet. */
 bool images_remove_all(struct image_client *client);
 
+/* image_rollback.c: as snapshots of groups do it, whoever has the lock gives it away. */
+int roll_back_all_the_same(struct limpet_image *handle, const char *name);
+
 #endif

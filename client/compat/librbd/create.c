@@ -3,11 +3,14 @@
 
 #include <limits.h>
 
+enum { FEATURE_MIGRATING = 9 }; /* Its bit. */
+
 /* ---- Options ---- */
 
 EXPORT void rbd_image_options_create(void **options)
 {
-    *options = calloc(1, sizeof(struct rbd_options));
+    if (options != NULL)
+        *options = calloc(1, sizeof(struct rbd_options));
 }
 
 EXPORT void rbd_image_options_clear(void *options)
@@ -67,7 +70,7 @@ EXPORT int rbd_image_options_set_string(void *options, int option, const char *v
 EXPORT int rbd_image_options_get_uint64(void *options, int option, uint64_t *value)
 {
     const struct rbd_options *o = options;
-    if (!is_option(o, option) || is_text(option))
+    if (!is_option(o, option) || is_text(option) || value == NULL)
         return -EINVAL;
     *value = o->numbers[option];
     return o->is_set[option] ? 0 : -ENOENT;
@@ -84,7 +87,7 @@ EXPORT int rbd_image_options_get_string(void *options, int option, char *value, 
 EXPORT int rbd_image_options_is_set(void *options, int option, bool *is_set)
 {
     const struct rbd_options *o = options;
-    if (!is_option(o, option))
+    if (!is_option(o, option) || is_set == NULL)
         return -EINVAL;
     *is_set = o->is_set[option];
     return 0;
@@ -118,6 +121,12 @@ static unsigned order_of(uint64_t order)
     return order < UINT_MAX ? (unsigned)order : UINT_MAX;
 }
 
+/* All bits are features that there are not; here they would be those of the source. */
+static uint64_t given_features(uint64_t features)
+{
+    return features == LIMPET_IMAGE_FEATURES_SOURCE ? features - 1 : features;
+}
+
 int rbd_options_read(const struct rbd_options *o, struct limpet_image_options *out)
 {
     static const struct rbd_options none;
@@ -127,14 +136,14 @@ int rbd_options_read(const struct rbd_options *o, struct limpet_image_options *o
     if (o->is_set[RBD_IMAGE_OPTION_FORMAT] && o->numbers[RBD_IMAGE_OPTION_FORMAT] != 2)
         return o->numbers[RBD_IMAGE_OPTION_FORMAT] == 1 ? -EOPNOTSUPP : -EINVAL;
     if (o->is_set[RBD_IMAGE_OPTION_FEATURES])
-        out->features = o->numbers[RBD_IMAGE_OPTION_FEATURES];
+        out->features = given_features(o->numbers[RBD_IMAGE_OPTION_FEATURES]);
     out->features &= ~o->numbers[RBD_IMAGE_OPTION_FEATURES_CLEAR];
     out->features |= o->numbers[RBD_IMAGE_OPTION_FEATURES_SET];
     out->order = order_of(o->numbers[RBD_IMAGE_OPTION_ORDER]);
     out->stripe_unit = o->numbers[RBD_IMAGE_OPTION_STRIPE_UNIT];
     out->stripe_count = o->numbers[RBD_IMAGE_OPTION_STRIPE_COUNT];
     out->data_pool = o->texts[RBD_IMAGE_OPTION_DATA_POOL];
-    out->clone_format = (unsigned)o->numbers[RBD_IMAGE_OPTION_CLONE_FORMAT];
+    out->clone_format = order_of(o->numbers[RBD_IMAGE_OPTION_CLONE_FORMAT]);
     return 0;
 }
 
@@ -209,11 +218,12 @@ EXPORT int rbd_clone2(void *parent_ioctx, const char *parent, const char *snap, 
                       const char *name, uint64_t features, int *order, uint64_t stripe_unit,
                       int stripe_count)
 {
-    struct limpet_image_options options = {.features = features,
+    struct limpet_image_options options = {.features = given_features(features),
                                            .stripe_unit = stripe_unit,
                                            .stripe_count =
                                                stripe_count > 0 ? (uint64_t)stripe_count : 0};
-    options.order = order != NULL ? (unsigned)*order : 0;
+    /* 0 is the default, not the parent's. */
+    options.order = order != NULL && *order != 0 ? (unsigned)*order : LIMPET_IMAGE_ORDER_DEFAULT;
     return clone_image(parent_ioctx, parent, snap, ioctx, name, &options);
 }
 
@@ -244,6 +254,15 @@ EXPORT int rbd_flatten(void *image)
 
 /* ---- Copies ---- */
 
+/* Features that follow from what an image is are not asked for. */
+static int read_copy_options(const struct rbd_options *options, struct limpet_image_options *out)
+{
+    int rc = read_options_from(options, out);
+    if (out->features != LIMPET_IMAGE_FEATURES_SOURCE)
+        out->features &= ~((uint64_t)LIMPET_IMAGE_OPERATIONS | UINT64_C(1) << FEATURE_MIGRATING);
+    return rc;
+}
+
 EXPORT int rbd_copy_with_progress3(void *image, void *ioctx, const char *name, void *options,
                                    librbd_progress_fn_t progress, void *arg)
 {
@@ -254,7 +273,7 @@ EXPORT int rbd_copy_with_progress3(void *image, void *ioctx, const char *name, v
         return -EINVAL;
     int rc = rbd_pool_of(ioctx, &pool);
     if (rc == 0)
-        rc = read_options_from(options, &o);
+        rc = read_copy_options(options, &o);
     return rc == 0 ? limpet_image_copy(h->image, pool, name, &o, progress, arg) : rc;
 }
 
@@ -298,7 +317,7 @@ EXPORT int rbd_deep_copy_with_progress(void *image, void *ioctx, const char *nam
         return -EINVAL;
     int rc = rbd_pool_of(ioctx, &pool);
     if (rc == 0)
-        rc = read_options_from(given, &o);
+        rc = read_copy_options(given, &o);
     bool flatten = given != NULL && given->numbers[RBD_IMAGE_OPTION_FLATTEN] != 0;
     return rc == 0 ? limpet_image_deep_copy(h->image, pool, name, &o, flatten, progress, arg) : rc;
 }
@@ -360,7 +379,7 @@ EXPORT int rbd_list2(void *ioctx, rbd_image_spec_t *images, size_t *max)
         rc = limpet_image_list(pool, &entries, &n);
     if (rc != 0)
         return rc;
-    rc = *max >= n ? 0 : -ERANGE;
+    rc = *max >= n && (images != NULL || n == 0) ? 0 : -ERANGE;
     *max = n;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         images[i] =
@@ -441,7 +460,7 @@ static int list_family(struct rbd_handle *h, rbd_linked_image_spec_t *images, si
     int rc = add_children(h->image, &f);
     if (rc == 0 && descendants)
         rc = add_descendants(h, &f);
-    if (rc == 0 && *max < f.n)
+    if (rc == 0 && (*max < f.n || (images == NULL && f.n > 0)))
         rc = -ERANGE;
     if (rc == 0 || rc == -ERANGE)
         *max = f.n;

@@ -41,7 +41,7 @@ EXPORT int rbd_group_list(void *ioctx, char *names, size_t *size)
     bool fits = *size >= needed && (names != NULL || needed == 0);
     for (size_t i = 0; fits && names != NULL && i < n; i++)
         names = stpcpy(names, entries[i].name) + 1;
-    *size = needed;
+    *size = fits ? *size : needed;
     limpet_free(entries);
     return fits ? (int)needed : -ERANGE;
 }
@@ -84,15 +84,13 @@ static int with_image(int (*call)(struct limpet_pool *, const char *, struct lim
     int rc = rbd_pool_of(ioctx, &pool);
     if (rc == 0)
         rc = rbd_pool_of(image_ioctx, &image_pool);
+    if (rc == 0 && strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(image_pool)) != 0)
+        rc = -EINVAL;
     return rc == 0 ? call(pool, group, image_pool, image) : rc;
 }
 
 EXPORT int rbd_group_image_add(void *ioctx, const char *group, void *image_ioctx, const char *image)
 {
-    struct limpet_pool *pool, *image_pool;
-    if (rbd_pool_of(ioctx, &pool) == 0 && rbd_pool_of(image_ioctx, &image_pool) == 0 &&
-        strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(image_pool)) != 0)
-        return -EINVAL;
     return with_image(limpet_group_add, ioctx, group, image_ioctx, image);
 }
 
@@ -148,7 +146,7 @@ EXPORT int rbd_group_image_list(void *ioctx, const char *group, rbd_group_image_
         rc = limpet_group_images(pool, group, &specs, &n);
     if (rc != 0)
         return no_group(rc, max);
-    rc = *max >= n ? 0 : -ERANGE;
+    rc = *max >= n && (out != NULL || n == 0) ? 0 : -ERANGE;
     *max = n;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         out[i] =
@@ -230,7 +228,7 @@ EXPORT int rbd_group_snap_list(void *ioctx, const char *group, rbd_group_snap_in
         rc = limpet_group_snap_list(pool, group, &snaps, &n);
     if (rc != 0)
         return no_group(rc, max);
-    rc = *max >= n ? 0 : -ERANGE;
+    rc = *max >= n && (out != NULL || n == 0) ? 0 : -ERANGE;
     *max = n;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         out[i] =

@@ -158,7 +158,9 @@ EXPORT int rbd_close(void *image)
     if (h == NULL)
         return -EINVAL;
     int rc = limpet_image_close(h->image);
-    rbd_handle_destroy(h);
+    /* In a callback: it stays open. */
+    if (rc != -EDEADLK)
+        rbd_handle_destroy(h);
     return rc;
 }
 
@@ -287,7 +289,7 @@ EXPORT int rbd_stat(void *image, rbd_image_info_t *out, size_t size)
     EXPORT int name(void *image, typeof(type) *out)                                                \
     {                                                                                              \
         struct limpet_image_info info;                                                             \
-        int rc = look(image, &info);                                                               \
+        int rc = out != NULL ? look(image, &info) : -EINVAL;                                       \
         if (rc == 0)                                                                               \
             *out = value;                                                                          \
         return rc;                                                                                 \

@@ -251,7 +251,9 @@ void rbd_completion_ended(ssize_t result, void *arg)
 EXPORT int rbd_aio_read(void *image, uint64_t offset, size_t len, char *buf, void *completion)
 {
     SUBMIT(image, completion, true,
-           limpet_image_aio_read(h->image, buf, len, offset, 0, rbd_completion_ended, c));
+           buf == NULL && len > 0
+               ? -EINVAL
+               : limpet_image_aio_read(h->image, buf, len, offset, 0, rbd_completion_ended, c));
 }
 
 EXPORT int rbd_aio_read2(void *image, uint64_t offset, size_t len, char *buf, void *completion,
@@ -265,7 +267,9 @@ EXPORT int rbd_aio_write(void *image, uint64_t offset, size_t len, const char *b
                          void *completion)
 {
     SUBMIT(image, completion, false,
-           limpet_image_aio_write(h->image, buf, len, offset, 0, rbd_completion_ended, c));
+           buf == NULL && len > 0
+               ? -EINVAL
+               : limpet_image_aio_write(h->image, buf, len, offset, 0, rbd_completion_ended, c));
 }
 
 EXPORT int rbd_aio_write2(void *image, uint64_t offset, size_t len, const char *buf,
@@ -275,11 +279,19 @@ EXPORT int rbd_aio_write2(void *image, uint64_t offset, size_t len, const char *
     return rbd_aio_write(image, offset, len, buf, completion);
 }
 
+static bool are_vectors(const struct iovec *iov, int n)
+{
+    bool good = iov != NULL && n > 0;
+    for (int i = 0; i < n && good; i++)
+        good = iov[i].iov_base != NULL || iov[i].iov_len == 0;
+    return good;
+}
+
 EXPORT int rbd_aio_readv(void *image, const struct iovec *iov, int n, uint64_t offset,
                          void *completion)
 {
     SUBMIT(image, completion, true,
-           iov == NULL || n <= 0
+           !are_vectors(iov, n)
                ? -EINVAL
                : limpet_image_aio_readv(h->image, iov, n, offset, 0, rbd_completion_ended, c));
 }
@@ -288,7 +300,7 @@ EXPORT int rbd_aio_writev(void *image, const struct iovec *iov, int n, uint64_t 
                           void *completion)
 {
     SUBMIT(image, completion, false,
-           iov == NULL || n <= 0
+           !are_vectors(iov, n)
                ? -EINVAL
                : limpet_image_aio_writev(h->image, iov, n, offset, 0, rbd_completion_ended, c));
 }
@@ -316,14 +328,23 @@ EXPORT int rbd_aio_write_zeroes(void *image, uint64_t offset, size_t len, void *
                                                rbd_completion_ended, c));
 }
 
+/* Zeroes are not written again and again: what is there goes. */
+static bool is_zero(const char *data, size_t len)
+{
+    return data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
+}
+
 EXPORT int rbd_aio_writesame(void *image, uint64_t offset, size_t len, const char *buf,
                              size_t data_len, void *completion, int flags)
 {
     (void)flags;
+    if (buf == NULL || data_len == 0 || len % data_len != 0)
+        return -EINVAL;
+    if (is_zero(buf, data_len))
+        return rbd_aio_discard(image, offset, len, completion);
     SUBMIT(image, completion, false,
-           data_len == 0 ? -EINVAL
-                         : limpet_image_aio_write_same(h->image, buf, data_len, len, offset, 0,
-                                                       rbd_completion_ended, c));
+           limpet_image_aio_write_same(h->image, buf, data_len, len, offset, 0,
+                                       rbd_completion_ended, c));
 }
 
 EXPORT ssize_t rbd_aio_compare_and_write(void *image, uint64_t offset, size_t len,
@@ -332,8 +353,10 @@ EXPORT ssize_t rbd_aio_compare_and_write(void *image, uint64_t offset, size_t le
 {
     (void)flags;
     SUBMIT(image, completion, false,
-           limpet_image_aio_compare_and_write(h->image, expected, buf, len, offset, mismatch,
-                                              rbd_completion_ended, c));
+           expected == NULL || buf == NULL
+               ? -EINVAL
+               : limpet_image_aio_compare_and_write(h->image, expected, buf, len, offset, mismatch,
+                                                    rbd_completion_ended, c));
 }
 
 EXPORT int rbd_aio_flush(void *image, void *completion)
@@ -346,7 +369,8 @@ EXPORT int rbd_aio_flush(void *image, void *completion)
 EXPORT ssize_t rbd_read(void *image, uint64_t offset, size_t len, char *buf)
 {
     struct rbd_handle *h = image;
-    return h != NULL ? limpet_image_read(h->image, buf, len, offset, 0) : -EINVAL;
+    return h != NULL && (buf != NULL || len == 0) ? limpet_image_read(h->image, buf, len, offset, 0)
+                                                  : -EINVAL;
 }
 
 EXPORT ssize_t rbd_read2(void *image, uint64_t offset, size_t len, char *buf, int flags)
@@ -358,7 +382,9 @@ EXPORT ssize_t rbd_read2(void *image, uint64_t offset, size_t len, char *buf, in
 EXPORT ssize_t rbd_write(void *image, uint64_t offset, size_t len, const char *buf)
 {
     struct rbd_handle *h = image;
-    return h != NULL ? limpet_image_write(h->image, buf, len, offset, 0) : -EINVAL;
+    return h != NULL && (buf != NULL || len == 0)
+               ? limpet_image_write(h->image, buf, len, offset, 0)
+               : -EINVAL;
 }
 
 EXPORT ssize_t rbd_write2(void *image, uint64_t offset, size_t len, const char *buf, int flags)
@@ -390,9 +416,11 @@ EXPORT ssize_t rbd_writesame(void *image, uint64_t offset, size_t len, const cha
 {
     struct rbd_handle *h = image;
     (void)flags;
-    return h != NULL && data_len > 0
-               ? limpet_image_write_same(h->image, buf, data_len, len, offset, 0)
-               : -EINVAL;
+    if (h == NULL || buf == NULL || data_len == 0 || len % data_len != 0)
+        return -EINVAL;
+    return is_zero(buf, data_len)
+               ? limpet_image_write_zeroes(h->image, len, offset, 0)
+               : limpet_image_write_same(h->image, buf, data_len, len, offset, 0);
 }
 
 EXPORT ssize_t rbd_compare_and_write(void *image, uint64_t offset, size_t len, const char *expected,
@@ -400,7 +428,7 @@ EXPORT ssize_t rbd_compare_and_write(void *image, uint64_t offset, size_t len, c
 {
     struct rbd_handle *h = image;
     (void)flags;
-    return h != NULL
+    return h != NULL && expected != NULL && buf != NULL
                ? limpet_image_compare_and_write(h->image, expected, buf, len, offset, mismatch)
                : -EINVAL;
 }

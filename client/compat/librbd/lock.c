@@ -237,7 +237,7 @@ EXPORT int rbd_watchers_list(void *image, rbd_image_watcher_t *out, size_t *max)
     int rc = limpet_image_watchers(h->image, &watchers, &n);
     if (rc != 0)
         return rc;
-    rc = *max >= n ? 0 : -ERANGE;
+    rc = *max >= n && (out != NULL || n == 0) ? 0 : -ERANGE;
     *max = n;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         out[i] = (rbd_image_watcher_t){strdup(watchers[i].address), (int64_t)watchers[i].instance,

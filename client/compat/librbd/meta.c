@@ -12,8 +12,12 @@ enum { META_PREFIX = 2 };
 
 static int give_value(int rc, char *found, char *value, size_t *len)
 {
-    if (rc == 0)
+    /* Only what was too short is told how long it should be. */
+    size_t room = len != NULL ? *len : 0;
+    if (rc == 0 && found != NULL)
         rc = rbd_give_text(found, value, len);
+    if (rc == 0 && len != NULL)
+        *len = room;
     limpet_free(found);
     return rc;
 }

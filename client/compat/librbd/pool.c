@@ -107,7 +107,7 @@ EXPORT int rbd_trash_list(void *ioctx, rbd_trash_image_info_t *out, size_t *max)
         rc = limpet_image_trash_list(pool, &entries, &n);
     if (rc != 0)
         return rc;
-    rc = *max >= n ? 0 : -ERANGE;
+    rc = *max >= n && (out != NULL || n == 0) ? 0 : -ERANGE;
     *max = n;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rc = give_trash(&entries[i], &out[i]);

@@ -57,7 +57,7 @@ EXPORT int rbd_snap_list(void *image, rbd_snap_info_t *out, int *max)
     if (rc != 0)
         return rc;
     /* One more tells where the list ends. */
-    if (*max < 0 || (size_t)*max < n + 1) {
+    if (out == NULL || *max < 0 || (size_t)*max < n + 1) {
         *max = (int)n + 1;
         limpet_free(snaps);
         return -ERANGE;

@@ -51,8 +51,11 @@ void say_rc(const char *what, long rc)
 rbd_image_t use(struct run *r, unsigned client, unsigned image)
 {
     rbd_image_t *at = &r->open[client][image];
-    if (*at != NULL)
+    uint64_t size;
+    if (*at != NULL) {
+        (void)rbd_get_size(*at, &size); /* There it goes by what it knew, if nobody asks. */
         return *at;
+    }
     int rc = rbd_open(io_of(r, client, image), targets[image].name, at, NULL);
     if (rc == -ENOENT) {
         say(" [");

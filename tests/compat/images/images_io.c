@@ -266,6 +266,46 @@ static void merge(struct extents *e)
     e->n = n;
 }
 
+/*
+ * Since a snapshot: there are told the bytes that were written, also zeroes where there were none
+ * before; here blocks of 4 KiB that are not shared any more. So only that nothing is missing, and
+ * that what is said to be gone is zeroes.
+ */
+static void say_changes(rbd_image_t image, const char *from, const char *end, struct extents *e)
+{
+    static char before[SIZE_MAX_BYTES], after[SIZE_MAX_BYTES];
+    static bool told[SIZE_MAX_BYTES];
+    uint64_t size = 0, wrong = 0;
+    ssize_t n = rbd_read(image, 0, sizeof after, after);
+    memset(before, 0, sizeof before);
+    if (n < 0 || rbd_get_size(image, &size) != 0 || rbd_snap_set(image, from) != 0) {
+        say_rc("look", n);
+        return;
+    }
+    (void)!rbd_read(image, 0, sizeof before, before);
+    (void)rbd_snap_set(image, end);
+    memset(told, 0, sizeof told);
+    for (size_t i = 0; i < e->n; i++) {
+        for (uint64_t at = e->at[i].offset; at < e->at[i].offset + e->at[i].len && at < size;
+             at++) {
+            told[at] = true;
+            wrong += !e->at[i].exists && after[at] != 0;
+        }
+    }
+    for (uint64_t at = 0; at < size; at++)
+        wrong += !told[at] && before[at] != after[at];
+    say(" wrong %llu", (unsigned long long)wrong);
+}
+
+static void say_extents(const struct extents *e)
+{
+    say(" %zu extents", e->n);
+    for (size_t i = 0; i < e->n && i < EXTENTS_SHOWN; i++)
+        say(" %s%llu+%llu", e->at[i].exists ? "" : "-", (unsigned long long)e->at[i].offset,
+            (unsigned long long)e->at[i].len);
+    say_data((const char *)e->at, e->n * sizeof *e->at);
+}
+
 void op_diff(struct run *r)
 {
     static struct extents e;
@@ -294,12 +334,10 @@ void op_diff(struct run *r)
     rc = rbd_diff_iterate2(image, from, offset, len, include_parent, whole, take_extent, &e);
     say_rc(":", rc);
     merge(&e);
-    say(" %zu extents", e.n);
-    for (size_t i = 0; rc == 0 && i < e.n && i < EXTENTS_SHOWN; i++)
-        say(" %s%llu+%llu", e.at[i].exists ? "" : "-", (unsigned long long)e.at[i].offset,
-            (unsigned long long)e.at[i].len);
-    if (rc == 0)
-        say_data((char *)e.at, e.n * sizeof *e.at);
+    if (rc == 0 && from == NULL)
+        say_extents(&e);
+    else if (rc == 0 && !part)
+        say_changes(image, from, end, &e);
     if (end != NULL)
         (void)rbd_snap_set(image, NULL);
 }

@@ -233,6 +233,15 @@ void op_resize(struct run *r)
     say_contents(image);
 }
 
+static bool has_snaps(rbd_image_t image)
+{
+    rbd_snap_info_t snaps[LIST_MAX];
+    int max = LIST_MAX, n = rbd_snap_list(image, snaps, &max);
+    if (n >= 0)
+        rbd_snap_list_end(snaps);
+    return n != 0;
+}
+
 void op_flatten(struct run *r)
 {
     unsigned client = draw_client(), at = draw_image();
@@ -240,6 +249,11 @@ void op_flatten(struct run *r)
     say(" flatten");
     rbd_image_t image = use(r, client, at);
     if (image == NULL)
+        return;
+    /* There, without deep-flatten, snapshots keep the parent; here they never do. */
+    uint64_t features = 0;
+    (void)rbd_get_features(image, &features);
+    if (has_snaps(image) && (features & RBD_FEATURE_DEEP_FLATTEN) == 0)
         return;
     say_rc(":", rbd_flatten(image));
     say_contents(image);
@@ -302,9 +316,10 @@ void op_rename(struct run *r)
     say_target(at);
     say(" rename ");
     say_text(targets[to].name);
-    /* A handle knows the slot that it is in by its name. */
-    leave(r, at);
-    leave(r, to);
+    /* A handle knows the slot that it is in by its name; and there, its parent by the name that it
+     * had when it was opened. */
+    for (unsigned image = 0; image < IMAGES; image++)
+        leave(r, image);
     say_rc(":", rbd_rename(io_of(r, client, at), targets[at].name, targets[to].name));
 }
 

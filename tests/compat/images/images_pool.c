@@ -61,7 +61,27 @@ static void list_groups(rados_ioctx_t io)
     int rc = rbd_group_list(io, names, &len);
     say(" list %d %zu", rc, rc != 0 ? len : 0);
     if (rc > 0)
-        say_names(names, len);
+        say_names(names, (size_t)rc);
+}
+
+static bool is_in_group(rados_ioctx_t io, const char *group, const char *image)
+{
+    rbd_group_image_info_t images[LIST_MAX];
+    size_t n = LIST_MAX;
+    bool found = false;
+    if (rbd_group_image_list(io, group, images, sizeof *images, &n) < 0)
+        return false;
+    for (size_t i = 0; i < n && !found; i++)
+        found = strcmp(images[i].name, image) == 0;
+    rbd_group_image_list_cleanup(images, sizeof *images, n);
+    return found;
+}
+
+/* Of an image that is in no group it is nothing there, and an error here. */
+static void take_out(struct run *r, rados_ioctx_t io, const char *group, unsigned at)
+{
+    if (is_in_group(io, group, targets[at].name))
+        say_rc("take out", rbd_group_image_remove(io, group, io_of(r, 0, at), targets[at].name));
 }
 
 static void change_group(struct run *r, rados_ioctx_t io, const char *group, const char *snap)
@@ -78,7 +98,7 @@ static void change_group(struct run *r, rados_ioctx_t io, const char *group, con
     else if (kind <= 6)
         say_rc("add", rbd_group_image_add(io, group, image_io, targets[at].name));
     else if (kind == 7)
-        say_rc("take out", rbd_group_image_remove(io, group, image_io, targets[at].name));
+        take_out(r, io, group, at);
     else if (kind <= 9)
         say_rc("snap", rbd_group_snap_create(io, group, snap));
     else if (kind == 10)
@@ -120,7 +140,7 @@ void empty_groups(rados_ioctx_t io)
     char names[TEXT_MAX];
     size_t len = sizeof names;
     int rc = rbd_group_list(io, names, &len);
-    for (size_t at = 0; rc > 0 && at < len; at += strlen(names + at) + 1)
+    for (size_t at = 0; rc > 0 && at < (size_t)rc; at += strlen(names + at) + 1)
         empty_group(io, names + at);
 }
 
@@ -143,10 +163,18 @@ static bool find_trash(rados_ioctx_t io, const char *name, char id[64])
     return found;
 }
 
+static time_t deferment(const rbd_trash_image_info_t *entry)
+{
+    return entry->deferment_end_time - entry->deletion_time;
+}
+
+/* Of the same name: by deferment, as numbers of images are drawn. */
 static int by_trash_name(const void *a, const void *b)
 {
-    return strcmp(((const rbd_trash_image_info_t *)a)->name,
-                  ((const rbd_trash_image_info_t *)b)->name);
+    const rbd_trash_image_info_t *x = a, *y = b;
+    int name = strcmp(x->name, y->name);
+    time_t difference = deferment(x) - deferment(y);
+    return name != 0 ? name : (difference > 0) - (difference < 0);
 }
 
 static void list_trash(rados_ioctx_t io)
@@ -161,10 +189,22 @@ static void list_trash(rados_ioctx_t io)
     for (size_t i = 0; i < n; i++) {
         say(" ");
         say_text(entries[i].name);
-        say(".%d.%lld", (int)entries[i].source,
-            (long long)(entries[i].deferment_end_time - entries[i].deletion_time));
+        say(".%d.%lld", (int)entries[i].source, (long long)deferment(&entries[i]));
     }
     rbd_trash_list_cleanup(entries, n);
+}
+
+static bool is_grouped(rados_ioctx_t io, const char *name)
+{
+    rbd_group_info_t group = {0};
+    rbd_image_t image;
+    if (rbd_open_read_only(io, name, &image, NULL) != 0)
+        return false;
+    bool is = rbd_get_group(image, &group, sizeof group) == 0 && group.name[0] != 0;
+    if (group.name != NULL)
+        rbd_group_info_cleanup(&group, sizeof group);
+    (void)rbd_close(image);
+    return is;
 }
 
 void op_trash(struct run *r)
@@ -176,9 +216,11 @@ void op_trash(struct run *r)
     say("%s/%s trash", spaces[targets[at].space], targets[at].name);
     bool found = kind > 2 && find_trash(io, targets[at].name, id);
     if (kind <= 2) {
-        leave(r, at); /* Here it is refused while it is open, there not always. */
-        say(" delay %llu", (unsigned long long)delay);
-        say_rc("move", rbd_trash_move(io, targets[at].name, delay));
+        bool grouped = is_grouped(io, targets[at].name);
+        leave(r, at); /* Here it is refused while it is open, there not always; */
+        say(" delay %llu%s", (unsigned long long)delay, grouped ? " grouped" : "");
+        if (!grouped) /* and while it is in a group. */
+            say_rc("move", rbd_trash_move(io, targets[at].name, delay));
     } else if (kind == 3) {
         leave(r, at);
         const char *name = chance(50) ? "" : targets[at].name;

@@ -44,11 +44,25 @@ static rbd_image_t begin(struct run *r)
     return use(r, client, at);
 }
 
+/* Here the map still names objects that are not there any more. */
+static void roll_back(rbd_image_t image, const char *name)
+{
+    int rc = rbd_snap_rollback(image, name);
+    say_rc("rollback", rc);
+    if (rc == 0)
+        (void)rbd_rebuild_object_map(image, no_progress, NULL);
+}
+
 void op_snap(struct run *r)
 {
-    rbd_image_t image = begin(r);
+    unsigned client = draw_client(), at = draw_image();
+    say("%s/%s", spaces[targets[at].space], targets[at].name);
     const char *name = draw_snap();
     unsigned kind = (unsigned)below(12);
+    /* It is refused while another client has the exclusive lock, and what takes that differs. */
+    if (kind == 8 || kind == 9)
+        leave(r, at);
+    rbd_image_t image = use(r, client, at);
     if (image == NULL)
         return;
     say("@%s", name);
@@ -57,7 +71,7 @@ void op_snap(struct run *r)
     else if (kind < 8)
         say_rc("remove", rbd_snap_remove(image, name));
     else if (kind < 10)
-        say_rc("rollback", rbd_snap_rollback(image, name));
+        roll_back(image, name);
     else if (kind == 10)
         say_rc("protect", rbd_snap_protect(image, name));
     else
@@ -82,6 +96,8 @@ static void set_limit(rbd_image_t image)
     say_rc(":", rbd_snap_set_limit(image, limit));
     say_rc("get", rbd_snap_get_limit(image, &now));
     say(" %llu", (unsigned long long)now);
+    /* What is beyond it is 0 at times there. */
+    (void)rbd_snap_set_limit(image, UINT64_MAX);
 }
 
 void op_snap_more(struct run *r)
