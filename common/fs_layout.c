@@ -7,7 +7,7 @@
 
 /* ---- Keys ---- */
 
-/* FNV-1a, then mixed so that all bits count (they place entries in order, and later in shards). */
+/* FNV-1a, then mixed so that all bits count (they place entries in order, and in parts). */
 uint64_t fs_cookie(const void *name, size_t len)
 {
     const uint8_t *bytes = name;
@@ -16,7 +16,7 @@ uint64_t fs_cookie(const void *name, size_t len)
         hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
     hash = (hash ^ hash >> 33) * UINT64_C(0xff51afd7ed558ccd);
     hash = (hash ^ hash >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
-    hash = (hash ^ hash >> 33) >> 1;
+    hash = (hash ^ hash >> 33) >> (64 - FS_COOKIE_BITS);
     return hash < FS_COOKIE_FIRST ? hash + FS_COOKIE_FIRST : hash;
 }
 
@@ -199,6 +199,8 @@ void fs_inode_encode(struct encoder *e, const struct fs_inode *inode)
     encode_u8(e, inode->dying);
     encode_u8(e, inode->attributes);
     encode_u64(e, inode->parent);
+    encode_u64(e, inode->parts);
+    encode_u8(e, inode->part);
     encode_u64(e, inode->realm);
     encode_txid(e, inode->busy);
     encode_u16(e, inode->n_ranges);
@@ -246,6 +248,8 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     out->dying = decode_u8(d);
     out->attributes = decode_u8(d);
     out->parent = decode_u64(d);
+    out->parts = decode_u64(d);
+    out->part = decode_u8(d);
     out->realm = decode_u64(d);
     out->busy = decode_txid(d);
     out->n_ranges = decode_u16(d);
@@ -260,7 +264,8 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     if (error)
         return error;
     bool sane = out->order >= 12 && out->order <= 26 && out->size <= FS_SIZE_MAX &&
-                out->dying <= 1 && out->attributes < FS_ATTRIBUTES_END && ranges_make_sense(out);
+                out->dying <= 1 && out->attributes < FS_ATTRIBUTES_END && out->part <= FS_PARTS &&
+                out->parts >> FS_HOME_BITS == 0 && ranges_make_sense(out);
     return sane ? 0 : -EBADMSG;
 }
 
@@ -290,8 +295,6 @@ void fs_shard_encode(struct encoder *e, const struct fs_shard *shard)
 {
     size_t begin = record_begin(e);
     encode_u64(e, shard->births);
-    encode_u64(e, shard->first_cookie);
-    encode_u64(e, shard->end_cookie);
     record_end(e, begin);
 }
 
@@ -303,8 +306,6 @@ int fs_shard_decode(const void *data, size_t len, struct fs_shard *out)
     if (error)
         return error;
     out->births = decode_u64(&record.fields);
-    out->first_cookie = decode_u64(&record.fields);
-    out->end_cookie = decode_u64(&record.fields);
     return record_close(&record);
 }
 
@@ -393,6 +394,7 @@ void fs_super_encode(struct encoder *e, const struct fs_super *super)
     encode_u64(e, super->id);
     encode_u64(e, super->data_pool);
     encode_u8(e, super->order);
+    encode_u32(e, super->split_at);
     encode_u64(e, (uint64_t)super->created_ns);
     encode_u8(e, super->removing);
     record_end(e, begin);
@@ -409,6 +411,7 @@ int fs_super_decode(const void *data, size_t len, struct fs_super *out)
     out->id = decode_u64(d);
     out->data_pool = decode_u64(d);
     out->order = decode_u8(d);
+    out->split_at = decode_u32(d);
     out->created_ns = (int64_t)decode_u64(d);
     uint8_t removing = decode_u8(d);
     out->removing = removing == 1;
@@ -600,6 +603,22 @@ void fs_listed_encode(struct encoder *e, const struct fs_listed *listed)
     if (listed->has_inode)
         encode_inode(e, &listed->inode);
     record_end(e, begin);
+}
+
+void fs_list_head_put(struct encoder *e, struct fs_list_head head)
+{
+    if (e->len < FS_LIST_HEAD && encode_reserve(e, FS_LIST_HEAD) == NULL)
+        return;
+    e->data[0] = head.flags;
+    memcpy(e->data + 1, &head.parts, sizeof head.parts);
+}
+
+struct fs_list_head fs_list_head_decode(struct decoder *d)
+{
+    struct fs_list_head head;
+    head.flags = decode_u8(d);
+    head.parts = decode_u64(d);
+    return head;
 }
 
 int fs_listed_next(struct decoder *d, struct fs_listed *out)

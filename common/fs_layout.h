@@ -14,7 +14,7 @@
 #include "common/codec.h"
 
 enum {
-    FS_RECORD_VERSION = 2,
+    FS_RECORD_VERSION = 3,
     FS_NAME_BYTES_MAX = 255,
     FS_TARGET_MAX = 4095,
     FS_XATTR_VALUE_MAX = 65536,
@@ -29,15 +29,22 @@ enum {
     FS_OBJECT_NAME_MAX = 64,
     FS_COOKIE_FIRST = 3, /* Of entries; 1 and 2 are those of "." and "..". */
     FS_PAGE_BYTES_MAX = 1 << 20,
+    FS_PARTS_BITS = 4,
+    FS_PARTS = 1 << FS_PARTS_BITS, /* Of a directory that was split. */
+    FS_COOKIE_BITS = 60,
+    FS_SPLIT_AT = 16384, /* Entries, unless the file system says something else. */
 };
 
 #define FS_ROOT     UINT64_C(1)
 #define FS_SIZE_MAX ((UINT64_C(1) << 63) - 1)
+/* In listings, entries of parts have places after those of the first shard. */
+#define FS_COOKIE_PARTS (UINT64_C(1) << FS_COOKIE_BITS)
 
 /* Errors of methods that clients do not show to programs. */
 #define FS_MOVING  EUCLEAN  /* An operation over two objects is under way: wait, or complete it. */
 #define FS_LEASED  EREMCHG  /* Somebody else has a lease that does not allow it. */
 #define FS_CHANGED ERESTART /* Something is not as the request expected: look again. */
+#define FS_SPLIT   EXFULL   /* The directory has parts, and this shard of it has no such name. */
 
 /* ---- Numbers ---- */
 
@@ -62,8 +69,14 @@ static inline bool fs_is_dir(uint64_t ino)
     return fs_index(ino) == FS_INDEX_DIR;
 }
 
-/* Where an entry stands in its directory: 63 bits, at least FS_COOKIE_FIRST. */
+/* Where an entry stands in its shard: FS_COOKIE_BITS, at least FS_COOKIE_FIRST. */
 uint64_t fs_cookie(const void *name, size_t len);
+
+/* The part that an entry belongs to, of FS_PARTS. */
+static inline unsigned fs_part_of(uint64_t cookie)
+{
+    return cookie >> (FS_COOKIE_BITS - FS_PARTS_BITS) & (FS_PARTS - 1);
+}
 
 /* ---- Keys; lengths are returned ---- */
 
@@ -129,7 +142,9 @@ struct fs_inode {
     uint8_t order;      /* Bits of the size of data objects. */
     uint8_t dying;      /* Of a directory that is being removed: no entries any more. */
     uint8_t attributes; /* enum fs_attributes */
-    uint64_t parent;    /* Of a directory. */
+    uint64_t parent;    /* Of a directory; of a part, the directory that it is of. */
+    uint64_t parts;     /* Of a directory that was split: the home of the first part. */
+    uint8_t part;       /* It is no directory, but the part of one: its number + 1. */
     uint64_t realm; /* The directory whose quota and snapshots count here; 0: none. Not used yet. */
     struct fs_txid busy; /* A truncation, or a removal: who works on it. */
     uint16_t n_ranges;
@@ -144,8 +159,7 @@ struct fs_entry {
 };
 
 struct fs_shard {
-    uint64_t births;                   /* Inodes that were made here, ever. */
-    uint64_t first_cookie, end_cookie; /* Of the entries that belong here. 0, 0: all. */
+    uint64_t births; /* Inodes that were made here, ever. */
 };
 
 enum fs_intent_kind {
@@ -209,6 +223,7 @@ struct fs_super {
     uint64_t id;        /* Its objects are in the namespace "fs." and this, in hexadecimal. */
     uint64_t data_pool; /* 0: the same pool. */
     uint8_t order;
+    uint32_t split_at; /* Entries of a directory's first shard; then it is split. */
     int64_t created_ns;
     bool removing;
 };
@@ -299,11 +314,23 @@ void fs_answer_encode(struct encoder *e, const struct fs_answer *answer);
 int fs_request_decode(const void *data, size_t len, struct fs_request *out) MUST_CHECK;
 int fs_answer_decode(const void *data, size_t len, struct fs_answer *out) MUST_CHECK;
 
-/* A listing: u8 of these flags, then records of fs_listed. */
+/* A listing: u8 of these flags, u64 home of the first part if there are any, records of fs_listed.
+ */
 enum fs_list_flags {
     FS_LIST_MORE = 1,
     FS_LIST_NAMELESS = 2, /* From the beginning: the shard has inodes without a name. */
 };
+
+enum { FS_LIST_HEAD = 1 + 8 };
+
+struct fs_list_head {
+    uint8_t flags;
+    uint64_t parts;
+};
+
+/* At the beginning of what was made for it, also later. */
+void fs_list_head_put(struct encoder *e, struct fs_list_head head);
+struct fs_list_head fs_list_head_decode(struct decoder *d);
 
 struct fs_listed {
     uint64_t cookie;

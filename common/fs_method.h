@@ -7,7 +7,7 @@
  * it keeps (client/fs/shard.c). What differs is behind struct fs_records.
  *
  *   fs_method.c         what they share: looking and changing records
- *   fs_method_name.c    entries: lookup, create, enter, unlink, rename, list
+ *   fs_method_name.c    entries: lookup, create, enter, unlink, rename, list; shards: init, split
  *   fs_method_move.c    parts of operations over two shards
  *   fs_method_lock.c    locks of files
  *   fs_method_inode.c   inodes: getattr, setattr, wrote, purge
@@ -177,7 +177,10 @@ void fs_put_dir(struct fs_job *job);
 /* The inode has changed now, but not its contents. */
 void fs_touch(struct fs_job *job, struct fs_inode *inode);
 
-/* ---- Access control lists ---- */
+/* ---- Extended attributes, access control lists ---- */
+
+/* What an inode with an attribute of this name has to say: enum fs_attributes. */
+uint8_t fs_attributes_of(const void *name, size_t len);
 
 /* What is made in this directory inherits, if anything: len 0. */
 int fs_look_default(struct fs_job *job, struct fs_span *out) MUST_CHECK;
@@ -201,6 +204,7 @@ int fs_look_victim(struct fs_job *job, const struct fs_entry *entry,
 void fs_drop_victim(struct fs_job *job, struct fs_victim *victim);
 
 int fs_method_init(struct fs_method_call *call) MUST_CHECK;
+int fs_method_split(struct fs_method_call *call) MUST_CHECK;
 int fs_method_reserve(struct fs_method_call *call) MUST_CHECK;
 int fs_method_lookup(struct fs_method_call *call) MUST_CHECK;
 int fs_method_create(struct fs_method_call *call) MUST_CHECK;

@@ -190,9 +190,9 @@ int fs_method_dying(struct fs_method_call *call)
         return error;
     bool undo = job.rq.flags & FS_UNDO, ours = fs_txid_equal(job.dir.busy, job.rq.tx);
     if (job.dir.dying && !ours)
-        return undo ? fs_end(&job) : -FS_MOVING;
+        return undo ? fs_end_with(&job, &job.dir) : -FS_MOVING;
     if (job.dir.dying == !undo)
-        return fs_end(&job);
+        return fs_end_with(&job, &job.dir);
     error = undo ? -ENODATA : fs_look_any(&job, FS_KEY_ENTRY, 0);
     if (error != -ENODATA)
         return error ? error : -ENOTEMPTY;
@@ -201,7 +201,7 @@ int fs_method_dying(struct fs_method_call *call)
     job.dir.busy = undo ? (struct fs_txid){0, 0} : job.rq.tx;
     fs_put_inode(&job, FS_INDEX_DIR, &job.dir);
     job.call->grows = grows;
-    return fs_end(&job);
+    return fs_end_with(&job, &job.dir);
 }
 
 /*

@@ -25,7 +25,7 @@ static int look_settled(struct fs_job *job, struct fs_bytes name, struct fs_entr
     return error ? error : out->moving.instance != 0 ? -FS_MOVING : 0;
 }
 
-/* The directory, and an entry of it, at once. */
+/* The directory, and an entry of it, at once. -FS_SPLIT: it may be in another shard. */
 static int look_both(struct fs_job *job, struct fs_bytes name, struct fs_entry *entry, int *found)
 {
     int error = fs_look_dir(job);
@@ -34,6 +34,8 @@ static int look_both(struct fs_job *job, struct fs_bytes name, struct fs_entry *
         return error;
     if (error == FS_MISS || *found == FS_MISS)
         return FS_MISS;
+    if (*found == -ENODATA && job->dir.parts != 0)
+        return -FS_SPLIT;
     return *found == -ENODATA ? 0 : *found;
 }
 
@@ -55,12 +57,33 @@ int fs_method_init(struct fs_method_call *call)
     job.dir = job.rq.inode;
     job.dir.ino = job.rq.ino;
     job.dir.attributes = 0;
+    job.dir.parts = 0;
     job.dir.links = 2;
     job.dir.atime_ns = job.dir.btime_ns = job.now_ns;
     job.shard = (struct fs_shard){.births = FS_INDEX_FIRST};
     fs_inherit(&job, job.data, job.rq.full_mode, &job.dir);
     fs_put_shard(&job);
     fs_put_dir(&job);
+    return fs_end_with(&job, &job.dir);
+}
+
+/* The directory has parts from now on, `offset` is the home of the first one; it takes no new names
+ * any more. -FS_CHANGED: it is going, or has some. */
+int fs_method_split(struct fs_method_call *call)
+{
+    struct fs_job job;
+    int error = fs_begin(call, &job);
+    if (!error && (job.rq.offset == 0 || job.rq.offset >> FS_HOME_BITS != 0))
+        error = -EINVAL;
+    if (!error)
+        error = fs_look_dir(&job);
+    if (error)
+        return error;
+    if (job.dir.dying || job.dir.parts != 0 || job.dir.part != 0)
+        return -FS_CHANGED;
+    job.dir.parts = job.rq.offset;
+    job.dir.change++;
+    fs_put_inode(&job, FS_INDEX_DIR, &job.dir);
     return fs_end_with(&job, &job.dir);
 }
 
@@ -140,8 +163,12 @@ int fs_method_lookup(struct fs_method_call *call)
     int error = fs_begin(call, &job);
     if (!error)
         error = look_settled(&job, job.rq.name, &entry);
+    if (error == -ENODATA) {
+        error = fs_look_dir(&job);
+        return error ? error : job.dir.parts != 0 ? -FS_SPLIT : -ENOENT;
+    }
     if (error)
-        return error == -ENODATA ? -ENOENT : error;
+        return error;
     error = answer_entry(&job, &entry);
     return error ? error : fs_end(&job);
 }
@@ -155,6 +182,8 @@ static int list_entry(struct fs_job *job, struct fs_span key, struct fs_span val
         return -EIO;
     for (int i = 1; i < 9; i++)
         listed.cookie = listed.cookie << 8 | key.data[i];
+    if (job->dir.part != 0)
+        listed.cookie |= FS_COOKIE_PARTS;
     listed.name = (struct fs_bytes){key.data + 9, (uint16_t)(key.len - 9)};
     listed.ino = entry.ino;
     listed.type = entry.type;
@@ -183,11 +212,12 @@ int fs_method_list(struct fs_method_call *call)
     if (error)
         return error;
     uint64_t max = job.rq.len < FS_PAGE_BYTES_MAX ? job.rq.len : FS_PAGE_BYTES_MAX;
-    struct fs_span key = {from, (uint32_t)fs_cookie_key(from, job.rq.offset + 1)}, value;
-    uint8_t last[9] = {0}, *after;
-    int nameless = job.rq.offset < FS_COOKIE_FIRST ? fs_look_any(&job, FS_KEY_ORPHAN, 0) : -ENODATA;
+    uint64_t after = job.rq.offset & (FS_COOKIE_PARTS - 1);
+    struct fs_span key = {from, (uint32_t)fs_cookie_key(from, after + 1)}, value;
+    uint8_t last[9] = {0}, *next;
+    int nameless = after < FS_COOKIE_FIRST ? fs_look_any(&job, FS_KEY_ORPHAN, 0) : -ENODATA;
     bool missed = nameless == FS_MISS, more = false;
-    encode_u8(out, 0);
+    fs_list_head_put(out, (struct fs_list_head){0});
     for (;;) {
         error = fs_next(job.call, key.data, (uint16_t)key.len, LIST_TOGETHER, &key, &value);
         if (error || key.data[0] != FS_KEY_ENTRY || key.len < sizeof last)
@@ -202,17 +232,19 @@ int fs_method_list(struct fs_method_call *call)
             return error;
         if (error == FS_MISS) /* As large as it will be. */
             (void)encode_reserve(out, 256);
-        after = fs_alloc(job.call, key.len + 1);
-        if (!after)
+        next = fs_alloc(job.call, key.len + 1);
+        if (!next)
             return -ENOMEM;
-        memcpy(after, key.data, key.len);
-        after[key.len] = 0;
-        key = fs_span_of(after, key.len + 1);
+        memcpy(next, key.data, key.len);
+        next[key.len] = 0;
+        key = fs_span_of(next, key.len + 1);
     }
     if (missed || (error && error != -ENODATA))
         return missed ? FS_MISS : error;
     if (!out->failed)
-        out->data[0] = (more ? FS_LIST_MORE : 0) | (nameless == 0 ? FS_LIST_NAMELESS : 0);
+        fs_list_head_put(out, (struct fs_list_head){(more ? FS_LIST_MORE : 0) |
+                                                        (nameless == 0 ? FS_LIST_NAMELESS : 0),
+                                                    job.dir.parts});
     return 0;
 }
 
@@ -240,8 +272,8 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
     inode->ino = fs_ino(job->home, index);
     inode->generation = generation;
     inode->links = job->rq.flags & FS_UNNAMED ? 0 : 1;
-    inode->parent = 0;
-    inode->dying = 0;
+    inode->parent = inode->parts = 0;
+    inode->dying = inode->part = 0;
     inode->attributes = 0;
     inode->busy = (struct fs_txid){0, 0};
     inode->n_ranges = S_ISREG(inode->mode) && job->rq.flags & FS_WRITES ? 1 : 0;
@@ -251,6 +283,15 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
     inode->change = 1;
     if (job->dir.mode & S_ISGID)
         inode->gid = job->dir.gid;
+}
+
+/* A part does not know what its directory lets inherit: who makes something there does. */
+static int look_inherited(struct fs_job *job, struct fs_span *out)
+{
+    *out = job->data;
+    if (job->dir.part == 0)
+        return fs_look_default(job, out);
+    return out->len > 0 && posix_acl_check(out->data, out->len) != 0 ? -EINVAL : 0;
 }
 
 int fs_method_create(struct fs_method_call *call)
@@ -268,7 +309,7 @@ int fs_method_create(struct fs_method_call *call)
         return -EINVAL;
     error = named ? look_both(&job, job.rq.name, &entry, &found) : fs_look_dir(&job);
     if (!error)
-        error = fs_look_default(&job, &list);
+        error = look_inherited(&job, &list);
     if (error)
         return error;
     if (job.dir.dying)

@@ -23,6 +23,11 @@ static uint8_t kind_of(struct fs_bytes name)
     return 0;
 }
 
+uint8_t fs_attributes_of(const void *name, size_t len)
+{
+    return FS_ATTRIBUTES_ANY | kind_of((struct fs_bytes){name, (uint16_t)len});
+}
+
 static struct fs_bytes name_of(uint8_t kind)
 {
     const char *name = kind == FS_ATTRIBUTES_ACCESS ? POSIX_ACL_ACCESS : POSIX_ACL_DEFAULT;

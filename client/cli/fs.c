@@ -61,7 +61,8 @@ int fs_create(struct cli *cli)
         data_pool = limpet_pool_id(other);
         limpet_pool_close(other);
     }
-    int rc = limpet_fs_create(pool, spec.name, data_pool, order);
+    unsigned split_at = (unsigned)cli_number(cli, "split", 0, 0, LIMPET_FS_SPLIT_MAX);
+    int rc = limpet_fs_create(pool, spec.name, data_pool, order, split_at);
     if (rc == -EEXIST)
         fail(EEXIST, "there is a file system '%s' in pool '%s' already", spec.name, spec.pool);
     if (rc != 0)

@@ -146,14 +146,20 @@ static void stat_of(const struct limpet_fs_attr *attr, struct stat *st)
     st->st_ctim = time_of(attr->ctime_ns);
 }
 
-static void entry_of(const struct limpet_fs_attr *attr, bool keep_name, bool keep_attr,
+/* Seconds for which the kernel may keep the attributes. */
+static double attr_time(const struct limpet_fs_result *result)
+{
+    return !result->keep_attr ? 0 : result->brief ? 1 : KEEP_SECONDS;
+}
+
+static void entry_of(const struct limpet_fs_attr *attr, bool keep_name, double keep_attr,
                      struct fuse_entry_param *entry)
 {
     memset(entry, 0, sizeof *entry);
     entry->ino = attr->ino;
     entry->generation = attr->generation;
     entry->entry_timeout = keep_name ? KEEP_SECONDS : 0;
-    entry->attr_timeout = keep_attr ? KEEP_SECONDS : 0;
+    entry->attr_timeout = keep_attr;
     stat_of(attr, &entry->attr);
 }
 
@@ -175,7 +181,7 @@ static void got_entry(ssize_t rc, const struct limpet_fs_result *result, void *a
         return;
     }
     /* Number 0: there is no such name. */
-    entry_of(&result->attr, keep_name, result->keep_attr, &entry);
+    entry_of(&result->attr, keep_name, attr_time(result), &entry);
     if (rc < 0)
         entry.ino = 0;
     if (rc == 0)
@@ -198,7 +204,7 @@ static void got_attr(ssize_t rc, const struct limpet_fs_result *result, void *ar
     if (!removed)
         fs_dirs_see(&attr);
     stat_of(&attr, &st);
-    fuse_reply_attr(r->fuse, &st, result->keep_attr && !removed ? KEEP_SECONDS : 0);
+    fuse_reply_attr(r->fuse, &st, removed ? 0 : attr_time(result));
     free(r);
 }
 
@@ -267,7 +273,7 @@ static void made(ssize_t rc, const struct limpet_fs_result *result, void *arg)
         ended(rc, result, r);
         return;
     }
-    entry_of(&result->attr, result->keep_name && mount_of(r->fuse)->keeps_names, result->keep_attr,
+    entry_of(&result->attr, result->keep_name && mount_of(r->fuse)->keeps_names, attr_time(result),
              &entry);
     prepare_open(&r->info, result);
     fuse_reply_create(r->fuse, &entry, &r->info);
@@ -380,7 +386,8 @@ static bool add_entry(struct list_request *r, struct out *out, const struct limp
         memset(&param, 0, sizeof param);
         param.attr = st;
         if (entry->has_attr)
-            entry_of(&entry->attr, keep && mount_of(r->fuse)->keeps_names, keep, &param);
+            entry_of(&entry->attr, keep && mount_of(r->fuse)->keeps_names, keep ? KEEP_SECONDS : 0,
+                     &param);
         len = fuse_add_direntry_plus(r->fuse, at, room, entry->name, &param, (off_t)entry->cookie);
     }
     if (len > room)
@@ -427,12 +434,12 @@ static void list_answer(struct list_request *r)
         free(r);
         return;
     }
-    uint64_t grant = r->listing->piece.grant;
-    bool keep = r->plus && grant != 0 && limpet_fs_keep_begin(fs, r->ino, grant);
+    uint64_t grant = r->listing->piece.grant, shard = r->listing->piece.shard;
+    bool keep = r->plus && grant != 0 && limpet_fs_keep_begin(fs, shard, grant);
     fill(r, &out, keep);
     fuse_reply_buf(r->fuse, out.data, out.at);
     if (keep)
-        limpet_fs_keep_end(fs, r->ino);
+        limpet_fs_keep_end(fs, shard);
     free(out.data);
     free(r);
 }
@@ -958,6 +965,20 @@ static void do_lseek(fuse_req_t fuse, fuse_ino_t ino, off_t offset, int whence,
     submit(fuse, &rq, sought);
 }
 
+static void do_copy(fuse_req_t fuse, fuse_ino_t ino, off_t offset, struct fuse_file_info *info,
+                    fuse_ino_t to, off_t to_offset, struct fuse_file_info *to_info, size_t len,
+                    int flags)
+{
+    (void)info, (void)to_info, (void)flags; /* There are none. */
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_COPY,
+                                   .ino = ino,
+                                   .offset = (uint64_t)offset,
+                                   .to_ino = to,
+                                   .to_offset = (uint64_t)to_offset,
+                                   .len = len};
+    submit(fuse, &rq, written);
+}
+
 /* ---- The session ---- */
 
 static void do_init(void *userdata, struct fuse_conn_info *connection)
@@ -1113,6 +1134,7 @@ static const struct fuse_lowlevel_ops operations = {
     .removexattr = do_removexattr,
     .fallocate = do_fallocate,
     .lseek = do_lseek,
+    .copy_file_range = do_copy,
 };
 
 static void take_fuse_message(enum fuse_log_level level, const char *format, va_list args)

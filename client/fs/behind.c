@@ -104,7 +104,7 @@ static bool is_ahead(const struct limpet_fs *fs, const void *raw, size_t len)
     struct fs_listed found;
     struct decoder d;
     decoder_init(&d, raw, len);
-    (void)decode_u8(&d);
+    (void)fs_list_head_decode(&d);
     while (!LIST_EMPTY(&fs->ahead) && fs_listed_next(&d, &found) == 0) {
         const struct fs_file *file =
             found.has_inode ? file_find((struct limpet_fs *)fs, found.ino, false) : NULL;
@@ -122,7 +122,7 @@ bool behind_merge_list(struct limpet_fs *fs, const void *raw, size_t len, struct
     bool ahead = is_ahead(fs, raw, len);
     if (ahead) {
         decoder_init(&d, raw, len);
-        encode_u8(out, decode_u8(&d));
+        fs_list_head_put(out, fs_list_head_decode(&d));
         while (fs_listed_next(&d, &found) == 0) {
             if (found.has_inode)
                 behind_show(fs, &found.inode);

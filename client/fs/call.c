@@ -426,7 +426,7 @@ void call_end(struct fs_call *call, ssize_t rc)
     enum limpet_fs_verb verb = call->rq.verb;
     uint64_t ino = call->rq.ino, grant = call->grant;
     /* Words between shards and us; nobody else knows them. */
-    if (rc == -FS_MOVING || rc == -FS_CHANGED || rc == -FS_LEASED)
+    if (rc == -FS_MOVING || rc == -FS_CHANGED || rc == -FS_LEASED || rc == -FS_SPLIT)
         rc = -EBUSY;
     /* What could not be written back, such as its creation: that is why it is not there. */
     if (rc == -ESTALE && verb == LIMPET_FS_WRITE && behind_error(fs, ino) != 0)
@@ -545,7 +545,7 @@ static void (*const begins[LIMPET_FS_VERBS_END])(struct fs_call *call) = {
     [LIMPET_FS_XATTR_SET] = name_xattr,   [LIMPET_FS_XATTR_REMOVE] = name_xattr,
     [LIMPET_FS_XATTR_LIST] = name_xattr,  [LIMPET_FS_LOCK] = lock_set,
     [LIMPET_FS_LOCK_GET] = lock_get,      [LIMPET_FS_UNLOCK_ALL] = data_close,
-    [LIMPET_FS_SYNC] = behind_sync,
+    [LIMPET_FS_SYNC] = behind_sync,       [LIMPET_FS_COPY] = copy_begin,
 };
 
 void limpet_fs_submit(struct limpet_fs *fs, const struct limpet_fs_request *request,

@@ -17,9 +17,10 @@
 
 /* An inode as its record says, and what was found of it. */
 struct check_node {
-    uint64_t ino, parent, size;
+    uint64_t ino, parent, size, parts;
     uint32_t mode, links, generation;
-    uint8_t order, dying;
+    uint8_t order, dying, part;
+    uint8_t attributes, seen_attributes; /* As it says; as keys are there. */
     uint16_t n_ranges;
     struct fs_range *ranges;
     struct fs_txid busy;
@@ -32,7 +33,7 @@ struct check_node {
 };
 
 struct check_entry {
-    uint64_t dir; /* The directory's inode. */
+    uint64_t dir; /* The directory's inode, or that of its part. */
     uint64_t ino;
     uint8_t type;
     bool misplaced; /* Its key is not that of its name. */
@@ -115,6 +116,14 @@ static inline struct check_entry *check_entries(const struct check *check)
 /* NULL: there is none. */
 struct check_shard *check_shard_find(const struct check *check, uint64_t home);
 struct check_node *check_node_find(const struct check *check, uint64_t ino);
+
+/* The directory of a shard, which may be a part of it. */
+uint64_t check_main(const struct check *check, uint64_t dir);
+/* The entry of this name in the shard of a directory or part; NULL: there is none. */
+const struct check_entry *check_entry_find(const struct check *check, uint64_t dir, uint64_t cookie,
+                                           const char *name);
+/* The directory that has this shard among its parts; NULL: none has. */
+const struct check_node *check_owner(const struct check *check, uint64_t home);
 
 /* Reads all shards, and names of data objects that are not where they may be. */
 int check_scan(struct check *check) MUST_CHECK;

@@ -128,6 +128,16 @@ static int fix_inode(struct limpet_fs *fs, const struct limpet_fs_finding *findi
     case LIMPET_FS_DYING:
         inode.dying = 0;
         break;
+    case LIMPET_FS_ATTRIBUTES:
+        inode.attributes |= (uint8_t)finding->number;
+        break;
+    case LIMPET_FS_PART_UNKNOWN:
+        inode.parts = finding->number;
+        break;
+    case LIMPET_FS_PART_LOST:
+        inode.part = 0; /* A directory of its own, which the next pass gives a name. */
+        inode.mode |= 0700;
+        break;
     default:
         rc = -EINVAL;
         break;
@@ -172,7 +182,13 @@ static int make_directory(struct check *check, uint64_t ino)
                              .order = check->fs->super.order,
                              .pool = check->fs->super.data_pool,
                              .parent = FS_ROOT};
-    bool named = ino == FS_ROOT;
+    const struct check_node *owner = check_owner(check, fs_home(ino));
+    if (owner != NULL) {
+        inode.mode = S_IFDIR;
+        inode.parent = owner->ino;
+        inode.part = (uint8_t)(fs_home(ino) - owner->parts + 1);
+    }
+    bool named = ino == FS_ROOT || owner != NULL;
     for (size_t i = 0; i < check->entries.n; i++)
         named |= check_entries(check)[i].ino == ino;
     if (!named && shard->n_entries == 0) {
@@ -212,6 +228,25 @@ static int remove_entry(struct limpet_fs *fs, const struct limpet_fs_finding *fi
     return key_remove(fs, fs_home(finding->dir), key, at + name_len);
 }
 
+/* Where an entry of this name is looked for. */
+static uint64_t right_home(const struct check *check, const struct limpet_fs_finding *finding)
+{
+    uint64_t cookie = fs_cookie(finding->name, strlen(finding->name));
+    const struct check_node *part = check_node_find(check, finding->dir);
+    if (part == NULL || part->part == 0)
+        return fs_home(finding->dir);
+    if (check_entry_find(check, part->parent, cookie, finding->name) != NULL)
+        return fs_home(part->parent);
+    return fs_home(part->ino) - (part->part - 1u) + fs_part_of(cookie);
+}
+
+static int make_part(struct check *check, const struct limpet_fs_finding *finding)
+{
+    struct fs_inode dir;
+    int rc = name_getinode(check->fs, finding->ino, &dir);
+    return rc == 0 ? part_make(check->fs, &dir, dir.parts, (unsigned)finding->number) : rc;
+}
+
 /* The entry as it should be: where its name says, settled, of its inode's type. */
 static int rewrite_entry(struct check *check, const struct limpet_fs_finding *finding)
 {
@@ -223,7 +258,7 @@ static int rewrite_entry(struct check *check, const struct limpet_fs_finding *fi
     if (node == NULL)
         return -ESTALE;
     struct fs_entry entry = {.ino = finding->ino, .type = (uint8_t)(node->mode >> 12 & 15)};
-    fs_shard_object(fs_home(finding->dir), object);
+    fs_shard_object(right_home(check, finding), object);
     size_t key_len = fs_entry_key(key, finding->name, strlen(finding->name));
     bool misplaced = finding->damage == LIMPET_FS_ENTRY_MISPLACED;
     int rc = pair_get(check->fs, object, key, key_len, &old, &len);
@@ -460,7 +495,12 @@ int check_fix(struct check *check, const struct limpet_fs_finding *finding)
     case LIMPET_FS_LINKS:
     case LIMPET_FS_DYING:
     case LIMPET_FS_DATA_HIDDEN:
+    case LIMPET_FS_ATTRIBUTES:
+    case LIMPET_FS_PART_UNKNOWN:
+    case LIMPET_FS_PART_LOST:
         return fix_inode(fs, finding);
+    case LIMPET_FS_NO_PART:
+        return make_part(check, finding);
     case LIMPET_FS_UNREACHABLE:
         return attach(check, finding->ino);
     case LIMPET_FS_ORPHAN_WRONG:

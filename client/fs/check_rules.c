@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/fs/check.h"
+#include "common/fs_method.h"
 
 /* ---- Findings ---- */
 
@@ -55,7 +56,10 @@ static int check_key(struct check *check, const struct check_key *key)
             return found(check, LIMPET_FS_ORPHAN_WRONG, ino);
         return 0;
     case FS_KEY_XATTR:
-        return node != NULL ? 0 : found(check, LIMPET_FS_ATTRIBUTE, ino);
+        if (node == NULL)
+            return found(check, LIMPET_FS_ATTRIBUTE, ino);
+        node->seen_attributes |= fs_attributes_of(key->bytes + 4, key->len - 4u);
+        return 0;
     default:
         finding = find(check, LIMPET_FS_BAD_RECORD, dir_of(key->home));
         if (finding == NULL)
@@ -146,6 +150,59 @@ static int check_txs(struct check *check)
     return rc;
 }
 
+/* ---- Parts of directories ---- */
+
+static bool is_named(const struct check *check, const struct check_node *part)
+{
+    const struct check_node *dir = check_node_find(check, part->parent);
+    return dir != NULL && dir->parts != 0 && dir->parts + part->part - 1 == fs_home(part->ino);
+}
+
+static int check_unnamed(struct check *check, const struct check_node *node);
+
+/* A part that its directory does not name. */
+static int check_part(struct check *check, const struct check_node *part)
+{
+    const struct check_shard *shard = check_shard_find(check, fs_home(part->ino));
+    const struct check_node *dir = check_node_find(check, part->parent);
+    if (is_named(check, part))
+        return 0;
+    if (shard->n_entries == 0)
+        return check_unnamed(check, part);
+    bool takes = dir != NULL && fs_is_dir(dir->ino) && dir->part == 0 && dir->parts == 0;
+    struct limpet_fs_finding *finding = find(
+        check, takes ? LIMPET_FS_PART_UNKNOWN : LIMPET_FS_PART_LOST, takes ? dir->ino : part->ino);
+    if (finding == NULL)
+        return -ENOMEM;
+    finding->number = fs_home(part->ino) - (part->part - 1u);
+    return 0;
+}
+
+static int check_parts(struct check *check, const struct check_node *dir)
+{
+    for (unsigned i = 0; dir->parts != 0 && i < FS_PARTS; i++) {
+        const struct check_shard *shard = check_shard_find(check, dir->parts + i);
+        /* Without an inode it has been found already; a part that is going is as good as gone. */
+        if (shard != NULL || dir->dying)
+            continue;
+        struct limpet_fs_finding *finding = find(check, LIMPET_FS_NO_PART, dir->ino);
+        if (finding == NULL)
+            return -ENOMEM;
+        finding->number = i;
+    }
+    return 0;
+}
+
+/* Whether somebody who looks for the name comes to this shard. */
+static bool is_looked_for(const struct check *check, const struct check_entry *entry)
+{
+    const struct check_node *dir = check_node_find(check, entry->dir);
+    if (dir == NULL || dir->part == 0 || !is_named(check, dir))
+        return true;
+    return fs_part_of(entry->cookie) == dir->part - 1u &&
+           check_entry_find(check, dir->parent, entry->cookie, entry->name) == NULL;
+}
+
 /* ---- Entries ---- */
 
 /* A directory's only entry: the one that it knows of, if there is such a one, else the first. */
@@ -157,7 +214,8 @@ static int take_dir_entry(struct check *check, struct check_node *node, uint32_t
         return 0;
     }
     uint32_t second = at;
-    if (entries[at].dir == node->parent && entries[node->entry - 1].dir != node->parent) {
+    if (check_main(check, entries[at].dir) == node->parent &&
+        check_main(check, entries[node->entry - 1].dir) != node->parent) {
         second = node->entry - 1;
         node->entry = at + 1;
     }
@@ -177,7 +235,7 @@ static int check_entry(struct check *check, uint32_t at)
     if (node == NULL)
         return leaves ? 0 : found_entry(check, LIMPET_FS_ENTRY_DANGLING, entry);
     node->n_entries++;
-    if (entry->misplaced)
+    if (entry->misplaced || !is_looked_for(check, entry))
         return found_entry(check, LIMPET_FS_ENTRY_MISPLACED, entry);
     if (entry->moving.instance != 0 && !leaves)
         return found_entry(check, LIMPET_FS_ENTRY_MOVING, entry);
@@ -210,13 +268,26 @@ static int walk_push(struct walk *walk, struct check_node *node)
     return 0;
 }
 
+static int reach_parts(struct check *check, struct walk *walk, const struct check_node *dir)
+{
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && dir->parts != 0 && i < FS_PARTS; i++) {
+        struct check_node *part = check_node_find(check, fs_ino(dir->parts + i, FS_INDEX_DIR));
+        if (part != NULL && part->part != 0 && !part->reached)
+            rc = walk_push(walk, part);
+    }
+    return rc;
+}
+
 /* Everything below a directory has been reached. */
 static int reach(struct check *check, struct check_node *top)
 {
     struct walk walk = {0};
     int rc = walk_push(&walk, top);
     while (rc == 0 && walk.n > 0) {
-        const struct check_shard *shard = check_shard_find(check, fs_home(walk.inos[--walk.n]));
+        uint64_t ino = walk.inos[--walk.n];
+        const struct check_shard *shard = check_shard_find(check, fs_home(ino));
+        rc = reach_parts(check, &walk, check_node_find(check, ino));
         for (size_t i = 0; shard != NULL && rc == 0 && i < shard->n_entries; i++) {
             const struct check_entry *entry = &check_entries(check)[shard->first_entry + i];
             struct check_node *node =
@@ -249,7 +320,7 @@ static bool is_in_loop(const struct check *check, const struct check_node *node)
         const struct check_node *here = check_node_find(check, at);
         if (here == NULL || here->entry == 0)
             return false;
-        at = check_entries(check)[here->entry - 1].dir;
+        at = check_main(check, check_entries(check)[here->entry - 1].dir);
         if (at == node->ino)
             return true;
     }
@@ -262,7 +333,7 @@ static int check_tree(struct check *check)
     int rc = root != NULL ? reach(check, root) : 0;
     for (size_t i = 0; rc == 0 && i < check->nodes.n; i++) {
         struct check_node *node = &check_nodes(check)[i];
-        if (!fs_is_dir(node->ino) || node->reached)
+        if (!fs_is_dir(node->ino) || node->reached || node->part != 0)
             continue;
         if (node->entry == 0) {
             rc = check_unnamed(check, node);
@@ -290,9 +361,15 @@ static int wrong_links(struct check *check, const struct check_node *node, uint6
 
 static int check_dir(struct check *check, const struct check_node *node)
 {
-    if (node->entry == 0 && node->ino != FS_ROOT)
+    if (node->part != 0 && !is_named(check, node))
+        return check_part(check, node);
+    if (node->entry == 0 && node->ino != FS_ROOT && node->part == 0)
         return 0; /* check_unnamed() has seen to it. */
-    uint64_t parent = node->ino == FS_ROOT ? FS_ROOT : check_entries(check)[node->entry - 1].dir;
+    uint64_t parent = node->parent;
+    if (node->ino == FS_ROOT)
+        parent = FS_ROOT;
+    else if (node->part == 0)
+        parent = check_main(check, check_entries(check)[node->entry - 1].dir);
     if (node->excused)
         return 0;
     if (node->parent != parent) {
@@ -319,6 +396,18 @@ static int check_file(struct check *check, const struct check_node *node)
     if (node->links != node->n_entries)
         return wrong_links(check, node, node->n_entries);
     return node->busy.instance != 0 ? found(check, LIMPET_FS_BUSY, node->ino) : 0;
+}
+
+/* What an inode does not say to have is never looked for; that it says more is harmless. */
+static int check_attributes(struct check *check, const struct check_node *node)
+{
+    if ((node->seen_attributes & ~node->attributes) == 0)
+        return 0;
+    struct limpet_fs_finding *finding = find(check, LIMPET_FS_ATTRIBUTES, node->ino);
+    if (finding == NULL)
+        return -ENOMEM;
+    finding->number = node->seen_attributes;
+    return 0;
 }
 
 /* ---- Data ---- */
@@ -369,7 +458,8 @@ static void count(struct check *check)
     struct limpet_fs_check_report *report = check->report;
     report->directories = report->files = 0;
     for (size_t i = 0; i < check->nodes.n; i++)
-        *(fs_is_dir(check_nodes(check)[i].ino) ? &report->directories : &report->files) += 1;
+        if (check_nodes(check)[i].part == 0)
+            *(fs_is_dir(check_nodes(check)[i].ino) ? &report->directories : &report->files) += 1;
     report->entries = check->entries.n;
 }
 
@@ -392,6 +482,10 @@ int check_rules(struct check *check)
     for (size_t i = 0; rc == 0 && i < check->nodes.n; i++) {
         const struct check_node *node = &check_nodes(check)[i];
         rc = fs_is_dir(node->ino) ? check_dir(check, node) : check_file(check, node);
+        if (rc == 0)
+            rc = check_parts(check, node);
+        if (rc == 0)
+            rc = check_attributes(check, node);
     }
     return rc;
 }

@@ -63,6 +63,43 @@ struct check_node *check_node_find(const struct check *check, uint64_t ino)
     return bsearch(&ino, check->nodes.items, check->nodes.n, sizeof(struct check_node), by_ino);
 }
 
+uint64_t check_main(const struct check *check, uint64_t dir)
+{
+    const struct check_node *node = check_node_find(check, dir);
+    return node != NULL && node->part != 0 ? node->parent : dir;
+}
+
+const struct check_node *check_owner(const struct check *check, uint64_t home)
+{
+    for (size_t i = 0; i < check->nodes.n; i++) {
+        const struct check_node *node = &check_nodes(check)[i];
+        if (node->parts != 0 && home >= node->parts && home - node->parts < FS_PARTS)
+            return node;
+    }
+    return NULL;
+}
+
+/* Entries of a shard stand in the order of their cookies. */
+const struct check_entry *check_entry_find(const struct check *check, uint64_t dir, uint64_t cookie,
+                                           const char *name)
+{
+    const struct check_shard *shard = check_shard_find(check, fs_home(dir));
+    size_t low = shard != NULL ? shard->first_entry : 0;
+    size_t end = shard != NULL ? low + shard->n_entries : 0, high = end;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (check_entries(check)[middle].cookie < cookie)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < end && check_entries(check)[low].cookie == cookie; low++) {
+        if (strcmp(check_entries(check)[low].name, name) == 0)
+            return &check_entries(check)[low];
+    }
+    return NULL;
+}
+
 /* ---- One pair ---- */
 
 static uint64_t get_big(const uint8_t *in, int bytes)
@@ -105,6 +142,9 @@ static int take_inode(struct check *check, struct check_shard *shard,
                                 .generation = inode.generation,
                                 .order = inode.order,
                                 .dying = inode.dying,
+                                .parts = inode.parts,
+                                .part = inode.part,
+                                .attributes = inode.attributes,
                                 .busy = inode.busy};
     shard->last_index = index;
     if (inode.n_ranges == 0)

@@ -6,7 +6,9 @@
  *   work.c     the threads for what takes several steps
  *   name.c     entries; operations over one shard
  *   move.c     operations over two shards, and what the dead have left
+ *   parts.c    directories of several shards
  *   data.c     contents
+ *   copy.c     from one file to another
  *   behind.c   writes that are acknowledged before they have arrived
  *   cache.c    contents that are kept
  *   orphan.c   open files, and files without names
@@ -29,8 +31,8 @@
 enum {
     FS_WORKERS = 4,
     /* Of orphans, the keeper of leases, who asks for them, who writes back records, and contents,
-     * who makes requests anew: workers may wait for those. */
-    FS_THREADS = FS_WORKERS + 6,
+     * who makes requests anew, who splits directories: workers may wait for those. */
+    FS_THREADS = FS_WORKERS + 7,
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
     FS_DELAY_MS = 2000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
@@ -41,8 +43,10 @@ enum {
     FS_ROOMS_AT_ONCE = 128,
     FS_WATCH_MS = 10000,
     FS_MET_MAX = 64,
+    FS_GROWN_MAX = 64, /* Directories that may have grown large. */
 };
 
+struct fs_dir;
 struct fs_file;
 struct fs_call;
 struct fs_orphan;
@@ -121,6 +125,12 @@ struct limpet_fs {
     uint64_t last_grant;
     size_t n_kept, n_born;
 
+    /* parts.c */
+    struct fs_dir *dirs; /* That are known to have parts. */
+    pthread_cond_t grew;
+    uint64_t grown[FS_GROWN_MAX];
+    unsigned n_grown;
+
     struct fs_cache *cache;
     uint64_t contents_changed; /* So often, by this client. */
 
@@ -163,6 +173,9 @@ struct fs_call {
     uint64_t seen_changes;
     /* lease_grant() of when was asked for what has been answered: of a name, and of an inode. */
     uint64_t grant, name_grant, name_home;
+    /* What was asked last, of a directory of several shards: itself or a part. And its parts. */
+    uint64_t at, parts;
+    bool goes_on; /* A listing: in the next shard. */
     TAILQ_ENTRY(fs_call) lock_link;
     bool waiting, woken, cancelled; /* A lock: lock.c */
     uint64_t blocked;               /* Its number among those that had to wait: deadlock.c */
@@ -407,6 +420,39 @@ bool move_client_lives(struct limpet_fs *fs, uint64_t instance);
 /* None of its requests is executed any more. */
 int move_block(struct limpet_fs *fs, uint64_t instance) MUST_CHECK;
 
+/* `n` numbers of shards that nobody has had, one after the other. */
+int move_new_homes(struct limpet_fs *fs, unsigned n, uint64_t *first) MUST_CHECK;
+
+/* ---- parts.c ---- */
+
+/* The inode of a part, as methods take that of a directory. */
+uint64_t part_ino(uint64_t parts, unsigned number);
+/* The home of the first part; 0: none is known. */
+uint64_t parts_known(struct limpet_fs *fs, uint64_t ino);
+/* Where a name is to be looked for first. When that is the directory and it says -FS_SPLIT: */
+uint64_t part_first(struct limpet_fs *fs, uint64_t ino, const char *name);
+/* Where then; 0: the directory is not known to have parts. */
+uint64_t part_second(struct limpet_fs *fs, uint64_t ino, const char *name);
+/* The directory has said -FS_SPLIT. Waits. -FS_CHANGED: it has no parts after all. */
+int parts_learn(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
+/* The shard where a name is, or is to be made. Waits. */
+int part_of_name(struct limpet_fs *fs, uint64_t ino, const char *name, uint64_t *at) MUST_CHECK;
+/* The directory that a shard is of. Waits. */
+int part_main(struct limpet_fs *fs, uint64_t at, uint64_t *ino) MUST_CHECK;
+/* What its parts add to the inode of a directory. Waits. */
+int parts_merge(struct limpet_fs *fs, struct fs_inode *inode) MUST_CHECK;
+int parts_set_mtime(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
+int part_make(struct limpet_fs *fs, const struct fs_inode *dir, uint64_t parts,
+              unsigned number) MUST_CHECK;
+/* An entry was made there: it may have grown large. */
+void part_grew(struct limpet_fs *fs, uint64_t at, const char *name);
+/* With the lock. Who has lost the lease of a part to somebody else asks for none of its directory's
+ * parts for a while, twice as long each time. */
+bool part_is_fought_for(struct limpet_fs *fs, uint64_t home, uint64_t now_ns);
+void part_fought_for(struct limpet_fs *fs, uint64_t home, uint64_t now_ns);
+void *parts_thread(void *arg);
+void parts_free_all(struct limpet_fs *fs);
+
 /* ---- lock.c ---- */
 
 void lock_set(struct fs_call *call);
@@ -449,6 +495,10 @@ bool data_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len);
 void data_close(struct fs_call *call);
 /* Bytes are about to be changed, or were: nothing is kept of them. */
 void data_changes(struct limpet_fs *fs, uint64_t ino, uint64_t offset, uint64_t len);
+
+/* ---- copy.c ---- */
+
+void copy_begin(struct fs_call *call);
 
 /* ---- behind.c ---- */
 

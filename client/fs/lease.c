@@ -141,11 +141,17 @@ static struct fs_lease *add_lease(struct limpet_fs *fs, uint64_t home)
     return lease;
 }
 
+static bool may_ask(const struct fs_lease *lease)
+{
+    uint64_t now = now_ns();
+    return !lease->fs->stopping && now >= lease->not_before_ns &&
+           !part_is_fought_for(lease->fs, lease->home, now);
+}
+
 /* Whoever changes a shard again is better off alone with it. */
 static bool is_worth_exclusive(const struct fs_lease *lease)
 {
-    return lease->changes >= CHANGES_BEFORE && !lease->too_large && !lease->fs->stopping &&
-           now_ns() >= lease->not_before_ns;
+    return lease->changes >= CHANGES_BEFORE && !lease->too_large && may_ask(lease);
 }
 
 /* With the lock. It is about to be useful. */
@@ -168,8 +174,7 @@ static struct fs_lease *use(struct limpet_fs *fs, uint64_t home, bool writes)
     } else if (lease->state == LEASE_IDLE && is_worth_exclusive(lease)) {
         lease->wants_exclusive = true;
         want(lease);
-    } else if (lease->state == LEASE_IDLE && ++lease->uses >= USES_BEFORE && !fs->stopping &&
-               now_ns() >= lease->not_before_ns) {
+    } else if (lease->state == LEASE_IDLE && ++lease->uses >= USES_BEFORE && may_ask(lease)) {
         want(lease);
     }
     return lease;
@@ -356,25 +361,47 @@ static void list_here(const struct fs_shard_cache *shard, enum fs_key kind,
     }
 }
 
-static int list_at_osd(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
-                       const struct list_out *out)
+struct place {
+    uint8_t key[FS_KEY_MAX];
+    size_t len;
+};
+
+static int list_page(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
+                     const struct list_out *out, struct place *after, bool *more)
 {
     char object[FS_OBJECT_NAME_MAX];
     uint8_t prefix = (uint8_t)kind;
     struct limpet_pairs *pairs = NULL;
     struct limpet_pair pair;
     struct limpet_op *op = limpet_op_create();
+    bool wanted = true;
     fs_shard_object(home, object);
-    int rc = op != NULL ? limpet_op_omap_list(op, NULL, 0, &prefix, 1, 1000, &pairs, NULL, NULL)
+    *more = false;
+    int rc = op != NULL ? limpet_op_omap_list(op, after->len > 0 ? after->key : NULL, after->len,
+                                              &prefix, 1, LOAD_RECORDS, &pairs, more, NULL)
                         : -ENOMEM;
     if (rc == 0)
         rc = limpet_operate(fs->pool, object, op, NULL);
     if (op != NULL)
         limpet_op_destroy(op);
-    while (rc == 0 && limpet_pairs_next(pairs, &pair) == 0 &&
-           out->found(out->arg, pair.key, pair.key_len, pair.value, pair.value_len))
-        continue;
+    while (rc == 0 && wanted && limpet_pairs_next(pairs, &pair) == 0) {
+        wanted = out->found(out->arg, pair.key, pair.key_len, pair.value, pair.value_len);
+        after->len = pair.key_len < sizeof after->key ? pair.key_len : sizeof after->key;
+        memcpy(after->key, pair.key, after->len);
+    }
+    *more &= wanted && after->len > 0;
     limpet_pairs_destroy(pairs);
+    return rc;
+}
+
+static int list_at_osd(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
+                       const struct list_out *out)
+{
+    struct place after = {.len = 0};
+    bool more = true;
+    int rc = 0;
+    while (rc == 0 && more)
+        rc = list_page(fs, home, kind, out, &after, &more);
     return rc;
 }
 
@@ -645,6 +672,7 @@ static void end_lease(struct fs_lease *lease)
                             : soon                                     ? lease->backoff_ns
                                                                        : BACKOFF_FIRST_NS;
         lease->not_before_ns = now + lease->backoff_ns;
+        part_fought_for(fs, lease->home, now);
     }
     lease->watch = NULL;
     lease->n_stale = 0;
@@ -885,18 +913,18 @@ int lease_force(struct limpet_fs *fs, uint64_t home, struct limpet_watch **out)
                         &none, NULL, out);
 }
 
-bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t dir, uint64_t grant)
+bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t shard, uint64_t grant)
 {
     pthread_mutex_lock(&fs->lock);
-    bool kept = lease_reply(fs, fs_home(dir), grant) != NULL;
+    bool kept = lease_reply(fs, fs_home(shard), grant) != NULL;
     pthread_mutex_unlock(&fs->lock);
     return kept;
 }
 
-void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t dir)
+void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t shard)
 {
     pthread_mutex_lock(&fs->lock);
-    lease_replied(fs, lease_find(fs, fs_home(dir)));
+    lease_replied(fs, lease_find(fs, fs_home(shard)));
     pthread_mutex_unlock(&fs->lock);
 }
 

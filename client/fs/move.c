@@ -30,10 +30,19 @@ static const uint8_t type_dir = S_IFDIR >> 12;
 
 /* ---- Parts ---- */
 
-static int look(struct limpet_fs *fs, uint64_t dir, const char *name, struct fs_answer *out)
+/* *at: the shard where the name is, or would be. */
+static int look(struct limpet_fs *fs, uint64_t dir, const char *name, struct fs_answer *out,
+                uint64_t *at)
 {
-    struct fs_request rq = {.ino = dir, .name = bytes_of(name)};
-    return fs_method(fs, fs_home(dir), "fs.lookup", &rq, out);
+    struct fs_request rq = {.ino = part_first(fs, dir, name), .name = bytes_of(name)};
+    int rc = fs_method(fs, fs_home(rq.ino), "fs.lookup", &rq, out);
+    uint64_t second = rc == -FS_SPLIT ? part_second(fs, dir, name) : 0;
+    if (second != 0) {
+        rq.ino = second;
+        rc = fs_method(fs, fs_home(second), "fs.lookup", &rq, out);
+    }
+    *at = rq.ino;
+    return rc;
 }
 
 static void settle(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, uint8_t what)
@@ -42,15 +51,45 @@ static void settle(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, uint8_
     fs_method_hopefully(fs, fs_home(ino), "fs.settle", &rq);
 }
 
-static int dying(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx, bool undo)
+static int shard_dying(struct limpet_fs *fs, uint64_t at, struct fs_txid tx, bool undo,
+                       uint64_t *parts)
 {
-    struct fs_request rq = {.ino = dir, .tx = tx, .flags = undo ? FS_UNDO : 0};
-    int rc = fs_method(fs, fs_home(dir), "fs.dying", &rq, NULL);
+    struct fs_request rq = {.ino = at, .tx = tx, .flags = undo ? FS_UNDO : 0};
+    struct fs_answer answer;
+    int rc = fs_method(fs, fs_home(at), "fs.dying", &rq, &answer);
+    if (rc == 0 && parts != NULL)
+        *parts = answer.inode.parts;
     return rc == -ENOENT ? -FS_CHANGED : rc;
 }
 
-static void vanish(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx)
+/* Its first `n` parts, if it has any, and then it is as before. */
+static int dying_undo(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx, uint64_t parts,
+                      unsigned n)
 {
+    int rc = 0;
+    for (unsigned i = 0; parts != 0 && i < n && rc == 0; i++)
+        rc = shard_dying(fs, part_ino(parts, i), tx, true, NULL);
+    return rc == 0 ? shard_dying(fs, dir, tx, true, NULL) : rc;
+}
+
+/* All of its shards are empty for good, the first one first. *parts: what it has of them. */
+static int dying(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx, uint64_t *parts)
+{
+    *parts = 0;
+    int rc = shard_dying(fs, dir, tx, false, parts);
+    for (unsigned i = 0; rc == 0 && *parts != 0 && i < FS_PARTS; i++) {
+        rc = shard_dying(fs, part_ino(*parts, i), tx, false, NULL);
+        if (rc != 0 && dying_undo(fs, dir, tx, *parts, i) != 0)
+            rc = -EIO;
+    }
+    return rc;
+}
+
+/* The last step of a removal; its parts go first. */
+static void vanish(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx, uint64_t parts)
+{
+    for (unsigned i = 0; parts != 0 && i < FS_PARTS; i++)
+        vanish(fs, part_ino(parts, i), tx, 0);
     struct fs_request rq = {.ino = dir, .tx = tx};
     fs_method_hopefully(fs, fs_home(dir), "fs.vanish", &rq);
 }
@@ -117,21 +156,32 @@ static int finish_link(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
     return rc;
 }
 
+/* A name is there that was not there before, perhaps. */
+static void entered(const struct fs_call *call, uint64_t at, uint64_t dir, const char *name)
+{
+    if (at == dir)
+        part_grew(call->fs, at, name);
+}
+
 int move_link(struct fs_call *call)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_inode inode;
     struct fs_answer answer;
-    uint64_t ino = call->rq.ino, dir = call->rq.to_ino;
+    uint64_t ino = call->rq.ino, dir;
     if (fs_is_dir(ino))
         return -EPERM;
-    int rc = name_getinode(fs, ino, &inode);
+    int rc = part_of_name(fs, call->rq.to_ino, call->to_name, &dir);
+    if (rc == 0)
+        rc = name_getinode(fs, ino, &inode);
     if (rc != 0)
         return rc;
     uint8_t type = (uint8_t)(inode.mode >> 12 & 15);
     if (fs_home(ino) == fs_home(dir)) {
         rc = enter_link(fs, dir, bytes_of(call->to_name), ino, type, (struct fs_txid){0, 0},
                         &answer);
+        if (rc == 0)
+            entered(call, dir, call->rq.to_ino, call->to_name);
         if (rc == 0)
             call_give_inode(call, &answer.inode);
         return rc;
@@ -151,6 +201,8 @@ int move_link(struct fs_call *call)
     if (rc == 0)
         rc = finish_link(fs, ino, tx, &rq.intent);
     if (rc == 0)
+        entered(call, dir, call->rq.to_ino, call->to_name);
+    if (rc == 0)
         call_give_inode(call, &answer.inode);
     return rc;
 }
@@ -158,9 +210,11 @@ int move_link(struct fs_call *call)
 int move_unlink(struct fs_call *call)
 {
     struct fs_txid tx = fs_new_tx(call->fs);
-    struct fs_request rq = {.ino = call->rq.ino, .name = bytes_of(call->name), .tx = tx};
+    struct fs_request rq = {.name = bytes_of(call->name), .tx = tx};
     struct fs_answer answer;
-    int rc = fs_method(call->fs, fs_home(rq.ino), "fs.unlink", &rq, &answer);
+    int rc = part_of_name(call->fs, call->rq.ino, call->name, &rq.ino);
+    if (rc == 0)
+        rc = fs_method(call->fs, fs_home(rq.ino), "fs.unlink", &rq, &answer);
     return rc == 0 ? after_drop(call->fs, rq.ino, &answer, tx) : rc;
 }
 
@@ -185,11 +239,11 @@ static int reserve_homes(struct limpet_fs *fs, uint64_t *first)
     return rc;
 }
 
-static int new_home(struct limpet_fs *fs, uint64_t *home)
+int move_new_homes(struct limpet_fs *fs, unsigned n, uint64_t *out)
 {
     int rc = 0;
     pthread_mutex_lock(&fs->lock);
-    while (rc == 0 && fs->next_home == fs->end_home) {
+    while (rc == 0 && fs->end_home - fs->next_home < n) {
         uint64_t first;
         if (order_at_once()) {
             rc = -FS_REMOTE;
@@ -204,8 +258,10 @@ static int new_home(struct limpet_fs *fs, uint64_t *home)
             fs->end_home = first + FS_HOMES_AT_ONCE;
         }
     }
-    if (rc == 0)
-        *home = fs->next_home++;
+    if (rc == 0) {
+        *out = fs->next_home;
+        fs->next_home += n;
+    }
     pthread_mutex_unlock(&fs->lock);
     return rc;
 }
@@ -247,14 +303,16 @@ int move_mkdir(struct fs_call *call)
     const struct limpet_fs_attr *attr = &call->rq.attr;
     struct fs_inode dir;
     struct fs_answer answer, made;
-    uint64_t home;
+    uint64_t home, at, parts;
     int rc = known_dir(fs, call->rq.ino, &dir);
     if (rc == 0 && dir.dying)
         return dir.links > 0 ? -FS_MOVING : -ENOENT;
     /* A name that is taken, and too many links, are noticed last: whoever asks has most often
      * looked before. */
     if (rc == 0)
-        rc = new_home(fs, &home);
+        rc = part_of_name(fs, call->rq.ino, call->name, &at);
+    if (rc == 0)
+        rc = move_new_homes(fs, 1, &home);
     if (rc != 0)
         return rc == -ESTALE ? -ENOENT : rc;
     bool inherits = dir.mode & S_ISGID;
@@ -268,48 +326,48 @@ int move_mkdir(struct fs_call *call)
                                       .pool = dir.pool,
                                       .realm = dir.realm,
                                       .parent = call->rq.ino}};
-    if (!lease_birth(fs, home, fs_home(call->rq.ino)) && order_at_once())
+    if (!lease_birth(fs, home, fs_home(at)) && order_at_once())
         return -FS_REMOTE;
     rc = init_shard(fs, &dir, &rq, &made);
     if (rc != 0)
         return rc;
-    struct fs_request enter = {.ino = call->rq.ino,
+    struct fs_request enter = {.ino = at,
                                .name = bytes_of(call->name),
                                .flags = FS_NO_REPLACE,
                                .intent = {.kind = FS_INTENT_LINK, .ino = ino, .type = type_dir}};
-    rc = fs_method(fs, fs_home(call->rq.ino), "fs.enter", &enter, &answer);
-    if (rc == -ENOENT && name_getinode(fs, call->rq.ino, &dir) == 0 && dir.dying && dir.links > 0)
+    rc = fs_method(fs, fs_home(at), "fs.enter", &enter, &answer);
+    if (rc == -ENOENT && name_getinode(fs, at, &dir) == 0 && dir.dying && dir.links > 0)
         rc = -FS_MOVING;
     if (rc == 0) {
+        entered(call, at, call->rq.ino, call->name);
+        call->at = at;
         call_give_inode(call, &made.inode);
         if (order_at_once())
             lease_made(call, &made.inode);
         return 0;
     }
     struct fs_txid tx = fs_new_tx(fs);
-    if (dying(fs, ino, tx, false) == 0)
-        vanish(fs, ino, tx);
+    if (dying(fs, ino, tx, &parts) == 0)
+        vanish(fs, ino, tx, parts);
     return rc;
 }
 
-static int remove_dir(struct fs_call *call, uint64_t dir)
+static int remove_dir(struct fs_call *call, uint64_t at, uint64_t dir)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_txid tx = fs_new_tx(fs);
-    int rc = dying(fs, dir, tx, false);
+    uint64_t parts;
+    int rc = dying(fs, dir, tx, &parts);
     if (rc == -FS_MOVING && !order_at_once())
         rc = move_clear(fs, dir, 0) == 0 ? -FS_CHANGED : -EIO;
     if (rc != 0)
         return rc;
-    struct fs_request rq = {.ino = call->rq.ino,
-                            .name = bytes_of(call->name),
-                            .flags = FS_DIRECTORY_IS,
-                            .expect = dir,
-                            .tx = tx};
+    struct fs_request rq = {
+        .ino = at, .name = bytes_of(call->name), .flags = FS_DIRECTORY_IS, .expect = dir, .tx = tx};
     rc = fs_method(fs, fs_home(rq.ino), "fs.unlink", &rq, NULL);
     if (rc == 0)
-        vanish(fs, dir, tx);
-    else if (dying(fs, dir, tx, true) != 0)
+        vanish(fs, dir, tx, parts);
+    else if (dying_undo(fs, dir, tx, parts, FS_PARTS) != 0)
         rc = -EIO;
     return rc;
 }
@@ -318,16 +376,17 @@ int move_rmdir(struct fs_call *call)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_answer answer;
-    int rc = look(fs, call->rq.ino, call->name, &answer);
+    uint64_t at;
+    int rc = look(fs, call->rq.ino, call->name, &answer, &at);
     if (rc != 0)
         return rc;
     if (!fs_is_dir(answer.ino))
         return -ENOTDIR;
     if (!order_at_once())
-        return remove_dir(call, answer.ino);
+        return remove_dir(call, at, answer.ino);
     if (!lease_pin(fs, fs_home(answer.ino)))
         return -FS_REMOTE;
-    rc = remove_dir(call, answer.ino);
+    rc = remove_dir(call, at, answer.ino);
     lease_unpin(fs, fs_home(answer.ino));
     return rc;
 }
@@ -343,10 +402,10 @@ static unsigned flags_of(const struct fs_call *call)
 }
 
 /* Inside of one shard. `over`: a directory that is dying and shall be replaced. */
-static int rename_inside(struct fs_call *call, uint64_t over, struct fs_txid tx)
+static int rename_inside(struct fs_call *call, uint64_t at, uint64_t over, struct fs_txid tx)
 {
     struct limpet_fs *fs = call->fs;
-    struct fs_request rq = {.ino = call->rq.ino,
+    struct fs_request rq = {.ino = at,
                             .name = bytes_of(call->name),
                             .to = bytes_of(call->to_name),
                             .flags = flags_of(call),
@@ -365,26 +424,29 @@ static int rename_inside(struct fs_call *call, uint64_t over, struct fs_txid tx)
     return after_drop(fs, rq.ino, &answer, tx);
 }
 
-static int rename_here(struct fs_call *call)
+static int rename_here(struct fs_call *call, uint64_t at)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_txid tx = fs_new_tx(fs);
     struct fs_answer answer;
-    int rc = rename_inside(call, 0, tx);
+    uint64_t over, parts;
+    int rc = rename_inside(call, at, 0, tx);
     if (rc != -FS_CHANGED || order_at_once())
         return rc;
-    rc = look(fs, call->rq.ino, call->to_name, &answer);
+    rc = look(fs, call->rq.ino, call->to_name, &answer, &over);
+    if (rc == 0 && over != at)
+        rc = -FS_CHANGED;
     if (rc != 0 || !fs_is_dir(answer.ino))
         return rc == -ENOENT || rc == 0 ? -FS_CHANGED : rc;
-    rc = dying(fs, answer.ino, tx, false);
+    rc = dying(fs, answer.ino, tx, &parts);
     if (rc == -FS_MOVING)
         return move_clear(fs, answer.ino, 0) == 0 ? -FS_CHANGED : -EIO;
     if (rc != 0)
         return rc;
-    rc = rename_inside(call, answer.ino, tx);
+    rc = rename_inside(call, at, answer.ino, tx);
     if (rc == 0)
-        vanish(fs, answer.ino, tx);
-    else if (dying(fs, answer.ino, tx, true) != 0)
+        vanish(fs, answer.ino, tx, parts);
+    else if (dying_undo(fs, answer.ino, tx, parts, FS_PARTS) != 0)
         return -EIO;
     return rc;
 }
@@ -406,20 +468,26 @@ static int check_not_below(struct limpet_fs *fs, uint64_t dir, uint64_t top)
     return -ELOOP;
 }
 
-static int set_parent(struct limpet_fs *fs, uint64_t dir, uint64_t parent)
+/* Its entry is in the shard `at` from now on. */
+static int set_parent(struct limpet_fs *fs, uint64_t dir, uint64_t at)
 {
+    uint64_t parent;
+    int rc = part_main(fs, at, &parent);
+    if (rc != 0)
+        return rc == -ESTALE ? 0 : rc;
     struct fs_request rq = {
         .ino = dir, .set = FS_SET_PARENT, .inode = {.order = 12, .parent = parent}};
-    int rc = fs_method(fs, fs_home(dir), "fs.setattr", &rq, NULL);
+    rc = fs_method(fs, fs_home(dir), "fs.setattr", &rq, NULL);
     return rc == -ESTALE || rc == -ENOENT ? 0 : rc;
 }
 
-static int move_back(struct limpet_fs *fs, uint64_t from, struct fs_txid tx, uint64_t over)
+static int move_back(struct limpet_fs *fs, uint64_t from, struct fs_txid tx, uint64_t over,
+                     uint64_t parts)
 {
     struct fs_request undo = {.ino = from, .tx = tx, .flags = FS_UNDO};
     int rc = fs_method(fs, fs_home(from), "fs.moved", &undo, NULL);
     if (rc == 0 && over != 0)
-        rc = dying(fs, over, tx, true);
+        rc = dying_undo(fs, over, tx, parts, FS_PARTS);
     return rc;
 }
 
@@ -428,7 +496,7 @@ static int move_back(struct limpet_fs *fs, uint64_t from, struct fs_txid tx, uin
  * says why). A directory that is replaced is dying by the same operation.
  */
 static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
-                       const struct fs_intent *intent, unsigned flags)
+                       const struct fs_intent *intent, unsigned flags, uint64_t over_parts)
 {
     bool swap = intent->kind == FS_INTENT_SWAP;
     uint64_t over = !swap && fs_is_dir(intent->to_ino) ? intent->to_ino : 0;
@@ -441,7 +509,7 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
     struct fs_answer answer;
     int rc = fs_method(fs, fs_home(intent->to_dir), "fs.enter", &rq, &answer);
     if (rc != 0) {
-        int back = move_back(fs, from, tx, over);
+        int back = move_back(fs, from, tx, over, over_parts);
         return back != 0 ? back : rc;
     }
     if (fs_is_dir(intent->ino))
@@ -458,7 +526,7 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
     settle(fs, intent->to_dir, tx, SETTLE_MARK);
     rc = after_drop(fs, intent->to_dir, &answer, tx);
     if (over != 0)
-        vanish(fs, over, tx);
+        vanish(fs, over, tx, over_parts);
     return rc;
 }
 
@@ -469,35 +537,39 @@ static int check_types(const struct fs_answer *a, const struct fs_answer *b)
     return a->type != type_dir && b->type == type_dir ? -EISDIR : 0;
 }
 
-static int move_across(struct fs_call *call, const struct fs_answer *a, const struct fs_answer *b)
+static int move_across(struct fs_call *call, uint64_t from, uint64_t to, const struct fs_answer *a,
+                       const struct fs_answer *b)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_txid tx = fs_new_tx(fs);
     bool swap = call->rq.flags & EXCHANGE;
-    struct fs_request rq = {.ino = call->rq.ino,
+    struct fs_request rq = {.ino = from,
                             .name = bytes_of(call->name),
                             .tx = tx,
                             .intent = {.kind = swap ? FS_INTENT_SWAP : FS_INTENT_MOVE,
                                        .type = a->type,
                                        .ino = a->ino,
-                                       .to_dir = call->rq.to_ino,
+                                       .to_dir = to,
                                        .to_ino = b->ino,
                                        .to_type = b->type,
                                        .name = bytes_of(call->name),
                                        .to = bytes_of(call->to_name)}};
-    uint64_t over = !swap && fs_is_dir(b->ino) ? b->ino : 0;
-    int rc = over != 0 ? dying(fs, over, tx, false) : 0;
+    uint64_t over = !swap && fs_is_dir(b->ino) ? b->ino : 0, parts = 0;
+    int rc = over != 0 ? dying(fs, over, tx, &parts) : 0;
     if (rc == -FS_MOVING)
         return move_clear(fs, over, 0) == 0 ? -FS_CHANGED : -EIO;
     if (rc != 0)
         return rc;
     rc = fs_method(fs, fs_home(rq.ino), "fs.leave", &rq, NULL);
     if (rc != 0) {
-        if (over != 0 && dying(fs, over, tx, true) != 0)
+        if (over != 0 && dying_undo(fs, over, tx, parts, FS_PARTS) != 0)
             rc = -EIO;
         return rc;
     }
-    return finish_move(fs, rq.ino, tx, &rq.intent, flags_of(call));
+    rc = finish_move(fs, rq.ino, tx, &rq.intent, flags_of(call), parts);
+    if (rc == 0)
+        entered(call, to, call->rq.to_ino, call->to_name);
+    return rc;
 }
 
 static int rename_across(struct fs_call *call)
@@ -505,10 +577,13 @@ static int rename_across(struct fs_call *call)
     struct limpet_fs *fs = call->fs;
     struct fs_answer a = {0}, b = {0};
     bool swap = call->rq.flags & EXCHANGE;
-    int rc = look(fs, call->rq.ino, call->name, &a);
+    uint64_t from, to = call->rq.to_ino;
+    int rc = look(fs, call->rq.ino, call->name, &a, &from);
     if (rc == 0)
-        rc = look(fs, call->rq.to_ino, call->to_name, &b);
+        rc = look(fs, call->rq.to_ino, call->to_name, &b, &to);
     bool there = rc == 0;
+    if (from == to && a.ino != 0)
+        return -FS_CHANGED;
     if (rc == -ENOENT && a.ino != 0 && !swap)
         rc = 0;
     if (rc != 0)
@@ -516,7 +591,7 @@ static int rename_across(struct fs_call *call)
     if (there && (call->rq.flags & NO_REPLACE || a.ino == b.ino)) {
         /* Is it still where it was, or has somebody else just made this very move? */
         uint64_t ino = a.ino;
-        rc = look(fs, call->rq.ino, call->name, &a);
+        rc = look(fs, call->rq.ino, call->name, &a, &from);
         if (rc != 0 || a.ino != ino)
             return rc != 0 ? rc : -FS_CHANGED;
         /* Two links to one file: nothing happens. */
@@ -531,7 +606,7 @@ static int rename_across(struct fs_call *call)
         rc = check_not_below(fs, call->rq.to_ino, a.ino);
     if (rc == 0 && swap && fs_is_dir(b.ino))
         rc = check_not_below(fs, call->rq.ino, b.ino);
-    return rc == 0 ? move_across(call, &a, &b) : rc;
+    return rc == 0 ? move_across(call, from, to, &a, &b) : rc;
 }
 
 /* Two moves of directories could make a loop that neither would make alone. */
@@ -554,21 +629,27 @@ static int rename_alone(struct fs_call *call)
 
 int move_rename(struct fs_call *call)
 {
+    struct limpet_fs *fs = call->fs;
     struct fs_answer a, b;
+    uint64_t from, to;
     unsigned flags = call->rq.flags;
     if (flags & ~(unsigned)(NO_REPLACE | EXCHANGE) || flags == (NO_REPLACE | EXCHANGE))
         return -EINVAL;
-    if (call->rq.ino == call->rq.to_ino)
-        return rename_here(call);
+    bool same = call->rq.ino == call->rq.to_ino;
+    if (same && parts_known(fs, call->rq.ino) == 0)
+        return rename_here(call, call->rq.ino);
     if (order_at_once())
         return -FS_REMOTE;
-    int rc = look(call->fs, call->rq.ino, call->name, &a);
+    int rc = look(fs, call->rq.ino, call->name, &a, &from);
     if (rc != 0)
         return rc;
-    bool dirs = fs_is_dir(a.ino);
-    if (flags & EXCHANGE && look(call->fs, call->rq.to_ino, call->to_name, &b) == 0)
-        dirs |= fs_is_dir(b.ino);
-    return dirs ? rename_alone(call) : rename_across(call);
+    int other = look(fs, call->rq.to_ino, call->to_name, &b, &to);
+    if (other == -FS_SPLIT)
+        return other;
+    if (from == to)
+        return rename_here(call, from);
+    bool dirs = fs_is_dir(a.ino) || (flags & EXCHANGE && other == 0 && fs_is_dir(b.ino));
+    return dirs && !same ? rename_alone(call) : rename_across(call);
 }
 
 /* ---- What others have left ---- */
@@ -591,6 +672,13 @@ int move_block(struct limpet_fs *fs, uint64_t instance)
     return limpet_block(fs->cluster, instance, BLOCK_SECONDS);
 }
 
+/* Of a directory, if it is one and has any. */
+static uint64_t parts_of(struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_inode inode;
+    return fs_is_dir(ino) && name_getinode(fs, ino, &inode) == 0 ? inode.parts : 0;
+}
+
 static int complete(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
                     const struct fs_intent *intent)
 {
@@ -604,7 +692,8 @@ static int complete(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
         break;
     case FS_INTENT_MOVE:
     case FS_INTENT_SWAP:
-        rc = finish_move(fs, ino, tx, intent, intent->kind == FS_INTENT_SWAP ? FS_SWAP : 0);
+        rc = finish_move(fs, ino, tx, intent, intent->kind == FS_INTENT_SWAP ? FS_SWAP : 0,
+                         intent->kind == FS_INTENT_SWAP ? 0 : parts_of(fs, intent->to_ino));
         break;
     default:
         rc = -EIO;
@@ -678,13 +767,23 @@ static int clear_busy(struct limpet_fs *fs, uint64_t ino)
     rc = move_block(fs, inode.busy.instance);
     if (rc != 0)
         return rc;
-    return fs_is_dir(ino) ? dying(fs, ino, inode.busy, true) : data_trim(fs, &inode);
+    return fs_is_dir(ino) ? dying_undo(fs, ino, inode.busy, inode.parts, FS_PARTS)
+                          : data_trim(fs, &inode);
+}
+
+static int clear(struct limpet_fs *fs, uint64_t ino)
+{
+    int rc = clear_intents(fs, ino);
+    return rc == 0 ? clear_busy(fs, ino) : rc;
 }
 
 int move_clear(struct limpet_fs *fs, uint64_t ino, unsigned tries)
 {
     if (tries % PATIENT_TRIES != 0)
         return 0;
-    int rc = clear_intents(fs, ino);
-    return rc == 0 ? clear_busy(fs, ino) : rc;
+    uint64_t parts = parts_of(fs, ino);
+    int rc = clear(fs, ino);
+    for (unsigned i = 0; rc == 0 && parts != 0 && i < FS_PARTS; i++)
+        rc = clear(fs, part_ino(parts, i));
+    return rc;
 }

@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 
 #include "client/fs/fs.h"
+#include "common/posix_acl.h"
 
 enum { TRIES_MAX = 100000 };
 
@@ -33,6 +34,10 @@ static void got_attr(struct fs_call *call, int rc, const struct fs_answer *answe
                      size_t len)
 {
     (void)raw, (void)len;
+    if (rc == 0 && answer->inode.parts != 0) {
+        call_work(call);
+        return;
+    }
     if (rc == 0)
         call_give_inode(call, &answer->inode);
     if (rc == 0 && answer->inode.target.len > 0) {
@@ -59,13 +64,26 @@ void name_getattr(struct fs_call *call)
     fs_ask(call, fs_home(call->rq.ino), "fs.getattr", &rq, NULL, 0, got_attr);
 }
 
+/* Where a method that said -FS_SPLIT is to be asked now; 0: that is a worker's, who will learn it.
+ */
+static uint64_t elsewhere(struct fs_call *call)
+{
+    uint64_t at = call->at == call->rq.ino ? part_second(call->fs, call->at, call->name) : 0;
+    call->at = at;
+    return at;
+}
+
+static void look_at(struct fs_call *call, uint64_t at);
+
 static void looked_up(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
                       size_t len)
 {
     (void)raw, (void)len;
     call->name_grant = call->grant;
-    call->name_home = fs_home(call->rq.ino);
-    if (rc == -FS_MOVING) {
+    call->name_home = fs_home(call->at);
+    if (rc == -FS_SPLIT && elsewhere(call) != 0) {
+        look_at(call, call->at);
+    } else if (rc == -FS_MOVING || rc == -FS_SPLIT) {
         call->name_grant = 0;
         call_work(call);
     } else if (rc != 0) {
@@ -79,10 +97,16 @@ static void looked_up(struct fs_call *call, int rc, const struct fs_answer *answ
     }
 }
 
+static void look_at(struct fs_call *call, uint64_t at)
+{
+    struct fs_request rq = {.ino = at, .name = bytes_of(call->name)};
+    call->at = at;
+    fs_ask(call, fs_home(at), "fs.lookup", &rq, NULL, 0, looked_up);
+}
+
 void name_lookup(struct fs_call *call)
 {
-    struct fs_request rq = {.ino = call->rq.ino, .name = bytes_of(call->name)};
-    fs_ask(call, fs_home(call->rq.ino), "fs.lookup", &rq, NULL, 0, looked_up);
+    look_at(call, part_first(call->fs, call->rq.ino, call->name));
 }
 
 static void listed(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
@@ -97,6 +121,8 @@ static void listed(struct fs_call *call, int rc, const struct fs_answer *answer,
         else if (len > 0)
             memcpy(call->result.data, raw, len);
     }
+    if (rc == 0 && len > 0 && call->goes_on)
+        *(uint8_t *)call->result.data |= FS_LIST_MORE;
     call_end(call, rc == 0 ? (ssize_t)len : rc);
 }
 
@@ -107,7 +133,7 @@ static void keep_listed(struct fs_call *call, const void *raw, size_t len)
     struct decoder d;
     struct fs_listed found;
     decoder_init(&d, raw, len);
-    (void)decode_u8(&d);
+    (void)fs_list_head_decode(&d);
     pthread_mutex_lock(&fs->lock);
     while (fs_listed_next(&d, &found) == 0) {
         if (found.has_inode)
@@ -117,13 +143,36 @@ static void keep_listed(struct fs_call *call, const void *raw, size_t len)
     call->result.grant = call->grant;
 }
 
+/* That comes after the one that was asked last; 0: that was the last one. */
+static uint64_t next_shard(const struct fs_call *call)
+{
+    if (call->parts == 0)
+        return 0;
+    uint64_t next = call->at == call->rq.ino ? call->parts : fs_home(call->at) + 1;
+    return next < call->parts + FS_PARTS ? fs_ino(next, FS_INDEX_DIR) : 0;
+}
+
+static void list_at(struct fs_call *call, uint64_t at, uint64_t after);
+
 static void listed_entries(struct fs_call *call, int rc, const struct fs_answer *answer,
                            const void *raw, size_t len)
 {
     if (rc == 0 && call->grant != 0)
         keep_listed(call, raw, len);
-    if (rc == 0 && len > 0 && *(const uint8_t *)raw & FS_LIST_NAMELESS)
-        orphan_met(call->fs, call->rq.ino);
+    if (rc == 0) {
+        struct decoder d;
+        decoder_init(&d, raw, len);
+        struct fs_list_head head = fs_list_head_decode(&d);
+        if (head.flags & FS_LIST_NAMELESS)
+            orphan_met(call->fs, call->at);
+        call->parts = call->at == call->rq.ino ? head.parts : call->parts;
+        uint64_t next = head.flags & FS_LIST_MORE ? 0 : next_shard(call);
+        if (next != 0 && decoder_left(&d) == 0) {
+            list_at(call, next, 0);
+            return;
+        }
+        call->goes_on = next != 0;
+    }
     struct encoder merged;
     encoder_init(&merged);
     if (rc == 0 && len > 0 && behind_merge_list(call->fs, raw, len, &merged))
@@ -133,14 +182,28 @@ static void listed_entries(struct fs_call *call, int rc, const struct fs_answer 
     encoder_fini(&merged);
 }
 
-void name_list(struct fs_call *call)
+static void list_at(struct fs_call *call, uint64_t at, uint64_t after)
 {
-    struct fs_request rq = {.ino = call->rq.ino,
-                            .offset = call->rq.offset > LIMPET_FS_COOKIE_UP ? call->rq.offset
-                                                                            : LIMPET_FS_COOKIE_UP,
+    struct fs_request rq = {.ino = at,
+                            .offset = after > LIMPET_FS_COOKIE_UP ? after : LIMPET_FS_COOKIE_UP,
                             .len = call->rq.len,
                             .flags = call->rq.flags & LIMPET_FS_ATTRS ? FS_PLUS : 0};
-    fs_ask(call, fs_home(call->rq.ino), "fs.list", &rq, NULL, 0, listed_entries);
+    call->at = call->result.shard = at;
+    fs_ask(call, fs_home(at), "fs.list", &rq, NULL, 0, listed_entries);
+}
+
+void name_list(struct fs_call *call)
+{
+    uint64_t after = call->rq.offset;
+    if (after < FS_COOKIE_PARTS) {
+        list_at(call, call->rq.ino, after);
+        return;
+    }
+    call->parts = parts_known(call->fs, call->rq.ino);
+    if (call->parts == 0)
+        call_work(call);
+    else
+        list_at(call, part_ino(call->parts, fs_part_of(after)), after & (FS_COOKIE_PARTS - 1));
 }
 
 int limpet_fs_entry_next(const void *data, size_t len, size_t *at, struct limpet_fs_entry *out,
@@ -149,7 +212,7 @@ int limpet_fs_entry_next(const void *data, size_t len, size_t *at, struct limpet
     struct decoder d;
     struct fs_listed found;
     decoder_init(&d, data, len);
-    bool has_more = decode_u8(&d) & FS_LIST_MORE;
+    bool has_more = fs_list_head_decode(&d).flags & FS_LIST_MORE;
     if (d.failed)
         return -EIO;
     if (*at > 0)
@@ -245,21 +308,29 @@ static void open_made(struct fs_call *call)
         orphan_open(call);
 }
 
+static void create_at(struct fs_call *call, uint64_t at);
+
 static void created(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
                     size_t len)
 {
     (void)raw, (void)len;
     bool there = rc == 0 && answer->flags & FS_HAS_INODE;
+    if (rc == -FS_SPLIT && elsewhere(call) != 0) {
+        create_at(call, call->at);
+        return;
+    }
     /* What exists already may have its inode elsewhere; and a directory may be on its way out. */
-    if (rc == -FS_MOVING || rc == -ENOENT || (rc == 0 && !there)) {
+    if (rc == -FS_MOVING || rc == -FS_SPLIT || rc == -ENOENT || (rc == 0 && !there)) {
         call_work(call);
         return;
     }
     if (there) {
         call->name_grant = call->grant;
-        call->name_home = fs_home(call->rq.ino);
+        call->name_home = fs_home(call->at);
         call_give_inode(call, &answer->inode);
         call->result.existed = answer->flags & FS_EXISTED;
+        if (call->at == call->rq.ino && !call->result.existed)
+            part_grew(call->fs, call->at, call->name);
     }
     if (rc == 0 && call->rq.flags & LIMPET_FS_OPENED)
         open_made(call);
@@ -267,20 +338,52 @@ static void created(struct fs_call *call, int rc, const struct fs_answer *answer
         call_end(call, rc);
 }
 
-void name_create(struct fs_call *call)
+/* What is made in a part inherits from the directory, which the part does not know. */
+static void inherit_group(const struct fs_inode *dir, struct fs_request *rq)
+{
+    if (dir->mode & S_ISGID)
+        rq->inode.gid = dir->gid;
+}
+
+static bool inherits_known(struct fs_call *call, struct fs_request *rq)
+{
+    struct fs_inode dir = {0};
+    pthread_mutex_lock(&call->fs->lock);
+    bool known =
+        lease_inode(call->fs, call->rq.ino, &dir) && !(dir.attributes & FS_ATTRIBUTES_DEFAULT);
+    pthread_mutex_unlock(&call->fs->lock);
+    if (known)
+        inherit_group(&dir, rq);
+    return known;
+}
+
+static void create_at(struct fs_call *call, uint64_t at)
 {
     struct fs_request rq;
-    orphan_expect(call);
-    if (S_ISDIR(call->rq.attr.mode)) {
-        name_at_once(call);
-        return;
-    }
+    call->at = at;
     int rc = create_request(call, &rq);
-    if (rc != 0)
+    if (rc != 0) {
         call_end(call, rc);
-    else
-        fs_ask(call, fs_home(rq.ino), "fs.create", &rq, NULL, 0, created);
+    } else if (at != rq.ino && !inherits_known(call, &rq)) {
+        call_work(call);
+    } else {
+        rq.ino = at;
+        fs_ask(call, fs_home(at), "fs.create", &rq, NULL, 0, created);
+    }
 }
+
+void name_create(struct fs_call *call)
+{
+    orphan_expect(call);
+    if (S_ISDIR(call->rq.attr.mode))
+        name_at_once(call);
+    else
+        create_at(call, call->rq.flags & LIMPET_FS_NAMELESS
+                            ? call->rq.ino
+                            : part_first(call->fs, call->rq.ino, call->name));
+}
+
+static void unlink_at(struct fs_call *call, uint64_t at);
 
 static void unlinked(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
                      size_t len)
@@ -289,16 +392,24 @@ static void unlinked(struct fs_call *call, int rc, const struct fs_answer *answe
     if (rc == 0 && answer->flags & FS_ORPHANED)
         orphan_add(call->fs, answer->inode.ino);
     /* Without a number of an operation, an inode elsewhere is not touched: -EINVAL. */
-    if (rc == -FS_MOVING || rc == -EINVAL)
+    if (rc == -FS_SPLIT && elsewhere(call) != 0)
+        unlink_at(call, call->at);
+    else if (rc == -FS_MOVING || rc == -FS_SPLIT || rc == -EINVAL)
         call_work(call);
     else
         call_end(call, rc);
 }
 
+static void unlink_at(struct fs_call *call, uint64_t at)
+{
+    struct fs_request rq = {.ino = at, .name = bytes_of(call->name)};
+    call->at = at;
+    fs_ask(call, fs_home(at), "fs.unlink", &rq, NULL, 0, unlinked);
+}
+
 void name_unlink(struct fs_call *call)
 {
-    struct fs_request rq = {.ino = call->rq.ino, .name = bytes_of(call->name)};
-    fs_ask(call, fs_home(rq.ino), "fs.unlink", &rq, NULL, 0, unlinked);
+    unlink_at(call, part_first(call->fs, call->rq.ino, call->name));
 }
 
 /* ---- Extended attributes ---- */
@@ -357,16 +468,63 @@ void name_xattr(struct fs_call *call)
 
 /* ---- A worker's ---- */
 
+static int give_merged(struct fs_call *call, struct fs_inode *inode)
+{
+    int rc = parts_merge(call->fs, inode);
+    call->result.brief = inode->parts != 0;
+    if (rc == 0)
+        call_give_inode(call, inode);
+    return rc;
+}
+
 static int work_lookup(struct fs_call *call)
 {
-    struct fs_request rq = {.ino = call->rq.ino, .name = bytes_of(call->name)};
+    struct fs_request rq = {.name = bytes_of(call->name)};
     struct fs_answer answer;
-    int rc = fs_method(call->fs, fs_home(rq.ino), "fs.lookup", &rq, &answer);
+    int rc = part_of_name(call->fs, call->rq.ino, call->name, &rq.ino);
+    if (rc == 0)
+        rc = fs_method(call->fs, fs_home(rq.ino), "fs.lookup", &rq, &answer);
     if (rc == 0 && !(answer.flags & FS_HAS_INODE))
         rc = name_getinode(call->fs, answer.ino, &answer.inode);
+    return rc == 0 ? give_merged(call, &answer.inode) : rc;
+}
+
+/* A directory of several shards. */
+static int work_getattr(struct fs_call *call)
+{
+    struct fs_inode inode;
+    int rc = name_getinode(call->fs, call->rq.ino, &inode);
+    return rc == 0 ? give_merged(call, &inode) : rc;
+}
+
+/* With what the directory lets inherit, when `at` is a part of it. */
+static int create_in(struct fs_call *call, uint64_t at, struct fs_request *rq,
+                     struct fs_answer *out)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_request get = {.ino = rq->ino, .name = bytes_of(POSIX_ACL_DEFAULT)};
+    struct fs_inode dir;
+    void *list = NULL, *raw = NULL;
+    size_t list_len = 0, len = 0;
+    if (at == rq->ino)
+        return fs_method(fs, fs_home(at), "fs.create", rq, out);
+    int rc = name_getinode(fs, rq->ino, &dir);
+    if (rc == 0 && dir.attributes & FS_ATTRIBUTES_DEFAULT)
+        rc = fs_method_raw(fs, fs_home(get.ino), "fs.xget", &get, NULL, 0, &list, &list_len);
+    if (rc == 0 || rc == -ENODATA) {
+        inherit_group(&dir, rq);
+        rq->ino = at;
+        rc = fs_method_raw(fs, fs_home(at), "fs.create", rq, list, list_len, &raw, &len);
+    }
+    if (rc == 0 && fs_answer_decode(raw, len, out) != 0)
+        rc = -EIO;
     if (rc == 0)
-        call_give_inode(call, &answer.inode);
-    return rc;
+        out->inode.target = (struct fs_bytes){NULL, 0};
+    if (rc == 0 && out->flags & FS_HAS_INODE)
+        file_saw(fs, &out->inode, 0);
+    limpet_free(list);
+    limpet_free(raw);
+    return rc == -ESTALE ? -ENOENT : rc;
 }
 
 /* A directory that is going lets nothing be made in it; if who removes it has died, it stays. */
@@ -375,10 +533,13 @@ static int work_create(struct fs_call *call)
     struct fs_request rq;
     struct fs_answer answer;
     struct fs_inode dir;
+    uint64_t at = call->rq.ino;
     int rc = create_request(call, &rq);
+    if (rc == 0 && !(rq.flags & FS_UNNAMED))
+        rc = part_of_name(call->fs, call->rq.ino, call->name, &at);
     if (rc == 0)
-        rc = fs_method(call->fs, fs_home(rq.ino), "fs.create", &rq, &answer);
-    if (rc == -ENOENT && name_getinode(call->fs, rq.ino, &dir) == 0 && dir.dying && dir.links > 0)
+        rc = create_in(call, at, &rq, &answer);
+    if (rc == -ENOENT && name_getinode(call->fs, at, &dir) == 0 && dir.dying && dir.links > 0)
         return -FS_MOVING;
     if (rc != 0)
         return rc;
@@ -396,10 +557,14 @@ static int work_setattr(struct fs_call *call)
     struct fs_request rq;
     struct fs_answer answer;
     int rc = set_request(call, &rq);
-    if (rc == 0)
+    if (rc == 0 && rq.set & FS_SET_SIZE)
         rc = data_setsize(call, &rq, &answer);
+    else if (rc == 0)
+        rc = fs_method(call->fs, fs_home(rq.ino), "fs.setattr", &rq, &answer);
+    if (rc == 0 && rq.set & FS_SET_MTIME)
+        rc = parts_set_mtime(call->fs, &answer.inode);
     if (rc == 0)
-        call_give_inode(call, &answer.inode);
+        rc = give_merged(call, &answer.inode);
     return stale(rc);
 }
 
@@ -408,6 +573,8 @@ static int work_once(struct fs_call *call)
     switch (call->rq.verb) {
     case LIMPET_FS_LOOKUP:
         return work_lookup(call);
+    case LIMPET_FS_GETATTR:
+        return stale(work_getattr(call));
     case LIMPET_FS_SETATTR:
         return work_setattr(call);
     case LIMPET_FS_CREATE:
@@ -446,7 +613,7 @@ void name_at_once(struct fs_call *call)
     struct limpet_fs *fs = call->fs;
     struct fs_order order;
     uint64_t home = fs_home(call->rq.ino);
-    if (!lease_pin(fs, home)) {
+    if (parts_known(fs, call->rq.ino) != 0 || !lease_pin(fs, home)) {
         call_work(call);
         return;
     }
@@ -454,7 +621,7 @@ void name_at_once(struct fs_call *call)
     int rc = work_once(call);
     order_end(fs);
     lease_unpin(fs, home);
-    if (rc == -FS_REMOTE || rc == -FS_MOVING || rc == -FS_CHANGED)
+    if (rc == -FS_REMOTE || rc == -FS_MOVING || rc == -FS_CHANGED || rc == -FS_SPLIT)
         call_work(call);
     else
         work_end(call, rc);
@@ -470,6 +637,32 @@ static int work_in_order(struct fs_call *call)
     return rc;
 }
 
+/* A directory of the call has said that it was split. */
+static int learn(struct fs_call *call)
+{
+    const uint64_t inos[] = {call->rq.ino, call->rq.to_ino};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < 2; i++) {
+        if (inos[i] == 0 || !fs_is_dir(inos[i]) || parts_known(call->fs, inos[i]) != 0)
+            continue;
+        rc = parts_learn(call->fs, inos[i]);
+        if (rc == -FS_CHANGED)
+            rc = 0;
+    }
+    return rc;
+}
+
+static void list_slowly(struct fs_call *call)
+{
+    int rc = learn(call);
+    if (rc == 0 && parts_known(call->fs, call->rq.ino) == 0)
+        rc = -EINVAL; /* There is no such place. */
+    if (rc != 0)
+        call_end(call, rc);
+    else
+        name_list(call);
+}
+
 void name_work(struct fs_call *call)
 {
     int rc = 0;
@@ -481,11 +674,17 @@ void name_work(struct fs_call *call)
         (call->rq.verb == LIMPET_FS_READ ? data_read_slowly : behind_sync_slowly)(call);
         return;
     }
+    if (call->rq.verb == LIMPET_FS_LIST) {
+        list_slowly(call);
+        return;
+    }
     for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
         rc = work_in_order(call);
-        if (rc != -FS_MOVING && rc != -FS_CHANGED)
+        if (rc != -FS_MOVING && rc != -FS_CHANGED && rc != -FS_SPLIT)
             break;
-        int error = rc == -FS_MOVING ? move_clear(call->fs, call->rq.ino, tries) : 0;
+        int error = rc == -FS_SPLIT    ? learn(call)
+                    : rc == -FS_MOVING ? move_clear(call->fs, call->rq.ino, tries)
+                                       : 0;
         if (error == 0 && rc == -FS_MOVING && call->rq.to_ino != 0)
             error = move_clear(call->fs, call->rq.to_ino, tries);
         if (error != 0) {

@@ -18,7 +18,7 @@
 
 #include "client/fs/fs.h"
 
-enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000, MET_AGAIN_S = 30 };
+enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000, MET_AGAIN_S = 10 };
 
 struct fs_orphan {
     STAILQ_ENTRY(fs_orphan) link;

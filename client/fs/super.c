@@ -132,13 +132,14 @@ static int make_root(struct limpet_fs *fs)
     return rc == -EEXIST ? 0 : rc;
 }
 
-int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_pool, unsigned order)
+int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_pool, unsigned order,
+                     unsigned split_at)
 {
     struct timespec now;
     char space[32];
     struct limpet_fs fs = {0};
     int rc = check_name(name);
-    if (rc == 0 && order != 0 && (order < 12 || order > 26))
+    if (rc == 0 && ((order != 0 && (order < 12 || order > 26)) || split_at > LIMPET_FS_SPLIT_MAX))
         rc = -EINVAL;
     if (rc != 0)
         return rc;
@@ -146,6 +147,7 @@ int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_p
     fs.super = (struct fs_super){
         .data_pool = data_pool == limpet_pool_id(pool) ? 0 : data_pool,
         .order = (uint8_t)(order != 0 ? order : LIMPET_FS_ORDER),
+        .split_at = split_at != 0 ? split_at : FS_SPLIT_AT,
         .created_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec,
     };
     if (getrandom(&fs.super.id, sizeof fs.super.id, 0) != (ssize_t)sizeof fs.super.id)
@@ -233,6 +235,7 @@ static void fs_free(struct limpet_fs *fs)
     pthread_cond_destroy(&fs->written);
     pthread_cond_destroy(&fs->idle);
     pthread_cond_destroy(&fs->orphaned);
+    pthread_cond_destroy(&fs->grew);
     pthread_cond_destroy(&fs->behind_changed);
     pthread_cond_destroy(&fs->behind_wanted);
     free(fs);
@@ -254,6 +257,7 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     STAILQ_INIT(&fs->syncing);
     pthread_cond_init(&fs->idle, NULL);
     pthread_cond_init(&fs->orphaned, NULL);
+    pthread_cond_init(&fs->grew, NULL);
     pthread_cond_init(&fs->behind_changed, NULL);
     pthread_cond_init(&fs->behind_wanted, NULL);
     LIST_INIT(&fs->parts);
@@ -305,6 +309,7 @@ void limpet_fs_close(struct limpet_fs *fs)
     (void)rc; /* It ends by its time-out, then. */
     limpet_watch_flush(fs->cluster);
     lease_free_all(fs);
+    parts_free_all(fs);
     lock_free_all(fs);
     for (unsigned i = 0; i < FS_OPEN_BUCKETS; i++) {
         struct fs_file *file;

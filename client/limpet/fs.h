@@ -34,6 +34,8 @@ extern "C" {
     1 /* Places in a directory: ".", "..", and of entries what is above. */
 #define LIMPET_FS_COOKIE_UP 2
 
+#define LIMPET_FS_SPLIT_MAX 1000000
+
 #define LIMPET_FS_MEMORY     (UINT64_C(256) << 20)
 #define LIMPET_FS_MEMORY_MIN (UINT64_C(16) << 20)
 
@@ -50,11 +52,12 @@ struct limpet_fs_info {
 };
 
 /*
- * Makes an empty file system; root belongs to root. order 0: LIMPET_FS_ORDER; 12 to 26. -EEXIST;
- * -EINVAL: the name is empty, or has '/' in it; -ENAMETOOLONG.
+ * Makes an empty file system; root belongs to root. order 0: LIMPET_FS_ORDER; 12 to 26. split_at: a
+ * directory with so many entries gets more shards; 0: as is best. -EEXIST; -EINVAL: the name is
+ * empty, or has '/' in it, or a number is out of range; -ENAMETOOLONG.
  */
 LIMPET_API int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_pool,
-                                unsigned order);
+                                unsigned order, unsigned split_at);
 /* By name. Release *out with limpet_free(). */
 LIMPET_API int limpet_fs_list(struct limpet_pool *pool, struct limpet_fs_info **out, size_t *n);
 /* With all that is in it. -ENOENT; -EBUSY: somebody has it open, and `force` is false. */
@@ -110,6 +113,9 @@ enum limpet_fs_verb {
     /* ino: it, its names and all that they depend on are durable; 0: everything. -EIO: something
      * that was answered before is lost. */
     LIMPET_FS_SYNC,
+    /* offset, len of ino, to to_offset of to_ino: so many bytes; 0: ino ends there. -EINVAL: the
+     * two overlap. */
+    LIMPET_FS_COPY,
     LIMPET_FS_VERBS_END
 };
 
@@ -161,7 +167,7 @@ struct limpet_fs_request {
     const void *data;
     struct limpet_buffer *buffer; /* write: instead of data; handed over in any case. */
     size_t len;
-    uint64_t offset;
+    uint64_t offset, to_offset;
     uint64_t owner;
     uint32_t pid;
 };
@@ -178,7 +184,10 @@ struct limpet_fs_result {
     bool existed; /* create: there was one. */
     /* With limpet_fs_cache(): the name (or that there is none), the attributes may be kept. */
     bool keep_name, keep_attr;
+    /* Attributes for a second only: times and links of a directory of several shards. */
+    bool brief;
     uint64_t grant;
+    uint64_t shard; /* list: what limpet_fs_keep_begin() wants. */
     uint64_t offset;
     void *data;
     size_t len;
@@ -206,10 +215,10 @@ LIMPET_API void limpet_fs_cache(struct limpet_fs *fs, const struct limpet_fs_cac
                                 void *arg);
 /*
  * What a listing has given with keep_attr may be told later, and kept, between these two: if the
- * first one says so. `grant` is the result's.
+ * first one says so. `shard` and `grant` are the result's.
  */
-LIMPET_API bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t dir, uint64_t grant);
-LIMPET_API void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t dir);
+LIMPET_API bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t shard, uint64_t grant);
+LIMPET_API void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t shard);
 
 /*
  * On the library's thread or on one of the file system's own. rc: 0, a number of bytes, or an
@@ -280,6 +289,11 @@ enum limpet_fs_damage {
     LIMPET_FS_ORPHAN_WRONG, /* Something is said to have no name, but has one, or is not there. */
     LIMPET_FS_ATTRIBUTE,    /* Extended attributes of no inode. */
     LIMPET_FS_DYING,        /* A directory that is in use lets nothing be made in it. */
+    LIMPET_FS_ATTRIBUTES,   /* An inode says that it has none of those that are there. */
+    LIMPET_FS_NO_PART,      /* A part of a directory is not there. */
+    LIMPET_FS_PART_UNKNOWN, /* A part of a directory has entries, and the directory knows no parts.
+                             */
+    LIMPET_FS_PART_LOST,    /* One has, and its directory is gone, or has others. */
     LIMPET_FS_DATA_LOST,    /* Data of a file whose inode is gone. */
     LIMPET_FS_DATA_OLD,     /* Data of a file that had the number before. */
     LIMPET_FS_DATA_BEYOND,  /* Data beyond the end of a file. */

@@ -25,6 +25,7 @@ static const struct method methods[] = {
     {"fs.reserve", method_fs_reserve},
     {"fs.setattr", method_fs_setattr},
     {"fs.settle", method_fs_settle},
+    {"fs.split", method_fs_split},
     {"fs.unlink", method_fs_unlink},
     {"fs.vanish", method_fs_vanish},
     {"fs.wrote", method_fs_wrote},

@@ -19,7 +19,7 @@ if missing():
     sys.exit(0)
 
 FS = "fs"
-LINKS, GENERATION, SIZE, DYING, PARENT, BUSY = 18, 26, 30, 87, 88, 104  # Offsets in the record of an inode.
+LINKS, GENERATION, SIZE, DYING, ATTRIBUTES, PARENT, BUSY = 18, 26, 30, 87, 88, 89, 114  # Offsets in the record of an inode.
 cluster = Cluster(mons=1, osds=3)
 mounts = Mounts(cluster)
 scratch = folder()
@@ -36,7 +36,7 @@ def cookie(name):
         value = (value ^ byte) * 0x100000001b3 & mask
     value = (value ^ value >> 33) * 0xff51afd7ed558ccd & mask
     value = (value ^ value >> 33) * 0xc4ceb9fe1a85ec53 & mask
-    value = (value ^ value >> 33) >> 1
+    value = (value ^ value >> 33) >> 4
     return value + 3 if value < 3 else value
 
 
@@ -259,6 +259,15 @@ def loops_are_cut():
 
 
 @case
+def attributes_that_an_inode_does_not_know_of_are_told_to_it():
+    *_rest, file = fresh("flag")
+    patch_inode(file, ATTRIBUTES, "<B", 0)
+    is_repaired("attributes")
+    with Tree() as path:
+        check(os.getxattr(os.path.join(path, "flag/dir/file"), "user.a") == b"value", "the attribute")
+
+
+@case
 def records_that_cannot_be_read_go():
     _top, dirs, _below, _other, file = fresh("torn")
     put(dirs, entry_key(b"torn"), b"nonsense")
@@ -275,7 +284,7 @@ def records_that_cannot_be_read_go():
 @case
 def numbers_are_not_given_twice():
     _top, dirs, _below, _other, file = fresh("numbers")
-    put(dirs, b"s", record(struct.pack("<QQQ", 2, 0, 0)))
+    put(dirs, b"s", record(struct.pack("<Q", 2)))
     is_repaired("number-reused")
     with Tree() as path:
         write_file(os.path.join(path, "numbers/dir/new"), b"new")

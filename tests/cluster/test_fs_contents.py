@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Contents of files that one mount has to itself: writes are acknowledged early, and what that must not change."""
 
+import errno
 import os
 import sys
 import threading
 
-from lib.cluster import Cluster, case, check, random_bytes, read_file, run
+from lib.cluster import Cluster, case, check, command, random_bytes, read_file, run, wait_until
 from lib.mount import Mounts, missing
 
 if missing():
@@ -106,6 +107,89 @@ def after_a_death_sizes_cover_what_is_there_and_no_more():
             check(read_file(there)[size:] == bytes(10 * UNIT), "%s: old bytes beyond %d" % (there, size))
         check(synced, "nothing was synced within the time")
         mounts.umount(survivor)
+
+
+def copied(source, target, length, at, to):
+    done = 0
+    while done < length:
+        n = os.copy_file_range(source, target, length - done, at + done, to + done)
+        if n == 0:
+            break
+        done += n
+    return done
+
+
+@case
+def ranges_are_copied_inside_of_the_cluster():
+    one, two = mounts.mount(FS), mounts.mount(FS)
+    data = random_bytes(9 * MIB + 12345, 5)
+    source = os.open(os.path.join(alone(os.path.join(one, "from")), "file"), os.O_RDWR | os.O_CREAT)
+    target = os.open(os.path.join(alone(os.path.join(two, "to")), "file"), os.O_RDWR | os.O_CREAT)
+    os.write(source, data)
+    os.close(target)
+    target = os.open(os.path.join(one, "to", "file"), os.O_RDWR)
+    before = os.stat(os.path.join(one, "to", "file")).st_mtime_ns
+    server = mounts.server(one)
+    moved = moved_bytes(server)
+    check(copied(source, target, len(data) + 100, 0, 1000) == len(data), "all there is, to the end of the file")
+    # Once from the OSDs; what a program writes comes from the kernel, too.
+    check(moved_bytes(server) - moved < len(data) * 1.5, "no byte of it went through this program")
+    check(os.pread(target, len(data) + 5000, 0) == bytes(1000) + data, "it is there, after a hole")
+    check(read_file(os.path.join(two, "to", "file")) == bytes(1000) + data, "also for another mount")
+    check(os.fstat(target).st_mtime_ns > before, "it has been changed")
+    # Inside of one file, and at odd places.
+    check(copied(target, target, 70000, 5001, 6 * MIB + 3) == 70000, "inside of one file")
+    want = bytearray(bytes(1000) + data)
+    want[6 * MIB + 3:6 * MIB + 70003] = want[5001:75001]
+    check(os.pread(target, len(want) + 1, 0) == want, "at odd places")
+    try:
+        os.copy_file_range(target, target, 5000, 0, 100)
+        check(False, "ranges that overlap")
+    except OSError as problem:
+        check(problem.errno == errno.EINVAL, "%s" % problem)
+    check(os.copy_file_range(source, target, 10, len(data), 0) == 0, "nothing is behind the end")
+    os.close(source)
+    os.close(target)
+    for mount in list(mounts.paths):
+        mounts.umount(mount)
+
+
+def moved_bytes(pid):
+    """What a mount has read: of the kernel's requests, and of answers from OSDs."""
+    with open("/proc/%d/io" % pid, encoding="utf-8") as file:
+        return {line.split(": ")[0]: int(line.split(": ")[1]) for line in file}["rchar"]
+
+
+def count_objects():
+    """Of contents, of all files."""
+    return sum("\tf." in line for line in cluster.rados("-p", "fs", "ls", "--all").text.splitlines())
+
+
+@case
+def what_was_removed_goes_also_when_who_removed_it_dies():
+    one, two = mounts.mount(FS), mounts.mount(FS)
+    before = count_objects()
+    path = os.path.join(one, "large")
+    with open(path, "wb") as file:
+        file.write(bytes(1024 * UNIT))
+        file.flush()
+        os.fsync(file.fileno())
+    check(count_objects() == before + 1024, "it is there")
+    os.unlink(path)
+    fd = os.open(one, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    mounts.kill(one)
+    left = count_objects()
+    check(left > before, "its removal takes a while")
+
+    def gone():
+        os.listdir(two)
+        return count_objects() == before
+    wait_until("end of its contents (%d were left)" % (left - before), gone, 60)
+    command(["umount", "-l", one])
+    mounts.paths.remove(one)
+    mounts.umount(two)
 
 
 @case

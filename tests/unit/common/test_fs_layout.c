@@ -31,6 +31,8 @@ static struct fs_inode sample_inode(void)
         .order = 22,
         .attributes = FS_ATTRIBUTES_ANY | FS_ATTRIBUTES_ACCESS,
         .parent = 1,
+        .parts = 18,
+        .part = 3,
         .realm = 17,
         .busy = {5, 6},
         .n_ranges = 2,
@@ -72,8 +74,9 @@ static void records_have_these_bytes(void **state)
 {
     const struct fs_inode inode = sample_inode();
     const struct fs_entry entry = {.ino = fs_ino(2, 5), .type = 8, .moving = {1, 2}};
-    const struct fs_shard shard = {.births = 7, .first_cookie = 8, .end_cookie = 9};
-    const struct fs_super super = {.id = 1, .data_pool = 2, .order = 22, .created_ns = 3};
+    const struct fs_shard shard = {.births = 7};
+    const struct fs_super super = {
+        .id = 1, .data_pool = 2, .order = 22, .split_at = 4, .created_ns = 3};
     const struct fs_request request = sample_request();
     const struct fs_answer answer = {.flags = FS_HAS_INODE | FS_ORPHANED,
                                      .ino = 1,

@@ -144,10 +144,10 @@ static int end(void **state)
 /* ---- Input ---- */
 
 static const char *const all[] = {
-    "fs.apply",  "fs.create",  "fs.dying",   "fs.enter",   "fs.getattr", "fs.init",
-    "fs.leave",  "fs.links",   "fs.list",    "fs.lookup",  "fs.moved",   "fs.purge",
-    "fs.rename", "fs.reserve", "fs.setattr", "fs.settle",  "fs.unlink",  "fs.vanish",
-    "fs.wrote",  "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
+    "fs.apply",  "fs.create",  "fs.dying",   "fs.enter",  "fs.getattr", "fs.init",
+    "fs.leave",  "fs.links",   "fs.list",    "fs.lookup", "fs.moved",   "fs.purge",
+    "fs.rename", "fs.reserve", "fs.setattr", "fs.split",  "fs.settle",  "fs.unlink",
+    "fs.vanish", "fs.wrote",   "fs.xget",    "fs.xlist",  "fs.xremove", "fs.xset",
 };
 
 static void malformed_requests_are_refused(void **state)
@@ -324,7 +324,7 @@ static void list_goes_on_where_it_ended(void **state)
                  (struct fs_request){.ino = dir, .offset = cookie, .len = 300, .flags = FS_PLUS}),
             0);
         decoder_init(&d, raw, raw_len);
-        more = decode_u8(&d);
+        more = fs_list_head_decode(&d).flags & FS_LIST_MORE;
         while (fs_listed_next(&d, &listed) == 0) {
             assert_true(listed.cookie > cookie);
             assert_true(listed.has_inode);
