@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Two mounts that move folders under each other's feet, and OSDs that hang meanwhile: no loop, nothing lost, no end of waiting.
+LIMPET_SECONDS makes it longer, LIMPET_SEED=N repeats what is drawn."""
+
+import errno
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+from lib.cluster import SLOWNESS, Cluster, case, check, run
+from lib.mount import Mounts, missing
+
+if missing():
+    print("skipped: %s is missing" % missing())
+    sys.exit(0)
+
+FS = "races"
+SECONDS = int(os.environ.get("LIMPET_SECONDS", "10"))
+STOPPED_SECONDS = min(SECONDS, 60)
+SEED = int(os.environ.get("LIMPET_SEED") or time.time_ns() % 1000000)
+FOLDERS = 12
+# What may be the answer when somebody else was faster, or it would be a loop.
+EXPECTED = {errno.ENOENT, errno.EINVAL, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP, errno.EBUSY}
+cluster = Cluster(mons=1, osds=3)
+mounts = Mounts(cluster)
+both = []
+
+
+def tree(top):
+    """Names of folders -> inode numbers; a loop would not end, so it is walked no deeper than there are folders."""
+    found, waiting = {}, [(top, 0)]
+    while waiting:
+        path, depth = waiting.pop()
+        check(depth <= FOLDERS, "deeper than there are folders: %s" % path)
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                check(entry.name not in found, "%s is in two places" % entry.name)
+                found[entry.name] = entry.inode()
+                waiting.append((entry.path, depth + 1))
+    return found
+
+
+def find(top, name, draw):
+    """Some path of a folder, as it was a moment ago."""
+    paths = [path for path, dirs, _files in os.walk(top) for each in dirs if each == name for path in [os.path.join(path, each)]]
+    return draw.choice(paths) if paths else None
+
+
+class Mover(threading.Thread):
+    def __init__(self, top, seed):
+        super().__init__(daemon=True)
+        self.top, self.draw = top, random.Random(seed)
+        self.moves, self.problem = 0, None
+        self.stopping = threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.stopping.is_set() and not self.problem:
+            names = ["d%d" % at for at in self.draw.sample(range(FOLDERS), 2)]
+            try:
+                old, to = (find(self.top, name, self.draw) for name in names)
+                if old and to:
+                    os.rename(old, os.path.join(to, names[0]))
+                    self.moves += 1
+            except OSError as problem:
+                if problem.errno not in EXPECTED:
+                    self.problem = problem
+
+
+@case
+def starts():
+    print("     LIMPET_SEED=%d" % SEED)
+    cluster.start()
+    cluster.pool("fs")
+    mounts.create(FS)
+    both.extend(mounts.mount(FS) for _ in range(2))
+
+
+@case
+def folders_that_are_moved_into_each_other():
+    top = os.path.join(both[0], "moves")
+    for at in range(FOLDERS):
+        os.makedirs(os.path.join(top, "d%d" % at))
+    before = tree(top)
+    movers = [Mover(os.path.join(mount, "moves"), SEED + at) for at, mount in enumerate(both + both)]
+    movers[0].stopping.wait(SECONDS)
+    for mover in movers:
+        mover.stopping.set()
+    for mover in movers:
+        mover.join(60 * SLOWNESS)
+        check(not mover.is_alive(), "a move does not end")
+        check(mover.problem is None, "%s" % mover.problem)
+    moves = [mover.moves for mover in movers]
+    print("     moved %s times" % moves)
+    check(min(moves) > 0, "somebody had no turn: %r" % moves)
+    for mount in both:
+        check(tree(os.path.join(mount, "moves")) == before, "%r, before %r" % (tree(os.path.join(mount, "moves")), before))
+
+
+@case
+def an_osd_that_hangs_while_changes_wait():
+    """Each OSD in turn; what is written meanwhile waits, or goes on without it, and is there."""
+    written = {}
+    for osd in range(3):
+        top = os.path.join(both[osd % 2], "hangs%d" % osd)
+        os.mkdir(top)
+        name = "osd.%d" % osd
+        pid = cluster.pid(name)
+
+        def write(top=top, osd=osd):
+            for at in range(50):
+                path = os.path.join(top, "f%d" % at)
+                with open(path, "wb") as file:
+                    file.write(b"%d" % at * 1000)
+                    if at % 10 == 0:
+                        os.fsync(file.fileno())
+                written[path.replace(both[osd % 2], both[1 - osd % 2])] = b"%d" % at * 1000
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            writer = threading.Thread(target=write, daemon=True)
+            writer.start()
+            writer.join(STOPPED_SECONDS)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        writer.join(60 * SLOWNESS)
+        check(not writer.is_alive(), "writing does not end after %s hung" % name)
+        cluster.wait_healthy(120)
+    check(len(written) == 150, "%d files were written" % len(written))
+    for path, data in written.items():
+        with open(path, "rb") as file:
+            check(file.read() == data, "%s differs" % path)
+
+
+@case
+def nothing_is_wrong_in_the_end():
+    for path in both:
+        mounts.umount(path)
+    report = mounts.check_clean(FS)
+    check(report["damaged"] == 0, "%r" % report)
+
+
+if __name__ == "__main__":
+    run()
