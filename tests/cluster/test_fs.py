@@ -635,6 +635,7 @@ def mounts_may_die_and_hang():
     os.write(nameless, b"x")
     stays = os.open(os.path.join(hangs, "death", "d"), os.O_CREAT | os.O_RDWR)
     os.write(stays, b"before")
+    os.fsync(stays)
     locker = Locker(there)
     locker.begin("lock", "a")
     loses = files_alone(os.path.join(hangs, "death", "alone"), 2)
