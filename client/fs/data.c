@@ -459,6 +459,8 @@ int data_write_slowly(struct fs_call *call)
 
 /* ---- Many objects ---- */
 
+enum { SWEPT_MAX = 1 << 20 }; /* Names that are tried, before it is looked which there are. */
+
 struct sweep {
     pthread_mutex_t lock;
     pthread_cond_t ended;
@@ -513,12 +515,56 @@ static int remove_object(struct limpet_fs *fs, const struct fs_inode *inode, uin
     return rc;
 }
 
+static uint64_t count_range(const struct fs_inode *inode, uint64_t first, uint64_t end)
+{
+    uint64_t n = 0;
+    for (uint16_t i = 0; i < inode->n_ranges; i++) {
+        uint64_t at = inode->ranges[i].first > first ? inode->ranges[i].first : first;
+        uint64_t stop = inode->ranges[i].last + 1 < end ? inode->ranges[i].last + 1 : end;
+        n += at < stop ? stop - at : 0;
+    }
+    return n;
+}
+
+/*
+ * An inode has FS_RANGES_MAX ranges; a file with more pieces far apart from each other has ranges
+ * with wide gaps in them. Of such a one, all objects of the pool are looked through.
+ */
+static int remove_listed(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
+                         uint64_t end, struct sweep *sweep)
+{
+    char prefix[FS_OBJECT_NAME_MAX];
+    struct limpet_list *list;
+    struct limpet_list_entry entry;
+    fs_data_object(inode->ino, inode->generation, 0, prefix);
+    size_t len = (size_t)(strrchr(prefix, '.') + 1 - prefix);
+    int rc = limpet_list_open(data_pool(fs, inode), false, &list);
+    if (rc != 0)
+        return rc;
+    while ((rc = limpet_list_next(list, &entry)) == 0) {
+        if (strncmp(entry.name, prefix, len) != 0)
+            continue;
+        uint64_t number = strtoull(entry.name + len, NULL, 16);
+        if (number >= first && number < end)
+            rc = remove_object(fs, inode, number, sweep);
+        if (rc != 0)
+            break;
+    }
+    limpet_list_close(list);
+    return rc == -ENOENT ? 0 : rc;
+}
+
 /* Objects [first, end) that may be there. */
 static int remove_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
                         uint64_t end)
 {
     struct sweep sweep = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
     int rc = 0;
+    if (count_range(inode, first, end) > SWEPT_MAX) {
+        rc = remove_listed(fs, inode, first, end, &sweep);
+        int ended = sweep_wait(&sweep, 0);
+        return rc != 0 ? rc : ended;
+    }
     for (uint16_t i = 0; i < inode->n_ranges; i++) {
         uint64_t at = inode->ranges[i].first > first ? inode->ranges[i].first : first;
         uint64_t stop = inode->ranges[i].last + 1 < end ? inode->ranges[i].last + 1 : end;

@@ -503,7 +503,7 @@ static int create_in(struct fs_call *call, uint64_t at, struct fs_request *rq,
 {
     struct limpet_fs *fs = call->fs;
     struct fs_request get = {.ino = rq->ino, .name = bytes_of(POSIX_ACL_DEFAULT)};
-    struct fs_inode dir;
+    struct fs_inode dir = {0};
     void *list = NULL, *raw = NULL;
     size_t list_len = 0, len = 0;
     if (at == rq->ino)

@@ -245,6 +245,28 @@ def room_is_made_for_many_files_at_once():
 
 
 @case
+def a_file_of_many_pieces_far_apart_is_cut_and_goes():
+    mount = mounts.mount(FS)
+    before = count_objects()
+    path = os.path.join(mount, "sparse")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    for at in range(20):
+        os.pwrite(fd, b"piece", at << 57)
+    os.fsync(fd)
+    check(count_objects() == before + 20, "each has its object")
+    for at in range(20):
+        check(os.pread(fd, 5, at << 57) == b"piece", "piece %d" % at)
+    os.ftruncate(fd, (9 << 57) + 1)
+    check(count_objects() == before + 10, "what was cut off is gone")
+    os.ftruncate(fd, 20 << 57)
+    check(os.pread(fd, 5, 9 << 57) == b"p\0\0\0\0", "and reads as zeroes")
+    os.close(fd)
+    os.unlink(path)
+    wait_until("end of its contents", lambda: count_objects() == before, 30)
+    mounts.umount(mount)
+
+
+@case
 def memory_is_bounded():
     path = mounts.mount(FS, "--memory", "%dM" % MEMORY_MIB)
     name = os.path.join(alone(os.path.join(path, "memory")), "file")
