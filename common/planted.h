@@ -98,6 +98,8 @@ enum planted_bug {
     PLANTED_STORE_SKIP_REPLAY_PLACE,
     /* Store: what replay reads a second time is not compared with its checksum. */
     PLANTED_STORE_TRUST_SECOND_READ,
+    /* Store: what the system remembers of a block is not compared with its checksum. */
+    PLANTED_STORE_TRUST_REMEMBERED,
     /* Store: replay believes that data written to new places have arrived. */
     PLANTED_STORE_TRUST_DIRECT,
     /* Store: a checkpoint does not give the index the pairs that are in memory only. */

@@ -353,6 +353,7 @@ static void submit_read(struct pg_run *run, const struct view_need *need)
         run->other.snap = need->other;
         run->read.same_in = &run->other;
     }
+    run->read.may_be_remembered = true;
     run->read.done = read_done;
     store_read(run->request->pg->world->store, &run->read);
 }

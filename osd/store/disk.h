@@ -10,6 +10,7 @@
 #ifndef LIMPET_OSD_STORE_DISK_H
 #define LIMPET_OSD_STORE_DISK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -27,6 +28,11 @@ struct disk_io {
     struct iovec *iov; /* Valid until done. */
     uint32_t n_iov;
     uint64_t len; /* Sum of the iov's. */
+    /*
+     * Of a read: what the system remembers of the disk will do, and it may remember this. That can
+     * be older than what was written, so whoever asks for it has a checksum.
+     */
+    bool remembered;
     void (*done)(struct disk_io *io);
     int error; /* 0; -EIO also for a short read; -ENOSPC from a full file system below. */
     STAILQ_ENTRY(disk_io) link;

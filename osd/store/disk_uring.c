@@ -1,6 +1,7 @@
 /*
- * The disk on io_uring: O_DIRECT, a registered file, few system calls for all requests of a
- * loop turn.
+ * The disk on io_uring: O_DIRECT, registered files, few system calls for all requests of a loop
+ * turn. Reads that may be of what the system remembers go through its page cache, which uses the
+ * memory that nobody else wants; they bring in what was asked for and no more.
  *
  * Requests collect in the submission queue and are handed to the kernel once, after the turn's
  * messages have left; or some reads at once, so that the disk does not rest while a turn is long.
@@ -21,12 +22,15 @@
 #include "common/env_real.h"
 #include "osd/store/disk.h"
 
+/* Registered files. */
+enum { FILE_DIRECT, FILE_CACHED, FILES };
+
 enum { RING_ENTRIES = 512, REAP_MAX = 64, SUBMIT_AT = 4, SUBMIT_BYTES = 256 * 1024 };
 
 struct disk_uring {
     struct disk disk;
     struct env *env;
-    int fd;
+    int fds[FILES];
     struct io_uring ring;
     uv_poll_t poll;
     struct env_task task;
@@ -61,13 +65,14 @@ static int write_rest(const struct disk_uring *d, const struct disk_io *io, uint
         uint64_t skip = taken > at ? taken - at : 0;
         if (skip < len) {
             const uint8_t *data = io->iov[i].iov_base;
-            int error = write_piece(d->fd, data + skip, len - skip, io->offset + at + skip);
+            int error =
+                write_piece(d->fds[FILE_DIRECT], data + skip, len - skip, io->offset + at + skip);
             if (error)
                 return error;
         }
         at += len;
     }
-    return io->op == DISK_WRITE_DURABLE && fdatasync(d->fd) < 0 ? -errno : 0;
+    return io->op == DISK_WRITE_DURABLE && fdatasync(d->fds[FILE_DIRECT]) < 0 ? -errno : 0;
 }
 
 static int result_error(const struct disk_uring *d, const struct disk_io *io, int result)
@@ -86,20 +91,21 @@ static bool prepare(struct disk_uring *d, struct disk_io *io)
         return false;
     switch (io->op) {
     case DISK_READ:
-        io_uring_prep_readv(sqe, 0, io->iov, io->n_iov, io->offset);
+        io_uring_prep_readv(sqe, io->remembered ? FILE_CACHED : FILE_DIRECT, io->iov, io->n_iov,
+                            io->offset);
         d->disk.bytes_read += io->len;
         break;
     case DISK_WRITE:
-        io_uring_prep_writev(sqe, 0, io->iov, io->n_iov, io->offset);
+        io_uring_prep_writev(sqe, FILE_DIRECT, io->iov, io->n_iov, io->offset);
         d->disk.bytes_written += io->len;
         break;
     case DISK_WRITE_DURABLE:
-        io_uring_prep_writev2(sqe, 0, io->iov, io->n_iov, io->offset, RWF_DSYNC);
+        io_uring_prep_writev2(sqe, FILE_DIRECT, io->iov, io->n_iov, io->offset, RWF_DSYNC);
         d->disk.bytes_written += io->len;
         d->disk.flushes++;
         break;
     case DISK_FLUSH:
-        io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+        io_uring_prep_fsync(sqe, FILE_DIRECT, IORING_FSYNC_DATASYNC);
         d->disk.flushes++;
         break;
     }
@@ -155,11 +161,13 @@ static void hand_over(struct disk_uring *d)
         env_defer(d->env, &d->task);
 }
 
+/* What the system remembered is there at once. */
 static void submit_run(struct env_task *task)
 {
     struct disk_uring *d = container_of(task, struct disk_uring, task);
     fill(d);
     hand_over(d);
+    reap(d);
 }
 
 static void uring_submit(struct disk *disk, struct disk_io *io)
@@ -186,12 +194,12 @@ static int uring_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, vo
 {
     struct disk_uring *d = container_of(disk, struct disk_uring, disk);
     if (op == DISK_FLUSH)
-        return fdatasync(d->fd) < 0 ? -errno : 0;
+        return fdatasync(d->fds[FILE_DIRECT]) < 0 ? -errno : 0;
     uint8_t *at = data;
     if (op != DISK_READ)
-        return write_piece(d->fd, at, len, offset);
+        return write_piece(d->fds[FILE_DIRECT], at, len, offset);
     while (len > 0) {
-        ssize_t n = pread(d->fd, at, len, (off_t)offset);
+        ssize_t n = pread(d->fds[FILE_DIRECT], at, len, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -203,11 +211,19 @@ static int uring_sync_io(struct disk *disk, enum disk_op op, uint64_t offset, vo
     return 0;
 }
 
+static void close_files(struct disk_uring *d)
+{
+    for (int i = 0; i < FILES; i++) {
+        if (d->fds[i] >= 0)
+            close(d->fds[i]);
+    }
+}
+
 static void poll_closed(uv_handle_t *handle)
 {
     struct disk_uring *d = handle->data;
     io_uring_queue_exit(&d->ring);
-    close(d->fd);
+    close_files(d);
     free(d);
 }
 
@@ -237,37 +253,47 @@ static int size_of(int fd, uint64_t *size)
     return S_ISREG(st.st_mode) ? 0 : -EINVAL;
 }
 
+static int open_files(struct disk_uring *d, const char *path)
+{
+    d->fds[FILE_CACHED] = -1;
+    d->fds[FILE_DIRECT] = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (d->fds[FILE_DIRECT] < 0)
+        return -errno;
+    d->fds[FILE_CACHED] = open(path, O_RDONLY | O_CLOEXEC);
+    if (d->fds[FILE_CACHED] < 0)
+        return -errno;
+    int error = posix_fadvise(d->fds[FILE_CACHED], 0, 0, POSIX_FADV_RANDOM);
+    return error ? -error : size_of(d->fds[FILE_DIRECT], &d->disk.size);
+}
+
+static int open_ring(struct disk_uring *d)
+{
+    int error = io_uring_queue_init(RING_ENTRIES, &d->ring, IORING_SETUP_COOP_TASKRUN);
+    if (error < 0)
+        return error;
+    error = io_uring_register_files(&d->ring, d->fds, FILES);
+    if (error == 0)
+        error = uv_poll_init(env_real_loop(d->env), &d->poll, d->ring.ring_fd);
+    if (error < 0)
+        io_uring_queue_exit(&d->ring);
+    return error;
+}
+
 int disk_uring_open(struct env *env, const char *path, struct disk **out)
 {
     struct disk_uring *d = calloc(1, sizeof *d);
     if (!d)
         return -ENOMEM;
-    int error = 0;
     d->disk.ops = &uring_ops;
     d->env = env;
     d->task.run = submit_run;
     STAILQ_INIT(&d->waiting);
-    d->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-    if (d->fd < 0) {
-        error = -errno;
-        free(d);
-        return error;
-    }
-    error = size_of(d->fd, &d->disk.size);
+    int error = open_files(d, path);
     d->disk.size -= d->disk.size % DISK_BLOCK;
     if (error == 0)
-        error = io_uring_queue_init(RING_ENTRIES, &d->ring, IORING_SETUP_COOP_TASKRUN);
+        error = open_ring(d);
     if (error < 0) {
-        close(d->fd);
-        free(d);
-        return error;
-    }
-    error = io_uring_register_files(&d->ring, &d->fd, 1);
-    if (error == 0)
-        error = uv_poll_init(env_real_loop(env), &d->poll, d->ring.ring_fd);
-    if (error < 0) {
-        io_uring_queue_exit(&d->ring);
-        close(d->fd);
+        close_files(d);
         free(d);
         return error;
     }

@@ -120,6 +120,11 @@ struct store_read {
     uint64_t len; /* 0: only the stat. Data end at the object's end. */
     bool want_attrs;
     /*
+     * A client's read: a copy that the system has kept since an earlier one will do. Others want to
+     * know what the disk has.
+     */
+    bool may_be_remembered;
+    /*
      * Instead of data: which parts of the range may hold anything but zeroes. A store may name more
      * than there is, in its own granularity, but never less.
      */

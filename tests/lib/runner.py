@@ -265,6 +265,7 @@ PLANTED_STORE = {
     "reuse-freed-early": (40, ()),
     "skip-replay-place": (10, ()),
     "trust-direct": (200, ()),
+    "trust-remembered": (10, ()),
     "trust-second-read": (100, ("--flips", "5")),
     "direct-beside": (10, ("--covering",)),
     "ignore-shared": (10, ()),

@@ -151,6 +151,10 @@ static void finish_read(struct disk_sim *d, struct request *r)
         memcpy(r->io->iov[i].iov_base, d->image->now + at, r->io->iov[i].iov_len);
         at += r->io->iov[i].iov_len;
     }
+    /* What a system remembers of a block may be what an earlier owner wrote there. */
+    enum { STALE_ONE_IN = 3 };
+    if (r->io->remembered && (at / DISK_BLOCK + d->completions) % STALE_ONE_IN == 0)
+        memset(r->io->iov[0].iov_base, (int)(at / DISK_BLOCK % 251), DISK_BLOCK);
 }
 
 /* As real systems do: what the flush covered is partly lost, and no later flush knows of it. */

@@ -74,6 +74,8 @@ static const struct {
     [PLANTED_STORE_SUPERSEDE_EARLY] = {"store-supersede-early",
                                        "the journal is trimmed while it alone has some content"},
     [PLANTED_STORE_FORGET_CHECKSUM] = {"store-forget-checksum", "reads compare no checksums"},
+    [PLANTED_STORE_TRUST_REMEMBERED] = {"store-trust-remembered",
+                                        "old bytes that the system has kept are believed"},
     [PLANTED_STORE_TRUST_SECOND_READ] =
         {"store-trust-second-read", "replay puts in place what it read again without a look at it"},
     [PLANTED_STORE_IGNORE_SHORT_WRITE] = {"store-ignore-short-write",

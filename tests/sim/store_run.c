@@ -223,6 +223,7 @@ static enum verdict object_verdict(struct run *r, const struct model_object *o, 
     struct object_read c = {.read = {.object = model_object_id(&r->shape, n),
                                      .len = r->shape.object_bytes,
                                      .want_attrs = true,
+                                     .may_be_remembered = n % 2 == 0,
                                      .done = object_read_done}};
     store_read(r->store, &c.read);
     if (!run_wait(r, &c.done)) {
@@ -249,6 +250,7 @@ static bool blocks_right(struct run *r, const struct model_object *o, uint32_t n
         struct object_read c = {.read = {.object = model_object_id(&r->shape, n),
                                          .offset = at,
                                          .len = BLOCK_BYTES,
+                                         .may_be_remembered = n % 2 == 0,
                                          .done = object_read_done}};
         store_read(r->store, &c.read);
         uint64_t len = o->size - at < BLOCK_BYTES ? o->size - at : BLOCK_BYTES;
