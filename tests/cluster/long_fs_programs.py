@@ -148,7 +148,7 @@ def bonnie_ends():
     if lacks("bonnie++"):
         return
     here, _there = room("bonnie")
-    type_in("bonnie++ -q -d . -u root -s 64M -r 32M -n 2 -x 1 2>&1", here)
+    type_in("bonnie++ -q -f -d . -u root -s 256M -r 128M -n 2 -x 1 2>&1", here)
 
 
 @case

@@ -16,7 +16,8 @@ if missing():
 
 FS = "full"
 MIB = 1 << 20
-FILES_MAX = 300  # Of 1 MiB, on OSDs of 192 MiB.
+FILES_MAX = 75  # On OSDs of 192 MiB.
+SIZE = 4 * MIB
 PATIENCE_SECONDS = 90
 cluster = Cluster(mons=1, osds=3, osd_size="192M")
 mounts = Mounts(cluster)
@@ -62,12 +63,12 @@ def write_synced(path, data):
 def fill(top, prefix):
     for at in range(FILES_MAX):
         path = os.path.join(top, "%s%d" % (prefix, at))
-        error, call = write_synced(path, random_bytes(MIB, at))
+        error, call = write_synced(path, random_bytes(SIZE, at))
         if error != 0:
             check(error == errno.ENOSPC, "%s: %s at %s" % (path, errno.errorcode[error], call))
             return at, call
         synced[path] = at
-    check(False, "%d MiB fit" % FILES_MAX)
+    check(False, "%d files fit" % FILES_MAX)
     return 0, ""
 
 
@@ -84,8 +85,8 @@ def starts():
 @case
 def enospc_is_told_by_who_syncs():
     count, call = in_time("filling", lambda: fill(os.path.join(one, "dir"), "f"))
-    print("     %d MiB fit, then ENOSPC at %s" % (count, call))
-    check(count > 20, "only %d MiB fit" % count)
+    print("     %d files of 4 MiB fit, then ENOSPC at %s" % (count, call))
+    check(count > 10, "only %d files fit" % count)
 
 
 @case
@@ -113,7 +114,7 @@ def enospc_is_told_without_a_sync_too():
 def what_was_synced_is_there_and_the_rest_works():
     def look():
         for path, at in synced.items():
-            check(read_file(path.replace(one, two)) == random_bytes(MIB, at), "%s differs" % path)
+            check(read_file(path.replace(one, two)) == random_bytes(SIZE, at), "%s differs" % path)
         return True
     in_time("reading", look)
     check(in_time("listing", lambda: len(os.listdir(os.path.join(two, "dir")))) >= len(synced), "names are missing")
