@@ -157,7 +157,9 @@ static const struct option_info options[] = {
      .type = OPTION_SIZE,
      .default_value = "256M",
      .min = 64 * MIB,
-     .description = "The memory budget of an OSD, for all its caches, logs and queues."},
+     .description = "The memory budget of an OSD, for all its caches, logs and queues. What the "
+                    "system keeps of "
+                    "its disk in free memory comes on top."},
     {.name = "osd_heartbeat_interval",
      .type = OPTION_DURATION,
      .default_value = "500ms",
