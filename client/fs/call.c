@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/fs/lease.h"
 #include "common/method_names.h"
+
+/* Waits before a lease is taken by force. */
+enum { FORCED_FIRST_US = 2000, FORCED_MAX_US = 8000 };
 
 struct fs_bytes bytes_of(const char *text)
 {
@@ -89,12 +93,31 @@ static int operate(struct limpet_fs *fs, uint64_t home, const char *method,
     return rc;
 }
 
+/*
+ * What was in the way may have been had for one operation, as below. If everybody who is refused
+ * took the lease at once, each would be in the way of all others, for as long as they have
+ * something to do; nobody tells when it is given back.
+ */
+static int operate_soon(struct limpet_fs *fs, uint64_t home, const char *method,
+                        const struct encoder *input, void **out, size_t *out_len)
+{
+    int rc = -FS_LEASED;
+    for (unsigned wait_us = FORCED_FIRST_US; rc == -FS_LEASED && wait_us <= FORCED_MAX_US;
+         wait_us *= 2) {
+        usleep(wait_us);
+        limpet_free(*out);
+        *out = NULL;
+        rc = operate(fs, home, method, input, out, out_len);
+    }
+    return rc;
+}
+
 /* After it was refused: while nobody else has a lease. */
 static int operate_alone(struct limpet_fs *fs, uint64_t home, const char *method,
                          const struct encoder *input, void **out, size_t *out_len)
 {
     struct limpet_watch *lease;
-    int rc = -FS_LEASED;
+    int rc = operate_soon(fs, home, method, input, out, out_len);
     while (rc == -FS_LEASED) {
         limpet_free(*out);
         *out = NULL;
