@@ -557,7 +557,7 @@ int fs_method_rename(struct fs_method_call *call)
     if (job.rq.expect != 0 && a.ino != job.rq.expect)
         return -FS_CHANGED;
     if (fs_bytes_equal(job.rq.name, job.rq.to))
-        return fs_end(&job);
+        return job.rq.flags & FS_NO_REPLACE ? -EEXIST : fs_end(&job);
     job.answer.ino = a.ino;
     job.answer.type = a.type;
     if (job.rq.flags & FS_SWAP)

@@ -427,6 +427,7 @@ static void rename_moves_and_replaces(void **state)
     assert_int_equal(answer.ino, a);
     assert_int_equal(getattr(b).links, 0);
     assert_int_equal(rename_("b", "b", 0, 0), 0);
+    assert_int_equal(rename_("b", "b", FS_NO_REPLACE, 0), -EEXIST);
     assert_int_equal(lookup("b"), 0);
 }
 
