@@ -131,6 +131,7 @@ static struct watch_group *group_get(struct client *c, uint64_t pool, uint32_t s
     group->key = key;
     group->interval = target_interval(c, pool, seed);
     group->timer.fire = group_fired;
+    group->pinged_ns = clock_of(c);
     TAILQ_INIT(&group->watches);
     HASH_ADD(hh, c->watch_groups, key, sizeof group->key, group);
     return group;
@@ -226,17 +227,20 @@ static uint64_t again_ns(uint64_t left_ns)
     return left_ns / 4 > WATCH_AGAIN_MS * MSEC_NS ? left_ns / 4 : WATCH_AGAIN_MS * MSEC_NS;
 }
 
-/* The next sign of life, or the end of a watch, whichever comes first. */
+/*
+ * The next sign of life, or the end of a watch, whichever comes first. It counts from the last one:
+ * watches that begin again and again do not put it off.
+ */
 static void group_timer_arm(struct watch_group *group)
 {
     struct client *c = group->client;
-    uint64_t now = clock_of(c), wait = UINT64_MAX;
+    uint64_t now = clock_of(c), since = now - group->pinged_ns, wait = UINT64_MAX;
     const struct client_watch *watch;
     TAILQ_FOREACH(watch, &group->watches, link)
     {
         uint64_t ping = timeout_ns(watch) / WATCH_PINGS;
         uint64_t left = watch->valid_until_ns > now ? watch->valid_until_ns - now : 0;
-        wait = sooner(wait, ping);
+        wait = sooner(wait, since < ping ? ping - since : 0);
         if (watch->has_begun)
             wait = sooner(wait, left);
         if (watch->has_begun && watch->link_state == WATCH_STALE)

@@ -59,9 +59,9 @@ static void ended(struct client_watch *watch, int error)
     of(watch)->ended = error;
 }
 
-static void prepare(uint32_t timeout_ms, uint32_t mode)
+static struct told prepared(uint32_t timeout_ms, uint32_t mode)
 {
-    told = (struct told){.watch = {.object = {.pool = 1,
+    return (struct told){.watch = {.object = {.pool = 1,
                                               .snap = OBJECT_HEAD,
                                               .space = (const uint8_t *)"",
                                               .name = (const uint8_t *)"object",
@@ -72,6 +72,11 @@ static void prepare(uint32_t timeout_ms, uint32_t mode)
                                    .event = event,
                                    .lost = lost,
                                    .ended = ended}};
+}
+
+static void prepare(uint32_t timeout_ms, uint32_t mode)
+{
+    told = prepared(timeout_ms, mode);
 }
 
 static int setup(void **state)
@@ -290,6 +295,37 @@ static void without_answers_it_is_lost_once_at_its_time(void **state)
     }
     assert_int_equal(told.n_ended, 1);
     assert_int_equal(told.n_lost, 1);
+}
+
+/* Answers what is asked until it has begun; how many signs of life that were. */
+static uint32_t begin_other(struct told *other)
+{
+    uint32_t pings = 0;
+    *other = prepared(TIMEOUT_MS, WIRE_LEASE_NONE);
+    client_watch(c, &other->watch);
+    while (other->n_began == 0) {
+        fake_osd_accept(&w, 0);
+        struct fake_request request = fake_request(&w, 0);
+        pings += request.first_code == WIRE_OP_CODE_WATCH_PING;
+        fake_reply(&w, 0, request.head.tid, 0, w.map->epoch,
+                   request.first_code == WIRE_OP_CODE_WATCH ? "" : LIFE);
+    }
+    return pings;
+}
+
+static void others_that_begin_do_not_put_signs_of_life_off(void **state)
+{
+    static struct told others[12];
+    uint32_t pings = 0;
+    (void)state;
+    begin();
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        fake_advance(&w, TIMEOUT_MS * MSEC_NS / 6);
+        pings += begin_other(&others[i]);
+    }
+    assert_true(pings >= 4);
+    assert_true(client_watch_valid(&told.watch));
+    assert_int_equal(told.n_lost, 0);
 }
 
 /* ---- The connection ---- */
@@ -589,6 +625,7 @@ int main(void)
         TEST(a_connection_without_a_life_is_none),
         TEST(signs_of_life_prolong_it),
         TEST(another_life_of_the_service_prolongs_nothing),
+        TEST(others_that_begin_do_not_put_signs_of_life_off),
         TEST(an_answer_that_is_none_prolongs_nothing),
         TEST(without_answers_it_is_lost_once_at_its_time),
         TEST(connects_again_over_another_session),
