@@ -190,7 +190,7 @@ int qos_check_option(const char *key, const void *value, size_t len)
 {
     char text[32];
     uint64_t number;
-    const char *prefix = OPTION_PREFIX + strlen(IMAGE_KEY_META);
+    const char *prefix = &OPTION_PREFIX[strlen(IMAGE_KEY_META)];
     size_t skip = strlen(prefix);
     if (strncmp(key, prefix, skip) != 0)
         return 0;
