@@ -247,11 +247,14 @@ def places_survive_the_split():
     names = []
     while len(names) < 5 * SPLIT:
         name = listing.next()
+        check(name is not None, "there are more than %d" % len(names))
         if name not in (".", ".."):
             names.append(name)
     where = listing.tell()
     after = listing.rest()
     listing.close()
+    check(sorted(names + after) == sorted(old | new), "all are told once: %d and %d of %d"
+          % (len(names), len(after), len(old | new)))
     fresh = mounts.mount(FS)
     listing = Listing(os.path.join(fresh, "tell"))
     listing.seek(where)
