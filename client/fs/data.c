@@ -407,9 +407,11 @@ void data_write(struct fs_call *call)
     data_changes(fs, call->rq.ino, call->rq.offset, call->rq.len);
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, false);
-    bool fast = file != NULL && file->opens > 0 && !(call->rq.flags & LIMPET_FS_APPEND) &&
-                lease_inode(fs, call->rq.ino, &inode) && S_ISREG(inode.mode) &&
-                inode.busy.instance == 0 && file_covers(&inode, call->rq.offset, call->rq.len) &&
+    /* Behind what is on its way, if anything is: in its order, and with a later time. */
+    bool fast = file != NULL && file->opens > 0 && !file->ahead &&
+                !(call->rq.flags & LIMPET_FS_APPEND) && lease_inode(fs, call->rq.ino, &inode) &&
+                S_ISREG(inode.mode) && inode.busy.instance == 0 &&
+                file_covers(&inode, call->rq.offset, call->rq.len) &&
                 room_is_durable(fs, file, call->rq.offset, call->rq.len);
     if (!fast) {
         pthread_mutex_unlock(&fs->lock);

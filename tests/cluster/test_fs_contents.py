@@ -61,6 +61,31 @@ def what_was_written_is_read_at_any_place_and_size():
         mounts.umount(mount)
 
 
+@case
+def a_write_that_takes_privileges_away_is_behind_those_on_their_way():
+    path = mounts.mount(FS)
+    name = os.path.join(alone(os.path.join(path, "privileges")), "file")
+    fd = os.open(name, os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, bytes(UNIT), 0)
+    os.fsync(fd)
+    for at in range(1, 6):
+        os.fchmod(fd, 0o2755)
+        os.pwrite(fd, b"a" * 5000, 100)  # Accepted, and on its way.
+        before = os.fstat(fd).st_mtime_ns
+        pid = os.fork()
+        if pid == 0:
+            os.setgid(1000 + at)
+            os.setuid(1000 + at)
+            os._exit(0 if os.pwrite(fd, b"b" * 5000, 100) == 5000 else 1)
+        check(os.waitpid(pid, 0)[1] == 0, "a user writes")
+        st = os.fstat(fd)
+        check(st.st_mode & 0o7777 == 0o755, "mode %o" % st.st_mode)
+        check(st.st_mtime_ns > before, "the time of the later write: %d, before it %d" % (st.st_mtime_ns, before))
+        check(os.pread(fd, 5000, 100) == b"b" * 5000, "the later one counts")
+    os.close(fd)
+    mounts.umount(path)
+
+
 def write_until_death(path, seed, synced):
     """Appends blocks of a known pattern, and now and then syncs; tells in `synced` how much was."""
     try:
