@@ -8,6 +8,7 @@
  *
  * B1 to B6 of README.md hold here.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,28 @@ struct fs_batch {
     size_t out_len;
 };
 
-static _Thread_local struct fs_order *current;
+/* The operation of each thread. */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t orders;
+
+static void make_key(void)
+{
+    int rc = pthread_key_create(&orders, NULL);
+    assert(rc == 0);
+}
+
+static struct fs_order *order_now(void)
+{
+    pthread_once(&once, make_key);
+    return pthread_getspecific(orders);
+}
+
+static void order_set(const struct fs_order *order)
+{
+    pthread_once(&once, make_key);
+    int rc = pthread_setspecific(orders, order);
+    assert(rc == 0);
+}
 
 static uint64_t now_ns(void)
 {
@@ -378,29 +400,32 @@ void order_begin(struct limpet_fs *fs, struct fs_order *order, bool at_once)
 {
     (void)fs;
     *order = (struct fs_order){.at_once = at_once};
-    current = order;
+    order_set(order);
 }
 
 void order_end(struct limpet_fs *fs)
 {
     pthread_mutex_lock(&fs->lock);
-    unref(current->last);
+    unref(order_now()->last);
     pthread_mutex_unlock(&fs->lock);
-    current = NULL;
+    order_set(NULL);
 }
 
 bool order_at_once(void)
 {
+    const struct fs_order *current = order_now();
     return current != NULL && current->at_once;
 }
 
 static struct fs_batch *last_step(void)
 {
+    const struct fs_order *current = order_now();
     return current != NULL && current->last != NULL && !current->last->ended ? current->last : NULL;
 }
 
 int order_broken(void)
 {
+    const struct fs_order *current = order_now();
     const struct fs_batch *last = current != NULL ? current->last : NULL;
     return last != NULL && last->ended ? last->error : 0;
 }
@@ -445,6 +470,7 @@ static void end_unseen(struct fs_batch *batch)
 void order_after(struct fs_lease *lease, const char *method)
 {
     struct limpet_fs *fs = lease->fs;
+    struct fs_order *current = order_now();
     struct fs_batch *last = last_step();
     if (!lease->shard->exists && vanishes_unseen(lease, method)) {
         end_unseen(lease->open);
@@ -469,7 +495,7 @@ int order_wait(struct limpet_fs *fs)
     pthread_mutex_lock(&fs->lock);
     int rc = order_broken();
     struct fs_batch *last = last_step();
-    if (last != NULL && current->at_once)
+    if (last != NULL && order_at_once())
         rc = -FS_REMOTE;
     else if (last != NULL) {
         write_back_wait(fs);
@@ -496,6 +522,7 @@ bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
     bool deferred = false;
     struct fs_ask *ask = NULL;
     pthread_mutex_lock(&fs->lock);
+    struct fs_order *current = order_now();
     struct fs_batch *last = last_step(), *batch = NULL;
     if (last != NULL && !shard_buffers(fs, home))
         ask = ask_create(fs, home, method, rq, deferred_ended);

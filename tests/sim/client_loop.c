@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "client/core/watch.h"
 #include "tests/sim/client_loop.h"
 
 int loop_init(struct limpet_cluster *c)
@@ -128,7 +129,7 @@ void loop_stop_driver(struct limpet_cluster *c)
 
 bool loop_on_driver(const struct limpet_cluster *c)
 {
-    return c->driver != DRIVER_NONE && (pthread_t)fiber_current() == c->driver_thread;
+    return c->driver != DRIVER_NONE && pthread_self() == c->driver_thread;
 }
 
 /* ---- For whoever runs the process ---- */
@@ -161,4 +162,10 @@ void client_loop_abandon(struct limpet_cluster *c)
 const struct cluster_map *client_loop_map(const struct limpet_cluster *c)
 {
     return c->client != NULL ? client_map(c->client) : NULL;
+}
+
+uint64_t client_loop_lease_until(const struct limpet_watch *lease)
+{
+    /* It begins with the core's. */
+    return client_watch_until((const struct client_watch *)lease);
 }

@@ -1,5 +1,5 @@
 /*
- * The seam between client/object, client/image and the simulator: included before everything else
+ * The seam between client/object, client/image, client/fs and the simulator: included before everything else
  * in its build of these, it gives the functions of pthread and the system that they use other
  * names. What it does not name would be a thread, a clock or a random number of the real world.
  */
@@ -13,6 +13,11 @@
 #include "tests/sim/fibers.h"
 
 #define pthread_create         fiber_create
+#define pthread_join           fiber_join
+#define pthread_self           fiber_self
+#define pthread_key_create     fiber_key_create
+#define pthread_getspecific    fiber_getspecific
+#define pthread_setspecific    fiber_setspecific
 #define pthread_mutex_init     fiber_mutex_init
 #define pthread_mutex_destroy  fiber_mutex_destroy
 #define pthread_mutex_lock     fiber_mutex_lock
@@ -20,6 +25,7 @@
 #define pthread_cond_init      fiber_cond_init
 #define pthread_cond_destroy   fiber_cond_destroy
 #define pthread_cond_wait      fiber_cond_wait
+#define pthread_cond_timedwait fiber_cond_timedwait
 #define pthread_cond_signal    fiber_cond_signal
 #define pthread_cond_broadcast fiber_cond_broadcast
 #define clock_gettime          fiber_clock_gettime

@@ -1,6 +1,7 @@
 #include "tests/sim/fibers.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,15 +17,19 @@ enum {
     STACK_BYTES = 512 * 1024,
     YIELD_ONE_IN = 12, /* Locks before which a fiber gives way. */
     LONG_ONE_IN = 60,  /* Of the times that one waits for its turn: for long. */
+    KEYS_MAX = 2,
 };
 #define TURN_NS (20 * UINT64_C(1000))
 #define LONG_NS (5 * MSEC_NS)
+#define TICK_NS (4 * MSEC_NS) /* Of the coarse clock. */
 
 struct fiber {
     struct fibers *fibers;
     TAILQ_ENTRY(fiber) link;
     const void *key; /* What it waits for; NULL: nothing. */
     struct env_timer turn;
+    pthread_t number;
+    const void *own[KEYS_MAX];
     void *(*run)(void *arg);
     void *arg;
     bool ended;
@@ -48,6 +53,8 @@ struct fibers {
 /* Those of all processes; there is one world at a time. */
 static LIST_HEAD(, fibers) all = LIST_HEAD_INITIALIZER(all);
 static struct fiber *current;
+static pthread_t last_number;
+static pthread_key_t n_keys;
 static ucontext_t world;
 static const void *world_stack;
 static size_t world_stack_len;
@@ -92,6 +99,7 @@ static void fiber_main(void)
     after_switch(NULL, &world_stack, &world_stack_len);
     current->run(current->arg);
     current->ended = true;
+    fiber_wake(current, true);
     give_way();
 }
 
@@ -186,6 +194,7 @@ struct fiber *fiber_start(struct fibers *fibers, void *(*run)(void *arg), void *
     if (fiber->stack == MAP_FAILED)
         abort();
     fiber->fibers = fibers;
+    fiber->number = ++last_number;
     fiber->run = run;
     fiber->arg = arg;
     fiber->turn.fire = turn_fire;
@@ -201,6 +210,11 @@ struct fiber *fiber_start(struct fibers *fibers, void *(*run)(void *arg), void *
 struct fiber *fiber_current(void)
 {
     return current;
+}
+
+pthread_t fiber_self(void)
+{
+    return current != NULL ? current->number : 0;
 }
 
 struct env *fiber_env(void)
@@ -252,7 +266,46 @@ int fiber_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(voi
 {
     (void)attr;
     assert(current != NULL);
-    *thread = (pthread_t)fiber_start(current->fibers, run, arg);
+    *thread = fiber_start(current->fibers, run, arg)->number;
+    return 0;
+}
+
+static struct fiber *by_number(const struct fibers *fibers, pthread_t number)
+{
+    struct fiber *fiber = TAILQ_FIRST(&fibers->list);
+    while (fiber != NULL && fiber->number != number)
+        fiber = TAILQ_NEXT(fiber, link);
+    return fiber;
+}
+
+int fiber_join(pthread_t thread, void **out)
+{
+    const struct fiber *fiber;
+    assert(current != NULL && out == NULL);
+    (void)out;
+    while ((fiber = by_number(current->fibers, thread)) != NULL)
+        fiber_wait(fiber);
+    return 0;
+}
+
+int fiber_key_create(pthread_key_t *key, void (*destroy)(void *))
+{
+    assert(n_keys < KEYS_MAX && destroy == NULL);
+    (void)destroy;
+    *key = n_keys++;
+    return 0;
+}
+
+void *fiber_getspecific(pthread_key_t key)
+{
+    assert(key < n_keys);
+    return current != NULL ? (void *)current->own[key] : NULL;
+}
+
+int fiber_setspecific(pthread_key_t key, const void *value)
+{
+    assert(current != NULL && key < n_keys);
+    current->own[key] = value;
     return 0;
 }
 
@@ -345,6 +398,22 @@ int fiber_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
     return fiber_mutex_lock(mutex);
 }
 
+int fiber_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until)
+{
+    struct env *env = fiber_env();
+    uint64_t until_ns = (uint64_t)until->tv_sec * SEC_NS + (uint64_t)until->tv_nsec;
+    uint64_t now_ns = env_wall(env);
+    (void)fiber_mutex_unlock(mutex);
+    current->key = cond;
+    env_timer_after(env, &current->turn, until_ns > now_ns ? until_ns - now_ns : 0);
+    give_way();
+    /* Whoever wakes it takes the key. */
+    bool timed_out = current->key != NULL;
+    current->key = NULL;
+    (void)fiber_mutex_lock(mutex);
+    return timed_out ? ETIMEDOUT : 0;
+}
+
 int fiber_cond_signal(pthread_cond_t *cond)
 {
     fiber_wake(cond, false);
@@ -362,7 +431,10 @@ int fiber_cond_broadcast(pthread_cond_t *cond)
 int fiber_clock_gettime(clockid_t clock, struct timespec *out)
 {
     struct env *env = fiber_env();
-    uint64_t ns = clock == CLOCK_REALTIME ? env_wall(env) : env_clock(env);
+    bool is_wall = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    uint64_t ns = is_wall ? env_wall(env) : env_clock(env);
+    if (clock == CLOCK_REALTIME_COARSE)
+        ns -= ns % TICK_NS;
     *out = (struct timespec){.tv_sec = (time_t)(ns / SEC_NS), .tv_nsec = (long)(ns % SEC_NS)};
     return 0;
 }

@@ -40,6 +40,8 @@ uint32_t fibers_count(const struct fibers *fibers);
 struct fiber *fiber_start(struct fibers *fibers, void *(*run)(void *arg), void *arg);
 /* NULL: the world itself runs. */
 struct fiber *fiber_current(void);
+/* Its number, as a thread has one: never given twice. */
+pthread_t fiber_self(void);
 /* The process of the current one. */
 struct env *fiber_env(void);
 struct sim_node *fiber_node(void);
@@ -52,6 +54,11 @@ void fiber_sleep(uint64_t ns);
 /* ---- In place of pthread and the system ---- */
 
 int fiber_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
+int fiber_join(pthread_t thread, void **out);
+/* What each fiber has for itself. */
+int fiber_key_create(pthread_key_t *key, void (*destroy)(void *));
+void *fiber_getspecific(pthread_key_t key);
+int fiber_setspecific(pthread_key_t key, const void *value);
 int fiber_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr);
 int fiber_mutex_destroy(pthread_mutex_t *mutex);
 int fiber_mutex_lock(pthread_mutex_t *mutex);
@@ -60,6 +67,8 @@ bool fiber_mutex_is_free(const pthread_mutex_t *mutex);
 int fiber_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attr);
 int fiber_cond_destroy(pthread_cond_t *cond);
 int fiber_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
+int fiber_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+                         const struct timespec *until);
 int fiber_cond_signal(pthread_cond_t *cond);
 int fiber_cond_broadcast(pthread_cond_t *cond);
 int fiber_clock_gettime(clockid_t clock, struct timespec *out);

@@ -24,6 +24,7 @@
 #include "tests/sim/compare.h"
 #include "tests/sim/damage.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/files.h"
 #include "tests/sim/images.h"
 #include "tests/sim/linear.h"
 #include "tests/sim/listing.h"
@@ -48,6 +49,7 @@ struct run {
     struct lister *lister;
     struct watchers *watchers;
     struct images *images; /* NULL: there are none. */
+    struct files *files;   /* Likewise. */
     struct faults *faults;
     struct oracle *oracle;
     bool scrubs;            /* This run does, at the end. */
@@ -106,6 +108,7 @@ static void create_world(struct run *run)
     run->cluster = cluster_create(run->sim, &cluster);
     run->oracle = oracle_create(run->cluster);
     run->images = images_create(run->cluster, scenario);
+    run->files = files_create(run->cluster, scenario);
 }
 
 static bool admin_connected(void *ctx)
@@ -188,6 +191,8 @@ static bool start_workload(struct run *run)
     run->watchers = watchers_create(run->cluster, run->options->scenario, map->pools[0].id);
     if (run->images)
         images_start(run->images);
+    if (run->files)
+        files_start(run->files);
     return !run->cluster->failed;
 }
 
@@ -233,6 +238,8 @@ static bool phase_settle(struct run *run)
     if (!watchers_finish(run->watchers, choose(run, &scenario->answer)))
         return false;
     if (run->images && !images_finish(run->images, settle_ns))
+        return false;
+    if (run->files && !files_finish(run->files, settle_ns))
         return false;
     if (!cluster_run_until(cluster, clean, run, in(run, settle_ns), run->why))
         return false;
@@ -438,6 +445,7 @@ static void fill_result(struct run *run)
         result->operations = workload_n_answered(run->workload);
         result->operations += run->watchers ? watchers_count(run->watchers) : 0;
         result->operations += run->images ? images_count(run->images) : 0;
+        result->operations += run->files ? files_count(run->files) : 0;
         result->longest_ns = workload_longest(run->workload);
         count_unknown(run);
     }
@@ -463,6 +471,8 @@ void run_seed(const struct run_options *options, struct run_result *result)
         watchers_destroy(run.watchers);
     if (run.images)
         images_destroy(run.images);
+    if (run.files)
+        files_destroy(run.files);
     oracle_destroy(run.oracle);
     cluster_destroy(run.cluster);
     sim_destroy(run.sim);

@@ -105,6 +105,32 @@ static const struct field workload_fields[] = {
     {0},
 };
 
+static const struct field file_fields[] = {
+    {"workers", FIELD_COUNT, IN_SCENARIO(files.workers), 0, 8, "of each client"},
+    {"think", FIELD_TIME, IN_SCENARIO(files.think), 1, HOUR_NS, "of each, on average"},
+    {"lookup", FIELD_COUNT, IN_SCENARIO(files.lookup), 0, 1000, "weight"},
+    {"getattr", FIELD_COUNT, IN_SCENARIO(files.getattr), 0, 1000, "weight"},
+    {"create", FIELD_COUNT, IN_SCENARIO(files.create), 0, 1000, "weight"},
+    {"mkdir", FIELD_COUNT, IN_SCENARIO(files.mkdir), 0, 1000, "weight"},
+    {"symlink", FIELD_COUNT, IN_SCENARIO(files.symlink), 0, 1000, "weight"},
+    {"unlink", FIELD_COUNT, IN_SCENARIO(files.unlink), 0, 1000, "weight"},
+    {"rmdir", FIELD_COUNT, IN_SCENARIO(files.rmdir), 0, 1000, "weight"},
+    {"rename", FIELD_COUNT, IN_SCENARIO(files.rename), 0, 1000, "weight"},
+    {"link", FIELD_COUNT, IN_SCENARIO(files.link), 0, 1000, "weight"},
+    {"list", FIELD_COUNT, IN_SCENARIO(files.list), 0, 1000, "weight"},
+    {"setattr", FIELD_COUNT, IN_SCENARIO(files.setattr), 0, 1000, "weight"},
+    {"truncate", FIELD_COUNT, IN_SCENARIO(files.truncate), 0, 1000, "weight"},
+    {"open", FIELD_COUNT, IN_SCENARIO(files.open), 0, 1000, "weight"},
+    {"release", FIELD_COUNT, IN_SCENARIO(files.release), 0, 1000, "weight"},
+    {"read", FIELD_COUNT, IN_SCENARIO(files.read), 0, 1000, "weight"},
+    {"write", FIELD_COUNT, IN_SCENARIO(files.write), 0, 1000, "weight"},
+    {"sync", FIELD_COUNT, IN_SCENARIO(files.sync), 0, 1000, "weight"},
+    {"sync_all", FIELD_COUNT, IN_SCENARIO(files.sync_all), 0, 1000, "weight"},
+    {"xattr_get", FIELD_COUNT, IN_SCENARIO(files.xattr_get), 0, 1000, "weight"},
+    {"xattr_set", FIELD_COUNT, IN_SCENARIO(files.xattr_set), 0, 1000, "weight"},
+    {0},
+};
+
 static const struct field image_fields[] = {
     {"number", FIELD_COUNT, IN_SCENARIO(images.number), 0, 4, "of images"},
     {"workers", FIELD_COUNT, IN_SCENARIO(images.workers), 1, 4, "of each client"},
@@ -200,6 +226,29 @@ static const char image_defaults[] = "number = 0\n"
                                      "remove = 6\n"
                                      "clone = 60\n"
                                      "rename = 4\n";
+
+static const char file_defaults[] = "workers = 0\n"
+                                    "think = 5ms..200ms\n"
+                                    "lookup = 60\n"
+                                    "getattr = 20\n"
+                                    "create = 60\n"
+                                    "mkdir = 25\n"
+                                    "symlink = 6\n"
+                                    "unlink = 30\n"
+                                    "rmdir = 16\n"
+                                    "rename = 40\n"
+                                    "link = 12\n"
+                                    "list = 14\n"
+                                    "setattr = 16\n"
+                                    "truncate = 10\n"
+                                    "open = 30\n"
+                                    "release = 22\n"
+                                    "read = 30\n"
+                                    "write = 80\n"
+                                    "sync = 14\n"
+                                    "sync_all = 2\n"
+                                    "xattr_get = 8\n"
+                                    "xattr_set = 12\n";
 
 static const char fault_defaults[] = "every = 250ms..8s\n"
                                      "emphasis = 4\n";
@@ -498,6 +547,7 @@ static int begin_section(struct parser *p, const char *name)
         const struct field *fields;
     } sections[] = {{"cluster", cluster_fields},
                     {"images", image_fields},
+                    {"files", file_fields},
                     {"faults", fault_fields},
                     {"check", check_fields}};
     snprintf(p->section, sizeof p->section, "%s", name);
@@ -573,6 +623,8 @@ int scenario_parse(struct scenario *scenario, const char *text, char why[SCENARI
     apply(&parser, cluster_defaults);
     enter(&parser, image_fields, scenario);
     apply(&parser, image_defaults);
+    enter(&parser, file_fields, scenario);
+    apply(&parser, file_defaults);
     enter(&parser, fault_fields, scenario);
     apply(&parser, fault_defaults);
     enter(&parser, check_fields, scenario);
@@ -580,7 +632,8 @@ int scenario_parse(struct scenario *scenario, const char *text, char why[SCENARI
     parser.fields = NULL;
     if (parse_lines(&parser, text) < 0)
         return -EINVAL;
-    if (scenario->n_workloads == 0 && scenario_most(&scenario->images.number) == 0)
+    if (scenario->n_workloads == 0 && scenario_most(&scenario->images.number) == 0 &&
+        scenario_most(&scenario->files.workers) == 0)
         return refuse(&parser, "the scenario ends without a workload");
     return 0;
 }
@@ -656,6 +709,8 @@ void scenario_list(FILE *out)
     list_fields(out, workload_fields);
     fprintf(out, "[images]\n");
     list_fields(out, image_fields);
+    fprintf(out, "[files]\n");
+    list_fields(out, file_fields);
     fprintf(out, "[faults]\n");
     list_fields(out, fault_fields);
     fprintf(out, "  and a weight for each of\n");

@@ -65,6 +65,14 @@ struct scenario_images {
     struct scenario_value create, remove, clone, rename;
 };
 
+/* A file system: see files.h. */
+struct scenario_files {
+    struct scenario_value workers, think;
+    struct scenario_value lookup, getattr, create, mkdir, symlink, unlink, rmdir; /* Weights. */
+    struct scenario_value rename, link, list, setattr, truncate, open, release, read, write;
+    struct scenario_value sync, sync_all, xattr_get, xattr_set;
+};
+
 struct scenario {
     char name[SCENARIO_NAME_MAX];
     /* [cluster] */
@@ -79,6 +87,7 @@ struct scenario {
     uint32_t n_workloads;
     struct scenario_workload workloads[SCENARIO_WORKLOADS_MAX];
     struct scenario_images images; /* [images] */
+    struct scenario_files files;   /* [files] */
     /* [faults] */
     struct scenario_value every;
     struct scenario_value emphasis;

@@ -1,0 +1,474 @@
+#include "tests/sim/file_model.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void file_model_init(struct file_model *model, uint64_t root_ino)
+{
+    memset(model, 0, sizeof *model);
+    struct file_node *root = &model->nodes[FILE_ROOT];
+    root->used = true;
+    root->type = S_IFDIR;
+    root->ino = root_ino;
+    root->cells[CELL_MODE] = 0755;
+    root->known = UINT64_MAX;
+}
+
+uint32_t file_node_make(struct file_model *model, unsigned type)
+{
+    for (uint32_t i = FILE_ROOT + 1; i < FILE_NODES_MAX; i++) {
+        struct file_node *node = &model->nodes[i];
+        bool named = false;
+        /* An old change may still name it. */
+        for (uint32_t j = 0; j < model->n_changes && !named; j++) {
+            const struct file_change *change = &model->changes[j];
+            bool names = change->cell >= CELL_FIRST && model->nodes[change->node].type == S_IFDIR;
+            named = change->node == i || (names && (change->before == i || change->after == i));
+        }
+        if (node->used || named)
+            continue;
+        *node = (struct file_node){.used = true, .type = type};
+        for (uint32_t k = 0; type == S_IFREG && k < FILE_PIECES; k++)
+            node->cells[CELL_FIRST + k] = FILE_BEYOND;
+        return i;
+    }
+    return FILE_NONE;
+}
+
+unsigned file_node_links(const struct file_model *model, uint32_t node)
+{
+    unsigned n = 0;
+    for (uint32_t i = FILE_ROOT; i < FILE_NODES_MAX; i++) {
+        const struct file_node *dir = &model->nodes[i];
+        for (uint32_t k = 0; dir->used && dir->type == S_IFDIR && k < FILE_NAMES; k++)
+            n += dir->cells[CELL_FIRST + k] == node;
+    }
+    return n;
+}
+
+unsigned file_node_opens(const struct file_model *model, uint32_t node)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < FILE_OWNERS_MAX; i++)
+        n += model->nodes[node].opens[i];
+    return n;
+}
+
+bool file_node_is_inside(const struct file_model *model, uint32_t node, uint32_t dir)
+{
+    if (node == dir)
+        return true;
+    for (uint32_t k = 0; k < FILE_NAMES; k++) {
+        uint64_t below = model->nodes[dir].cells[CELL_FIRST + k];
+        if (below != FILE_NONE && model->nodes[below].type == S_IFDIR &&
+            file_node_is_inside(model, node, (uint32_t)below))
+            return true;
+    }
+    return false;
+}
+
+bool file_node_is_empty(const struct file_model *model, uint32_t node)
+{
+    for (uint32_t k = 0; k < FILE_NAMES; k++) {
+        if (model->nodes[node].cells[CELL_FIRST + k] != FILE_NONE)
+            return false;
+    }
+    return true;
+}
+
+void file_nodes_collect(struct file_model *model)
+{
+    for (uint32_t i = FILE_ROOT + 1; i < FILE_NODES_MAX; i++) {
+        struct file_node *node = &model->nodes[i];
+        if (node->used && !node->alone && node->users == 0 && file_node_opens(model, i) == 0 &&
+            file_node_links(model, i) == 0)
+            node->used = false;
+    }
+}
+
+void file_model_change(struct file_model *model, const struct file_change *change)
+{
+    assert(model->n_changes < FILE_CHANGES_MAX);
+    model->nodes[change->node].cells[change->cell] = change->after;
+    model->changes[model->n_changes++] = *change;
+}
+
+void file_model_forget(struct file_model *model,
+                       bool (*durable)(void *ctx, const struct file_change *change), void *ctx)
+{
+    uint32_t n = 0;
+    bool *gone = calloc(model->n_changes + 1, sizeof *gone);
+    if (!gone)
+        abort();
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        gone[i] = gone[i] || (!change->unsure && durable(ctx, change));
+        for (uint32_t j = 0; gone[i] && change->first && j < model->n_changes; j++)
+            gone[j] |= model->changes[j].operation == change->operation;
+    }
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        if (!gone[i])
+            model->changes[n++] = model->changes[i];
+    }
+    model->n_changes = n;
+    free(gone);
+}
+
+/* ---- Judging ---- */
+
+struct judge {
+    struct file_model *model;
+    struct file_seen *seen;
+    uint32_t n;
+    char *why;
+    size_t why_max;
+    /* Of each change: the last one of its cell that must be there, the first that cannot be. */
+    bool *there, *absent;
+};
+
+static bool refuse(const struct judge *judge, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static bool refuse(const struct judge *judge, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(judge->why, judge->why_max, format, args);
+    va_end(args);
+    return false;
+}
+
+static bool is_name(const struct file_node *node, uint32_t cell)
+{
+    return node->type == S_IFDIR && cell >= CELL_FIRST;
+}
+
+/* A node that nobody has told the number of is recognized by its type. */
+static bool may_be(const struct judge *judge, uint64_t node, const struct file_seen *found)
+{
+    const struct file_node *n = &judge->model->nodes[node];
+    if (node == FILE_NONE || n->type != found->type)
+        return false;
+    if (found->node != FILE_NONE)
+        return found->node == node;
+    return n->ino != 0 ? n->ino == found->ino : !n->seen;
+}
+
+static bool matches(const struct judge *judge, uint32_t node, uint32_t cell, uint64_t value,
+                    uint64_t found)
+{
+    if (is_name(&judge->model->nodes[node], cell))
+        return found == FILE_NONE ? value == FILE_NONE : may_be(judge, value, &judge->seen[found]);
+    return value == found || (cell == CELL_MTIME && value == 0);
+}
+
+/* What the cell had before the first change that is unsure, then after each: does one explain it?
+ */
+static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uint64_t found,
+                    uint64_t *value)
+{
+    const struct file_model *model = judge->model;
+    uint32_t first = UINT32_MAX, last = 0;
+    bool any = false, from_start = true;
+    *value = model->nodes[node].cells[cell];
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        if (change->node != node || change->cell != cell || !change->unsure)
+            continue;
+        if (first == UINT32_MAX && matches(judge, node, cell, change->before, found)) {
+            any = true;
+            *value = change->before;
+        }
+        if (first == UINT32_MAX)
+            from_start = any;
+        first = i < first ? i : first;
+        if (matches(judge, node, cell, change->after, found)) {
+            any = true;
+            last = i + 1;
+            *value = change->after;
+        }
+    }
+    if (first == UINT32_MAX)
+        return matches(judge, node, cell, *value, found);
+    /* What a living one did afterwards is there. */
+    if (!any && matches(judge, node, cell, model->nodes[node].cells[cell], found)) {
+        *value = model->nodes[node].cells[cell];
+        return true;
+    }
+    bool needs = !from_start;
+    for (uint32_t i = first; any && i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        if (change->node != node || change->cell != cell || !change->unsure)
+            continue;
+        judge->absent[i] = i >= last;
+        judge->there[i] = needs;
+        needs = needs && !matches(judge, node, cell, change->after, found);
+    }
+    return any;
+}
+
+static const char *cell_name(const struct file_node *node, uint32_t cell, char out[32])
+{
+    static const char *const names[] = {"mode",        "owner",       "time",
+                                        "attribute 0", "attribute 1", "size"};
+    if (cell < CELL_FIRST)
+        return names[cell];
+    snprintf(out, 32, "%s %u", node->type == S_IFDIR ? "name" : "piece", cell - CELL_FIRST);
+    return out;
+}
+
+static bool judge_cell(const struct judge *judge, const struct file_seen *found, uint32_t cell)
+{
+    struct file_node *node = &judge->model->nodes[found->node];
+    uint64_t value;
+    char text[32];
+    if (explain(judge, found->node, cell, found->cells[cell], &value)) {
+        if (!is_name(node, cell))
+            node->cells[cell] = found->cells[cell];
+        else
+            node->cells[cell] = value;
+        return true;
+    }
+    return refuse(judge,
+                  "ino %" PRIu64 " %s: it has %" PRIu64 " where %" PRIu64 " is right, and nothing "
+                  "explains it",
+                  found->ino, cell_name(node, cell, text), found->cells[cell], node->cells[cell]);
+}
+
+/* F2: within some size it had this value. */
+static bool judge_piece(const struct judge *judge, const struct file_seen *found, uint32_t k)
+{
+    struct file_node *node = &judge->model->nodes[found->node];
+    uint32_t cell = CELL_FIRST + k;
+    uint64_t value;
+    if (k < found->cells[CELL_SIZE])
+        return judge_cell(judge, found, cell);
+    /* Beyond the end nothing is seen. */
+    (void)explain(judge, found->node, cell, FILE_BEYOND, &value);
+    node->cells[cell] = FILE_BEYOND;
+    return true;
+}
+
+static bool judge_node(const struct judge *judge, struct file_seen *found);
+
+static uint32_t adopt(const struct judge *judge, const struct file_seen *found)
+{
+    uint32_t i = file_node_make(judge->model, found->type);
+    assert(i != FILE_NONE);
+    judge->model->nodes[i].any = true;
+    judge->model->nodes[i].any_names = UINT32_MAX;
+    judge->model->nodes[i].target = found->target;
+    return i;
+}
+
+static bool judge_name(const struct judge *judge, const struct file_seen *dir, uint32_t k)
+{
+    struct file_node *node = &judge->model->nodes[dir->node];
+    uint64_t at = dir->cells[CELL_FIRST + k], value = FILE_NONE;
+    bool explained = explain(judge, dir->node, CELL_FIRST + k, at, &value);
+    if (!explained && !(node->any_names >> k & 1)) {
+        uint64_t right = node->cells[CELL_FIRST + k];
+        return refuse(judge,
+                      "name %u of ino %" PRIu64 " leads to %" PRIu64 " (type %o), not to %" PRIu64
+                      " (type %o)",
+                      k, dir->ino, at != 0 ? judge->seen[at].ino : 0,
+                      at != 0 ? judge->seen[at].type : 0,
+                      right != 0 ? judge->model->nodes[right].ino : 0,
+                      right != 0 ? judge->model->nodes[right].type : 0);
+    }
+    if (at == FILE_NONE) {
+        node->cells[CELL_FIRST + k] = FILE_NONE;
+        return true;
+    }
+    struct file_seen *found = &judge->seen[at];
+    if (!explained) {
+        value = found->node;
+        for (uint32_t i = FILE_ROOT; value == FILE_NONE && i < FILE_NODES_MAX; i++) {
+            if (judge->model->nodes[i].used && judge->model->nodes[i].ino == found->ino &&
+                judge->model->nodes[i].type == found->type)
+                value = i;
+        }
+        if (value == FILE_NONE)
+            value = adopt(judge, found);
+    }
+    node->cells[CELL_FIRST + k] = value;
+    if (found->node != FILE_NONE)
+        return true;
+    found->node = (uint32_t)value;
+    return judge_node(judge, found);
+}
+
+static bool judge_node(const struct judge *judge, struct file_seen *found)
+{
+    struct file_node *node = &judge->model->nodes[found->node];
+    node->used = node->seen = true;
+    node->ghost = false;
+    node->ino = found->ino;
+    if (node->type == S_IFLNK && node->target != found->target)
+        return refuse(judge, "link %" PRIu64 " leads elsewhere", found->ino);
+    for (uint32_t cell = 0; cell < CELL_FIRST; cell++) {
+        if (node->any)
+            node->cells[cell] = found->cells[cell];
+        else if (!judge_cell(judge, found, cell))
+            return false;
+    }
+    for (uint32_t k = 0; node->type == S_IFREG && k < FILE_PIECES; k++) {
+        if (node->any)
+            node->cells[CELL_FIRST + k] = found->cells[CELL_FIRST + k];
+        else if (!judge_piece(judge, found, k))
+            return false;
+    }
+    for (uint32_t k = 0; node->type == S_IFDIR && k < FILE_NAMES; k++) {
+        if (!judge_name(judge, found, k))
+            return false;
+    }
+    return true;
+}
+
+/* F1 */
+static bool judge_order(const struct judge *judge)
+{
+    const struct file_model *model = judge->model;
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *old = &model->changes[i];
+        if (!judge->absent[i] || old->loose)
+            continue;
+        for (uint32_t j = 0; j < model->n_changes; j++) {
+            const struct file_change *new = &model->changes[j];
+            char a[32], b[32];
+            if (!judge->there[j] || new->loose || new->home != old->home ||
+                new->process != old->process || old->ended >= new->begun)
+                continue;
+            return refuse(
+                judge,
+                "a change is lost (%s of ino %" PRIu64 ", at %" PRIu64
+                "), and a later one of its shard is there (%s of ino %" PRIu64 ", at %" PRIu64 ")",
+                cell_name(&model->nodes[old->node], old->cell, a), model->nodes[old->node].ino,
+                old->ended, cell_name(&model->nodes[new->node], new->cell, b),
+                model->nodes[new->node].ino, new->begun);
+        }
+    }
+    return true;
+}
+
+/* Whether the directory was there all the time; in its chain, as the model was before judging. */
+static bool stays(const struct judge *judge, const struct file_node *before, uint32_t node)
+{
+    const struct file_model *model = judge->model;
+    if (node == FILE_ROOT)
+        return true;
+    for (uint32_t i = FILE_ROOT; i < FILE_NODES_MAX; i++) {
+        for (uint32_t k = 0; before[i].used && before[i].type == S_IFDIR && k < FILE_NAMES; k++) {
+            bool certain =
+                before[i].cells[CELL_FIRST + k] == node && !(before[i].any_names >> k & 1);
+            for (uint32_t j = 0; certain && j < model->n_changes; j++) {
+                const struct file_change *change = &model->changes[j];
+                if (change->unsure && change->node == i && change->cell == CELL_FIRST + k)
+                    certain = false;
+            }
+            if (certain && stays(judge, before, i))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* One operation that moves it, from a place that is certain to another one: it is in one of them.
+ */
+static bool moved_once(const struct judge *judge, const struct file_node *before, uint32_t node)
+{
+    const struct file_model *model = judge->model;
+    const struct file_change *from = NULL, *to = NULL;
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        if (!change->unsure || !is_name(&model->nodes[change->node], change->cell))
+            continue;
+        bool leaves = change->before == node, comes = change->after == node;
+        if ((leaves && from) || (comes && to))
+            return false;
+        from = leaves ? change : from;
+        to = comes ? change : to;
+    }
+    if (!from || !to || from->operation != to->operation || before[from->node].any_names ||
+        before[to->node].any_names)
+        return false;
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        if (change != from && change != to && change->unsure &&
+            ((change->node == from->node && change->cell == from->cell) ||
+             (change->node == to->node && change->cell == to->cell)))
+            return false;
+    }
+    return stays(judge, before, from->node) && stays(judge, before, to->node);
+}
+
+/* F3, and that names and links agree. */
+static bool judge_missing(const struct judge *judge, const struct file_node *before)
+{
+    struct file_model *model = judge->model;
+    for (uint32_t i = FILE_ROOT; i < FILE_NODES_MAX; i++) {
+        struct file_node *node = &model->nodes[i];
+        if (!before[i].used || node->seen || before[i].ghost)
+            continue;
+        if (stays(judge, before, i) || moved_once(judge, before, i))
+            return refuse(judge, "ino %" PRIu64 " has no name any more", node->ino);
+        node->ghost = true;
+    }
+    for (uint32_t i = FILE_ROOT; i <= judge->n; i++) {
+        const struct file_seen *found = &judge->seen[i];
+        unsigned links = file_node_links(model, found->node);
+        if (found->type != S_IFDIR && found->links != links)
+            return refuse(judge, "ino %" PRIu64 " has %u links, and %u names", found->ino,
+                          found->links, links);
+    }
+    return true;
+}
+
+/* What the living have changed may be lost another time. */
+static void forget_unsure(struct file_model *model)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        if (!model->changes[i].unsure)
+            model->changes[n++] = model->changes[i];
+    }
+    model->n_changes = n;
+}
+
+bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t n, char *why,
+                      size_t why_max)
+{
+    struct judge judge = {.model = model, .seen = seen, .n = n, .why = why, .why_max = why_max};
+    struct file_node *before = malloc(sizeof model->nodes);
+    judge.there = calloc(2 * (model->n_changes + 1), sizeof *judge.there);
+    if (!before || !judge.there)
+        abort();
+    judge.absent = judge.there + model->n_changes + 1;
+    memcpy(before, model->nodes, sizeof model->nodes);
+    for (uint32_t i = 0; i < FILE_NODES_MAX; i++)
+        model->nodes[i].seen = false;
+    seen[FILE_ROOT].node = FILE_ROOT;
+    bool right = judge_node(&judge, &seen[FILE_ROOT]) && judge_order(&judge) &&
+                 judge_missing(&judge, before);
+    if (right) {
+        /* Of those that are open somewhere, what can be seen is not judged. */
+        for (uint32_t i = FILE_ROOT; i < FILE_NODES_MAX; i++) {
+            struct file_node *node = &model->nodes[i];
+            node->any = false;
+            node->any_names = 0;
+            for (uint32_t k = 0; node->ghost && k < FILE_NAMES; k++) {
+                if (node->type == S_IFDIR)
+                    node->cells[CELL_FIRST + k] = FILE_NONE;
+            }
+        }
+        forget_unsure(model);
+        file_nodes_collect(model);
+    }
+    free(judge.there);
+    free(before);
+    return right;
+}
