@@ -548,7 +548,7 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
     int rc = 0;
     if (!file->ahead)
         return 0;
-    bool there = lease_inode(fs, file->ino, &record);
+    bool there = lease_record(fs, file->ino, &record);
     if (!there) {
         rc = shard_buffers(fs, fs_home(file->ino)) ? 0 : -EIO; /* It was removed meanwhile. */
         record = (struct fs_inode){.size = size};
@@ -737,7 +737,7 @@ enum to_note { NOTE_NOTHING, NOTE_TIME, NOTE_SIZE };
 static enum to_note to_note(struct limpet_fs *fs, const struct fs_file *file, unsigned flags)
 {
     struct fs_inode record;
-    if (!file->ahead || !lease_inode(fs, file->ino, &record))
+    if (!file->ahead || !lease_record(fs, file->ino, &record))
         return NOTE_NOTHING;
     if (file->ahead_size > record.size)
         return NOTE_SIZE;
@@ -790,6 +790,8 @@ void behind_sync(struct fs_call *call)
         file->holds--;
         file_drop(fs, file);
         works = false;
+    } else if (file != NULL) {
+        file_drop(fs, file);
     }
     pthread_mutex_unlock(&fs->lock);
     if (error != 0)
@@ -806,8 +808,10 @@ void behind_sync_slowly(struct fs_call *call)
     int rc = call->rq.ino == 0 ? behind_write_back(fs, 0) : behind_settle(fs, call->rq.ino, false);
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, false);
-    if (file != NULL && file->error != 0)
+    if (file != NULL && file->error != 0) {
         rc = behind_take_error(file);
+        file_drop(fs, file);
+    }
     pthread_mutex_unlock(&fs->lock);
     if (rc != 0)
         call_end(call, rc);
@@ -852,7 +856,7 @@ static int make_room(struct limpet_fs *fs, const struct fs_file *file, struct fs
     const struct fs_write *write = STAILQ_FIRST(&file->unsent);
     if (write == NULL)
         return 0;
-    if (!lease_inode(fs, file->ino, inode))
+    if (!lease_record(fs, file->ino, inode))
         return -ESTALE;
     bool grows = write->offset + write->len > inode->size;
     if (data_covers(inode, write->offset, write->len) &&
@@ -861,7 +865,7 @@ static int make_room(struct limpet_fs *fs, const struct fs_file *file, struct fs
     uint64_t first = write->offset >> inode->order;
     uint64_t last = (write->offset + write->len - 1) >> inode->order;
     int rc = ask_for_room(fs, file, inode, first, last);
-    return rc == 0 && !lease_inode(fs, file->ino, inode) ? -ESTALE : rc;
+    return rc == 0 && !lease_record(fs, file->ino, inode) ? -ESTALE : rc;
 }
 
 struct roomy {
@@ -883,7 +887,7 @@ static void make_rooms(struct limpet_fs *fs)
         file->holds++;
         struct roomy *room = &rooms[n++];
         *room = (struct roomy){.file = file, .grant = lease_current(fs, fs_home(file->ino))};
-        room->rc = make_room(fs, file, &room->inode);
+        room->rc = room->grant != 0 ? make_room(fs, file, &room->inode) : -EIO;
     }
     pthread_mutex_unlock(&fs->lock);
     for (size_t i = 0; i < n; i++) {

@@ -9,6 +9,8 @@
  * L3  Giving back waits for answers that are being handed over, and for nothing else: not for
  *     requests under way, which may wait for another client who waits for this lease.
  * L4  A lease that is not certain for LEASE_MARGIN_NS more is dropped as if it were recalled.
+ * L5  Nothing is answered under a lease that is over: who was frozen finds it out here, before
+ *     those whose task it is have run.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -54,6 +56,22 @@ struct fs_lease *lease_find(struct limpet_fs *fs, uint64_t home)
     struct fs_lease *lease;
     HASH_FIND(hh, fs->leases, &home, sizeof home, lease);
     return lease;
+}
+
+/* L5. A born shard lives under the lease that it was born under. */
+static bool is_over(struct fs_lease *lease)
+{
+    struct limpet_fs *fs = lease->fs;
+    const struct fs_lease *top = lease;
+    while (top != NULL && top->born)
+        top = lease_find(fs, top->cover);
+    if (top != NULL && top->watch != NULL && limpet_lease_valid(top->watch) > 0)
+        return false;
+    if (top != NULL && top->state == LEASE_HELD && !top->recalled) {
+        lease_find(fs, top->home)->recalled = true;
+        pthread_cond_broadcast(&fs->lease_changed);
+    }
+    return true;
 }
 
 /* ---- What is kept ---- */
@@ -201,7 +219,8 @@ enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
     if (lease == NULL)
         return LEASE_AT_OSD;
     if (lease->state == LEASE_LOADING || lease->failed != 0 ||
-        (lease->state == LEASE_DROPPING && lease->shard != NULL))
+        (lease->state == LEASE_DROPPING && lease->shard != NULL) ||
+        (lease->shard != NULL && is_over(lease)))
         return LEASE_WAIT;
     if (lease->shard != NULL)
         return LEASE_LOCAL;
@@ -471,8 +490,14 @@ static bool look_inode(const struct fs_shard_cache *shard, uint64_t ino, struct 
 
 bool lease_inode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
 {
-    struct lease_inode *kept = NULL;
     struct fs_lease *lease = lease_find(fs, fs_home(ino));
+    return lease != NULL && lease->grant != 0 && !is_over(lease) && lease_record(fs, ino, out);
+}
+
+bool lease_record(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
+{
+    struct lease_inode *kept = NULL;
+    const struct fs_lease *lease = lease_find(fs, fs_home(ino));
     if (lease == NULL || lease->grant == 0)
         return false;
     if (lease->shard != NULL)
@@ -486,8 +511,8 @@ bool lease_inode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out)
 
 uint64_t lease_current(struct limpet_fs *fs, uint64_t home)
 {
-    const struct fs_lease *lease = lease_find(fs, home);
-    return lease != NULL ? lease->grant : 0;
+    struct fs_lease *lease = lease_find(fs, home);
+    return lease != NULL && lease->grant != 0 && !is_over(lease) ? lease->grant : 0;
 }
 
 bool lease_held(struct limpet_fs *fs, uint64_t home, uint64_t grant)

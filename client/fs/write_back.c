@@ -554,8 +554,11 @@ bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
 static int take_error(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_file *file = ino != 0 ? file_find(fs, ino, false) : NULL;
-    if (file != NULL)
-        return behind_take_error(file);
+    if (file != NULL) {
+        int error = behind_take_error(file);
+        file_drop(fs, file);
+        return error;
+    }
     for (unsigned i = 0; i < fs->n_errors; i++) {
         if (ino == 0 || fs->errors[i].home == fs_home(ino) || fs->errors[i].any) {
             int error = fs->errors[i].error;

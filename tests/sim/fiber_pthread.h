@@ -1,7 +1,8 @@
 /*
- * The seam between client/object, client/image, client/fs and the simulator: included before everything else
- * in its build of these, it gives the functions of pthread and the system that they use other
- * names. What it does not name would be a thread, a clock or a random number of the real world.
+ * The seam between client/object, client/image, client/fs and the simulator: included before
+ * everything else in its build of these, it gives the functions of pthread and the system that they
+ * use other names. What it does not name would be a thread, a clock or a random number of the real
+ * world.
  */
 #ifndef LIMPET_TESTS_SIM_FIBER_PTHREAD_H
 #define LIMPET_TESTS_SIM_FIBER_PTHREAD_H

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    FILE_NODES_MAX = 96,
+    FILE_NODES_MAX = 256,
     FILE_NAMES = 8, /* In a directory. */
     FILE_PIECES = 40,
     FILE_PIECE_BYTES = 512,

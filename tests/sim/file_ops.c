@@ -787,12 +787,26 @@ static bool is_loss(int rc)
     return rc == -EIO || rc == -ESHUTDOWN || rc == -ETIMEDOUT || rc == -ENOTCONN;
 }
 
+static void lose_contents(const struct file_op *op)
+{
+    struct file_model *model = model_of(op);
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        struct file_change *change = &model->changes[i];
+        if (change->process == op->client->process && change->data &&
+            (change->node == op->node || op->kind == FILE_OP_SYNC_ALL))
+            change->unsure = true;
+    }
+}
+
 static void end(struct file_op *op, int rc, const struct limpet_fs_result *result)
 {
     struct files *files = op->client->files;
+    files_notice(files);
     /* What is lost is told by an error, and by a call that may come later. */
-    if (is_loss(rc) && op->kind != FILE_OP_RELEASE)
+    if (is_loss(rc)) {
+        lose_contents(op);
         files_lose(op->client, UINT64_MAX);
+    }
     if (rc != op->expected && !op->overlaps)
         (void)files_look_for_lost(files, NULL);
     if (op->overlaps || op->client->lost) {
@@ -874,9 +888,11 @@ void file_op_run(struct file_client *client)
     if (op == NULL)
         return;
     sim_log(files->cluster->sim, sim_node_name(client->client->member.node),
-            "%" PRIu64 ": %s %u of %" PRIu64 ", name %u, to %" PRIu64 " name %u", op->serial,
-            kind_names[op->kind], op->node, node_of(op, op->dir ? op->dir : op->node)->ino,
-            op->name, node_of(op, op->to_dir)->ino, op->to_name);
+            "%" PRIu64 ": %s %u (%" PRIu64 ") in %" PRIu64 " name %u, to %" PRIu64
+            " name %u, flags %x, pieces %u+%u, value %" PRIu64 ", expects %d",
+            op->serial, kind_names[op->kind], op->node, node_of(op, op->node)->ino,
+            node_of(op, op->dir)->ino, op->name, node_of(op, op->to_dir)->ino, op->to_name,
+            op->flags, op->first, op->n, op->value, op->expected);
     ssize_t rc = make(op, &result);
     sim_log(files->cluster->sim, sim_node_name(client->client->member.node),
             "%" PRIu64 ": result %zd", op->serial, rc);

@@ -95,6 +95,26 @@ static bool lease_is_over(const struct file_client *client, uint64_t home)
     return until <= env_clock(sim_process(client->client->member.node));
 }
 
+/* It will be told by fsync, and can be seen before. */
+void files_notice(struct files *files)
+{
+    for (uint32_t i = 0; i < files->model.n_changes; i++) {
+        struct file_change *change = &files->model.changes[i];
+        const struct file_client *client = client_of(files, change->process);
+        if (change->unsure || client == NULL)
+            continue;
+        const struct fs_file *file =
+            change->data ? file_find(client->fs, files->model.nodes[change->node].ino, false)
+                         : NULL;
+        const struct fs_lease *lease = lease_find(client->fs, change->home);
+        if ((file == NULL || file->error == 0) && (lease == NULL || lease->failed == 0))
+            continue;
+        change->unsure = true;
+        files_lose(&files->clients[client->number], UINT64_MAX);
+        i = 0;
+    }
+}
+
 bool files_look_for_lost(struct files *files, const struct file_client *except)
 {
     bool found = false;

@@ -120,6 +120,8 @@ void files_fail(struct files *files, const char *format, ...) __attribute__((for
 void files_lose(struct file_client *client, uint64_t home);
 /* Others may have what a client thinks it has: its lease is over. Whether there is such a one. */
 bool files_look_for_lost(struct files *files, const struct file_client *except);
+/* The same for what a process knows to be lost, and nobody has been told of yet. */
+void files_notice(struct files *files);
 /* Forgets changes that are durable by now. */
 void files_forget(struct files *files);
 
