@@ -210,7 +210,7 @@ static int connect_cluster(struct file_client *client)
 static int open_files(struct file_client *client, bool keeps)
 {
     struct limpet_fs *fs;
-    int rc = limpet_fs_create(client->pool, NAME, 0, FILE_ORDER);
+    int rc = limpet_fs_create(client->pool, NAME, 0, FILE_ORDER, 0);
     if (rc != 0 && rc != -EEXIST)
         return rc;
     rc = limpet_fs_open(client->pool, NAME, &fs);
