@@ -221,12 +221,30 @@ static const char *cell_name(const struct file_node *node, uint32_t cell, char o
     return out;
 }
 
+/* What has arrived of several writes may end between them: F2 looks at what is there. */
+static bool explain_size(const struct judge *judge, const struct file_seen *found)
+{
+    const struct file_model *model = judge->model;
+    uint64_t least = UINT64_MAX, most = 0, size = found->cells[CELL_SIZE];
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        if (!change->unsure || change->node != found->node || change->cell != CELL_SIZE)
+            continue;
+        uint64_t low = change->before < change->after ? change->before : change->after;
+        uint64_t high = change->before < change->after ? change->after : change->before;
+        least = low < least ? low : least;
+        most = high > most ? high : most;
+    }
+    return least <= size && size <= most;
+}
+
 static bool judge_cell(const struct judge *judge, const struct file_seen *found, uint32_t cell)
 {
     struct file_node *node = &judge->model->nodes[found->node];
     uint64_t value;
     char text[32];
-    if (explain(judge, found->node, cell, found->cells[cell], &value)) {
+    if (explain(judge, found->node, cell, found->cells[cell], &value) ||
+        (node->type == S_IFREG && cell == CELL_SIZE && explain_size(judge, found))) {
         if (!is_name(node, cell))
             node->cells[cell] = found->cells[cell];
         else
