@@ -329,8 +329,8 @@ void ask_begin(struct fs_ask *ask)
         lease_route(fs, ask->home, method_writes(ask->method, strlen(ask->method)), &lease);
     assert(lease != NULL || route == LEASE_AT_OSD);
     ask->call->grant = lease != NULL ? lease->grant : 0;
-    if (route == LEASE_WAIT && ask->deferred && lease->state != LEASE_LOADING) {
-        /* Whoever gives the lease back waits for it. */
+    if (route == LEASE_WAIT && ask->deferred && lease->state != LEASE_LOADING && !lease->written) {
+        /* Whoever gives the lease back waits for what it changes. */
         rc = lease->failed != 0 ? -EIO : lease_run(lease, ask->method, &ask->input, &answer);
         route = LEASE_LOCAL;
     } else if (route == LEASE_WAIT) {

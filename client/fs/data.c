@@ -442,6 +442,9 @@ int data_write_slowly(struct fs_call *call)
         rc = fs_method(call->fs, fs_home(rq.ino), "fs.wrote", &rq, &answer);
     if (rc != 0)
         return rc == -ENOENT ? -ESTALE : rc;
+    /* Somebody cuts it, or has died before the size covered what he wrote: D3 would not end. */
+    if (answer.inode.busy.instance != 0)
+        return -FS_MOVING;
     call->rq.offset = call->result.offset = answer.offset;
     rc = call->rq.len > 0
              ? make_room_durable(call->fs, &answer.inode, call->rq.offset, call->rq.len)

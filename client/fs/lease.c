@@ -702,7 +702,7 @@ static void end_lease(struct fs_lease *lease)
     lease->watch = NULL;
     lease->n_stale = 0;
     lease->uses = lease->changes = 0;
-    lease->born = false;
+    lease->born = lease->written = false;
     lease->failed = 0;
     lease->recalled = lease->foreign = lease->closing = lease->wants_exclusive = false;
     lease->state = LEASE_IDLE;
@@ -726,6 +726,7 @@ static void give_back(struct limpet_fs *fs, struct fs_lease *head)
     write_back_family(fs, head, &family);
     for (lease = STAILQ_FIRST(&family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
         take_kept(fs, lease, &inos);
+        lease->written = true;
     }
     struct limpet_watch *watch = head->watch;
     pthread_mutex_unlock(&fs->lock);

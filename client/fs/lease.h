@@ -55,6 +55,7 @@ struct fs_lease {
     struct fs_batch *open, *last;
     unsigned batches; /* That are not durable. */
     int failed;       /* Something was lost: it is to be given back. */
+    bool written;     /* All is written back: nothing may change here any more. */
     struct fs_asks parked;
 };
 

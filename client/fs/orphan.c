@@ -90,8 +90,6 @@ static void close_one(struct limpet_fs *fs, uint64_t ino)
     bool orphan = false;
     if (file != NULL && file->opens > 0) {
         orphan = --file->opens == 0 && file->orphan;
-        if (orphan)
-            behind_cancel(fs, file, 0);
         file_drop(fs, file);
     }
     pthread_mutex_unlock(&fs->lock);
@@ -275,23 +273,29 @@ static void purged(struct fs_call *call, int rc, const struct fs_answer *answer,
     purge_end(call);
 }
 
+/* With the lock. Nobody has it open, here or elsewhere: what was not sent of it stays here. */
+static void forget_contents(struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_file *file = file_find(fs, ino, false);
+    if (file == NULL || file->opens > 0)
+        return;
+    behind_cancel(fs, file, 0);
+    file_drop(fs, file);
+}
+
 void orphan_add(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_request rq = {.ino = ino};
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
     bool open = file != NULL && file->opens > 0;
-    /* What was not sent of its contents stays here. */
-    if (file != NULL && !open) {
-        behind_cancel(fs, file, 0);
-        file_drop(fs, file);
-    }
     /* What was never written back is ours alone, and has no data (B3). */
     bool at_once = !open && !fs->stopping && !shard_inode_stored(fs, ino);
     struct fs_call *call = at_once ? calloc(1, sizeof *call) : NULL;
-    if (call != NULL)
+    if (call != NULL) {
         fs->calls++;
-    else if (open)
+        forget_contents(fs, ino);
+    } else if (open)
         file->orphan = true;
     else
         orphan_queue(fs, ino);
@@ -369,9 +373,13 @@ static void collect(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_inode inode;
     struct fs_order order;
+    if (name_getinode(fs, ino, &inode) != 0 || inode.links > 0)
+        return;
+    pthread_mutex_lock(&fs->lock);
+    forget_contents(fs, ino);
+    pthread_mutex_unlock(&fs->lock);
     order_begin(fs, &order, false);
-    if (name_getinode(fs, ino, &inode) == 0 && inode.links == 0 && data_remove(fs, &inode) == 0 &&
-        purge(fs, ino) != 0)
+    if (data_remove(fs, &inode) == 0 && purge(fs, ino) != 0)
         orphan_add(fs, ino);
     order_end(fs);
 }
