@@ -14,17 +14,23 @@
  *      connection, if the session has not got another one: its process is dead, or has given the
  *      connection up before that, and trusts its watch no longer than we wait (W3). Silence is no
  *      such end.
+ *
  *  W3  The owner takes its watch for alive until the time-out, less a margin for clocks that differ
  *      in speed, has passed since it sent the last sign of life that was answered; when it loses
  *      its connection, until WIRE_WATCH_HUNG_UP_MS less that margin later, if that is earlier: by
- * W2 that is over before anybody can evict it. (client/core/watch.c) W4  Leases that do not agree
- * are never in the list together (step_watch.c). With W3: nobody takes himself for the holder of a
- * lease that somebody else was granted. W5  A notify waits for all who are in the list when it
- * begins, and tells those that are connected, and others as soon as they are. It ends when all have
- * answered or are gone, or when its time is over; whoever has not answered and has not ended its
- * watch is named. W6  A connection belongs to a session and to one life of the group's service. Who
- * connected in an earlier life learns by the answer to its next sign of life that there is another
- * one. A process has one session with an OSD: what comes late of the one before is not executed
+ *      W2 that is over before anybody can evict it. (client/core/watch.c) What ends a connection
+ *      for one side only, such as a router that resets it, is not thought of.
+ *
+ *  W4  Leases that do not agree are never in the list together (step_watch.c). With W3: nobody
+ *      takes himself for the holder of a lease that somebody else was granted.
+ *
+ *  W5  A notify waits for all who are in the list when it begins, and tells those that are
+ *      connected, and others as soon as they are. It ends when all have answered or are gone, or
+ *      when its time is over; whoever has not answered and has not ended its watch is named.
+ *
+ *  W6  A connection belongs to a session and to one life of the group's service. Who connected in
+ *      an earlier life learns by the answer to its next sign of life that there is another one. A
+ *      process has one session with an OSD: what comes late of the one before is not executed
  *      (osd_guest.c), so no connection goes back to it.
  *
  * A lease that was recalled and is not given back is not renewed any more after its time-out, and
