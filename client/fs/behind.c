@@ -7,11 +7,16 @@
  * W1  Bytes are sent after the record that makes room for them is durable (B3), and the record's
  *     size covers only bytes that have arrived. So after a death the size never covers bytes that
  *     are not there, and what was synced is.
+ *
  * W2  Writes of a file are sent in their order, by one thread at a time (`sending`); the client
  *     library keeps the order per object. A read of this client is asked for after the writes
- * before it were sent, or finds them in the cache. W3  Bytes on their way are bounded; a write
- * beyond that is answered when there is room. W4  What has failed is told once: by the next write,
- * fsync or close. W5  Before a lease is given back, all writes under it have arrived and are noted.
+ *     before it were sent, or finds them in the cache.
+ *
+ * W3  Bytes on their way are bounded; a write beyond that is answered when there is room.
+ *
+ * W4  What has failed is told once: by the next write, fsync or close.
+ *
+ * W5  Before a lease is given back, all writes under it have arrived and are noted.
  *
  * Room is made for many files at a time: a file waits for it until it is urgent (somebody waits for
  * the file's writes, or they are many) or ROOM_DELAY_MS have passed.

@@ -2,17 +2,23 @@
  * An open image, and what the files of this folder share.
  *
  *  S1  image->lock protects everything below it in struct limpet_image. Nobody waits for the
- * network while holding it, and no callback is made. S2  Completions of requests run on the
- * library's thread, which never waits for anything here. What must wait (taking the lock, opening a
- * parent) is a task: a thread that does it and ends. S3  A request is under way (image->passed;
- * writes: image->writes, too) from when it passed the gate until its callback is due. A write
- * passes only while the lease is held and valid and nobody has shut the gate (L1). S4  Who changes
- * the whole image (resize, rollback, flatten ...) holds the lease (image->holds), so that it is not
- * given away, and shuts the gate where no write may come between. S5  What requests rely on
- * (snapshots, size, overlap) changes only while none is under way: a new header that differs in
- * these waits for that (image->next), and requests wait for it. So a write has one snapshot context
- * from the object map to the last object, and when a notify is answered, no write goes on that
- * knows less than the header.
+ *      network while holding it, and no callback is made.
+ *
+ *  S2  Completions of requests run on the library's thread, which never waits for anything here.
+ *      What must wait (taking the lock, opening a parent) is a task: a thread that does it and
+ *      ends.
+ *
+ *  S3  A request is under way (image->passed; writes: image->writes, too) from when it passed the
+ *      gate until its callback is due. A write passes only while the lease is held and valid and
+ *      nobody has shut the gate (L1).
+ *
+ *  S4  Who changes the whole image (resize, rollback, flatten ...) holds the lease (image->holds),
+ *      so that it is not given away, and shuts the gate where no write may come between.
+ *
+ *  S5  What requests rely on (snapshots, size, overlap) changes only while none is under way: a new
+ *      header that differs in these waits for that (image->next), and requests wait for it. So a
+ *      write has one snapshot context from the object map to the last object, and when a notify is
+ *      answered, no write goes on that knows less than the header.
  */
 #ifndef LIMPET_CLIENT_IMAGE_IMAGE_H
 #define LIMPET_CLIENT_IMAGE_IMAGE_H
