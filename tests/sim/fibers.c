@@ -283,7 +283,8 @@ int fiber_join(pthread_t thread, void **out)
     const struct fiber *fiber;
     assert(current != NULL && out == NULL);
     (void)out;
-    while ((fiber = by_number(current->fibers, thread)) != NULL)
+    const struct fibers *fibers = current->fibers;
+    while ((fiber = by_number(fibers, thread)) != NULL)
         fiber_wait(fiber);
     return 0;
 }
@@ -404,12 +405,13 @@ int fiber_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const str
     uint64_t until_ns = (uint64_t)until->tv_sec * SEC_NS + (uint64_t)until->tv_nsec;
     uint64_t now_ns = env_wall(env);
     (void)fiber_mutex_unlock(mutex);
-    current->key = cond;
-    env_timer_after(env, &current->turn, until_ns > now_ns ? until_ns - now_ns : 0);
+    struct fiber *me = current;
+    me->key = cond;
+    env_timer_after(env, &me->turn, until_ns > now_ns ? until_ns - now_ns : 0);
     give_way();
     /* Whoever wakes it takes the key. */
-    bool timed_out = current->key != NULL;
-    current->key = NULL;
+    bool timed_out = me->key != NULL;
+    me->key = NULL;
     (void)fiber_mutex_lock(mutex);
     return timed_out ? ETIMEDOUT : 0;
 }
