@@ -142,7 +142,7 @@ struct limpet_fs {
     uint64_t dirty_since_ns;
     struct fs_calls syncing; /* Requests that wait for batches. */
     struct fs_error errors[FS_ERRORS_MAX];
-    unsigned n_errors, n_kept_files;
+    unsigned n_errors;
 
     /* behind.c */
     pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread. */
@@ -217,7 +217,6 @@ struct fs_file {
     int64_t ahead_mtime_ns;   /* 0: as in the record. */
     struct fs_txid behind_tx; /* By which the record says that contents may lie beyond its size. */
     int error;                /* Of a write, until somebody was told. */
-    bool kept;                /* It is not open any more, and has such an error. */
     LIST_ENTRY(fs_file) ahead_link;
     TAILQ_ENTRY(fs_file) room_link;
     uint64_t changes; /* The client's contents_changed at the last one of this file. */

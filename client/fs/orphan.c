@@ -54,14 +54,7 @@ void file_drop(struct limpet_fs *fs, struct fs_file *file)
     if (file->opens > 0 || file->holds > 0 || file->telling || !STAILQ_EMPTY(&file->told_next) ||
         file->ahead || file->sending || file->wants_room || !TAILQ_EMPTY(&file->writes))
         return;
-    /* Whoever opens it next is told by fsync; beyond a limit, nobody is. */
-    if (file->error != 0 && !file->orphan && !file->kept && fs->n_kept_files < FS_ERRORS_MAX) {
-        file->kept = true;
-        fs->n_kept_files++;
-    }
-    if (file->error != 0 && file->kept)
-        return;
-    fs->n_kept_files -= file->kept;
+    (void)fs;
     LIST_REMOVE(file, link);
     free(file);
 }

@@ -3,12 +3,13 @@
 
 import ctypes
 import errno
+import json
 import os
 import subprocess
 import sys
 import time
 
-from lib.cluster import BIN, Cluster, case, check, fails, folder, run, succeeds, write_file
+from lib.cluster import BIN, Cluster, case, check, fails, folder, run, succeeds, wait_until, write_file
 from lib.mount import Ext4, Mounts, missing
 
 if missing():
@@ -176,6 +177,8 @@ def one_that_is_being_removed():
     for at in range(400):
         os.mkdir(os.path.join(path, "d%d" % at))
     mounts.umount(path)
+    wait_until("the end of the mount", lambda: not json.loads(
+        succeeds(cluster.limpet("fs", "status", name, "-f", "json")).text)["clients"], 15)
     rm = [os.path.join(BIN, "limpet"), "fs", "rm", name, "--yes-i-really-mean-it"]
     with subprocess.Popen(rm, env=dict(os.environ, **cluster.env)) as process:
         # As soon as it cannot be mounted any more, and not all of it has gone.
