@@ -12,6 +12,7 @@ from thrash.world import POOL, THRASH
 PROGRAM = os.path.join(THRASH, "thrash-watcher")
 OBJECTS = 3
 MISSED = "missed"
+HUNG_UP_NS = 2000000000  # So long a watch outlives its process (WIRE_WATCH_HUNG_UP_MS).
 
 
 class Watch:
@@ -23,8 +24,8 @@ class Watch:
         self.ended = None  # When it was ended, not lost.
 
     def exists_until(self):
-        """Its time-out begins when it was last heard of, also when its process was killed."""
-        until = self.heard() + self.timeout
+        """Its time-out begins when it was last heard of; its process may have been killed right then."""
+        until = self.heard() + min(self.timeout, HUNG_UP_NS)
         return until if self.ended is None else min(until, self.ended)
 
     def heard(self):
