@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "client/cli/rbd.h"
@@ -61,16 +64,43 @@ static void add_plugin(struct arguments *a)
          self);
 }
 
+/* Of a server that was killed the socket stays, and would be in the way of the next one. */
+static void clear_socket(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat st;
+    if (strlen(path) >= sizeof address.sun_path)
+        fail(ENAMETOOLONG, "--socket: %s: the path of a socket has at most %zu bytes", path,
+             sizeof address.sun_path - 1);
+    if (lstat(path, &st) != 0)
+        return;
+    if (!S_ISSOCK(st.st_mode))
+        fail(EEXIST, "--socket: %s is there, and is no socket: name another one", path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        fail(errno, "--socket: %s", error_phrase(errno));
+    bool refused =
+        connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED;
+    close(fd);
+    if (!refused)
+        fail(EADDRINUSE, "--socket: a server listens on %s: end it, or name another one", path);
+    if (unlink(path) != 0)
+        fail(errno, "--socket: %s is of a server that is gone, and stays: %s", path,
+             error_phrase(errno));
+}
+
 /* On one machine, unless an address is given. */
 static void add_place(struct cli *cli, struct arguments *a)
 {
-    const char *socket = cli_text(cli, "socket", NULL);
+    const char *path = cli_text(cli, "socket", NULL);
     char port[16];
-    if (socket != NULL && (cli_has(cli, "port") || cli_has(cli, "address")))
+    if (path != NULL && (cli_has(cli, "port") || cli_has(cli, "address")))
         fail(EINVAL, "--socket, or --port and --address: not both");
-    if (socket != NULL) {
+    if (path != NULL) {
+        clear_socket(path);
         add(a, "-U");
-        add(a, socket);
+        add(a, path);
         return;
     }
     snprintf(port, sizeof port, "%u", (unsigned)cli_number(cli, "port", 10809, 1, 65535));

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Block images served to NBD clients by nbdkit: nbdinfo, nbdcopy, nbdsh, qemu-img, fio; also while an OSD dies."""
 
+import errno
 import os
 import subprocess
 
-from lib.cluster import BIN, Cluster, case, check, command, folder, random_bytes, read_file, run, succeeds, write_file
+from lib.cluster import BIN, Cluster, case, check, command, fails, folder, random_bytes, read_file, run, \
+    succeeds, wait_until, write_file
 from lib.nbd import Server
 
 cluster = Cluster(mons=1, osds=3)
@@ -117,6 +119,23 @@ def what_can_only_be_read_is():
     refused = server.shell("h.pwrite(b'x', 0)")
     check(refused.code != 0 and "Operation not permitted" in refused.text + str(refused), refused)
     server.end()
+
+
+@case
+def a_socket_outlives_its_server_and_is_taken_over():
+    server = Server(cluster, "data/disk")
+    server.info()
+    fails(cluster.limpet("rbd", "nbd", "data/disk", "--socket", server.socket), errno.EADDRINUSE, server.socket)
+    server.process.kill()
+    server.process.wait()
+    check(os.path.exists(server.socket), "nothing is in the way")
+    server = Server(cluster, "data/disk", socket=server.socket)
+    wait_until("it listens again", lambda: command(["nbdinfo", server.uri]).code == 0, 60)
+    server.end()
+    other = os.path.join(scratch, "file")
+    write_file(other, b"contents")
+    fails(cluster.limpet("rbd", "nbd", "data/disk", "--socket", other), errno.EEXIST, other)
+    check(read_file(other) == b"contents", "it is gone")
 
 
 @case

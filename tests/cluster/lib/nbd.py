@@ -8,8 +8,8 @@ from lib.cluster import BIN, at_end, check, command, folder, succeeds, wait_unti
 
 
 class Server:
-    def __init__(self, cluster, *arguments):
-        self.socket = os.path.join(folder(), "nbd")
+    def __init__(self, cluster, *arguments, socket=None):
+        self.socket = socket or os.path.join(folder(), "nbd")
         self.uri = "nbd+unix:///?socket=" + self.socket
         argv = [os.path.join(BIN, "limpet"), "rbd", "nbd", "--socket", self.socket]
         self.process = subprocess.Popen(argv + list(arguments), env=dict(os.environ, **cluster.env),
