@@ -5,9 +5,11 @@
  *
  * P1  Parts are durable before the first shard names them, and that is durable before anything is
  *     made in them: so nobody finds one that is not there, and none has entries that nobody finds.
+ *
  * P2  A name that was not in the first shard at any time since the split never will be. So it may
- * be looked for there first, and then in its part, and at any time be remembered which places (of
- *     names) are taken there at most.
+ *     be looked for there first, and then in its part, and at any time be remembered which places
+ *     (of names) are taken there at most.
+ *
  * P3  A name is in one shard only: it is made in its part after it was seen not to be in the first
  *     shard, and P2 holds.
  */

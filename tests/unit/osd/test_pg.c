@@ -640,6 +640,18 @@ static void waits_inactive_below_min_size(void **state)
     ask_fini(&asked);
 }
 
+static void restart_all(void)
+{
+    for (int32_t osd = 0; osd < 3; osd++)
+        world_crash(&world, osd);
+    for (int32_t osd = 0; osd < 3; osd++) {
+        world_start(&world, osd);
+        world_set_up(&world, osd, true, 0, 1, 2);
+    }
+    world_show_all(&world);
+    world_settle(&world);
+}
+
 static void a_restart_of_all_finds_everything(void **state)
 {
     (void)state;
@@ -649,14 +661,7 @@ static void a_restart_of_all_finds_everything(void **state)
     ask_again(&world, 0, &again, 1000, "a", &append_step, 1);
     world_settle(&world);
     ask_fini(&again);
-    for (int32_t osd = 0; osd < 3; osd++)
-        world_crash(&world, osd);
-    for (int32_t osd = 0; osd < 3; osd++) {
-        world_start(&world, osd);
-        world_set_up(&world, osd, true, 0, 1, 2);
-    }
-    world_show_all(&world);
-    world_settle(&world);
+    restart_all();
     assert_state(0, PG_STATE_PRIMARY_ACTIVE);
     assert_reads(&world, 0, "a", "onex");
     ask_again(&world, 0, &again, 1000, "a", &append_step, 1);
@@ -689,18 +694,6 @@ static struct run_keys keys_of(int32_t osd)
     struct run_keys keys = {0};
     store_memory_visit_pairs(world.nodes[osd].disk, world.pg, count_key, &keys);
     return keys;
-}
-
-static void restart_all(void)
-{
-    for (int32_t osd = 0; osd < 3; osd++)
-        world_crash(&world, osd);
-    for (int32_t osd = 0; osd < 3; osd++) {
-        world_start(&world, osd);
-        world_set_up(&world, osd, true, 0, 1, 2);
-    }
-    world_show_all(&world);
-    world_settle(&world);
 }
 
 /* Logs of all lengths, so that the oldest run begins before, at and after where the log does. */
