@@ -98,6 +98,47 @@ patient.shutdown()
 
 
 @case
+def requests_leave_though_many_others_get_no_answer():
+    """A watcher that sleeps holds back the answers to notifies; what is asked for meanwhile is not held back with them."""
+    python("""
+import os, signal, time
+def reads():
+    begin = time.monotonic()
+    for _ in range(60):
+        came = threading.Event()
+        begun = io.aio_read("read", 8, 0, lambda completion, data: came.set())
+        check(came.wait(20), "a read waits for the answers to notifies")
+    return time.monotonic() - begin
+io = cluster.open_ioctx("data")
+io.write_full("watched", b"w")
+io.write_full("read", b"contents")
+ready, go = os.pipe(), os.pipe()
+pid = os.fork()
+if pid == 0:
+    other = rados.Rados(conffile="", rados_id="admin")
+    other.connect()
+    watch = other.open_ioctx("data").watch("watched", lambda *told: True)
+    os.write(ready[1], b"1")
+    os.read(go[0], 1)
+    os._exit(0)
+os.read(ready[0], 1)
+alone = reads()
+os.kill(pid, signal.SIGSTOP)
+try:
+    told = [io.aio_notify("watched", lambda *answer: None, "x", 20000) for _ in range(40)]
+    slow = reads()
+    check(slow < 20 * alone + 2, "%.3f s for reads that take %.3f s" % (slow, alone))
+    check(not any(one.is_complete() for one in told), "the notifies should wait still")
+finally:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+for one in told:
+    one.wait_for_complete()
+io.close()
+""")
+
+
+@case
 def contents():
     python("""
 io = cluster.open_ioctx("data")
