@@ -155,12 +155,15 @@ def a_monitor_with_a_wrong_key():
     impostor = subprocess.Popen(
         [os.path.join(BIN, "limpet-mon"), "--id", victim.split(".")[1], "--conf", conf],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    def two():
+        names = quorum.status()["quorum_names"]
+        return len(names) == 2 and victim.split(".")[1] not in names
     try:
         quorum.pool("data")
+        wait_until("a quorum without the one that was killed", two, 30)
         for number in range(5):
             quorum.put("data", "object-%d" % number, b"x")
-        names = quorum.status()["quorum_names"]
-        check(victim.split(".")[1] not in names and len(names) == 2, "quorum: %r" % names)
+        check(two(), "quorum: %r" % quorum.status()["quorum_names"])
     finally:
         impostor.kill()
         said = impostor.communicate()[1].decode()
