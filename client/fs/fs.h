@@ -137,6 +137,7 @@ struct limpet_fs {
     pthread_cond_t written; /* A batch has ended, or one is due. */
     struct fs_batches batches, ready;
     uint64_t last_batch; /* Its number. */
+    uint64_t last_level; /* The highest one of a batch, since there was none. */
     unsigned n_sending;
     size_t n_changes; /* Since the oldest batch began. */
     uint64_t dirty_since_ns;
@@ -372,6 +373,10 @@ struct fs_order {
     bool at_once;
 };
 void order_begin(struct limpet_fs *fs, struct fs_order *order, bool at_once);
+/* More is to be written back, one after the other, than goes soon: steps should not begin. */
+bool write_back_is_late(struct limpet_fs *fs);
+/* Waits until it is not, if it is; with nothing in hand that batches may wait for (B8). */
+void write_back_catch_up(struct limpet_fs *fs);
 void order_end(struct limpet_fs *fs);
 bool order_at_once(void);
 /* Whether a step before this one is not durable yet; with the lock. */

@@ -613,7 +613,7 @@ void name_at_once(struct fs_call *call)
     struct limpet_fs *fs = call->fs;
     struct fs_order order;
     uint64_t home = fs_home(call->rq.ino);
-    if (parts_known(fs, call->rq.ino) != 0 || !lease_pin(fs, home)) {
+    if (parts_known(fs, call->rq.ino) != 0 || write_back_is_late(fs) || !lease_pin(fs, home)) {
         call_work(call);
         return;
     }
@@ -631,6 +631,7 @@ static int work_in_order(struct fs_call *call)
 {
     struct limpet_fs *fs = call->fs;
     struct fs_order order;
+    write_back_catch_up(fs);
     order_begin(fs, &order, false);
     int rc = work_once(call);
     order_end(fs);

@@ -22,6 +22,7 @@ enum {
     RECORDS_MAX = 4096,   /* Of a batch. */
     BYTES_MAX = 1 << 20,  /* Of one. */
     CHANGES_MAX = 100000, /* Before everything is written back at once. */
+    CHAIN_MAX = 256,      /* Batches that go one after the other: about a second. */
 };
 
 struct fs_batch {
@@ -31,6 +32,7 @@ struct fs_batch {
     struct fs_ask *ask;
     uint64_t number;
     unsigned waiting, refs;
+    uint64_t level; /* Higher than those of the batches that it goes after. */
     struct fs_batch **after;
     size_t n_after, capacity;
     bool closed, wanted, queued, ended;
@@ -124,6 +126,10 @@ static int add_edge(struct fs_batch *first, struct fs_batch *second)
         first->capacity = capacity;
     }
     first->after[first->n_after++] = second;
+    if (second->level <= first->level)
+        second->level = first->level + 1;
+    if (second->level > second->fs->last_level)
+        second->fs->last_level = second->level;
     second->refs++;
     second->waiting++;
     return 0;
@@ -138,6 +144,10 @@ static struct fs_batch *batch_create(struct limpet_fs *fs)
     batch->fs = fs;
     batch->refs = 1;
     batch->number = ++fs->last_batch;
+    if (TAILQ_EMPTY(&fs->batches))
+        fs->last_level = 0;
+    else
+        batch->level = TAILQ_FIRST(&fs->batches)->level;
     if (fs->dirty_since_ns == 0) {
         fs->dirty_since_ns = now_ns();
         pthread_cond_broadcast(&fs->written);
@@ -392,6 +402,35 @@ void write_back_wait(struct limpet_fs *fs)
     write_back_all(fs);
     while (!is_written(fs, number))
         pthread_cond_wait(&fs->written, &fs->lock);
+}
+
+/*
+ * Batches that must go one after the other take a round trip each. Steps over several shards can
+ * make them faster than that: whoever begins such steps waits, lest what is not durable grow old.
+ */
+static bool is_late(const struct limpet_fs *fs)
+{
+    const struct fs_batch *first = TAILQ_FIRST(&fs->batches);
+    return first != NULL && fs->last_level > first->level + CHAIN_MAX;
+}
+
+bool write_back_is_late(struct limpet_fs *fs)
+{
+    pthread_mutex_lock(&fs->lock);
+    bool late = is_late(fs);
+    pthread_mutex_unlock(&fs->lock);
+    return late;
+}
+
+void write_back_catch_up(struct limpet_fs *fs)
+{
+    pthread_mutex_lock(&fs->lock);
+    while (is_late(fs)) {
+        write_back_all(fs);
+        if (is_late(fs))
+            pthread_cond_wait(&fs->written, &fs->lock);
+    }
+    pthread_mutex_unlock(&fs->lock);
 }
 
 /* ---- Order ---- */

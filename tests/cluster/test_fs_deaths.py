@@ -150,6 +150,29 @@ def others_go_on_and_miss_nothing():
 
 
 @case
+def changes_that_go_one_after_the_other_do_not_pile_up():
+    """Links into another folder: each is several changes of two folders, which can be written back only in their order."""
+    path, other = mounts.mount(FS), mounts.mount(FS)
+    for name in ("from", "to"):
+        os.mkdir(os.path.join(path, name))
+        for at in range(10):
+            os.mknod(os.path.join(path, name, "n%d" % at))
+    made, end = [], time.monotonic() + OLD_SECONDS + 4
+    while time.monotonic() < end:
+        os.link(os.path.join(path, "from", "n0"), os.path.join(path, "to", "l%d" % len(made)))
+        made.append(time.monotonic())
+    died = time.monotonic()
+    os.kill(mounts.server(path), signal.SIGKILL)
+    there = set(os.listdir(os.path.join(other, "to")))
+    old = sum(died - when > OLD_SECONDS for when in made)
+    lost = [at for at in range(old) if "l%d" % at not in there]
+    print("     %d links, %d of them old, %d are there" % (len(made), old, len(there) - 10))
+    check(not lost, "%d of %d changes that are older than %d s are lost" % (len(lost), old, OLD_SECONDS))
+    mounts.umount(path, "--lazy")
+    mounts.umount(other)
+
+
+@case
 def nothing_is_wrong_in_the_end():
     report = mounts.check_clean(FS)
     check(report["damaged"] == 0, "%r" % report)
