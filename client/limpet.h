@@ -193,6 +193,12 @@ struct limpet_pool_stat {
     uint64_t bytes;           /* Of the objects, one copy. */
     uint64_t bytes_used;      /* Of all copies. */
     uint64_t bytes_available; /* For objects, one copy. */
+    uint64_t clones;          /* Among the objects: what snapshots keep. */
+    uint64_t copies;          /* That there should be of all objects, */
+    uint64_t degraded;        /* and that are missing. */
+    /* Requests of clients since the pool was made. Reads may be missing that came shortly before
+     * an OSD ended. */
+    uint64_t reads, bytes_read, writes, bytes_written;
 };
 
 /* Asks the monitors; the figures are some seconds old. */

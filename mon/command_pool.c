@@ -143,6 +143,15 @@ static json_t *df_pool_json(const struct map_pool *pool, const struct pool_summa
     /* There are no quotas, tiers or compression. */
     for (size_t i = 0; detail && i < sizeof zeros / sizeof zeros[0]; i++)
         json_object_set_new(value, zeros[i], json_integer(0));
+    const struct {
+        const char *key;
+        uint64_t value;
+    } more[] = {{"clones", stats->clones},         {"copies", stats->objects * pool->size},
+                {"degraded", stats->degraded},     {"rd", stats->reads},
+                {"rd_bytes", stats->bytes_read},   {"wr", stats->writes},
+                {"wr_bytes", stats->bytes_written}};
+    for (size_t i = 0; detail && i < sizeof more / sizeof more[0]; i++)
+        json_object_set_new(value, more[i].key, json_integer((json_int_t)more[i].value));
     if (detail) {
         json_object_set_new(value, "stored_raw", json_integer((json_int_t)used));
         json_object_set_new(value, "avail_raw", json_integer((json_int_t)(available * pool->size)));

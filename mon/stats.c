@@ -267,6 +267,11 @@ static void pg_report(struct pg_stat *pg, const Limpet__Wire__OsdStats *report,
     pg->inconsistent = in->inconsistent;
     pg->unrepairable = in->unrepairable;
     pg->snaps_trimmed = in->snaps_trimmed;
+    pg->clones = in->clones;
+    pg->writes = in->writes;
+    pg->bytes_written = in->bytes_written;
+    pg->reads = in->reads;
+    pg->bytes_read = in->bytes_read;
 }
 
 /* A complete report names all groups of which the OSD is primary: it is not of the others. */
@@ -393,6 +398,13 @@ static Limpet__Wire__PgStat *pg_replay(uint64_t pool, uint32_t seed, const struc
     out->unrepairable = pg->unrepairable;
     out->has_snaps_trimmed = pg->snaps_trimmed != 0;
     out->snaps_trimmed = pg->snaps_trimmed;
+    out->has_clones = out->has_writes = out->has_bytes_written = true;
+    out->has_reads = out->has_bytes_read = true;
+    out->clones = pg->clones;
+    out->writes = pg->writes;
+    out->bytes_written = pg->bytes_written;
+    out->reads = pg->reads;
+    out->bytes_read = pg->bytes_read;
     out->has_objects_recovered = out->has_bytes_recovered = pg->counted_osd == pg->osd;
     out->objects_recovered = pg->counted_osd == pg->osd ? pg->objects_recovered : 0;
     out->bytes_recovered = pg->counted_osd == pg->osd ? pg->bytes_recovered : 0;

@@ -32,6 +32,11 @@ struct pg_stat {
     uint32_t inconsistent;  /* Objects whose copies differ and that were not repaired. */
     uint32_t unrepairable;  /* Of these: no good copy is known. */
     uint64_t snaps_trimmed; /* All that the map of this epoch had removed. */
+    uint64_t clones;        /* Among the objects. */
+    uint64_t writes;        /* Of clients, since the group was made, as what follows. */
+    uint64_t bytes_written;
+    uint64_t reads;
+    uint64_t bytes_read;
     /* What the primary has sent to learners, as it counts; it outlives complete reports. */
     int32_t counted_osd;
     uint64_t counted_instance;

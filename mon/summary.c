@@ -253,9 +253,17 @@ void summary_pool(const struct mon *mon, const struct map_pool *pool, struct poo
     for (uint32_t seed = 0; seed < pool->pg_num; seed++) {
         struct pg_id id = {.pool = pool->id, .seed = seed};
         const struct pg_stat *stat = stats_pg(mon->stats, id);
-        if (stat != NULL) {
-            out->objects += stat->objects;
-            out->bytes += stat->bytes;
-        }
+        struct pg_condition pg;
+        if (stat == NULL)
+            continue;
+        summary_pg(mon, pool, seed, &pg);
+        out->objects += stat->objects;
+        out->bytes += stat->bytes;
+        out->clones += stat->clones;
+        out->degraded += pg.degraded;
+        out->writes += stat->writes;
+        out->bytes_written += stat->bytes_written;
+        out->reads += stat->reads;
+        out->bytes_read += stat->bytes_read;
     }
 }

@@ -67,6 +67,9 @@ void summary_make(const struct mon *mon, struct summary *out);
 struct pool_summary {
     uint64_t objects;
     uint64_t bytes;
+    uint64_t clones;                                   /* Among the objects. */
+    uint64_t degraded;                                 /* Copies that are missing. */
+    uint64_t writes, bytes_written, reads, bytes_read; /* Of clients, since the pool was made. */
 };
 void summary_pool(const struct mon *mon, const struct map_pool *pool, struct pool_summary *out);
 

@@ -6,6 +6,25 @@
 
 #include "client/cli/rados.h"
 
+/* What rados calls what the monitors know of a pool; what they do not know of is 0. */
+static const struct {
+    const char *name, *key;
+} figures[] = {
+    {"stored_bytes", "stored"},
+    {"num_objects", "objects"},
+    {"num_object_clones", "clones"},
+    {"num_object_copies", "copies"},
+    {"num_objects_missing_on_primary", "missing_on_primary"},
+    {"num_objects_unfound", "unfound"},
+    {"num_objects_degraded", "degraded"},
+    {"read_ops", "rd"},
+    {"read_bytes", "rd_bytes"},
+    {"write_ops", "wr"},
+    {"write_bytes", "wr_bytes"},
+    {"compress_bytes_used", "compress_bytes_used"},
+    {"compress_under_bytes", "compress_under_bytes"},
+};
+
 /* All pools, or the one of that name. */
 static json_t *df_pools(const json_t *answer, const char *wanted)
 {
@@ -18,25 +37,40 @@ static json_t *df_pools(const json_t *answer, const char *wanted)
             continue;
         const json_t *stats = json_object_get(pool, "stats");
         json_int_t used = (json_int_t)json_number(stats, "bytes_used");
-        json_array_append_new(
-            out, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:i}", "name", json_text(pool, "name"),
-                           "id", (json_int_t)json_number(pool, "id"), "size_bytes", used, "size_kb",
-                           (used + 1023) / 1024, "stored_bytes",
-                           (json_int_t)json_number(stats, "stored"), "num_objects",
-                           (json_int_t)json_number(stats, "objects"), "num_object_clones", 0));
+        json_t *row = json_pack("{s:s, s:I, s:I, s:I}", "name", json_text(pool, "name"), "id",
+                                (json_int_t)json_number(pool, "id"), "size_bytes", used, "size_kb",
+                                (used + 1023) / 1024);
+        for (size_t k = 0; k < sizeof figures / sizeof figures[0]; k++)
+            json_object_set_new(row, figures[k].name,
+                                json_integer((json_int_t)json_number(stats, figures[k].key)));
+        json_array_append_new(out, row);
     }
     return out;
 }
 
-/* Columns of which nothing is known here hold a dash, so that the others stand where they do. */
 static void print_pool(struct table *t, const json_t *pool)
 {
+    static const char *const columns[] = {"size_bytes",
+                                          "num_objects",
+                                          "num_object_clones",
+                                          "num_object_copies",
+                                          "num_objects_missing_on_primary",
+                                          "num_objects_unfound",
+                                          "num_objects_degraded",
+                                          "read_ops",
+                                          "read_bytes",
+                                          "write_ops",
+                                          "write_bytes",
+                                          "compress_bytes_used",
+                                          "compress_under_bytes"};
     table_cell(t, "%s", json_text(pool, "name"));
-    table_cell(t, "%s", size_text(json_number(pool, "size_bytes")));
-    table_cell(t, "%" PRIu64, json_number(pool, "num_objects"));
-    table_cell(t, "%" PRIu64, json_number(pool, "num_object_clones"));
-    for (int i = 0; i < 10; i++)
-        table_cell(t, "-");
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        uint64_t n = json_number(pool, columns[i]);
+        if (strstr(columns[i], "bytes") != NULL)
+            table_cell(t, "%s", size_text(n));
+        else
+            table_cell(t, "%" PRIu64, n);
+    }
 }
 
 static void print_df(const json_t *pools, uint64_t objects, const json_t *stats)
@@ -70,7 +104,7 @@ static json_int_t kib(const json_t *stats, const char *key)
 int rados_df(struct cli *cli)
 {
     cli_connect(cli);
-    json_t *answer = remote_call(cli, "df", NULL);
+    json_t *answer = remote_call(cli, "df", json_pack("{s:s}", "detail", "detail"));
     const json_t *stats = json_object_get(answer, "stats");
     const char *wanted = cli_text(cli, "pool", NULL);
     json_t *pools = df_pools(answer, wanted);

@@ -130,9 +130,29 @@ EXPORT int rados_ioctx_pool_stat(void *ioctx, struct rados_pool_stat_t *out)
         *out = (struct rados_pool_stat_t){.num_bytes = stat.bytes_used,
                                           .num_kb = (stat.bytes_used + 1023) / 1024,
                                           .num_objects = stat.objects,
+                                          .num_object_clones = stat.clones,
+                                          .num_object_copies = stat.copies,
+                                          .num_objects_degraded = stat.degraded,
+                                          .num_rd = stat.reads,
+                                          .num_rd_kb = stat.bytes_read / 1024,
+                                          .num_wr = stat.writes,
+                                          .num_wr_kb = stat.bytes_written / 1024,
                                           .num_user_bytes = stat.bytes};
     return rc;
 }
+
+/* As it was before Ceph 14.2: older programs have no memory for what is behind that. */
+enum { POOL_STAT_OLD_BYTES = offsetof(struct rados_pool_stat_t, num_user_bytes) };
+
+EXPORT int compat_pool_stat_old(void *ioctx, void *out)
+{
+    struct rados_pool_stat_t stat;
+    int rc = rados_ioctx_pool_stat(ioctx, &stat);
+    if (rc == 0)
+        memcpy(out, &stat, POOL_STAT_OLD_BYTES);
+    return rc;
+}
+__asm__(".symver compat_pool_stat_old, rados_ioctx_pool_stat@, remove");
 
 /* Objects of any length can be appended to. */
 EXPORT int rados_ioctx_pool_requires_alignment2(void *ioctx, int *requires)

@@ -465,8 +465,8 @@ static json_t *run_df(struct limpet_cluster *c, int *error)
 {
     char *output = NULL;
     size_t len = 0;
-    *error = limpet_command(c, "{\"prefix\": \"df\", \"format\": \"json\"}", NULL, 0, 0, &output,
-                            &len, NULL);
+    *error = limpet_command(c, "{\"prefix\": \"df\", \"detail\": \"detail\", \"format\": \"json\"}",
+                            NULL, 0, 0, &output, &len, NULL);
     json_t *root = *error == 0 ? json_loadb(output, len, 0, NULL) : NULL;
     free(output);
     if (*error == 0 && root == NULL)
@@ -515,6 +515,13 @@ int limpet_pool_stat(struct limpet_pool *handle, struct limpet_pool_stat *out)
             .bytes = number_of(stats, "stored"),
             .bytes_used = number_of(stats, "bytes_used"),
             .bytes_available = number_of(stats, "max_avail"),
+            .clones = number_of(stats, "clones"),
+            .copies = number_of(stats, "copies"),
+            .degraded = number_of(stats, "degraded"),
+            .reads = number_of(stats, "rd"),
+            .bytes_read = number_of(stats, "rd_bytes"),
+            .writes = number_of(stats, "wr"),
+            .bytes_written = number_of(stats, "wr_bytes"),
         };
         rc = 0;
     }

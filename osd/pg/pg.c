@@ -414,8 +414,7 @@ void pg_put_state(struct pg *pg, struct store_txn *txn)
         .layout = PG_LAYOUT_VERSION,
         .complete = pg->complete,
         .base = pg->log.base,
-        .objects = pg->log.base_objects,
-        .bytes = pg->log.base_bytes,
+        .totals = pg->log.base_totals,
         .fill_from = pg->complete ? (struct wire_version){0} : pg->fill_from,
         .forgotten_ns = pg->log.clients.forgotten_ns,
     };
@@ -839,6 +838,20 @@ static const char *why_waiting(const struct pg *pg)
     return pg_fills_waiting(pg);
 }
 
+static void stat_totals(const struct pg *pg, Limpet__Wire__PgStat *out)
+{
+    struct pg_totals totals = pg_log_totals(&pg->log);
+    out->objects = totals.objects;
+    out->bytes = totals.bytes;
+    out->has_clones = out->has_writes = out->has_bytes_written = true;
+    out->has_reads = out->has_bytes_read = true;
+    out->clones = totals.clones;
+    out->writes = pg_log_head(&pg->log).sequence;
+    out->bytes_written = totals.bytes_written;
+    out->reads = totals.reads + pg->reads;
+    out->bytes_read = totals.bytes_read + pg->bytes_read;
+}
+
 void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
 {
     limpet__wire__pg_stat__init(out);
@@ -859,7 +872,7 @@ void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
     default:
         out->state = LIMPET__WIRE__PG_STATE__PG_UNKNOWN;
     }
-    pg_log_totals(&pg->log, &out->objects, &out->bytes);
+    stat_totals(pg, out);
     pg_fills_stat(pg, out);
     /* protobuf-c has no const strings, but packing does not write to them. */
     out->waiting = (char *)(uintptr_t)why_waiting(pg);

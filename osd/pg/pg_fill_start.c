@@ -113,9 +113,9 @@ void fill_send_log(struct pg_fill *fill)
     activate.clients = clients;
     activate.has_forgotten_ns = first;
     activate.forgotten_ns = pg->log.clients.forgotten_ns;
-    activate.has_objects = activate.has_bytes = first;
-    activate.objects = pg->log.base_objects;
-    activate.bytes = pg->log.base_bytes;
+    activate.has_totals = first;
+    activate.totals.len = first ? sizeof pg->log.base_totals : 0;
+    activate.totals.data = (uint8_t *)&pg->log.base_totals;
     fill->chunk += n;
     fill->attached = fill->chunk == pg_log_head(&pg->log).sequence;
     pg_send_proto(pg, fill->osd, MSG_PG_ACTIVATE, &activate.base);

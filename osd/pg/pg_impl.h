@@ -493,6 +493,7 @@ struct pg {
     struct pg_fill_list fills;
     struct pg_push_list pushes;
     uint64_t recovered_objects, recovered_bytes; /* Sent to copies that were filled. */
+    uint64_t reads, bytes_read;                  /* Since the newest entry of the log. */
     struct pg_object *objects;
     struct pg_request_list held;
     struct pg_request_list queued;

@@ -6,14 +6,24 @@
  * PgInfo.
  *
  * Keys among the pairs of a placement group:
- *     "s"                          the state: pg_state_layout
- *     "k" + sequence, big-endian   a run of log entries up to that one, oldest first, each after
- * its length (u32); those up to the state's base count no more "l" + sequence, big-endian   a log
- * entry after the runs: pg_entry_layout, then the encoded object_id "r" + client, big-endian     a
- * client's results: pg_client_layout, then pg_result_layout "c"                          when it
- * was scrubbed: pg_scrub_layout "t" + number, big-endian     a temporary object that a restart must
- * remove: encoded object_id "z" + snapshot, reversed hash, digest of the object_id: an object that
- * may have a clone of that snapshot: encoded object_id (osd/pg/pg_snap.c)
+ *     "s"                              the state: pg_state_layout
+ *
+ *     "k" + sequence, big-endian       a run of log entries up to that one, oldest first, each
+ *                                      after its length (u32); those up to the state's base count
+ *                                      no more
+ *
+ *     "l" + sequence, big-endian       a log entry after the runs: pg_entry_layout, then the
+ *                                      encoded object_id
+ *
+ *     "r" + client, big-endian         a client's results: pg_client_layout, then pg_result_layout
+ *
+ *     "c"                              when it was scrubbed: pg_scrub_layout
+ *
+ *     "t" + number, big-endian         a temporary object that a restart must remove: encoded
+ *                                      object_id
+ *
+ *     "z" + snapshot, reversed hash,   an object that may have a clone of that snapshot: encoded
+ *     digest of the object_id          object_id (osd/pg/pg_snap.c)
  */
 #ifndef LIMPET_OSD_PG_PG_LAYOUT_H
 #define LIMPET_OSD_PG_PG_LAYOUT_H
@@ -30,7 +40,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 7 };
+enum { PG_LAYOUT_VERSION = 8 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -59,12 +69,22 @@ enum {
     PG_EXTENTS_WHOLE = 255,
 };
 
+/* Of a whole group after an entry of its log, so that whoever has the log has the statistics. */
+struct PG_PACKED pg_totals {
+    uint64_t objects; /* Clones and whiteouts included. */
+    uint64_t bytes;   /* Of these. */
+    uint64_t clones;
+    /* What clients did since the group was made; of reads, those before the primary logged it. */
+    uint64_t bytes_written;
+    uint64_t reads;
+    uint64_t bytes_read;
+};
+static_assert(sizeof(struct pg_totals) == 48, "pg_totals");
+
 /*
  * Followed by object_len bytes of encoded object_id, by n_extents extents of changed data, in order
  * and apart from one another (a change of the info blob or of attributes' values only has none),
  * and by answer_len bytes of what the steps of the request gave (osd/ops/run.h: run_answer()).
- * Totals are those of the whole group after this entry, clones and whiteouts included, so that
- * whoever has the log has the statistics.
  */
 struct PG_PACKED pg_entry_layout {
     uint8_t layout;
@@ -75,8 +95,7 @@ struct PG_PACKED pg_entry_layout {
     uint64_t client; /* Who asked: with tid it names the request. 0: nobody asks again. */
     uint64_t tid;
     uint64_t committed; /* Entries up to this sequence were durable on every member by then. */
-    uint64_t objects;
-    uint64_t bytes;
+    struct pg_totals totals;
     uint64_t oldest;      /* Of the request: see wire_osd_op. */
     uint64_t stamp_ns;    /* Clock of the log: time that primaries have served, never backwards. */
     uint16_t failed_step; /* Of PG_ENTRY_FAILED. */
@@ -91,7 +110,7 @@ struct PG_PACKED pg_entry_layout {
     uint64_t clone;
     uint64_t trimmed; /* The snapshot that was taken from the object; 0: this does not trim. */
 };
-static_assert(sizeof(struct pg_entry_layout) == 104, "pg_entry_layout");
+static_assert(sizeof(struct pg_entry_layout) == 136, "pg_entry_layout");
 
 /*
  * What is remembered of a client when its entries have left the log: see osd/pg/pg_clients.h.
@@ -133,8 +152,7 @@ struct PG_PACKED pg_state_layout {
     uint16_t reserved;
     uint32_t reserved2;
     struct wire_version base; /* The entry before the oldest of the log. */
-    uint64_t objects;         /* Totals at `base`, for a log without entries. */
-    uint64_t bytes;
+    struct pg_totals totals;  /* At `base`, for a log without entries. */
     /*
      * Of a copy that is not complete: objects that no entry after this one names are as they were
      * then; the others are as they were then or after any entry since. Zero: nothing is known.
@@ -142,7 +160,7 @@ struct PG_PACKED pg_state_layout {
     struct wire_version fill_from;
     uint64_t forgotten_ns; /* See struct pg_clients. */
 };
-static_assert(sizeof(struct pg_state_layout) == 64, "pg_state_layout");
+static_assert(sizeof(struct pg_state_layout) == 96, "pg_state_layout");
 
 /* Wall clock of the last scrubs that were completed; 0: never. On every member. */
 struct PG_PACKED pg_scrub_layout {

@@ -87,7 +87,7 @@ static int check_start(const struct pg *pg, const Limpet__Wire__PgActivate *acti
 {
     if (!may_start(pg))
         return -EAGAIN;
-    if (!activate->cut_after)
+    if (!activate->cut_after || (!goes_on && activate->totals.len != sizeof(struct pg_totals)))
         return -EBADMSG;
     if (!goes_on && activate->fill_from && !stands_on(pg, activate->fill_from) &&
         !planted(PLANTED_CATCH_UP_UNCOMMON))
@@ -124,7 +124,9 @@ static void begin_filling(struct pg *pg, struct store_txn *txn,
     pg_learn_stop(pg);
     pg_staged_clear(pg, true);
     pg_log_remove_all(pg, txn);
-    pg_log_reset(&pg->log, base, activate->objects, activate->bytes);
+    struct pg_totals totals;
+    memcpy(&totals, activate->totals.data, sizeof totals);
+    pg_log_reset(&pg->log, base, totals);
     pg_dirty_stop(&pg->dirty);
     pg->generation++;
     pg->durable = base.sequence;

@@ -93,6 +93,7 @@ static void list_done(struct store_list *list)
         struct ops_result result = {.result = list->error ? -EIO : encode_page(work, &data)};
         struct wire_op_result step = {.data_len = (uint32_t)data.len};
         pg->world->read_ops++;
+        pg->reads++;
         pg_request_finish(request, &result, &step, data);
     }
     list_free(work);

@@ -51,7 +51,7 @@ static int take_state(struct pg *pg, const void *value, size_t len)
         return -ELIMPET_CORRUPT;
     pg->complete = state.complete;
     pg->fill_from = state.fill_from;
-    pg_log_reset(&pg->log, state.base, state.objects, state.bytes);
+    pg_log_reset(&pg->log, state.base, state.totals);
     pg->log.clients.forgotten_ns = state.forgotten_ns;
     return 0;
 }

@@ -51,14 +51,13 @@ void pg_log_fini(struct pg_log *log)
     pg_log_init(log);
 }
 
-void pg_log_reset(struct pg_log *log, struct wire_version base, uint64_t objects, uint64_t bytes)
+void pg_log_reset(struct pg_log *log, struct wire_version base, struct pg_totals totals)
 {
     uint32_t limit = log->clients.limit;
     pg_log_fini(log);
     log->clients.limit = limit;
     log->base = base;
-    log->base_objects = objects;
-    log->base_bytes = bytes;
+    log->base_totals = totals;
     log->packed = base.sequence;
 }
 
@@ -125,8 +124,7 @@ int pg_log_trim(struct pg_log *log, uint64_t sequence)
     while (log->count > 0 && log->base.sequence < sequence) {
         struct pg_entry *entry = *slot(log, 0);
         log->base = entry->head.version;
-        log->base_objects = entry->head.objects;
-        log->base_bytes = entry->head.bytes;
+        log->base_totals = entry->head.totals;
         index_remove(log, entry);
         if (pg_clients_retire(&log->clients, &entry->head))
             return -ENOMEM;
@@ -150,16 +148,9 @@ struct wire_version pg_log_head(const struct pg_log *log)
     return log->count == 0 ? log->base : (*slot(log, log->count - 1))->head.version;
 }
 
-void pg_log_totals(const struct pg_log *log, uint64_t *objects, uint64_t *bytes)
+struct pg_totals pg_log_totals(const struct pg_log *log)
 {
-    if (log->count == 0) {
-        *objects = log->base_objects;
-        *bytes = log->base_bytes;
-        return;
-    }
-    const struct pg_entry *newest = *slot(log, log->count - 1);
-    *objects = newest->head.objects;
-    *bytes = newest->head.bytes;
+    return log->count == 0 ? log->base_totals : (*slot(log, log->count - 1))->head.totals;
 }
 
 struct pg_entry *pg_log_get(const struct pg_log *log, uint64_t sequence)

@@ -21,8 +21,7 @@ struct pg_entry {
 
 struct pg_log {
     struct wire_version base; /* The entry before the oldest one; zero for a log from the start. */
-    uint64_t base_objects;    /* Totals at base. */
-    uint64_t base_bytes;
+    struct pg_totals base_totals; /* At base. */
     uint64_t packed; /* Entries up to this sequence are in runs in the store; at least base's. */
     uint32_t count;
     uint32_t first;    /* Where the oldest entry is in the ring. */
@@ -36,7 +35,7 @@ void pg_log_init(struct pg_log *log);
 void pg_log_fini(struct pg_log *log);
 
 /* Forgets all entries and clients, and starts after base. */
-void pg_log_reset(struct pg_log *log, struct wire_version base, uint64_t objects, uint64_t bytes);
+void pg_log_reset(struct pg_log *log, struct wire_version base, struct pg_totals totals);
 
 /*
  * Copies an entry that passed pg_entry_parse() to the end. Its sequence must be the one after the
@@ -53,7 +52,7 @@ int pg_log_trim(struct pg_log *log, uint64_t sequence) MUST_CHECK;
 
 struct wire_version pg_log_head(const struct pg_log *log);
 /* Totals of the group at the head. */
-void pg_log_totals(const struct pg_log *log, uint64_t *objects, uint64_t *bytes);
+struct pg_totals pg_log_totals(const struct pg_log *log);
 /* The log's clock at the head: time that primaries have served. */
 uint64_t pg_log_stamp(const struct pg_log *log);
 /* NULL when the log does not have it. */

@@ -46,7 +46,7 @@ static void all_removed(struct pg_step *step)
     if (!goes_on(pg, step->tid))
         return;
     log_info(pg->world->env, "pg removed", "pg=%s epoch=%" PRIu64, pg_text(pg), pg_epoch(pg));
-    pg_log_reset(&pg->log, (struct wire_version){0}, 0, 0);
+    pg_log_reset(&pg->log, (struct wire_version){0}, (struct pg_totals){0});
     pg_dirty_stop(&pg->dirty);
     pg->generation++;
     pg->durable = pg->committed = 0;
@@ -113,7 +113,7 @@ void pg_remove_start(struct pg *pg)
     pg->complete = false;
     pg->fill_from = (struct wire_version){0};
     pg_log_remove_all(pg, &step->txn);
-    pg_log_reset(&pg->log, (struct wire_version){0}, 0, 0);
+    pg_log_reset(&pg->log, (struct wire_version){0}, (struct pg_totals){0});
     pg_dirty_stop(&pg->dirty);
     pg->generation++;
     pg->durable = pg->committed = 0;

@@ -151,6 +151,7 @@ static void finish_read(struct pg_run *run, int error)
     if (request->ops.watches)
         error = pg_watch_read(request, run->object, &run->run, error);
     world->read_ops++;
+    request->pg->reads++;
     if (error == WATCH_TAKEN)
         return;
     struct ops_result result = {
@@ -158,6 +159,7 @@ static void finish_read(struct pg_run *run, int error)
     if (!error)
         result.result = join(&run->run, steps, &data);
     world->read_bytes += data.len;
+    request->pg->bytes_read += data.len;
     pg_request_finish(request, &result, result.result ? NULL : steps, data);
 }
 

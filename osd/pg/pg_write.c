@@ -346,6 +346,21 @@ static bool is_kept(const struct object_state *state)
     return state->exists || state->whiteout;
 }
 
+static struct pg_totals totals_after(const struct pg *pg, const struct execution *run)
+{
+    const struct object_state *before = &run->before, *after = &run->after;
+    struct pg_totals totals = pg_log_totals(&pg->log);
+    /* A trimmer removes the clone, and anybody else makes it. */
+    uint64_t sign = run->clone == 0 ? 0 : run->trimmed ? UINT64_MAX : 1;
+    totals.objects += is_kept(after) - is_kept(before) + sign;
+    totals.bytes += after->size - before->size + sign * run->clone_size;
+    totals.clones += sign;
+    totals.bytes_written += run->data.len;
+    totals.reads += pg->reads;
+    totals.bytes_read += pg->bytes_read;
+    return totals;
+}
+
 /* What an entry says of a request; without one nobody has asked. */
 static void name_request(struct pg_entry_layout *head, const struct pg_request *request)
 {
@@ -374,7 +389,6 @@ static size_t encode_entry(const struct pg *pg, const struct pg_object *object,
         .clone = run->clone,
         .trimmed = run->trimmed,
     };
-    uint64_t objects, bytes;
     struct pg_extents changed = {0};
     if (run->unchanged)
         head.kind = PG_ENTRY_FAILED;
@@ -382,11 +396,7 @@ static size_t encode_entry(const struct pg *pg, const struct pg_object *object,
         pg_extents_of(ops, run->data.len, is_kept(before), &changed);
     name_request(&head, request);
     head.n_extents = changed.n;
-    pg_log_totals(&pg->log, &objects, &bytes);
-    /* A trimmer removes the clone, and anybody else makes it. */
-    uint64_t sign = run->clone == 0 ? 0 : run->trimmed ? UINT64_MAX : 1;
-    head.objects = objects + is_kept(after) - is_kept(before) + sign;
-    head.bytes = bytes + after->size - before->size + sign * run->clone_size;
+    head.totals = totals_after(pg, run);
     struct encoder e;
     encoder_init_fixed(&e, out, PG_ENTRY_MAX);
     encode_bytes(&e, &head, sizeof head);
@@ -509,7 +519,10 @@ static int prepare(struct pg_request *request, struct pg_object *object, struct 
     if (!write->replicate)
         return -ENOMEM;
     *entry = pg_entry_add(pg, bytes, len);
-    return *entry ? 0 : -ENOMEM;
+    if (!*entry)
+        return -ENOMEM;
+    pg->reads = pg->bytes_read = 0; /* They are in the entry's totals. */
+    return 0;
 }
 
 /* The write is part of the log now: to everybody, in one turn of the loop. */

@@ -26,7 +26,6 @@ ABSENT = {
     r"df( detail)?: stats_by_class\..*": "OSDs have no classes of devices",
     r"df detail: .*\.(stored_data|stored_omap|data_bytes_used|omap_bytes_used)":
         "data and maps of objects are not counted apart",
-    r"df detail: .*\.(rd|wr)(_bytes)?": "clients' operations are counted by OSD, not by pool",
     r"osd (tree|df): .*\.device_class": "OSDs have no classes of devices",
     r"osd df: .*kb_used_(data|omap|meta)": "data and maps of objects are not counted apart",
     r"osd dump: (crush_version|backfillfull_ratio|require_.*|min_compat_client)": LIMITS,

@@ -252,6 +252,40 @@ def the_example_in_c_counts_its_runs():
         check(said == "run %d\n" % run_number, said)
 
 
+OLD_PROGRAM = """
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+int rados_create(void **, const char *), rados_conf_read_file(void *, const char *), rados_connect(void *);
+int rados_ioctx_create(void *, const char *, void **), rados_ioctx_pool_stat(void *, uint64_t *);
+int main(void)
+{
+    void *cluster, *io;
+    uint64_t stat[16];
+    memset(stat, 0x5a, sizeof stat);
+    if (rados_create(&cluster, NULL) || rados_conf_read_file(cluster, NULL) || rados_connect(cluster) ||
+        rados_ioctx_create(cluster, "data", &io) || rados_ioctx_pool_stat(io, stat))
+        return 1;
+    printf("%d %d\\n", stat[11] < 1000000, stat[12] == 0x5a5a5a5a5a5a5a5a);
+    return 0;
+}
+"""
+
+
+@case
+def programs_from_before_14_2_get_what_fits():
+    """They want the function without a version, and have memory for 12 numbers only."""
+    path = folder()
+    stub, library = os.path.join(path, "stub.c"), os.path.join(path, "librados.so.2")
+    source, program = os.path.join(path, "old.c"), os.path.join(path, "old")
+    write_file(source, OLD_PROGRAM.encode())
+    names = ("create", "conf_read_file", "connect", "ioctx_create", "ioctx_pool_stat")
+    write_file(stub, "".join("void rados_%s(void) {}\n" % name for name in names).encode())
+    succeeds(command(["cc", "-shared", "-fPIC", "-Wl,-soname,librados.so.2", stub, "-o", library]))
+    succeeds(command(["cc", source, library, "-o", program]))
+    check(succeeds(command([program], env=environment(cluster))).text == "1 1\n", "what it was given")
+
+
 @case
 def the_example_in_python_keeps_notes():
     if not glob.glob("/usr/lib/python3/dist-packages/rados.*.so"):

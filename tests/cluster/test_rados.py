@@ -7,7 +7,8 @@ import os
 import re
 
 from lib.cluster import (BIN, Cluster, case, check, command, fails, folder, random_bytes, read_file, run,
-                         succeeds, write_file)
+                         succeeds, wait_until,
+                         write_file)
 
 cluster = Cluster(mons=1, osds=3)
 scratch = folder()
@@ -131,6 +132,46 @@ def df_counts_objects():
     report = json.loads(succeeds(cluster.rados("-p", "data", "df", "-f", "json")).text)
     check([pool["name"] for pool in report["pools"]] == ["data"], "df of one pool: %r" % report)
     fails(cluster.rados("-p", "nowhere", "df"), errno.ENOENT, "nowhere")
+
+
+def pool_figures(pool):
+    return json.loads(succeeds(cluster.rados("-p", pool, "df", "-f", "json")).text)["pools"][0]
+
+
+def until_figures(**wanted):
+    """Monitors learn of what happened within some seconds."""
+    wait_until("these figures of the pool: %s" % wanted,
+               lambda: {key: pool_figures("counted")[key] for key in wanted} == wanted, 30)
+
+
+@case
+def df_counts_what_clients_do():
+    """Reads, writes and clones of a pool; what was counted outlives the OSDs' processes."""
+    cluster.pool("counted")
+    for number in range(10):
+        cluster.put("counted", "object.%d" % number, bytes(5000))
+    for number in range(10):
+        cluster.get("counted", "object.%d" % number)
+    succeeds(cluster.rados("-p", "counted", "mksnap", "before"))
+    cluster.put("counted", "object.0", bytes(3000))
+    figures = {"num_objects": 11, "num_object_clones": 1, "num_object_copies": 33,
+               "num_objects_degraded": 0, "write_ops": 11, "write_bytes": 53000, "read_ops": 10}
+    until_figures(**figures)
+    # What a reader is told of the size counts, too.
+    check(50000 <= pool_figures("counted")["read_bytes"] < 51000, pool_figures("counted"))
+    row = [line.split() for line in succeeds(cluster.rados("df")).text.splitlines()
+           if line.startswith("counted ")]
+    check(len(row) == 1 and "KiB" in row[0], row)
+    succeeds(cluster.rados("-p", "counted", "rm", "object.1"))
+    for name in ("osd.0", "osd.1", "osd.2"):
+        cluster.kill(name)
+    for name in ("osd.0", "osd.1", "osd.2"):
+        cluster.start_daemon(name)
+    cluster.wait_healthy()
+    figures.pop("read_ops")
+    # The removed one is kept for the snapshot, and a note that it was removed.
+    figures.update(write_ops=12, num_objects=12, num_object_clones=2, num_object_copies=36)
+    until_figures(**figures)
 
 
 @case

@@ -68,6 +68,7 @@ struct objects {
     struct encoder lines; /* Of each object: everything that must be equal. */
     uint64_t n;
     uint64_t bytes;
+    uint64_t clones;
 };
 
 struct logs {
@@ -78,8 +79,7 @@ struct logs {
     uint64_t n;
     struct wire_version base;
     struct wire_version head;
-    uint64_t objects;
-    uint64_t bytes;
+    struct pg_totals totals; /* At the head. */
     bool has_state;
     bool complete;
 };
@@ -96,6 +96,7 @@ static void visit_object(void *ctx, const struct store_memory_object *object)
     encode_string16(e, object->info, object->info_len);
     objects->n++;
     objects->bytes += object->size;
+    objects->clones += object->id->snap != OBJECT_HEAD;
 }
 
 static void take_entry(struct logs *logs, const void *value, uint32_t len)
@@ -108,8 +109,7 @@ static void take_entry(struct logs *logs, const void *value, uint32_t len)
     encode_u32(&logs->entries, crc32_iscsi((unsigned char *)value, (int)len, 0));
     logs->n++;
     logs->head = head.version;
-    logs->objects = head.objects;
-    logs->bytes = head.bytes;
+    logs->totals = head.totals;
     encode_string32(&logs->whole, value, len);
 }
 
@@ -149,8 +149,7 @@ static void visit_pair(void *ctx, const uint8_t *key, uint16_t key_len, const ui
         logs->clients.forgotten_ns = state.forgotten_ns;
         if (logs->n == 0) {
             logs->head = state.base;
-            logs->objects = state.objects;
-            logs->bytes = state.bytes;
+            logs->totals = state.totals;
         }
     }
 }
@@ -225,7 +224,8 @@ static bool logs_equal(const struct logs *a, const struct logs *b)
     if (a->n < b->n)
         return logs_equal(b, a);
     size_t skip = (size_t)(a->n - b->n) * 12;
-    return version_equal(a->head, b->head) && a->objects == b->objects && a->bytes == b->bytes &&
+    return version_equal(a->head, b->head) &&
+           memcmp(&a->totals, &b->totals, sizeof a->totals) == 0 &&
            (b->n == 0 || memcmp(a->entries.data + skip, b->entries.data, b->entries.len) == 0);
 }
 
@@ -253,7 +253,8 @@ static const char *copy_fault(const struct copy *primary, const struct copy *cop
         return "has another log than the primary";
     if (!bytes_equal(&primary->logs.records, &logs->records))
         return "remembers of clients what the primary does not, or the other way round";
-    if (logs->objects != copy->objects.n || logs->bytes != copy->objects.bytes)
+    if (logs->totals.objects != copy->objects.n || logs->totals.bytes != copy->objects.bytes ||
+        logs->totals.clones != copy->objects.clones)
         return "has wrong totals in its log";
     return NULL;
 }
@@ -287,8 +288,9 @@ static bool compare_pg(struct cluster *cluster, const struct cluster_map *map,
                      ", totals %" PRIu64 "/%" PRIu64 " and %" PRIu64 "/%" PRIu64,
                      pg_id_format(pg, text), i, fault, view.primary, copy.objects.n,
                      primary.objects.n, copy.logs.head.config, copy.logs.head.sequence,
-                     primary.logs.head.config, primary.logs.head.sequence, copy.logs.objects,
-                     copy.logs.bytes, primary.logs.objects, primary.logs.bytes);
+                     primary.logs.head.config, primary.logs.head.sequence, copy.logs.totals.objects,
+                     copy.logs.totals.bytes, primary.logs.totals.objects,
+                     primary.logs.totals.bytes);
         }
         copy_fini(&copy);
     }

@@ -597,8 +597,8 @@ static void totals_at_the_base_of_a_log_come_along(void **state)
     const struct pg_log *ours = &world.nodes[0].pg->log, *theirs = &world.nodes[2].pg->log;
     assert_true(theirs->base.sequence >= 4);
     assert_int_equal(theirs->base.sequence, ours->base.sequence);
-    assert_int_equal(theirs->base_objects, theirs->base.sequence);
-    assert_int_equal(theirs->base_bytes, theirs->base.sequence * 4);
+    assert_int_equal(theirs->base_totals.objects, theirs->base.sequence);
+    assert_int_equal(theirs->base_totals.bytes, theirs->base.sequence * 4);
 }
 
 static void a_member_with_nothing_in_common_is_filled_first(void **state)

@@ -26,8 +26,12 @@ static size_t make_entry(uint64_t config, uint64_t sequence, uint64_t tid,
         .client = 0x1122334455667788,
         .tid = tid,
         .committed = sequence - 1,
-        .objects = sequence,
-        .bytes = sequence * 100,
+        .totals = {.objects = sequence,
+                   .bytes = sequence * 100,
+                   .clones = sequence / 2,
+                   .bytes_written = sequence * 300,
+                   .reads = sequence * 7,
+                   .bytes_read = sequence * 700},
     };
     struct encoder e;
     encoder_init_fixed(&e, out + sizeof head, PG_ENTRY_MAX - sizeof head);
@@ -74,8 +78,12 @@ static void golden_bytes(void **state)
         .layout = PG_LAYOUT_VERSION,
         .complete = 1,
         .base = {.config = 0x3132333435363738, .sequence = 0x4142434445464748},
-        .objects = 0x5152535455565758,
-        .bytes = 0x6162636465666768,
+        .totals = {.objects = 0x5152535455565758,
+                   .bytes = 0x6162636465666768,
+                   .clones = 0x5253545556575859,
+                   .bytes_written = 0x6263646566676869,
+                   .reads = 0x535455565758595a,
+                   .bytes_read = 0x636465666768696a},
         .fill_from = {.config = 0x6972737475767778, .sequence = 0x7982838485868788},
         .forgotten_ns = 0xb1b2b3b4b5b6b7b8,
     };
@@ -150,7 +158,6 @@ static void appends_finds_and_trims(void **state)
 {
     (void)state;
     struct pg_log log;
-    uint64_t objects, bytes;
     pg_log_init(&log);
     fill(&log, 5, 1, 1000);
     assert_int_equal(pg_log_head(&log).sequence, 1000);
@@ -164,9 +171,13 @@ static void appends_finds_and_trims(void **state)
     assert_int_equal(pg_log_get(&log, 601)->head.version.sequence, 601);
     fill(&log, 6, 1001, 3000);
     assert_int_equal(pg_log_find(&log, 0x1122334455667788, 4000)->head.version.sequence, 3000);
-    pg_log_totals(&log, &objects, &bytes);
-    assert_int_equal(objects, 3000);
-    assert_int_equal(bytes, 300000);
+    struct pg_totals totals = pg_log_totals(&log);
+    assert_int_equal(totals.objects, 3000);
+    assert_int_equal(totals.bytes, 300000);
+    assert_int_equal(totals.clones, 1500);
+    assert_int_equal(totals.bytes_written, 900000);
+    assert_int_equal(totals.reads, 21000);
+    assert_int_equal(totals.bytes_read, 2100000);
     pg_log_fini(&log);
 }
 
@@ -276,7 +287,7 @@ static void a_new_beginning_keeps_the_limit_of_clients(void **state)
     pg_log_init(&log);
     assert_int_equal(log.clients.limit, PG_CLIENTS_MAX);
     log.clients.limit = 2;
-    pg_log_reset(&log, (struct wire_version){5, 4}, 0, 0);
+    pg_log_reset(&log, (struct wire_version){5, 4}, (struct pg_totals){0});
     assert_int_equal(log.clients.limit, 2);
     pg_log_fini(&log);
 }
