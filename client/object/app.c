@@ -15,7 +15,7 @@ int limpet_app_list(struct limpet_pool *pool, struct limpet_app_line **out, size
     struct limpet_cluster *c = pool->cluster;
     *out = NULL;
     *n = 0;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = c->client != NULL ? 0 : -ENOTCONN;
     const struct map_pool *found = rc == 0 ? map_pool(client_map(c->client), pool->id) : NULL;
     if (rc == 0)
@@ -27,7 +27,7 @@ int limpet_app_list(struct limpet_pool *pool, struct limpet_app_line **out, size
     }
     if (rc == 0 && *n > 0)
         memcpy(*out, found->apps->lines, *n * sizeof **out);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 

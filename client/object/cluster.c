@@ -309,7 +309,7 @@ int cluster_connect(struct limpet_cluster *c, const struct client_options *optio
 int limpet_cluster_connect(struct limpet_cluster *c)
 {
     struct client_options options = {0};
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     c->error[0] = 0;
     int rc;
     if (c->env != NULL) {
@@ -320,7 +320,7 @@ int limpet_cluster_connect(struct limpet_cluster *c)
             rc = cluster_connect(c, &options);
     }
     sodium_memzero(&options.secret, sizeof options.secret);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
@@ -328,10 +328,10 @@ void limpet_cluster_destroy(struct limpet_cluster *c)
 {
     if (c == NULL)
         return;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     assert(!loop_on_driver(c) && TAILQ_EMPTY(&c->blocked));
     unmake_world(c, c->client);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     config_destroy(c->config);
     loop_fini(c);
     free(c);
@@ -341,29 +341,29 @@ void limpet_cluster_destroy(struct limpet_cluster *c)
 
 int limpet_cluster_fsid(struct limpet_cluster *c, char text[37])
 {
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = -ENOTCONN;
     if (c->client != NULL) {
         uuid_format(&client_map(c->client)->fsid, text);
         rc = 0;
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
 uint64_t limpet_cluster_instance(struct limpet_cluster *c)
 {
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     uint64_t instance = c->client != NULL ? c->env->instance : 0;
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return instance;
 }
 
 uint64_t limpet_cluster_epoch(struct limpet_cluster *c)
 {
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     uint64_t epoch = c->client != NULL ? client_map(c->client)->epoch : 0;
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return epoch;
 }
 
@@ -439,13 +439,13 @@ int limpet_command(struct limpet_cluster *c, const char *json, const void *input
         *output_len = 0;
     if (status != NULL)
         *status = NULL;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc;
     if (c->client == NULL)
         rc = cluster_fail(c, -ENOTCONN, "not connected");
     else
         rc = run_command(c, json, input, input_len, timeout_ms, output, output_len, status);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
@@ -535,12 +535,12 @@ int limpet_cluster_address(struct limpet_cluster *c, char text[80])
 {
     struct net_address mon, own;
     char host[NET_ADDRESS_TEXT_MAX];
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     bool connected = c->client != NULL && client_map(c->client)->n_mons > 0;
     if (connected)
         mon = client_map(c->client)->mons[0].address;
     uint64_t instance = connected ? c->env->instance : 0;
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     if (!connected)
         return -ENOTCONN;
     int rc = messenger_local_address(&mon, &own);

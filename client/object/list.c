@@ -58,14 +58,14 @@ static int pool_pg_num(const struct limpet_pool *of, uint32_t *pg_num)
 {
     struct limpet_cluster *c = of->cluster;
     int rc = -ENOTCONN;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     if (c->client != NULL) {
         const struct map_pool *pool = map_pool(client_map(c->client), of->id);
         rc = pool != NULL ? 0 : -ENOENT;
         if (pool != NULL)
             *pg_num = pool->pg_num;
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc == -ENOENT ? -ESTALE : rc;
 }
 
@@ -75,9 +75,9 @@ static void drop_batch(struct limpet_list *list)
     if (list->batch.buf == NULL)
         return;
     /* The memory belongs to the loop, whose counts are not atomic. */
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     buf_slice_drop(&list->batch);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     list->page = (struct object_page){0};
 }
 

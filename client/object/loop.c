@@ -8,6 +8,7 @@
  * When many requests are under way, further asynchronous ones are left to the next turn: whoever
  * takes it is woken for the first of them, and those that a thread submits one after the other
  * leave together. With more, an answer wakes him soon enough, and only a timer does if none comes.
+ * They are queued, so that their threads need not wait for the end of a turn (L3).
  *
  * The driver thread exists once there was an asynchronous request. It is the poller while such
  * requests are under way and nobody waits, and also when the cluster has been left alone for a
@@ -35,6 +36,9 @@ enum { TOGETHER_MIN = 8 };
  * he went to sleep. He is woken for it only if none comes for so long.
  */
 enum { ANSWER_SOON_MIN = 24, ANSWER_SOON_NS = 200 * 1000 };
+
+/* What may be queued: so much that the budget is not exceeded by more than that. */
+enum { QUEUED_MAX = 256, QUEUED_COST_MAX = 64 * 1024 };
 
 static int64_t now_ms(void)
 {
@@ -73,6 +77,69 @@ void loop_set_auth(struct limpet_cluster *c, const struct auth_provider *provide
     env_real_set_auth(c->env, provider);
 }
 
+/* ---- The queue ---- */
+
+static bool wake_later(struct limpet_cluster *c)
+{
+    const struct itimerspec once = {.it_value.tv_nsec = ANSWER_SOON_NS};
+    return c->later_fd >= 0 && timerfd_settime(c->later_fd, 0, &once, NULL) == 0;
+}
+
+static void clear_later(const struct limpet_cluster *c)
+{
+    uint64_t times;
+    ssize_t n = read(c->later_fd, &times, sizeof times);
+    (void)n; /* Nothing to read: it was set anew meanwhile. */
+}
+
+static void set_taker(struct limpet_cluster *c, enum queue_taker taker)
+{
+    pthread_mutex_lock(&c->queue_lock);
+    c->queue_taker = taker;
+    pthread_mutex_unlock(&c->queue_lock);
+}
+
+/* The driver is about to block. False: there was something, and a turn shall send it first. */
+static bool leave_queue(struct limpet_cluster *c, enum queue_taker taker)
+{
+    pthread_mutex_lock(&c->queue_lock);
+    bool empty = STAILQ_EMPTY(&c->queued);
+    if (empty)
+        c->queue_taker = taker;
+    pthread_mutex_unlock(&c->queue_lock);
+    if (!empty)
+        requests_take_queued(c);
+    return empty;
+}
+
+static bool has_budget(const struct limpet_cluster *c, const struct request *r)
+{
+    return r->cost <= QUEUED_COST_MAX && c->ops_pending + QUEUED_MAX < c->ops_max &&
+           c->bytes_pending + (uint64_t)QUEUED_MAX * QUEUED_COST_MAX < c->bytes_max;
+}
+
+bool loop_queue(struct limpet_cluster *c, struct request *r)
+{
+    uint64_t under_way = c->ops_pending;
+    if (under_way < TOGETHER_MIN || !has_budget(c, r))
+        return false;
+    bool queued = false, later = false;
+    pthread_mutex_lock(&c->queue_lock);
+    unsigned n = atomic_load_explicit(&c->n_queued, memory_order_relaxed);
+    bool taken = c->queue_taker == QUEUE_AWAKE ||
+                 (c->queue_taker == QUEUE_POLLING && under_way >= ANSWER_SOON_MIN);
+    if (taken && n < QUEUED_MAX && request_take_snaps(r, r->pool) == 0) {
+        STAILQ_INSERT_TAIL(&c->queued, r, queued_link);
+        atomic_store_explicit(&c->n_queued, n + 1, memory_order_relaxed);
+        later = n == 0 && c->queue_taker == QUEUE_POLLING;
+        queued = true;
+    }
+    pthread_mutex_unlock(&c->queue_lock);
+    if (later && !wake_later(c))
+        env_real_wake(c->env);
+    return queued;
+}
+
 /* ---- Polling ---- */
 
 static bool poller_should_return(const struct limpet_cluster *c)
@@ -95,19 +162,6 @@ static void hand_on_callbacks(struct limpet_cluster *c)
         wake_driver(c);
 }
 
-static bool wake_later(struct limpet_cluster *c)
-{
-    const struct itimerspec once = {.it_value.tv_nsec = ANSWER_SOON_NS};
-    return c->later_fd >= 0 && timerfd_settime(c->later_fd, 0, &once, NULL) == 0;
-}
-
-static void clear_later(const struct limpet_cluster *c)
-{
-    uint64_t times;
-    ssize_t n = read(c->later_fd, &times, sizeof times);
-    (void)n; /* Nothing to read: it was set anew meanwhile. */
-}
-
 static void take_turn(struct limpet_cluster *c)
 {
     c->unsent = false;
@@ -121,8 +175,10 @@ static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
     assert(!c->polling);
     c->polling = true;
     c->poller_waits_for = waiter;
+    if (atomic_load_explicit(&c->n_queued, memory_order_relaxed) > 0)
+        requests_take_queued(c);
     take_turn(c);
-    if (!poller_should_return(c)) {
+    if (!poller_should_return(c) && (waiter != NULL || leave_queue(c, QUEUE_POLLING))) {
         uv_loop_t *loop = env_real_loop(c->env);
         int timeout_ms = uv_backend_timeout(loop);
         struct pollfd fds[] = {{.fd = uv_backend_fd(loop), .events = POLLIN},
@@ -130,6 +186,8 @@ static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
         c->poll_deadline_ms = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
         pthread_mutex_unlock(&c->lock);
         poll(fds, 2, timeout_ms);
+        if (waiter == NULL)
+            set_taker(c, QUEUE_AWAKE);
         if (fds[1].revents & POLLIN)
             clear_later(c);
         pthread_mutex_lock(&c->lock);
@@ -248,9 +306,12 @@ static void driver_sleep(struct limpet_cluster *c)
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += DRIVER_REST_MS / 1000;
+    if (!leave_queue(c, QUEUE_NOBODY))
+        return;
     c->driver = DRIVER_SLEEPING;
     pthread_cond_timedwait(&c->driver_wake, &c->lock, &until);
     c->driver = DRIVER_BUSY;
+    set_taker(c, QUEUE_AWAKE);
 }
 
 static bool driver_should_rest(const struct limpet_cluster *c)
@@ -264,7 +325,8 @@ static void *drive(void *arg)
 {
     struct limpet_cluster *c = arg;
     pthread_mutex_lock(&c->lock);
-    while (!c->stopping || !TAILQ_EMPTY(&c->finished)) {
+    set_taker(c, QUEUE_AWAKE);
+    while (!c->stopping || !TAILQ_EMPTY(&c->finished) || !leave_queue(c, QUEUE_NOBODY)) {
         if (!TAILQ_EMPTY(&c->finished)) {
             make_callbacks(c);
         } else if (c->unsent && c->polling) {
@@ -339,6 +401,13 @@ int loop_init(struct limpet_cluster *c)
         pthread_cond_destroy(&c->driver_wake);
         return -error;
     }
+    error = pthread_mutex_init(&c->queue_lock, NULL);
+    if (error != 0) {
+        pthread_mutex_destroy(&c->lock);
+        pthread_cond_destroy(&c->driver_wake);
+        return -error;
+    }
+    STAILQ_INIT(&c->queued);
     TAILQ_INIT(&c->blocked);
     TAILQ_INIT(&c->finished);
     TAILQ_INIT(&c->budget_waiters);
@@ -348,6 +417,7 @@ int loop_init(struct limpet_cluster *c)
 void loop_fini(struct limpet_cluster *c)
 {
     assert(TAILQ_EMPTY(&c->blocked) && TAILQ_EMPTY(&c->finished));
+    pthread_mutex_destroy(&c->queue_lock);
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->driver_wake);
 }

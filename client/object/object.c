@@ -252,8 +252,7 @@ static uint64_t request_cost(struct request *r)
     return cost;
 }
 
-/* What the handle says of snapshots, as it is now. */
-static int take_snaps(struct request *r, const struct limpet_pool *pool)
+int request_take_snaps(struct request *r, const struct limpet_pool *pool)
 {
     r->op.snap = r->op.write ? pool->snap_seq : pool->snap_read;
     if (!r->op.write || pool->n_snaps == 0)
@@ -278,34 +277,72 @@ static void set_place(struct request *r)
     r->op.into_len = out->len;
 }
 
-/* With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted; -ENOMEM.
- */
-static int submit(struct request *r, struct limpet_cluster *c)
+static void set_up(struct request *r, struct limpet_cluster *c)
 {
     r->cluster = c;
     r->op.done = request_done;
     set_place(r);
     r->cost = request_cost(r);
+}
+
+static void pass_to_core(struct request *r, struct limpet_cluster *c)
+{
+    c->ops_pending++;
+    c->bytes_pending += r->cost;
+    client_submit(c->client, &r->op);
+}
+
+/* With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted; -ENOMEM.
+ */
+static int submit(struct request *r, struct limpet_cluster *c)
+{
     if (c->client != NULL)
         wait_for_budget(c, r->cost);
     if (c->client == NULL)
         return -ENOTCONN;
-    int rc = r->pool != NULL ? take_snaps(r, r->pool) : 0;
-    if (rc != 0)
-        return rc;
-    c->ops_pending++;
-    c->bytes_pending += r->cost;
-    client_submit(c->client, &r->op);
-    return 0;
+    int rc = r->pool != NULL ? request_take_snaps(r, r->pool) : 0;
+    if (rc == 0)
+        pass_to_core(r, c);
+    return rc;
+}
+
+static void take_queued(struct request *r, struct limpet_cluster *c)
+{
+    c->async_pending++;
+    if (c->client != NULL) {
+        pass_to_core(r, c);
+        return;
+    }
+    free(r->snaps);
+    r->snaps = NULL;
+    drop_data(r);
+    r->result = -ENOTCONN;
+    completion_finish(r);
+}
+
+void requests_take_queued(struct limpet_cluster *c)
+{
+    struct queued_list queued = STAILQ_HEAD_INITIALIZER(queued);
+    struct request *r;
+    pthread_mutex_lock(&c->queue_lock);
+    STAILQ_CONCAT(&queued, &c->queued);
+    atomic_store_explicit(&c->n_queued, 0, memory_order_relaxed);
+    pthread_mutex_unlock(&c->queue_lock);
+    while ((r = STAILQ_FIRST(&queued)) != NULL) {
+        STAILQ_REMOVE_HEAD(&queued, queued_link);
+        take_queued(r, c);
+    }
+    c->unsent = true;
 }
 
 ssize_t request_run(struct request *r, struct limpet_cluster *c)
 {
-    pthread_mutex_lock(&c->lock);
+    set_up(r, c);
+    cluster_lock(c);
     int rc = submit(r, c);
     if (rc == 0)
         loop_wait(c, &r->waiter);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     if (rc != 0)
         drop_data(r);
     return rc == 0 ? r->result : rc;
@@ -383,23 +420,28 @@ int request_run_async(struct limpet_pool *pool, const char *name,
         drop_data(r);
         return rc;
     }
-    pthread_mutex_lock(&c->lock);
+    set_up(r, c);
+    r->completion = completion;
+    completion->used = true;
+    completion->cluster = c;
+    completion->request = r;
+    atomic_fetch_add(&completion->refs, 1);
+    if (loop_queue(c, r))
+        return 0;
+    cluster_lock(c);
     rc = loop_start_driver(c);
-    if (rc == 0) {
-        r->completion = completion;
+    if (rc == 0)
         rc = submit(r, c);
-    }
     if (rc == 0) {
-        completion->used = true;
-        completion->cluster = c;
-        completion->request = r;
-        atomic_fetch_add(&completion->refs, 1);
         c->async_pending++;
         /* What callbacks submit leaves together, when the driver takes its next turn. */
         loop_submitted(c);
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     if (rc != 0) {
+        completion->used = false;
+        completion->request = NULL;
+        completion_unref(completion);
         r->completion = NULL;
         free_names(r);
         drop_data(r);
@@ -622,10 +664,10 @@ ssize_t limpet_completion_wait(struct limpet_completion *completion)
         return -EINVAL;
     if (!limpet_completion_is_done(completion)) {
         struct limpet_cluster *c = completion->cluster;
-        pthread_mutex_lock(&c->lock);
+        cluster_lock(c);
         if (completion->request != NULL)
             loop_wait(c, &completion->request->waiter);
-        pthread_mutex_unlock(&c->lock);
+        cluster_unlock(c);
     }
     return completion->result;
 }
@@ -635,12 +677,12 @@ void limpet_completion_cancel(struct limpet_completion *completion)
     if (!completion->used || limpet_completion_is_done(completion))
         return;
     struct limpet_cluster *c = completion->cluster;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     if (completion->request != NULL && c->client != NULL) {
         client_cancel(c->client, &completion->request->op);
         loop_flush(c);
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
 }
 
 /* ---- Asynchronous calls ---- */

@@ -10,7 +10,7 @@ int limpet_pool_list(struct limpet_cluster *c, struct limpet_pool_entry **out, s
     *out = NULL;
     *n = 0;
     int rc = -ENOTCONN;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     if (c->client == NULL)
         goto out;
     const struct cluster_map *map = client_map(c->client);
@@ -25,7 +25,7 @@ int limpet_pool_list(struct limpet_cluster *c, struct limpet_pool_entry **out, s
     *n = map->n_pools;
     rc = 0;
 out:
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
@@ -63,17 +63,17 @@ static int open_pool(struct limpet_cluster *c, const char *name, uint64_t id,
 
 int limpet_pool_open(struct limpet_cluster *c, const char *name, struct limpet_pool **out)
 {
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = open_pool(c, name, 0, out);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
 int limpet_pool_open_id(struct limpet_cluster *c, uint64_t id, struct limpet_pool **out)
 {
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = open_pool(c, NULL, id, out);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 

@@ -22,7 +22,11 @@
  *  L2  At most one thread at a time is the poller: it waits, without the lock, until the loop's
  *      file descriptor has something to do. Every thread that waits for a request is the poller or
  *      stands in `blocked`; when the poller leaves, it wakes one of these, or the driver thread.
- *  L3  Callbacks of users are made by the driver thread alone, without the lock, and without it
+ *  L3  What asynchronous requests of many at a time wait for is a turn, not the lock: they stand in
+ *      `queued`, protected by queue_lock, while the driver is going to look there before it blocks
+ *      (`queue_taker`). Whoever takes the lock submits them first, so requests of a thread keep
+ *      their order. queue_lock may be taken with the lock held, and not the other way round.
+ *  L4  Callbacks of users are made by the driver thread alone, without the lock, and without it
  *      being the poller.
  */
 #ifndef LIMPET_CLIENT_OBJECT_PRIVATE_H
@@ -85,6 +89,7 @@ struct request {
     struct waiter waiter;
     bool returns_bytes; /* Its result is what its first step has read. */
     ssize_t result;
+    STAILQ_ENTRY(request) queued_link;
     uint64_t cost; /* Bytes in the budget. */
     char *names;   /* Copies of what names the object; of an asynchronous request. */
     char names_inline[REQUEST_NAME_INLINE];
@@ -129,11 +134,19 @@ struct limpet_pool {
     char space[LIMPET_OBJECT_SPACE_MAX + 1];
     char locator[LIMPET_OBJECT_LOCATOR_MAX + 1];
     uint64_t snap_read; /* 0: the objects as they are. */
-    /* The snap context of writes; protected by the cluster's lock, as it may change meanwhile. */
+    /* The snap context of writes. It may change meanwhile: who changes it has both locks. */
     uint64_t snap_seq;
     uint16_t n_snaps;
     uint64_t *snaps;
 };
+
+/* Who submits what is queued. */
+enum queue_taker {
+    QUEUE_NOBODY,  /* Nothing may be queued. */
+    QUEUE_AWAKE,   /* The driver, before it blocks again. */
+    QUEUE_POLLING, /* The driver, when an answer comes, or the timer of later_fd. */
+};
+STAILQ_HEAD(queued_list, request);
 
 enum driver_state { DRIVER_NONE, DRIVER_BUSY, DRIVER_POLLING, DRIVER_SLEEPING };
 
@@ -166,10 +179,16 @@ struct limpet_cluster {
     /* The budget. */
     uint64_t bytes_max;
     uint64_t ops_max;
-    uint64_t bytes_pending;
-    uint64_t ops_pending;
+    _Atomic uint64_t bytes_pending; /* Read without the lock, as ops_pending. */
+    _Atomic uint64_t ops_pending;
     uint64_t async_pending;
     struct budget_list budget_waiters;
+
+    /* The queue (L3). */
+    pthread_mutex_t queue_lock;
+    enum queue_taker queue_taker;
+    atomic_uint n_queued;
+    struct queued_list queued;
 };
 
 enum { NAMES_BYTES = OBJECT_STRINGS_MAX + 3 };
@@ -205,6 +224,23 @@ int loop_start_driver(struct limpet_cluster *cluster) MUST_CHECK;
 /* Makes the callbacks that are due, ends the driver. */
 void loop_stop_driver(struct limpet_cluster *cluster);
 bool loop_on_driver(const struct limpet_cluster *cluster);
+/* Without the lock. False: nobody would take it now, and it is to be submitted with the lock. */
+bool loop_queue(struct limpet_cluster *cluster, struct request *request) MUST_CHECK;
+
+/* object.c. Submits what is queued; the lock is held. */
+void requests_take_queued(struct limpet_cluster *cluster);
+/* Every part of the library but loop.c takes and leaves the lock by these. */
+static inline void cluster_lock(struct limpet_cluster *c)
+{
+    pthread_mutex_lock(&c->lock);
+    if (atomic_load_explicit(&c->n_queued, memory_order_relaxed) > 0)
+        requests_take_queued(c);
+}
+
+static inline void cluster_unlock(struct limpet_cluster *c)
+{
+    pthread_mutex_unlock(&c->lock);
+}
 
 /* cluster.c */
 int cluster_fail(struct limpet_cluster *cluster, int error, const char *format, ...)
@@ -216,6 +252,8 @@ int cluster_connect(struct limpet_cluster *cluster,
 int cluster_latest_map(struct limpet_cluster *cluster) MUST_CHECK;
 
 /* object.c */
+/* What a request of this handle looks at, and knows of snapshots, as the handle says it now. */
+int request_take_snaps(struct request *request, const struct limpet_pool *pool) MUST_CHECK;
 void request_init(struct request *request);
 /* Releases what further steps took; not their data. */
 void request_fini(struct request *request);

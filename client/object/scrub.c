@@ -74,9 +74,9 @@ static int fetch(struct limpet_inconsistents *walk)
             rc = -EPROTO;
         }
     }
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     buf_slice_drop(data);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 

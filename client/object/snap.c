@@ -83,12 +83,12 @@ int limpet_snap_list(struct limpet_pool *pool, struct limpet_snap **out, size_t 
     struct limpet_cluster *c = pool->cluster;
     *out = NULL;
     *n = 0;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = c->client != NULL ? 0 : -ENOTCONN;
     const struct map_pool *found = rc == 0 ? map_pool(client_map(c->client), pool->id) : NULL;
     if (rc == 0)
         rc = found != NULL ? fill_list(found->snaps, out, n) : -ENOENT;
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
@@ -98,9 +98,11 @@ int limpet_pool_set_snap_read(struct limpet_pool *pool, uint64_t snap)
 {
     if (snap > OBJECT_SNAP_MAX)
         return -EINVAL;
-    pthread_mutex_lock(&pool->cluster->lock);
+    cluster_lock(pool->cluster);
+    pthread_mutex_lock(&pool->cluster->queue_lock);
     pool->snap_read = snap;
-    pthread_mutex_unlock(&pool->cluster->lock);
+    pthread_mutex_unlock(&pool->cluster->queue_lock);
+    cluster_unlock(pool->cluster);
     return 0;
 }
 
@@ -127,12 +129,14 @@ int limpet_pool_set_snap_context(struct limpet_pool *pool, uint64_t seq, const u
         return -ENOMEM;
     if (n > 0)
         memcpy(copy, snaps, n * sizeof *copy);
-    pthread_mutex_lock(&pool->cluster->lock);
+    cluster_lock(pool->cluster);
+    pthread_mutex_lock(&pool->cluster->queue_lock);
     uint64_t *old = pool->snaps;
     pool->snaps = copy;
     pool->n_snaps = (uint16_t)n;
     pool->snap_seq = seq;
-    pthread_mutex_unlock(&pool->cluster->lock);
+    pthread_mutex_unlock(&pool->cluster->queue_lock);
+    cluster_unlock(pool->cluster);
     free(old);
     return 0;
 }

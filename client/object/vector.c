@@ -47,10 +47,10 @@ void limpet_buffer_destroy(struct limpet_buffer *buffer)
         return;
     struct limpet_cluster *c = buffer->cluster;
     if (c != NULL)
-        pthread_mutex_lock(&c->lock);
+        cluster_lock(c);
     buf_slice_drop(&buffer->slice);
     if (c != NULL)
-        pthread_mutex_unlock(&c->lock);
+        cluster_unlock(c);
     free(buffer);
 }
 

@@ -58,9 +58,9 @@ static void make_call(struct limpet_completion *completion, void *arg)
     struct limpet_watch *watch = call->watch;
     const struct limpet_watch_calls *calls = &watch->calls;
     (void)completion;
-    pthread_mutex_lock(&watch->cluster->lock);
+    cluster_lock(watch->cluster);
     bool ended = watch->ended;
-    pthread_mutex_unlock(&watch->cluster->lock);
+    cluster_unlock(watch->cluster);
     if (!ended && call->lost != 0 && calls->lost != NULL)
         calls->lost(watch, watch->arg, call->lost);
     else if (!ended && call->lost == 0 && call->event.recall && calls->recalled != NULL)
@@ -173,7 +173,7 @@ static int wait_for(struct limpet_watch *watch)
 static int begin(struct limpet_watch *watch)
 {
     struct limpet_cluster *c = watch->cluster;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = c->client != NULL ? loop_start_driver(c) : -ENOTCONN;
     if (rc == 0) {
         /* The driver polls as long as there is a watch. */
@@ -185,7 +185,7 @@ static int begin(struct limpet_watch *watch)
         else
             loop_flush(c);
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
@@ -229,14 +229,14 @@ int limpet_unwatch(struct limpet_watch *watch)
 {
     struct limpet_cluster *c = watch->cluster;
     int rc = -ENOTCONN;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     watch->ended = true;
     if (c->client != NULL) {
         client_unwatch(c->client, &watch->core);
         rc = wait_for(watch);
         c->async_pending--;
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     watch_unref(watch);
     return rc == -ENOENT ? 0 : rc;
 }
@@ -254,31 +254,31 @@ uint64_t limpet_watch_cookie(const struct limpet_watch *watch)
 int64_t limpet_watch_check(struct limpet_watch *watch)
 {
     struct limpet_cluster *c = watch->cluster;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int64_t result = watch->lost != 0 ? watch->lost : -ENOTCONN;
     if (c->client != NULL && client_watch_valid(&watch->core))
         result = (int64_t)(client_watch_age(&watch->core) / MSEC_NS);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return result;
 }
 
 int cluster_call(struct limpet_cluster *c, limpet_callback callback, void *arg)
 {
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = c->client != NULL ? loop_start_driver(c) : -ENOTCONN;
     if (rc == 0) {
         queue(c, callback, arg);
         loop_submitted(c);
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
 bool cluster_calls_back(struct limpet_cluster *c)
 {
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     bool yes = loop_on_driver(c);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return yes;
 }
 
@@ -292,18 +292,18 @@ static void flushed(struct limpet_completion *completion, void *arg)
     struct flush *flush = arg;
     struct limpet_cluster *c = flush->cluster;
     (void)completion;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     loop_done(c, &flush->waiter);
     /* Not in a turn: who waits for it may be asleep as the poller. */
     loop_flush(c);
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
 }
 
 int limpet_watch_flush(struct limpet_cluster *c)
 {
     struct flush flush = {.cluster = c};
     int rc = 0;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     if (loop_on_driver(c))
         rc = -EDEADLK;
     else if (c->driver != DRIVER_NONE && c->client != NULL) {
@@ -311,7 +311,7 @@ int limpet_watch_flush(struct limpet_cluster *c)
         loop_flush(c);
         loop_wait(c, &flush.waiter);
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 
@@ -442,7 +442,7 @@ int limpet_notify_ack(struct limpet_watch *watch, uint64_t notifier, uint64_t id
     struct ack *ack = calloc(1, sizeof *ack);
     if (ack == NULL)
         return -ENOMEM;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = c->client == NULL
                  ? -ENOTCONN
                  : client_ack_op(&ack->op, notifier, id, watch->core.cookie, data, len);
@@ -454,7 +454,7 @@ int limpet_notify_ack(struct limpet_watch *watch, uint64_t notifier, uint64_t id
         client_submit(c->client, &ack->op);
         loop_submitted(c);
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     if (rc != 0)
         free(ack);
     return rc;
@@ -561,10 +561,10 @@ int limpet_lease(struct limpet_pool *pool, const char *name, enum limpet_lease_m
 uint64_t limpet_lease_valid(const struct limpet_watch *lease)
 {
     struct limpet_cluster *c = lease->cluster;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     uint64_t until = c->client != NULL ? client_watch_until(&lease->core) : 0;
     uint64_t now = c->client != NULL ? env_clock(c->env) : 0;
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return until > now ? until - now : 0;
 }
 
@@ -574,14 +574,14 @@ int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
     struct limpet_cluster *c = lease->cluster;
     if (mode != LIMPET_LEASE_NONE && mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
         return -EINVAL;
-    pthread_mutex_lock(&c->lock);
+    cluster_lock(c);
     int rc = c->client == NULL ? -ENOTCONN : lease->lost;
     if (rc == 0) {
         lease->core.patience_ns = patience_ms * MSEC_NS;
         client_watch_change(c->client, &lease->core, (uint32_t)mode);
         rc = wait_for(lease);
     }
-    pthread_mutex_unlock(&c->lock);
+    cluster_unlock(c);
     return rc;
 }
 

@@ -18,12 +18,17 @@ int loop_init(struct limpet_cluster *c)
     TAILQ_INIT(&c->blocked);
     TAILQ_INIT(&c->finished);
     TAILQ_INIT(&c->budget_waiters);
-    return pthread_mutex_init(&c->lock, NULL);
+    STAILQ_INIT(&c->queued);
+    int error = pthread_mutex_init(&c->lock, NULL);
+    if (error == 0)
+        error = pthread_mutex_init(&c->queue_lock, NULL);
+    return -error;
 }
 
 void loop_fini(struct limpet_cluster *c)
 {
     assert(TAILQ_EMPTY(&c->finished));
+    pthread_mutex_destroy(&c->queue_lock);
     pthread_mutex_destroy(&c->lock);
 }
 
@@ -50,6 +55,13 @@ void loop_set_auth(struct limpet_cluster *c, const struct auth_provider *provide
 void loop_flush(struct limpet_cluster *c)
 {
     (void)c;
+}
+
+bool loop_queue(struct limpet_cluster *c, struct request *request)
+{
+    (void)c;
+    (void)request;
+    return false;
 }
 
 void loop_submitted(struct limpet_cluster *c)
