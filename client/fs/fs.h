@@ -371,6 +371,7 @@ int shard_list(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
 struct fs_order {
     struct fs_batch *last;
     bool at_once;
+    bool dies; /* `last` has made a directory `dying`. */
 };
 void order_begin(struct limpet_fs *fs, struct fs_order *order, bool at_once);
 /* More is to be written back, one after the other, than goes soon: steps should not begin. */

@@ -99,6 +99,7 @@ static void remove_lease(struct fs_lease *lease)
 {
     struct limpet_fs *fs = lease->fs;
     forget_inodes(fs, lease);
+    write_back_unname(lease);
     shard_free(lease->shard);
     lease->shard = NULL;
     HASH_DEL(fs->leases, lease);
@@ -690,6 +691,7 @@ static void end_lease(struct fs_lease *lease)
     bool soon = now - lease->granted_ns < 4 * lease->backoff_ns;
     bool exclusive = lease->wants_exclusive && !lease->foreign && lease->shard == NULL;
     bool born = lease->born;
+    write_back_unname(lease);
     shard_free(lease->shard);
     lease->shard = NULL;
     if (lease->foreign || lease->failed != 0) {

@@ -53,9 +53,11 @@ struct fs_lease {
     uint64_t cover;   /* The home of that one. */
     uint64_t version; /* Of a born shard's object, as we have left it. */
     struct fs_batch *open, *last;
-    unsigned batches; /* That are not durable. */
-    int failed;       /* Something was lost: it is to be given back. */
-    bool written;     /* All is written back: nothing may change here any more. */
+    struct fs_batch *birth; /* Of a born shard, until it is durable. */
+    struct fs_batch *name;  /* Has its name, if that was made under its cover; counted. */
+    unsigned batches;       /* That are not durable. */
+    int failed;             /* Something was lost: it is to be given back. */
+    bool written;           /* All is written back: nothing may change here any more. */
     struct fs_asks parked;
 };
 
@@ -72,6 +74,8 @@ int order_broken(void) MUST_CHECK;
 /* Before a method that may change the shard; after it has. */
 void order_before(struct fs_lease *lease, const char *method);
 void order_after(struct fs_lease *lease, const char *method);
+/* Its shard's name is nothing to wait for any more. */
+void write_back_unname(struct fs_lease *lease);
 /* Wishes all that is not durable to become so, and sees to it. */
 void write_back_all(struct limpet_fs *fs);
 /* The same, and waits for it; what could not be written back is remembered (write_back_error). */

@@ -6,7 +6,10 @@
  *   open --closed: its changes are taken--> closed --wanted, waits for none--> ready --> sent -->
  * gone
  *
- * B1 to B6 of README.md hold here.
+ * A shard that is born has a batch for that alone, closed at once; what is made in it is another
+ * one's, that goes after the batch with its name (B9).
+ *
+ * B1 to B9 of README.md hold here.
  */
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +39,8 @@ struct fs_batch {
     struct fs_batch **after;
     size_t n_after, capacity;
     bool closed, wanted, queued, ended;
-    int error; /* Something that it depends on was lost. */
+    bool named; /* B9: it goes after its shard's name. */
+    int error;  /* Something that it depends on was lost. */
     bool born, gone;
     struct encoder changes;
     struct limpet_op *op;
@@ -249,6 +253,8 @@ static void batch_end(struct fs_batch *batch, int error)
     batch->ended = true;
     batch->error = error;
     TAILQ_REMOVE(&fs->batches, batch, link);
+    if (lease != NULL && lease->birth == batch)
+        lease->birth = NULL;
     if (error != 0 && lease != NULL)
         fail(lease, error);
     if (lease != NULL) {
@@ -474,56 +480,131 @@ bool order_is_pending(void)
     return last_step() != NULL;
 }
 
-/* A shard that goes before anything of it, or of what names it, was taken. */
+static bool any_is_closed(const struct fs_batch *batch)
+{
+    for (size_t i = 0; batch != NULL && i < batch->n_after; i++) {
+        if (batch->after[i]->closed)
+            return true;
+    }
+    return false;
+}
+
+/* A born shard of which nothing was taken, nor of what names it. */
+static bool is_unseen(const struct fs_lease *lease)
+{
+    return lease->birth != NULL && !lease->birth->wanted && !any_is_closed(lease->birth) &&
+           !any_is_closed(lease->open);
+}
+
 static bool vanishes_unseen(const struct fs_lease *lease, const char *method)
 {
-    const struct fs_batch *open = lease->open;
-    if (strcmp(method, "fs.vanish") != 0 || lease->shard->stored || open == NULL)
-        return false;
-    for (size_t i = 0; i < open->n_after; i++) {
-        if (open->after[i]->closed)
-            return false;
-    }
-    return true;
+    return strcmp(method, "fs.vanish") == 0 && is_unseen(lease);
+}
+
+/* B9: whether this makes more of a shard than an empty one that nobody finds. */
+static bool needs_name(const struct fs_lease *lease, const char *method)
+{
+    return lease->name != NULL && strcmp(method, "fs.dying") != 0 &&
+           strcmp(method, "fs.vanish") != 0;
+}
+
+/*
+ * The step that one in this shard goes after. Of a directory that nobody can have seen it does not
+ * matter whether it dies before its name goes: that was never there.
+ */
+static struct fs_batch *step_before(const struct fs_lease *lease)
+{
+    const struct fs_order *current = order_now();
+    struct fs_batch *last = last_step();
+    bool unseen = last != NULL && current->dies && last->lease != NULL && lease->open != NULL &&
+                  last->lease->name == lease->open && is_unseen(last->lease);
+    return unseen ? NULL : last;
 }
 
 void order_before(struct fs_lease *lease, const char *method)
 {
-    const struct fs_batch *last = last_step();
+    const struct fs_batch *last = step_before(lease);
     struct fs_batch *open = lease->open;
     if (open == NULL)
         return;
     bool full = lease->shard->n_dirty >= RECORDS_MAX || lease->shard->dirty_bytes >= BYTES_MAX;
     bool circle =
         last != NULL && last != open && makes_circle(last, open) && !vanishes_unseen(lease, method);
+    if (!open->named && needs_name(lease, method))
+        circle |= makes_circle(lease->name, open);
     if (full || circle)
         batch_close(open);
 }
 
-static void end_unseen(struct fs_batch *batch)
+/* Its birth, and what has come since. The lease may be gone afterwards. */
+static void end_unseen(struct fs_lease *lease)
 {
-    batch->closed = true;
-    batch_end(batch, 0);
+    struct fs_batch *open = lease->open;
+    batch_end(lease->birth, 0);
+    if (open == NULL)
+        return;
+    open->closed = true;
+    batch_end(open, 0);
+}
+
+/* B9 */
+static int follow_name(struct fs_lease *lease, struct fs_batch *batch, const char *method)
+{
+    if (batch->named || !needs_name(lease, method))
+        return 0;
+    batch->named = true;
+    if (!lease->name->ended)
+        return add_edge(lease->name, batch);
+    if (lease->name->error != 0) {
+        batch->error = lease->name->error;
+        fail(lease, batch->error);
+    }
+    return 0;
+}
+
+void write_back_unname(struct fs_lease *lease)
+{
+    unref(lease->name);
+    lease->name = NULL;
+}
+
+/* What is in the order's next batch names what was born in the one before. */
+static void note_name(const struct fs_lease *lease, const struct fs_batch *last,
+                      struct fs_batch *batch)
+{
+    struct fs_lease *born = last != NULL ? last->lease : NULL;
+    if (born == NULL || born == lease || born->birth != last || born->name != NULL)
+        return;
+    born->name = batch;
+    batch->refs++;
 }
 
 void order_after(struct fs_lease *lease, const char *method)
 {
     struct limpet_fs *fs = lease->fs;
     struct fs_order *current = order_now();
-    struct fs_batch *last = last_step();
+    struct fs_batch *last = step_before(lease);
     if (!lease->shard->exists && vanishes_unseen(lease, method)) {
-        end_unseen(lease->open);
+        end_unseen(lease);
         return;
     }
     struct fs_batch *batch = batch_open(lease);
-    if (batch == NULL || (last != NULL && add_edge(last, batch) != 0)) {
+    if (batch == NULL || (last != NULL && add_edge(last, batch) != 0) ||
+        follow_name(lease, batch, method) != 0) {
         fail(lease, -ENOMEM);
         return;
     }
+    note_name(lease, last, batch);
     if (current != NULL && current->last != batch) {
         unref(current->last);
         current->last = batch;
         batch->refs++;
+    }
+    if (current != NULL)
+        current->dies = strcmp(method, "fs.dying") == 0;
+    if (lease->born && !lease->shard->stored) {
+        lease->birth = batch;
+        batch_close(batch);
     }
     if (++fs->n_changes == CHANGES_MAX)
         pthread_cond_broadcast(&fs->written);
