@@ -202,6 +202,30 @@ enum planted_bug {
     PLANTED_ACTIVATE_TOO_EARLY,
     /* OSD: of a session that ends, requests are let go before those in line behind them. */
     PLANTED_ORPHANS_OVERTAKE,
+    /* Files: batches of changes are sent without waiting for those that they go after. */
+    PLANTED_FS_OUT_OF_ORDER,
+    /* Files: what is made in a new directory does not wait for its name. */
+    PLANTED_FS_NAME_LATE,
+    /* Files: records are believed though their lease is over. */
+    PLANTED_FS_LEASE_OVER,
+    /* Files: a batch does not assert the lease of its shard. */
+    PLANTED_FS_UNGUARDED,
+    /* Files: a shard takes changes after it was written back. */
+    PLANTED_FS_CHANGES_LATE,
+    /* Files: nobody is told of changes that could not be written back. */
+    PLANTED_FS_LOSS_UNTOLD,
+    /* Files: an intent of a dead client goes without what it stands for. */
+    PLANTED_FS_INTENT_DROPPED,
+    /* Files: who completes what a client has left does not have it blocked. */
+    PLANTED_FS_UNFENCED,
+    /* Files: a living client does not clear what it has lost the end of. */
+    PLANTED_FS_LEFT_FORGOTTEN,
+    /* Files: the bytes that a truncation cuts off stay. */
+    PLANTED_FS_CUT_LOST,
+    /* Files: a record's size covers bytes that have not arrived. */
+    PLANTED_FS_SIZE_EARLY,
+    /* Files: bytes are sent before the record that makes room for them. */
+    PLANTED_FS_ROOM_LATE,
     PLANTED_END
 };
 

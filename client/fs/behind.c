@@ -28,6 +28,7 @@
 #include <time.h>
 
 #include "client/fs/lease.h"
+#include "common/planted.h"
 
 enum {
     NOTE_MS = 1000,           /* What has arrived is noted so often. */
@@ -155,6 +156,19 @@ static void forget_ahead(struct limpet_fs *fs, struct fs_file *file)
     LIST_REMOVE(file, ahead_link);
     if (fs->stopping && LIST_EMPTY(&fs->ahead))
         pthread_cond_signal(&fs->behind_wanted);
+}
+
+/* What the record says by it now is to be cleared like what the dead have left (M4). */
+static void leave_behind(struct fs_file *file)
+{
+    file->behind_tx = (struct fs_txid){0, 0};
+}
+
+bool behind_needs(struct limpet_fs *fs, uint64_t ino, struct fs_txid busy)
+{
+    const struct fs_file *file = file_find(fs, ino, false);
+    return file != NULL &&
+           (!TAILQ_EMPTY(&file->writes) || (file->ahead && fs_txid_equal(file->behind_tx, busy)));
 }
 
 static void get_ahead(struct limpet_fs *fs, struct fs_file *file, const struct fs_inode *inode,
@@ -534,6 +548,8 @@ static uint64_t arrived_size(const struct fs_file *file)
 {
     const struct fs_write *write;
     uint64_t size = file->arrived_end;
+    if (planted(PLANTED_FS_SIZE_EARLY))
+        return file->ahead_size;
     TAILQ_FOREACH(write, &file->writes, link)
     {
         /* cppcheck-suppress uninitvar */
@@ -583,6 +599,8 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
         file->error = rc;
     if (rc != 0 || (TAILQ_EMPTY(&file->writes) && (over || !busy)))
         forget_ahead(fs, file);
+    if (rc != 0)
+        leave_behind(file);
     return rc;
 }
 
@@ -680,6 +698,7 @@ void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error)
         write_free(write);
     }
     forget_ahead(fs, file);
+    leave_behind(file);
     STAILQ_CONCAT(&fs->work, &syncs);
     pthread_cond_broadcast(&fs->changed);
 }
@@ -897,7 +916,7 @@ static void make_rooms(struct limpet_fs *fs)
     pthread_mutex_unlock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
         /* Those of one shard become durable together: the later calls have nothing to do. */
-        if (rooms[i].rc == 0)
+        if (rooms[i].rc == 0 && !planted(PLANTED_FS_ROOM_LATE))
             rooms[i].rc = shard_write_back(fs, fs_home(rooms[i].file->ino));
     }
     pthread_mutex_lock(&fs->lock);

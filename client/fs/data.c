@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "client/fs/fs.h"
+#include "common/planted.h"
 
 struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode)
 {
@@ -629,9 +630,10 @@ int data_trim(struct limpet_fs *fs, const struct fs_inode *inode)
     /* B3: what is cut off is durably said to be. */
     rc = shard_write_back(fs, fs_home(inode->ino));
     forget_room(fs, inode->ino);
-    if (rc == 0 && inode->size % unit != 0)
+    bool cuts = rc == 0 && !planted(PLANTED_FS_CUT_LOST);
+    if (cuts && inode->size % unit != 0)
         rc = zero_object(fs, inode, number++, inode->size % unit, unit);
-    if (rc == 0)
+    if (cuts && rc == 0)
         rc = remove_range(fs, inode, number, UINT64_MAX);
     data_changes(fs, inode->ino, inode->size, FS_SIZE_MAX);
     return rc == 0 ? fs_method(fs, fs_home(inode->ino), "fs.setattr", &rq, NULL) : rc;

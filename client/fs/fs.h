@@ -44,6 +44,7 @@ enum {
     FS_WATCH_MS = 10000,
     FS_MET_MAX = 64,
     FS_GROWN_MAX = 64, /* Directories that may have grown large. */
+    FS_LEFT_MAX = 64,  /* Shards that others have met something of this client in. */
 };
 
 struct fs_dir;
@@ -68,6 +69,8 @@ TAILQ_HEAD(fs_locked_list, fs_call);
 struct fs_held;
 struct fs_batch;
 TAILQ_HEAD(fs_batches, fs_batch);
+struct fs_order;
+LIST_HEAD(fs_orders, fs_order);
 
 /* Our own word: a step would be a request, and the operation must not wait. */
 #define FS_REMOTE EREMOTE
@@ -85,7 +88,12 @@ struct fs_met {
 };
 
 /* What a notify of the object "super" is about: its first byte. */
-enum fs_notify { FS_NOTIFY_OPEN = 1, FS_NOTIFY_UNLOCKED = 2, FS_NOTIFY_WAITS = 3 };
+enum fs_notify {
+    FS_NOTIFY_OPEN = 1,
+    FS_NOTIFY_UNLOCKED = 2,
+    FS_NOTIFY_WAITS = 3,
+    FS_NOTIFY_LEFT = 4
+};
 
 struct limpet_fs {
     struct limpet_cluster *cluster;
@@ -103,11 +111,14 @@ struct limpet_fs {
     struct fs_files files[FS_OPEN_BUCKETS];
     struct fs_calls work;
     struct fs_orphans orphans;
+    uint64_t left[FS_LEFT_MAX]; /* Inodes; M4 */
+    unsigned n_left;
     unsigned nameless;             /* Requests under way that make files without names. */
     struct fs_met met[FS_MET_MAX]; /* Shards whose files without names were asked about. */
     unsigned next_met;
     bool stopping;
-    bool lost; /* Others may take this client for dead. */
+    bool ended; /* All threads but the one that makes requests anew. */
+    bool lost;  /* Others may take this client for dead. */
     unsigned n_workers;
     pthread_t workers[FS_THREADS];
     struct fs_asks refused; /* A worker's: somebody else's lease is in the way. */
@@ -136,8 +147,9 @@ struct limpet_fs {
 
     pthread_cond_t written; /* A batch has ended, or one is due. */
     struct fs_batches batches, ready;
-    uint64_t last_batch; /* Its number. */
-    uint64_t last_level; /* The highest one of a batch, since there was none. */
+    struct fs_orders orders; /* Operations of several steps, under way. */
+    uint64_t last_batch;     /* Its number. */
+    uint64_t last_level;     /* The highest one of a batch, since there was none. */
     unsigned n_sending;
     size_t n_changes; /* Since the oldest batch began. */
     uint64_t dirty_since_ns;
@@ -369,6 +381,8 @@ int shard_list(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
  * `at_once`: what would have to wait fails with -FS_REMOTE instead.
  */
 struct fs_order {
+    LIST_ENTRY(fs_order) link;
+    uint64_t first; /* Numbers of its operations are not less. */
     struct fs_batch *last;
     bool at_once;
     bool dies; /* `last` has made a directory `dying`. */
@@ -380,6 +394,10 @@ bool write_back_is_late(struct limpet_fs *fs);
 void write_back_catch_up(struct limpet_fs *fs);
 void order_end(struct limpet_fs *fs);
 bool order_at_once(void);
+/* Whether this thread is between them. */
+bool order_is_begun(void);
+/* Of this client: all its steps are durable, or lost, and nobody works on it. With the lock. */
+bool order_is_over(const struct limpet_fs *fs, struct fs_txid tx);
 /* Whether a step before this one is not durable yet; with the lock. */
 bool order_is_pending(void);
 /* Before a step that is a request: what went before is durable. */
@@ -423,6 +441,10 @@ int move_mkdir(struct fs_call *call) MUST_CHECK;
  * moment for those who live, and completes what the dead have left.
  */
 int move_clear(struct limpet_fs *fs, uint64_t ino, unsigned tries) MUST_CHECK;
+/* Others have met something of this client in the shard of this inode. With the lock. */
+void move_met(struct limpet_fs *fs, uint64_t ino);
+/* With the lock, which is released for a while: clears what was met. */
+void move_clear_met(struct limpet_fs *fs);
 
 bool move_client_lives(struct limpet_fs *fs, uint64_t instance);
 /* None of its requests is executed any more. */
@@ -531,6 +553,8 @@ int behind_write_back(struct limpet_fs *fs, uint64_t home) MUST_CHECK;
 bool behind_has_unsent(const struct fs_file *file);
 /* Waits until it would not. */
 void behind_wait_sent(struct limpet_fs *fs, uint64_t ino);
+/* With the lock: whether the file's writes still need what its record says by this `busy`. */
+bool behind_needs(struct limpet_fs *fs, uint64_t ino, struct fs_txid busy);
 /* With the lock: what was not sent never will be. */
 void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error);
 /* fsync; ino 0: of everything. It ends the call. */

@@ -19,6 +19,7 @@
 
 #include "client/fs/lease.h"
 #include "common/fs_method.h"
+#include "common/planted.h"
 
 enum {
     LEASES_MAX = 512,
@@ -65,7 +66,8 @@ static bool is_over(struct fs_lease *lease)
     const struct fs_lease *top = lease;
     while (top != NULL && top->born)
         top = lease_find(fs, top->cover);
-    if (top != NULL && top->watch != NULL && limpet_lease_valid(top->watch) > 0)
+    if (top != NULL && top->watch != NULL &&
+        (limpet_lease_valid(top->watch) > 0 || planted(PLANTED_FS_LEASE_OVER)))
         return false;
     if (top != NULL && top->state == LEASE_HELD && !top->recalled) {
         lease_find(fs, top->home)->recalled = true;
@@ -220,7 +222,8 @@ enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
     if (lease == NULL)
         return LEASE_AT_OSD;
     if (lease->state == LEASE_LOADING || lease->failed != 0 ||
-        (lease->state == LEASE_DROPPING && lease->shard != NULL) ||
+        (lease->state == LEASE_DROPPING && lease->shard != NULL &&
+         !planted(PLANTED_FS_CHANGES_LATE)) ||
         (lease->shard != NULL && is_over(lease)))
         return LEASE_WAIT;
     if (lease->shard != NULL)

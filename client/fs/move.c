@@ -7,6 +7,8 @@
  * M2  Of an operation whose intent stands, each part may be done again: its mark at the target
  *     tells whether it was done.
  * M3  A mark goes after the intent that it belongs to.
+ * M4  Of a client that lives, what it has lost the end of (the lease of a shard was lost) is
+ *     cleared by itself: whoever meets it tells, and the client knows what is not under way.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,6 +16,7 @@
 #include <string.h>
 
 #include "client/fs/fs.h"
+#include "common/planted.h"
 #include "common/posix_acl.h"
 
 enum { ADD = 1, DROP = 2 };                  /* fs.links */
@@ -21,6 +24,8 @@ enum { SETTLE_INTENT = 1, SETTLE_MARK = 2 }; /* fs.settle */
 enum {
     DEPTH_MAX = 4096,
     PATIENT_TRIES = 16, /* Before it is looked at whether an owner lives. */
+    TELL_TRIES = 256,   /* Before an owner that lives is told. */
+    TELL_MS = 1000,
     LEASE_MS = 10000,
     PATIENCE_MS = 60000,
     BLOCK_SECONDS = 7 * 24 * 3600,
@@ -669,7 +674,7 @@ bool move_client_lives(struct limpet_fs *fs, uint64_t instance)
 
 int move_block(struct limpet_fs *fs, uint64_t instance)
 {
-    return limpet_block(fs->cluster, instance, BLOCK_SECONDS);
+    return planted(PLANTED_FS_UNFENCED) ? 0 : limpet_block(fs->cluster, instance, BLOCK_SECONDS);
 }
 
 /* Of a directory, if it is one and has any. */
@@ -683,6 +688,10 @@ static int complete(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
                     const struct fs_intent *intent)
 {
     int rc = 0;
+    if (planted(PLANTED_FS_INTENT_DROPPED)) {
+        settle(fs, ino, tx, SETTLE_INTENT);
+        return 0;
+    }
     switch (intent->kind) {
     case FS_INTENT_DROP:
         rc = drop_elsewhere(fs, ino, intent->ino, tx);
@@ -738,52 +747,120 @@ static bool take_intent(void *arg, const void *key, size_t key_len, const void *
     return found->n < INTENTS_AT_ONCE;
 }
 
-static int clear_intents(struct limpet_fs *fs, uint64_t ino)
+/* M4. The owner lives, and may have forgotten it. */
+static void tell(struct limpet_fs *fs, uint64_t ino)
+{
+    struct encoder e;
+    struct limpet_answers *answers = NULL;
+    encoder_init(&e);
+    encode_u8(&e, FS_NOTIFY_LEFT);
+    encode_u64(&e, ino);
+    int rc =
+        e.failed ? -ENOMEM : limpet_notify(fs->pool, FS_SUPER, e.data, e.len, TELL_MS, &answers);
+    (void)rc; /* It is told again. */
+    encoder_fini(&e);
+    limpet_answers_destroy(answers);
+}
+
+/* 1: nobody works on it, nor ever will; 0: its client does. *lives: that is another one. */
+static int is_left(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, bool *lives)
+{
+    if (tx.instance == fs->instance) {
+        pthread_mutex_lock(&fs->lock);
+        bool over = order_is_over(fs, tx) && !behind_needs(fs, ino, tx) &&
+                    !planted(PLANTED_FS_LEFT_FORGOTTEN);
+        pthread_mutex_unlock(&fs->lock);
+        return over;
+    }
+    if (move_client_lives(fs, tx.instance)) {
+        *lives = true;
+        return 0;
+    }
+    int rc = move_block(fs, tx.instance);
+    return rc == 0 ? 1 : rc;
+}
+
+static int clear_intents(struct limpet_fs *fs, uint64_t ino, bool *lives)
 {
     struct intents *found = calloc(1, sizeof *found);
+    uint64_t dir = fs_ino(fs_home(ino), FS_INDEX_DIR);
     int rc =
         found != NULL ? shard_list(fs, fs_home(ino), FS_KEY_INTENT, take_intent, found) : -ENOMEM;
     if (rc == 0 && found->damaged)
         rc = -EIO;
     for (size_t i = 0; rc == 0 && i < found->n; i++) {
-        if (move_client_lives(fs, found->list[i].tx.instance))
-            continue;
-        rc = move_block(fs, found->list[i].tx.instance);
-        if (rc == 0)
-            rc = complete(fs, fs_ino(fs_home(ino), FS_INDEX_DIR), found->list[i].tx,
-                          &found->list[i].intent);
+        int left = is_left(fs, dir, found->list[i].tx, lives);
+        rc = left < 0 ? left : 0;
+        if (left > 0)
+            rc = complete(fs, dir, found->list[i].tx, &found->list[i].intent);
     }
     free(found);
     return rc == -ENOENT ? 0 : rc;
 }
 
-/* A truncation or a removal whose client is dead: the one is completed, the other taken back. */
-static int clear_busy(struct limpet_fs *fs, uint64_t ino)
+/* A truncation or a removal that nobody works on: the one is completed, the other taken back. */
+static int clear_busy(struct limpet_fs *fs, uint64_t ino, bool *lives)
 {
     struct fs_inode inode;
     int rc = name_getinode(fs, ino, &inode);
-    if (rc != 0 || inode.busy.instance == 0 || move_client_lives(fs, inode.busy.instance))
+    if (rc != 0 || inode.busy.instance == 0)
         return rc == -ESTALE ? 0 : rc;
-    rc = move_block(fs, inode.busy.instance);
-    if (rc != 0)
-        return rc;
+    int left = is_left(fs, ino, inode.busy, lives);
+    if (left <= 0)
+        return left;
     return fs_is_dir(ino) ? dying_undo(fs, ino, inode.busy, inode.parts, FS_PARTS)
                           : data_trim(fs, &inode);
 }
 
-static int clear(struct limpet_fs *fs, uint64_t ino)
+static int clear(struct limpet_fs *fs, uint64_t ino, bool *lives)
 {
-    int rc = clear_intents(fs, ino);
-    return rc == 0 ? clear_busy(fs, ino) : rc;
+    int rc = clear_intents(fs, ino, lives);
+    return rc == 0 ? clear_busy(fs, ino, lives) : rc;
+}
+
+static int clear_all(struct limpet_fs *fs, uint64_t ino, bool *lives)
+{
+    uint64_t parts = parts_of(fs, ino);
+    int rc = clear(fs, ino, lives);
+    for (unsigned i = 0; rc == 0 && parts != 0 && i < FS_PARTS; i++)
+        rc = clear(fs, part_ino(parts, i), lives);
+    return rc;
 }
 
 int move_clear(struct limpet_fs *fs, uint64_t ino, unsigned tries)
 {
+    struct fs_order order;
+    bool begun = order_is_begun(), lives = false;
     if (tries % PATIENT_TRIES != 0)
         return 0;
-    uint64_t parts = parts_of(fs, ino);
-    int rc = clear(fs, ino);
-    for (unsigned i = 0; rc == 0 && parts != 0 && i < FS_PARTS; i++)
-        rc = clear(fs, part_ino(parts, i));
+    if (!begun)
+        order_begin(fs, &order, false);
+    int rc = clear_all(fs, ino, &lives);
+    if (!begun)
+        order_end(fs);
+    if (rc == 0 && lives && tries % TELL_TRIES == TELL_TRIES - PATIENT_TRIES)
+        tell(fs, ino);
     return rc;
+}
+
+void move_met(struct limpet_fs *fs, uint64_t ino)
+{
+    bool known = false;
+    for (unsigned i = 0; i < fs->n_left; i++)
+        known |= fs->left[i] == ino;
+    if (known || fs->n_left == FS_LEFT_MAX)
+        return; /* It is told again. */
+    fs->left[fs->n_left++] = ino;
+    pthread_cond_signal(&fs->orphaned);
+}
+
+void move_clear_met(struct limpet_fs *fs)
+{
+    while (fs->n_left > 0) {
+        uint64_t ino = fs->left[--fs->n_left];
+        pthread_mutex_unlock(&fs->lock);
+        int rc = move_clear(fs, ino, 0);
+        (void)rc; /* It is met again. */
+        pthread_mutex_lock(&fs->lock);
+    }
 }

@@ -320,6 +320,11 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
     } else if (about == FS_NOTIFY_UNLOCKED && n == 1) {
         lock_unlocked(fs, decode_u64(&d));
         n = 0;
+    } else if (about == FS_NOTIFY_LEFT && n == 1) {
+        pthread_mutex_lock(&fs->lock);
+        move_met(fs, decode_u64(&d));
+        pthread_mutex_unlock(&fs->lock);
+        n = 0;
     }
     pthread_mutex_lock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
@@ -454,6 +459,7 @@ void *orphan_thread(void *arg)
     uint64_t inos[ORPHANS_AT_ONCE];
     pthread_mutex_lock(&fs->lock);
     for (;;) {
+        move_clear_met(fs);
         size_t n = take_orphans(fs, inos);
         if (n == 0 && fs->stopping)
             break;

@@ -254,6 +254,7 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     pthread_cond_init(&fs->written, NULL);
     TAILQ_INIT(&fs->batches);
     TAILQ_INIT(&fs->ready);
+    LIST_INIT(&fs->orders);
     STAILQ_INIT(&fs->syncing);
     pthread_cond_init(&fs->idle, NULL);
     pthread_cond_init(&fs->orphaned, NULL);

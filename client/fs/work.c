@@ -4,13 +4,16 @@
 
 #include "client/fs/fs.h"
 
-/* Requests that are to be made anew, and for nothing else: all workers may wait for one of them. */
+/*
+ * Requests that are to be made anew, and for nothing else: all workers may wait for one of them. It
+ * ends last: what the others write back at their end may be refused.
+ */
 static void *ask_anew(void *arg)
 {
     struct limpet_fs *fs = arg;
     struct fs_ask *ask;
     pthread_mutex_lock(&fs->lock);
-    while ((ask = STAILQ_FIRST(&fs->refused)) != NULL || !fs->stopping) {
+    while ((ask = STAILQ_FIRST(&fs->refused)) != NULL || !fs->ended) {
         if (ask == NULL) {
             pthread_cond_wait(&fs->changed, &fs->lock);
             continue;
@@ -54,8 +57,8 @@ static void *work(void *arg)
 int work_start(struct limpet_fs *fs)
 {
     static void *(*const others[])(void *) = {orphan_thread,     lease_keeper,  lease_asker,
-                                              write_back_thread, behind_thread, ask_anew,
-                                              parts_thread};
+                                              write_back_thread, behind_thread, parts_thread,
+                                              ask_anew};
     for (unsigned i = 0; i < FS_THREADS; i++) {
         int error = pthread_create(&fs->workers[i], NULL,
                                    i < FS_WORKERS ? work : others[i - FS_WORKERS], fs);
@@ -77,6 +80,12 @@ void work_stop(struct limpet_fs *fs)
     pthread_cond_broadcast(&fs->behind_wanted);
     pthread_cond_broadcast(&fs->grew);
     pthread_mutex_unlock(&fs->lock);
-    for (unsigned i = 0; i < fs->n_workers; i++)
+    for (unsigned i = 0; i < fs->n_workers && i < FS_THREADS - 1; i++)
         pthread_join(fs->workers[i], NULL);
+    pthread_mutex_lock(&fs->lock);
+    fs->ended = true;
+    pthread_cond_broadcast(&fs->changed);
+    pthread_mutex_unlock(&fs->lock);
+    if (fs->n_workers == FS_THREADS)
+        pthread_join(fs->workers[FS_THREADS - 1], NULL);
 }

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "client/fs/lease.h"
+#include "common/planted.h"
 
 enum {
     SENDING_MAX = 64,
@@ -34,6 +35,7 @@ struct fs_batch {
     struct fs_lease *lease; /* NULL: it is a request. */
     struct fs_ask *ask;
     uint64_t number;
+    uint64_t first; /* Numbers of operations with steps in it are not less. */
     unsigned waiting, refs;
     uint64_t level; /* Higher than those of the batches that it goes after. */
     struct fs_batch **after;
@@ -91,7 +93,8 @@ static void unref(struct fs_batch *batch)
 
 static void enqueue_if_ready(struct fs_batch *batch)
 {
-    if (!batch->closed || !batch->wanted || batch->waiting > 0 || batch->queued || batch->ended)
+    bool waits = batch->waiting > 0 && !planted(PLANTED_FS_OUT_OF_ORDER);
+    if (!batch->closed || !batch->wanted || waits || batch->queued || batch->ended)
         return;
     batch->queued = true;
     TAILQ_INSERT_TAIL(&batch->fs->ready, batch, ready_link);
@@ -139,6 +142,19 @@ static int add_edge(struct fs_batch *first, struct fs_batch *second)
     return 0;
 }
 
+/* Of the operations under way, and of all that come. */
+static uint64_t first_operation(const struct limpet_fs *fs)
+{
+    uint64_t first = fs->sequence + 1;
+    const struct fs_order *order;
+    LIST_FOREACH(order, &fs->orders, link)
+    {
+        /* cppcheck-suppress uninitvar */
+        first = order->first < first ? order->first : first;
+    }
+    return first;
+}
+
 static struct fs_batch *batch_create(struct limpet_fs *fs)
 {
     struct fs_batch *batch = calloc(1, sizeof *batch);
@@ -148,6 +164,7 @@ static struct fs_batch *batch_create(struct limpet_fs *fs)
     batch->fs = fs;
     batch->refs = 1;
     batch->number = ++fs->last_batch;
+    batch->first = first_operation(fs);
     if (TAILQ_EMPTY(&fs->batches))
         fs->last_level = 0;
     else
@@ -165,6 +182,8 @@ static void note_error(struct limpet_fs *fs, uint64_t home, int error)
 {
     unsigned i = 0;
     struct fs_file *file;
+    if (planted(PLANTED_FS_LOSS_UNTOLD))
+        return;
     for (unsigned bucket = 0; bucket < FS_OPEN_BUCKETS; bucket++) {
         for (file = LIST_FIRST(&fs->files[bucket]); file != NULL; file = LIST_NEXT(file, link)) {
             if (fs_home(file->ino) == home && file->error == 0)
@@ -312,6 +331,8 @@ static void applied(struct limpet_completion *completion, void *arg)
 static int guard(struct limpet_op *op, const struct fs_batch *batch)
 {
     const struct fs_lease *lease = batch->lease;
+    if (planted(PLANTED_FS_UNGUARDED))
+        return 0;
     if (lease->watch != NULL)
         return limpet_op_assert_lease(op, lease->watch, LIMPET_LEASE_EXCLUSIVE);
     return batch->born ? 0 : limpet_op_assert_version(op, lease->version);
@@ -443,17 +464,39 @@ void write_back_catch_up(struct limpet_fs *fs)
 
 void order_begin(struct limpet_fs *fs, struct fs_order *order, bool at_once)
 {
-    (void)fs;
     *order = (struct fs_order){.at_once = at_once};
+    pthread_mutex_lock(&fs->lock);
+    order->first = fs->sequence + 1;
+    LIST_INSERT_HEAD(&fs->orders, order, link);
+    pthread_mutex_unlock(&fs->lock);
     order_set(order);
 }
 
 void order_end(struct limpet_fs *fs)
 {
+    struct fs_order *order = order_now();
     pthread_mutex_lock(&fs->lock);
-    unref(order_now()->last);
+    unref(order->last);
+    LIST_REMOVE(order, link);
     pthread_mutex_unlock(&fs->lock);
     order_set(NULL);
+}
+
+bool order_is_begun(void)
+{
+    return order_now() != NULL;
+}
+
+bool order_is_over(const struct limpet_fs *fs, struct fs_txid tx)
+{
+    const struct fs_batch *batch;
+    bool over = tx.sequence < first_operation(fs);
+    TAILQ_FOREACH(batch, &fs->batches, link)
+    {
+        /* cppcheck-suppress uninitvar */
+        over = over && tx.sequence < batch->first;
+    }
+    return over;
 }
 
 bool order_at_once(void)
@@ -550,7 +593,7 @@ static void end_unseen(struct fs_lease *lease)
 /* B9 */
 static int follow_name(struct fs_lease *lease, struct fs_batch *batch, const char *method)
 {
-    if (batch->named || !needs_name(lease, method))
+    if (batch->named || !needs_name(lease, method) || planted(PLANTED_FS_NAME_LATE))
         return 0;
     batch->named = true;
     if (!lease->name->ended)

@@ -168,6 +168,23 @@ static const struct {
                                     "reads believe the object map when the lease is over"},
     [PLANTED_IMAGE_HOLD_BLINDLY] = {"image-hold-blindly",
                                     "long operations go on when the lease was lost"},
+    [PLANTED_FS_OUT_OF_ORDER] = {"fs-out-of-order",
+                                 "batches of changes do not wait for those before them"},
+    [PLANTED_FS_NAME_LATE] = {"fs-name-late",
+                              "a new directory's contents do not wait for its name"},
+    [PLANTED_FS_LEASE_OVER] = {"fs-lease-over", "answers are given under a lease that is over"},
+    [PLANTED_FS_UNGUARDED] = {"fs-unguarded",
+                              "changes are written back without asking for the lease"},
+    [PLANTED_FS_CHANGES_LATE] = {"fs-changes-late", "a shard takes changes while it is given back"},
+    [PLANTED_FS_LOSS_UNTOLD] = {"fs-loss-untold", "nobody is told of changes that were lost"},
+    [PLANTED_FS_INTENT_DROPPED] = {"fs-intent-dropped",
+                                   "an intent of the dead is cleared, and not completed"},
+    [PLANTED_FS_UNFENCED] = {"fs-unfenced", "a client that is gone is not blocked"},
+    [PLANTED_FS_LEFT_FORGOTTEN] = {"fs-left-forgotten",
+                                   "who lives does not clear what it has lost the end of"},
+    [PLANTED_FS_CUT_LOST] = {"fs-cut-lost", "a truncation leaves the bytes that it cuts off"},
+    [PLANTED_FS_SIZE_EARLY] = {"fs-size-early", "a size covers bytes that are on their way"},
+    [PLANTED_FS_ROOM_LATE] = {"fs-room-late", "bytes are sent before their room is durable"},
 };
 
 const char *planted_name(enum planted_bug bug)
