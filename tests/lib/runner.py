@@ -244,6 +244,18 @@ PLANTED = {
     "image-untold": (40, ("--scenario", "image")),
     "image-map-late": (400, ("--scenario", "image")),
     "image-snap-given-back": (400, ("--scenario", "image")),
+    "fs-out-of-order": (100, ("--scenario", "fs")),
+    "fs-name-late": (100, ("--scenario", "fs")),
+    "fs-lease-over": (100, ("--scenario", "fs")),
+    "fs-unguarded": (100, ("--scenario", "fs")),
+    "fs-changes-late": (100, ("--scenario", "fs")),
+    "fs-loss-untold": (100, ("--scenario", "fs")),
+    "fs-intent-dropped": (100, ("--scenario", "fs")),
+    "fs-unfenced": (100, ("--scenario", "fs")),
+    "fs-left-forgotten": (100, ("--scenario", "fs")),
+    "fs-cut-lost": (100, ("--scenario", "fs")),
+    "fs-size-early": (100, ("--scenario", "fs")),
+    "fs-room-late": (100, ("--scenario", "fs")),
 }
 
 

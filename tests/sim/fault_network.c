@@ -43,6 +43,18 @@ void fault_client_is_isolated(struct faults *f)
     heal_network_in(f, SEC_NS / 10 + fault_below(f, 5 * SEC_NS));
 }
 
+/* Shorter than its watches and leases live, or longer: then others go on without it. */
+void fault_client_is_cut_off(struct faults *f)
+{
+    uint64_t i = 1 + fault_below(f, f->cluster->options.n_clients);
+    struct member *member = &f->cluster->clients[i].member;
+    uint64_t ns = fault_below(f, 2) == 0 ? 4 * SEC_NS + fault_below(f, 8 * SEC_NS)
+                                         : 12 * SEC_NS + fault_below(f, 25 * SEC_NS);
+    sim_log(f->cluster->sim, "fault", "%s is cut off", sim_node_name(member->node));
+    isolate(f, member, 1 + (uint32_t)fault_below(f, 2));
+    heal_network_in(f, ns);
+}
+
 void fault_network_is_slow(struct faults *f)
 {
     uint64_t extra = 1 + fault_below(f, 300 * MSEC_NS);

@@ -77,6 +77,7 @@ void fault_heal_disks_fire(struct env_timer *timer);
 void fault_mon_is_isolated(struct faults *f);
 void fault_mons_are_split(struct faults *f);
 void fault_client_is_isolated(struct faults *f);
+void fault_client_is_cut_off(struct faults *f);
 void fault_network_is_slow(struct faults *f);
 void fault_osd_is_isolated(struct faults *f);
 void fault_osd_pair_is_cut(struct faults *f);

@@ -45,7 +45,9 @@ unsigned file_node_links(const struct file_model *model, uint32_t node)
     unsigned n = 0;
     for (uint32_t i = FILE_ROOT; i < FILE_NODES_MAX; i++) {
         const struct file_node *dir = &model->nodes[i];
-        for (uint32_t k = 0; dir->used && dir->type == S_IFDIR && k < FILE_NAMES; k++)
+        /* What was lost with its directory has no name there. */
+        bool counts = dir->used && !dir->ghost && dir->type == S_IFDIR;
+        for (uint32_t k = 0; counts && k < FILE_NAMES; k++)
             n += dir->cells[CELL_FIRST + k] == node;
     }
     return n;

@@ -188,6 +188,8 @@ bool files_walk(struct file_client *client)
     /* An entry that a dead client was moving may be met before and after it was completed. */
     int rc = walk_all(&walk);
     rc = rc == 0 ? walk_all(&walk) : rc;
+    /* Who sleeps, or is cut off, may have lost what is missing without knowing it. */
+    (void)files_look_for_lost(files, NULL);
     bool again = losses != files->n_losses || client->lost;
     bool judged = rc == 0 && !again;
     if (judged && !file_model_judge(&files->model, walk.seen, walk.n, walk.why, sizeof walk.why))
