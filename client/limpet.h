@@ -29,8 +29,9 @@
  * functions but the limpet_aio_ ones) drives the network itself when nobody else does. The first
  * asynchronous request starts a thread of the library; callbacks are made on that thread, one
  * after the other, in the order of completion. A callback may call every function but
- * limpet_cluster_destroy(); while it runs, other callbacks wait, and what it submits leaves when it
- * returns or waits. The library uses no signals and does not survive fork() in the child.
+ * limpet_cluster_destroy(); while it runs, other callbacks wait, and what it or another thread
+ * submits may leave only when it returns, or when somebody waits. The library uses no signals and
+ * does not survive fork() in the child.
  *
  * Memory. Names and data passed in may be reused when the function returns; where data is handed
  * over or must stay, the function says so. What the library allocates for the caller is released

@@ -99,6 +99,26 @@ static void set_taker(struct limpet_cluster *c, enum queue_taker taker)
     pthread_mutex_unlock(&c->queue_lock);
 }
 
+/* The driver looks there again. While another thread sleeps as the poller, that is not enough. */
+static void open_queue(struct limpet_cluster *c)
+{
+    if (!c->polling)
+        set_taker(c, QUEUE_AWAKE);
+}
+
+/*
+ * A thread becomes the poller for a request of its own. Only the driver changes the taker without
+ * the lock, when it has polled, and now it does not: so the taker may be looked at.
+ */
+static void close_queue(struct limpet_cluster *c)
+{
+    if (c->queue_taker == QUEUE_NOBODY)
+        return;
+    set_taker(c, QUEUE_NOBODY);
+    if (atomic_load_explicit(&c->n_queued, memory_order_relaxed) > 0)
+        requests_take_queued(c);
+}
+
 /* The driver is about to block. False: there was something, and a turn shall send it first. */
 static bool leave_queue(struct limpet_cluster *c, enum queue_taker taker)
 {
@@ -175,7 +195,9 @@ static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
     assert(!c->polling);
     c->polling = true;
     c->poller_waits_for = waiter;
-    if (atomic_load_explicit(&c->n_queued, memory_order_relaxed) > 0)
+    if (waiter != NULL)
+        close_queue(c);
+    else if (atomic_load_explicit(&c->n_queued, memory_order_relaxed) > 0)
         requests_take_queued(c);
     take_turn(c);
     if (!poller_should_return(c) && (waiter != NULL || leave_queue(c, QUEUE_POLLING))) {
@@ -298,6 +320,7 @@ static void make_callbacks(struct limpet_cluster *c)
         completion_unref(completion);
     }
     pthread_mutex_lock(&c->lock);
+    open_queue(c);
 }
 
 /* Until woken; at the latest after a while, to see whether the cluster is left alone. */
@@ -311,7 +334,7 @@ static void driver_sleep(struct limpet_cluster *c)
     c->driver = DRIVER_SLEEPING;
     pthread_cond_timedwait(&c->driver_wake, &c->lock, &until);
     c->driver = DRIVER_BUSY;
-    set_taker(c, QUEUE_AWAKE);
+    open_queue(c);
 }
 
 static bool driver_should_rest(const struct limpet_cluster *c)
@@ -325,7 +348,7 @@ static void *drive(void *arg)
 {
     struct limpet_cluster *c = arg;
     pthread_mutex_lock(&c->lock);
-    set_taker(c, QUEUE_AWAKE);
+    open_queue(c);
     while (!c->stopping || !TAILQ_EMPTY(&c->finished) || !leave_queue(c, QUEUE_NOBODY)) {
         if (!TAILQ_EMPTY(&c->finished)) {
             make_callbacks(c);

@@ -25,7 +25,9 @@
  *  L3  What asynchronous requests of many at a time wait for is a turn, not the lock: they stand in
  *      `queued`, protected by queue_lock, while the driver is going to look there before it blocks
  *      (`queue_taker`). Whoever takes the lock submits them first, so requests of a thread keep
- *      their order. queue_lock may be taken with the lock held, and not the other way round.
+ *      their order. A thread that polls for its own request closes the queue, as it may be the
+ *      driver in a callback, or the driver's callback may last. queue_lock may be taken with the
+ *      lock held, and not the other way round.
  *  L4  Callbacks of users are made by the driver thread alone, without the lock, and without it
  *      being the poller.
  */
@@ -143,7 +145,7 @@ struct limpet_pool {
 /* Who submits what is queued. */
 enum queue_taker {
     QUEUE_NOBODY,  /* Nothing may be queued. */
-    QUEUE_AWAKE,   /* The driver, before it blocks again. */
+    QUEUE_AWAKE,   /* The driver, before it blocks again; nobody else polls. */
     QUEUE_POLLING, /* The driver, when an answer comes, or the timer of later_fd. */
 };
 STAILQ_HEAD(queued_list, request);

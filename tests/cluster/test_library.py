@@ -71,10 +71,16 @@ def declare():
     lib.limpet_aio_append.argtypes = lib.limpet_aio_write_full.argtypes
     lib.limpet_aio_read.argtypes = [POINTER, ctypes.c_char_p, POINTER, POINTER, ctypes.c_size_t,
                                     ctypes.c_uint64]
+    lib.limpet_aio_operate.argtypes = [POINTER, ctypes.c_char_p, POINTER, POINTER]
+    lib.limpet_watch.argtypes = [POINTER, ctypes.c_char_p, ctypes.c_uint32, POINTER, POINTER, POINTER]
+    lib.limpet_notify.argtypes = [POINTER, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t,
+                                  ctypes.c_uint32, POINTER]
+    lib.limpet_op_notify.argtypes = [POINTER, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32, POINTER,
+                                     POINTER]
     lib.limpet_cluster_error.restype = ctypes.c_char_p
     lib.limpet_cluster_error.argtypes = [POINTER]
     for name in ("limpet_cluster_destroy", "limpet_pool_close", "limpet_list_close", "limpet_free",
-                 "limpet_cluster_connect", "limpet_op_destroy"):
+                 "limpet_cluster_connect", "limpet_op_destroy", "limpet_answers_destroy", "limpet_unwatch"):
         getattr(lib, name).argtypes = [POINTER]
     lib.limpet_cluster_config_file.argtypes = [POINTER, ctypes.c_char_p]
     lib.limpet_cluster_config_set.argtypes = [POINTER, ctypes.c_char_p, ctypes.c_char_p]
@@ -314,6 +320,81 @@ def waiting_and_callbacks_mix_on_many_threads():
         thread.join()
     check(not problems, "%r" % problems)
     client.close()
+
+
+class Silence:
+    """An object with a watcher that does not answer: whoever notifies it waits as long as he said."""
+
+    def __init__(self, client):
+        calls = (POINTER * 3)()
+        self.client, self.watch, self.ops = client, POINTER(), []
+        check(client.write_full(b"silence", b"") == 0, "write")
+        check(lib.limpet_watch(client.pool, b"silence", 0, calls, None, ctypes.byref(self.watch)) == 0,
+              "watch")
+
+    def notify(self, timeout_ms):
+        return lib.limpet_notify(self.client.pool, b"silence", b"", 0, timeout_ms, None)
+
+    def notify_later(self, timeout_ms):
+        answers, request, op = POINTER(), Request(), lib.limpet_op_create()
+        self.ops.append((op, request, answers))
+        check(lib.limpet_op_notify(op, b"", 0, timeout_ms, ctypes.byref(answers), None) == 0 and
+              lib.limpet_aio_operate(self.client.pool, b"silence", request.handle, op) == 0, "notify")
+
+    def end(self):
+        for op, request, answers in self.ops:
+            check(request.wait() == 0, "notify")
+            lib.limpet_op_destroy(op)
+            lib.limpet_answers_destroy(answers)
+            request.release()
+        check(lib.limpet_unwatch(self.watch) == 0, "unwatch")
+
+
+def seconds_of_a_write(client):
+    request, begun = Request(), time.monotonic()
+    check(lib.limpet_aio_write_full(client.pool, b"prompt", request.handle, b"x", 1) == 0, "submit")
+    while not lib.limpet_completion_is_done(request.handle):
+        time.sleep(0.0005)
+    return request, time.monotonic() - begun
+
+
+def writes_during_a_callback(callback, beside):
+    """How long they take while much is under way of which nothing ends for now."""
+    client = Client()
+    silence = Silence(client)
+    for _ in range(30):
+        silence.notify_later(4000)
+    running, ended = threading.Event(), threading.Event()
+
+    def run_callback(request):
+        running.set()
+        callback(silence)
+        ended.set()
+    first = Request(run_callback)
+    check(lib.limpet_aio_write_full(client.pool, b"first", first.handle, b"x", 1) == 0, "submit")
+    check(running.wait(60), "no callback")
+    thread = threading.Thread(target=beside, args=(silence,))
+    thread.start()
+    time.sleep(0.2)
+    written = [seconds_of_a_write(client) for _ in range(8)]
+    times = [seconds for _, seconds in written]
+    check(not ended.is_set() or max(times) > 2, "the callback ended early: %r" % times)
+    thread.join()
+    wait_until("callbacks", lambda: all(request.calls == 1 for request, _ in written), 20)
+    silence.end()
+    for request in [first] + [request for request, _ in written]:
+        request.release()
+    client.close()
+    return times
+
+
+@case
+def requests_leave_while_a_callback_waits():
+    """Whoever is awake sends them: the thread that waits, which may be the one of the callback."""
+    for callback, beside in ((lambda silence: silence.notify(3500), lambda silence: None),
+                             (lambda silence: time.sleep(3), lambda silence: silence.notify(3500))):
+        times = writes_during_a_callback(callback, beside)
+        check(sum(seconds > 0.4 for seconds in times) <= 1, "seconds of writes: %r" % times)
 
 
 @case
