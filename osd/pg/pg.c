@@ -846,7 +846,7 @@ static void stat_totals(const struct pg *pg, Limpet__Wire__PgStat *out)
     out->has_clones = out->has_writes = out->has_bytes_written = true;
     out->has_reads = out->has_bytes_read = true;
     out->clones = totals.clones;
-    out->writes = pg_log_head(&pg->log).sequence;
+    out->writes = totals.writes;
     out->bytes_written = totals.bytes_written;
     out->reads = totals.reads + pg->reads;
     out->bytes_read = totals.bytes_read + pg->bytes_read;

@@ -71,12 +71,12 @@ void fill_send_log(struct pg_fill *fill)
         fill_back_off(fill, "the log was trimmed");
         return;
     }
-    bool first = fill->chunk == pg->log.base.sequence && !planted(PLANTED_DUP_NOT_FILLED);
-    uint32_t n_clients = first ? pg->log.clients.n_kept : 0;
+    bool first = fill->chunk == pg->log.base.sequence;
+    uint32_t n_clients = first && !planted(PLANTED_DUP_NOT_FILLED) ? pg->log.clients.n_kept : 0;
     struct encoder records;
     encoder_init(&records);
     ProtobufCBinaryData *clients = calloc(n_clients + 1, sizeof *clients);
-    if (!clients || (first && list_clients(pg, &records, clients))) {
+    if (!clients || (n_clients > 0 && list_clients(pg, &records, clients))) {
         free(clients);
         encoder_fini(&records);
         fill_back_off(fill, "no memory");

@@ -40,7 +40,7 @@
 
 #define PG_PACKED __attribute__((packed))
 
-enum { PG_LAYOUT_VERSION = 8 };
+enum { PG_LAYOUT_VERSION = 9 };
 
 /* What happened to the object. */
 enum pg_entry_kind {
@@ -75,11 +75,12 @@ struct PG_PACKED pg_totals {
     uint64_t bytes;   /* Of these. */
     uint64_t clones;
     /* What clients did since the group was made; of reads, those before the primary logged it. */
+    uint64_t writes;
     uint64_t bytes_written;
     uint64_t reads;
     uint64_t bytes_read;
 };
-static_assert(sizeof(struct pg_totals) == 48, "pg_totals");
+static_assert(sizeof(struct pg_totals) == 56, "pg_totals");
 
 /*
  * Followed by object_len bytes of encoded object_id, by n_extents extents of changed data, in order
@@ -110,7 +111,7 @@ struct PG_PACKED pg_entry_layout {
     uint64_t clone;
     uint64_t trimmed; /* The snapshot that was taken from the object; 0: this does not trim. */
 };
-static_assert(sizeof(struct pg_entry_layout) == 136, "pg_entry_layout");
+static_assert(sizeof(struct pg_entry_layout) == 144, "pg_entry_layout");
 
 /*
  * What is remembered of a client when its entries have left the log: see osd/pg/pg_clients.h.
@@ -160,7 +161,7 @@ struct PG_PACKED pg_state_layout {
     struct wire_version fill_from;
     uint64_t forgotten_ns; /* See struct pg_clients. */
 };
-static_assert(sizeof(struct pg_state_layout) == 96, "pg_state_layout");
+static_assert(sizeof(struct pg_state_layout) == 104, "pg_state_layout");
 
 /* Wall clock of the last scrubs that were completed; 0: never. On every member. */
 struct PG_PACKED pg_scrub_layout {

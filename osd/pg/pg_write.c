@@ -346,7 +346,8 @@ static bool is_kept(const struct object_state *state)
     return state->exists || state->whiteout;
 }
 
-static struct pg_totals totals_after(const struct pg *pg, const struct execution *run)
+static struct pg_totals totals_after(const struct pg *pg, const struct pg_request *request,
+                                     const struct execution *run)
 {
     const struct object_state *before = &run->before, *after = &run->after;
     struct pg_totals totals = pg_log_totals(&pg->log);
@@ -355,6 +356,7 @@ static struct pg_totals totals_after(const struct pg *pg, const struct execution
     totals.objects += is_kept(after) - is_kept(before) + sign;
     totals.bytes += after->size - before->size + sign * run->clone_size;
     totals.clones += sign;
+    totals.writes += request != NULL;
     totals.bytes_written += run->data.len;
     totals.reads += pg->reads;
     totals.bytes_read += pg->bytes_read;
@@ -396,7 +398,7 @@ static size_t encode_entry(const struct pg *pg, const struct pg_object *object,
         pg_extents_of(ops, run->data.len, is_kept(before), &changed);
     name_request(&head, request);
     head.n_extents = changed.n;
-    head.totals = totals_after(pg, run);
+    head.totals = totals_after(pg, request, run);
     struct encoder e;
     encoder_init_fixed(&e, out, PG_ENTRY_MAX);
     encode_bytes(&e, &head, sizeof head);

@@ -172,6 +172,10 @@ def df_counts_what_clients_do():
     # The removed one is kept for the snapshot, and a note that it was removed.
     figures.update(write_ops=12, num_objects=12, num_object_clones=2, num_object_copies=36)
     until_figures(**figures)
+    succeeds(cluster.rados("-p", "counted", "rmsnap", "before"))
+    # Whoever trims is no client.
+    figures.update(num_objects=9, num_object_clones=0, num_object_copies=27)
+    until_figures(**figures)
 
 
 @case

@@ -300,7 +300,7 @@ static void refuses_malformed_records(void **state)
         size_t at;
         uint8_t value;
     } mistakes[] = {
-        {0, 9},                                                /* Another layout. */
+        {0, PG_LAYOUT_VERSION + 1},                            /* Another layout. */
         {offsetof(struct pg_client_layout, client), 0},        /* Nobody's. */
         {offsetof(struct pg_client_layout, n_results), 3},     /* Not that many. */
         {offsetof(struct pg_client_layout, oldest), 11},       /* Above the first result. */

@@ -29,6 +29,7 @@ static size_t make_entry(uint64_t config, uint64_t sequence, uint64_t tid,
         .totals = {.objects = sequence,
                    .bytes = sequence * 100,
                    .clones = sequence / 2,
+                   .writes = sequence * 3,
                    .bytes_written = sequence * 300,
                    .reads = sequence * 7,
                    .bytes_read = sequence * 700},
@@ -81,6 +82,7 @@ static void golden_bytes(void **state)
         .totals = {.objects = 0x5152535455565758,
                    .bytes = 0x6162636465666768,
                    .clones = 0x5253545556575859,
+                   .writes = 0x4243444546474849,
                    .bytes_written = 0x6263646566676869,
                    .reads = 0x535455565758595a,
                    .bytes_read = 0x636465666768696a},
@@ -120,7 +122,7 @@ static void refuses_malformed_entries(void **state)
     for (size_t cut = 0; cut < len; cut++)
         assert_int_equal(pg_entry_parse(bytes, cut, &head, &id), -EBADMSG);
     memcpy(broken, bytes, len);
-    broken[0] = 9; /* Another layout. */
+    broken[0] = PG_LAYOUT_VERSION + 1; /* Another layout. */
     assert_int_equal(pg_entry_parse(broken, len, &head, &id), -EBADMSG);
     memcpy(broken, bytes, len);
     broken[1] = 9; /* Another kind. */
@@ -175,6 +177,7 @@ static void appends_finds_and_trims(void **state)
     assert_int_equal(totals.objects, 3000);
     assert_int_equal(totals.bytes, 300000);
     assert_int_equal(totals.clones, 1500);
+    assert_int_equal(totals.writes, 9000);
     assert_int_equal(totals.bytes_written, 900000);
     assert_int_equal(totals.reads, 21000);
     assert_int_equal(totals.bytes_read, 2100000);
