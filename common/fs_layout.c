@@ -565,6 +565,9 @@ void fs_answer_encode(struct encoder *e, const struct fs_answer *answer)
     encode_u64(e, answer->ino);
     encode_u8(e, answer->type);
     encode_u64(e, answer->offset);
+    encode_u64(e, answer->dir_change);
+    encode_u64(e, (uint64_t)answer->dir_mtime_ns);
+    encode_u32(e, answer->dir_links);
     if (answer->flags & FS_HAS_INODE) {
         encode_u64(e, answer->inode.ino);
         encode_inode(e, &answer->inode);
@@ -584,6 +587,9 @@ int fs_answer_decode(const void *data, size_t len, struct fs_answer *out)
     out->ino = decode_u64(d);
     out->type = decode_u8(d);
     out->offset = decode_u64(d);
+    out->dir_change = decode_u64(d);
+    out->dir_mtime_ns = (int64_t)decode_u64(d);
+    out->dir_links = decode_u32(d);
     if (!d->failed && out->flags & FS_HAS_INODE) {
         uint64_t ino = decode_u64(d);
         error = decode_inode(d, &out->inode);

@@ -14,7 +14,7 @@
 #include "common/codec.h"
 
 enum {
-    FS_RECORD_VERSION = 3,
+    FS_RECORD_VERSION = 4,
     FS_NAME_BYTES_MAX = 255,
     FS_TARGET_MAX = 4095,
     FS_XATTR_VALUE_MAX = 65536,
@@ -299,6 +299,10 @@ struct fs_answer {
     uint64_t ino;
     uint8_t type;
     uint64_t offset;
+    /* Of the shard's directory, if the method has changed that; else 0. */
+    uint64_t dir_change;
+    int64_t dir_mtime_ns;
+    uint32_t dir_links;
     struct fs_inode inode; /* With FS_HAS_INODE. */
 };
 

@@ -299,6 +299,9 @@ void fs_put_dir(struct fs_job *job)
 {
     fs_touch(job, &job->dir);
     job->dir.mtime_ns = job->now_ns;
+    job->answer.dir_change = job->dir.change;
+    job->answer.dir_mtime_ns = job->now_ns;
+    job->answer.dir_links = job->dir.links;
     fs_put_inode(job, FS_INDEX_DIR, &job->dir);
 }
 

@@ -36,6 +36,8 @@ enum {
     RECEIVE_BYTES =
         WRITE_MAX + BLOCK,     /* The largest request: libfuse counts a page for its head. */
     HAND_OVER_MIN = 256 << 10, /* Smaller contents are copied out of what was received. */
+    MADE_MAX = 64,             /* Callers whose files were just made. */
+    MADE_MS = 20,              /* The kernel asks at once, or not at all. */
 };
 
 /* Of the kernel's interface, newer than libfuse. */
@@ -47,7 +49,21 @@ enum {
     INIT_DIRECT_IO_ALLOW_MMAP = 1 << (36 - 32), /* In the second word of flags. */
 };
 
+/*
+ * A file that was just made by open(2), whose attributes the kernel may not keep: it asks for them
+ * at once, still in the same call, to see whether the caller may open it. That first question of
+ * this thread is answered by what was told of the file when it was made.
+ */
+struct just_made {
+    pid_t caller; /* 0: none. */
+    fuse_ino_t ino;
+    int64_t when_ns;
+    struct stat attr;
+};
+
 struct mount {
+    pthread_mutex_t making; /* Of: */
+    struct just_made made[MADE_MAX];
     _Atomic(struct limpet_fs *) fs;
     pthread_mutex_t taking; /* While a request is taken, `fs` stays what it is. */
     struct fs_recovery *recovery;
@@ -59,7 +75,8 @@ struct mount {
 };
 
 /* A process serves one. */
-static struct mount the_mount = {.taking = PTHREAD_MUTEX_INITIALIZER};
+static struct mount the_mount = {.taking = PTHREAD_MUTEX_INITIALIZER,
+                                 .making = PTHREAD_MUTEX_INITIALIZER};
 
 /* Of files without names, in the kernel's requests. */
 #define NO_NAME "/"
@@ -265,6 +282,67 @@ static void opened(ssize_t rc, const struct limpet_fs_result *result, void *arg)
     free(r);
 }
 
+/* ---- Files that were just made ---- */
+
+static int64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* With the lock. */
+static struct just_made *made_of(struct mount *mount, pid_t caller)
+{
+    return &mount->made[(unsigned)caller % MADE_MAX];
+}
+
+/* Before the kernel is told of it. */
+static void note_made(fuse_req_t fuse, const struct limpet_fs_attr *attr)
+{
+    struct mount *mount = mount_of(fuse);
+    pid_t caller = fuse_req_ctx(fuse)->pid;
+    if (caller == 0)
+        return; /* Nobody that has a number here. */
+    pthread_mutex_lock(&mount->making);
+    struct just_made *made = made_of(mount, caller);
+    made->caller = caller;
+    made->ino = attr->ino;
+    made->when_ns = clock_ns();
+    stat_of(attr, &made->attr);
+    pthread_mutex_unlock(&mount->making);
+}
+
+/* A request has come: whatever else than that question this caller may ask comes too late for it.
+ */
+static void check_made(struct mount *mount, const struct fuse_buf *buffer)
+{
+    struct fuse_in_header header;
+    memcpy(&header, buffer->mem, sizeof header);
+    pthread_mutex_lock(&mount->making);
+    struct just_made *made = made_of(mount, (pid_t)header.pid);
+    if (made->caller == (pid_t)header.pid &&
+        (header.opcode != FUSE_GETATTR || header.nodeid != made->ino ||
+         clock_ns() - made->when_ns > MADE_MS * INT64_C(1000000)))
+        made->caller = 0;
+    pthread_mutex_unlock(&mount->making);
+}
+
+static bool take_made(fuse_req_t fuse, fuse_ino_t ino, struct stat *out)
+{
+    struct mount *mount = mount_of(fuse);
+    pid_t caller = fuse_req_ctx(fuse)->pid;
+    pthread_mutex_lock(&mount->making);
+    struct just_made *made = made_of(mount, caller);
+    bool taken = caller != 0 && made->caller == caller && made->ino == ino;
+    if (taken) {
+        *out = made->attr;
+        made->caller = 0;
+    }
+    pthread_mutex_unlock(&mount->making);
+    return taken;
+}
+
 static void made(ssize_t rc, const struct limpet_fs_result *result, void *arg)
 {
     struct request *r = arg;
@@ -276,6 +354,8 @@ static void made(ssize_t rc, const struct limpet_fs_result *result, void *arg)
     entry_of(&result->attr, result->keep_name && mount_of(r->fuse)->keeps_names, attr_time(result),
              &entry);
     prepare_open(&r->info, result);
+    if (attr_time(result) == 0 && !result->existed)
+        note_made(r->fuse, &result->attr);
     fuse_reply_create(r->fuse, &entry, &r->info);
     free(r);
 }
@@ -653,7 +733,11 @@ static void do_getattr(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *i
 {
     (void)info;
     struct limpet_fs_request rq = {.verb = LIMPET_FS_GETATTR, .ino = ino};
-    submit(fuse, &rq, got_attr);
+    struct stat made;
+    if (take_made(fuse, ino, &made))
+        fuse_reply_attr(fuse, &made, 0);
+    else
+        submit(fuse, &rq, got_attr);
 }
 
 static void do_readlink(fuse_req_t fuse, fuse_ino_t ino)
@@ -1196,6 +1280,7 @@ static void serve(struct mount *mount, struct fs_receiver *receiver)
             continue;
         if (n <= 0)
             break;
+        check_made(mount, &buffer);
         pthread_mutex_lock(&mount->taking);
         fuse_session_process_buf(session, &buffer);
         pthread_mutex_unlock(&mount->taking);

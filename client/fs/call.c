@@ -3,13 +3,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "client/fs/lease.h"
 #include "common/method_names.h"
 
-/* Waits before a lease is taken by force. */
-enum { FORCED_FIRST_US = 2000, FORCED_MAX_US = 8000 };
+/* Leases that others do not give back are waited for this long. */
+enum { RECALL_TRIES = 12 };
 
 struct fs_bytes bytes_of(const char *text)
 {
@@ -94,50 +93,31 @@ static int operate(struct limpet_fs *fs, uint64_t home, const char *method,
 }
 
 /*
- * What was in the way may have been had for one operation, as below. If everybody who is refused
- * took the lease at once, each would be in the way of all others, for as long as they have
- * something to do; nobody tells when it is given back.
+ * After it was refused: once others have given their leases back. It takes none itself, which would
+ * be in the way of all others who are refused, and so of each other for as long as they have
+ * something to do.
  */
-static int operate_soon(struct limpet_fs *fs, uint64_t home, const char *method,
-                        const struct encoder *input, void **out, size_t *out_len)
+static int operate_after_recall(struct limpet_fs *fs, uint64_t home, const char *method,
+                                const struct encoder *input, void **out, size_t *out_len)
 {
-    int rc = -FS_LEASED;
-    for (unsigned wait_us = FORCED_FIRST_US; rc == -FS_LEASED && wait_us <= FORCED_MAX_US;
-         wait_us *= 2) {
-        usleep(wait_us);
+    int rc = -FS_LEASED, recalled = 0;
+    bool writes = method_writes(method, strlen(method));
+    for (unsigned tries = 0; rc == -FS_LEASED && tries < RECALL_TRIES; tries += recalled != 0) {
         limpet_free(*out);
         *out = NULL;
+        recalled = lease_recall_others(fs, home, writes);
+        if (recalled != 0 && recalled != -ENOENT && recalled != -ETIMEDOUT)
+            return recalled;
         rc = operate(fs, home, method, input, out, out_len);
     }
-    return rc;
-}
-
-/* After it was refused: while nobody else has a lease. */
-static int operate_alone(struct limpet_fs *fs, uint64_t home, const char *method,
-                         const struct encoder *input, void **out, size_t *out_len)
-{
-    struct limpet_watch *lease;
-    int rc = operate_soon(fs, home, method, input, out, out_len);
-    while (rc == -FS_LEASED) {
-        limpet_free(*out);
-        *out = NULL;
-        int forced = lease_force(fs, home, &lease);
-        if (forced != 0 && forced != -ENOENT)
-            return forced == -EBUSY ? -ETIMEDOUT : forced;
-        rc = operate(fs, home, method, input, out, out_len);
-        if (forced != 0)
-            break;
-        int ended = limpet_unwatch(lease);
-        (void)ended; /* It ends by its time-out, then. */
-    }
-    return rc;
+    return rc == -FS_LEASED ? -ETIMEDOUT : rc;
 }
 
 static int operate_remotely(struct limpet_fs *fs, uint64_t home, const char *method,
                             const struct encoder *input, void **out, size_t *out_len)
 {
     int rc = operate(fs, home, method, input, out, out_len);
-    return rc == -FS_LEASED ? operate_alone(fs, home, method, input, out, out_len) : rc;
+    return rc == -FS_LEASED ? operate_after_recall(fs, home, method, input, out, out_len) : rc;
 }
 
 /* With the lock, which may be released for a while: 0, or an error. */
@@ -227,6 +207,8 @@ int fs_method(struct limpet_fs *fs, uint64_t home, const char *method, const str
         answer.inode.target = (struct fs_bytes){NULL, 0};
         file_saw(fs, &answer.inode, 0);
     }
+    if (rc == 0)
+        lease_saw_change(fs, home, &answer);
     if (rc == 0 && out != NULL)
         *out = answer;
     return rc;
@@ -248,6 +230,8 @@ static void ask_end(struct fs_ask *ask, int rc)
         rc = -EIO;
     if (rc == 0 && answer.flags & FS_HAS_INODE)
         file_saw(ask->call->fs, &answer.inode, ask->call->grant);
+    if (rc == 0)
+        lease_saw_change(ask->call->fs, ask->home, &answer);
     ask->answered(ask->call, rc, &answer, ask->out, ask->out != NULL ? ask->out_len : 0);
     limpet_free(ask->out);
     encoder_fini(&ask->input);
@@ -289,8 +273,8 @@ void ask_again(struct fs_ask *ask)
         return;
     }
     ask->call->grant = 0;
-    ask_returned(ask, operate_alone(ask->call->fs, ask->home, ask->method, &ask->input, &ask->out,
-                                    &ask->out_len));
+    ask_returned(ask, operate_after_recall(ask->call->fs, ask->home, ask->method, &ask->input,
+                                           &ask->out, &ask->out_len));
 }
 
 static bool is_raw(const char *method)

@@ -114,6 +114,7 @@ struct limpet_fs {
     uint64_t left[FS_LEFT_MAX]; /* Inodes; M4 */
     unsigned n_left;
     unsigned nameless;             /* Requests under way that make files without names. */
+    uint64_t questions;            /* By others, whether files are open that were not. */
     struct fs_met met[FS_MET_MAX]; /* Shards whose files without names were asked about. */
     unsigned next_met;
     bool stopping;
@@ -195,6 +196,7 @@ struct fs_call {
     uint64_t blocker_instance, blocker_owner;
     uint64_t until_batch;     /* fsync: which is the last one that it waits for. */
     bool verify;              /* A write: that nobody has cut the file meanwhile. */
+    uint64_t questions;       /* An open, creation: the client's before it was asked for (O3). */
     _Atomic unsigned pending; /* Steps under way, of those at a time. */
     /* behind.c */
     uint64_t until_write; /* fsync: the last one of the file that it waits for. */
@@ -331,8 +333,13 @@ void lease_replied(struct limpet_fs *fs, struct fs_lease *lease);
 bool lease_known(struct fs_call *call, struct fs_inode *out);
 /* Whether it was had all the time. */
 bool lease_held(struct limpet_fs *fs, uint64_t home, uint64_t grant);
-/* Recalls those of all others; end it with limpet_unwatch(). */
-int lease_force(struct limpet_fs *fs, uint64_t home, struct limpet_watch **out) MUST_CHECK;
+/* Something was refused for the sake of others' leases: waits until they have given them back.
+ * -ETIMEDOUT: some did not. */
+int lease_recall_others(struct limpet_fs *fs, uint64_t home, bool writes) MUST_CHECK;
+/* What a method of ours has done to the shard's directory, if anything (L6). */
+void lease_saw_change(struct limpet_fs *fs, uint64_t home, const struct fs_answer *answer);
+/* With the lock. Whether several clients have been changing this directory for a while. */
+bool lease_is_shared_by_many(struct limpet_fs *fs, uint64_t home);
 /*
  * An operation of several steps at once: none of them is to wait. Not while the shard is not
  * delegated: false. Ends with lease_unpin().
@@ -471,11 +478,19 @@ int part_of_name(struct limpet_fs *fs, uint64_t ino, const char *name, uint64_t 
 int part_main(struct limpet_fs *fs, uint64_t at, uint64_t *ino) MUST_CHECK;
 /* What its parts add to the inode of a directory. Waits. */
 int parts_merge(struct limpet_fs *fs, struct fs_inode *inode) MUST_CHECK;
+/* The same, if it is known as it was a moment ago, or as we have made it; does not wait. */
+bool parts_merge_known(struct limpet_fs *fs, struct fs_inode *inode);
+/* With the lock. What a method of ours has done to the inode of a part. */
+void parts_saw_change(struct limpet_fs *fs, uint64_t home, const struct fs_answer *answer);
 int parts_set_mtime(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
 int part_make(struct limpet_fs *fs, const struct fs_inode *dir, uint64_t parts,
               unsigned number) MUST_CHECK;
 /* An entry was made there: it may have grown large. */
 void part_grew(struct limpet_fs *fs, uint64_t at, const char *name);
+/* With the lock. It may be large enough for several clients to go out of each other's way. */
+void part_is_shared(struct limpet_fs *fs, uint64_t home);
+/* With the lock. Whether it is the shard of a part that this client knows of. */
+bool part_is_known(struct limpet_fs *fs, uint64_t home);
 /* With the lock. Who has lost the lease of a part to somebody else asks for none of its directory's
  * parts for a while, twice as long each time. */
 bool part_is_fought_for(struct limpet_fs *fs, uint64_t home, uint64_t now_ns);
@@ -600,6 +615,9 @@ void file_drop(struct limpet_fs *fs, struct fs_file *file);
 /* An answer told of it; grant: what may be kept of that. */
 void file_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant);
 void orphan_open(struct fs_call *call);
+/* The same for a file that this call has made; its result tells of it already. inode: as it was
+ * made, or NULL. */
+void orphan_open_made(struct fs_call *call, const struct fs_inode *inode);
 void orphan_release(struct fs_call *call);
 /* Before and after a file without a name is made; once in between or afterwards, its end. */
 void orphan_expect(struct fs_call *call);

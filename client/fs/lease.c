@@ -11,6 +11,10 @@
  * L4  A lease that is not certain for LEASE_MARGIN_NS more is dropped as if it were recalled.
  * L5  Nothing is answered under a lease that is over: who was frozen finds it out here, before
  *     those whose task it is have run.
+ *
+ * L6  Nobody asks for a lease of what several change. Who was refused or recalled, or finds in
+ *     the answer to a change of its own that others have changed the directory, too, does not for a
+ *     while; nor does anybody take a lease to be alone for one operation.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,19 +29,24 @@ enum {
     LEASES_MAX = 512,
     BORN_MAX = 16384,   /* Shards without a lease of their own. */
     USES_BEFORE = 6,    /* Before a lease is worth its price. */
-    CHANGES_BEFORE = 2, /* Before an exclusive one is. */
+    CHANGES_BEFORE = 2, /* Before an exclusive one is; of a part, which several may be using: */
+    PART_CHANGES_BEFORE = 8,
+    FOREIGN_MANY = 32, /* Signs of others' changes, one after the other: it is looked at */
+    FOREIGN_LOOK = 64, /* whether it is to be split, once in so many. */
     INODES_MAX = 200000,
     LOAD_RECORDS = 4096, /* At a time. */
     LOAD_RECORDS_MAX = 100000,
     TIMEOUT_MS = 10000,
     PATIENCE_MS = 2000,
-    FORCE_PATIENCE_MS = 120000,
+    RECALL_MS = 10000,
     TICK_MS = 1000,
 };
 
 #define LEASE_MARGIN_NS  UINT64_C(3000000000)
 #define BACKOFF_FIRST_NS UINT64_C(250000000)
 #define BACKOFF_MAX_NS   UINT64_C(8000000000)
+/* After others have changed the same directory. */
+#define QUIET_NS UINT64_C(500000000)
 
 struct lease_inode {
     uint64_t ino;
@@ -172,7 +181,22 @@ static bool may_ask(const struct fs_lease *lease)
 /* Whoever changes a shard again is better off alone with it. */
 static bool is_worth_exclusive(const struct fs_lease *lease)
 {
-    return lease->changes >= CHANGES_BEFORE && !lease->too_large && may_ask(lease);
+    unsigned before = part_is_known(lease->fs, lease->home) ? PART_CHANGES_BEFORE : CHANGES_BEFORE;
+    return lease->changes >= before && !lease->too_large && may_ask(lease);
+}
+
+/* L6 */
+static void back_off(struct fs_lease *lease, uint64_t now)
+{
+    lease->uses = lease->changes = 0;
+    if (now < lease->not_before_ns)
+        return;
+    bool soon = lease->backoff_ns != 0 && now < lease->not_before_ns + 4 * lease->backoff_ns;
+    lease->backoff_ns = !soon                                ? BACKOFF_FIRST_NS
+                        : lease->backoff_ns < BACKOFF_MAX_NS ? 2 * lease->backoff_ns
+                                                             : BACKOFF_MAX_NS;
+    lease->not_before_ns = now + lease->backoff_ns;
+    part_fought_for(lease->fs, lease->home, now);
 }
 
 /* With the lock. It is about to be useful. */
@@ -690,20 +714,13 @@ static void write_back_family(struct limpet_fs *fs, struct fs_lease *head, struc
 static void end_lease(struct fs_lease *lease)
 {
     struct limpet_fs *fs = lease->fs;
-    uint64_t now = now_ns();
-    bool soon = now - lease->granted_ns < 4 * lease->backoff_ns;
     bool exclusive = lease->wants_exclusive && !lease->foreign && lease->shard == NULL;
     bool born = lease->born;
     write_back_unname(lease);
     shard_free(lease->shard);
     lease->shard = NULL;
-    if (lease->foreign || lease->failed != 0) {
-        lease->backoff_ns = soon && lease->backoff_ns < BACKOFF_MAX_NS ? 2 * lease->backoff_ns
-                            : soon                                     ? lease->backoff_ns
-                                                                       : BACKOFF_FIRST_NS;
-        lease->not_before_ns = now + lease->backoff_ns;
-        part_fought_for(fs, lease->home, now);
-    }
+    if (lease->foreign || lease->failed != 0)
+        back_off(lease, now_ns());
     lease->watch = NULL;
     lease->n_stale = 0;
     lease->uses = lease->changes = 0;
@@ -935,13 +952,74 @@ void *lease_asker(void *arg)
     return NULL;
 }
 
-int lease_force(struct limpet_fs *fs, uint64_t home, struct limpet_watch **out)
+int lease_recall_others(struct limpet_fs *fs, uint64_t home, bool writes)
 {
-    static const struct limpet_watch_calls none;
     char name[FS_OBJECT_NAME_MAX];
+    uint64_t own = 0;
     fs_shard_object(home, name);
-    return limpet_lease(fs->pool, name, LIMPET_LEASE_EXCLUSIVE, TIMEOUT_MS, FORCE_PATIENCE_MS,
-                        &none, NULL, out);
+    pthread_mutex_lock(&fs->lock);
+    struct fs_lease *lease = lease_find(fs, home);
+    if (lease != NULL && lease->watch != NULL)
+        own = limpet_watch_cookie(lease->watch);
+    if (lease != NULL && lease->state == LEASE_IDLE)
+        back_off(lease, now_ns());
+    pthread_mutex_unlock(&fs->lock);
+    return limpet_recall(fs->pool, name, writes ? LIMPET_LEASE_EXCLUSIVE : LIMPET_LEASE_SHARED, own,
+                         RECALL_MS);
+}
+
+/* Our own that are under way may have been before this one. */
+static bool others_change(const struct fs_lease *lease, uint64_t change)
+{
+    return change > lease->seen_change + lease->own_changes + lease->remote;
+}
+
+/* L6 */
+static void look_for_others(struct fs_lease *lease, uint64_t change)
+{
+    uint64_t now = now_ns();
+    bool recent = now - lease->changed_ns < QUIET_NS;
+    lease->changed_ns = now;
+    lease->own_changes++;
+    if (recent && !others_change(lease, change))
+        return;
+    if (recent) {
+        lease->uses = lease->changes = 0;
+        if (lease->not_before_ns < now + QUIET_NS)
+            lease->not_before_ns = now + QUIET_NS;
+    }
+    lease->foreign_changes = recent ? lease->foreign_changes + 1 : 0;
+    lease->seen_change = change;
+    lease->own_changes = 0;
+    if (lease->foreign_changes % FOREIGN_LOOK == FOREIGN_MANY)
+        part_is_shared(lease->fs, lease->home);
+}
+
+bool lease_is_shared_by_many(struct limpet_fs *fs, uint64_t home)
+{
+    const struct fs_lease *lease = lease_find(fs, home);
+    return lease != NULL && lease->foreign_changes >= FOREIGN_MANY;
+}
+
+void lease_saw_change(struct limpet_fs *fs, uint64_t home, const struct fs_answer *answer)
+{
+    struct lease_inode *kept = NULL;
+    if (answer->dir_change == 0)
+        return;
+    pthread_mutex_lock(&fs->lock);
+    parts_saw_change(fs, home, answer);
+    struct fs_lease *lease = lease_find(fs, home);
+    uint64_t ino = fs_ino(home, FS_INDEX_DIR);
+    if (lease != NULL)
+        HASH_FIND(hh, lease->inodes, &ino, sizeof ino, kept);
+    if (kept != NULL && answer->dir_change > kept->inode.change) {
+        kept->inode.change = answer->dir_change;
+        kept->inode.mtime_ns = kept->inode.ctime_ns = answer->dir_mtime_ns;
+        kept->inode.links = answer->dir_links;
+    }
+    if (lease != NULL && lease->shard == NULL)
+        look_for_others(lease, answer->dir_change);
+    pthread_mutex_unlock(&fs->lock);
 }
 
 bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t shard, uint64_t grant)

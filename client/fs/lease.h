@@ -36,6 +36,8 @@ struct fs_lease {
     unsigned remote;  /* Requests at the OSD. */
     uint64_t grant;   /* Not 0: answers to later requests may be kept. */
     uint64_t granted_ns, not_before_ns, backoff_ns;
+    /* L6: changes of the directory, one that was seen and our own since then. */
+    uint64_t seen_change, own_changes, changed_ns, foreign_changes;
     struct limpet_watch *watch;
     struct lease_inode *inodes; /* What was given to be kept. */
     /* Contents that were asked for before the lease were given after it. */

@@ -61,6 +61,14 @@ void name_getattr(struct fs_call *call)
         call_end(call, 0);
         return;
     }
+    /* One of several shards has only what is made there no more, and what its parts add. */
+    if (call->grant != 0 && parts_known(call->fs, call->rq.ino) != 0 && lease_known(call, &inode) &&
+        parts_merge_known(call->fs, &inode)) {
+        call->result.brief = true;
+        call_give_inode(call, &inode);
+        call_end(call, 0);
+        return;
+    }
     fs_ask(call, fs_home(call->rq.ino), "fs.getattr", &rq, NULL, 0, got_attr);
 }
 
@@ -299,13 +307,15 @@ static int create_request(const struct fs_call *call, struct fs_request *rq)
     return 0;
 }
 
-static void open_made(struct fs_call *call)
+static void open_made(struct fs_call *call, const struct fs_inode *inode)
 {
     call->rq.ino = call->result.attr.ino;
     if (call->rq.flags & LIMPET_FS_NAMELESS)
         orphan_made(call);
-    else
+    else if (call->result.existed)
         orphan_open(call);
+    else
+        orphan_open_made(call, inode);
 }
 
 static void create_at(struct fs_call *call, uint64_t at);
@@ -333,7 +343,7 @@ static void created(struct fs_call *call, int rc, const struct fs_answer *answer
             part_grew(call->fs, call->at, call->name);
     }
     if (rc == 0 && call->rq.flags & LIMPET_FS_OPENED)
-        open_made(call);
+        open_made(call, &answer->inode);
     else
         call_end(call, rc);
 }
@@ -522,6 +532,8 @@ static int create_in(struct fs_call *call, uint64_t at, struct fs_request *rq,
         out->inode.target = (struct fs_bytes){NULL, 0};
     if (rc == 0 && out->flags & FS_HAS_INODE)
         file_saw(fs, &out->inode, 0);
+    if (rc == 0)
+        lease_saw_change(fs, fs_home(at), out);
     limpet_free(list);
     limpet_free(raw);
     return rc == -ESTALE ? -ENOENT : rc;
@@ -602,7 +614,7 @@ static int work_once(struct fs_call *call)
 static void work_end(struct fs_call *call, int rc)
 {
     if (rc == 0 && call->rq.verb == LIMPET_FS_CREATE && call->rq.flags & LIMPET_FS_OPENED)
-        open_made(call);
+        open_made(call, NULL);
     else
         call_end(call, rc);
 }

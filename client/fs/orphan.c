@@ -10,6 +10,9 @@
  *      the answer: meanwhile all files that are not known are said to be open.
  *  O2  A client that dies leaves its orphans in the list of their shard. Who lists the directory is
  *      told that there are some, and asks all clients about them.
+ *  O3  A file that is made and opened is open before anybody can have been told that it is not: who
+ *      makes it looks whether it still has its name, if there was any question about a file that is
+ *      not open here between the request and the note that it is.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -59,17 +62,23 @@ void file_drop(struct limpet_fs *fs, struct fs_file *file)
     free(file);
 }
 
+/* Answers may come in another order than changes were made. */
+static void see_file(struct fs_file *file, const struct fs_inode *inode)
+{
+    if (file->known && inode->change < file->inode.change)
+        return;
+    file->inode = *inode;
+    file->inode.target = (struct fs_bytes){NULL, 0};
+    file->known = true;
+}
+
 void file_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant)
 {
     pthread_mutex_lock(&fs->lock);
     lease_saw(fs, inode, grant);
     struct fs_file *file = file_find(fs, inode->ino, false);
-    /* Answers may come in another order than changes were made. */
-    if (file != NULL && (!file->known || inode->change >= file->inode.change)) {
-        file->inode = *inode;
-        file->inode.target = (struct fs_bytes){NULL, 0};
-        file->known = true;
-    }
+    if (file != NULL)
+        see_file(file, inode);
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -132,6 +141,23 @@ void orphan_open(struct fs_call *call)
         fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, opened);
 }
 
+void orphan_open_made(struct fs_call *call, const struct fs_inode *inode)
+{
+    struct limpet_fs *fs = call->fs;
+    pthread_mutex_lock(&fs->lock);
+    bool unasked = fs->questions == call->questions;
+    struct fs_file *file = unasked ? file_find(fs, call->rq.ino, true) : NULL;
+    if (file != NULL)
+        file->opens++;
+    if (file != NULL && inode != NULL)
+        see_file(file, inode);
+    pthread_mutex_unlock(&fs->lock);
+    if (!unasked)
+        orphan_open(call);
+    else
+        call_end(call, file != NULL ? 0 : -ENOMEM);
+}
+
 void orphan_release(struct fs_call *call)
 {
     close_one(call->fs, call->rq.ino);
@@ -157,6 +183,9 @@ static void count_nameless(struct fs_call *call, unsigned more)
 void orphan_expect(struct fs_call *call)
 {
     count_nameless(call, 1);
+    pthread_mutex_lock(&call->fs->lock);
+    call->questions = call->fs->questions;
+    pthread_mutex_unlock(&call->fs->lock);
 }
 
 void orphan_over(struct fs_call *call)
@@ -330,6 +359,7 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
     for (size_t i = 0; i < n; i++) {
         struct fs_file *file = file_find(fs, decode_u64(&d), false);
         open[i] = file != NULL ? file->opens > 0 : fs->nameless > 0;
+        fs->questions += open[i] == 0;
         if (file != NULL && open[i])
             file->orphan = true;
     }

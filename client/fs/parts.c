@@ -16,10 +16,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/fs/lease.h"
 
-enum { KNOWN_MAX = 64, GREW_EVERY = 8 };
+enum {
+    KNOWN_MAX = 64,
+    GREW_EVERY = 8,
+    SHARED_SPLIT_AT = 512, /* Entries, when several clients change it at once. */
+};
+
+/* What stat(2) tells of times and links may be so old. */
+#define MERGED_NS UINT64_C(1000000000)
 
 #define QUIET_FIRST_NS UINT64_C(500000000)
 #define QUIET_MAX_NS   UINT64_C(32000000000)
@@ -31,6 +39,13 @@ struct fs_dir {
     uint64_t *taken;
     size_t n, capacity;
     bool failed; /* Memory was short. */
+    /* What parts add to the inode, as of then; 0: it is not known. */
+    uint64_t merged_ns;
+    struct part_seen {
+        uint64_t change;
+        int64_t mtime_ns, ctime_ns;
+        uint32_t links;
+    } seen[FS_PARTS];
     uint64_t quiet_until_ns, quiet_ns;
     UT_hash_handle hh;
 };
@@ -114,6 +129,11 @@ static struct fs_dir *find_part(struct limpet_fs *fs, uint64_t home)
             return dir;
     }
     return NULL;
+}
+
+bool part_is_known(struct limpet_fs *fs, uint64_t home)
+{
+    return find_part(fs, home) != NULL;
 }
 
 bool part_is_fought_for(struct limpet_fs *fs, uint64_t home, uint64_t now_ns)
@@ -220,23 +240,91 @@ int part_main(struct limpet_fs *fs, uint64_t at, uint64_t *ino)
 
 /* ---- A directory as it is seen ---- */
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void add_part(struct fs_inode *inode, const struct part_seen *part)
+{
+    inode->links += part->links > 2 ? part->links - 2 : 0;
+    inode->change += part->change;
+    if (part->mtime_ns > inode->mtime_ns)
+        inode->mtime_ns = part->mtime_ns;
+    if (part->ctime_ns > inode->ctime_ns)
+        inode->ctime_ns = part->ctime_ns;
+}
+
+bool parts_merge_known(struct limpet_fs *fs, struct fs_inode *inode)
+{
+    pthread_mutex_lock(&fs->lock);
+    const struct fs_dir *dir = find(fs, inode->ino);
+    bool known = dir != NULL && dir->parts == inode->parts && dir->merged_ns != 0 &&
+                 now_ns() - dir->merged_ns < MERGED_NS;
+    for (unsigned i = 0; known && i < FS_PARTS; i++)
+        add_part(inode, &dir->seen[i]);
+    pthread_mutex_unlock(&fs->lock);
+    return known;
+}
+
+/* With the lock. Answers may come in another order than changes were made. */
+static void see(struct part_seen *seen, const struct part_seen *now)
+{
+    if (now->change > seen->change)
+        *seen = *now;
+}
+
+void parts_saw_change(struct limpet_fs *fs, uint64_t home, const struct fs_answer *answer)
+{
+    struct fs_dir *dir = find_part(fs, home);
+    const struct part_seen now = {.change = answer->dir_change,
+                                  .mtime_ns = answer->dir_mtime_ns,
+                                  .ctime_ns = answer->dir_mtime_ns,
+                                  .links = answer->dir_links};
+    if (dir != NULL)
+        see(&dir->seen[home - dir->parts], &now);
+}
+
 int parts_merge(struct limpet_fs *fs, struct fs_inode *inode)
 {
     struct fs_inode part;
-    for (unsigned i = 0; i < FS_PARTS && inode->parts != 0; i++) {
+    uint64_t begun_ns = now_ns();
+    if (inode->parts == 0 || parts_merge_known(fs, inode))
+        return 0;
+    for (unsigned i = 0; i < FS_PARTS; i++) {
         int rc = name_getinode(fs, part_ino(inode->parts, i), &part);
         if (rc == -ESTALE)
             continue; /* It is being removed. */
         if (rc != 0)
             return rc;
-        inode->links += part.links > 2 ? part.links - 2 : 0;
-        inode->change += part.change;
-        if (part.mtime_ns > inode->mtime_ns)
-            inode->mtime_ns = part.mtime_ns;
-        if (part.ctime_ns > inode->ctime_ns)
-            inode->ctime_ns = part.ctime_ns;
+        struct part_seen now = {part.change, part.mtime_ns, part.ctime_ns, part.links};
+        pthread_mutex_lock(&fs->lock);
+        struct fs_dir *dir = find(fs, inode->ino);
+        if (dir != NULL && dir->parts == inode->parts) {
+            see(&dir->seen[i], &now);
+            now = dir->seen[i];
+        }
+        pthread_mutex_unlock(&fs->lock);
+        add_part(inode, &now);
     }
+    pthread_mutex_lock(&fs->lock);
+    struct fs_dir *dir = find(fs, inode->ino);
+    if (dir != NULL && dir->parts == inode->parts)
+        dir->merged_ns = begun_ns;
+    pthread_mutex_unlock(&fs->lock);
     return 0;
+}
+
+/* The times of its parts are set. */
+static void forget_merged(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    struct fs_dir *dir = find(fs, ino);
+    if (dir != NULL)
+        dir->merged_ns = 0;
+    pthread_mutex_unlock(&fs->lock);
 }
 
 int parts_set_mtime(struct limpet_fs *fs, const struct fs_inode *inode)
@@ -248,6 +336,7 @@ int parts_set_mtime(struct limpet_fs *fs, const struct fs_inode *inode)
         rq.ino = part_ino(inode->parts, i);
         rc = fs_method(fs, fs_home(rq.ino), "fs.setattr", &rq, NULL);
     }
+    forget_merged(fs, inode->ino);
     return rc;
 }
 
@@ -307,11 +396,29 @@ static int split_if_large(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_inode dir;
     size_t left = fs->super.split_at;
+    pthread_mutex_lock(&fs->lock);
+    if (left > SHARED_SPLIT_AT && lease_is_shared_by_many(fs, fs_home(ino)))
+        left = SHARED_SPLIT_AT;
+    pthread_mutex_unlock(&fs->lock);
     int rc = name_getinode(fs, ino, &dir);
     if (rc != 0 || dir.dying || dir.parts != 0 || dir.part != 0)
         return rc;
     rc = shard_list(fs, fs_home(ino), FS_KEY_ENTRY, count, &left);
     return rc == 0 && left == 0 ? split(fs, &dir) : rc;
+}
+
+/* With the lock. */
+static void look_at_size(struct limpet_fs *fs, uint64_t ino)
+{
+    if (find(fs, ino) == NULL && fs->n_grown < FS_GROWN_MAX) {
+        fs->grown[fs->n_grown++] = ino;
+        pthread_cond_signal(&fs->grew);
+    }
+}
+
+void part_is_shared(struct limpet_fs *fs, uint64_t home)
+{
+    look_at_size(fs, fs_ino(home, FS_INDEX_DIR));
 }
 
 void part_grew(struct limpet_fs *fs, uint64_t at, const char *name)
@@ -320,10 +427,7 @@ void part_grew(struct limpet_fs *fs, uint64_t at, const char *name)
     if (every > 1 && cookie_of(name) % every != 0)
         return;
     pthread_mutex_lock(&fs->lock);
-    if (find(fs, at) == NULL && fs->n_grown < FS_GROWN_MAX) {
-        fs->grown[fs->n_grown++] = at;
-        pthread_cond_signal(&fs->grew);
-    }
+    look_at_size(fs, at);
     pthread_mutex_unlock(&fs->lock);
 }
 

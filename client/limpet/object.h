@@ -474,6 +474,14 @@ LIMPET_API uint64_t limpet_lease_valid(const struct limpet_watch *lease);
  */
 LIMPET_API int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
                                    uint32_t patience_ms);
+/*
+ * Asks all who hold leases that do not agree with this mode to give them back, and waits until they
+ * have; for whoever wants no lease itself, but that nobody has one for the moment. This process's
+ * own lease with the cookie `own` is left alone; 0: there is none. -ETIMEDOUT: after timeout_ms
+ * some still hold theirs; -ENOENT: no such object.
+ */
+LIMPET_API int limpet_recall(struct limpet_pool *pool, const char *name,
+                             enum limpet_lease_mode mode, uint64_t own, uint32_t timeout_ms);
 /* Fails the operation, with -ENOTCONN, unless its object has the lease, in this mode or more. */
 LIMPET_API int limpet_op_assert_lease(struct limpet_op *op, const struct limpet_watch *lease,
                                       enum limpet_lease_mode mode);

@@ -387,13 +387,11 @@ void limpet_answers_destroy(struct limpet_answers *answers)
     free(answers);
 }
 
-int limpet_op_notify(struct limpet_op *op, const void *data, size_t len, uint32_t timeout_ms,
-                     struct limpet_answers **out, int *result)
+static int add_notify(struct limpet_op *op, enum wire_notify kind, const void *data, size_t len,
+                      uint32_t timeout_ms, struct limpet_answers **out, int *result)
 {
     *out = NULL;
-    if (len > WIRE_NOTIFY_BYTES_MAX)
-        return -EFBIG;
-    int rc = request_add_data(&op->request, WIRE_OP_CODE_NOTIFY, WIRE_NOTIFY, data, len);
+    int rc = request_add_data(&op->request, WIRE_OP_CODE_NOTIFY, kind, data, len);
     if (rc != 0)
         return rc;
     request_step(&op->request)->length = timeout_ms != 0 ? timeout_ms : WIRE_NOTIFY_TIMEOUT_MS;
@@ -404,12 +402,22 @@ int limpet_op_notify(struct limpet_op *op, const void *data, size_t len, uint32_
     return 0;
 }
 
-int limpet_notify(struct limpet_pool *pool, const char *name, const void *data, size_t len,
-                  uint32_t timeout_ms, struct limpet_answers **out)
+int limpet_op_notify(struct limpet_op *op, const void *data, size_t len, uint32_t timeout_ms,
+                     struct limpet_answers **out, int *result)
+{
+    *out = NULL;
+    if (len > WIRE_NOTIFY_BYTES_MAX)
+        return -EFBIG;
+    return add_notify(op, WIRE_NOTIFY, data, len, timeout_ms, out, result);
+}
+
+/* Waits. -ETIMEDOUT: some have not answered. */
+static int notify(struct limpet_pool *pool, const char *name, enum wire_notify kind,
+                  const void *data, size_t len, uint32_t timeout_ms, struct limpet_answers **out)
 {
     struct limpet_answers *answers = NULL;
     struct limpet_op *op = limpet_op_create();
-    int rc = op != NULL ? limpet_op_notify(op, data, len, timeout_ms, &answers, NULL) : -ENOMEM;
+    int rc = op != NULL ? add_notify(op, kind, data, len, timeout_ms, &answers, NULL) : -ENOMEM;
     if (rc == 0)
         rc = limpet_operate(pool, name, op, NULL);
     limpet_op_destroy(op);
@@ -420,6 +428,17 @@ int limpet_notify(struct limpet_pool *pool, const char *name, const void *data, 
     else
         free(answers);
     return rc;
+}
+
+int limpet_notify(struct limpet_pool *pool, const char *name, const void *data, size_t len,
+                  uint32_t timeout_ms, struct limpet_answers **out)
+{
+    if (len > WIRE_NOTIFY_BYTES_MAX) {
+        if (out != NULL)
+            *out = NULL;
+        return -EFBIG;
+    }
+    return notify(pool, name, WIRE_NOTIFY, data, len, timeout_ms, out);
 }
 
 struct ack {
@@ -583,6 +602,15 @@ int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
     }
     cluster_unlock(c);
     return rc;
+}
+
+int limpet_recall(struct limpet_pool *pool, const char *name, enum limpet_lease_mode mode,
+                  uint64_t own, uint32_t timeout_ms)
+{
+    const struct wire_recall recall = {.cookie = own, .mode = (uint32_t)mode};
+    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
+        return -EINVAL;
+    return notify(pool, name, WIRE_RECALL, &recall, sizeof recall, timeout_ms, NULL);
 }
 
 int limpet_op_assert_lease(struct limpet_op *op, const struct limpet_watch *lease,

@@ -663,6 +663,34 @@ struct omap_reader {
     int error;
 };
 
+/* From a key to the next possible one: the pair of this key, if there is one. */
+static bool is_one_key(const struct store_omap_read *read)
+{
+    const uint8_t *to = read->to;
+    return read->from_len > 0 && read->to_len == read->from_len + 1 && to[read->from_len] == 0 &&
+           memcmp(read->from, to, read->from_len) == 0 && read->max > 0;
+}
+
+/* Unlike an iteration, the index answers this from memory, by a filter if there is no such key. */
+static int omap_pair(struct omap_reader *r, bool may_block)
+{
+    struct store_omap_read *read = r->read;
+    struct encoder value;
+    uint8_t key[9 + STORE_OMAP_KEY_MAX], end[9];
+    omap_range(r->nid, key, end);
+    memcpy(key + 9, read->from, read->from_len);
+    encoder_init(&value);
+    int found = index_get(r->engine->index, key, 9u + read->from_len, &value, may_block);
+    if (found > 0) {
+        encode_string16(&read->pairs, read->from, read->from_len);
+        encode_string32(&read->pairs, value.data, value.len);
+        read->n = 1;
+    }
+    encoder_fini(&value);
+    read->end = found >= 0;
+    return found < 0 ? found : 0;
+}
+
 static int omap_pairs(struct omap_reader *r, bool may_block)
 {
     struct store_omap_read *read = r->read;
@@ -705,7 +733,7 @@ static int omap_ask(struct query *q, bool may_block)
     encoder_reset(&read->pairs);
     encoder_reset(&read->header);
     read->n = 0;
-    int error = omap_pairs(r, may_block);
+    int error = is_one_key(read) ? omap_pair(r, may_block) : omap_pairs(r, may_block);
     if (error == 0 && read->want_header) {
         omap_range(r->nid, key, end);
         key[0] = KEY_OMAP_HEADER;

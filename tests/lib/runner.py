@@ -413,6 +413,13 @@ def fs_tests():
                                ("fs_races", "test_fs_races.py"))]
 
 
+def names_tests():
+    """A folder with a million names."""
+    program = os.path.join(REPO, "tests/cluster/long_fs_names.py")
+    return [Test("long/cluster/fs_names", [sys.executable, "-B", program], 4 * 3600, 2, "release",
+                 {"LIMPET_BUILD": folder_of("release")})]
+
+
 def model_tests(prefix="", long=False):
     """The configuration protocol under a model checker."""
     path = os.path.join(REPO, "tests/model/run")
@@ -462,6 +469,8 @@ CAMPAIGNS = {
                lambda jobs: ([build_steps("release", jobs)], differential_tests(100000, 5000, jobs))),
     "fs": ("100,000 random operations on mounted file systems beside ext4, by one mount and by two; programs on them; pjdfstest",
            lambda jobs: ([build_steps("release", jobs)], fs_tests())),
+    "names": ("1,000,000 names in one folder, made, listed and removed by four mounts at once",
+              lambda jobs: ([build_steps("release", jobs)], names_tests())),
     "tsan": ("unit tests and cluster tests under TSan",
              lambda jobs: ([build_steps("tsan", jobs)],
                            unit_tests("tsan", "tsan/") + cluster_tests("tsan", jobs, "tsan/"))),

@@ -82,6 +82,9 @@ static void records_have_these_bytes(void **state)
                                      .ino = 1,
                                      .type = 8,
                                      .offset = 2,
+                                     .dir_change = 3,
+                                     .dir_mtime_ns = 4,
+                                     .dir_links = 5,
                                      .inode = sample_inode()};
     const struct fs_listed listed = {.cookie = 5,
                                      .ino = 6,
