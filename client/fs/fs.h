@@ -106,6 +106,7 @@ struct limpet_fs {
     pthread_mutex_t lock;                   /* Of what follows. */
     pthread_cond_t changed, idle, orphaned; /* For workers; no call is left; for their thread. */
     uint64_t sequence;                      /* Of the last operation over several objects. */
+    uint64_t first; /* Numbers of this opening's are higher, and those of earlier ones lower. */
     uint64_t next_home, end_home;
     uint64_t calls; /* That have not ended. */
     struct fs_files files[FS_OPEN_BUCKETS];

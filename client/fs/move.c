@@ -130,6 +130,12 @@ static void touch(struct limpet_fs *fs, uint64_t ino)
     fs_method_hopefully(fs, fs_home(ino), "fs.setattr", &rq);
 }
 
+/* Whether a step may have been done, or may be still: nothing is taken back then. */
+static bool is_unknown(int rc)
+{
+    return rc == -EIO || rc == -ETIMEDOUT || rc == -ESHUTDOWN;
+}
+
 /* ---- Links ---- */
 
 static int enter_link(struct limpet_fs *fs, uint64_t dir, struct fs_bytes name, uint64_t ino,
@@ -143,7 +149,8 @@ static int enter_link(struct limpet_fs *fs, uint64_t dir, struct fs_bytes name, 
     return fs_method(fs, fs_home(dir), "fs.enter", &rq, out);
 }
 
-/* From the intent on; either the entry is there in the end, or nothing has changed. */
+/* From the intent on; either the entry is there in the end, or nothing has changed, or (an error
+ * that says neither) the intent stands for whoever meets it. */
 static int finish_link(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
                        const struct fs_intent *intent)
 {
@@ -153,6 +160,8 @@ static int finish_link(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
         settle(fs, intent->to_dir, tx, SETTLE_MARK);
         return 0;
     }
+    if (is_unknown(rc))
+        return rc;
     struct fs_request undo = {.ino = ino, .tx = tx, .type = ADD, .flags = FS_INTENT | FS_UNDO};
     struct fs_answer answer;
     int undone = fs_method(fs, fs_home(ino), "fs.links", &undo, &answer);
@@ -513,6 +522,8 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
                             .intent = *intent};
     struct fs_answer answer;
     int rc = fs_method(fs, fs_home(intent->to_dir), "fs.enter", &rq, &answer);
+    if (is_unknown(rc))
+        return rc;
     if (rc != 0) {
         int back = move_back(fs, from, tx, over, over_parts);
         return back != 0 ? back : rc;
@@ -762,21 +773,35 @@ static void tell(struct limpet_fs *fs, uint64_t ino)
     limpet_answers_destroy(answers);
 }
 
-/* 1: nobody works on it, nor ever will; 0: its client does. *lives: that is another one. */
+/* Whether this client has the file system open another time, too. */
+static bool has_sibling(struct limpet_fs *fs)
+{
+    struct limpet_watcher *watchers;
+    size_t n, own = 0;
+    if (limpet_watchers(fs->pool, FS_SUPER, &watchers, &n) != 0)
+        return true;
+    for (size_t i = 0; i < n; i++)
+        own += watchers[i].instance == fs->instance;
+    limpet_free(watchers);
+    return own > 1;
+}
+
+/* 1: nobody works on it, nor ever will; 0: its client does. *lives: that can be told. */
 static int is_left(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, bool *lives)
 {
-    if (tx.instance == fs->instance) {
-        pthread_mutex_lock(&fs->lock);
-        bool over = order_is_over(fs, tx) && !behind_needs(fs, ino, tx) &&
-                    !planted(PLANTED_FS_LEFT_FORGOTTEN);
-        pthread_mutex_unlock(&fs->lock);
+    bool same = tx.instance == fs->instance;
+    pthread_mutex_lock(&fs->lock);
+    bool own = same && tx.sequence > fs->first && tx.sequence <= fs->sequence;
+    bool over = own && order_is_over(fs, tx) && !behind_needs(fs, ino, tx) &&
+                !planted(PLANTED_FS_LEFT_FORGOTTEN);
+    pthread_mutex_unlock(&fs->lock);
+    if (own)
         return over;
-    }
-    if (move_client_lives(fs, tx.instance)) {
+    if (same ? has_sibling(fs) : move_client_lives(fs, tx.instance)) {
         *lives = true;
         return 0;
     }
-    int rc = move_block(fs, tx.instance);
+    int rc = same ? 0 : move_block(fs, tx.instance);
     return rc == 0 ? 1 : rc;
 }
 

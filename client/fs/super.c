@@ -241,6 +241,13 @@ static void fs_free(struct limpet_fs *fs)
     free(fs);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs **out)
 {
     *out = NULL;
@@ -275,6 +282,7 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     strcpy(fs->name, name);
     fs->cluster = limpet_pool_cluster(pool);
     fs->instance = limpet_cluster_instance(fs->cluster);
+    fs->first = fs->sequence = now_ns();
     rc = read_super(pool, name, &fs->super);
     if (rc == 0 && fs->super.removing)
         rc = -ENOENT;
