@@ -85,11 +85,87 @@ void fs_shard_object(uint64_t home, char out[FS_OBJECT_NAME_MAX])
     snprintf(out, FS_OBJECT_NAME_MAX, "d.%010" PRIx64, home);
 }
 
-void fs_data_object(uint64_t ino, uint32_t generation, uint64_t number,
-                    char out[FS_OBJECT_NAME_MAX])
+void fs_data_object(uint64_t ino, uint64_t contents, uint64_t number, char out[FS_OBJECT_NAME_MAX])
 {
-    snprintf(out, FS_OBJECT_NAME_MAX, "f.%016" PRIx64 ".%08" PRIx32 ".%016" PRIx64, ino, generation,
+    snprintf(out, FS_OBJECT_NAME_MAX, "f.%016" PRIx64 ".%08" PRIx64 ".%016" PRIx64, ino, contents,
              number);
+}
+
+/* ---- Layouts ---- */
+
+bool fs_layout_is_sane(const struct fs_layout *layout)
+{
+    return layout->order >= FS_ORDER_MIN && layout->order <= FS_ORDER_MAX &&
+           layout->unit_order >= FS_ORDER_MIN && layout->unit_order <= layout->order &&
+           layout->stripes >= 1 && layout->stripes <= FS_STRIPES_MAX;
+}
+
+/* Bits of what lies in one object without a gap. */
+static unsigned unit_bits(const struct fs_layout *layout)
+{
+    return layout->stripes > 1 ? layout->unit_order : layout->order;
+}
+
+struct fs_place fs_place_of(const struct fs_layout *layout, uint64_t at)
+{
+    unsigned bits = unit_bits(layout), rows_bits = layout->order - bits;
+    uint64_t block = at >> bits, within = at & ((UINT64_C(1) << bits) - 1);
+    uint64_t row = block / layout->stripes, set = row >> rows_bits;
+    uint64_t row_of_set = row & ((UINT64_C(1) << rows_bits) - 1);
+    return (struct fs_place){
+        .number = set * layout->stripes + block % layout->stripes,
+        .offset = (row_of_set << bits) + within,
+        .len = (UINT64_C(1) << bits) - within,
+    };
+}
+
+uint64_t fs_set_bytes(const struct fs_layout *layout)
+{
+    return (uint64_t)layout->stripes << layout->order;
+}
+
+void fs_objects_of(const struct fs_layout *layout, uint64_t offset, uint64_t len, uint64_t *first,
+                   uint64_t *last)
+{
+    unsigned bits = unit_bits(layout);
+    uint64_t end = offset + len - 1;
+    *first = fs_place_of(layout, offset).number;
+    *last = fs_place_of(layout, end).number;
+    /* In one row they follow each other; else the whole sets are meant. */
+    if ((offset >> bits) / layout->stripes != (end >> bits) / layout->stripes) {
+        *first -= *first % layout->stripes;
+        *last += layout->stripes - 1u - *last % layout->stripes;
+    }
+}
+
+uint64_t fs_object_start(const struct fs_layout *layout, uint64_t number)
+{
+    return number / layout->stripes * fs_set_bytes(layout) +
+           (number % layout->stripes << unit_bits(layout));
+}
+
+uint64_t fs_object_bytes(const struct fs_layout *layout, uint64_t number, uint64_t size)
+{
+    unsigned bits = unit_bits(layout);
+    uint64_t begin = number / layout->stripes * fs_set_bytes(layout);
+    uint64_t row_bytes = (uint64_t)layout->stripes << bits, unit = UINT64_C(1) << bits;
+    if (size <= begin)
+        return 0;
+    if (size - begin >= fs_set_bytes(layout))
+        return UINT64_C(1) << layout->order;
+    uint64_t within = (size - begin) % row_bytes, before = number % layout->stripes << bits;
+    uint64_t part = within <= before ? 0 : within - before < unit ? within - before : unit;
+    return ((size - begin) / row_bytes << bits) + part;
+}
+
+uint64_t fs_objects_end(const struct fs_layout *layout, uint64_t size)
+{
+    uint64_t first, last;
+    if (size == 0)
+        return 0;
+    uint64_t set = (size - 1) / fs_set_bytes(layout) * fs_set_bytes(layout);
+    fs_objects_of(layout, set, size - set, &first, &last);
+    return last + 1;
 }
 
 /* ---- Records ---- */
@@ -179,6 +255,24 @@ static struct fs_bytes decode_name(struct decoder *d)
     return name;
 }
 
+static void encode_layout(struct encoder *e, const struct fs_layout *layout)
+{
+    encode_u64(e, layout->pool);
+    encode_u8(e, layout->order);
+    encode_u8(e, layout->unit_order);
+    encode_u16(e, layout->stripes);
+}
+
+static struct fs_layout decode_layout(struct decoder *d)
+{
+    struct fs_layout layout;
+    layout.pool = decode_u64(d);
+    layout.order = decode_u8(d);
+    layout.unit_order = decode_u8(d);
+    layout.stripes = decode_u16(d);
+    return layout;
+}
+
 void fs_inode_encode(struct encoder *e, const struct fs_inode *inode)
 {
     size_t begin = record_begin(e);
@@ -194,8 +288,8 @@ void fs_inode_encode(struct encoder *e, const struct fs_inode *inode)
     encode_u64(e, (uint64_t)inode->ctime_ns);
     encode_u64(e, (uint64_t)inode->btime_ns);
     encode_u64(e, inode->change);
-    encode_u64(e, inode->pool);
-    encode_u8(e, inode->order);
+    encode_layout(e, &inode->layout);
+    encode_u16(e, inode->relaid);
     encode_u8(e, inode->dying);
     encode_u8(e, inode->attributes);
     encode_u64(e, inode->parent);
@@ -214,9 +308,10 @@ void fs_inode_encode(struct encoder *e, const struct fs_inode *inode)
 
 static bool ranges_make_sense(const struct fs_inode *inode)
 {
+    uint64_t last = (FS_SIZE_MAX >> inode->layout.order) + inode->layout.stripes;
     for (uint16_t i = 0; i < inode->n_ranges; i++) {
         const struct fs_range *range = &inode->ranges[i];
-        if (range->first > range->last || range->last > FS_SIZE_MAX >> inode->order ||
+        if (range->first > range->last || range->last >= last ||
             (i > 0 && range->first <= inode->ranges[i - 1].last))
             return false;
     }
@@ -243,8 +338,8 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     out->ctime_ns = (int64_t)decode_u64(d);
     out->btime_ns = (int64_t)decode_u64(d);
     out->change = decode_u64(d);
-    out->pool = decode_u64(d);
-    out->order = decode_u8(d);
+    out->layout = decode_layout(d);
+    out->relaid = decode_u16(d);
     out->dying = decode_u8(d);
     out->attributes = decode_u8(d);
     out->parent = decode_u64(d);
@@ -263,8 +358,8 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     error = record_close(&record);
     if (error)
         return error;
-    bool sane = out->order >= 12 && out->order <= 26 && out->size <= FS_SIZE_MAX &&
-                out->dying <= 1 && out->attributes < FS_ATTRIBUTES_END && out->part <= FS_PARTS &&
+    bool sane = fs_layout_is_sane(&out->layout) && out->size <= FS_SIZE_MAX && out->dying <= 1 &&
+                out->attributes < FS_ATTRIBUTES_END && out->part <= FS_PARTS &&
                 out->parts >> FS_HOME_BITS == 0 && ranges_make_sense(out);
     return sane ? 0 : -EBADMSG;
 }
@@ -495,7 +590,7 @@ enum { HAS_INODE = 1, HAS_INTENT = 2 };
 void fs_request_encode(struct encoder *e, const struct fs_request *request)
 {
     size_t begin = record_begin(e);
-    bool has_inode = request->inode.order != 0, has_intent = request->intent.kind != 0;
+    bool has_inode = request->inode.layout.order != 0, has_intent = request->intent.kind != 0;
     encode_u32(e, request->flags);
     encode_u32(e, request->set);
     encode_u64(e, request->ino);

@@ -14,13 +14,17 @@
 #include "common/codec.h"
 
 enum {
-    FS_RECORD_VERSION = 4,
+    FS_RECORD_VERSION = 5,
     FS_NAME_BYTES_MAX = 255,
     FS_TARGET_MAX = 4095,
     FS_XATTR_VALUE_MAX = 65536,
     FS_XATTRS_LIST_MAX = 65536, /* Bytes of the names of one inode's attributes. */
     FS_LINKS_MAX = 65000,
     FS_RANGES_MAX = 8, /* Of an inode: where its data may be. */
+    FS_ORDER_MIN = 12, /* Bits of the size of data objects, and of stripe units. */
+    FS_ORDER_MAX = 26,
+    FS_STRIPES_MAX = 256,
+    FS_RELAID_MAX = 65535,
     FS_INDEX_BITS = 24,
     FS_HOME_BITS = 40,
     FS_INDEX_DIR = 1, /* The inode of the directory whose entries the shard holds. */
@@ -130,6 +134,43 @@ enum fs_attributes {
     FS_ATTRIBUTES_END = 8,
 };
 
+/*
+ * How a file is cut into objects: units of 2^unit_order bytes go to `stripes` objects in turn,
+ * until these are full: a set. Then the next set begins. With one stripe, units say nothing. That
+ * is the layout of Ceph's files (stripe_unit, stripe_count, object_size).
+ */
+struct fs_layout {
+    uint8_t order; /* Bits of the size of objects. */
+    uint8_t unit_order;
+    uint16_t stripes;
+    uint64_t pool; /* 0: the file system's. */
+};
+
+static inline struct fs_layout fs_layout_plain(uint8_t order, uint64_t pool)
+{
+    return (struct fs_layout){.order = order, .unit_order = order, .stripes = 1, .pool = pool};
+}
+
+bool fs_layout_is_sane(const struct fs_layout *layout);
+
+/* Where a byte of a file is: of which object, and how many more follow it there. */
+struct fs_place {
+    uint64_t number, offset, len;
+};
+
+struct fs_place fs_place_of(const struct fs_layout *layout, uint64_t at);
+/* Bytes of a set of objects. */
+uint64_t fs_set_bytes(const struct fs_layout *layout);
+/* The objects [*first, *last] hold `len` bytes from `offset` on, and perhaps others. */
+void fs_objects_of(const struct fs_layout *layout, uint64_t offset, uint64_t len, uint64_t *first,
+                   uint64_t *last);
+/* Where the first byte of an object stands in the file. */
+uint64_t fs_object_start(const struct fs_layout *layout, uint64_t number);
+/* How much of an object the first `size` bytes of the file take: all before that, nothing after. */
+uint64_t fs_object_bytes(const struct fs_layout *layout, uint64_t number, uint64_t size);
+/* The number after that of the last object with something of the first `size` bytes. */
+uint64_t fs_objects_end(const struct fs_layout *layout, uint64_t size);
+
 struct fs_inode {
     uint64_t ino; /* Not in the record, but in answers. */
     uint32_t mode, uid, gid, links;
@@ -137,14 +178,14 @@ struct fs_inode {
     uint32_t generation;
     uint64_t size;
     int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
-    uint64_t change;    /* One more with each change. */
-    uint64_t pool;      /* Of the data; 0: the file system's. */
-    uint8_t order;      /* Bits of the size of data objects. */
-    uint8_t dying;      /* Of a directory that is being removed: no entries any more. */
-    uint8_t attributes; /* enum fs_attributes */
-    uint64_t parent;    /* Of a directory; of a part, the directory that it is of. */
-    uint64_t parts;     /* Of a directory that was split: the home of the first part. */
-    uint8_t part;       /* It is no directory, but the part of one: its number + 1. */
+    uint64_t change;         /* One more with each change. */
+    struct fs_layout layout; /* Of a directory: of what is made in it. */
+    uint16_t relaid;         /* So often the layout of the file was changed, while it was empty. */
+    uint8_t dying;           /* Of a directory that is being removed: no entries any more. */
+    uint8_t attributes;      /* enum fs_attributes */
+    uint64_t parent;         /* Of a directory; of a part, the directory that it is of. */
+    uint64_t parts;          /* Of a directory that was split: the home of the first part. */
+    uint8_t part;            /* It is no directory, but the part of one: its number + 1. */
     uint64_t realm; /* The directory whose quota and snapshots count here; 0: none. Not used yet. */
     struct fs_txid busy; /* A truncation, or a removal: who works on it. */
     uint16_t n_ranges;
@@ -232,8 +273,16 @@ void fs_super_encode(struct encoder *e, const struct fs_super *super);
 int fs_super_decode(const void *data, size_t len, struct fs_super *out) MUST_CHECK;
 
 void fs_shard_object(uint64_t home, char out[FS_OBJECT_NAME_MAX]);
-void fs_data_object(uint64_t ino, uint32_t generation, uint64_t number,
-                    char out[FS_OBJECT_NAME_MAX]);
+/*
+ * `contents` tells those of one life, and one layout, of an inode from all others: what was on its
+ * way to a file whose layout was changed never is taken for something else.
+ */
+void fs_data_object(uint64_t ino, uint64_t contents, uint64_t number, char out[FS_OBJECT_NAME_MAX]);
+
+static inline uint64_t fs_contents_of(const struct fs_inode *inode)
+{
+    return (uint64_t)inode->relaid << 32 | inode->generation;
+}
 
 /* Adds objects to those where data may be; returns whether that changed anything. */
 bool fs_ranges_add(struct fs_inode *inode, uint64_t first, uint64_t last);

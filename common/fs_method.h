@@ -204,6 +204,7 @@ int fs_look_victim(struct fs_job *job, const struct fs_entry *entry,
 void fs_drop_victim(struct fs_job *job, struct fs_victim *victim);
 
 int fs_method_init(struct fs_method_call *call) MUST_CHECK;
+int fs_method_layout(struct fs_method_call *call) MUST_CHECK;
 int fs_method_split(struct fs_method_call *call) MUST_CHECK;
 int fs_method_reserve(struct fs_method_call *call) MUST_CHECK;
 int fs_method_lookup(struct fs_method_call *call) MUST_CHECK;

@@ -22,8 +22,8 @@ static bool has_data_beyond(const struct fs_inode *inode, uint64_t size)
 {
     if (inode->n_ranges == 0)
         return false;
-    uint64_t last = inode->ranges[inode->n_ranges - 1].last;
-    return (last + 1) << inode->order > size;
+    uint64_t sets = inode->ranges[inode->n_ranges - 1].last / inode->layout.stripes + 1;
+    return sets * fs_set_bytes(&inode->layout) > size;
 }
 
 static int set_size(struct fs_job *job, struct fs_inode *inode)
@@ -47,8 +47,7 @@ static void trimmed(const struct fs_job *job, struct fs_inode *inode)
 {
     if (!fs_txid_equal(inode->busy, job->rq.tx))
         return;
-    uint64_t unit = UINT64_C(1) << inode->order;
-    fs_ranges_cut(inode, inode->size / unit + (inode->size % unit != 0));
+    fs_ranges_cut(inode, fs_objects_end(&inode->layout, inode->size));
     inode->busy = (struct fs_txid){0, 0};
 }
 
@@ -84,7 +83,7 @@ int fs_method_setattr(struct fs_method_call *call)
     struct fs_inode inode;
     int error = fs_begin(call, &job);
     if (!error && job.rq.set & ~(unsigned)(FS_SET_TRIMMED | FS_SET_CTIME) &&
-        job.rq.inode.order == 0)
+        job.rq.inode.layout.order == 0)
         error = -EINVAL;
     if (!error)
         error = fs_look_inode(&job, job.rq.ino, &inode);
@@ -135,8 +134,11 @@ int fs_method_wrote(struct fs_method_call *call)
     if (!behind && inode.busy.instance != 0 &&
         ((!keeps && end > inode.size) || job.rq.flags & FS_APPEND))
         return -FS_MOVING;
-    if (job.rq.len > 0 && !(job.rq.set & FS_SET_SIZE))
-        fs_ranges_add(&inode, at >> inode.order, (end - 1) >> inode.order);
+    if (job.rq.len > 0 && !(job.rq.set & FS_SET_SIZE)) {
+        uint64_t first, last;
+        fs_objects_of(&inode.layout, at, job.rq.len, &first, &last);
+        fs_ranges_add(&inode, first, last);
+    }
     if (!keeps && end > inode.size)
         inode.size = end;
     if (behind)
@@ -155,6 +157,39 @@ int fs_method_wrote(struct fs_method_call *call)
     }
     fs_put_inode(&job, fs_index(inode.ino), &inode);
     job.answer.offset = at;
+    return fs_end_with(&job, &inode);
+}
+
+/*
+ * How contents are cut into objects: of a directory, those of what is made in it from now on; of a
+ * file as long as it is empty (-ENOTEMPTY). What is on its way to the file, and does not know of
+ * this yet, goes to objects of other names.
+ */
+int fs_method_layout(struct fs_method_call *call)
+{
+    struct fs_job job;
+    struct fs_inode inode;
+    int error = fs_begin(call, &job);
+    if (!error && job.rq.inode.layout.order == 0)
+        error = -EINVAL;
+    if (!error)
+        error = fs_look_inode(&job, job.rq.ino, &inode);
+    if (error)
+        return error;
+    if (!S_ISREG(inode.mode) && !S_ISDIR(inode.mode))
+        return -EINVAL;
+    if (S_ISREG(inode.mode) && inode.busy.instance != 0)
+        return -FS_MOVING;
+    if (S_ISREG(inode.mode) && inode.size > 0)
+        return -ENOTEMPTY;
+    if (S_ISREG(inode.mode) && inode.relaid == FS_RELAID_MAX)
+        return -EMLINK;
+    inode.layout = job.rq.inode.layout;
+    if (S_ISREG(inode.mode))
+        inode.relaid++;
+    inode.n_ranges = 0;
+    fs_touch(&job, &inode);
+    fs_put_inode(&job, fs_index(inode.ino), &inode);
     return fs_end_with(&job, &inode);
 }
 

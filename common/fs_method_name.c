@@ -58,6 +58,7 @@ int fs_method_init(struct fs_method_call *call)
     job.dir.ino = job.rq.ino;
     job.dir.attributes = 0;
     job.dir.parts = 0;
+    job.dir.relaid = 0;
     job.dir.links = 2;
     job.dir.atime_ns = job.dir.btime_ns = job.now_ns;
     job.shard = (struct fs_shard){.births = FS_INDEX_FIRST};
@@ -273,6 +274,9 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
     inode->generation = generation;
     inode->links = job->rq.flags & FS_UNNAMED ? 0 : 1;
     inode->parent = inode->parts = 0;
+    inode->relaid = 0;
+    if (job->dir.part == 0)
+        inode->layout = job->dir.layout;
     inode->dying = inode->part = 0;
     inode->attributes = 0;
     inode->busy = (struct fs_txid){0, 0};
@@ -285,7 +289,8 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
         inode->gid = job->dir.gid;
 }
 
-/* A part does not know what its directory lets inherit: who makes something there does. */
+/* A part does not know what its directory lets inherit (nor its layout): who makes something there
+ * does. */
 static int look_inherited(struct fs_job *job, struct fs_span *out)
 {
     *out = job->data;
@@ -305,7 +310,8 @@ int fs_method_create(struct fs_method_call *call)
     if (error)
         return error;
     bool named = !(job.rq.flags & FS_UNNAMED);
-    if (job.rq.inode.order == 0 || !can_be_created(&job.rq.inode) || named != (job.rq.name.len > 0))
+    if (job.rq.inode.layout.order == 0 || !can_be_created(&job.rq.inode) ||
+        named != (job.rq.name.len > 0))
         return -EINVAL;
     error = named ? look_both(&job, job.rq.name, &entry, &found) : fs_look_dir(&job);
     if (!error)

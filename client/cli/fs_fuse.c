@@ -69,7 +69,7 @@ struct mount {
     struct fs_recovery *recovery;
     struct fuse_session *session;
     struct limpet_buffer *incoming; /* Where a request is received. */
-    bool keeps_names;
+    bool keeps_names, may_keep_names;
     bool tells_more_of_xattrs; /* FUSE_SETXATTR_EXT */
     bool answered_init;
 };
@@ -813,7 +813,7 @@ static int check_xattr_name(const char *name)
         if (strncmp(name, spaces[i], len) == 0)
             return name[len] != 0 ? 0 : EINVAL;
     }
-    return EOPNOTSUPP;
+    return strncmp(name, "limpet.layout", strlen("limpet.layout")) == 0 ? 0 : EOPNOTSUPP;
 }
 
 static bool refuse_xattr(fuse_req_t fuse, const char *name)
@@ -1068,7 +1068,7 @@ static void do_copy(fuse_req_t fuse, fuse_ino_t ino, off_t offset, struct fuse_f
 static void do_init(void *userdata, struct fuse_conn_info *connection)
 {
     struct mount *mount = userdata;
-    mount->keeps_names = connection->proto_minor >= NOTIFY_INC_EPOCH_MINOR;
+    mount->keeps_names = mount->may_keep_names && connection->proto_minor >= NOTIFY_INC_EPOCH_MINOR;
     connection->max_readahead = READ_AHEAD_KIB << 10;
     connection->max_background = connection->congestion_threshold = REQUESTS_MAX;
     connection->max_write = WRITE_MAX;
@@ -1243,9 +1243,10 @@ static void set_read_ahead(const char *path)
 }
 
 struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *recovery,
-                                   const char *path, const char *options)
+                                   const char *path, const char *options, bool keeps_names)
 {
     struct mount *mount = &the_mount;
+    mount->may_keep_names = keeps_names;
     char *arguments[] = {"limpet", "-o", (char *)options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
     mount->recovery = recovery;

@@ -102,7 +102,8 @@ int fs_mount(struct cli *cli)
     struct fs_recovery *recovery = fs_recovery_begin(cli, &spec, memory, fs, pool);
     if (recovery == NULL)
         fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));
-    struct fuse_session *session = fs_fuse_mount(fs, recovery, path, options);
+    struct fuse_session *session =
+        fs_fuse_mount(fs, recovery, path, options, !cli_has(cli, "no-names"));
     fuse_set_signal_handlers(session);
     fs_umount_expect(path);
     if (ready >= 0)

@@ -281,7 +281,7 @@ static int part_send(struct fs_write *write, const struct fs_inode *inode, uint6
                      size_t len)
 {
     char name[FS_OBJECT_NAME_MAX];
-    uint64_t within = at & ((UINT64_C(1) << inode->order) - 1);
+    struct fs_place place = fs_place_of(&inode->layout, at);
     struct fs_part *part = calloc(1, sizeof *part);
     if (part == NULL)
         return -ENOMEM;
@@ -291,13 +291,13 @@ static int part_send(struct fs_write *write, const struct fs_inode *inode, uint6
     int rc =
         part->op != NULL ? limpet_completion_create(part_came, part, &part->completion) : -ENOMEM;
     if (rc == 0 && len == write->len) {
-        rc = limpet_op_write_buffer(part->op, write->buffer, within);
+        rc = limpet_op_write_buffer(part->op, write->buffer, place.offset);
         write->buffer = NULL;
     } else if (rc == 0) {
         const uint8_t *data = limpet_buffer_data(write->buffer);
-        rc = limpet_op_write(part->op, data + from, len, within);
+        rc = limpet_op_write(part->op, data + from, len, place.offset);
     }
-    fs_data_object(inode->ino, inode->generation, at >> inode->order, name);
+    fs_data_object(inode->ino, fs_contents_of(inode), place.number, name);
     if (rc == 0) {
         pthread_mutex_lock(&fs->lock);
         LIST_INSERT_HEAD(&fs->parts, part, link);
@@ -318,10 +318,10 @@ static int part_send(struct fs_write *write, const struct fs_inode *inode, uint6
 /* Without the lock. The write may have ended, and be gone, afterwards. */
 static void write_send(struct fs_write *write, const struct fs_inode *inode)
 {
-    uint64_t unit = UINT64_C(1) << inode->order, at = write->offset, left = write->len;
+    uint64_t at = write->offset, left = write->len;
     write->pending = 1;
     while (left > 0) {
-        uint64_t room = unit - (at & (unit - 1));
+        uint64_t room = fs_place_of(&inode->layout, at).len;
         size_t len = (size_t)(left < room ? left : room);
         atomic_fetch_add(&write->pending, 1);
         int rc = part_send(write, inode, at, (size_t)(at - write->offset), len);
@@ -584,7 +584,7 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
                                 .tx = file->behind_tx,
                                 .expect_to = !busy || over,
                                 .len = size > record.size ? size : record.size,
-                                .inode = {.order = record.order,
+                                .inode = {.layout = record.layout,
                                           .mtime_ns = mtime_ns,
                                           .ctime_ns = file->ahead_mtime_ns > record.ctime_ns
                                                           ? file->ahead_mtime_ns
@@ -856,13 +856,14 @@ int behind_error(struct limpet_fs *fs, uint64_t ino)
 
 /* ---- The thread: makes room, and notes ---- */
 
-/* The record has room for the file's next writes, durably or not yet. */
+/* The record has room for a write of the file, durably or not yet. */
 static int ask_for_room(struct limpet_fs *fs, const struct fs_file *file,
-                        const struct fs_inode *inode, uint64_t first, uint64_t last)
+                        const struct fs_inode *inode, const struct fs_write *write)
 {
+    uint64_t unit = fs_set_bytes(&inode->layout), ahead = ROOM_AHEAD_MAX / inode->layout.stripes;
+    uint64_t first = write->offset / unit, last = (write->offset + write->len - 1) / unit;
     /* A file that has grown is likely to grow on. */
-    uint64_t more = first < ROOM_AHEAD_MAX ? first : ROOM_AHEAD_MAX;
-    uint64_t unit = UINT64_C(1) << inode->order;
+    uint64_t more = first < ahead ? first : ahead;
     struct fs_request rq = {.ino = inode->ino,
                             .offset = first * unit,
                             .len = (last - first + 1 + more) * unit,
@@ -886,9 +887,7 @@ static int make_room(struct limpet_fs *fs, const struct fs_file *file, struct fs
     if (data_covers(inode, write->offset, write->len) &&
         (!grows || fs_txid_equal(inode->busy, file->behind_tx)))
         return 0;
-    uint64_t first = write->offset >> inode->order;
-    uint64_t last = (write->offset + write->len - 1) >> inode->order;
-    int rc = ask_for_room(fs, file, inode, first, last);
+    int rc = ask_for_room(fs, file, inode, write);
     return rc == 0 && !lease_record(fs, file->ino, inode) ? -ESTALE : rc;
 }
 

@@ -399,7 +399,7 @@ void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out)
     uint64_t objects = 0;
     for (uint16_t i = 0; i < inode->n_ranges; i++)
         objects += inode->ranges[i].last - inode->ranges[i].first + 1;
-    uint64_t bytes = objects << inode->order;
+    uint64_t bytes = objects << inode->layout.order;
     *out = (struct limpet_fs_attr){
         .ino = inode->ino,
         .mode = inode->mode,

@@ -18,8 +18,10 @@
 /* An inode as its record says, and what was found of it. */
 struct check_node {
     uint64_t ino, parent, size, parts;
-    uint32_t mode, links, generation;
-    uint8_t order, dying, part;
+    uint64_t contents; /* fs_contents_of() */
+    struct fs_layout layout;
+    uint32_t mode, links;
+    uint8_t dying, part;
     uint8_t attributes, seen_attributes; /* As it says; as keys are there. */
     uint16_t n_ranges;
     struct fs_range *ranges;
@@ -70,7 +72,7 @@ struct check_key {
 
 struct check_data {
     uint64_t ino, number;
-    uint32_t generation;
+    uint64_t contents;
 };
 
 struct check_list {

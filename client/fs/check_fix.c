@@ -179,8 +179,7 @@ static int make_directory(struct check *check, uint64_t ino)
     struct fs_inode inode = {.ino = ino,
                              .mode = S_IFDIR | 0700,
                              .links = 2,
-                             .order = check->fs->super.order,
-                             .pool = check->fs->super.data_pool,
+                             .layout = layout_default(check->fs),
                              .parent = FS_ROOT};
     const struct check_node *owner = check_owner(check, fs_home(ino));
     if (owner != NULL) {
@@ -200,11 +199,9 @@ static int make_directory(struct check *check, uint64_t ino)
 
 static int make_root(struct limpet_fs *fs)
 {
-    struct fs_request rq = {.ino = FS_ROOT,
-                            .inode = {.mode = S_IFDIR | 0755,
-                                      .order = fs->super.order,
-                                      .pool = fs->super.data_pool,
-                                      .parent = FS_ROOT}};
+    struct fs_request rq = {
+        .ino = FS_ROOT,
+        .inode = {.mode = S_IFDIR | 0755, .layout = layout_default(fs), .parent = FS_ROOT}};
     return fs_method(fs, fs_home(FS_ROOT), "fs.init", &rq, NULL);
 }
 
@@ -322,7 +319,7 @@ static int attach(struct check *check, uint64_t ino)
 static int remove_data(struct limpet_fs *fs, const struct limpet_fs_finding *finding)
 {
     char object[FS_OBJECT_NAME_MAX];
-    fs_data_object(finding->ino, (uint32_t)finding->other, finding->number, object);
+    fs_data_object(finding->ino, finding->other, finding->number, object);
     int rc = limpet_remove(fs->data, object);
     if (rc == -ENOENT && fs->super.data_pool != 0)
         rc = limpet_remove(fs->pool, object);
@@ -335,7 +332,7 @@ static int make_file(struct check *check, const struct limpet_fs_finding *findin
     char object[FS_OBJECT_NAME_MAX];
     struct limpet_stat stat;
     struct limpet_fs *fs = check->fs;
-    fs_data_object(finding->ino, (uint32_t)finding->other, finding->number, object);
+    fs_data_object(finding->ino, finding->other, finding->number, object);
     int rc = limpet_stat(fs->data, object, &stat);
     if (rc != 0)
         return rc;
@@ -343,14 +340,14 @@ static int make_file(struct check *check, const struct limpet_fs_finding *findin
                              .mode = S_IFREG | 0600,
                              .links = 1,
                              .generation = (uint32_t)finding->other,
-                             .order = fs->super.order,
-                             .pool = fs->super.data_pool,
+                             .relaid = (uint16_t)(finding->other >> 32),
+                             .layout = layout_default(fs),
                              .mtime_ns = (int64_t)stat.mtime_ns,
                              .ctime_ns = (int64_t)stat.mtime_ns,
                              .size = (finding->number << fs->super.order) + stat.size};
     const struct check_data *strays = check->strays.items;
     for (size_t i = 0; i < check->strays.n; i++) {
-        if (strays[i].ino == inode.ino && strays[i].generation == inode.generation)
+        if (strays[i].ino == inode.ino && strays[i].contents == finding->other)
             (void)fs_ranges_add(&inode, strays[i].number, strays[i].number);
     }
     return inode_write(fs, &inode, NULL, 0);

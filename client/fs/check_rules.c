@@ -417,8 +417,8 @@ static int compare_data(const void *a, const void *b)
     const struct check_data *x = a, *y = b;
     if (x->ino != y->ino)
         return x->ino < y->ino ? -1 : 1;
-    if (x->generation != y->generation)
-        return x->generation > y->generation ? -1 : 1; /* The newest first. */
+    if (x->contents != y->contents)
+        return x->contents > y->contents ? -1 : 1; /* The newest first. */
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
@@ -426,9 +426,10 @@ static enum limpet_fs_damage damage_of(const struct check_node *node, const stru
 {
     if (node == NULL)
         return LIMPET_FS_DATA_LOST;
-    if (node->generation != data->generation || !S_ISREG(node->mode))
+    if (node->contents != data->contents || !S_ISREG(node->mode))
         return LIMPET_FS_DATA_OLD;
-    return data->number << node->order < node->size ? LIMPET_FS_DATA_HIDDEN : LIMPET_FS_DATA_BEYOND;
+    return fs_object_start(&node->layout, data->number) < node->size ? LIMPET_FS_DATA_HIDDEN
+                                                                     : LIMPET_FS_DATA_BEYOND;
 }
 
 static int check_strays(struct check *check)
@@ -440,13 +441,13 @@ static int check_strays(struct check *check)
         enum limpet_fs_damage damage = damage_of(check_node_find(check, strays[i].ino), &strays[i]);
         /* Of a lost file, the last object makes the inode. */
         if (damage == LIMPET_FS_DATA_LOST && i + 1 < check->strays.n &&
-            strays[i + 1].ino == strays[i].ino && strays[i + 1].generation == strays[i].generation)
+            strays[i + 1].ino == strays[i].ino && strays[i + 1].contents == strays[i].contents)
             continue;
         struct limpet_fs_finding *finding = find(check, damage, strays[i].ino);
         if (finding == NULL)
             return -ENOMEM;
         finding->number = strays[i].number;
-        finding->other = strays[i].generation;
+        finding->other = strays[i].contents;
     }
     return 0;
 }

@@ -139,8 +139,8 @@ static int take_inode(struct check *check, struct check_shard *shard,
                                 .size = inode.size,
                                 .mode = inode.mode,
                                 .links = inode.links,
-                                .generation = inode.generation,
-                                .order = inode.order,
+                                .contents = fs_contents_of(&inode),
+                                .layout = inode.layout,
                                 .dying = inode.dying,
                                 .parts = inode.parts,
                                 .part = inode.part,
@@ -324,9 +324,9 @@ static bool in_ranges(const struct check_node *node, uint64_t number)
 static bool is_at_home(const struct check *check, const struct check_data *data)
 {
     const struct check_node *node = check_node_find(check, data->ino);
-    if (node == NULL || node->generation != data->generation || !S_ISREG(node->mode))
+    if (node == NULL || node->contents != data->contents || !S_ISREG(node->mode))
         return false;
-    uint64_t first = data->number << node->order;
+    uint64_t first = fs_object_start(&node->layout, data->number);
     /* A truncation that is under way removes what is beyond. */
     return in_ranges(node, data->number) && (first < node->size || node->busy.instance != 0);
 }
@@ -334,13 +334,11 @@ static bool is_at_home(const struct check *check, const struct check_data *data)
 static int take_data(struct check *check, const char *name)
 {
     struct check_data data;
-    uint64_t generation;
     char again[FS_OBJECT_NAME_MAX];
     if (strncmp(name, "f.", 2) != 0)
         return 0;
-    (void)number_in(number_in(number_in(name + 1, &data.ino), &generation), &data.number);
-    data.generation = (uint32_t)generation;
-    fs_data_object(data.ino, data.generation, data.number, again);
+    (void)number_in(number_in(number_in(name + 1, &data.ino), &data.contents), &data.number);
+    fs_data_object(data.ino, data.contents, data.number, again);
     if (strcmp(name, again) != 0)
         return 0;
     check->report->data_objects++;

@@ -22,7 +22,7 @@
 struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode)
 {
     /* Files of other pools than the file system's come with layouts that say so. */
-    return inode->pool == fs->super.data_pool ? fs->data : fs->pool;
+    return inode->layout.pool == fs->super.data_pool ? fs->data : fs->pool;
 }
 
 void data_changes(struct limpet_fs *fs, uint64_t ino, uint64_t offset, uint64_t len)
@@ -45,9 +45,8 @@ struct piece {
     size_t len, got;
 };
 
-static bool file_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len)
+static bool objects_covered(const struct fs_inode *inode, uint64_t first, uint64_t last)
 {
-    uint64_t first = offset >> inode->order, last = (offset + len - 1) >> inode->order;
     for (uint16_t i = 0; i < inode->n_ranges; i++) {
         if (inode->ranges[i].first <= first && last <= inode->ranges[i].last)
             return true;
@@ -57,7 +56,11 @@ static bool file_covers(const struct fs_inode *inode, uint64_t offset, uint64_t 
 
 bool data_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len)
 {
-    return file_covers(inode, offset, len);
+    uint64_t first, last;
+    if (inode->n_ranges == 0)
+        return false; /* Also one that nothing is known of. */
+    fs_objects_of(&inode->layout, offset, len, &first, &last);
+    return objects_covered(inode, first, last);
 }
 
 static void write_end(struct fs_call *call, ssize_t rc)
@@ -72,7 +75,8 @@ static void verified(struct fs_call *call, int rc, const struct fs_answer *answe
     uint64_t end = call->rq.offset + call->rq.len;
     (void)raw, (void)len;
     if (rc == 0 && (answer->inode.size < end || answer->inode.busy.instance != 0 ||
-                    !file_covers(&answer->inode, call->rq.offset, call->rq.len)))
+                    answer->inode.relaid != call->relaid ||
+                    !data_covers(&answer->inode, call->rq.offset, call->rq.len)))
         call_work(call);
     else
         write_end(call, rc == -ENOENT ? -ESTALE : rc != 0 ? rc : (ssize_t)call->rq.len);
@@ -156,7 +160,7 @@ static int piece_submit(struct fs_call *call, const struct fs_inode *inode, uint
                         uint8_t *data, size_t len)
 {
     char name[FS_OBJECT_NAME_MAX];
-    uint64_t within = at & ((UINT64_C(1) << inode->order) - 1);
+    struct fs_place place = fs_place_of(&inode->layout, at);
     struct piece *piece = calloc(1, sizeof *piece);
     if (piece == NULL)
         return -ENOMEM;
@@ -166,9 +170,9 @@ static int piece_submit(struct fs_call *call, const struct fs_inode *inode, uint
                                : -ENOMEM;
     if (rc == 0)
         rc = call->rq.verb == LIMPET_FS_READ
-                 ? limpet_op_read(piece->op, data, len, within, &piece->got, NULL)
-                 : limpet_op_write(piece->op, data, len, within);
-    fs_data_object(inode->ino, inode->generation, at >> inode->order, name);
+                 ? limpet_op_read(piece->op, data, len, place.offset, &piece->got, NULL)
+                 : limpet_op_write(piece->op, data, len, place.offset);
+    fs_data_object(inode->ino, fs_contents_of(inode), place.number, name);
     if (rc == 0)
         rc = limpet_aio_operate(data_pool(call->fs, inode), name, piece->completion, piece->op);
     if (rc == 0)
@@ -183,16 +187,19 @@ static int piece_submit(struct fs_call *call, const struct fs_inode *inode, uint
 
 static unsigned count_pieces(const struct fs_inode *inode, uint64_t offset, size_t len)
 {
-    return (unsigned)(((offset + len - 1) >> inode->order) - (offset >> inode->order) + 1);
+    unsigned n = 1;
+    uint64_t piece = fs_place_of(&inode->layout, offset).len, done = piece;
+    for (; done < len; n++)
+        done += fs_place_of(&inode->layout, offset + done).len;
+    return n;
 }
 
 /* All pieces of a call whose `pending` has been set; parts that cannot be submitted have ended. */
 static void pieces_submit(struct fs_call *call, const struct fs_inode *inode, uint64_t at,
                           uint8_t *data, size_t left)
 {
-    uint64_t unit = UINT64_C(1) << inode->order;
     while (left > 0) {
-        uint64_t room = unit - (at & (unit - 1));
+        uint64_t room = fs_place_of(&inode->layout, at).len;
         size_t len = left < room ? left : (size_t)room;
         bool last = len == left;
         int rc = piece_submit(call, inode, at, data, len);
@@ -309,9 +316,12 @@ static void told(struct fs_call *carrier, int rc, const struct fs_answer *answer
     struct fs_file *file = tell->file;
     struct limpet_fs *fs = carrier->fs;
     struct fs_call *call;
-    (void)answer, (void)raw, (void)len;
+    (void)raw, (void)len;
     while ((call = STAILQ_FIRST(&tell->calls)) != NULL) {
         STAILQ_REMOVE_HEAD(&tell->calls, link);
+        /* Its contents have gone by another layout: once more. */
+        if (rc == 0 && answer->inode.relaid != call->relaid)
+            rc = -FS_MOVING;
         part_ended(call, rc == -ENOENT ? -ESTALE : rc);
     }
     pthread_mutex_lock(&fs->lock);
@@ -355,7 +365,7 @@ static bool room_is_durable(struct limpet_fs *fs, const struct fs_file *file, ui
 {
     uint64_t home = fs_home(file->ino);
     return !shard_buffers(fs, home) || (file->durable_grant == lease_current(fs, home) &&
-                                        file_covers(&file->durable, offset, len));
+                                        data_covers(&file->durable, offset, len));
 }
 
 static int make_room_durable(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t offset,
@@ -380,8 +390,7 @@ static int make_room_durable(struct limpet_fs *fs, const struct fs_inode *inode,
     return rc;
 }
 
-/* With less room, what is known of more is of no use. */
-static void forget_room(struct limpet_fs *fs, uint64_t ino)
+void data_forget_room(struct limpet_fs *fs, uint64_t ino)
 {
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
@@ -412,7 +421,7 @@ void data_write(struct fs_call *call)
     bool fast = file != NULL && file->opens > 0 && !file->ahead &&
                 !(call->rq.flags & LIMPET_FS_APPEND) && lease_inode(fs, call->rq.ino, &inode) &&
                 S_ISREG(inode.mode) && inode.busy.instance == 0 &&
-                file_covers(&inode, call->rq.offset, call->rq.len) &&
+                data_covers(&inode, call->rq.offset, call->rq.len) &&
                 room_is_durable(fs, file, call->rq.offset, call->rq.len);
     if (!fast) {
         pthread_mutex_unlock(&fs->lock);
@@ -420,6 +429,7 @@ void data_write(struct fs_call *call)
         return;
     }
     call->grant = lease_current(fs, fs_home(call->rq.ino));
+    call->relaid = inode.relaid;
     call->pending = count_pieces(&inode, call->rq.offset, call->rq.len) + 2;
     STAILQ_INSERT_TAIL(&file->told_next, call, link);
     tell_next(fs, file);
@@ -453,6 +463,7 @@ int data_write_slowly(struct fs_call *call)
     if (rc != 0)
         return rc;
     call->verify = true;
+    call->relaid = answer.inode.relaid;
     /* Another beginning puts the bytes where this one has made room for them. */
     call->rq.flags &= ~(unsigned)LIMPET_FS_APPEND;
     data_changes(call->fs, call->rq.ino, call->rq.offset, call->rq.len);
@@ -465,13 +476,17 @@ int data_write_slowly(struct fs_call *call)
 
 /* ---- Many objects ---- */
 
-enum { SWEPT_MAX = 1 << 20 }; /* Names that are tried, before it is looked which there are. */
+enum {
+    SWEPT_MAX = 1 << 20, /* Names that are tried, before it is looked which there are. */
+    LAZY_PIECES = 2,     /* Instead of FS_PIECES_MAX, while programs want something. */
+};
 
 struct sweep {
     pthread_mutex_t lock;
     pthread_cond_t ended;
     unsigned pending;
     int error;
+    bool lazy; /* Requests of programs go first. */
 };
 
 static void swept(struct limpet_completion *completion, void *arg)
@@ -497,17 +512,25 @@ static int sweep_wait(struct sweep *sweep, unsigned max)
     return error;
 }
 
+static bool is_used(struct limpet_fs *fs)
+{
+    pthread_mutex_lock(&fs->lock);
+    bool used = fs->calls > 0 && !fs->stopping;
+    pthread_mutex_unlock(&fs->lock);
+    return used;
+}
+
 static int remove_object(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t number,
                          struct sweep *sweep)
 {
     char name[FS_OBJECT_NAME_MAX];
     struct limpet_completion *completion;
-    int rc = sweep_wait(sweep, FS_PIECES_MAX - 1);
+    int rc = sweep_wait(sweep, (sweep->lazy && is_used(fs) ? LAZY_PIECES : FS_PIECES_MAX) - 1);
     if (rc == 0)
         rc = limpet_completion_create(swept, sweep, &completion);
     if (rc != 0)
         return rc;
-    fs_data_object(inode->ino, inode->generation, number, name);
+    fs_data_object(inode->ino, fs_contents_of(inode), number, name);
     pthread_mutex_lock(&sweep->lock);
     sweep->pending++;
     pthread_mutex_unlock(&sweep->lock);
@@ -542,7 +565,7 @@ static int remove_listed(struct limpet_fs *fs, const struct fs_inode *inode, uin
     char prefix[FS_OBJECT_NAME_MAX];
     struct limpet_list *list;
     struct limpet_list_entry entry;
-    fs_data_object(inode->ino, inode->generation, 0, prefix);
+    fs_data_object(inode->ino, fs_contents_of(inode), 0, prefix);
     size_t len = (size_t)(strrchr(prefix, '.') + 1 - prefix);
     int rc = limpet_list_open(data_pool(fs, inode), false, &list);
     if (rc != 0)
@@ -560,11 +583,11 @@ static int remove_listed(struct limpet_fs *fs, const struct fs_inode *inode, uin
     return rc == -ENOENT ? 0 : rc;
 }
 
-/* Objects [first, end) that may be there. */
-static int remove_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
-                        uint64_t end)
+static int sweep_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
+                       uint64_t end, bool lazy)
 {
-    struct sweep sweep = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
+    struct sweep sweep = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER, .lazy = lazy};
     int rc = 0;
     if (count_range(inode, first, end) > SWEPT_MAX) {
         rc = remove_listed(fs, inode, first, end, &sweep);
@@ -581,9 +604,16 @@ static int remove_range(struct limpet_fs *fs, const struct fs_inode *inode, uint
     return rc != 0 ? rc : last;
 }
 
+/* Objects [first, end) that may be there. */
+static int remove_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
+                        uint64_t end)
+{
+    return sweep_range(fs, inode, first, end, false);
+}
+
 int data_remove(struct limpet_fs *fs, const struct fs_inode *inode)
 {
-    return remove_range(fs, inode, 0, UINT64_MAX);
+    return sweep_range(fs, inode, 0, UINT64_MAX, true);
 }
 
 /* Bytes [from, end) of an object become zeroes. */
@@ -592,9 +622,9 @@ static int zero_object(struct limpet_fs *fs, const struct fs_inode *inode, uint6
 {
     char name[FS_OBJECT_NAME_MAX];
     struct limpet_op *op;
-    if (!file_covers(inode, number << inode->order, 1))
+    if (!objects_covered(inode, number, number))
         return 0;
-    fs_data_object(inode->ino, inode->generation, number, name);
+    fs_data_object(inode->ino, fs_contents_of(inode), number, name);
     op = limpet_op_create();
     int rc = op != NULL ? limpet_op_assert_exists(op) : -ENOMEM;
     /* It makes nothing longer, and cuts off what reaches to the end. */
@@ -607,34 +637,56 @@ static int zero_object(struct limpet_fs *fs, const struct fs_inode *inode, uint6
     return rc == -ENOENT ? 0 : rc;
 }
 
+/* What bytes [offset, end) of the file take of the objects of one set; whole ones go. */
+static int zero_set(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t set,
+                    uint64_t offset, uint64_t end)
+{
+    const struct fs_layout *layout = &inode->layout;
+    int rc = 0;
+    for (uint64_t i = 0; rc == 0 && i < layout->stripes; i++) {
+        uint64_t number = set * layout->stripes + i;
+        uint64_t from = fs_object_bytes(layout, number, offset);
+        uint64_t to = fs_object_bytes(layout, number, end);
+        if (from == 0 && to == UINT64_C(1) << layout->order)
+            rc = remove_range(fs, inode, number, number + 1);
+        else if (from < to)
+            rc = zero_object(fs, inode, number, from, to);
+    }
+    return rc;
+}
+
 static int zero_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t offset,
                       uint64_t len)
 {
-    uint64_t unit = UINT64_C(1) << inode->order, end = offset + len;
-    uint64_t first = offset >> inode->order, last = end >> inode->order;
+    uint64_t bytes = fs_set_bytes(&inode->layout), end = offset + len;
+    uint64_t first = offset / bytes, last = end / bytes;
     int rc = 0;
     if (first == last)
-        return zero_object(fs, inode, first, offset % unit, end % unit);
-    if (offset % unit != 0)
-        rc = zero_object(fs, inode, first++, offset % unit, unit);
-    if (rc == 0 && end % unit != 0)
-        rc = zero_object(fs, inode, last, 0, end % unit);
-    return rc == 0 ? remove_range(fs, inode, first, last) : rc;
+        return zero_set(fs, inode, first, offset, end);
+    if (offset % bytes != 0)
+        rc = zero_set(fs, inode, first++, offset, end);
+    if (rc == 0 && end % bytes != 0)
+        rc = zero_set(fs, inode, last, offset, end);
+    return rc == 0 ? remove_range(fs, inode, first * inode->layout.stripes,
+                                  last * inode->layout.stripes)
+                   : rc;
 }
 
 int data_trim(struct limpet_fs *fs, const struct fs_inode *inode)
 {
     struct fs_request rq = {.ino = inode->ino, .set = FS_SET_TRIMMED, .tx = inode->busy};
     int rc = 0;
-    uint64_t unit = UINT64_C(1) << inode->order, number = inode->size >> inode->order;
+    uint64_t bytes = fs_set_bytes(&inode->layout), set = inode->size / bytes;
     /* B3: what is cut off is durably said to be. */
     rc = shard_write_back(fs, fs_home(inode->ino));
-    forget_room(fs, inode->ino);
+    data_forget_room(fs, inode->ino);
     bool cuts = rc == 0 && !planted(PLANTED_FS_CUT_LOST);
-    if (cuts && inode->size % unit != 0)
-        rc = zero_object(fs, inode, number++, inode->size % unit, unit);
+    if (cuts && inode->size % bytes != 0) {
+        rc = zero_set(fs, inode, set, inode->size, (set + 1) * bytes);
+        set++;
+    }
     if (cuts && rc == 0)
-        rc = remove_range(fs, inode, number, UINT64_MAX);
+        rc = remove_range(fs, inode, set * inode->layout.stripes, UINT64_MAX);
     data_changes(fs, inode->ino, inode->size, FS_SIZE_MAX);
     return rc == 0 ? fs_method(fs, fs_home(inode->ino), "fs.setattr", &rq, NULL) : rc;
 }
@@ -686,43 +738,105 @@ int data_allocate(struct fs_call *call)
 
 /* ---- Holes ---- */
 
-/* The first place from `at` on, inside of its object, that has data; -ENXIO: none has. */
-static int seek_inside(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t at, bool data,
-                       uint64_t *out)
+/* What is known of the objects of one set. */
+struct seek {
+    struct limpet_fs *fs;
+    const struct fs_inode *inode;
+    uint64_t set;
+    struct limpet_extents *extents[FS_STRIPES_MAX]; /* NULL: it was not asked, or is not there. */
+    bool asked[FS_STRIPES_MAX];
+};
+
+static void seek_forget(struct seek *seek)
+{
+    for (uint16_t i = 0; i < seek->inode->layout.stripes; i++) {
+        limpet_free(seek->extents[i]);
+        seek->extents[i] = NULL;
+        seek->asked[i] = false;
+    }
+}
+
+static int seek_ask(struct seek *seek, uint64_t number, struct limpet_extents **out)
 {
     char name[FS_OBJECT_NAME_MAX];
-    uint64_t base = at >> inode->order << inode->order, within = at - base;
-    struct limpet_extents *extents = NULL;
+    const struct fs_inode *inode = seek->inode;
     struct limpet_op *op = limpet_op_create();
-    fs_data_object(inode->ino, inode->generation, at >> inode->order, name);
-    int rc = op != NULL ? limpet_op_extents(op, 0, 0, &extents, NULL) : -ENOMEM;
+    fs_data_object(inode->ino, fs_contents_of(inode), number, name);
+    int rc = op != NULL ? limpet_op_extents(op, 0, 0, out, NULL) : -ENOMEM;
     if (rc == 0)
-        rc = limpet_operate(data_pool(fs, inode), name, op, NULL);
+        rc = limpet_operate(data_pool(seek->fs, inode), name, op, NULL);
     if (op != NULL)
         limpet_op_destroy(op);
-    if (rc == -ENOENT)
-        rc = 0;
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static int seek_extents(struct seek *seek, uint64_t number, const struct limpet_extents **out)
+{
+    uint64_t set = number / seek->inode->layout.stripes;
+    uint64_t i = number % seek->inode->layout.stripes;
+    if (set != seek->set)
+        seek_forget(seek);
+    seek->set = set;
+    int rc = seek->asked[i] ? 0 : seek_ask(seek, number, &seek->extents[i]);
+    seek->asked[i] = rc == 0;
+    *out = seek->extents[i];
+    return rc;
+}
+
+/* The first place from `at` on, of what follows it in its object, that has data, or has none;
+ * -ENXIO: there is no such place. */
+static int seek_inside(struct seek *seek, uint64_t at, bool data, uint64_t *out)
+{
+    struct fs_place place = fs_place_of(&seek->inode->layout, at);
+    uint64_t within = place.offset, stop = place.offset + place.len;
+    const struct limpet_extents *extents;
+    bool found = false;
+    int rc = seek_extents(seek, place.number, &extents);
     if (rc != 0)
         return rc;
-    rc = -ENXIO;
-    for (size_t i = 0; extents != NULL && i < extents->n; i++) {
+    for (size_t i = 0; extents != NULL && i < extents->n && !found; i++) {
         uint64_t from = extents->extents[i].offset, end = from + extents->extents[i].len;
         if (end <= within)
             continue;
-        if (data) {
-            within = from > within ? from : within;
-            rc = 0;
+        if (from > within && !data)
             break;
-        }
-        if (from > within)
-            break;
-        within = end;
+        found = data;
+        within = !data ? end : from > within ? from : within;
     }
-    limpet_free(extents);
-    *out = base + within;
-    if (!data)
-        rc = *out >> inode->order == base >> inode->order ? 0 : -ENXIO;
+    *out = at + (within - place.offset);
+    return within < stop && found == data ? 0 : -ENXIO;
+}
+
+static int seek_range(struct seek *seek, uint64_t at, uint64_t end, bool data, uint64_t *out)
+{
+    int rc = -ENXIO;
+    while (rc == -ENXIO && at < end) {
+        rc = seek_inside(seek, at, data, out);
+        at += fs_place_of(&seek->inode->layout, at).len;
+    }
     return rc;
+}
+
+static int seek_file(struct seek *seek, uint64_t at, bool data, uint64_t *out)
+{
+    const struct fs_inode *inode = seek->inode;
+    uint64_t bytes = fs_set_bytes(&inode->layout);
+    for (uint16_t i = 0; i < inode->n_ranges; i++) {
+        uint64_t first = inode->ranges[i].first / inode->layout.stripes * bytes;
+        uint64_t end = (inode->ranges[i].last / inode->layout.stripes + 1) * bytes;
+        end = end < inode->size ? end : inode->size;
+        if (end <= at)
+            continue;
+        if (first > at && !data)
+            break; /* A hole, here. */
+        at = first > at ? first : at;
+        int rc = seek_range(seek, at, end, data, out);
+        if (rc != -ENXIO)
+            return rc == 0 && data && *out >= inode->size ? -ENXIO : rc;
+        at = end;
+    }
+    *out = at;
+    return data ? -ENXIO : 0;
 }
 
 int data_seek(struct fs_call *call, uint64_t *out)
@@ -736,29 +850,19 @@ int data_seek(struct fs_call *call, uint64_t *out)
         rc = name_getinode(call->fs, call->rq.ino, &inode);
     if (rc != 0)
         return rc;
-    uint64_t at = call->rq.offset;
-    if (at >= inode.size)
+    if (call->rq.offset >= inode.size)
         return -ENXIO;
-    for (uint16_t i = 0; i < inode.n_ranges; i++) {
-        uint64_t first = inode.ranges[i].first << inode.order;
-        uint64_t end = (inode.ranges[i].last + 1) << inode.order;
-        if (end <= at)
-            continue;
-        if (first > at && !data)
-            break; /* A hole, here. */
-        at = first > at ? first : at;
-        while (at < end && at < inode.size) {
-            rc = seek_inside(call->fs, &inode, at, data, out);
-            if (rc != -ENXIO) {
-                if (rc == 0 && *out > inode.size)
-                    *out = inode.size;
-                return rc == 0 && data && *out >= inode.size ? -ENXIO : rc;
-            }
-            at = ((at >> inode.order) + 1) << inode.order;
-        }
-    }
-    *out = at < inode.size ? at : inode.size;
-    return data ? -ENXIO : 0;
+    struct seek *seek = calloc(1, sizeof *seek);
+    if (seek == NULL)
+        return -ENOMEM;
+    seek->fs = call->fs;
+    seek->inode = &inode;
+    rc = seek_file(seek, call->rq.offset, data, out);
+    if (rc == 0 && *out > inode.size)
+        *out = inode.size;
+    seek_forget(seek);
+    free(seek);
+    return rc;
 }
 
 void data_close(struct fs_call *call)

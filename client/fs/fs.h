@@ -8,10 +8,12 @@
  *   move.c     operations over two shards, and what the dead have left
  *   parts.c    directories of several shards
  *   data.c     contents
+ *   layout.c   how they are cut into objects
  *   copy.c     from one file to another
  *   behind.c   writes that are acknowledged before they have arrived
  *   cache.c    contents that are kept
  *   orphan.c   open files, and files without names
+ *   registry.c who answers for those, also after a death
  *   lock.c     locks of fcntl and flock
  *   deadlock.c locks that wait for each other
  *   lease.c    leases of shards, and what may be kept under them
@@ -82,6 +84,8 @@ struct fs_error {
     bool any; /* Not of this shard alone: of others that there was no room for. */
 };
 
+struct fs_answered_for;
+
 struct fs_met {
     uint64_t dir;
     time_t when_s;
@@ -111,7 +115,10 @@ struct limpet_fs {
     uint64_t calls; /* That have not ended. */
     struct fs_files files[FS_OPEN_BUCKETS];
     struct fs_calls work;
-    struct fs_orphans orphans;
+    struct fs_orphans orphans, orphans_later;
+    struct fs_answered_for *answered_for; /* Shards, by home: registry.c */
+    bool registering;
+    time_t look_s;
     uint64_t left[FS_LEFT_MAX]; /* Inodes; M4 */
     unsigned n_left;
     unsigned nameless;             /* Requests under way that make files without names. */
@@ -137,6 +144,10 @@ struct limpet_fs {
     bool lease_asking;
     uint64_t last_grant;
     size_t n_kept, n_born;
+    uint64_t record_bytes, record_max; /* Of delegated shards, and batches of theirs. */
+    uint64_t uses;                     /* Of leases, so often. */
+    unsigned shrinking;                /* Leases that are given back for lack of memory. */
+    size_t kept_max;
 
     /* parts.c */
     struct fs_dir *dirs; /* That are known to have parts. */
@@ -153,6 +164,7 @@ struct limpet_fs {
     uint64_t last_batch;     /* Its number. */
     uint64_t last_level;     /* The highest one of a batch, since there was none. */
     unsigned n_sending;
+    uint64_t sending_bytes;
     size_t n_changes; /* Since the oldest batch began. */
     uint64_t dirty_since_ns;
     struct fs_calls syncing; /* Requests that wait for batches. */
@@ -198,6 +210,7 @@ struct fs_call {
     uint64_t until_batch;     /* fsync: which is the last one that it waits for. */
     bool verify;              /* A write: that nobody has cut the file meanwhile. */
     uint64_t questions;       /* An open, creation: the client's before it was asked for (O3). */
+    uint16_t relaid;          /* A write: of the layout that it goes by. */
     _Atomic unsigned pending; /* Steps under way, of those at a time. */
     /* behind.c */
     uint64_t until_write; /* fsync: the last one of the file that it waits for. */
@@ -360,6 +373,10 @@ enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
                              struct fs_lease **out);
 /* A request has come back from the OSD; with the lock. */
 void lease_returned(struct limpet_fs *fs, uint64_t home);
+/* With the lock: memory of records was taken, or given back. */
+void lease_count(struct limpet_fs *fs, uint64_t more, uint64_t less);
+/* How much memory records may take. */
+void lease_memory(struct limpet_fs *fs, uint64_t bytes);
 /* Runs a method here; with the lock. */
 int lease_run(struct fs_lease *lease, const char *method, const struct encoder *input,
               struct encoder *out) MUST_CHECK;
@@ -499,6 +516,19 @@ void part_fought_for(struct limpet_fs *fs, uint64_t home, uint64_t now_ns);
 void *parts_thread(void *arg);
 void parts_free_all(struct limpet_fs *fs);
 
+/* ---- registry.c ---- */
+
+/* With the lock: this client answers for files without names in this shard. Then, without it: */
+void registry_note(struct limpet_fs *fs, uint64_t home);
+void registry_send(struct limpet_fs *fs);
+/*
+ * The thread's, with the lock, which is released for a while: what was idle is taken back; the dead
+ * are looked for, when it is time. True: something was done, and the queue may have changed.
+ */
+bool registry_tidy(struct limpet_fs *fs);
+bool registry_look(struct limpet_fs *fs);
+void registry_free(struct limpet_fs *fs);
+
 /* ---- lock.c ---- */
 
 void lock_set(struct fs_call *call);
@@ -539,8 +569,19 @@ struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode
 /* Whether its record has room for these bytes. */
 bool data_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len);
 void data_close(struct fs_call *call);
+/* What is known of room that its record has is of no use. */
+void data_forget_room(struct limpet_fs *fs, uint64_t ino);
 /* Bytes are about to be changed, or were: nothing is kept of them. */
 void data_changes(struct limpet_fs *fs, uint64_t ino, uint64_t offset, uint64_t len);
+
+/* ---- layout.c ---- */
+
+/* Of what has got no other one. */
+struct fs_layout layout_default(const struct limpet_fs *fs);
+/* True: the attribute is a layout, and the call has been taken care of. */
+bool layout_xattr(struct fs_call *call);
+/* A worker's: sets it, or takes it away from a directory. */
+int layout_change(struct fs_call *call) MUST_CHECK;
 
 /* ---- copy.c ---- */
 
@@ -628,6 +669,11 @@ void orphan_over(struct fs_call *call);
 void orphan_add(struct limpet_fs *fs, uint64_t ino);
 /* The shard of this directory has files without names: whose owner died, perhaps. */
 void orphan_met(struct limpet_fs *fs, uint64_t dir);
+/* With the lock: whether files without names of this shard wait for another try. */
+bool orphan_waits(const struct limpet_fs *fs, uint64_t home);
+/* Its files without names are looked for. */
+void orphan_look(struct limpet_fs *fs, uint64_t home);
+void orphan_free_all(struct limpet_fs *fs);
 void *orphan_thread(void *arg);
 void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, uint64_t id,
                      const void *data, size_t len);

@@ -15,6 +15,8 @@
  * L6  Nobody asks for a lease of what several change. Who was refused or recalled, or finds in
  *     the answer to a change of its own that others have changed the directory, too, does not for a
  *     while; nor does anybody take a lease to be alone for one operation.
+ * L7  Records of delegated shards take no more memory than they may, but for what is being written
+ *     back: those that were not used for the longest time are given back, and meanwhile none comes.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -34,6 +36,8 @@ enum {
     FOREIGN_MANY = 32, /* Signs of others' changes, one after the other: it is looked at */
     FOREIGN_LOOK = 64, /* whether it is to be split, once in so many. */
     INODES_MAX = 200000,
+    RECORDS_SHARE = 2, /* Of the memory; pages make room for them. */
+    INODES_SHARE = 4,
     LOAD_RECORDS = 4096, /* At a time. */
     LOAD_RECORDS_MAX = 100000,
     TIMEOUT_MS = 10000,
@@ -85,6 +89,83 @@ static bool is_over(struct fs_lease *lease)
     return true;
 }
 
+/* ---- Memory ---- */
+
+void lease_memory(struct limpet_fs *fs, uint64_t bytes)
+{
+    fs->record_max = bytes / RECORDS_SHARE;
+    fs->kept_max = bytes / INODES_SHARE / sizeof(struct lease_inode);
+    fs->kept_max = fs->kept_max < INODES_MAX ? fs->kept_max : INODES_MAX;
+}
+
+void lease_count(struct limpet_fs *fs, uint64_t more, uint64_t less)
+{
+    fs->record_bytes += more - less;
+    if (more > less)
+        cache_reserve(fs->cache, more - less);
+    else
+        cache_release(fs->cache, less - more);
+}
+
+/* With the lock. After its records have changed. */
+static void count_records(struct fs_lease *lease)
+{
+    uint64_t bytes = lease->shard != NULL ? lease->shard->bytes : 0;
+    lease_count(lease->fs, bytes, lease->counted);
+    lease->counted = bytes;
+}
+
+static int by_use(const void *a, const void *b)
+{
+    const struct fs_lease *const *x = a, *const *y = b;
+    return (*x)->used < (*y)->used ? -1 : (*x)->used > (*y)->used;
+}
+
+static bool may_shrink(const struct fs_lease *lease)
+{
+    return lease->state == LEASE_HELD && lease->shard != NULL && !lease->recalled &&
+           !lease->closing;
+}
+
+/* L7. With the lock: those that were not used for long go, until a quarter is free. */
+static void shrink(struct limpet_fs *fs)
+{
+    struct fs_lease *lease, *next;
+    uint64_t bytes = 0, enough = fs->record_bytes - fs->record_max / 4 * 3;
+    size_t n = 0;
+    if (fs->record_bytes <= fs->record_max || fs->shrinking > 0 || fs->stopping)
+        return;
+    struct fs_lease **list = calloc(HASH_COUNT(fs->leases), sizeof(struct fs_lease *));
+    if (list == NULL)
+        return;
+    HASH_ITER(hh, fs->leases, lease, next)
+    {
+        if (may_shrink(lease))
+            list[n++] = lease;
+    }
+    if (n > 1)
+        qsort(list, n, sizeof(struct fs_lease *), by_use);
+    for (size_t i = 0; i < n && bytes < enough; i++) {
+        bytes += list[i]->counted;
+        list[i]->recalled = list[i]->shrinks = true;
+        fs->shrinking++;
+    }
+    free(list);
+    pthread_cond_broadcast(&fs->lease_changed);
+}
+
+/* With the lock. */
+static void shrunk(struct fs_lease *lease)
+{
+    lease->fs->shrinking -= lease->shrinks;
+    lease->shrinks = false;
+}
+
+static bool has_memory(const struct limpet_fs *fs)
+{
+    return fs->record_bytes <= fs->record_max;
+}
+
 /* ---- What is kept ---- */
 
 static void forget_inodes(struct limpet_fs *fs, struct fs_lease *lease)
@@ -113,6 +194,8 @@ static void remove_lease(struct fs_lease *lease)
     write_back_unname(lease);
     shard_free(lease->shard);
     lease->shard = NULL;
+    count_records(lease);
+    shrunk(lease);
     HASH_DEL(fs->leases, lease);
     if (lease->watched)
         STAILQ_INSERT_TAIL(&fs->leases_over, lease, link);
@@ -182,7 +265,7 @@ static bool may_ask(const struct fs_lease *lease)
 static bool is_worth_exclusive(const struct fs_lease *lease)
 {
     unsigned before = part_is_known(lease->fs, lease->home) ? PART_CHANGES_BEFORE : CHANGES_BEFORE;
-    return lease->changes >= before && !lease->too_large && may_ask(lease);
+    return lease->changes >= before && !lease->too_large && has_memory(lease->fs) && may_ask(lease);
 }
 
 /* L6 */
@@ -209,6 +292,7 @@ static struct fs_lease *use(struct limpet_fs *fs, uint64_t home, bool writes)
         if (lease == NULL)
             return NULL;
     }
+    lease->used = ++fs->uses;
     if (lease->shard != NULL)
         return lease;
     lease->changes += writes;
@@ -291,8 +375,12 @@ int lease_run(struct fs_lease *lease, const char *method, const struct encoder *
     rc = shard_run(lease->shard, method, lease->fs->instance,
                    (int64_t)now.tv_sec * 1000000000 + now.tv_nsec, input->data, input->len, out,
                    &changed);
-    if (changed)
+    if (changed) {
+        struct limpet_fs *fs = lease->fs;
+        count_records(lease);
         order_after(lease, method);
+        shrink(fs);
+    }
     return rc;
 }
 
@@ -357,7 +445,7 @@ bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover)
 {
     pthread_mutex_lock(&fs->lock);
     struct fs_lease *lease = NULL;
-    if (fs->n_born < BORN_MAX && is_delegated(lease_find(fs, cover)) &&
+    if (fs->n_born < BORN_MAX && has_memory(fs) && is_delegated(lease_find(fs, cover)) &&
         lease_find(fs, home) == NULL)
         lease = add_lease(fs, home);
     if (lease != NULL) {
@@ -367,6 +455,7 @@ bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover)
         lease->state = LEASE_HELD;
         lease->grant = ++fs->last_grant;
         lease->granted_ns = now_ns();
+        lease->used = ++fs->uses;
         fs->n_born++;
         if (lease->shard == NULL) {
             lease->failed = -ENOMEM; /* It is given back at once. */
@@ -478,7 +567,7 @@ static void remember(struct limpet_fs *fs, struct fs_lease *lease, const struct 
     struct lease_inode *kept;
     HASH_FIND(hh, lease->inodes, &inode->ino, sizeof inode->ino, kept);
     if (kept == NULL) {
-        kept = fs->n_kept < INODES_MAX ? calloc(1, sizeof *kept) : NULL;
+        kept = fs->n_kept < fs->kept_max ? calloc(1, sizeof *kept) : NULL;
         if (kept == NULL)
             return;
         kept->ino = inode->ino;
@@ -719,6 +808,8 @@ static void end_lease(struct fs_lease *lease)
     write_back_unname(lease);
     shard_free(lease->shard);
     lease->shard = NULL;
+    count_records(lease);
+    shrunk(lease);
     if (lease->foreign || lease->failed != 0)
         back_off(lease, now_ns());
     lease->watch = NULL;
@@ -875,7 +966,7 @@ static int load(struct limpet_fs *fs, uint64_t home, struct fs_shard_cache **out
     while (rc == 0 && more) {
         rc = load_page(fs, object, *out, after, &after_len, &more);
         n += LOAD_RECORDS;
-        if (rc == 0 && more && n >= LOAD_RECORDS_MAX)
+        if (rc == 0 && ((more && n >= LOAD_RECORDS_MAX) || (*out)->bytes > fs->record_max / 2))
             rc = -EFBIG;
     }
     if (rc != 0) {
@@ -899,6 +990,8 @@ static int delegate(struct limpet_fs *fs, struct fs_lease *lease)
     pthread_mutex_lock(&fs->lock);
     lease->too_large = rc == -EFBIG;
     lease->shard = shard;
+    count_records(lease);
+    shrink(fs);
     return rc;
 }
 

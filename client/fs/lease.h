@@ -31,6 +31,7 @@ struct fs_lease {
     enum lease_state state;
     bool recalled, foreign, closing; /* foreign: somebody else wants it. */
     unsigned uses, changes;
+    uint64_t used;    /* When, by fs->uses. */
     unsigned replies; /* That are being handed over. */
     unsigned pins;    /* Operations of several steps that count on it. */
     unsigned remote;  /* Requests at the OSD. */
@@ -59,6 +60,8 @@ struct fs_lease {
     struct fs_batch *name;  /* Has its name, if that was made under its cover; counted. */
     unsigned batches;       /* That are not durable. */
     int failed;             /* Something was lost: it is to be given back. */
+    uint64_t counted;       /* Bytes of its records, as the file system has them. */
+    bool shrinks;           /* It is given back for lack of memory. */
     bool written;           /* All is written back: nothing may change here any more. */
     struct fs_asks parked;
 };

@@ -336,8 +336,7 @@ int move_mkdir(struct fs_call *call)
                             .inode = {.mode = attr->mode | (inherits ? S_ISGID : 0),
                                       .uid = attr->uid,
                                       .gid = inherits ? dir.gid : attr->gid,
-                                      .order = dir.order,
-                                      .pool = dir.pool,
+                                      .layout = dir.layout,
                                       .realm = dir.realm,
                                       .parent = call->rq.ino}};
     if (!lease_birth(fs, home, fs_home(at)) && order_at_once())
@@ -489,8 +488,9 @@ static int set_parent(struct limpet_fs *fs, uint64_t dir, uint64_t at)
     int rc = part_main(fs, at, &parent);
     if (rc != 0)
         return rc == -ESTALE ? 0 : rc;
-    struct fs_request rq = {
-        .ino = dir, .set = FS_SET_PARENT, .inode = {.order = 12, .parent = parent}};
+    struct fs_request rq = {.ino = dir,
+                            .set = FS_SET_PARENT,
+                            .inode = {.layout = layout_default(fs), .parent = parent}};
     rc = fs_method(fs, fs_home(dir), "fs.setattr", &rq, NULL);
     return rc == -ESTALE || rc == -ENOENT ? 0 : rc;
 }

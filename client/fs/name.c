@@ -255,8 +255,7 @@ static void inode_of_attr(const struct fs_call *call, struct fs_inode *out)
         .size = attr->size,
         .atime_ns = attr->atime_ns,
         .mtime_ns = attr->mtime_ns,
-        .order = call->fs->super.order,
-        .pool = call->fs->super.data_pool,
+        .layout = layout_default(call->fs),
     };
 }
 
@@ -349,8 +348,9 @@ static void created(struct fs_call *call, int rc, const struct fs_answer *answer
 }
 
 /* What is made in a part inherits from the directory, which the part does not know. */
-static void inherit_group(const struct fs_inode *dir, struct fs_request *rq)
+static void inherit(const struct fs_inode *dir, struct fs_request *rq)
 {
+    rq->inode.layout = dir->layout;
     if (dir->mode & S_ISGID)
         rq->inode.gid = dir->gid;
 }
@@ -363,7 +363,7 @@ static bool inherits_known(struct fs_call *call, struct fs_request *rq)
         lease_inode(call->fs, call->rq.ino, &dir) && !(dir.attributes & FS_ATTRIBUTES_DEFAULT);
     pthread_mutex_unlock(&call->fs->lock);
     if (known)
-        inherit_group(&dir, rq);
+        inherit(&dir, rq);
     return known;
 }
 
@@ -449,6 +449,8 @@ void name_xattr(struct fs_call *call)
 {
     struct fs_request rq = {.ino = call->rq.ino, .name = bytes_of(call->name)};
     uint64_t home = fs_home(rq.ino);
+    if (layout_xattr(call))
+        return;
     if (has_no_xattr(call)) {
         call_end(call, call->rq.verb == LIMPET_FS_XATTR_GET ? -ENODATA : 0);
         return;
@@ -522,7 +524,7 @@ static int create_in(struct fs_call *call, uint64_t at, struct fs_request *rq,
     if (rc == 0 && dir.attributes & FS_ATTRIBUTES_DEFAULT)
         rc = fs_method_raw(fs, fs_home(get.ino), "fs.xget", &get, NULL, 0, &list, &list_len);
     if (rc == 0 || rc == -ENODATA) {
-        inherit_group(&dir, rq);
+        inherit(&dir, rq);
         rq->ino = at;
         rc = fs_method_raw(fs, fs_home(at), "fs.create", rq, list, list_len, &raw, &len);
     }
@@ -605,6 +607,9 @@ static int work_once(struct fs_call *call)
         return data_allocate(call);
     case LIMPET_FS_SEEK:
         return data_seek(call, &call->result.offset);
+    case LIMPET_FS_XATTR_SET:
+    case LIMPET_FS_XATTR_REMOVE:
+        return layout_change(call);
     default:
         return -EINVAL;
     }

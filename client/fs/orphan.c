@@ -8,8 +8,9 @@
  *  O1  An inode without links cannot be opened by a client that has not got it open. So the answers
  *      to a notify stay true. Of a file that is made without a name its number is not known before
  *      the answer: meanwhile all files that are not known are said to be open.
- *  O2  A client that dies leaves its orphans in the list of their shard. Who lists the directory is
- *      told that there are some, and asks all clients about them.
+ *  O2  A client that dies leaves its orphans in the list of their shard. Another mount takes over
+ *      what it answered for (registry.c); and who lists the directory is told that there are some,
+ *      and asks all clients about them.
  *  O3  A file that is made and opened is open before anybody can have been told that it is not: who
  *      makes it looks whether it still has its name, if there was any question about a file that is
  *      not open here between the request and the note that it is.
@@ -21,7 +22,7 @@
 
 #include "client/fs/fs.h"
 
-enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000, MET_AGAIN_S = 10 };
+enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000, MET_AGAIN_S = 10, TICK_S = 2 };
 
 struct fs_orphan {
     STAILQ_ENTRY(fs_orphan) link;
@@ -200,8 +201,10 @@ void orphan_made(struct fs_call *call)
     if (file != NULL) {
         file->opens++;
         file->orphan = true;
+        registry_note(call->fs, fs_home(call->rq.ino));
     }
     pthread_mutex_unlock(&call->fs->lock);
+    registry_send(call->fs);
     call_end(call, file != NULL ? 0 : -ENOMEM);
 }
 
@@ -221,6 +224,8 @@ int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
             if (mine != NULL) {
                 mine->opens = file->opens;
                 mine->orphan = file->orphan;
+                if (mine->orphan)
+                    registry_note(fs, fs_home(mine->ino));
                 /* Writes that may not have arrived, or that no size covers. */
                 mine->error = file->error == 0 && file->ahead ? -EIO : file->error;
             } else if (file->opens > 0) {
@@ -230,20 +235,42 @@ int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
     }
     pthread_mutex_unlock(&fs->lock);
     pthread_mutex_unlock(&old->lock);
+    registry_send(fs);
     return rc;
 }
 
 /* ---- Collecting ---- */
 
 /* With the lock. */
-static void orphan_queue(struct limpet_fs *fs, uint64_t ino)
+static void enqueue(struct fs_orphans *queue, uint64_t ino)
 {
     struct fs_orphan *orphan = calloc(1, sizeof *orphan);
     if (orphan == NULL)
         return; /* Its record stays, for whoever meets it. */
     orphan->ino = ino;
-    STAILQ_INSERT_TAIL(&fs->orphans, orphan, link);
+    STAILQ_INSERT_TAIL(queue, orphan, link);
+}
+
+static void orphan_queue(struct limpet_fs *fs, uint64_t ino)
+{
+    enqueue(&fs->orphans, ino);
     pthread_cond_signal(&fs->orphaned);
+}
+
+/* It could not be done now. Without the lock. */
+static void try_later(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    enqueue(&fs->orphans_later, ino);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+bool orphan_waits(const struct limpet_fs *fs, uint64_t home)
+{
+    const struct fs_orphan *orphan = STAILQ_FIRST(&fs->orphans_later);
+    while (orphan != NULL && fs_home(orphan->ino) != home)
+        orphan = STAILQ_NEXT(orphan, link);
+    return orphan != NULL;
 }
 
 /* Its data are gone. */
@@ -317,13 +344,18 @@ void orphan_add(struct limpet_fs *fs, uint64_t ino)
     if (call != NULL) {
         fs->calls++;
         forget_contents(fs, ino);
-    } else if (open)
-        file->orphan = true;
-    else
-        orphan_queue(fs, ino);
+    } else {
+        if (open)
+            file->orphan = true;
+        else
+            orphan_queue(fs, ino);
+        registry_note(fs, fs_home(ino));
+    }
     pthread_mutex_unlock(&fs->lock);
-    if (call == NULL)
+    if (call == NULL) {
+        registry_send(fs);
         return;
+    }
     call->fs = fs;
     call->rq.ino = ino;
     fs_ask(call, fs_home(ino), "fs.purge", &rq, NULL, 0, purged);
@@ -360,10 +392,13 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
         struct fs_file *file = file_find(fs, decode_u64(&d), false);
         open[i] = file != NULL ? file->opens > 0 : fs->nameless > 0;
         fs->questions += open[i] == 0;
-        if (file != NULL && open[i])
+        if (file != NULL && open[i]) {
             file->orphan = true;
+            registry_note(fs, fs_home(file->ino));
+        }
     }
     pthread_mutex_unlock(&fs->lock);
+    registry_send(fs);
     bool tells = about == FS_NOTIFY_WAITS && !waits.failed;
     int rc = tells ? limpet_notify_ack(watch, notifier, id, waits.data, waits.len)
                    : limpet_notify_ack(watch, notifier, id, open, n);
@@ -371,7 +406,8 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
     (void)rc; /* Who asks takes it for an open file, then. */
 }
 
-/* Those that somebody may have open are no longer ours: their numbers become 0. */
+/* What somebody has open is no longer ours: its number becomes 0. Who does not answer may have,
+ * too: then it is asked for again. */
 static int ask_all(struct limpet_fs *fs, uint64_t *inos, size_t n)
 {
     struct encoder e;
@@ -388,8 +424,11 @@ static int ask_all(struct limpet_fs *fs, uint64_t *inos, size_t n)
         rc = 0;
     while (rc == 0 && answers != NULL && limpet_answers_next(answers, &answer) == 0) {
         const uint8_t *open = answer.data;
+        bool answered = !answer.missed && answer.len == n;
         for (size_t i = 0; i < n; i++) {
-            if (answer.missed || answer.len != n || open[i] != 0)
+            if (!answered && inos[i] != 0)
+                try_later(fs, inos[i]);
+            if (!answered || open[i] != 0)
                 inos[i] = 0;
         }
     }
@@ -401,14 +440,17 @@ static void collect(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_inode inode;
     struct fs_order order;
-    if (name_getinode(fs, ino, &inode) != 0 || inode.links > 0)
+    int rc = name_getinode(fs, ino, &inode);
+    if (rc != 0 && rc != -ESTALE)
+        try_later(fs, ino);
+    if (rc != 0 || inode.links > 0)
         return;
     pthread_mutex_lock(&fs->lock);
     forget_contents(fs, ino);
     pthread_mutex_unlock(&fs->lock);
     order_begin(fs, &order, false);
-    if (data_remove(fs, &inode) == 0 && purge(fs, ino) != 0)
-        orphan_add(fs, ino);
+    if (data_remove(fs, &inode) != 0 || purge(fs, ino) != 0)
+        try_later(fs, ino);
     order_end(fs);
 }
 
@@ -444,9 +486,16 @@ void orphan_met(struct limpet_fs *fs, uint64_t dir)
     pthread_mutex_unlock(&fs->lock);
 }
 
+void orphan_look(struct limpet_fs *fs, uint64_t home)
+{
+    pthread_mutex_lock(&fs->lock);
+    orphan_queue(fs, fs_ino(home, FS_INDEX_DIR));
+    pthread_mutex_unlock(&fs->lock);
+}
+
 struct nameless {
-    uint64_t dir, inos[ORPHANS_AT_ONCE];
-    size_t n;
+    uint64_t dir, *inos;
+    size_t n, capacity;
 };
 
 static bool take_nameless(void *arg, const void *key, size_t key_len, const void *value, size_t len)
@@ -454,20 +503,30 @@ static bool take_nameless(void *arg, const void *key, size_t key_len, const void
     struct nameless *found = arg;
     const uint8_t *bytes = key;
     (void)value, (void)len;
+    if (found->n == found->capacity) {
+        size_t capacity = 2 * found->capacity + ORPHANS_AT_ONCE;
+        uint64_t *inos = realloc(found->inos, capacity * sizeof *inos);
+        if (inos == NULL)
+            return false; /* The others another time. */
+        found->inos = inos;
+        found->capacity = capacity;
+    }
     if (key_len == 4)
         found->inos[found->n++] = fs_ino(
             fs_home(found->dir), (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
-    return found->n < ORPHANS_AT_ONCE;
+    return true;
 }
 
 /* The files without names of a shard become ours to ask about. */
 static void read_list(struct limpet_fs *fs, uint64_t dir)
 {
     struct nameless found = {.dir = dir};
-    if (shard_list(fs, fs_home(dir), FS_KEY_ORPHAN, take_nameless, &found) != 0)
-        return;
-    for (size_t i = 0; i < found.n; i++)
+    int rc = shard_list(fs, fs_home(dir), FS_KEY_ORPHAN, take_nameless, &found);
+    for (size_t i = 0; rc == 0 && i < found.n; i++)
         orphan_add(fs, found.inos[i]);
+    if (rc != 0 && rc != -ENOENT)
+        try_later(fs, dir);
+    free(found.inos);
 }
 
 /* With the lock. */
@@ -483,6 +542,49 @@ static size_t take_orphans(struct limpet_fs *fs, uint64_t *inos)
     return n;
 }
 
+/* Without the lock: of files and directories that were queued. */
+static void work_on(struct limpet_fs *fs, uint64_t *inos, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (fs_is_dir(inos[i])) {
+            read_list(fs, inos[i]);
+            inos[i] = 0;
+        }
+    }
+    if (ask_all(fs, inos, n) != 0) {
+        for (size_t i = 0; i < n; i++) {
+            if (inos[i] != 0)
+                try_later(fs, inos[i]);
+        }
+        return;
+    }
+    forget_unwritten(fs, inos, n);
+    for (size_t i = 0; i < n; i++) {
+        if (inos[i] != 0)
+            collect(fs, inos[i]);
+    }
+}
+
+/* With the lock, which is released for a while: until something comes, or a tick. */
+static void wait_tick(struct limpet_fs *fs)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += TICK_S;
+    pthread_cond_timedwait(&fs->orphaned, &fs->lock, &until);
+    STAILQ_CONCAT(&fs->orphans, &fs->orphans_later);
+}
+
+void orphan_free_all(struct limpet_fs *fs)
+{
+    struct fs_orphan *orphan;
+    STAILQ_CONCAT(&fs->orphans, &fs->orphans_later);
+    while ((orphan = STAILQ_FIRST(&fs->orphans)) != NULL) {
+        STAILQ_REMOVE_HEAD(&fs->orphans, link);
+        free(orphan);
+    }
+}
+
 void *orphan_thread(void *arg)
 {
     struct limpet_fs *fs = arg;
@@ -491,27 +593,15 @@ void *orphan_thread(void *arg)
     for (;;) {
         move_clear_met(fs);
         size_t n = take_orphans(fs, inos);
-        if (n == 0 && fs->stopping)
-            break;
-        if (n == 0) {
-            pthread_cond_wait(&fs->orphaned, &fs->lock);
-            continue;
+        if (n > 0) {
+            pthread_mutex_unlock(&fs->lock);
+            work_on(fs, inos, n);
+            pthread_mutex_lock(&fs->lock);
+        } else if (!registry_look(fs) && !registry_tidy(fs)) {
+            if (fs->stopping && !fs->registering)
+                break;
+            wait_tick(fs);
         }
-        pthread_mutex_unlock(&fs->lock);
-        for (size_t i = 0; i < n; i++) {
-            if (fs_is_dir(inos[i])) {
-                read_list(fs, inos[i]);
-                inos[i] = 0;
-            }
-        }
-        bool asked = ask_all(fs, inos, n) == 0;
-        if (asked)
-            forget_unwritten(fs, inos, n);
-        for (size_t i = 0; asked && i < n; i++) {
-            if (inos[i] != 0)
-                collect(fs, inos[i]);
-        }
-        pthread_mutex_lock(&fs->lock);
     }
     pthread_mutex_unlock(&fs->lock);
     return NULL;

@@ -330,7 +330,7 @@ static void forget_merged(struct limpet_fs *fs, uint64_t ino)
 int parts_set_mtime(struct limpet_fs *fs, const struct fs_inode *inode)
 {
     struct fs_request rq = {.set = FS_SET_MTIME,
-                            .inode = {.order = inode->order, .mtime_ns = inode->mtime_ns}};
+                            .inode = {.layout = inode->layout, .mtime_ns = inode->mtime_ns}};
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < FS_PARTS && inode->parts != 0; i++) {
         rq.ino = part_ino(inode->parts, i);
@@ -363,8 +363,7 @@ int part_make(struct limpet_fs *fs, const struct fs_inode *dir, uint64_t parts, 
 {
     struct fs_request rq = {.ino = part_ino(parts, number),
                             .inode = {.mode = S_IFDIR,
-                                      .order = dir->order,
-                                      .pool = dir->pool,
+                                      .layout = dir->layout,
                                       .realm = dir->realm,
                                       .parent = dir->ino,
                                       .part = (uint8_t)(number + 1)}};

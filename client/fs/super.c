@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "client/fs/fs.h"
 
@@ -121,11 +122,9 @@ int limpet_fs_list(struct limpet_pool *pool, struct limpet_fs_info **out, size_t
 
 static int make_root(struct limpet_fs *fs)
 {
-    struct fs_request rq = {.ino = FS_ROOT,
-                            .inode = {.mode = S_IFDIR | 0755,
-                                      .order = fs->super.order,
-                                      .pool = fs->super.data_pool,
-                                      .parent = FS_ROOT}};
+    struct fs_request rq = {
+        .ino = FS_ROOT,
+        .inode = {.mode = S_IFDIR | 0755, .layout = layout_default(fs), .parent = FS_ROOT}};
     int rc = limpet_create(fs->pool, FS_SUPER, false);
     if (rc == 0)
         rc = fs_method(fs, fs_home(FS_ROOT), "fs.init", &rq, NULL);
@@ -219,6 +218,7 @@ int limpet_fs_memory(struct limpet_fs *fs, uint64_t bytes)
         cache_destroy(fs->cache);
         fs->cache = cache;
         fs->behind_max = behind_share(bytes);
+        lease_memory(fs, bytes);
     }
     return rc;
 }
@@ -273,12 +273,14 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     TAILQ_INIT(&fs->want_room);
     STAILQ_INIT(&fs->throttled);
     fs->behind_max = behind_share(LIMPET_FS_MEMORY);
+    lease_memory(fs, LIMPET_FS_MEMORY);
     STAILQ_INIT(&fs->work);
     TAILQ_INIT(&fs->locks);
     STAILQ_INIT(&fs->refused);
     STAILQ_INIT(&fs->leases_wanted);
     STAILQ_INIT(&fs->leases_over);
     STAILQ_INIT(&fs->orphans);
+    STAILQ_INIT(&fs->orphans_later);
     strcpy(fs->name, name);
     fs->cluster = limpet_pool_cluster(pool);
     fs->instance = limpet_cluster_instance(fs->cluster);
@@ -317,6 +319,8 @@ void limpet_fs_close(struct limpet_fs *fs)
     int rc = limpet_unwatch(fs->watch);
     (void)rc; /* It ends by its time-out, then. */
     limpet_watch_flush(fs->cluster);
+    registry_free(fs);
+    orphan_free_all(fs);
     lease_free_all(fs);
     parts_free_all(fs);
     lock_free_all(fs);
@@ -332,8 +336,11 @@ void limpet_fs_close(struct limpet_fs *fs)
 
 void limpet_fs_cache(struct limpet_fs *fs, const struct limpet_fs_cache_calls *calls, void *arg)
 {
+    pthread_mutex_lock(&fs->lock);
     fs->cache_calls = *calls;
     fs->cache_arg = arg;
+    pthread_cond_signal(&fs->orphaned); /* It takes over from the dead from now on. */
+    pthread_mutex_unlock(&fs->lock);
 }
 
 void limpet_fs_info(const struct limpet_fs *fs, struct limpet_fs_info *out)
@@ -378,6 +385,8 @@ int limpet_fs_space(struct limpet_fs *fs, struct limpet_fs_space *out)
 
 /* ---- Removing one ---- */
 
+enum { LEAVE_MS = 3000, LOOK_AGAIN_MS = 100 };
+
 static int remove_objects(struct limpet_pool *pool)
 {
     struct limpet_list *list;
@@ -394,26 +403,62 @@ static int remove_objects(struct limpet_pool *pool)
     return rc == -ENOENT ? 0 : rc;
 }
 
+/* Those of the list that are there still; the others are none of it any more. */
+static int still_there(struct limpet_pool *pool, struct limpet_fs_client *list, size_t *n)
+{
+    struct limpet_fs_client *now = NULL;
+    size_t n_now, left = 0;
+    int rc = clients_of(pool, 0, &now, &n_now);
+    for (size_t i = 0; rc == 0 && i < *n; i++) {
+        bool there = false;
+        for (size_t j = 0; j < n_now; j++)
+            there |= now[j].instance == list[i].instance;
+        if (there)
+            list[left++] = list[i];
+    }
+    if (rc == 0 || rc == -ENOENT)
+        *n = left;
+    free(now);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/*
+ * -EBUSY: somebody has it open. Those that have only just ended, or look at it for a moment, are no
+ * reason: they go within LEAVE_MS.
+ */
+static int check_unused(struct limpet_pool *pool)
+{
+    struct limpet_fs_client *clients = NULL;
+    size_t n = 0;
+    int rc = clients_of(pool, 0, &clients, &n);
+    for (unsigned waited_ms = 0; rc == 0 && n > 0 && waited_ms < LEAVE_MS;
+         waited_ms += LOOK_AGAIN_MS) {
+        usleep(LOOK_AGAIN_MS * 1000);
+        rc = still_there(pool, clients, &n);
+    }
+    free(clients);
+    return rc == -ENOENT ? 0 : rc == 0 && n > 0 ? -EBUSY : rc;
+}
+
 int limpet_fs_remove(struct limpet_pool *pool, const char *name, bool force)
 {
     struct limpet_fs fs = {0};
-    struct limpet_fs_client *clients = NULL;
-    size_t n = 0;
     int rc = check_name(name);
     if (rc == 0)
         rc = read_super(pool, name, &fs.super);
     if (rc == 0)
         rc = open_pools(&fs, pool);
-    if (rc == 0) {
-        rc = clients_of(fs.pool, 0, &clients, &n);
-        free(clients);
-        rc = rc == -ENOENT ? 0 : rc == 0 && n > 0 && !force ? -EBUSY : rc;
-    }
+    if (rc == 0 && !force)
+        rc = check_unused(fs.pool);
     struct fs_super gone = fs.super;
     gone.removing = true;
     /* Nobody opens it any more; whoever is interrupted goes on here. */
-    if (rc == 0 && !fs.super.removing)
+    if (rc == 0 && !fs.super.removing) {
         rc = write_super(pool, name, &fs.super, &gone);
+        /* Who came after it was looked for others. */
+        if (rc == 0 && !force && check_unused(fs.pool) == -EBUSY)
+            rc = write_super(pool, name, &gone, &fs.super) == 0 ? -EBUSY : -EIO;
+    }
     if (rc == 0)
         rc = remove_objects(fs.data);
     if (rc == 0 && fs.super.data_pool != 0)

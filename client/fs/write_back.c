@@ -22,6 +22,7 @@
 
 enum {
     SENDING_MAX = 64,
+    SENDING_SHARE = 4,    /* Of the memory of records. */
     SEARCH_MAX = 256,     /* Batches that are looked at for a circle. */
     RECORDS_MAX = 4096,   /* Of a batch. */
     BYTES_MAX = 1 << 20,  /* Of one. */
@@ -45,6 +46,7 @@ struct fs_batch {
     int error;  /* Something that it depends on was lost. */
     bool born, gone;
     struct encoder changes;
+    uint64_t counted; /* Of their bytes. */
     struct limpet_op *op;
     void *out;
     size_t out_len;
@@ -86,6 +88,7 @@ static void unref(struct fs_batch *batch)
 {
     if (batch == NULL || --batch->refs > 0)
         return;
+    lease_count(batch->fs, 0, batch->counted);
     encoder_fini(&batch->changes);
     free(batch->after);
     free(batch);
@@ -242,6 +245,8 @@ static void batch_close(struct fs_batch *batch)
         batch->error = -ENOMEM;
         fail(lease, -ENOMEM);
     }
+    batch->counted = batch->changes.len;
+    lease_count(batch->fs, batch->counted, 0);
 }
 
 static struct fs_batch *batch_open(struct fs_lease *lease)
@@ -309,6 +314,7 @@ static void batch_came(struct fs_batch *batch, int rc)
     struct limpet_fs *fs = batch->fs;
     pthread_mutex_lock(&fs->lock);
     fs->n_sending--;
+    fs->sending_bytes -= batch->counted;
     batch_end(batch, rc);
     pump(fs);
     pthread_mutex_unlock(&fs->lock);
@@ -385,11 +391,18 @@ static bool is_empty(const struct fs_batch *batch)
            (batch->gone ? batch->born : batch->changes.len == 0 && !batch->born);
 }
 
+/* What is being sent takes memory more than once. */
+static bool may_send(const struct limpet_fs *fs)
+{
+    return fs->n_sending == 0 ||
+           (fs->n_sending < SENDING_MAX && fs->sending_bytes < fs->record_max / SENDING_SHARE);
+}
+
 /* With the lock, which is released for a while. */
 static void pump(struct limpet_fs *fs)
 {
     struct fs_batch *batch;
-    while (fs->n_sending < SENDING_MAX && (batch = TAILQ_FIRST(&fs->ready)) != NULL) {
+    while (may_send(fs) && (batch = TAILQ_FIRST(&fs->ready)) != NULL) {
         TAILQ_REMOVE(&fs->ready, batch, ready_link);
         if (batch->error != 0 || is_empty(batch)) {
             if (batch->ask != NULL)
@@ -398,6 +411,7 @@ static void pump(struct limpet_fs *fs)
             continue;
         }
         fs->n_sending++;
+        fs->sending_bytes += batch->counted;
         pthread_mutex_unlock(&fs->lock);
         batch_send(batch);
         pthread_mutex_lock(&fs->lock);

@@ -60,7 +60,8 @@ LIMPET_API int limpet_fs_create(struct limpet_pool *pool, const char *name, uint
                                 unsigned order, unsigned split_at);
 /* By name. Release *out with limpet_free(). */
 LIMPET_API int limpet_fs_list(struct limpet_pool *pool, struct limpet_fs_info **out, size_t *n);
-/* With all that is in it. -ENOENT; -EBUSY: somebody has it open, and `force` is false. */
+/* With all that is in it. -ENOENT; -EBUSY: somebody has it open for more than the 3 s that are
+ * waited for that, and `force` is false. */
 LIMPET_API int limpet_fs_remove(struct limpet_pool *pool, const char *name, bool force);
 /* -ENOENT. The pool's cluster must outlive it. */
 LIMPET_API int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs **out);
@@ -90,15 +91,17 @@ enum limpet_fs_verb {
     LIMPET_FS_LINK,       /* ino, as to_name in to_ino: attr */
     LIMPET_FS_UNLINK,     /* name in ino */
     LIMPET_FS_RMDIR,
-    LIMPET_FS_RENAME,       /* name in ino, to_name in to_ino, flags: RENAME_NOREPLACE, _EXCHANGE */
-    LIMPET_FS_LIST,         /* of ino, after offset: data, for limpet_fs_entry_next() */
-    LIMPET_FS_OPEN,         /* attr. From now on the file stays, also without a name: */
-    LIMPET_FS_RELEASE,      /* until it was released as often as it was opened. */
-    LIMPET_FS_READ,         /* offset, len: data */
-    LIMPET_FS_WRITE,        /* offset, data, len */
-    LIMPET_FS_ALLOCATE,     /* offset, len, flags: FALLOC_FL_... of fallocate(2) */
-    LIMPET_FS_SEEK,         /* offset, flags: SEEK_DATA, SEEK_HOLE */
-    LIMPET_FS_XATTR_GET,    /* name: data */
+    LIMPET_FS_RENAME,   /* name in ino, to_name in to_ino, flags: RENAME_NOREPLACE, _EXCHANGE */
+    LIMPET_FS_LIST,     /* of ino, after offset: data, for limpet_fs_entry_next() */
+    LIMPET_FS_OPEN,     /* attr. From now on the file stays, also without a name: */
+    LIMPET_FS_RELEASE,  /* until it was released as often as it was opened. */
+    LIMPET_FS_READ,     /* offset, len: data */
+    LIMPET_FS_WRITE,    /* offset, data, len */
+    LIMPET_FS_ALLOCATE, /* offset, len, flags: FALLOC_FL_... of fallocate(2) */
+    LIMPET_FS_SEEK,     /* offset, flags: SEEK_DATA, SEEK_HOLE */
+    /* name: data. "limpet.layout": how contents are cut into objects, docs/files.md has the fields;
+     * set while a file is empty, -ENOTEMPTY, and of a directory for what is made in it. */
+    LIMPET_FS_XATTR_GET,
     LIMPET_FS_XATTR_SET,    /* name, data, len, flags: XATTR_CREATE, XATTR_REPLACE, below */
     LIMPET_FS_XATTR_REMOVE, /* name */
     LIMPET_FS_XATTR_LIST,   /* data: names, each with a zero after it */

@@ -185,6 +185,11 @@ int method_fs_settle(struct method_call *call)
     return run(call, fs_method_settle);
 }
 
+int method_fs_layout(struct method_call *call)
+{
+    return run(call, fs_method_layout);
+}
+
 int method_fs_split(struct method_call *call)
 {
     return run(call, fs_method_split);

@@ -22,6 +22,7 @@ int method_fs_rename(struct method_call *call) MUST_CHECK;
 int method_fs_reserve(struct method_call *call) MUST_CHECK;
 int method_fs_setattr(struct method_call *call) MUST_CHECK;
 int method_fs_settle(struct method_call *call) MUST_CHECK;
+int method_fs_layout(struct method_call *call) MUST_CHECK;
 int method_fs_split(struct method_call *call) MUST_CHECK;
 int method_fs_unlink(struct method_call *call) MUST_CHECK;
 int method_fs_vanish(struct method_call *call) MUST_CHECK;

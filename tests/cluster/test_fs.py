@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 
-from lib.cluster import Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run, succeeds, wait_until, write_file
+from lib.cluster import SLOWNESS, Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run, succeeds, wait_until, write_file
 from lib.mount import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, Mounts,
                        fallocate, missing, rename2)
 
@@ -767,7 +767,7 @@ def umount_waits_for_what_is_written_back():
     for at in range(300):
         os.mkdir(os.path.join(path, "umount%d" % at))
     mounts.umount(path)
-    check(not process_alive(server), "its process still runs")
+    wait_until("end of its process, which has closed everything", lambda: not process_alive(server), 2 * SLOWNESS)
 
 
 @case

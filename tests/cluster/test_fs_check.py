@@ -19,7 +19,7 @@ if missing():
     sys.exit(0)
 
 FS = "fs"
-LINKS, GENERATION, SIZE, DYING, ATTRIBUTES, PARENT, BUSY = 18, 26, 30, 87, 88, 89, 114  # Offsets in the record of an inode.
+LINKS, GENERATION, SIZE, DYING, ATTRIBUTES, PARENT, BUSY = 18, 26, 30, 92, 93, 94, 119  # Offsets in the record of an inode.
 cluster = Cluster(mons=1, osds=3)
 mounts = Mounts(cluster)
 scratch = folder()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from lib.cluster import BIN, Cluster, case, check, fails, folder, run, succeeds, wait_until, write_file
+from lib.cluster import BIN, Cluster, case, check, command, fails, folder, read_file, run, succeeds, wait_until, write_file
 from lib.mount import Ext4, Mounts, missing
 
 if missing():
@@ -194,6 +194,113 @@ def one_that_is_being_removed():
     print("     %d objects are left, of the other one" % len(left))
     mounts.mount(mounts.create(name))
     check(os.listdir(mounts.paths[-1]) == [], "a new one is empty")
+
+
+def objects_of(name):
+    """What is there of a file system: its objects in all namespaces but those of others."""
+    lines = succeeds(cluster.rados("-p", "fs", "--all", "ls")).text.splitlines()
+    return [line for line in lines if line.split("\t")[0] not in known_spaces] if name else lines
+
+
+known_spaces = set()
+
+
+@case
+def a_removal_that_was_cut_off_is_begun_again():
+    """With folders of several shards, and contents."""
+    known_spaces.update(line.split("\t")[0] for line in objects_of(None))
+    name = mounts.create("cut", "--split", "16", "--object-size", "4K")
+    path = mounts.mount(name)
+    for at in range(4):
+        os.mkdir(os.path.join(path, "d%d" % at))
+        for entry in range(40):
+            write_file(os.path.join(path, "d%d" % at, "f%d" % entry), bytes(20000))
+    mounts.umount(path)
+    whole, counts = len(objects_of(name)), []
+    check(whole > 800, "%d objects" % whole)
+    while cluster.limpet("fs", "ls", "-f", "json").text.find('"%s"' % name) >= 0 and len(counts) < 40:
+        rm = [os.path.join(BIN, "limpet"), "fs", "rm", name, "--yes-i-really-mean-it"]
+        with subprocess.Popen(rm, env=dict(os.environ, **cluster.env)) as process:
+            try:
+                process.wait(0.2 + 0.2 * len(counts))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        counts.append(len(objects_of(name)))
+    print("     of %d objects were left: %s" % (whole, counts))
+    check(len(counts) > 1 and any(0 < count < whole for count in counts), "it was never cut off: %s" % counts)
+    check(counts[-1] == 0, "left: %r" % objects_of(name)[:5])
+    fails(cluster.limpet("fs", "rm", name, "--yes-i-really-mean-it"), errno.ENOENT, name)
+
+
+@case
+def who_looks_or_has_just_ended_is_no_mount():
+    for at in range(3):
+        name = mounts.create("brief%d" % at)
+        mounts.umount(mounts.mount(name))
+        succeeds(cluster.limpet("fs", "rm", name, "--yes-i-really-mean-it"))
+    name = mounts.create("looked-at")
+    looks = "while %s fs status %s; do :; done" % (os.path.join(BIN, "limpet"), name)
+    with subprocess.Popen(["sh", "-c", looks], env=dict(os.environ, **cluster.env), stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as looker:
+        check(looker.stdout.readline() != b"", "it was never looked at")
+        succeeds(cluster.limpet("fs", "rm", name, "--yes-i-really-mean-it"))
+        looker.stdout.read()  # It ends since there is none any more.
+    path = mounts.mount(mounts.create("stays"))
+    fails(cluster.limpet("fs", "rm", "stays", "--yes-i-really-mean-it"), errno.EBUSY, "mounted", "--force")
+    mounts.umount(mounts.mount("stays"))
+    os.mkdir(os.path.join(path, "works"))
+    mounts.umount(path)
+
+
+@case
+def what_is_mounted_inside_stays():
+    one, two = mounts.mount(FS, "--no-names"), mounts.mount(FS)
+    inside = os.path.join(one, "above", "inside")
+    os.makedirs(inside)
+    succeeds(command(["mount", "-t", "tmpfs", "none", inside]))
+    try:
+        write_file(os.path.join(inside, "there"), b"there")
+        for at in range(20):
+            write_file(os.path.join(two, "above", "f%d" % at), b"")
+            os.rename(os.path.join(two, "above", "f%d" % at), os.path.join(two, "g%d" % at))
+            check(len(os.listdir(os.path.join(one, "above"))) == 1, "what the other one did is seen")
+            check(read_file(os.path.join(inside, "there")) == b"there", "it came off after %d changes" % at)
+        fails(cluster.limpet("fs", "umount", one), errno.EBUSY, "in use")
+        check(answer(os.rmdir, inside) == "EBUSY", "a folder that something is mounted on")
+    finally:
+        command(["umount", inside])
+    check(os.listdir(inside) == [], "what is below is there again")
+    for path in (one, two):
+        mounts.umount(path)
+
+
+@case
+def records_of_many_folders_are_bounded():
+    """Of large attributes: 16 MiB are the least that a mount may have, 8 of them for records."""
+    folders, files, value = 150, 10, b"x" * 60000
+    path = mounts.mount(FS, "--memory", "16M")
+    server = mounts.server(path)
+    before, most = resident_mib(server), 0
+    for at in range(folders):
+        os.mkdir(os.path.join(path, "many%d" % at))
+        for name in (os.path.join(path, "many%d" % at, "f%d" % file) for file in range(files)):
+            os.mknod(name)
+            os.setxattr(name, "user.large", value)
+        most = max(most, resident_mib(server))
+    print("     %d MiB of records; the mount had %d MiB, and %d at most" % (folders * files * len(value) >> 20, before, most))
+    check(most - before < 45, "%d MiB more" % (most - before))
+    other = mounts.mount(FS)
+    for at in range(folders):
+        names = os.listdir(os.path.join(other, "many%d" % at))
+        check(len(names) == files, "many%d has %d names" % (at, len(names)))
+    check(os.getxattr(os.path.join(other, "many0", "f9"), "user.large") == value, "an attribute")
+    for top in (path, other):
+        mounts.umount(top)
+
+
+def resident_mib(pid):
+    with open("/proc/%d/status" % pid, encoding="utf-8") as file:
+        return int(next(line for line in file if line.startswith("VmRSS")).split()[1]) >> 10
 
 
 @case

@@ -53,8 +53,8 @@ static void try_inode(const uint8_t *data, size_t size)
     must(again.size == inode.size && again.n_ranges == inode.n_ranges &&
          again.target.len == inode.target.len);
     encoder_fini(&e);
-    uint64_t first = inode.size >> inode.order, last = first + (inode.mode & 63);
-    if (last <= FS_SIZE_MAX >> inode.order)
+    uint64_t first = fs_objects_end(&inode.layout, inode.size), last = first + (inode.mode & 63);
+    if (last <= FS_SIZE_MAX >> inode.layout.order)
         (void)fs_ranges_add(&inode, first, last);
     fs_ranges_cut(&inode, first + 1);
     must(inode.n_ranges <= FS_RANGES_MAX);
@@ -277,10 +277,10 @@ static void call(const char *method, const struct encoder *input, uint64_t now)
 /* ---- Requests made of bytes ---- */
 
 static const char *const methods[] = {
-    "fs.apply",  "fs.create",  "fs.dying",   "fs.enter",   "fs.getattr", "fs.getlock", "fs.init",
-    "fs.leave",  "fs.links",   "fs.list",    "fs.lock",    "fs.lookup",  "fs.moved",   "fs.purge",
-    "fs.rename", "fs.reserve", "fs.setattr", "fs.split",   "fs.settle",  "fs.unlink",  "fs.vanish",
-    "fs.wrote",  "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
+    "fs.apply",  "fs.create", "fs.dying",   "fs.enter",   "fs.getattr", "fs.getlock", "fs.init",
+    "fs.layout", "fs.leave",  "fs.links",   "fs.list",    "fs.lock",    "fs.lookup",  "fs.moved",
+    "fs.purge",  "fs.rename", "fs.reserve", "fs.setattr", "fs.split",   "fs.settle",  "fs.unlink",
+    "fs.vanish", "fs.wrote",  "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
 };
 
 static uint64_t some_ino(struct decoder *d)
@@ -328,7 +328,7 @@ static void some_request(struct decoder *d, struct encoder *out)
     }
     if (has & 1)
         rq.inode = (struct fs_inode){.mode = kinds[decode_u8(d) & 3] | (decode_u16(d) & 07777),
-                                     .order = 12,
+                                     .layout = {12, 12, 1, 0},
                                      .size = some_number(d)};
     if (S_ISLNK(rq.inode.mode))
         rq.inode.target = some_name(d);

@@ -52,10 +52,11 @@ static int call(const char *method, struct fs_request rq)
 
 static int create(const char *name)
 {
-    return call("fs.create", (struct fs_request){.ino = dir,
-                                                 .name = text(name),
-                                                 .flags = FS_EXCLUSIVE,
-                                                 .inode = {.mode = S_IFREG | 0644, .order = 12}});
+    return call("fs.create",
+                (struct fs_request){.ino = dir,
+                                    .name = text(name),
+                                    .flags = FS_EXCLUSIVE,
+                                    .inode = {.mode = S_IFREG | 0644, .layout = {12, 12, 1, 0}}});
 }
 
 static int unlink_name(const char *name)
@@ -108,9 +109,10 @@ static int begin(void **state)
     store = shard_create(HOME, false);
     assert_non_null(shard);
     assert_non_null(store);
-    return call("fs.init",
-                (struct fs_request){.ino = dir,
-                                    .inode = {.mode = S_IFDIR | 0755, .order = 12, .parent = 1}});
+    return call(
+        "fs.init",
+        (struct fs_request){
+            .ino = dir, .inode = {.mode = S_IFDIR | 0755, .layout = {12, 12, 1, 0}, .parent = 1}});
 }
 
 static int end(void **state)

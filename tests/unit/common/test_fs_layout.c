@@ -27,8 +27,8 @@ static struct fs_inode sample_inode(void)
         .ctime_ns = 3,
         .btime_ns = 4,
         .change = 9,
-        .pool = 7,
-        .order = 22,
+        .layout = {22, 16, 3, 7},
+        .relaid = 2,
         .attributes = FS_ATTRIBUTES_ANY | FS_ATTRIBUTES_ACCESS,
         .parent = 1,
         .parts = 18,
@@ -163,7 +163,11 @@ static void requests_and_answers_read_back(void **state)
     fs_request_encode(&e, &request);
     assert_int_equal(fs_request_decode(e.data, e.len, &got), 0);
     assert_int_equal(got.intent.to_dir, request.intent.to_dir);
-    assert_int_equal(got.inode.order, 22);
+    assert_int_equal(got.inode.layout.order, 22);
+    assert_int_equal(got.inode.layout.unit_order, 16);
+    assert_int_equal(got.inode.layout.stripes, 3);
+    assert_int_equal(got.inode.layout.pool, 7);
+    assert_int_equal(got.inode.relaid, 2);
     assert_int_equal(got.full_mode, S_IFREG | 0666);
     assert_int_equal(got.to.len, 2);
     for (size_t len = 0; len < e.len; len++)
@@ -217,9 +221,15 @@ static void refuses_inodes_that_make_no_sense(void **state)
     struct fs_inode inode = sample_inode();
     (void)state;
     assert_int_equal(encoded_inode(&inode), 0);
-    inode.order = 11;
+    inode.layout.order = 11;
     assert_int_equal(encoded_inode(&inode), -EBADMSG);
-    inode.order = 27;
+    inode.layout.order = 27;
+    assert_int_equal(encoded_inode(&inode), -EBADMSG);
+    inode.layout = (struct fs_layout){.order = 16, .unit_order = 17, .stripes = 2};
+    assert_int_equal(encoded_inode(&inode), -EBADMSG);
+    inode.layout = (struct fs_layout){.order = 16, .unit_order = 16, .stripes = 0};
+    assert_int_equal(encoded_inode(&inode), -EBADMSG);
+    inode.layout.stripes = FS_STRIPES_MAX + 1;
     assert_int_equal(encoded_inode(&inode), -EBADMSG);
     inode = sample_inode();
     inode.size = FS_SIZE_MAX + 1;
@@ -235,7 +245,7 @@ static void refuses_inodes_that_make_no_sense(void **state)
     assert_int_equal(encoded_inode(&inode), -EBADMSG);
     inode.ranges[1] = (struct fs_range){9, 8};
     assert_int_equal(encoded_inode(&inode), -EBADMSG);
-    inode.ranges[1] = (struct fs_range){9, (FS_SIZE_MAX >> 22) + 1};
+    inode.ranges[1] = (struct fs_range){9, (FS_SIZE_MAX >> 22) + 3};
     assert_int_equal(encoded_inode(&inode), -EBADMSG);
 }
 
@@ -318,7 +328,7 @@ static void cookies_leave_room_for_dots(void **state)
 /* Whatever is added lies in the ranges afterwards, and all that was there before. */
 static void ranges_forget_nothing(void **state)
 {
-    struct fs_inode inode = {.order = 12};
+    struct fs_inode inode = {.layout = {12, 12, 1, 0}};
     uint64_t x = 88172645463325252u, added[2000];
     (void)state;
     for (int i = 0; i < 2000; i++) {
@@ -352,6 +362,86 @@ static void ranges_are_cut(void **state)
     assert_int_equal(inode.n_ranges, 0);
 }
 
+/* ---- Layouts ---- */
+
+enum { LAYOUT_UNITS = 40, LAYOUT_OBJECTS = 64 };
+
+/* Units of 4 KiB are dealt out to objects one by one, as a layout is defined. */
+static void deal(const struct fs_layout *layout, uint64_t number[], uint64_t offset[])
+{
+    uint64_t per_object = UINT64_C(1) << (layout->order - layout->unit_order), set = 0, filled = 0;
+    uint16_t next = 0;
+    for (int unit = 0; unit < LAYOUT_UNITS; unit++) {
+        number[unit] = set * layout->stripes + next;
+        offset[unit] = filled << layout->unit_order;
+        if (++next == layout->stripes) {
+            next = 0;
+            filled++;
+        }
+        if (filled == per_object) {
+            filled = 0;
+            set++;
+        }
+    }
+}
+
+/* Against the first `size` bytes, dealt out. */
+static void check_size(const struct fs_layout *layout, const uint64_t number[],
+                       const uint64_t offset[], uint64_t size)
+{
+    uint64_t bytes[LAYOUT_OBJECTS] = {0}, unit_bytes = UINT64_C(1) << layout->unit_order, end = 0;
+    for (int unit = 0; unit < LAYOUT_UNITS; unit++) {
+        uint64_t from = (uint64_t)unit * unit_bytes;
+        uint64_t part = size <= from ? 0 : size - from < unit_bytes ? size - from : unit_bytes;
+        if (part > 0)
+            bytes[number[unit]] = offset[unit] + part;
+        if (part > 0 && number[unit] >= end)
+            end = number[unit] + 1;
+    }
+    for (uint64_t i = 0; i < end; i++)
+        assert_int_equal(fs_object_bytes(layout, i, size), bytes[i]);
+    assert_int_equal(fs_object_bytes(layout, end + layout->stripes, size), 0);
+    assert_int_equal(fs_objects_end(layout, size), end);
+}
+
+static void check_objects(const struct fs_layout *layout, const uint64_t number[], int from, int to)
+{
+    uint64_t unit_bytes = UINT64_C(1) << layout->unit_order, first, last;
+    fs_objects_of(layout, (uint64_t)from * unit_bytes + 1,
+                  (uint64_t)(to - from) * unit_bytes + unit_bytes - 1, &first, &last);
+    for (int unit = from; unit <= to; unit++)
+        assert_in_range(number[unit], first, last);
+    assert_true(last - first < (uint64_t)(to - from + 1) + 2u * layout->stripes);
+}
+
+static void bytes_are_dealt_out_to_objects(void **state)
+{
+    static const struct fs_layout layouts[] = {
+        {12, 12, 1, 0}, {14, 14, 1, 0}, {14, 12, 3, 0},
+        {13, 12, 4, 0}, {12, 12, 5, 0}, {15, 13, 2, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
+        const struct fs_layout *layout = &layouts[i];
+        uint64_t number[LAYOUT_UNITS], offset[LAYOUT_UNITS];
+        uint64_t unit_bytes = UINT64_C(1) << layout->unit_order;
+        deal(layout, number, offset);
+        for (int unit = 0; unit < LAYOUT_UNITS; unit++) {
+            struct fs_place place = fs_place_of(layout, (uint64_t)unit * unit_bytes + 5);
+            assert_int_equal(place.number, number[unit]);
+            assert_int_equal(place.offset, offset[unit] + 5);
+            assert_true(place.len >= unit_bytes - 5);
+            if (offset[unit] == 0)
+                assert_int_equal(fs_object_start(layout, number[unit]),
+                                 (uint64_t)unit * unit_bytes);
+            check_size(layout, number, offset, (uint64_t)unit * unit_bytes);
+            check_size(layout, number, offset, (uint64_t)unit * unit_bytes + 1);
+            for (int to = unit; to < LAYOUT_UNITS; to++)
+                check_objects(layout, number, unit, to);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +457,7 @@ int main(void)
         cmocka_unit_test(cookies_leave_room_for_dots),
         cmocka_unit_test(ranges_forget_nothing),
         cmocka_unit_test(ranges_are_cut),
+        cmocka_unit_test(bytes_are_dealt_out_to_objects),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

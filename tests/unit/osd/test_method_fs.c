@@ -78,7 +78,7 @@ static int call(const char *method, struct fs_request rq)
 
 static struct fs_inode inode_of(uint32_t mode)
 {
-    return (struct fs_inode){.mode = mode, .order = 12};
+    return (struct fs_inode){.mode = mode, .layout = {12, 12, 1, 0}};
 }
 
 static uint64_t create(const char *name)
@@ -126,11 +126,11 @@ static int begin(void **state)
 {
     (void)state;
     fake_init(&shard);
-    assert_int_equal(
-        call("fs.init",
-             (struct fs_request){.ino = dir,
-                                 .inode = {.mode = S_IFDIR | 0755, .order = 12, .parent = 1}}),
-        0);
+    assert_int_equal(call("fs.init", (struct fs_request){.ino = dir,
+                                                         .inode = {.mode = S_IFDIR | 0755,
+                                                                   .layout = {12, 12, 1, 0},
+                                                                   .parent = 1}}),
+                     0);
     return 0;
 }
 
@@ -144,10 +144,10 @@ static int end(void **state)
 /* ---- Input ---- */
 
 static const char *const all[] = {
-    "fs.apply",  "fs.create",  "fs.dying",   "fs.enter",  "fs.getattr", "fs.init",
-    "fs.leave",  "fs.links",   "fs.list",    "fs.lookup", "fs.moved",   "fs.purge",
-    "fs.rename", "fs.reserve", "fs.setattr", "fs.split",  "fs.settle",  "fs.unlink",
-    "fs.vanish", "fs.wrote",   "fs.xget",    "fs.xlist",  "fs.xremove", "fs.xset",
+    "fs.apply",   "fs.create",  "fs.dying",   "fs.enter",  "fs.getattr", "fs.init",   "fs.layout",
+    "fs.leave",   "fs.links",   "fs.list",    "fs.lookup", "fs.moved",   "fs.purge",  "fs.rename",
+    "fs.reserve", "fs.setattr", "fs.split",   "fs.settle", "fs.unlink",  "fs.vanish", "fs.wrote",
+    "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
 };
 
 static void malformed_requests_are_refused(void **state)
@@ -300,7 +300,7 @@ static void groups_are_inherited(void **state)
     (void)state;
     struct fs_request rq = {.ino = dir,
                             .set = FS_SET_MODE | FS_SET_GID,
-                            .inode = {.mode = S_ISGID | 0755, .gid = 55, .order = 12}};
+                            .inode = {.mode = S_ISGID | 0755, .gid = 55, .layout = {12, 12, 1, 0}}};
     assert_int_equal(call("fs.setattr", rq), 0);
     assert_int_equal(getattr(create("a")).gid, 55);
 }
@@ -710,7 +710,7 @@ static void setattr_changes_what_it_is_told(void **state)
                                       .gid = 6,
                                       .atime_ns = -7,
                                       .mtime_ns = 8,
-                                      .order = 12}};
+                                      .layout = {12, 12, 1, 0}}};
     assert_int_equal(call("fs.setattr", rq), 0);
     assert_false(grew);
     struct fs_inode got = getattr(a);
@@ -729,7 +729,8 @@ static void a_truncation_is_over_when_its_data_are_gone(void **state)
     (void)state;
     uint64_t a = create("a");
     assert_int_equal(call("fs.wrote", (struct fs_request){.ino = a, .offset = 0, .len = 10000}), 0);
-    struct fs_request cut = {.ino = a, .set = FS_SET_SIZE, .inode = {.size = 100, .order = 12}};
+    struct fs_request cut = {
+        .ino = a, .set = FS_SET_SIZE, .inode = {.size = 100, .layout = {12, 12, 1, 0}}};
     assert_int_equal(call("fs.setattr", cut),
                      -EINVAL); /* Data must go, and nobody says who sees to it. */
     cut.tx = tx;
@@ -754,7 +755,8 @@ static void a_truncation_is_over_when_its_data_are_gone(void **state)
 static void sizes_are_of_regular_files(void **state)
 {
     (void)state;
-    struct fs_request rq = {.ino = dir, .set = FS_SET_SIZE, .inode = {.size = 1, .order = 12}};
+    struct fs_request rq = {
+        .ino = dir, .set = FS_SET_SIZE, .inode = {.size = 1, .layout = {12, 12, 1, 0}}};
     assert_int_equal(call("fs.setattr", rq), -EISDIR);
     assert_int_equal(call("fs.create", (struct fs_request){.ino = dir,
                                                            .name = text("pipe"),
@@ -957,9 +959,10 @@ static void a_new_directory_inherits_both(void **state)
     (void)state;
     fake_fini(&shard);
     fake_init(&shard);
-    struct fs_request rq = {.ino = dir,
-                            .full_mode = S_IFDIR | 0777,
-                            .inode = {.mode = S_IFDIR | 0700, .order = 12, .parent = 1}};
+    struct fs_request rq = {
+        .ino = dir,
+        .full_mode = S_IFDIR | 0777,
+        .inode = {.mode = S_IFDIR | 0700, .layout = {12, 12, 1, 0}, .parent = 1}};
     assert_int_equal(call_data("fs.init", &rq, named_list, 9), -EINVAL);
     assert_int_equal(call_data("fs.init", &rq, named_list, sizeof named_list), 0);
     assert_int_equal(answer.inode.mode, S_IFDIR | 0651);
@@ -970,6 +973,51 @@ static void a_new_directory_inherits_both(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+/* ---- Layouts ---- */
+
+static int set_layout(uint64_t ino, struct fs_layout layout)
+{
+    return call("fs.layout", (struct fs_request){.ino = ino, .inode = {.layout = layout}});
+}
+
+static void layouts_are_inherited_and_changed_while_empty(void **state)
+{
+    const struct fs_layout striped = {16, 12, 4, 0}, plain = {12, 12, 1, 0};
+    (void)state;
+    uint64_t before = create("before");
+    assert_int_equal(set_layout(dir, striped), 0);
+    uint64_t after = create("after");
+    assert_int_equal(getattr(before).layout.stripes, 1);
+    assert_int_equal(getattr(after).layout.stripes, 4);
+    assert_int_equal(getattr(after).layout.unit_order, 12);
+    assert_int_equal(getattr(after).relaid, 0);
+
+    assert_int_equal(set_layout(after, plain), 0);
+    assert_int_equal(getattr(after).layout.stripes, 1);
+    assert_int_equal(getattr(after).relaid, 1); /* Other objects from now on. */
+    assert_int_equal(getattr(after).n_ranges, 0);
+    assert_int_equal(call("fs.wrote", (struct fs_request){.ino = after, .len = 1}), 0);
+    assert_int_equal(set_layout(after, striped), -ENOTEMPTY);
+    assert_int_equal(getattr(after).layout.stripes, 1);
+}
+
+static void layouts_of_what_is_busy_or_has_no_contents_stay(void **state)
+{
+    const struct fs_layout striped = {16, 12, 4, 0};
+    (void)state;
+    uint64_t ino = create("file");
+    struct fs_request behind = {
+        .ino = ino, .len = 9, .flags = FS_BEHIND, .tx = {1, 2}, .expect = 1};
+    assert_int_equal(call("fs.wrote", behind), 0);
+    assert_int_equal(set_layout(ino, striped), -FS_MOVING);
+    assert_int_equal(call("fs.create", (struct fs_request){.ino = dir,
+                                                           .name = text("pipe"),
+                                                           .inode = inode_of(S_IFIFO | 0644)}),
+                     0);
+    assert_int_equal(set_layout(answer.ino, striped), -EINVAL);
+    assert_int_equal(call("fs.layout", (struct fs_request){.ino = dir}), -EINVAL);
+}
 
 int main(void)
 {
@@ -1015,6 +1063,8 @@ int main(void)
         TEST(a_list_and_the_mode_follow_each_other),
         TEST(a_list_that_says_what_the_mode_says_is_not_kept),
         TEST(what_is_made_inherits_the_default_list),
+        TEST(layouts_are_inherited_and_changed_while_empty),
+        TEST(layouts_of_what_is_busy_or_has_no_contents_stay),
         TEST(a_new_directory_inherits_both),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
