@@ -168,6 +168,18 @@ static bool matches(const struct judge *judge, uint32_t node, uint32_t cell, uin
     return value == found || (cell == CELL_MTIME && value == 0);
 }
 
+/* Somebody has changed it after all that is unsure: what is there says nothing of that. */
+static bool is_certain(const struct file_model *model, uint32_t node, uint32_t cell)
+{
+    const struct file_change *last = NULL;
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        if (change->unsure && change->node == node && change->cell == cell)
+            last = change;
+    }
+    return last != NULL && last->after != model->nodes[node].cells[cell];
+}
+
 /* What the cell had before the first change that is unsure, then after each: does one explain it?
  */
 static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uint64_t found,
@@ -177,6 +189,8 @@ static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uin
     uint32_t first = UINT32_MAX, last = 0;
     bool any = false, from_start = true;
     *value = model->nodes[node].cells[cell];
+    if (is_certain(model, node, cell) && matches(judge, node, cell, *value, found))
+        return true;
     for (uint32_t i = 0; i < model->n_changes; i++) {
         const struct file_change *change = &model->changes[i];
         if (change->node != node || change->cell != cell || !change->unsure)
