@@ -115,6 +115,12 @@ static int add_of_parent(uint64_t offset, uint64_t len, bool exists, void *arg)
     return exists ? add(&d->set, offset, len, true) : 0;
 }
 
+/* Whether the parent is seen, at `to`, where this object is not there. */
+static bool shows_parent(const struct diff *d, uint64_t object)
+{
+    return stripe_object_bytes(&d->image->stripe, object, d->to_overlap) > 0;
+}
+
 /* The object is not there: what the parent shows in its place. */
 static int add_parent(struct diff *d, uint64_t object)
 {
@@ -232,7 +238,8 @@ static int add_versions(struct diff *d, uint64_t object, const struct limpet_sna
     else
         rc = changed_between(set, from, to, len, &changes);
     if (rc == 0 && d->whole_object && changes.n > 0)
-        rc = add_piece(d, object, 0, UINT64_C(1) << stripe->order, to != OBJECT_NO_VERSION);
+        rc = add_piece(d, object, 0, UINT64_C(1) << stripe->order,
+                       to != OBJECT_NO_VERSION || shows_parent(d, object));
     else if (rc == 0)
         rc = add_changes(d, object, &changes, after);
     free(changes.list);
@@ -260,8 +267,9 @@ static int add_object(struct diff *d, uint64_t object)
             return 0;
         if (d->whole_object && exists)
             return add_piece(d, object, 0, bytes, true);
+        /* It was removed, by a rollback perhaps, to when the parent was shown. */
         if (d->whole_object && d->from != 0)
-            return entry != 0 ? add_piece(d, object, 0, bytes, false)
+            return entry != 0 ? add_piece(d, object, 0, bytes, shows_parent(d, object))
                               : add_versions(d, object, &none);
         if (!exists && d->from == 0)
             return add_parent(d, object);

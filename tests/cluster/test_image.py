@@ -768,6 +768,40 @@ def differences_are_told():
 
 
 @case
+def what_was_rolled_back_to_the_parent_is_no_zeroes():
+    """The child's object goes, and the parent is seen again, whole objects or not, with an object map or without."""
+    c = client()
+    unit = 65536
+    parent = c.create("parent", 3 * unit, order=16)
+    parent.write(0, b"p" * (3 * unit))
+    parent.snap("base")
+    parent.close()
+    for layout in ({"order": 16}, {"order": 16, "features": PLAIN}):
+        child = c.clone("parent", "base", "child", **layout)
+        child.snap("a")
+        good(child.resize(unit), "shrink")
+        good(child.resize(3 * unit), "grow")
+        child.write(unit, b"c" * unit)
+        child.snap("b")
+        good(child.rollback("a"), "rollback")
+        child.snap("c")
+        after = b"p" * (3 * unit)
+        before = after[:unit] + b"c" * unit + bytes(unit)
+        good(child.set_snap("c"), "look")
+        for whole in (False, True):
+            check_diff(child.diff("b", whole=whole), before, after, "whole %s %s" % (whole, layout))
+        good(child.set_snap(None), "look")
+        for snap in child.snap_names():
+            good(child.snap_remove(snap), "remove")
+        child.close()
+        good(c.remove("child"), "remove")
+    parent = c.open("parent")
+    good(parent.snap_remove("base"), "remove")
+    parent.close()
+    good(c.remove("parent"), "remove")
+
+
+@case
 def usage_is_told_by_the_object_map():
     c = client()
     image = c.create("thin", 1 << 40)
