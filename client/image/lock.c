@@ -77,6 +77,14 @@ static void on_recalled(struct limpet_watch *watch, void *arg, unsigned mode)
     pthread_mutex_unlock(&image->lock);
 }
 
+/* With the lock. Not before limpet_watch() has returned: the watch is not ours to end before. */
+static void mend_if_lost(struct limpet_image *image)
+{
+    if (image->lost && image->dead == 0 && !image->watch_begins &&
+        (image->lease == LEASE_NONE || image->lease == LEASE_HELD))
+        begin_task(image, LEASE_MENDING, mend_task);
+}
+
 static void on_lost(struct limpet_watch *watch, void *arg, int error)
 {
     struct limpet_image *image = arg;
@@ -88,8 +96,7 @@ static void on_lost(struct limpet_watch *watch, void *arg, int error)
     if (error == -ESHUTDOWN || error == -ENOENT)
         image->dead = error;
     int dead = image->dead;
-    if (dead == 0 && (image->lease == LEASE_NONE || image->lease == LEASE_HELD))
-        begin_task(image, LEASE_MENDING, mend_task);
+    mend_if_lost(image);
     pthread_cond_broadcast(&image->changed);
     pthread_mutex_unlock(&image->lock);
     if (dead != 0)
@@ -114,6 +121,8 @@ int image_watch_begin(struct limpet_image *image)
     pthread_mutex_lock(&image->lock);
     image->watch_begins = false;
     image->watch = rc == 0 ? watch : NULL;
+    if (rc == 0)
+        mend_if_lost(image);
     pthread_mutex_unlock(&image->lock);
     return rc;
 }
