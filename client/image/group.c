@@ -350,18 +350,35 @@ static int open_member(const struct group *group, const struct image_link *link,
                          false, out);
 }
 
-/* Removes what there is of it. */
+/* The image's part of a group's snapshot; 0: it has none. */
+static uint64_t part_of_snap(struct limpet_image *image, const struct group *group, const char *id)
+{
+    uint64_t found = 0;
+    pthread_mutex_lock(&image->lock);
+    for (size_t i = 0; i < image->header.n_snaps; i++) {
+        const struct image_snap *snap = &image->header.snaps[i];
+        if (snap->kind == LIMPET_IMAGE_SNAP_GROUP && same_link(&snap->group, &group->link) &&
+            strcmp(snap->group_snap, id) == 0)
+            found = snap->id;
+    }
+    pthread_mutex_unlock(&image->lock);
+    return found;
+}
+
+/*
+ * Removes what there is of it. Whoever made it may have died before it could write down which
+ * snapshots it had made, but these say themselves what they are.
+ */
 static int drop_snap(const struct group *group, const char *id, const struct image_group_snap *snap)
 {
     char key[IMAGE_KEY_MAX];
     int rc = 0;
     for (uint32_t i = 0; i < snap->n && rc == 0; i++) {
         struct limpet_image *image;
-        if (snap->snaps[i] == 0)
-            continue;
         rc = open_member(group, &snap->images[i], &image);
         if (rc == 0) {
-            rc = limpet_image_snap_remove_id(image, snap->snaps[i]);
+            uint64_t part = part_of_snap(image, group, id);
+            rc = part != 0 ? limpet_image_snap_remove_id(image, part) : 0;
             int closed = limpet_image_close(image);
             rc = rc == 0 ? closed : rc;
         }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Block images when clients and OSDs die: at each message of what a client does, and amid writes."""
 
+import ctypes
 import errno
 import os
 import random
@@ -25,6 +26,10 @@ client = Client(sys.argv[2])
 die = ctypes.CDLL(None).die_after
 what, name, steps = sys.argv[3], sys.argv[4], ctypes.c_long(int(sys.argv[5]))
 image = client.open(name) if what in ("shrink", "grow", "snap", "snap_remove", "flatten", "rollback") else None
+source = client.open("source") if what in ("copy", "deep_copy", "import") else None
+stream = source.export() if what == "import" else None
+thrown = [entry.id for entry in client.trash() if entry.name == name.encode()]
+group, pool = name.encode(), client.pool
 die(steps)
 if what == "create":
     rc = client.try_create(name, 3 * MIB)
@@ -48,6 +53,30 @@ elif what == "rollback":
     rc = image.rollback("s")
 elif what == "flatten":
     rc = image.flatten()
+elif what == "copy":
+    rc = source.copy(name)
+elif what == "deep_copy":
+    rc = source.deep_copy(name)
+elif what == "import":
+    rc = client.import_image(name, stream)
+elif what == "restore":
+    rc = lib.limpet_image_trash_restore(pool, thrown[0], None)
+elif what == "trash_remove":
+    rc = lib.limpet_image_trash_remove(pool, thrown[0], ctypes.c_bool(True), None, None)
+elif what == "group":
+    rc = lib.limpet_group_create(pool, group)
+elif what == "group_remove":
+    rc = lib.limpet_group_remove(pool, group)
+elif what == "join":
+    rc = lib.limpet_group_add(pool, group, pool, group + b".a")
+elif what == "leave":
+    rc = lib.limpet_group_take_out(pool, group, pool, group + b".a")
+elif what == "group_snap":
+    rc = lib.limpet_group_snap_create(pool, group, b"s")
+elif what == "group_snap_remove":
+    rc = lib.limpet_group_snap_remove(pool, group, b"s")
+elif what == "group_rollback":
+    rc = lib.limpet_group_snap_rollback(pool, group, b"s", None, None)
 die(ctypes.c_long(-1))
 if rc != 0:
     print("failed: %d" % rc)
@@ -69,14 +98,14 @@ def dies(what, name, steps):
     return child.returncode == 0
 
 
-def at_each_step(what, prepare, name="v%d"):
-    """Does it on an image of its own for each step at which it can die; their names."""
+def at_each_step(what, prepare, name="v%d", stride=1):
+    """Does it on an image of its own for each step at which it can die, or some of them; their names."""
     names = []
-    for steps in range(1, STEPS_MAX):
+    for steps in range(1, stride * STEPS_MAX, stride):
         names.append(name % steps)
         prepare(names[-1])
         if dies(what, names[-1], steps):
-            check(steps > 1, "%s sends nothing" % what)
+            check(len(names) > 1, "%s sends nothing" % what)
             return names
     raise AssertionError("%s does not end" % what)
 
@@ -271,6 +300,130 @@ def a_snapshot_of_what_was_half_shrunk_does_not_bring_it_back():
         good(image.snap_remove("s"), "remove")
         image.close()
         remove(c, name)
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_while_copying_leaves_what_can_be_removed():
+    """Whole copies are whole; others cannot be opened."""
+    c = Client(cluster.conf)
+    source = c.create("source", SIZE, order=20)
+    source.write(0, b"1" * SIZE)
+    source.snap("s")
+    source.write(MIB, b"2" * MIB)
+    after = b"1" * MIB + b"2" * MIB + b"1" * MIB
+    for what, stride in (("copy", 3), ("deep_copy", 5), ("import", 7)):
+        for name in at_each_step(what, lambda name: None, what + "%d", stride):
+            if name not in c.names():
+                continue
+            opened = c.try_open(name)
+            if not isinstance(opened, int):
+                check(opened.read(0, SIZE) == after, "%s: contents" % name)
+                check(opened.snap_names() == ([] if what == "copy" else ["s"]), "%s: snapshots" % name)
+                for snap in opened.snap_names():
+                    good(opened.snap_remove(snap), "remove")
+                opened.close()
+            remove(c, name)
+    good(source.snap_remove("s"), "remove")
+    source.close()
+    good(c.remove("source"), "remove")
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_at_the_trash_loses_nothing():
+    c = Client(cluster.conf)
+
+    def prepare(name):
+        image = c.create(name, SIZE, order=20)
+        image.write(0, b"x" * SIZE)
+        image.close()
+        good(lib.limpet_image_trash_move(c.pool, name.encode(), ctypes.c_uint64(0)), "throw away")
+    for name in at_each_step("restore", prepare):
+        for entry in c.trash():
+            good(lib.limpet_image_trash_restore(c.pool, entry.id, None), "restore %s" % name)
+        image = c.open(name)
+        check(image.read(0, SIZE) == b"x" * SIZE, "%s: contents" % name)
+        image.close()
+        remove(c, name)
+    at_each_step("trash_remove", prepare)
+    for entry in c.trash():
+        good(lib.limpet_image_trash_remove(c.pool, entry.id, ctypes.c_bool(True), None, None), "remove")
+    check(c.trash() == [], "the trash is empty")
+    nothing_is_left(c)
+    c.close()
+
+
+def make_group(c, name, joined=True, snap=False):
+    good(lib.limpet_group_create(c.pool, name.encode()), "create a group")
+    for image in (name + ".a", name + ".b"):
+        opened = c.create(image, MIB, order=20)
+        opened.write(0, b"x" * MIB)
+        opened.close()
+        if joined:
+            good(lib.limpet_group_add(c.pool, name.encode(), c.pool, image.encode()), "add")
+    if snap:
+        good(lib.limpet_group_snap_create(c.pool, name.encode(), b"s"), "snapshot")
+
+
+def end_group(c, name, rolls_back=False):
+    """Its snapshots are whole, or can be removed; so can be the group, and then nothing holds its images."""
+    group = name.encode()
+    for snap in c.group_snaps(name):
+        for image in (name + ".a", name + ".b"):
+            opened = c.open(image)
+            check(not snap.complete or len(opened.snaps()) == 1, "%s: a whole snapshot" % name)
+            opened.close()
+        if rolls_back:
+            good(lib.limpet_group_snap_rollback(c.pool, group, snap.name, None, None), "roll back")
+        good(lib.limpet_group_snap_remove(c.pool, group, snap.name), "%s: remove the snapshot" % name)
+    for image in (name + ".a", name + ".b"):
+        opened = c.open(image)
+        check(opened.snaps() == [], "%s: no snapshot is left" % image)
+        check(opened.read(0, MIB) == b"x" * MIB, "%s: contents" % image)
+        opened.close()
+    good(lib.limpet_group_snap_create(c.pool, group, b"again"), "%s: another snapshot" % name)
+    good(lib.limpet_group_remove(c.pool, group), "%s: remove the group" % name)
+    for image in (name + ".a", name + ".b"):
+        remove(c, image)
+
+
+@case
+def dying_at_a_group_leaves_what_can_be_removed():
+    c = Client(cluster.conf)
+    for name in at_each_step("group", lambda name: None, "new%d"):
+        if lib.limpet_group_remove(c.pool, name.encode()) == -errno.ENOENT:
+            good(lib.limpet_group_create(c.pool, name.encode()), "create again")
+            good(lib.limpet_group_remove(c.pool, name.encode()), "remove")
+    for name in at_each_step("join", lambda name: make_group(c, name, joined=False), "join%d"):
+        for image in (name + ".a", name + ".b"):
+            rc = lib.limpet_group_add(c.pool, name.encode(), c.pool, image.encode())
+            check(rc in (0, -errno.EEXIST), "add %s: %d" % (image, rc))
+        check(len(c.group_images(name)) == 2, "both are in it")
+        end_group(c, name)
+    for name in at_each_step("leave", lambda name: make_group(c, name), "leave%d"):
+        rc = lib.limpet_group_take_out(c.pool, name.encode(), c.pool, (name + ".a").encode())
+        check(rc in (0, -errno.ENOENT), "take out %s: %d" % (name, rc))
+        end_group(c, name)
+    for name in at_each_step("group_remove", lambda name: make_group(c, name, snap=True), "gone%d", 3):
+        rc = lib.limpet_group_remove(c.pool, name.encode())
+        check(rc in (0, -errno.ENOENT), "remove %s: %d" % (name, rc))
+        for image in (name + ".a", name + ".b"):
+            remove(c, image)
+    nothing_is_left(c)
+    c.close()
+
+
+@case
+def dying_at_a_group_s_snapshot_leaves_what_can_be_removed():
+    c = Client(cluster.conf)
+    snapped = at_each_step("group_snap", lambda name: make_group(c, name), "snap%d", 3)
+    dropped = at_each_step("group_snap_remove", lambda name: make_group(c, name, snap=True), "drop%d", 3)
+    back = at_each_step("group_rollback", lambda name: make_group(c, name, snap=True), "back%d", 7)
+    for name in snapped + dropped + back:
+        end_group(c, name, name in back)
     nothing_is_left(c)
     c.close()
 

@@ -180,6 +180,18 @@ class Client:
         good(self.try_clone(parent, snap, name, **options), "clone %r" % name)
         return self.open(name)
 
+    def import_image(self, name, data):
+        source, _keep = source_of(data)
+        options = Options(FEATURES, 0, 0, 0, None, 0)
+        return lib.limpet_image_import(self.pool, text(name), ctypes.byref(options), ctypes.byref(source),
+                                       None, None)
+
+    def group_snaps(self, group):
+        return items(GroupSnap, lambda out, n: lib.limpet_group_snap_list(self.pool, text(group), out, n))
+
+    def group_images(self, group):
+        return items(Spec, lambda out, n: lib.limpet_group_images(self.pool, text(group), out, n))
+
     def trash(self):
         return items(Trash, lambda out, n: lib.limpet_image_trash_list(self.pool, out, n))
 
@@ -339,14 +351,13 @@ class Image:
         good(lib.limpet_image_used(self.handle, text(since), ctypes.byref(used)), "used")
         return used.value
 
-    def export_diff(self, since=None, whole=False):
-        out = bytearray()
+    def export(self):
+        sink, out, _keep = sink_to_memory()
+        good(lib.limpet_image_export(self.handle, ctypes.byref(sink), None, None), "export")
+        return bytes(out)
 
-        def write(_arg, data, length):
-            out.extend(ctypes.string_at(data, length))
-            return 0
-        call = SINK(write)
-        sink = Stream(ctypes.cast(call, P), None)
+    def export_diff(self, since=None, whole=False):
+        sink, out, _keep = sink_to_memory()
         good(lib.limpet_image_export_diff(self.handle, text(since), ctypes.c_bool(whole),
                                           ctypes.byref(sink), None, None), "export")
         return bytes(out)
@@ -379,14 +390,19 @@ def source_of(data):
     return Stream(ctypes.cast(call, P), None), call
 
 
-def merge_diff(first, second):
+def sink_to_memory():
+    """A stream to be written, what was written, and what must live as long."""
     out = bytearray()
 
     def write(_arg, data, length):
         out.extend(ctypes.string_at(data, length))
         return 0
     call = SINK(write)
-    sink = Stream(ctypes.cast(call, P), None)
+    return Stream(ctypes.cast(call, P), None), out, call
+
+
+def merge_diff(first, second):
+    sink, out, _kept = sink_to_memory()
     one, _keep = source_of(first)
     two, _too = source_of(second)
     rc = lib.limpet_image_merge_diff(ctypes.byref(one), ctypes.byref(two), ctypes.byref(sink))
