@@ -3,6 +3,8 @@
 
 import errno
 import os
+import socket
+import struct
 import subprocess
 
 from lib.cluster import BIN, Cluster, case, check, command, fails, folder, random_bytes, read_file, run, \
@@ -109,6 +111,41 @@ def who_is_connected_is_refused_what_is_not_there_any_more():
                                             "        print(error.errno)")),
                                  "print(h.pread(4, 0))")).text
     check(said == "16\nEINVAL\nEINVAL\nEIO\nbytearray(b'\\x00\\x00\\x00\\x00')\n", said)
+    server.end()
+
+
+@case
+def clients_that_say_nothing_or_do_not_read_keep_nobody_waiting():
+    """One has connected and is silent; one has asked for more than it takes; one has left amid a request."""
+    server = Server(cluster, "data/disk")
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    for connection in silent:
+        connection.connect(server.socket)
+    greedy = socket.socket(socket.AF_UNIX)
+    greedy.settimeout(60)
+    greedy.connect(server.socket)
+    answers = greedy.makefile("rb")
+    check(answers.read(18)[:16] == b"NBDMAGICIHAVEOPT", "the greeting")
+    # Fixed newstyle, no zeroes; the default export, to be used at once.
+    greedy.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, 0))
+    check(len(answers.read(10)) == 10, "size and flags")
+    greedy.sendall(b"".join(struct.pack(">IHHQQI", 0x25609513, 0, 0, number, 0, 1 << 20) for number in range(128)))
+    leaving = subprocess.Popen(["nbdsh", "-u", server.uri, "-c", "while True: h.pwrite(b'x' * (1 << 20), 0)"],
+                               env=dict(os.environ, PATH="/usr/bin:" + os.environ["PATH"]))
+    said = succeeds(server.shell("h.pwrite(b'123', 0)", "h.flush()", "print(h.get_size())")).text
+    check(said == "%d\n" % SIZE, said)
+    leaving.kill()
+    leaving.wait()
+    said = succeeds(server.shell("h.pwrite(b'123', 0)", "print(h.pread(3, 0))")).text
+    check(said == "bytearray(b'123')\n", said)
+    succeeds(cluster.limpet("rbd", "snap", "create", "data/disk@among", "--no-progress"))
+    succeeds(cluster.limpet("rbd", "snap", "rm", "data/disk@among", "--no-progress"))
+    # It gets all answers once it reads.
+    for _ in range(128):
+        reply = answers.read(16 + (1 << 20))
+        check(reply[:8] == struct.pack(">II", 0x67446698, 0) and len(reply) == 16 + (1 << 20), "an answer")
+    for connection in silent + [answers, greedy]:
+        connection.close()
     server.end()
 
 
