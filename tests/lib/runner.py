@@ -442,7 +442,7 @@ CAMPAIGNS = {
     "sim": ("50,000 further seeds of the simulator, and 2,000 of each scenario with images",
             lambda jobs: ([build_steps("release", jobs)],
                           sim_tests("release", SIM_LONG_SEEDS, "long/", first=1001, each=500) +
-                          [test for name in ("image", "image-hung")
+                          [test for name in ("image", "image-hung", "image-more")
                            for test in sim_tests("release", SIM_LONG_IMAGES, "long/", first=1001,
                                                  each=500, scenario=name)])),
     "store": ("10,000 simulated power cuts, 1,000 bit flips, 200 kills, 50 real power cuts",

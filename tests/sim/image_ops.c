@@ -16,9 +16,9 @@
 #define SIZE_MAX_BYTES ((uint64_t)GRANULES_MAX * GRANULE)
 
 static const char *const kind_names[IMAGE_OPS_END] = {
-    "read",        "write",     "zero",     "same",   "compare", "flush", "snap",
-    "snap-remove", "snap-read", "rollback", "resize", "flatten", "diff",  "check",
-    "create",      "remove",    "clone",    "rename", "mend",
+    "read",      "write",    "zero",   "same",    "compare", "flush", "snap",   "snap-remove",
+    "snap-read", "rollback", "resize", "flatten", "diff",    "check", "stream", "group",
+    "create",    "remove",   "clone",  "rename",  "trash",   "mend",
 };
 
 /* ---- Operations ---- */
@@ -36,7 +36,7 @@ static bool is_write(enum image_op_kind kind)
 /* Changes of the whole image, one at a time; others go on reading and writing. */
 static bool is_maintenance(enum image_op_kind kind)
 {
-    return kind >= IMAGE_OP_SNAP && kind <= IMAGE_OP_CHECK;
+    return kind >= IMAGE_OP_SNAP && kind <= IMAGE_OP_GROUP;
 }
 
 /* Those after which the image may be there, or not. */
@@ -53,8 +53,8 @@ static void op_log(const struct image_op *op, const char *what, int64_t result)
             op->image->name, op->serial, op->first, op->n, op->snap ? op->snap->name : "", result);
 }
 
-static struct image_op *op_begin(struct image_client *client, enum image_op_kind kind,
-                                 struct image_model *image)
+struct image_op *image_op_begin(struct image_client *client, enum image_op_kind kind,
+                                struct image_model *image)
 {
     struct images *images = client->images;
     struct image_op *op = calloc(1, sizeof *op);
@@ -123,7 +123,7 @@ static void op_free(struct image_op *op)
     free(op);
 }
 
-static void op_end(struct image_op *op, int64_t result)
+void image_op_end(struct image_op *op, int64_t result)
 {
     struct images *images = op->images;
     op_log(op, "ends", result);
@@ -147,8 +147,8 @@ void image_op_lost(struct image_op *op)
     op_log(op, "is lost", 0);
     for (uint32_t i = op->first; is_write(op->kind) && i < op->first + op->n; i++) {
         struct cell *cell = &op->image->cells[i];
-        /* What has not passed the gate nobody has sent. */
-        if (op->passed == CELL_NEVER)
+        /* What has not passed the gate nobody has sent. Encrypted images pass others. */
+        if (op->passed == CELL_NEVER && op->image->encrypted == 0)
             cell_cancel(cell, op->serial);
         else
             cell_lost(cell, op->serial, now);
@@ -163,7 +163,7 @@ void image_op_lost(struct image_op *op)
  * is not a read or a write, monitors have not answered a command in time, or it has not answered
  * its own notify, since it stood still. Nobody knows what was done.
  */
-static void op_failed(struct image_op *op, int64_t error)
+void image_op_failed(struct image_op *op, int64_t error)
 {
     struct images *images = op->images;
     struct image_client *client = op->client;
@@ -176,12 +176,12 @@ static void op_failed(struct image_op *op, int64_t error)
         image_client_blocked(client);
 }
 
-static struct limpet_image *op_handle(struct image_op *op)
+struct limpet_image *image_op_handle(struct image_op *op)
 {
     int error;
     struct limpet_image *handle = image_handle_take(op->client, op->image, &error);
     if (!handle)
-        op_failed(op, error);
+        image_op_failed(op, error);
     return handle; /* NULL: the operation has ended. */
 }
 
@@ -194,7 +194,7 @@ static void fill(uint8_t *data, uint32_t n, uint64_t value)
 }
 
 /* What a granule holds; false: no one value. */
-static bool value_of(const uint8_t *data, uint64_t *value)
+bool image_value_of(const uint8_t *data, uint64_t *value)
 {
     memcpy(value, data, sizeof *value);
     return memcmp(data, data + sizeof *value, GRANULE - sizeof *value) == 0;
@@ -217,13 +217,13 @@ static void print_cell(const struct image_model *image, uint32_t at, const struc
 }
 
 /* One granule was read between two moments. */
-static void judge(struct images *images, struct image_model *image, uint32_t at,
-                  const uint8_t *data, uint64_t call, uint64_t end, const char *what)
+void image_judge(struct images *images, struct image_model *image, uint32_t at, const uint8_t *data,
+                 uint64_t call, uint64_t end, const char *what)
 {
     uint64_t value;
     if (images->cluster->failed)
         return;
-    if (!value_of(data, &value)) {
+    if (!image_value_of(data, &value)) {
         images_fail(images, image, "image-torn: %s of granule %u gives two values", what, at);
         return;
     }
@@ -235,8 +235,8 @@ static void judge(struct images *images, struct image_model *image, uint32_t at,
                 value, (double)call / 1e9, (double)end / 1e9);
 }
 
-static void judge_size(struct images *images, struct image_model *image, uint64_t n, uint64_t call,
-                       uint64_t end, const char *what)
+void image_judge_size(struct images *images, struct image_model *image, uint64_t n, uint64_t call,
+                      uint64_t end, const char *what)
 {
     if (images->cluster->failed || cell_read(&image->size, n, call, end))
         return;
@@ -345,14 +345,14 @@ static void note_read(struct image_op *op)
 {
     uint32_t done = (uint32_t)(op->result / GRANULE);
     for (uint32_t i = 0; i < done; i++)
-        judge(op->images, op->image, op->first + i, op->data + (size_t)i * GRANULE, op->call,
-              op->end, "a read");
+        image_judge(op->images, op->image, op->first + i, op->data + (size_t)i * GRANULE, op->call,
+                    op->end, "a read");
     /*
      * None: it waited, and the image ended before it. Who has not noticed yet that it has lost its
      * watch may know an old size.
      */
     if (done > 0 && done < op->n && op->owner)
-        judge_size(op->images, op->image, op->first + done, op->call, op->end, "a read");
+        image_judge_size(op->images, op->image, op->first + done, op->call, op->end, "a read");
 }
 
 static void note_io(struct image_op *op)
@@ -373,15 +373,15 @@ static void note_io(struct image_op *op)
     if (op->kind == IMAGE_OP_COMPARE && op->result > 0) {
         uint8_t expected[GRANULE];
         fill(expected, 1, op->expected);
-        judge(images, op->image, op->first, expected, op->call, op->end, "a comparison");
+        image_judge(images, op->image, op->first, expected, op->call, op->end, "a comparison");
     }
 }
 
 static void run_io(struct image_client *client, struct image_model *image, enum image_op_kind kind)
 {
     struct images *images = client->images;
-    struct image_op *op = op_begin(client, kind, image);
-    struct limpet_image *handle = op_handle(op);
+    struct image_op *op = image_op_begin(client, kind, image);
+    struct limpet_image *handle = image_op_handle(op);
     if (!handle)
         return;
     choose_range(op);
@@ -403,17 +403,17 @@ static void run_io(struct image_client *client, struct image_model *image, enum 
         op->owner = false;
     image_handle_give(client, image);
     if (op->result < 0 && op->result != -EINVAL && op->result != -EILSEQ) {
-        op_failed(op, op->result);
+        image_op_failed(op, op->result);
         return;
     }
     note_io(op);
-    op_end(op, op->result);
+    image_op_end(op, op->result);
 }
 
 /* ---- Snapshots ---- */
 
-static struct image_snap_model *choose_snap(struct images *images, struct image_model *image,
-                                            bool (*fits)(const struct image_snap_model *snap))
+struct image_snap_model *image_snap_choose(struct images *images, struct image_model *image,
+                                           bool (*fits)(const struct image_snap_model *snap))
 {
     struct image_snap_model *found = NULL;
     uint64_t n = 0;
@@ -434,7 +434,7 @@ static bool snap_is_used(const struct image_snap_model *snap)
     return snap->used;
 }
 
-static bool snap_is_read(const struct image_snap_model *snap)
+bool image_snap_is_read(const struct image_snap_model *snap)
 {
     return snap->used && snap->known && snap->read && !snap->going;
 }
@@ -461,7 +461,7 @@ static void compare_snap(struct images *images, struct image_model *image,
                     snap->n, n);
     for (uint32_t i = 0; i < n && !images->cluster->failed; i++) {
         uint64_t value;
-        if (!value_of(data + (size_t)i * GRANULE, &value) || value != snap->values[i])
+        if (!image_value_of(data + (size_t)i * GRANULE, &value) || value != snap->values[i])
             images_fail(images, image,
                         "image-snap: granule %u of %s was %" PRIu64 ", and is %" PRIu64, i,
                         snap->name, snap->values[i], value);
@@ -472,11 +472,12 @@ static void compare_snap(struct images *images, struct image_model *image,
 static void learn_snap(struct images *images, struct image_model *image,
                        struct image_snap_model *snap, const uint8_t *data, uint32_t n)
 {
-    judge_size(images, image, n, snap->call, snap->end, snap->name);
+    image_judge_size(images, image, n, snap->call, snap->end, snap->name);
     snap->n = n;
     for (uint32_t i = 0; i < n && !images->cluster->failed; i++) {
-        judge(images, image, i, data + (size_t)i * GRANULE, snap->call, snap->end, snap->name);
-        (void)value_of(data + (size_t)i * GRANULE, &snap->values[i]);
+        image_judge(images, image, i, data + (size_t)i * GRANULE, snap->call, snap->end,
+                    snap->name);
+        (void)image_value_of(data + (size_t)i * GRANULE, &snap->values[i]);
     }
     snap->read = true;
     sim_log(images->cluster->sim, image->name, "%s has %u granules", snap->name, n);
@@ -508,11 +509,14 @@ static int read_open_snap(struct image_op *op, struct limpet_image *handle)
     return 0;
 }
 
-static int open_snap(struct image_op *op, const struct image_snap_model *snap,
-                     struct limpet_image **out)
+int image_snap_open(struct image_op *op, const struct image_snap_model *snap,
+                    struct limpet_image **out)
 {
-    return limpet_image_open(op->client->pool, op->image->name, snap->name, LIMPET_IMAGE_READ_ONLY,
-                             out);
+    int rc = limpet_image_open(op->client->pool, op->image->name, snap->name,
+                               LIMPET_IMAGE_READ_ONLY, out);
+    if (rc == 0 && op->image->encrypted > 0)
+        image_decrypt_inside(*out, op->image->encrypted, image_hidden(op->image));
+    return rc;
 }
 
 /* op->snap, with a handle of its own. */
@@ -525,7 +529,7 @@ static int read_snap(struct image_op *op)
         op->data = calloc(GRANULES_MAX, GRANULE);
     if (!op->data)
         abort();
-    int rc = open_snap(op, snap, &handle);
+    int rc = image_snap_open(op, snap, &handle);
     if (rc == -ENOENT && snap->known && !snap->going)
         images_fail(images, op->image, "image-snap: %s is gone", snap->name);
     if (rc == -ENOENT && snap->going)
@@ -546,7 +550,7 @@ static int read_snap(struct image_op *op)
 static int make_snap(struct image_op *op, struct limpet_image *handle)
 {
     struct images *images = op->images;
-    struct image_snap_model *snap = choose_snap(images, op->image, snap_is_free);
+    struct image_snap_model *snap = image_snap_choose(images, op->image, snap_is_free);
     if (!snap)
         return 0;
     *snap = (struct image_snap_model){.used = true, .call = images_now(images), .end = CELL_NEVER};
@@ -563,7 +567,7 @@ static int make_snap(struct image_op *op, struct limpet_image *handle)
 
 static int remove_snap(struct image_op *op, struct limpet_image *handle)
 {
-    struct image_snap_model *snap = choose_snap(op->images, op->image, snap_is_used);
+    struct image_snap_model *snap = image_snap_choose(op->images, op->image, snap_is_used);
     if (!snap || !snap->known)
         return 0;
     bool was_going = snap->going;
@@ -598,6 +602,11 @@ static int look_at_snaps(struct image_op *op, struct limpet_image *handle)
         }
         if (list[i].kind == LIMPET_IMAGE_SNAP_TRASH)
             continue;
+        if (list[i].kind == LIMPET_IMAGE_SNAP_GROUP) {
+            if (!images_have_groups(op->images))
+                images_fail(op->images, image, "image-group: %s is left", list[i].name);
+            continue;
+        }
         if (!snap) {
             images_fail(op->images, image, "image-snap: nobody has made %s", list[i].name);
             continue;
@@ -620,9 +629,9 @@ static int look_at_snaps(struct image_op *op, struct limpet_image *handle)
 static int look_at_snap(struct image_op *op, struct limpet_image *handle)
 {
     struct images *images = op->images;
-    op->snap = choose_snap(images, op->image, snap_is_unread);
+    op->snap = image_snap_choose(images, op->image, snap_is_unread);
     if (!op->snap)
-        op->snap = choose_snap(images, op->image, snap_is_used);
+        op->snap = image_snap_choose(images, op->image, snap_is_used);
     int rc = images_below(images, 2) == 0 ? look_at_snaps(op, handle) : 0;
     return rc == 0 && op->snap && op->snap->used ? read_snap(op) : rc;
 }
@@ -640,7 +649,7 @@ static void note_all(struct image_op *op, int rc)
 static int roll_back(struct image_op *op, struct limpet_image *handle)
 {
     struct image_model *image = op->image;
-    struct image_snap_model *snap = choose_snap(op->images, image, snap_is_read);
+    struct image_snap_model *snap = image_snap_choose(op->images, image, image_snap_is_read);
     uint64_t now = images_now(op->images);
     if (!snap)
         return 0;
@@ -663,13 +672,14 @@ static int roll_back(struct image_op *op, struct limpet_image *handle)
 static int resize(struct image_op *op, struct limpet_image *handle)
 {
     struct image_model *image = op->image;
-    uint32_t n = 1 + (uint32_t)images_below(op->images, GRANULES_MAX);
+    uint32_t n = image_rounded(image, 1 + (uint32_t)images_below(op->images, GRANULES_MAX));
     uint64_t now = images_now(op->images);
     cell_begin(&image->size, op->serial, n, op->client->number, now);
     for (uint32_t i = n; i < GRANULES_MAX; i++)
         cell_begin(&image->cells[i], op->serial, 0, op->client->number, now);
     op->first = n;
-    int rc = limpet_image_resize(handle, (uint64_t)n * GRANULE, true, NULL, NULL);
+    int rc = limpet_image_resize(handle, (uint64_t)n * GRANULE + image_hidden(op->image), true,
+                                 NULL, NULL);
     note_all(op, rc);
     return rc;
 }
@@ -731,15 +741,15 @@ static void judge_diff(struct image_op *op, const struct image_snap_model *from,
 static int diff(struct image_op *op)
 {
     struct images *images = op->images;
-    const struct image_snap_model *from = choose_snap(images, op->image, snap_is_read);
-    const struct image_snap_model *to = choose_snap(images, op->image, snap_is_read);
+    const struct image_snap_model *from = image_snap_choose(images, op->image, image_snap_is_read);
+    const struct image_snap_model *to = image_snap_choose(images, op->image, image_snap_is_read);
     struct limpet_image *handle;
     struct difference d = {0};
     if (!to || (from != to && from->end >= to->call))
         return 0;
     if (from == to)
         from = NULL;
-    int rc = open_snap(op, to, &handle);
+    int rc = image_snap_open(op, to, &handle);
     if (rc != 0)
         return rc;
     rc = limpet_image_diff(handle, from ? from->name : NULL, 0, UINT64_MAX, true,
@@ -767,6 +777,8 @@ static int maintain(struct image_op *op, struct limpet_image *handle)
         return flatten(op, handle);
     case IMAGE_OP_DIFF:
         return diff(op);
+    case IMAGE_OP_STREAM:
+        return image_stream(op);
     default:
         return check_map(op, handle);
     }
@@ -775,16 +787,16 @@ static int maintain(struct image_op *op, struct limpet_image *handle)
 static void run_maintenance(struct image_client *client, struct image_model *image,
                             enum image_op_kind kind)
 {
-    struct image_op *op = op_begin(client, kind, image);
-    struct limpet_image *handle = op_handle(op);
+    struct image_op *op = image_op_begin(client, kind, image);
+    struct limpet_image *handle = image_op_handle(op);
     if (!handle)
         return;
     int rc = maintain(op, handle);
     image_handle_give(client, image);
     if (rc != 0)
-        op_failed(op, rc);
+        image_op_failed(op, rc);
     else
-        op_end(op, rc);
+        image_op_end(op, rc);
 }
 
 /* ---- Images that come and go ---- */
@@ -800,7 +812,7 @@ static void begin_life(struct images *images, struct image_model *image)
 }
 
 /* If it dies now, its requests may still be on their way. */
-static void note_breaker(struct image_client *client, struct image_model *image)
+void image_note_breaker(struct image_client *client, struct image_model *image)
 {
     /* It may die in here. */
     uint64_t instance = limpet_cluster_instance(client->cluster);
@@ -809,7 +821,7 @@ static void note_breaker(struct image_client *client, struct image_model *image)
     image->breakers[image->n_breakers++] = instance;
 }
 
-static int is_there(struct image_client *client, struct image_model *image)
+int image_is_there(struct image_client *client, struct image_model *image)
 {
     int rc = limpet_image_id_of(client->pool, image->name, image->id);
     image->id_known = rc == 0;
@@ -849,6 +861,7 @@ static uint64_t choose_options(struct images *images, struct image_model *image,
     image->has_map = (options->features & LIMPET_IMAGE_OBJECT_MAP) != 0;
     image->order = options->order;
     image->unit = options->stripe_unit ? options->stripe_unit : UINT64_C(1) << image->order;
+    image->encrypted = 0;
     image->count = options->stripe_count ? options->stripe_count : 1;
     sim_log(images->cluster->sim, image->name,
             "features %" PRIu64 " order %u unit %" PRIu64 " count %" PRIu64, options->features,
@@ -863,12 +876,16 @@ static int create(struct image_op *op)
     struct limpet_image_options options;
     begin_life(images, image);
     uint64_t n = choose_options(images, image, &options);
+    if (images->encrypted > 0 && images_below(images, 100) < images->encrypted)
+        image->encrypted = image->unit >= 4096 && images_below(images, 2) ? 4096 : 512;
+    n = image_rounded(image, (uint32_t)n);
     cell_reset(&image->size, n, op->call);
     for (uint32_t i = 0; i < GRANULES_MAX; i++)
         cell_reset(&image->cells[i], 0, op->call);
-    note_breaker(op->client, image);
-    int rc = limpet_image_create(op->client->pool, image->name, n * GRANULE, &options);
-    return rc == 0 ? is_there(op->client, image) : rc;
+    image_note_breaker(op->client, image);
+    int rc = limpet_image_create(op->client->pool, image->name, n * GRANULE + image_hidden(image),
+                                 &options);
+    return rc == 0 ? image_is_there(op->client, image) : rc;
 }
 
 /* op->other and op->snap are what it is made of. */
@@ -885,10 +902,10 @@ static int make_clone(struct image_op *op)
         cell_reset(&image->cells[i], i < snap->n ? snap->values[i] : 0, op->call);
     image->parent = (int)(parent - images->models);
     parent->n_children++;
-    note_breaker(op->client, image);
+    image_note_breaker(op->client, image);
     int rc = limpet_image_clone(op->client->pool, parent->name, snap->name, op->client->pool,
                                 image->name, &options);
-    return rc == 0 ? is_there(op->client, image) : rc;
+    return rc == 0 ? image_is_there(op->client, image) : rc;
 }
 
 static bool is_open_somewhere(const struct images *images, const struct image_model *image)
@@ -902,7 +919,7 @@ static bool is_open_somewhere(const struct images *images, const struct image_mo
 }
 
 /* Everybody closes it, or hangs. */
-static void have_it_closed(struct image_op *op)
+void image_have_closed(struct image_op *op)
 {
     op->image->close = true;
     for (int i = 0; i < 50 && is_open_somewhere(op->images, op->image); i++) {
@@ -915,12 +932,14 @@ static int remove_image(struct image_op *op)
 {
     struct images *images = op->images;
     struct image_model *image = op->image;
-    have_it_closed(op);
+    image_have_closed(op);
     image->state = IMAGE_HALF;
-    note_breaker(op->client, image);
+    image_note_breaker(op->client, image);
     int rc = limpet_image_remove(op->client->pool, image->name, NULL, NULL);
-    if (rc == -EBUSY)
-        return is_there(op->client, image);
+    /* It is open, or somebody has left a group that has it. */
+    bool in_group = images_have_groups(images) && (rc == -EMLINK || rc == -ENOTEMPTY);
+    if (rc == -EBUSY || in_group)
+        return image_is_there(op->client, image);
     if (rc == 0)
         is_gone(images, image);
     return rc;
@@ -936,13 +955,13 @@ static int rename_image(struct image_op *op)
     else
         snprintf(image->other + len, sizeof image->other - len, "x");
     image->state = IMAGE_HALF;
-    note_breaker(op->client, image);
+    image_note_breaker(op->client, image);
     int rc = limpet_image_rename(op->client->pool, image->name, image->other);
     if (rc != 0)
         return rc;
     memcpy(image->name, image->other, sizeof image->name);
     image->other[0] = '\0';
-    return is_there(op->client, image);
+    return image_is_there(op->client, image);
 }
 
 /* Whether the image can be opened by its name. */
@@ -962,12 +981,16 @@ static int mend(struct image_op *op)
     struct images *images = op->images;
     struct image_client *client = op->client;
     struct image_model *image = op->image;
-    have_it_closed(op);
+    image_have_closed(op);
     int rc = 0;
     for (uint32_t i = 0; i < image->n_breakers && rc == 0; i++)
         rc = limpet_block(client->cluster, image->breakers[i], 7 * 24 * 3600);
+    if (rc == 0 && image->trashed)
+        rc = image_trash_mend(op);
     if (rc == 0)
         rc = try_to_open(client, image->name);
+    if (rc == -ENOENT && image->trashed)
+        images_fail(images, image, "image-half: it is neither in the trash nor out of it");
     if (rc == -ENOENT && image->other[0] != '\0') {
         rc = try_to_open(client, image->other);
         if (rc == 0)
@@ -977,13 +1000,14 @@ static int mend(struct image_op *op)
     }
     if (rc == 0) {
         image->other[0] = '\0';
-        return is_there(client, image);
+        image->trashed = false;
+        return image_is_there(client, image);
     }
     if (rc != -ENOENT)
         return rc;
     if (has_snaps(image))
         images_fail(images, image, "image-half: it had snapshots, and cannot be opened");
-    note_breaker(client, image);
+    image_note_breaker(client, image);
     rc = limpet_image_remove(client->pool, image->name, NULL, NULL);
     if (rc == -EBUSY)
         return 0; /* Later. */
@@ -1003,6 +1027,8 @@ static int restructure(struct image_op *op)
         return remove_image(op);
     case IMAGE_OP_RENAME:
         return rename_image(op);
+    case IMAGE_OP_TRASH:
+        return image_trash(op);
     default:
         return mend(op);
     }
@@ -1012,21 +1038,22 @@ static void run_structural(struct image_op *op)
 {
     int rc = restructure(op);
     if (rc != 0)
-        op_failed(op, rc);
+        image_op_failed(op, rc);
     else
-        op_end(op, rc);
+        image_op_end(op, rc);
 }
 
 static void begin_clone(struct image_client *client, struct image_model *image)
 {
     struct images *images = client->images;
     struct image_model *parent = &images->models[images_below(images, images->n_images)];
-    if (parent == image || parent->state != IMAGE_THERE || parent->busy || parent->maintained)
+    if (parent == image || parent->state != IMAGE_THERE || parent->busy || parent->maintained ||
+        parent->encrypted > 0)
         return;
-    struct image_snap_model *snap = choose_snap(images, parent, snap_is_read);
+    struct image_snap_model *snap = image_snap_choose(images, parent, image_snap_is_read);
     if (!snap)
         return;
-    struct image_op *op = op_begin(client, IMAGE_OP_CLONE, image);
+    struct image_op *op = image_op_begin(client, IMAGE_OP_CLONE, image);
     op->other = parent;
     op->snap = snap;
     parent->users++;
@@ -1051,23 +1078,25 @@ void image_op_run(struct image_client *client)
     struct image_model *image = &images->models[images_below(images, images->n_images)];
     enum image_op_kind kind = choose_kind(images);
     bool there = image->state == IMAGE_THERE;
-    if (image->busy)
+    if (images_mend_leavings(client, false) || image->busy)
         return;
     if (image->state == IMAGE_HALF) {
         if (image->users == 0)
-            run_structural(op_begin(client, IMAGE_OP_MEND, image));
+            run_structural(image_op_begin(client, IMAGE_OP_MEND, image));
     } else if (kind == IMAGE_OP_CLONE) {
         if (image->state == IMAGE_NOT_THERE)
             begin_clone(client, image);
     } else if (kind == IMAGE_OP_CREATE) {
         if (image->state == IMAGE_NOT_THERE)
-            run_structural(op_begin(client, kind, image));
+            run_structural(image_op_begin(client, kind, image));
     } else if (is_structural(kind)) {
         bool may_go = !has_snaps(image) && image->n_children == 0;
         if (there && image->users == 0 && (kind != IMAGE_OP_REMOVE || may_go))
-            run_structural(op_begin(client, kind, image));
+            run_structural(image_op_begin(client, kind, image));
     } else if (there && is_io(kind)) {
         run_io(client, image, kind);
+    } else if (kind == IMAGE_OP_GROUP) {
+        image_group_run(client);
     } else if (there && !image->maintained) {
         run_maintenance(client, image, kind);
     }
@@ -1088,11 +1117,11 @@ static int check_all(struct image_op *op, struct limpet_image *handle)
         rc = limpet_image_info(handle, &info);
     if (rc != 0)
         return rc;
-    judge_size(images, image, info.size / GRANULE, op->call, images_now(images), "the end");
+    image_judge_size(images, image, info.size / GRANULE, op->call, images_now(images), "the end");
     ssize_t got = limpet_image_read(handle, op->data, SIZE_MAX_BYTES, 0, 0);
     for (uint32_t i = 0; got > 0 && i < (uint64_t)got / GRANULE; i++)
-        judge(images, image, i, op->data + (size_t)i * GRANULE, op->call, images_now(images),
-              "the last read");
+        image_judge(images, image, i, op->data + (size_t)i * GRANULE, op->call, images_now(images),
+                    "the last read");
     rc = got < 0 ? (int)got : check_map(op, handle);
     for (uint32_t i = 0; i < IMAGE_SNAPS_MAX && rc == 0; i++) {
         op->snap = &image->snaps[i];
@@ -1121,11 +1150,11 @@ static int remove_snaps(struct image_op *op, struct limpet_image *handle)
 static void remove_one(struct image_client *client, struct image_model *image)
 {
     if (image->state == IMAGE_HALF) {
-        run_structural(op_begin(client, IMAGE_OP_MEND, image));
+        run_structural(image_op_begin(client, IMAGE_OP_MEND, image));
         return;
     }
-    struct image_op *op = op_begin(client, IMAGE_OP_CHECK, image);
-    struct limpet_image *handle = op_handle(op);
+    struct image_op *op = image_op_begin(client, IMAGE_OP_CHECK, image);
+    struct limpet_image *handle = image_op_handle(op);
     if (!handle)
         return;
     int rc = check_all(op, handle);
@@ -1133,13 +1162,13 @@ static void remove_one(struct image_client *client, struct image_model *image)
         rc = remove_snaps(op, handle);
     image_handle_give(client, image);
     if (rc != 0) {
-        op_failed(op, rc);
+        image_op_failed(op, rc);
         return;
     }
-    op_end(op, rc);
+    image_op_end(op, rc);
     image_handles_close(client, true);
     if (image->n_children == 0 && !client->images->cluster->failed)
-        run_structural(op_begin(client, IMAGE_OP_REMOVE, image));
+        run_structural(image_op_begin(client, IMAGE_OP_REMOVE, image));
 }
 
 bool images_remove_all(struct image_client *client)
@@ -1148,6 +1177,8 @@ bool images_remove_all(struct image_client *client)
     struct limpet_image_entry *list;
     size_t n;
     bool all = true;
+    while (!images->cluster->failed && images_mend_leavings(client, true))
+        ;
     for (uint32_t i = 0; i < images->n_images; i++) {
         if (images->models[i].state != IMAGE_NOT_THERE && !images->cluster->failed)
             remove_one(client, &images->models[i]);
@@ -1160,5 +1191,6 @@ bool images_remove_all(struct image_client *client)
         images_fail(images, NULL, "image-leaves-nothing: %zu names are left (%d)", n, rc);
     if (rc == 0)
         limpet_free(list);
+    images_check_rest(client);
     return true;
 }

@@ -68,6 +68,8 @@ struct limpet_image *image_handle_take(struct image_client *client, struct image
     if (handle->life == 0) {
         handle->opening = true;
         *error = limpet_image_open(client->pool, image->name, NULL, 0, &handle->image);
+        if (*error == 0 && image->encrypted > 0)
+            image_decrypt_inside(handle->image, image->encrypted, image_hidden(image));
         handle->opening = false;
         handle->life = *error == 0 ? image->life : 0;
         fiber_wake(handle, true);
@@ -176,6 +178,7 @@ static void client_abandon(struct member *member)
         if (op->client == client)
             image_op_lost(op);
     }
+    images_leavings_lost(client);
     /* Its memory goes with the process. */
     client->cluster = NULL;
     client->pool = NULL;
@@ -290,11 +293,14 @@ static void set_mix(struct images *images)
         [IMAGE_OP_DIFF] = &plan->diff,           [IMAGE_OP_CHECK] = &plan->check,
         [IMAGE_OP_CREATE] = &plan->create,       [IMAGE_OP_REMOVE] = &plan->remove,
         [IMAGE_OP_CLONE] = &plan->clone,         [IMAGE_OP_RENAME] = &plan->rename,
+        [IMAGE_OP_STREAM] = &plan->stream,       [IMAGE_OP_GROUP] = &plan->group,
+        [IMAGE_OP_TRASH] = &plan->trash,
     };
     for (int i = 0; i < IMAGE_OP_MEND; i++) {
         images->mix[i] = (uint32_t)choose(images, mix[i]);
         images->mix_sum += images->mix[i];
     }
+    images->encrypted = choose(images, &plan->encrypted);
 }
 
 struct images *images_create(struct cluster *cluster, const struct scenario *scenario)

@@ -18,6 +18,7 @@ enum {
     IMAGE_BREAKERS_MAX = 16,
     IMAGE_NAME_BYTES = 24,
     IMAGE_POOL_BYTES = 16,
+    IMAGE_LEAVINGS_MAX = 64,
 };
 
 /* What a snapshot shows, when it was read first: it must not change any more. */
@@ -53,6 +54,8 @@ struct image_model {
     uint32_t n_breakers;
     uint64_t breakers[IMAGE_BREAKERS_MAX]; /* Processes that may have left it half made. */
     bool exclusive, has_map;
+    bool trashed;       /* It may be in the trash. */
+    unsigned encrypted; /* In sectors of so many bytes; 0: it is not. */
     unsigned order;
     uint64_t unit, count;
     int parent; /* Its place; -1: none. */
@@ -80,11 +83,14 @@ enum image_op_kind {
     IMAGE_OP_FLATTEN,
     IMAGE_OP_DIFF,
     IMAGE_OP_CHECK,
+    IMAGE_OP_STREAM, /* A difference, or all of it, becomes another image. */
+    IMAGE_OP_GROUP,  /* Of several images at once. */
     IMAGE_OP_CREATE,
     IMAGE_OP_REMOVE,
     IMAGE_OP_CLONE,
     IMAGE_OP_RENAME,
-    IMAGE_OP_MEND, /* Of one that is half made. */
+    IMAGE_OP_TRASH, /* And back. */
+    IMAGE_OP_MEND,  /* Of one that is half made. */
     IMAGE_OPS_END
 };
 
@@ -110,6 +116,14 @@ struct image_op {
     uint8_t *data;
 };
 TAILQ_HEAD(image_op_list, image_op);
+
+/* A group, or another image, that somebody makes and takes away again. */
+struct image_leaving {
+    char name[IMAGE_NAME_BYTES];
+    bool used, is_group;
+    uint64_t breaker;            /* The process that has made it, */
+    struct image_client *client; /* NULL: which is gone. */
+};
 
 /* An open image of a process. */
 struct image_handle {
@@ -141,10 +155,12 @@ struct images {
     uint64_t think_ns;
     uint32_t mix[IMAGE_OPS_END];
     uint64_t mix_sum;
+    uint64_t encrypted; /* Percent of the images. */
     bool started, stopping, finishing, finished;
     uint64_t serials, lives;
     uint32_t n_done;
     struct image_op_list ops;
+    struct image_leaving leavings[IMAGE_LEAVINGS_MAX];
     struct image_model models[IMAGES_MAX];
     struct image_client clients[CLUSTER_CLIENTS_MAX + 1];
 };
@@ -181,7 +197,68 @@ void image_op_lost(struct image_op *op);
 /* Checks and removes everything; false: not yet. */
 bool images_remove_all(struct image_client *client);
 
-/* image_rollback.c: as snapshots of groups do it, whoever has the lock gives it away. */
+/* An operation is noted; it has ended; it has failed, by an error that it does not explain itself.
+ */
+struct image_op *image_op_begin(struct image_client *client, enum image_op_kind kind,
+                                struct image_model *image);
+void image_op_end(struct image_op *op, int64_t result);
+void image_op_failed(struct image_op *op, int64_t error);
+/* Its image, open; NULL: the operation has ended. */
+struct limpet_image *image_op_handle(struct image_op *op);
+struct image_snap_model *image_snap_choose(struct images *images, struct image_model *image,
+                                           bool (*fits)(const struct image_snap_model *snap));
+bool image_snap_is_read(const struct image_snap_model *snap);
+int image_snap_open(struct image_op *op, const struct image_snap_model *snap,
+                    struct limpet_image **out);
+/* What a granule holds; false: no one value. */
+bool image_value_of(const uint8_t *data, uint64_t *value);
+/* A granule, or the size, was read between two moments. */
+void image_judge(struct images *images, struct image_model *image, uint32_t at, const uint8_t *data,
+                 uint64_t call, uint64_t end, const char *what);
+void image_judge_size(struct images *images, struct image_model *image, uint64_t n, uint64_t call,
+                      uint64_t end, const char *what);
+/* Of a change of what there is: its process may die in it; everybody closes it; it is there. */
+void image_note_breaker(struct image_client *client, struct image_model *image);
+void image_have_closed(struct image_op *op);
+int image_is_there(struct image_client *client, struct image_model *image);
+
+/* ---- image_groups.c ---- */
+
+/* To the trash, and back; after a death in between. */
+int image_trash(struct image_op *op);
+int image_trash_mend(struct image_op *op);
+/* A group of all images that are free, with a snapshot. */
+void image_group_run(struct image_client *client);
+/* Removes something that a dead client has left, if there is something; `all`: whoever it is. */
+bool images_mend_leavings(struct image_client *client, bool all);
+bool images_have_groups(const struct images *images);
+/* The client is gone. */
+void images_leavings_lost(struct image_client *client);
+/* Neither groups nor the trash have anything. */
+void images_check_rest(struct image_client *client);
+/* Remembers what may be left; NULL: there is too much already. */
+struct image_leaving *images_leave(struct image_client *client, bool is_group, uint64_t serial);
+
+/* ---- image_streams.c ---- */
+
+int image_stream(struct image_op *op);
+
+/* Bytes before the contents of an encrypted image. */
+static inline uint64_t image_hidden(const struct image_model *image)
+{
+    return image->encrypted > 0 ? image->count << image->order : 0;
+}
+
+/* Sizes are of whole sectors. */
+static inline uint32_t image_rounded(const struct image_model *image, uint32_t n)
+{
+    uint32_t sector = image->encrypted > GRANULE ? image->encrypted / GRANULE : 1;
+    return (n + sector - 1) / sector * sector;
+}
+
+/* image_inside.c: as a handle is after limpet_image_decrypt(), with a key that all have. */
+void image_decrypt_inside(struct limpet_image *handle, unsigned sector, uint64_t hidden);
+/* The same file: as snapshots of groups do it, whoever has the lock gives it away. */
 int roll_back_all_the_same(struct limpet_image *handle, const char *name);
 
 #endif

@@ -153,6 +153,10 @@ static const struct field image_fields[] = {
     {"remove", FIELD_COUNT, IN_SCENARIO(images.remove), 0, 1000, "weight"},
     {"clone", FIELD_COUNT, IN_SCENARIO(images.clone), 0, 1000, "weight"},
     {"rename", FIELD_COUNT, IN_SCENARIO(images.rename), 0, 1000, "weight"},
+    {"trash", FIELD_COUNT, IN_SCENARIO(images.trash), 0, 1000, "weight: and back"},
+    {"group", FIELD_COUNT, IN_SCENARIO(images.group), 0, 1000, "weight: with a snapshot"},
+    {"stream", FIELD_COUNT, IN_SCENARIO(images.stream), 0, 1000, "weight: export and import"},
+    {"encrypted", FIELD_COUNT, IN_SCENARIO(images.encrypted), 0, 100, "percent of them"},
     {0},
 };
 
@@ -225,7 +229,11 @@ static const char image_defaults[] = "number = 0\n"
                                      "create = 100\n"
                                      "remove = 6\n"
                                      "clone = 60\n"
-                                     "rename = 4\n";
+                                     "rename = 4\n"
+                                     "trash = 0\n"
+                                     "group = 0\n"
+                                     "stream = 0\n"
+                                     "encrypted = 0\n";
 
 static const char file_defaults[] = "workers = 0\n"
                                     "think = 5ms..200ms\n"

@@ -62,7 +62,8 @@ struct scenario_images {
     struct scenario_value number, workers, think;
     struct scenario_value read, write, zero, same, compare, flush; /* Weights. */
     struct scenario_value snap, snap_remove, snap_read, rollback, resize, flatten, diff, check;
-    struct scenario_value create, remove, clone, rename;
+    struct scenario_value create, remove, clone, rename, trash, group, stream;
+    struct scenario_value encrypted; /* Percent of the images. */
 };
 
 /* A file system: see files.h. */
