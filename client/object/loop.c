@@ -138,6 +138,16 @@ static bool has_budget(const struct limpet_cluster *c, const struct request *r)
            c->bytes_pending + (uint64_t)QUEUED_MAX * QUEUED_COST_MAX < c->bytes_max;
 }
 
+void loop_queue_shut(struct limpet_cluster *c)
+{
+    pthread_mutex_lock(&c->queue_lock);
+}
+
+void loop_queue_open(struct limpet_cluster *c)
+{
+    pthread_mutex_unlock(&c->queue_lock);
+}
+
 bool loop_queue(struct limpet_cluster *c, struct request *r)
 {
     uint64_t under_way = c->ops_pending;

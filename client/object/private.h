@@ -228,6 +228,9 @@ void loop_stop_driver(struct limpet_cluster *cluster);
 bool loop_on_driver(const struct limpet_cluster *cluster);
 /* Without the lock. False: nobody would take it now, and it is to be submitted with the lock. */
 bool loop_queue(struct limpet_cluster *cluster, struct request *request) MUST_CHECK;
+/* Nobody queues in between, nor looks at what a pool handle says. */
+void loop_queue_shut(struct limpet_cluster *cluster);
+void loop_queue_open(struct limpet_cluster *cluster);
 
 /* object.c. Submits what is queued; the lock is held. */
 void requests_take_queued(struct limpet_cluster *cluster);

@@ -99,9 +99,9 @@ int limpet_pool_set_snap_read(struct limpet_pool *pool, uint64_t snap)
     if (snap > OBJECT_SNAP_MAX)
         return -EINVAL;
     cluster_lock(pool->cluster);
-    pthread_mutex_lock(&pool->cluster->queue_lock);
+    loop_queue_shut(pool->cluster);
     pool->snap_read = snap;
-    pthread_mutex_unlock(&pool->cluster->queue_lock);
+    loop_queue_open(pool->cluster);
     cluster_unlock(pool->cluster);
     return 0;
 }
@@ -130,12 +130,12 @@ int limpet_pool_set_snap_context(struct limpet_pool *pool, uint64_t seq, const u
     if (n > 0)
         memcpy(copy, snaps, n * sizeof *copy);
     cluster_lock(pool->cluster);
-    pthread_mutex_lock(&pool->cluster->queue_lock);
+    loop_queue_shut(pool->cluster);
     uint64_t *old = pool->snaps;
     pool->snaps = copy;
     pool->n_snaps = (uint16_t)n;
     pool->snap_seq = seq;
-    pthread_mutex_unlock(&pool->cluster->queue_lock);
+    loop_queue_open(pool->cluster);
     cluster_unlock(pool->cluster);
     free(old);
     return 0;
