@@ -2,6 +2,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,11 +13,120 @@ static void release_small(struct buf *buf)
     free(buf);
 }
 
+/* ---- Large memory ---- */
+
+/*
+ * Fresh memory from the kernel costs a page fault for every 4 KiB, more than copying into it. So
+ * the process keeps some blocks that were released last, while it uses them (buf_trim). Not where a
+ * sanitizer watches: it must see the end of each. Nobody waits for the lock: after a fork() its
+ * owner may be gone.
+ */
+enum { KEPT_BLOCKS = 16, KEPT_LEN_MIN = 128 * 1024, KEPT_BYTES_MAX = 64 * 1024 * 1024 };
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool keeps = false;
+#else
+static const bool keeps = true;
+#endif
+
+static struct {
+    pthread_mutex_t lock;
+    bool used; /* Since buf_trim() looked. */
+    unsigned n;
+    _Atomic size_t bytes;
+    struct kept_block {
+        void *memory;
+        size_t len;
+    } blocks[KEPT_BLOCKS]; /* Oldest first. */
+} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct kept_block take_kept_at(unsigned i)
+{
+    struct kept_block block = kept.blocks[i];
+    kept.bytes -= block.len;
+    kept.n--;
+    memmove(&kept.blocks[i], &kept.blocks[i + 1], (kept.n - i) * sizeof block);
+    return block;
+}
+
+/* A block of at least *len bytes, and not much more; *len becomes its length. */
+static void *take_kept(size_t *len)
+{
+    void *memory = NULL;
+    if (pthread_mutex_trylock(&kept.lock) != 0)
+        return NULL;
+    for (unsigned i = kept.n; i > 0 && memory == NULL; i--) {
+        size_t have = kept.blocks[i - 1].len;
+        if (have >= *len && have - *len <= *len / 4) {
+            memory = take_kept_at(i - 1).memory;
+            kept.used = true;
+            *len = have;
+        }
+    }
+    pthread_mutex_unlock(&kept.lock);
+    return memory;
+}
+
+static void keep(void *memory, size_t len)
+{
+    void *dropped[KEPT_BLOCKS];
+    unsigned n = 0;
+    if (pthread_mutex_trylock(&kept.lock) != 0) {
+        free(memory);
+        return;
+    }
+    while (kept.n > 0 && (kept.n == KEPT_BLOCKS || kept.bytes + len > KEPT_BYTES_MAX))
+        dropped[n++] = take_kept_at(0).memory;
+    kept.blocks[kept.n++] = (struct kept_block){memory, len};
+    kept.bytes += len;
+    pthread_mutex_unlock(&kept.lock);
+    while (n > 0)
+        free(dropped[--n]);
+}
+
+size_t buf_kept(void)
+{
+    return atomic_load_explicit(&kept.bytes, memory_order_relaxed);
+}
+
+void buf_trim(void)
+{
+    void *dropped[KEPT_BLOCKS];
+    unsigned n = 0;
+    if (pthread_mutex_trylock(&kept.lock) != 0)
+        return;
+    while (kept.n > 0 && !kept.used)
+        dropped[n++] = take_kept_at(0).memory;
+    kept.used = false;
+    pthread_mutex_unlock(&kept.lock);
+    while (n > 0)
+        free(dropped[--n]);
+}
+
+static bool is_kept_len(size_t len)
+{
+    return keeps && len >= KEPT_LEN_MIN && len <= KEPT_BYTES_MAX;
+}
+
+/* *len becomes the length of the block. NULL when memory is short. */
+static void *large_memory(size_t *len)
+{
+    void *memory = is_kept_len(*len) ? take_kept(len) : NULL;
+    if (memory == NULL && posix_memalign(&memory, BUF_ALIGNMENT, *len) != 0)
+        return NULL;
+    return memory;
+}
+
 static void release_large(struct buf *buf)
 {
-    free(buf->data);
+    if (is_kept_len(buf->capacity))
+        keep(buf->data, buf->capacity);
+    else
+        free(buf->data);
     free(buf);
 }
+
+/* ---- Bufs ---- */
 
 struct buf *buf_create(size_t len)
 {
@@ -32,12 +143,11 @@ struct buf *buf_create(size_t len)
         buf->release = release_small;
         return buf;
     }
-    void *memory = NULL;
-    if (posix_memalign(&memory, BUF_ALIGNMENT, len) != 0) {
+    buf->data = large_memory(&buf->capacity);
+    if (buf->data == NULL) {
         free(buf);
         return NULL;
     }
-    buf->data = memory;
     buf->release = release_large;
     return buf;
 }

@@ -52,6 +52,11 @@ static inline void buf_revoke(struct buf *buf)
     buf->revoked = true;
 }
 
+/* From time to time: large memory that was kept for reuse goes if none was reused since. */
+void buf_trim(void);
+/* Bytes that are kept. */
+size_t buf_kept(void);
+
 struct buf *buf_ref(struct buf *buf);
 void buf_unref(struct buf *buf);
 

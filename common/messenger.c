@@ -15,6 +15,7 @@ static void trim_fire(struct env_timer *timer)
     if (!m->memory->cache_used)
         receive_memory_trim(m->memory);
     m->memory->cache_used = false;
+    buf_trim();
 }
 
 int messenger_create(struct env *env, uv_loop_t *loop, const struct messenger_options *options,
@@ -221,7 +222,7 @@ void messenger_turn(struct messenger *m)
     if (!TAILQ_EMPTY(&m->due))
         attend_due(m);
     flush_dirty(m);
-    if (m->memory->cached_bytes > 0 && !m->trim_timer.armed)
+    if ((m->memory->cached_bytes > 0 || buf_kept() > 0) && !m->trim_timer.armed)
         env_timer_after(m->env, &m->trim_timer, MESSENGER_TRIM_NS);
 }
 

@@ -58,7 +58,7 @@ struct session;
 enum {
     RECEIVE_CLASSES = 40,
     RECEIVE_CACHED_PAGES = 1280, /* The largest block that is kept for reuse. */
-    RECEIVE_CACHE_BYTES = 16 * 1024 * 1024,
+    RECEIVE_CACHE_BYTES = 64 * 1024 * 1024,
 };
 
 struct receive_buf;

@@ -649,6 +649,16 @@ void engine_free_blocks(struct engine *e, uint64_t record, uint32_t block, uint3
 void engine_release_freed(struct engine *e, uint64_t record);
 struct pool_stat *engine_pool(struct engine *e, uint64_t pool);
 uint32_t block_crc(const void *data);
+/* The same; memory that follows the block, and is read next, is fetched meanwhile. */
+uint32_t block_crc_ahead(const uint8_t *data);
+/* The checksum of a run of blocks, made from theirs: RUN_CRC_FIRST, run_crc_add() for each,
+ * run_crc_end(). */
+#define RUN_CRC_FIRST UINT32_MAX
+uint32_t run_crc_add(uint32_t run, uint32_t block_crc);
+static inline uint32_t run_crc_end(uint32_t run)
+{
+    return ~run;
+}
 void engine_check_closed(struct engine *e);
 
 /*

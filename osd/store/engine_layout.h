@@ -21,7 +21,7 @@ enum {
     CHUNK_BLOCKS = 32, /* Blocks that one chunk record maps: 128 KiB of an object. */
     CHUNK_BYTES = CHUNK_BLOCKS * BLOCK_BYTES,
     SUPER_COPIES = 2,
-    ENGINE_VERSION = 5,
+    ENGINE_VERSION = 6,
 };
 
 #define SUPER_MAGIC    UINT64_C(0x314f545354504d4c) /* "LMPTSTO1" */
@@ -99,7 +99,7 @@ static_assert(sizeof(struct deferred_layout) == 8, "deferred_layout");
 struct ENGINE_PACKED direct_layout {
     uint32_t block;
     uint32_t count;
-    uint32_t crc; /* Of all bytes of the run. */
+    uint32_t crc; /* crc32c of the crc32c (le32) of each of its blocks. */
 };
 static_assert(sizeof(struct direct_layout) == 12, "direct_layout");
 

@@ -104,7 +104,9 @@ static int check_run(struct reader *r, const struct read_run *run)
     bool cache = r->buffer.len <= READ_CACHED_BYTES;
     for (uint32_t i = 0; i < run->count; i++) {
         const uint8_t *bytes = data + (size_t)i * BLOCK_BYTES;
-        uint32_t crc = run->io.error ? ~run->crc[i] : block_crc(bytes);
+        uint32_t crc = run->io.error        ? ~run->crc[i]
+                       : i + 1 < run->count ? block_crc_ahead(bytes)
+                                            : block_crc(bytes);
         if (planted(PLANTED_STORE_FORGET_CHECKSUM) ||
             (run->io.remembered && planted(PLANTED_STORE_TRUST_REMEMBERED)))
             crc = run->crc[i];

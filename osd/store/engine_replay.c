@@ -147,7 +147,7 @@ static bool direct_arrived(struct replay *r, const struct record_view *v)
     for (uint32_t i = 0; i < v->head.n_direct; i++) {
         struct direct_layout direct;
         memcpy(&direct, &v->direct[i], sizeof direct);
-        uint32_t crc = ~UINT32_C(0);
+        uint32_t run = RUN_CRC_FIRST;
         if (direct.block < r->e->allocator.first || direct.block >= r->e->allocator.n_blocks ||
             direct.count > r->e->allocator.n_blocks - direct.block)
             return false;
@@ -156,9 +156,10 @@ static bool direct_arrived(struct replay *r, const struct record_view *v)
             if (mount_read(r->io, (uint64_t)(direct.block + at) << BLOCK_SHIFT,
                            (size_t)n * BLOCK_BYTES) < 0)
                 return false;
-            crc = crc32_iscsi(r->io->data, (int)((size_t)n * BLOCK_BYTES), crc);
+            for (uint32_t k = 0; k < n; k++)
+                run = run_crc_add(run, block_crc(r->io->data + (size_t)k * BLOCK_BYTES));
         }
-        if (~crc != direct.crc)
+        if (run_crc_end(run) != direct.crc)
             return false;
     }
     return true;
