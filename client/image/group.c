@@ -495,7 +495,13 @@ int limpet_group_snap_remove(struct limpet_pool *pool, const char *name, const c
         rc = find_snap(&group, snap, &f);
     if (rc != 0)
         return rc;
-    rc = drop_snap(&group, f.id, &f.snap);
+    /* Who dies now leaves one that nobody rolls back to. */
+    if (f.snap.complete) {
+        f.snap.complete = false;
+        rc = put_snap(&group, f.id, &f.snap);
+    }
+    if (rc == 0)
+        rc = drop_snap(&group, f.id, &f.snap);
     image_group_snap_fini(&f.snap);
     return rc;
 }

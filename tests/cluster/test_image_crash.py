@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from lib.cluster import BUILD, Cluster, case, check, run, wait_until
-from lib.image import FEATURES, MIB, Client, good, lib
+from lib.image import FEATURES, MIB, Client, good, lib, refused
 
 cluster = Cluster(mons=1, osds=3)
 DIES = os.path.join(BUILD, "crash", "libdie_at_send.so")
@@ -376,7 +376,9 @@ def end_group(c, name, rolls_back=False):
             opened = c.open(image)
             check(not snap.complete or len(opened.snaps()) == 1, "%s: a whole snapshot" % name)
             opened.close()
-        if rolls_back:
+        if not snap.complete:
+            refused(lib.limpet_group_snap_rollback(c.pool, group, snap.name, None, None), errno.EINVAL, "roll back to a part")
+        elif rolls_back:
             good(lib.limpet_group_snap_rollback(c.pool, group, snap.name, None, None), "roll back")
         good(lib.limpet_group_snap_remove(c.pool, group, snap.name), "%s: remove the snapshot" % name)
     for image in (name + ".a", name + ".b"):

@@ -224,7 +224,7 @@ static int read_part(struct together *t, uint32_t k)
 {
     struct image_op *op = t->ops[k];
     struct images *images = op->images;
-    struct limpet_image_info info;
+    struct limpet_image_info info = {0};
     struct limpet_image_snap *list;
     struct limpet_image *handle;
     size_t n;
