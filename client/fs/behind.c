@@ -25,6 +25,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "client/fs/lease.h"
@@ -83,8 +84,21 @@ static int64_t time_of_write(struct fs_file *file, const struct fs_inode *inode)
 
 /* ---- What is ahead of the record ---- */
 
+/* The record was read a moment ago: what was ahead of it may stand in it by now. */
+static void take_noted(struct limpet_fs *fs, struct fs_inode *inode)
+{
+    struct fs_inode record;
+    if (!S_ISREG(inode->mode) || !lease_inode(fs, inode->ino, &record) ||
+        record.change <= inode->change)
+        return;
+    inode->size = record.size;
+    inode->mtime_ns = record.mtime_ns;
+    inode->ctime_ns = record.ctime_ns;
+}
+
 void behind_merge(struct limpet_fs *fs, struct fs_inode *inode)
 {
+    take_noted(fs, inode);
     const struct fs_file *file = file_find(fs, inode->ino, false);
     if (file == NULL || !file->ahead)
         return;
@@ -99,9 +113,8 @@ void behind_merge(struct limpet_fs *fs, struct fs_inode *inode)
 void behind_show(struct limpet_fs *fs, struct fs_inode *inode)
 {
     struct fs_file *file = file_find(fs, inode->ino, false);
-    if (file == NULL)
-        return;
-    file->mtime_seen = true;
+    if (file != NULL)
+        file->mtime_seen = true;
     behind_merge(fs, inode);
 }
 

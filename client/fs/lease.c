@@ -657,6 +657,8 @@ bool lease_known(struct fs_call *call, struct fs_inode *out)
     struct limpet_fs *fs = call->fs;
     pthread_mutex_lock(&fs->lock);
     bool known = lease_inode(fs, call->rq.ino, out);
+    if (known)
+        behind_merge(fs, out); /* Now: a moment later it may be in the record, and not ahead. */
     call->grant = lease_current(fs, fs_home(call->rq.ino));
     pthread_mutex_unlock(&fs->lock);
     return known;
