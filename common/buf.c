@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +17,8 @@ static void release_small(struct buf *buf)
 /*
  * Fresh memory from the kernel costs a page fault for every 4 KiB, more than copying into it. So
  * the process keeps some blocks that were released last, while it uses them (buf_trim). Not where a
- * sanitizer watches: it must see the end of each. Nobody waits for the lock: after a fork() its
- * owner may be gone.
+ * sanitizer watches: it must see the end of each. Nobody waits for another thread: after a
+ * fork() it may be gone.
  */
 enum { KEPT_BLOCKS = 16, KEPT_LEN_MIN = 128 * 1024, KEPT_BYTES_MAX = 64 * 1024 * 1024 };
 
@@ -30,15 +29,25 @@ static const bool keeps = true;
 #endif
 
 static struct {
-    pthread_mutex_t lock;
-    bool used; /* Since buf_trim() looked. */
+    atomic_flag busy; /* Somebody uses what follows; who meets him does without. */
+    bool used;        /* Since buf_trim() looked. */
     unsigned n;
     _Atomic size_t bytes;
     struct kept_block {
         void *memory;
         size_t len;
     } blocks[KEPT_BLOCKS]; /* Oldest first. */
-} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} kept = {.busy = ATOMIC_FLAG_INIT};
+
+static bool begin_kept(void)
+{
+    return !atomic_flag_test_and_set_explicit(&kept.busy, memory_order_acquire);
+}
+
+static void end_kept(void)
+{
+    atomic_flag_clear_explicit(&kept.busy, memory_order_release);
+}
 
 static struct kept_block take_kept_at(unsigned i)
 {
@@ -53,7 +62,7 @@ static struct kept_block take_kept_at(unsigned i)
 static void *take_kept(size_t *len)
 {
     void *memory = NULL;
-    if (pthread_mutex_trylock(&kept.lock) != 0)
+    if (!begin_kept())
         return NULL;
     for (unsigned i = kept.n; i > 0 && memory == NULL; i--) {
         size_t have = kept.blocks[i - 1].len;
@@ -63,7 +72,7 @@ static void *take_kept(size_t *len)
             *len = have;
         }
     }
-    pthread_mutex_unlock(&kept.lock);
+    end_kept();
     return memory;
 }
 
@@ -71,7 +80,7 @@ static void keep(void *memory, size_t len)
 {
     void *dropped[KEPT_BLOCKS];
     unsigned n = 0;
-    if (pthread_mutex_trylock(&kept.lock) != 0) {
+    if (!begin_kept()) {
         free(memory);
         return;
     }
@@ -79,7 +88,7 @@ static void keep(void *memory, size_t len)
         dropped[n++] = take_kept_at(0).memory;
     kept.blocks[kept.n++] = (struct kept_block){memory, len};
     kept.bytes += len;
-    pthread_mutex_unlock(&kept.lock);
+    end_kept();
     while (n > 0)
         free(dropped[--n]);
 }
@@ -93,12 +102,12 @@ void buf_trim(void)
 {
     void *dropped[KEPT_BLOCKS];
     unsigned n = 0;
-    if (pthread_mutex_trylock(&kept.lock) != 0)
+    if (!begin_kept())
         return;
     while (kept.n > 0 && !kept.used)
         dropped[n++] = take_kept_at(0).memory;
     kept.used = false;
-    pthread_mutex_unlock(&kept.lock);
+    end_kept();
     while (n > 0)
         free(dropped[--n]);
 }
