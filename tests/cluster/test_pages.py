@@ -5,7 +5,7 @@ import os
 import re
 
 from lib import device, libvirt, mount, tgt
-from lib.cluster import BIN, REPO, Cluster, case, check, command, folder, read_file, run, succeeds
+from lib.cluster import BIN, REPO, Cluster, case, check, command, folder, read_file, run, succeeds, write_file
 from lib.librados import FOLDER, environment
 
 cluster = Cluster(mons=1, osds=3)
@@ -64,7 +64,7 @@ def files_md():
         print("skipped: %s is missing" % mount.missing())
         return
     mounts = mount.Mounts(cluster)
-    script, table = blocks("files.md")
+    script, table, layouts = blocks("files.md")
     said = type_in(script)
     check("kept" in said and "clients" not in said.split("kept")[0] and "clean" in said, said)
     name, place_of_it, kind, options = place(table).split()[:4]
@@ -72,6 +72,10 @@ def files_md():
     mounts.paths.append(place_of_it)
     succeeds(command([os.path.join(BIN, "mount." + kind), name, place_of_it, "-o", "rw," + options], env={"LIMPET_CONF": ""}))
     check(read_file(os.path.join(place_of_it, "file")) == b"kept\n", "the file")
+    os.mkdir(os.path.join(place_of_it, "folder"))
+    write_file(os.path.join(place_of_it, "empty"), b"")
+    said = type_in(layouts)
+    check("stripe_count=1" in said and "stripe_unit=4194304" in said, said)
     mounts.umount(place_of_it)
 
 

@@ -176,6 +176,7 @@ def df_counts_what_clients_do():
     # Whoever trims is no client.
     figures.update(num_objects=9, num_object_clones=0, num_object_copies=27)
     until_figures(**figures)
+    succeeds(cluster.limpet("pool", "rm", "counted", "counted", "--yes-i-really-really-mean-it"))
 
 
 @case
