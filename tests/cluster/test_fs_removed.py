@@ -54,7 +54,7 @@ def make_large(path):
         with open(os.path.join(path, "large", "f%d" % at), "wb") as file:
             file.write(bytes([at + 1]) * LARGE_BYTES)
             os.fsync(file.fileno())
-    check(contents_left()[1] > LARGE_FILES * LARGE_BYTES * 0.9, "df: %d" % contents_left()[1])
+    wait_until("df to know of what was written", lambda: contents_left()[1] > LARGE_FILES * LARGE_BYTES * 0.9, 30)
 
 
 def goes_without_being_listed():
