@@ -167,7 +167,8 @@ static void change_object(struct object *object, uint64_t *random, uint8_t *scra
     struct state *state = begin_state(object, size, scratch);
     int error = submit(object, change, scratch);
     if (error < 0 && error != -ENOSPC)
-        give_up("a change of %s: %s", object->name, limpet_error_text(error));
+        give_up("%s %s: %s", change.kind == HISTORY_REMOVE ? "removing" : "changing", object->name,
+                limpet_error_text(error));
     end_state(object, state, error == 0);
     if (error == 0) {
         memcpy(object->data, scratch, SIZE_MAX_BYTES);
