@@ -19,25 +19,35 @@ void file_model_init(struct file_model *model, uint64_t root_ino)
     root->known = UINT64_MAX;
 }
 
-uint32_t file_node_make(struct file_model *model, unsigned type)
+/* An old change may still name nodes that are not used. */
+static void find_named(const struct file_model *model, bool named[FILE_NODES_MAX])
 {
-    for (uint32_t i = FILE_ROOT + 1; i < FILE_NODES_MAX; i++) {
-        struct file_node *node = &model->nodes[i];
-        bool named = false;
-        /* An old change may still name it. */
-        for (uint32_t j = 0; j < model->n_changes && !named; j++) {
-            const struct file_change *change = &model->changes[j];
-            bool names = change->cell >= CELL_FIRST && model->nodes[change->node].type == S_IFDIR;
-            named = change->node == i || (names && (change->before == i || change->after == i));
-        }
-        if (node->used || named)
-            continue;
-        *node = (struct file_node){.used = true, .type = type};
-        for (uint32_t k = 0; type == S_IFREG && k < FILE_PIECES; k++)
-            node->cells[CELL_FIRST + k] = FILE_BEYOND;
-        return i;
+    for (uint32_t j = 0; j < model->n_changes; j++) {
+        const struct file_change *change = &model->changes[j];
+        named[change->node] = true;
+        if (change->cell >= CELL_FIRST && model->nodes[change->node].type == S_IFDIR)
+            named[change->before] = named[change->after] = true;
     }
-    return FILE_NONE;
+}
+
+uint32_t file_node_make(struct file_model *model, unsigned type, uint32_t spare)
+{
+    bool named[FILE_NODES_MAX] = {false};
+    uint32_t free = 0, first = FILE_NONE;
+    find_named(model, named);
+    for (uint32_t i = FILE_ROOT + 1; i < FILE_NODES_MAX; i++) {
+        if (model->nodes[i].used || named[i])
+            continue;
+        free++;
+        first = first == FILE_NONE ? i : first;
+    }
+    if (free <= spare)
+        return FILE_NONE;
+    struct file_node *node = &model->nodes[first];
+    *node = (struct file_node){.used = true, .type = type};
+    for (uint32_t k = 0; type == S_IFREG && k < FILE_PIECES; k++)
+        node->cells[CELL_FIRST + k] = FILE_BEYOND;
+    return first;
 }
 
 unsigned file_node_links(const struct file_model *model, uint32_t node)
@@ -291,8 +301,9 @@ static bool judge_node(const struct judge *judge, struct file_seen *found);
 
 static uint32_t adopt(const struct judge *judge, const struct file_seen *found)
 {
-    uint32_t i = file_node_make(judge->model, found->type);
-    assert(i != FILE_NONE);
+    uint32_t i = file_node_make(judge->model, found->type, 0);
+    if (i == FILE_NONE)
+        return i;
     judge->model->nodes[i].any = true;
     judge->model->nodes[i].any_names = UINT32_MAX;
     judge->model->nodes[i].target = found->target;
@@ -328,6 +339,8 @@ static bool judge_name(const struct judge *judge, const struct file_seen *dir, u
         }
         if (value == FILE_NONE)
             value = adopt(judge, found);
+        if (value == FILE_NONE)
+            return refuse(judge, "the model has no room for what is found");
     }
     node->cells[CELL_FIRST + k] = value;
     if (found->node != FILE_NONE)

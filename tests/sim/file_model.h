@@ -16,8 +16,9 @@
 #include <stdint.h>
 
 enum {
-    FILE_NODES_MAX = 256,
-    FILE_NAMES = 8, /* In a directory. */
+    FILE_NODES_MAX = 384,
+    FILE_NODES_SPARE = 96, /* For what operations whose end nobody knows have left. */
+    FILE_NAMES = 8,        /* In a directory. */
     FILE_PIECES = 40,
     FILE_PIECE_BYTES = 512,
     FILE_XATTRS = 2,
@@ -74,8 +75,8 @@ struct file_model {
 };
 
 void file_model_init(struct file_model *model, uint64_t root_ino);
-/* FILE_NONE: there is no room. */
-uint32_t file_node_make(struct file_model *model, unsigned type);
+/* FILE_NONE: there is no room but for `spare` more. */
+uint32_t file_node_make(struct file_model *model, unsigned type, uint32_t spare);
 unsigned file_node_links(const struct file_model *model, uint32_t node);
 unsigned file_node_opens(const struct file_model *model, uint32_t node);
 /* Whether `node` is the other one or inside of it. */

@@ -178,7 +178,7 @@ static bool plan_make(struct file_op *op)
     op->expected = named(op, op->dir, op->name) != FILE_NONE ? -EEXIST : 0;
     if (op->expected != 0)
         return true;
-    op->made = file_node_make(model_of(op), made_type(op));
+    op->made = file_node_make(model_of(op), made_type(op), FILE_NODES_SPARE);
     if (op->made == FILE_NONE)
         return false;
     struct file_node *made = node_of(op, op->made);
@@ -598,17 +598,21 @@ static ssize_t make(const struct file_op *op, struct limpet_fs_result **result)
 
 /* ---- What it has returned ---- */
 
-static void wrong(const struct file_op *op, const char *what, int64_t is, int64_t expected)
+/* The first thing that is. */
+static void wrong(struct file_op *op, const char *what, int64_t is, int64_t expected)
 {
-    files_fail(op->client->files,
-               "client %u, %s of %u in ino %" PRIu64 " (name %u, to name %u of ino %" PRIu64
-               "): %s is %" PRId64 ", not %" PRId64,
-               op->client->number, kind_names[op->kind], op->node,
-               node_of(op, op->dir != FILE_NONE ? op->dir : op->node)->ino, op->name, op->to_name,
-               node_of(op, op->to_dir)->ino, what, is, expected);
+    if (op->differs)
+        return;
+    op->differs = true;
+    snprintf(op->why, sizeof op->why,
+             "client %u, %s of %u in ino %" PRIu64 " (name %u, to name %u of ino %" PRIu64
+             "): %s is %" PRId64 ", not %" PRId64,
+             op->client->number, kind_names[op->kind], op->node,
+             node_of(op, op->dir != FILE_NONE ? op->dir : op->node)->ino, op->name, op->to_name,
+             node_of(op, op->to_dir)->ino, what, is, expected);
 }
 
-static void look_at_attr(const struct file_op *op, uint32_t i, const struct limpet_fs_attr *attr)
+static void look_at_attr(struct file_op *op, uint32_t i, const struct limpet_fs_attr *attr)
 {
     struct file_node *node = node_of(op, i);
     if (attr->ino != node->ino)
@@ -632,7 +636,7 @@ static void look_at_attr(const struct file_op *op, uint32_t i, const struct limp
         wrong(op, "the time", attr->mtime_ns, (int64_t)node->cells[CELL_MTIME]);
 }
 
-static void look_at_contents(const struct file_op *op, const struct limpet_fs_result *result)
+static void look_at_contents(struct file_op *op, const struct limpet_fs_result *result)
 {
     const struct file_node *node = node_of(op, op->node);
     uint64_t size = node->cells[CELL_SIZE] * FILE_PIECE_BYTES;
@@ -652,7 +656,7 @@ static void look_at_contents(const struct file_op *op, const struct limpet_fs_re
     }
 }
 
-static void look_at_list(const struct file_op *op, const struct limpet_fs_result *result)
+static void look_at_list(struct file_op *op, const struct limpet_fs_result *result)
 {
     const struct file_node *dir = node_of(op, op->node);
     struct limpet_fs_entry entry;
@@ -673,7 +677,7 @@ static void look_at_list(const struct file_op *op, const struct limpet_fs_result
     }
 }
 
-static void look_at_result(const struct file_op *op, const struct limpet_fs_result *result)
+static void look_at_result(struct file_op *op, const struct limpet_fs_result *result)
 {
     uint64_t value = 0;
     switch (op->kind) {
@@ -744,9 +748,27 @@ static void commit_open(const struct file_op *op)
         node_of(op, op->node)->opens[number]--;
 }
 
+static bool only_looks(const struct file_op *op)
+{
+    switch (op->kind) {
+    case FILE_OP_LOOKUP:
+    case FILE_OP_GETATTR:
+    case FILE_OP_LIST:
+    case FILE_OP_READ:
+    case FILE_OP_XATTR_GET:
+    case FILE_OP_SYNC:
+    case FILE_OP_SYNC_ALL:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Nobody knows what has happened; whatever is found is right. */
 static void forgive(const struct file_op *op)
 {
+    if (only_looks(op))
+        return;
     uint32_t nodes[] = {op->dir, op->to_dir};
     uint32_t names[] = {op->name, op->to_name};
     for (uint32_t i = 0; i < 2 && op->dir != FILE_NONE; i++) {
@@ -798,6 +820,17 @@ static void lose_contents(const struct file_op *op)
     }
 }
 
+/* Whether it is as the model says, if nothing was lost meanwhile. */
+static void look_at_end(struct file_op *op, int rc, const struct limpet_fs_result *result)
+{
+    if (op->overlaps || op->client->lost)
+        return;
+    if (op->kind != FILE_OP_RELEASE && rc != op->expected)
+        wrong(op, "the result", rc, op->expected);
+    else if (rc == 0)
+        look_at_result(op, result);
+}
+
 static void end(struct file_op *op, int rc, const struct limpet_fs_result *result)
 {
     struct files *files = op->client->files;
@@ -807,26 +840,26 @@ static void end(struct file_op *op, int rc, const struct limpet_fs_result *resul
         lose_contents(op);
         files_lose(op->client, UINT64_MAX);
     }
-    if (rc != op->expected && !op->overlaps)
+    look_at_end(op, rc, result);
+    /* Others' leases may be over, with what they had not written back, before they know of it. */
+    if (op->differs && !op->overlaps)
         (void)files_look_for_lost(files, NULL);
     if (op->overlaps || op->client->lost) {
         end_unsure(op, rc, result);
         return;
     }
-    if (op->kind == FILE_OP_RELEASE)
-        rc = op->expected;
-    if (rc != op->expected) {
-        wrong(op, "the result", rc, op->expected);
+    if (op->differs) {
+        files_fail(files, "%s", op->why);
         return;
     }
+    if (op->kind == FILE_OP_RELEASE)
+        rc = op->expected;
     if (rc == 0 && is_making(op)) {
         node_of(op, op->made)->ino = result->attr.ino;
         make_known(op, op->made);
     }
     if (rc == 0 && op->kind == FILE_OP_LOOKUP)
         make_known(op, op->node);
-    if (rc == 0)
-        look_at_result(op, result);
     if (rc == 0)
         commit_open(op);
     commit(op, false);

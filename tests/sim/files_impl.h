@@ -66,6 +66,8 @@ struct file_op {
     } changes[FILE_OP_CHANGES];
     uint32_t n_changes;
     bool overlaps; /* Something was unsure meanwhile. */
+    bool differs;  /* From what the model says: */
+    char why[256];
 };
 TAILQ_HEAD(file_op_list, file_op);
 
