@@ -163,7 +163,7 @@ static void read_parent(struct copyup *c)
         pthread_mutex_lock(&c->image->lock);
         c->reads++;
         pthread_mutex_unlock(&c->image->lock);
-        int rc = image_read_inside(c->image->parent, data + at, run, offset, was_read, c);
+        int rc = image_read_inside(c->image->parent, data + at, run, offset, false, was_read, c);
         if (rc != 0)
             read_ended(c, rc);
         at += run;

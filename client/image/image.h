@@ -261,6 +261,7 @@ struct io {
     limpet_image_callback callback;
     void *arg;
     bool inside; /* The library's own. */
+    bool waited; /* By a thread that may make callbacks of its pieces. */
     uint64_t number;
     TAILQ_ENTRY(io) link;     /* Of waiting or flushing. */
     TAILQ_ENTRY(io) run_link; /* Of running. */
@@ -271,9 +272,12 @@ struct io {
     ssize_t error;
 };
 
-/* Of the library's own: no limit; the callback is made on the library's thread. */
+/*
+ * Of the library's own: no limit; the callback is made on the library's thread. `waited`: or on one
+ * that waits for what it serves, also before the call returns.
+ */
 int image_read_inside(struct limpet_image *image, void *data, uint64_t len, uint64_t offset,
-                      limpet_image_callback callback, void *arg) MUST_CHECK;
+                      bool waited, limpet_image_callback callback, void *arg) MUST_CHECK;
 /* Discards what is zeroes, piece by piece; other pieces stay as they are. Waits. */
 ssize_t image_discard_zeroes(struct limpet_image *image, uint64_t offset, uint64_t len) MUST_CHECK;
 /* Lets those go on that stand before the gate; `error`: makes them fail. Without the lock. */

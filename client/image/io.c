@@ -78,8 +78,9 @@ static void end_all(struct io_list *list)
     struct io *io;
     while ((io = TAILQ_FIRST(list)) != NULL) {
         TAILQ_REMOVE(list, io, link);
-        /* A request that ends inside of its call must not call back there. */
-        if (cluster_calls_back(io->image->cluster))
+        /* A request that ends inside of its call must not call back there, nor on a thread that
+         * waits for another one; but who waits for this one may be told anywhere. */
+        if (io->waited || cluster_calls_users_back(io->image->cluster))
             call_back(io);
         else if (cluster_call(io->image->cluster, call_back_later, io) != 0 &&
                  task_run(NULL, call_back_task, io) != 0)
@@ -332,6 +333,75 @@ static int submit(struct io *io)
     return rc;
 }
 
+/* ---- Waiting for the result ---- */
+
+struct waiting {
+    struct limpet_cluster *cluster; /* NULL: not by polling. */
+    struct waiter waiter;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool done;
+    ssize_t result;
+};
+
+#define WAITING_INIT                                                                               \
+    {                                                                                              \
+        .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER                       \
+    }
+
+static void wake(ssize_t result, void *arg)
+{
+    struct waiting *waiting = arg;
+    if (waiting->cluster != NULL) {
+        waiting->result = result;
+        cluster_wake(waiting->cluster, &waiting->waiter);
+        return;
+    }
+    pthread_mutex_lock(&waiting->lock);
+    waiting->result = result;
+    waiting->done = true;
+    pthread_cond_signal(&waiting->ended);
+    pthread_mutex_unlock(&waiting->lock);
+}
+
+/* Whether a thread waits for it, which makes the callbacks that it takes. */
+static bool is_waited_for(limpet_image_callback callback, const void *arg)
+{
+    const struct waiting *waiting = arg;
+    return callback == wake && waiting->cluster != NULL;
+}
+
+/* Before the submission. Callbacks of encrypted images take too long to be made by others. */
+static void choose_how_to_wait(const struct limpet_image *image, struct waiting *waiting)
+{
+    if (image->crypt == NULL && cluster_may_poll(image->cluster))
+        waiting->cluster = image->cluster;
+}
+
+static ssize_t wait_for(struct waiting *waiting, int rc)
+{
+    if (waiting->cluster != NULL) {
+        /* Also when nothing was submitted: what follows is another call's. */
+        if (rc != 0)
+            atomic_store(&waiting->waiter.done, true);
+        cluster_wait(waiting->cluster, &waiting->waiter);
+        return rc != 0 ? rc : waiting->result;
+    }
+    pthread_mutex_lock(&waiting->lock);
+    while (rc == 0 && !waiting->done)
+        pthread_cond_wait(&waiting->ended, &waiting->lock);
+    pthread_mutex_unlock(&waiting->lock);
+    return rc != 0 ? rc : waiting->result;
+}
+
+/* A callback that waits for what only further callbacks can end would wait for ever. */
+#define WAIT_FOR(image, waiting, submission)                                                       \
+    (cluster_calls_back((image)->cluster)                                                          \
+         ? -EDEADLK                                                                                \
+         : (choose_how_to_wait(image, waiting), wait_for(waiting, submission)))
+
+/* ---- Requests ---- */
+
 static struct io *io_new(struct limpet_image *image, enum io_kind kind, uint64_t len,
                          uint64_t offset, limpet_image_callback callback, void *arg)
 {
@@ -344,6 +414,7 @@ static struct io *io_new(struct limpet_image *image, enum io_kind kind, uint64_t
     io->offset = offset;
     io->callback = callback;
     io->arg = arg;
+    io->waited = is_waited_for(callback, arg);
     return io;
 }
 
@@ -398,12 +469,13 @@ static int submit_vectors(struct limpet_image *image, enum io_kind kind, const s
 }
 
 int image_read_inside(struct limpet_image *image, void *data, uint64_t len, uint64_t offset,
-                      limpet_image_callback callback, void *arg)
+                      bool waited, limpet_image_callback callback, void *arg)
 {
     struct io *io = io_new(image, IO_READ, len, offset, callback, arg);
     if (io == NULL)
         return -ENOMEM;
     io->inside = true;
+    io->waited = waited;
     set_data(io, data, len);
     return submit(io);
 }
@@ -585,42 +657,7 @@ int limpet_image_aio_flush(struct limpet_image *image, limpet_image_callback cal
                                 : raw_flush(image, callback, arg);
 }
 
-/* ---- Waiting for the result ---- */
-
-struct waiting {
-    pthread_mutex_t lock;
-    pthread_cond_t ended;
-    bool done;
-    ssize_t result;
-};
-
-#define WAITING_INIT                                                                               \
-    {                                                                                              \
-        .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER                       \
-    }
-
-static void wake(ssize_t result, void *arg)
-{
-    struct waiting *waiting = arg;
-    pthread_mutex_lock(&waiting->lock);
-    waiting->result = result;
-    waiting->done = true;
-    pthread_cond_signal(&waiting->ended);
-    pthread_mutex_unlock(&waiting->lock);
-}
-
-static ssize_t wait_for(struct waiting *waiting, int rc)
-{
-    pthread_mutex_lock(&waiting->lock);
-    while (rc == 0 && !waiting->done)
-        pthread_cond_wait(&waiting->ended, &waiting->lock);
-    pthread_mutex_unlock(&waiting->lock);
-    return rc != 0 ? rc : waiting->result;
-}
-
-/* A callback that waits for what only further callbacks can end would wait for ever. */
-#define WAIT_FOR(image, waiting, submission)                                                       \
-    (cluster_calls_back((image)->cluster) ? -EDEADLK : wait_for(waiting, submission))
+/* ---- Calls that wait ---- */
 
 ssize_t raw_read_and_wait(struct limpet_image *image, void *data, uint64_t len, uint64_t offset)
 {

@@ -5,13 +5,15 @@
  *     write   notes the object in the map; asks the object, which must exist if the parent shows
  *             through; where there is none, copies it up, and asks again
  *
- * Each arrow is a callback on the library's thread; the first step is the caller's.
+ * Each arrow is a callback on the library's thread, or on the one that waits for the request; the
+ * first step is the caller's.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/image/image.h"
+#include "client/object/inside.h"
 #include "common/env.h"
 #include "common/planted.h"
 
@@ -105,6 +107,15 @@ static int take_memory(struct piece *p, bool keep)
     return 0;
 }
 
+static int create_completion(struct piece *p, limpet_callback callback,
+                             struct limpet_completion **completion)
+{
+    int rc = limpet_completion_create(callback, p, completion);
+    if (rc == 0 && p->io->waited)
+        completion_by_waiter(*completion);
+    return rc;
+}
+
 /* ---- Reading ---- */
 
 static void read_end(struct piece *p, ssize_t error)
@@ -130,7 +141,8 @@ static void read_parent(struct piece *p)
         read_end(p, 0);
         return;
     }
-    int rc = image_read_inside(io->image->parent, p->memory, shown, offset, parent_was_read, p);
+    int rc = image_read_inside(io->image->parent, p->memory, shown, offset, io->waited,
+                               parent_was_read, p);
     if (rc != 0)
         read_end(p, rc);
 }
@@ -159,7 +171,7 @@ static void piece_read(struct piece *p)
         return;
     }
     if (rc == 0)
-        rc = limpet_completion_create(object_was_read, p, &completion);
+        rc = create_completion(p, object_was_read, &completion);
     if (rc == 0) {
         image_data_name(image, p->where.object, name);
         rc = limpet_aio_read(image->view, name, completion, p->memory, p->where.len,
@@ -333,7 +345,7 @@ static void ask(struct piece *p)
     char name[IMAGE_OBJECT_NAME_MAX];
     struct limpet_completion *completion;
     p->must_exist = needs_object(p);
-    int rc = limpet_completion_create(was_written, p, &completion);
+    int rc = create_completion(p, was_written, &completion);
     if (rc != 0) {
         piece_end(p, rc);
         return;

@@ -4,6 +4,8 @@
 #ifndef LIMPET_CLIENT_OBJECT_INSIDE_H
 #define LIMPET_CLIENT_OBJECT_INSIDE_H
 
+#include <stdatomic.h>
+
 #include "client/limpet.h"
 #include "common/error.h"
 
@@ -14,6 +16,31 @@
 int cluster_call(struct limpet_cluster *cluster, limpet_callback callback, void *arg) MUST_CHECK;
 /* Whether the caller is a callback. */
 bool cluster_calls_back(struct limpet_cluster *cluster);
+/* Whether it is one on the library's thread, where users' callbacks are made. */
+bool cluster_calls_users_back(struct limpet_cluster *cluster);
+
+/* Something that a thread waits for. Zero before the wait. */
+struct waiter {
+    atomic_bool done;
+};
+
+/*
+ * Waiting for what callbacks of completions end, without the library's thread in between:
+ *
+ *     if (cluster_may_poll(cluster)) {
+ *         submit with completions that are marked by completion_by_waiter(), or others
+ *         cluster_wait(cluster, &waiter);
+ *     }
+ *
+ * and in a callback cluster_wake(cluster, &waiter). Callbacks of such completions are made by
+ * whichever thread waits and polls, so they must not wait, and not call what is the user's.
+ */
+bool cluster_may_poll(struct limpet_cluster *cluster);
+void cluster_wait(struct limpet_cluster *cluster, struct waiter *waiter);
+/* Afterwards the waiter may be gone. */
+void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
+void completion_by_waiter(struct limpet_completion *completion);
+
 /* An option of the type duration, in nanoseconds. */
 int cluster_duration(struct limpet_cluster *cluster, const char *option, uint64_t *ns) MUST_CHECK;
 

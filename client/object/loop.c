@@ -11,9 +11,11 @@
  * They are queued, so that their threads need not wait for the end of a turn (L3).
  *
  * The driver thread exists once there was an asynchronous request. It is the poller while such
- * requests are under way and nobody waits, and also when the cluster has been left alone for a
- * while, so that monitors hear from us. It leaves polling to threads that wait one after the other:
- * handing them their results would cost a wake-up each.
+ * requests are under way, or there are watches, and nobody waits, and also when the cluster has
+ * been left alone for a while, so that monitors hear from us. It leaves polling to threads that
+ * wait one after the other: handing them their results would cost a wake-up each. For the same
+ * reason a thread that waits and polls makes those callbacks itself that only serve such threads
+ * (`by_waiter`); the driver makes all others, and these, too, when it polls.
  */
 #include "client/object/private.h"
 
@@ -27,6 +29,8 @@
 #include <unistd.h>
 
 #define DRIVER_REST_MS 1000
+/* With watches, after a thread has waited: events are noticed so much later at the most. */
+#define DRIVER_REST_WATCHING_MS 2
 
 /* With as many requests under way, what a wake-up delays another one by does not count. */
 enum { TOGETHER_MIN = 8 };
@@ -39,6 +43,11 @@ enum { ANSWER_SOON_MIN = 24, ANSWER_SOON_NS = 200 * 1000 };
 
 /* What may be queued: so much that the budget is not exceeded by more than that. */
 enum { QUEUED_MAX = 256, QUEUED_COST_MAX = 64 * 1024 };
+
+/* Whose driver this thread is, and whose callbacks it makes while it waits. */
+static _Thread_local const struct limpet_cluster *driver_of;
+static _Thread_local const struct limpet_cluster *calling_back;
+static _Thread_local bool wait_follows;
 
 static int64_t now_ms(void)
 {
@@ -174,6 +183,8 @@ bool loop_queue(struct limpet_cluster *c, struct request *r)
 
 static bool poller_should_return(const struct limpet_cluster *c)
 {
+    if (!TAILQ_EMPTY(&c->finished_by_waiter))
+        return true;
     if (c->poller_waits_for != NULL)
         return atomic_load_explicit(&c->poller_waits_for->done, memory_order_relaxed);
     return !TAILQ_EMPTY(&c->finished) || c->stopping;
@@ -190,6 +201,39 @@ static void hand_on_callbacks(struct limpet_cluster *c)
 {
     if (!TAILQ_EMPTY(&c->finished))
         wake_driver(c);
+}
+
+/* When nobody else polls. */
+static bool driver_has_work(const struct limpet_cluster *c)
+{
+    return c->async_pending > 0 || !TAILQ_EMPTY(&c->finished_by_waiter) ||
+           (c->watches > 0 && c->driver_rests);
+}
+
+/* Those of a list, without the lock in between: threads that submit would only wait for it. */
+static void make_callbacks(struct limpet_cluster *c, struct completion_list *due)
+{
+    struct limpet_completion *completion;
+    pthread_mutex_unlock(&c->lock);
+    while ((completion = TAILQ_FIRST(due)) != NULL) {
+        TAILQ_REMOVE(due, completion, link);
+        completion->callback(completion, completion->arg);
+        completion_unref(completion);
+    }
+    pthread_mutex_lock(&c->lock);
+}
+
+/* Those that are for threads that wait, by one of them (L5). False: there are none. */
+static bool make_callbacks_for_waiters(struct limpet_cluster *c)
+{
+    struct completion_list due = TAILQ_HEAD_INITIALIZER(due);
+    if (TAILQ_EMPTY(&c->finished_by_waiter))
+        return false;
+    TAILQ_CONCAT(&due, &c->finished_by_waiter, link);
+    calling_back = c;
+    make_callbacks(c, &due);
+    calling_back = NULL;
+    return true;
 }
 
 static void take_turn(struct limpet_cluster *c)
@@ -210,6 +254,9 @@ static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
     else if (atomic_load_explicit(&c->n_queued, memory_order_relaxed) > 0)
         requests_take_queued(c);
     take_turn(c);
+    /* What they submit leaves with a further turn. */
+    while (waiter != NULL && make_callbacks_for_waiters(c) && c->unsent)
+        take_turn(c);
     if (!poller_should_return(c) && (waiter != NULL || leave_queue(c, QUEUE_POLLING))) {
         uv_loop_t *loop = env_real_loop(c->env);
         int timeout_ms = uv_backend_timeout(loop);
@@ -231,7 +278,7 @@ void loop_flush(struct limpet_cluster *c)
 {
     take_turn(c);
     if (!c->polling) {
-        if (c->async_pending > 0)
+        if (driver_has_work(c))
             wake_driver(c);
         return;
     }
@@ -244,7 +291,7 @@ void loop_flush(struct limpet_cluster *c)
 
 void loop_submitted(struct limpet_cluster *c)
 {
-    if (!loop_on_driver(c)) {
+    if (!loop_calls_back(c) && !wait_follows) {
         if (c->driver == DRIVER_NONE || c->ops_pending < TOGETHER_MIN) {
             loop_flush(c);
             return;
@@ -264,7 +311,7 @@ static void pass_on_polling(struct limpet_cluster *c)
     struct blocked_thread *next = TAILQ_FIRST(&c->blocked);
     if (next != NULL)
         pthread_cond_signal(&next->wake);
-    else if (c->async_pending > 0)
+    else if (driver_has_work(c))
         wake_driver(c);
 }
 
@@ -280,9 +327,14 @@ static void block(struct limpet_cluster *c, struct waiter *waiter)
 void loop_wait(struct limpet_cluster *c, struct waiter *waiter)
 {
     bool polled = false;
+    bool done = atomic_load_explicit(&waiter->done, memory_order_relaxed);
+    /* It would hold the place of the poller, and wait for it. */
+    assert(calling_back != c);
     c->last_sync_ms = now_ms();
-    if (c->polling)
+    /* What was left to our turn must leave, though there may be none. */
+    if (c->polling || (wait_follows && done && c->unsent))
         loop_flush(c);
+    wait_follows = false;
     while (!atomic_load_explicit(&waiter->done, memory_order_relaxed)) {
         if (c->polling) {
             block(c, waiter);
@@ -294,7 +346,7 @@ void loop_wait(struct limpet_cluster *c, struct waiter *waiter)
     }
     c->last_sync_ms = now_ms();
     /* Even one who never polled may have been woken for the place and not need it any more. */
-    if (!c->polling && (polled || !TAILQ_EMPTY(&c->blocked) || c->async_pending > 0))
+    if (!c->polling && (polled || !TAILQ_EMPTY(&c->blocked) || driver_has_work(c)))
         pass_on_polling(c);
 }
 
@@ -309,59 +361,100 @@ void loop_done(struct limpet_cluster *c, struct waiter *waiter)
     }
 }
 
+void loop_done_by_callback(struct limpet_cluster *c, struct waiter *waiter)
+{
+    loop_done(c, waiter);
+    /* Not in a turn: who waits for it may be asleep as the poller, unless he is who calls back. */
+    if (calling_back != c)
+        loop_flush(c);
+}
+
+void loop_wait_follows(void)
+{
+    wait_follows = true;
+}
+
 void loop_call_back(struct limpet_cluster *c, struct limpet_completion *completion)
 {
     /* hand_on_callbacks() follows the turn in which this came up. */
-    TAILQ_INSERT_TAIL(&c->finished, completion, link);
+    if (completion->by_waiter)
+        TAILQ_INSERT_TAIL(&c->finished_by_waiter, completion, link);
+    else
+        TAILQ_INSERT_TAIL(&c->finished, completion, link);
 }
 
 /* ---- The driver ---- */
 
-/* All that are due, without the lock in between: threads that submit would only wait for it. */
-static void make_callbacks(struct limpet_cluster *c)
+static bool has_callbacks(const struct limpet_cluster *c)
+{
+    /* A thread that polls makes the other ones. */
+    return !TAILQ_EMPTY(&c->finished) || (!c->polling && !TAILQ_EMPTY(&c->finished_by_waiter));
+}
+
+static void make_all_callbacks(struct limpet_cluster *c)
 {
     struct completion_list due = TAILQ_HEAD_INITIALIZER(due);
-    struct limpet_completion *completion;
+    if (!c->polling)
+        TAILQ_CONCAT(&due, &c->finished_by_waiter, link);
     TAILQ_CONCAT(&due, &c->finished, link);
-    pthread_mutex_unlock(&c->lock);
-    while ((completion = TAILQ_FIRST(&due)) != NULL) {
-        TAILQ_REMOVE(&due, completion, link);
-        completion->callback(completion, completion->arg);
-        completion_unref(completion);
-    }
-    pthread_mutex_lock(&c->lock);
+    make_callbacks(c, &due);
     open_queue(c);
+}
+
+/* How long the cluster is left to threads that wait one after the other, from when one has. */
+static int rest_ms(const struct limpet_cluster *c)
+{
+    return c->watches > 0 ? DRIVER_REST_WATCHING_MS : DRIVER_REST_MS;
+}
+
+static bool waited_lately(const struct limpet_cluster *c)
+{
+    return now_ms() - c->last_sync_ms < rest_ms(c);
+}
+
+static struct timespec after_ms(int ms)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    ts.tv_sec += ms / 1000;
+    ts.tv_nsec += ms % 1000 * 1000000L;
+    if (ts.tv_nsec >= 1000000000L) {
+        ts.tv_sec++;
+        ts.tv_nsec -= 1000000000L;
+    }
+    return ts;
 }
 
 /* Until woken; at the latest after a while, to see whether the cluster is left alone. */
 static void driver_sleep(struct limpet_cluster *c)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += DRIVER_REST_MS / 1000;
     if (!leave_queue(c, QUEUE_NOBODY))
         return;
+    /* Who polls for long wakes the driver when he leaves; who does not is not to wake it each time.
+     */
+    c->driver_rests = c->watches == 0 || (c->polling && !waited_lately(c));
+    struct timespec until = after_ms(c->driver_rests ? DRIVER_REST_MS : DRIVER_REST_WATCHING_MS);
     c->driver = DRIVER_SLEEPING;
     pthread_cond_timedwait(&c->driver_wake, &c->lock, &until);
     c->driver = DRIVER_BUSY;
+    c->driver_rests = false;
     open_queue(c);
 }
 
 static bool driver_should_rest(const struct limpet_cluster *c)
 {
-    if (c->polling)
-        return true;
-    return c->async_pending == 0 && now_ms() - c->last_sync_ms < DRIVER_REST_MS;
+    return c->polling || (c->async_pending == 0 && waited_lately(c));
 }
 
 static void *drive(void *arg)
 {
     struct limpet_cluster *c = arg;
+    driver_of = c;
     pthread_mutex_lock(&c->lock);
     open_queue(c);
-    while (!c->stopping || !TAILQ_EMPTY(&c->finished) || !leave_queue(c, QUEUE_NOBODY)) {
-        if (!TAILQ_EMPTY(&c->finished)) {
-            make_callbacks(c);
+    while (!c->stopping || has_callbacks(c) || !leave_queue(c, QUEUE_NOBODY)) {
+        if (has_callbacks(c)) {
+            make_all_callbacks(c);
         } else if (c->unsent && c->polling) {
             /* Whoever polls sleeps, and does not know. */
             loop_flush(c);
@@ -414,7 +507,12 @@ void loop_stop_driver(struct limpet_cluster *c)
 
 bool loop_on_driver(const struct limpet_cluster *c)
 {
-    return c->driver != DRIVER_NONE && pthread_equal(c->driver_thread, pthread_self());
+    return driver_of == c;
+}
+
+bool loop_calls_back(const struct limpet_cluster *c)
+{
+    return calling_back == c || loop_on_driver(c);
 }
 
 int loop_init(struct limpet_cluster *c)
@@ -443,6 +541,7 @@ int loop_init(struct limpet_cluster *c)
     STAILQ_INIT(&c->queued);
     TAILQ_INIT(&c->blocked);
     TAILQ_INIT(&c->finished);
+    TAILQ_INIT(&c->finished_by_waiter);
     TAILQ_INIT(&c->budget_waiters);
     return 0;
 }
@@ -450,6 +549,7 @@ int loop_init(struct limpet_cluster *c)
 void loop_fini(struct limpet_cluster *c)
 {
     assert(TAILQ_EMPTY(&c->blocked) && TAILQ_EMPTY(&c->finished));
+    assert(TAILQ_EMPTY(&c->finished_by_waiter));
     pthread_mutex_destroy(&c->queue_lock);
     pthread_mutex_destroy(&c->lock);
     pthread_cond_destroy(&c->driver_wake);

@@ -231,12 +231,12 @@ static void request_done(struct client_op *op)
 /* ---- Submission ---- */
 
 /*
- * Callers wait here while too much is under way, but not the driver thread: what it submits in
- * callbacks is followed by their return, and only then can anything end.
+ * Callers wait here while too much is under way, but not callbacks: what they submit
+ * is followed by their return, and only then can anything end.
  */
 static void wait_for_budget(struct limpet_cluster *c, uint64_t cost)
 {
-    while (c->ops_pending > 0 && c->client != NULL && !loop_on_driver(c) &&
+    while (c->ops_pending > 0 && c->client != NULL && !loop_calls_back(c) &&
            (c->ops_pending >= c->ops_max || c->bytes_pending + cost > c->bytes_max)) {
         struct budget_waiter me = {0};
         TAILQ_INSERT_TAIL(&c->budget_waiters, &me, link);

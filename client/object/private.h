@@ -30,6 +30,14 @@
  *      lock held, and not the other way round.
  *  L4  Callbacks of users are made by the driver thread alone, without the lock, and without it
  *      being the poller.
+ *  L5  Callbacks that only serve threads which wait (`by_waiter`) are made, without the lock, by a
+ *      thread that polls for its own request, which remains the poller meanwhile: the queue stays
+ *      closed, others take turns and leave him word, and what the callbacks have submitted leaves
+ *      in his next turn, before he sleeps. So they may submit and wake, but neither wait nor call
+ *      what is the user's. When no such thread polls they are the driver's.
+ *  L6  With `wait_follows` a thread submits without a turn and without telling anybody: it takes
+ *      the turn in the loop_wait() that follows, and does not block in between but in another
+ *      loop_wait(), which does the same.
  */
 #ifndef LIMPET_CLIENT_OBJECT_PRIVATE_H
 #define LIMPET_CLIENT_OBJECT_PRIVATE_H
@@ -40,15 +48,11 @@
 #include "client/core/client.h"
 #include "client/limpet.h"
 #include "client/limpet/object.h"
+#include "client/object/inside.h"
 #include "common/config.h"
 #include "common/env_real.h"
 
 enum { CLUSTER_ERROR_MAX = 2560, REQUEST_NAME_INLINE = 128 };
-
-/* Something that a thread waits for. */
-struct waiter {
-    atomic_bool done;
-};
 
 /* A thread that waits while another one polls. */
 struct blocked_thread {
@@ -118,6 +122,7 @@ struct limpet_completion {
     struct limpet_cluster *cluster;
     ssize_t result;
     struct wire_version version;
+    bool by_waiter; /* Its callback is made by a thread that waits, if one polls. */
     TAILQ_ENTRY(limpet_completion) link;
     struct request own; /* For calls without a limpet_op. */
 };
@@ -174,9 +179,11 @@ struct limpet_cluster {
     enum driver_state driver;
     pthread_t driver_thread;
     pthread_cond_t driver_wake;
+    bool driver_rests; /* It sleeps for long, though there may be watches. */
     bool stopping;
     bool unsent; /* Submitted without a turn, and none was taken since: one will be. */
     struct completion_list finished; /* Callbacks that are due. */
+    struct completion_list finished_by_waiter;
 
     /* The budget. */
     uint64_t bytes_max;
@@ -184,6 +191,7 @@ struct limpet_cluster {
     _Atomic uint64_t bytes_pending; /* Read without the lock, as ops_pending. */
     _Atomic uint64_t ops_pending;
     uint64_t async_pending;
+    uint64_t watches; /* Or begun: the driver polls, unless a thread does that waits. */
     struct budget_list budget_waiters;
 
     /* The queue (L3). */
@@ -220,12 +228,18 @@ void loop_flush(struct limpet_cluster *cluster);
 void loop_submitted(struct limpet_cluster *cluster);
 /* Until waiter->done; lets go of the lock meanwhile. */
 void loop_wait(struct limpet_cluster *cluster, struct waiter *waiter);
+/* What this thread submits next it waits for: it takes the turn itself. Until loop_wait(). */
+void loop_wait_follows(void);
 /* From a callback of the core. */
 void loop_done(struct limpet_cluster *cluster, struct waiter *waiter);
+/* From a callback of a completion. */
+void loop_done_by_callback(struct limpet_cluster *cluster, struct waiter *waiter);
 int loop_start_driver(struct limpet_cluster *cluster) MUST_CHECK;
 /* Makes the callbacks that are due, ends the driver. */
 void loop_stop_driver(struct limpet_cluster *cluster);
 bool loop_on_driver(const struct limpet_cluster *cluster);
+/* Whether the caller is a callback: on the driver, or made by a thread that waits. */
+bool loop_calls_back(const struct limpet_cluster *cluster);
 /* Without the lock. False: nobody would take it now, and it is to be submitted with the lock. */
 bool loop_queue(struct limpet_cluster *cluster, struct request *request) MUST_CHECK;
 /* Nobody queues in between, nor looks at what a pool handle says. */

@@ -2,7 +2,7 @@
  * Watches, notifies, leases.
  *
  * What the core tells of a watch becomes a completion of its own, so that the driver makes the
- * callback (L3). Each holds a reference to the watch, as its user does.
+ * callback (L4). Each holds a reference to the watch, as its user does.
  */
 #include <assert.h>
 #include <errno.h>
@@ -176,12 +176,11 @@ static int begin(struct limpet_watch *watch)
     cluster_lock(c);
     int rc = c->client != NULL ? loop_start_driver(c) : -ENOTCONN;
     if (rc == 0) {
-        /* The driver polls as long as there is a watch. */
-        c->async_pending++;
+        c->watches++;
         client_watch(c->client, &watch->core);
         rc = wait_for(watch);
         if (rc != 0)
-            c->async_pending--;
+            c->watches--;
         else
             loop_flush(c);
     }
@@ -234,7 +233,7 @@ int limpet_unwatch(struct limpet_watch *watch)
     if (c->client != NULL) {
         client_unwatch(c->client, &watch->core);
         rc = wait_for(watch);
-        c->async_pending--;
+        c->watches--;
     }
     cluster_unlock(c);
     watch_unref(watch);
@@ -276,10 +275,42 @@ int cluster_call(struct limpet_cluster *c, limpet_callback callback, void *arg)
 
 bool cluster_calls_back(struct limpet_cluster *c)
 {
+    return loop_calls_back(c);
+}
+
+bool cluster_calls_users_back(struct limpet_cluster *c)
+{
+    return loop_on_driver(c);
+}
+
+bool cluster_may_poll(struct limpet_cluster *c)
+{
     cluster_lock(c);
-    bool yes = loop_on_driver(c);
+    /* With more under way the library's thread is awake, and needs not be told who polls next. */
+    bool may = c->client != NULL && c->ops_pending == 0 && !loop_calls_back(c);
+    if (may)
+        loop_wait_follows();
     cluster_unlock(c);
-    return yes;
+    return may;
+}
+
+void cluster_wait(struct limpet_cluster *c, struct waiter *waiter)
+{
+    cluster_lock(c);
+    loop_wait(c, waiter);
+    cluster_unlock(c);
+}
+
+void cluster_wake(struct limpet_cluster *c, struct waiter *waiter)
+{
+    cluster_lock(c);
+    loop_done_by_callback(c, waiter);
+    cluster_unlock(c);
+}
+
+void completion_by_waiter(struct limpet_completion *completion)
+{
+    completion->by_waiter = true;
 }
 
 struct flush {
@@ -293,9 +324,7 @@ static void flushed(struct limpet_completion *completion, void *arg)
     struct limpet_cluster *c = flush->cluster;
     (void)completion;
     cluster_lock(c);
-    loop_done(c, &flush->waiter);
-    /* Not in a turn: who waits for it may be asleep as the poller. */
-    loop_flush(c);
+    loop_done_by_callback(c, &flush->waiter);
     cluster_unlock(c);
 }
 
@@ -304,7 +333,7 @@ int limpet_watch_flush(struct limpet_cluster *c)
     struct flush flush = {.cluster = c};
     int rc = 0;
     cluster_lock(c);
-    if (loop_on_driver(c))
+    if (loop_calls_back(c))
         rc = -EDEADLK;
     else if (c->driver != DRIVER_NONE && c->client != NULL) {
         queue(c, flushed, &flush);

@@ -187,6 +187,59 @@ def many_at_a_time_and_flush():
 
 
 @case
+def who_waits_and_callbacks_and_watchers_mix():
+    """Threads that wait make the callbacks of their own requests; nobody may be forgotten when they leave
+    the place of who polls to each other, to the library's thread, or to nobody."""
+    one = client(fresh=True)
+    shown = one.create("mixed", 32 * MIB)
+    shown.write(0, b"p" * (8 * MIB))
+    shown.snap("base")
+    covered = one.clone("mixed", "base", "covered")
+    handles, problems, until = [shown, covered], [], time.monotonic() + 3
+
+    def wait_each(number):
+        generator, image = random.Random(number), handles[number % 2]
+        while time.monotonic() < until and not problems:
+            at = (2 * number) * MIB + generator.randrange(200) * 4096
+            data = bytes([generator.randrange(256)]) * 4096
+            if image.try_write(at, data) != 4096 or image.try_read(at, 4096) != data:
+                problems.append("%d at %d" % (number, at))
+            if generator.random() < 0.1:
+                time.sleep(generator.random() * 0.006)
+                image.flush()
+
+    def many_at_once():
+        generator, under_way = random.Random(7), []
+        while time.monotonic() < until and not problems:
+            under_way.append(shown.aio_write((16 * MIB) + generator.randrange(1000) * 4096, b"a" * 4096))
+            while len(under_way) >= generator.choice((1, 12, 30)):
+                if under_way.pop(0).wait(60) != 4096:
+                    problems.append("aio")
+
+    def snapshots():
+        for number in range(6):
+            if covered.try_snap("s%d" % number) != 0:
+                problems.append("snapshot")
+            time.sleep(generator_of_pauses.random() * 0.3)
+
+    generator_of_pauses = random.Random(3)
+    threads = [threading.Thread(target=wait_each, args=(number,), daemon=True) for number in range(4)]
+    threads += [threading.Thread(target=call, daemon=True) for call in (many_at_once, snapshots)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    check(not problems and not any(thread.is_alive() for thread in threads), "stuck or wrong: %r" % problems)
+    for name in covered.snap_names():
+        good(covered.snap_remove(name), "snapshot")
+    covered.close()
+    good(one.remove("covered"), "remove")
+    good(shown.snap_remove("base"), "snapshot")
+    shown.close()
+    good(one.remove("mixed"), "remove")
+
+
+@case
 def resizes():
     c, other = client(), client(fresh=True)
     for features in (FEATURES, PLAIN):

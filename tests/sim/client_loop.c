@@ -98,6 +98,13 @@ void loop_done(struct limpet_cluster *c, struct waiter *waiter)
     fiber_wake(waiter, true);
 }
 
+void loop_done_by_callback(struct limpet_cluster *c, struct waiter *waiter)
+{
+    loop_done(c, waiter);
+}
+
+void loop_wait_follows(void) {}
+
 void loop_call_back(struct limpet_cluster *c, struct limpet_completion *completion)
 {
     TAILQ_INSERT_TAIL(&c->finished, completion, link);
@@ -153,6 +160,11 @@ void loop_stop_driver(struct limpet_cluster *c)
 bool loop_on_driver(const struct limpet_cluster *c)
 {
     return c->driver != DRIVER_NONE && pthread_self() == c->driver_thread;
+}
+
+bool loop_calls_back(const struct limpet_cluster *c)
+{
+    return loop_on_driver(c);
 }
 
 /* ---- For whoever runs the process ---- */
