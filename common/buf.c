@@ -147,6 +147,7 @@ struct buf *buf_create(size_t len)
     buf->refs = 1;
     buf->capacity = len;
     buf->revoked = false;
+    buf->seal = NULL;
     if (!large) {
         buf->data = (uint8_t *)(buf + 1);
         buf->release = release_small;
@@ -200,8 +201,25 @@ void buf_unref(struct buf *buf)
     if (buf == NULL)
         return;
     assert(buf->refs > 0);
-    if (--buf->refs == 0)
-        buf->release(buf);
+    if (--buf->refs > 0)
+        return;
+    free(buf->seal);
+    buf->seal = NULL;
+    buf->release(buf);
+}
+
+void buf_set_seal(struct buf *buf, const struct buf_seal *seal)
+{
+    assert(buf->seal == NULL);
+    buf->seal = malloc(sizeof *seal);
+    if (buf->seal != NULL)
+        *buf->seal = *seal;
+}
+
+const struct buf_seal *buf_slice_seal(const struct buf_slice *slice)
+{
+    const struct buf_seal *seal = slice->buf != NULL ? slice->buf->seal : NULL;
+    return seal != NULL && seal->data == slice->data && seal->len == slice->len ? seal : NULL;
 }
 
 struct buf_slice buf_slice_ref(struct buf_slice slice)

@@ -23,6 +23,18 @@ struct buf {
     uint8_t *data;
     void (*release)(struct buf *buf); /* Frees buf and its memory. */
     bool revoked;                     /* The memory was lent, and its owner has it back. */
+    struct buf_seal *seal;            /* NULL: there is none. */
+};
+
+/*
+ * The tag under which bytes came over the network, with the key that it was made with: while the
+ * bytes stay as they are, whoever sends them on need not read them for another tag (frame.h).
+ */
+struct buf_seal {
+    const uint8_t *data; /* Which bytes. */
+    size_t len;
+    uint8_t key[32];
+    uint8_t tag[16];
 };
 
 /* A view of part of a buf. The empty slice is all zero bytes and holds no reference. */
@@ -56,6 +68,11 @@ static inline void buf_revoke(struct buf *buf)
 void buf_trim(void);
 /* Bytes that are kept. */
 size_t buf_kept(void);
+
+/* Keeps a copy of the seal until the memory is released. Without memory there is none. */
+void buf_set_seal(struct buf *buf, const struct buf_seal *seal);
+/* The seal of exactly these bytes; NULL: there is none. */
+const struct buf_seal *buf_slice_seal(const struct buf_slice *slice);
 
 struct buf *buf_ref(struct buf *buf);
 void buf_unref(struct buf *buf);

@@ -5,12 +5,15 @@
  *  2. Both sides authenticate the same bytes: the header, the payload's tag and the body. In
  *     integrity mode the payload's tag stands in the place of the frame's own while that is made,
  *     so that these are one run of bytes without copying.
+ *  3. A payload's own key makes one tag, of these bytes. Its nonce is zero.
  */
 #include "common/frame.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <isa-l.h>
+#include <limits.h>
+#include <openssl/evp.h>
 #include <string.h>
 
 enum step { STEP_FRAME = 0, STEP_PAYLOAD = 1 };
@@ -64,6 +67,68 @@ static int aead_open(const struct frame_key *key, enum step step, const uint8_t 
     return rc == 0 ? 0 : -EBADMSG;
 }
 
+/* ---- Large payloads ---- */
+
+/* OpenSSL reads them a quarter faster, but takes a microsecond to begin. */
+static bool gmac_by_openssl(const uint8_t *secret, const uint8_t *nonce, const uint8_t *data,
+                            size_t len, uint8_t *tag)
+{
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    int n;
+    bool done = context != NULL && len <= INT_MAX &&
+                EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, secret, nonce) == 1 &&
+                EVP_EncryptUpdate(context, NULL, &n, data, (int)len) == 1 &&
+                EVP_EncryptFinal_ex(context, no_bytes, &n) == 1 &&
+                EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, WIRE_TAG_BYTES, tag) == 1;
+    EVP_CIPHER_CTX_free(context);
+    return done;
+}
+
+/* The same tag, without memory of its own. */
+static void gmac_by_sodium(const uint8_t *secret, const uint8_t *nonce, const uint8_t *data,
+                           size_t len, uint8_t *tag)
+{
+    int rc = crypto_aead_aes256gcm_encrypt_detached(no_bytes, tag, NULL, NULL, 0, data, len, NULL,
+                                                    nonce, secret);
+    assert(rc == 0);
+}
+
+static void gmac(const uint8_t *secret, const uint8_t *nonce, const uint8_t *data, size_t len,
+                 uint8_t *tag)
+{
+    if (!gmac_by_openssl(secret, nonce, data, len, tag))
+        gmac_by_sodium(secret, nonce, data, len, tag);
+}
+
+/* Under the connection's key. */
+static void payload_tag_of(const struct frame_key *key, const uint8_t *payload, size_t len,
+                           uint8_t *tag)
+{
+    uint8_t nonce[NONCE_MAX];
+    if (len < FRAME_OWN_KEY_MIN || key->cipher != AUTH_CIPHER_AES256_GCM) {
+        aead_seal(key, STEP_PAYLOAD, payload, len, NULL, no_bytes, 0, tag);
+        return;
+    }
+    make_nonce(nonce, key->counter, STEP_PAYLOAD);
+    gmac(key->bytes, nonce, payload, len, tag);
+}
+
+static void tag_by_own_key(struct buf_seal *seal)
+{
+    static const uint8_t nonce[NONCE_MAX];
+    gmac(seal->key, nonce, seal->data, seal->len, seal->tag);
+}
+
+void frame_seal_payload(const void *data, size_t len, struct buf_seal *out)
+{
+    out->data = data;
+    out->len = len;
+    randombytes_buf(out->key, sizeof out->key);
+    tag_by_own_key(out);
+}
+
+/* ---- Frames ---- */
+
 void frame_key_init(struct frame_key *key, enum auth_cipher cipher, enum auth_mode mode,
                     const uint8_t secret[32])
 {
@@ -71,6 +136,7 @@ void frame_key_init(struct frame_key *key, enum auth_cipher cipher, enum auth_mo
     memset(key, 0, sizeof *key);
     key->cipher = cipher;
     key->mode = mode;
+    memcpy(key->bytes, secret, sizeof key->bytes);
     if (cipher == AUTH_CIPHER_AES256_GCM) {
         assert(crypto_aead_aes256gcm_is_available() == 1);
         crypto_aead_aes256gcm_beforenm(&key->secret.aes, secret);
@@ -93,13 +159,41 @@ static uint32_t header_crc(const struct wire_frame *header)
                         UINT32_MAX);
 }
 
+/* To `key_out`; the payload's tag to `tag_out`. */
+static void seal_own_key(const struct frame_key *key, const struct buf_seal *seal, uint8_t *key_out,
+                         uint8_t *tag_out)
+{
+    aead_seal(key, STEP_PAYLOAD, NULL, 0, seal->key, key_out, sizeof seal->key,
+              key_out + sizeof seal->key);
+    memcpy(tag_out, seal->tag, sizeof seal->tag);
+}
+
+/* The reverse. */
+static int open_own_key(const struct frame_key *key, const struct wire_frame *header,
+                        const uint8_t *key_block, const uint8_t *payload, uint8_t *tag_out,
+                        struct buf_seal *seal)
+{
+    memcpy(seal->key, key_block, sizeof seal->key);
+    int rc = aead_open(key, STEP_PAYLOAD, NULL, 0, seal->key, sizeof seal->key,
+                       key_block + sizeof seal->key);
+    if (rc < 0)
+        return rc;
+    seal->data = payload;
+    seal->len = header->payload_len;
+    tag_by_own_key(seal);
+    memcpy(tag_out, seal->tag, sizeof seal->tag);
+    return 0;
+}
+
 void frame_seal(struct frame_key *key, const struct frame_parts *parts, uint8_t *out,
                 uint8_t *payload_out)
 {
     assert(parts->body_len <= MESSAGE_BODY_MAX && parts->payload_len <= MESSAGE_PAYLOAD_MAX);
+    assert(parts->seal == NULL || frame_may_have_own_key(key));
     struct wire_frame header = {
         .magic = WIRE_FRAME_MAGIC,
         .type = parts->type,
+        .flags = frame_flags_of(parts),
         .body_len = parts->body_len,
         .payload_len = parts->payload_len,
         .sequence = parts->sequence,
@@ -107,21 +201,23 @@ void frame_seal(struct frame_key *key, const struct frame_parts *parts, uint8_t 
     };
     header.header_crc = header_crc(&header);
     memcpy(out, &header, sizeof header);
-    size_t prefix_len = frame_prefix_len(key);
+    size_t prefix_len = frame_prefix_len(key, header.flags);
     uint8_t *tag = out + prefix_len - WIRE_TAG_BYTES;
-    uint8_t *payload_tag = out + sizeof header;
     uint8_t *body = out + prefix_len;
-    memset(payload_tag, 0, WIRE_TAG_BYTES);
     if (key->mode == AUTH_MODE_ENCRYPTED) {
+        uint8_t *payload_tag = out + sizeof header;
+        memset(payload_tag, 0, WIRE_TAG_BYTES);
         if (parts->payload_len > 0)
             aead_seal(key, STEP_PAYLOAD, NULL, 0, parts->payload, payload_out, parts->payload_len,
                       payload_tag);
         aead_seal(key, STEP_FRAME, out, sizeof header + WIRE_TAG_BYTES, parts->body, body,
                   parts->body_len, tag);
     } else {
-        if (parts->payload_len > 0)
-            aead_seal(key, STEP_PAYLOAD, parts->payload, parts->payload_len, NULL, no_bytes, 0,
-                      payload_tag);
+        memset(tag, 0, WIRE_TAG_BYTES);
+        if (parts->seal != NULL)
+            seal_own_key(key, parts->seal, out + sizeof header, tag);
+        else if (parts->payload_len > 0)
+            payload_tag_of(key, parts->payload, parts->payload_len, tag);
         if (parts->body_len > 0)
             memcpy(body, parts->body, parts->body_len);
         uint8_t made[WIRE_TAG_BYTES];
@@ -136,7 +232,9 @@ int frame_header_parse(const uint8_t *data, struct wire_frame *header)
     memcpy(header, data, sizeof *header);
     if (header->magic != WIRE_FRAME_MAGIC || header->header_crc != header_crc(header))
         return -EPROTO;
-    if (header->flags != 0 || header->reserved != 0)
+    if ((header->flags & ~FRAME_OWN_KEY) != 0 || header->reserved != 0)
+        return -EPROTO;
+    if ((header->flags & FRAME_OWN_KEY) != 0 && header->payload_len == 0)
         return -EPROTO;
     if (header->body_len > MESSAGE_BODY_MAX || header->payload_len > MESSAGE_PAYLOAD_MAX)
         return -EPROTO;
@@ -154,7 +252,7 @@ static int open_encrypted(const struct frame_key *key, const struct wire_frame *
                           uint8_t *frame, uint8_t *payload)
 {
     uint8_t *payload_tag = frame + FRAME_HEADER_BYTES;
-    size_t prefix_len = frame_prefix_len(key);
+    size_t prefix_len = frame_prefix_len(key, header->flags);
     int rc = aead_open(key, STEP_FRAME, frame, FRAME_HEADER_BYTES + WIRE_TAG_BYTES,
                        frame + prefix_len, header->body_len, frame + prefix_len - WIRE_TAG_BYTES);
     if (rc < 0 || header->payload_len == 0)
@@ -163,24 +261,31 @@ static int open_encrypted(const struct frame_key *key, const struct wire_frame *
 }
 
 static int open_integrity(const struct frame_key *key, const struct wire_frame *header,
-                          uint8_t *frame, const uint8_t *payload)
+                          uint8_t *frame, const uint8_t *payload, struct buf_seal *seal)
 {
     uint8_t tag[WIRE_TAG_BYTES];
-    uint8_t *tag_place = frame + FRAME_HEADER_BYTES;
+    size_t prefix_len = frame_prefix_len(key, header->flags);
+    uint8_t *tag_place = frame + prefix_len - WIRE_TAG_BYTES;
     memcpy(tag, tag_place, sizeof tag);
     memset(tag_place, 0, WIRE_TAG_BYTES);
-    if (header->payload_len > 0)
-        aead_seal(key, STEP_PAYLOAD, payload, header->payload_len, NULL, no_bytes, 0, tag_place);
-    return aead_open(key, STEP_FRAME, frame, frame_prefix_len(key) + header->body_len, no_bytes, 0,
-                     tag);
+    int rc = 0;
+    if ((header->flags & FRAME_OWN_KEY) != 0)
+        rc = open_own_key(key, header, frame + FRAME_HEADER_BYTES, payload, tag_place, seal);
+    else if (header->payload_len > 0)
+        payload_tag_of(key, payload, header->payload_len, tag_place);
+    if (rc < 0)
+        return rc;
+    return aead_open(key, STEP_FRAME, frame, prefix_len + header->body_len, no_bytes, 0, tag);
 }
 
 int frame_open(struct frame_key *key, const struct wire_frame *header, uint8_t *frame,
-               uint8_t *payload)
+               uint8_t *payload, struct buf_seal *seal)
 {
     assert(header->body_len <= MESSAGE_BODY_MAX && header->payload_len <= MESSAGE_PAYLOAD_MAX);
+    if ((header->flags & FRAME_OWN_KEY) != 0 && !frame_may_have_own_key(key))
+        return -EPROTO;
     int rc = key->mode == AUTH_MODE_ENCRYPTED ? open_encrypted(key, header, frame, payload)
-                                              : open_integrity(key, header, frame, payload);
+                                              : open_integrity(key, header, frame, payload, seal);
     key->counter++;
     return rc;
 }

@@ -52,7 +52,7 @@ uint8_t *frame_reader_take_back(struct frame_reader *r, size_t *capacity)
 /* Header, tags and body. */
 static size_t head_len(const struct frame_reader *r)
 {
-    return frame_prefix_len(r->key) + r->header.body_len;
+    return frame_prefix_len(r->key, r->header.flags) + r->header.body_len;
 }
 
 static bool payload_complete(const struct frame_reader *r)
@@ -149,7 +149,8 @@ static int ensure_capacity(struct frame_reader *r, size_t need)
 static int finish_frame(struct frame_reader *r)
 {
     uint8_t *frame = r->buffer + r->begin;
-    int rc = frame_open(r->key, &r->header, frame, r->payload.data);
+    struct buf_seal seal;
+    int rc = frame_open(r->key, &r->header, frame, r->payload.data, &seal);
     if (rc < 0)
         return rc;
     if (r->header.type < FRAME_CONTROL_FIRST) {
@@ -157,7 +158,9 @@ static int finish_frame(struct frame_reader *r)
         if (m == NULL)
             return -ENOMEM;
         if (r->header.body_len > 0)
-            memcpy(m->body, frame + frame_prefix_len(r->key), r->header.body_len);
+            memcpy(m->body, frame + frame_prefix_len(r->key, r->header.flags), r->header.body_len);
+        if ((r->header.flags & FRAME_OWN_KEY) != 0)
+            buf_set_seal(r->payload.buf, &seal);
         m->payload = r->payload;
         r->payload = BUF_SLICE_EMPTY;
         r->message = m;

@@ -65,7 +65,7 @@ uint8_t *frame_reader_take_back(struct frame_reader *r, size_t *capacity);
 /* Of a frame that waits for payload memory. */
 static inline const uint8_t *frame_reader_body(const struct frame_reader *r)
 {
-    return r->buffer + r->begin + frame_prefix_len(r->key);
+    return r->buffer + r->begin + frame_prefix_len(r->key, r->header.flags);
 }
 /* The payload's memory was lent and is gone: the frame can neither be completed nor opened. */
 static inline bool frame_reader_revoked(const struct frame_reader *r)

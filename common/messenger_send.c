@@ -98,6 +98,23 @@ static void add_piece(struct batch *b, void *data, size_t len, struct buf_slice 
     b->n++;
 }
 
+/*
+ * NULL: the payload's tag is made under the connection's key. Only OSDs send payloads on. What is
+ * made here is not kept for another connection: a program may change lent memory meanwhile.
+ */
+static const struct buf_seal *seal_of(const struct connection *c, const struct buf_slice *payload,
+                                      struct buf_seal *made)
+{
+    bool to_osd = c->session->pub.peer.name.type == ENTITY_OSD;
+    if (!to_osd || payload->len < FRAME_OWN_KEY_MIN || !frame_may_have_own_key(&c->send_key))
+        return NULL;
+    const struct buf_seal *known = buf_slice_seal(payload);
+    if (known != NULL)
+        return known;
+    frame_seal_payload(payload->data, payload->len, made);
+    return made;
+}
+
 /* 1: the frame is in the batch; 0: the batch is full; -ENOMEM. */
 static int add_frame(struct connection *c, uint16_t type, uint64_t sequence, struct message *m)
 {
@@ -105,6 +122,7 @@ static int add_frame(struct connection *c, uint16_t type, uint64_t sequence, str
     struct frame_parts parts = {
         .type = type, .sequence = sequence, .received = c->session->state.received};
     struct buf_slice payload = BUF_SLICE_EMPTY;
+    struct buf_seal made;
     if (m != NULL) {
         parts.body = m->body;
         parts.body_len = m->body_len;
@@ -113,7 +131,7 @@ static int add_frame(struct connection *c, uint16_t type, uint64_t sequence, str
     }
     if (b->n + 2 > MESSENGER_BATCH_PIECES)
         return 0;
-    size_t head_len = frame_prefix_len(&c->send_key) + parts.body_len;
+    size_t head_len = FRAME_PREFIX_MAX + parts.body_len;
     uint8_t *head;
     int rc = reserve_head(b, head_len, &head);
     if (rc < 0 || head == NULL)
@@ -127,7 +145,10 @@ static int add_frame(struct connection *c, uint16_t type, uint64_t sequence, str
     } else if (parts.payload_len > 0) {
         payload = buf_slice_ref(m->payload);
     }
+    if (m != NULL)
+        parts.seal = seal_of(c, &m->payload, &made);
     frame_seal(&c->send_key, &parts, head, sealed);
+    head_len = frame_prefix_len(&c->send_key, frame_flags_of(&parts)) + parts.body_len;
     b->heads_len += head_len;
     add_piece(b, head, head_len, BUF_SLICE_EMPTY);
     if (parts.payload_len > 0)

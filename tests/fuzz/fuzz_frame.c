@@ -118,7 +118,12 @@ static void damaged_stream(struct frame_key *key, uint8_t choice, const uint8_t 
                                     .body_len = data[0] * 250u,
                                     .payload = bytes,
                                     .payload_len = data[1] * 257u};
-        size_t head_len = frame_prefix_len(key) + parts.body_len;
+        struct buf_seal seal;
+        if (data[1] % 2 == 1 && frame_may_have_own_key(key)) {
+            frame_seal_payload(bytes, parts.payload_len, &seal);
+            parts.seal = &seal;
+        }
+        size_t head_len = frame_prefix_len(key, frame_flags_of(&parts)) + parts.body_len;
         if (len + head_len + parts.payload_len > STREAM_LIMIT)
             break;
         memcpy(stream + len + head_len, bytes, parts.payload_len);

@@ -37,12 +37,20 @@ static void fill(uint8_t *data, size_t len, unsigned seed)
         data[i] = (uint8_t)(seed * 31 + i * 7 + (i >> 8));
 }
 
+/* Payloads of such frames get a key of their own, where they can. */
+static bool own_key(const struct frame_key *key, uint32_t payload_len)
+{
+    return payload_len > 0 && payload_len % 2 == 1 && frame_may_have_own_key(key);
+}
+
 /* A whole frame in malloc'd memory, as it goes over the wire. */
 static uint8_t *seal(struct frame_key *key, uint64_t sequence, uint32_t body_len,
                      uint32_t payload_len, size_t *len)
 {
     uint8_t *body = malloc(body_len + 1), *payload = malloc(payload_len + 1);
-    size_t head_len = frame_prefix_len(key) + body_len;
+    struct buf_seal with;
+    bool own = own_key(key, payload_len);
+    size_t head_len = frame_prefix_len(key, own ? FRAME_OWN_KEY : 0) + body_len;
     uint8_t *frame = malloc(head_len + payload_len);
     if (body == NULL || payload == NULL || frame == NULL)
         abort();
@@ -55,6 +63,10 @@ static uint8_t *seal(struct frame_key *key, uint64_t sequence, uint32_t body_len
                                 .body_len = body_len,
                                 .payload = payload,
                                 .payload_len = payload_len};
+    if (own) {
+        frame_seal_payload(payload, payload_len, &with);
+        parts.seal = &with;
+    }
     memcpy(frame + head_len, payload, payload_len);
     frame_seal(key, &parts, frame, frame + head_len);
     free(body);
@@ -65,16 +77,19 @@ static uint8_t *seal(struct frame_key *key, uint64_t sequence, uint32_t body_len
 
 static int open_frame(struct frame_key *key, uint8_t *frame, struct wire_frame *header)
 {
+    struct buf_seal with;
     int rc = frame_header_parse(frame, header);
     if (rc < 0)
         return rc;
-    return frame_open(key, header, frame, frame + frame_prefix_len(key) + header->body_len);
+    size_t head_len = frame_prefix_len(key, header->flags) + header->body_len;
+    return frame_open(key, header, frame, frame + head_len, &with);
 }
 
 static void opens_what_was_sealed(void **state)
 {
     (void)state;
-    static const uint32_t lens[][2] = {{0, 0}, {1, 0}, {0, 1}, {200, 4096}, {MESSAGE_BODY_MAX, 7}};
+    static const uint32_t lens[][2] = {
+        {0, 0}, {1, 0}, {0, 1}, {200, 4096}, {MESSAGE_BODY_MAX, 7}, {9, 70001}, {3, 70000}};
     for (int kind = 0; kind < KINDS; kind++) {
         if (!kind_usable(kind))
             continue;
@@ -88,7 +103,7 @@ static void opens_what_was_sealed(void **state)
             assert_int_equal(open_frame(&in, frame, &header), 0);
             assert_int_equal(header.sequence, i + 1);
             assert_int_equal(header.received, 5);
-            uint8_t *body = frame + frame_prefix_len(&in);
+            uint8_t *body = frame + frame_prefix_len(&in, header.flags);
             uint8_t *expected = malloc(lens[i][0] + lens[i][1] + 1);
             assert_non_null(expected);
             fill(expected, lens[i][0], (unsigned)i + 1);
@@ -128,6 +143,8 @@ static void refuses_any_changed_byte(void **state)
         make_key(&out, kind);
         size_t len;
         uint8_t *frame = seal(&out, 1, 20, 33, &len);
+        bool own = frame_may_have_own_key(&out);
+        size_t plain_len = frame_prefix_len(&out, 0) + 20 + 33;
         uint8_t *copy = malloc(len);
         assert_non_null(copy);
         for (size_t i = 0; i < len; i++) {
@@ -138,6 +155,7 @@ static void refuses_any_changed_byte(void **state)
             copy[i] ^= 0x40;
             int rc = open_frame(&in, copy, &header);
             assert_int_equal(rc, i < FRAME_HEADER_BYTES ? -EPROTO : -EBADMSG);
+            assert_true(own == (len == plain_len + FRAME_SEALED_KEY_BYTES));
         }
         free(copy);
         free(frame);
@@ -190,7 +208,7 @@ static void refuses_a_header_with_impossible_fields(void **state)
             changed.payload_len = UINT32_MAX;
             break;
         case 2:
-            changed.flags = 1;
+            changed.flags = 2;
             break;
         case 3:
             changed.reserved = 1;
@@ -207,9 +225,117 @@ static void refuses_a_header_with_impossible_fields(void **state)
     }
 }
 
+/* Of what passes a payload on, each connection has a key, and the payload one of its own. */
+static void passes_a_payload_on_without_reading_it(void **state)
+{
+    (void)state;
+    if (!kind_usable(2))
+        return;
+    enum { LEN = FRAME_OWN_KEY_MIN + 5, HEAD = FRAME_PREFIX_MAX };
+    uint8_t *payload = malloc(LEN), head[HEAD];
+    assert_non_null(payload);
+    fill(payload, LEN, 3);
+    struct buf_seal first, passed;
+    frame_seal_payload(payload, LEN, &first);
+    for (int changed = 0; changed < 2; changed++) {
+        struct frame_key out, in;
+        struct wire_frame header;
+        make_key(&out, 2);
+        make_key(&in, 2);
+        out.counter = in.counter = 77;
+        struct frame_parts parts = {.type = MSG_PING,
+                                    .sequence = 1,
+                                    .payload = payload,
+                                    .payload_len = LEN,
+                                    .seal = changed ? &passed : &first};
+        payload[LEN - 1] ^= (uint8_t)changed;
+        frame_seal(&out, &parts, head, NULL);
+        assert_null(memmem(head, HEAD, first.key, sizeof first.key));
+        assert_int_equal(frame_header_parse(head, &header), 0);
+        assert_int_equal(header.flags, FRAME_OWN_KEY);
+        int rc = frame_open(&in, &header, head, payload, &passed);
+        assert_int_equal(rc, changed ? -EBADMSG : 0);
+        if (!changed) {
+            assert_memory_equal(passed.key, first.key, sizeof first.key);
+            assert_memory_equal(passed.tag, first.tag, sizeof first.tag);
+        }
+    }
+    free(payload);
+}
+
+/* Another key each time: two payloads under one key and nonce would give the key away. */
+static void own_keys_are_used_once(void **state)
+{
+    (void)state;
+    struct buf_seal a, b;
+    if (!kind_usable(2))
+        return;
+    frame_seal_payload("same", 4, &a);
+    frame_seal_payload("same", 4, &b);
+    assert_memory_not_equal(a.key, b.key, sizeof a.key);
+    assert_memory_not_equal(a.tag, b.tag, sizeof a.tag);
+}
+
+static void refuses_own_keys_where_they_cannot_be(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++) {
+        if (kind == 2 || !kind_usable(kind))
+            continue;
+        struct frame_key out, in;
+        struct wire_frame header;
+        size_t len;
+        make_key(&out, kind);
+        make_key(&in, kind);
+        uint8_t *frame = seal(&out, 1, 200, 33, &len);
+        memcpy(&header, frame, sizeof header);
+        header.flags = FRAME_OWN_KEY;
+        header.header_crc = ~crc32_iscsi((unsigned char *)&header, 36, UINT32_MAX);
+        memcpy(frame, &header, sizeof header);
+        assert_int_equal(open_frame(&in, frame, &header), -EPROTO);
+        free(frame);
+    }
+}
+
+/* Large tags are made by another library. */
+static void large_tags_are_those_of_small_ones(void **state)
+{
+    (void)state;
+    if (!kind_usable(2))
+        return;
+    enum { LEN = FRAME_OWN_KEY_MIN };
+    uint8_t *data = malloc(LEN), tag[WIRE_TAG_BYTES], nonce[12] = {0};
+    assert_non_null(data);
+    fill(data, LEN, 5);
+    struct buf_seal seal;
+    frame_seal_payload(data, LEN, &seal);
+    crypto_aead_aes256gcm_encrypt_detached(nonce, tag, NULL, NULL, 0, data, LEN, NULL, nonce,
+                                           seal.key);
+    assert_memory_equal(tag, seal.tag, sizeof tag);
+    free(data);
+}
+
 static void frames_keep_their_bytes(void **state)
 {
     (void)state;
+    struct frame_key with_own;
+    struct buf_seal fixed = {.data = (const uint8_t *)"payload", .len = 7};
+    struct frame_parts parts = {.type = MSG_PING,
+                                .sequence = 7,
+                                .received = 5,
+                                .body = "body",
+                                .body_len = 4,
+                                .payload = fixed.data,
+                                .payload_len = 7,
+                                .seal = &fixed};
+    if (kind_usable(2)) {
+        uint8_t head[FRAME_PREFIX_MAX + 4];
+        make_key(&with_own, 2);
+        fill(fixed.key, sizeof fixed.key, 9);
+        fill(fixed.tag, sizeof fixed.tag, 10);
+        frame_seal(&with_own, &parts, head, NULL);
+        test_golden("frame_own_key.hex", head, sizeof head);
+    }
     for (int mode = 0; mode < 2; mode++) {
         struct frame_key key;
         size_t len;
@@ -413,6 +539,10 @@ int main(void)
         cmocka_unit_test(refuses_any_changed_byte),
         cmocka_unit_test(refuses_repeated_and_reordered_frames),
         cmocka_unit_test(refuses_a_header_with_impossible_fields),
+        cmocka_unit_test(passes_a_payload_on_without_reading_it),
+        cmocka_unit_test(own_keys_are_used_once),
+        cmocka_unit_test(refuses_own_keys_where_they_cannot_be),
+        cmocka_unit_test(large_tags_are_those_of_small_ones),
         cmocka_unit_test(frames_keep_their_bytes),
         cmocka_unit_test(cuts_a_stream_into_frames_however_it_arrives),
         cmocka_unit_test(a_payload_can_wait_for_memory),
