@@ -291,6 +291,9 @@ void fs_ranges_cut(struct fs_inode *inode, uint64_t end);
 
 /* ---- Requests and answers of methods ---- */
 
+/* Inodes of one request to reap. */
+enum { FS_REAP_MAX = 64 };
+
 enum fs_request_flags {
     FS_EXCLUSIVE = 1,      /* create, attribute: -EEXIST when it is there. */
     FS_DIRECTORY_IS = 2,   /* unlink: it is one, or must be one. */
@@ -309,7 +312,8 @@ enum fs_request_flags {
     FS_WRITES = 2048,      /* create: its first data object may come at once. */
     FS_KILL_GROUP = 32768, /* xset, of an access list: set-group-id goes. */
     FS_BEHIND = 65536,     /* wrote: contents may lie beyond the size as long as `tx` is busy. */
-    FS_FLAGS_END = 131072,
+    FS_EMPTIED = 131072,   /* reap: their contents are gone. */
+    FS_FLAGS_END = 262144,
 };
 
 enum fs_set {

@@ -19,13 +19,13 @@ fs_method_run fs_method_find(const char *name)
         {"fs.leave", fs_method_leave},     {"fs.links", fs_method_links},
         {"fs.list", fs_method_list},       {"fs.lock", fs_method_lock},
         {"fs.lookup", fs_method_lookup},   {"fs.moved", fs_method_moved},
-        {"fs.purge", fs_method_purge},     {"fs.rename", fs_method_rename},
-        {"fs.reserve", fs_method_reserve}, {"fs.setattr", fs_method_setattr},
-        {"fs.settle", fs_method_settle},   {"fs.split", fs_method_split},
-        {"fs.unlink", fs_method_unlink},   {"fs.vanish", fs_method_vanish},
-        {"fs.wrote", fs_method_wrote},     {"fs.xget", fs_method_xget},
-        {"fs.xlist", fs_method_xlist},     {"fs.xremove", fs_method_xremove},
-        {"fs.xset", fs_method_xset},
+        {"fs.purge", fs_method_purge},     {"fs.reap", fs_method_reap},
+        {"fs.rename", fs_method_rename},   {"fs.reserve", fs_method_reserve},
+        {"fs.setattr", fs_method_setattr}, {"fs.settle", fs_method_settle},
+        {"fs.split", fs_method_split},     {"fs.unlink", fs_method_unlink},
+        {"fs.vanish", fs_method_vanish},   {"fs.wrote", fs_method_wrote},
+        {"fs.xget", fs_method_xget},       {"fs.xlist", fs_method_xlist},
+        {"fs.xremove", fs_method_xremove}, {"fs.xset", fs_method_xset},
     };
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if (strcmp(methods[i].name, name) == 0)

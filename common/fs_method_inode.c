@@ -195,6 +195,33 @@ int fs_method_layout(struct fs_method_call *call)
 
 /* ---- The end ---- */
 
+static int remove_attributes(struct fs_job *job, uint32_t index)
+{
+    uint8_t *from = fs_alloc(job->call, FS_KEY_MAX), *to = fs_alloc(job->call, FS_KEY_MAX);
+    if (!from || !to)
+        return -ENOMEM;
+    size_t len = fs_xattr_key(from, index, NULL, 0);
+    fs_xattr_key(to, index, NULL, 0);
+    /* 24 bits, of which the last key of all is never in use: births stay below. */
+    for (int i = 3; ++to[i] == 0 && i > 0; i--)
+        continue;
+    fs_remove(job->call, from, (uint16_t)len, to, (uint16_t)len);
+    return 0;
+}
+
+/* All that there is of an inode. */
+static int remove_records(struct fs_job *job, const struct fs_inode *inode)
+{
+    uint32_t index = fs_index(inode->ino);
+    int error = inode->attributes != 0 ? remove_attributes(job, index) : 0;
+    if (error)
+        return error;
+    fs_remove_index(job, FS_KEY_INODE, index);
+    fs_remove_index(job, FS_KEY_ORPHAN, index);
+    fs_remove_index(job, FS_KEY_LOCKS, index);
+    return 0;
+}
+
 /* An inode without links whose data are gone. */
 int fs_method_purge(struct fs_method_call *call)
 {
@@ -211,18 +238,66 @@ int fs_method_purge(struct fs_method_call *call)
         job.answer.flags = FS_EXISTED;
     if (inode.links > 0 || fs_is_dir(job.rq.ino))
         return -FS_CHANGED;
-    uint32_t index = fs_index(inode.ino);
-    uint8_t *from = fs_alloc(job.call, FS_KEY_MAX), *to = fs_alloc(job.call, FS_KEY_MAX);
-    if (!from || !to)
+    error = remove_records(&job, &inode);
+    return error ? error : fs_end(&job);
+}
+
+enum fate { DONE, GOES, STAYS };
+
+/* What is to become of an inode that nobody has open. */
+static int look_fate(struct fs_job *job, uint64_t ino, struct fs_inode *inode, enum fate *out)
+{
+    int error = fs_look_inode(job, ino, inode);
+    *out = DONE;
+    if (error)
+        return error == -ESTALE ? 0 : error;
+    bool has_contents = inode->n_ranges > 0 && !(job->rq.flags & FS_EMPTIED);
+    if (inode->links == 0 && !fs_is_dir(ino))
+        *out = has_contents ? STAYS : GOES;
+    return 0;
+}
+
+/*
+ * Purges many at once, of the shard that `ino` is of: the bytes behind the request are their
+ * indexes, u32 each. `offset` of the answer says which of them, by their places in the list, stay:
+ * those that still have contents, unless FS_EMPTIED says that these are gone. What is gone already,
+ * or has links, is let alone.
+ */
+int fs_method_reap(struct fs_method_call *call)
+{
+    struct fs_job job;
+    enum fate fates[FS_REAP_MAX];
+    bool missed = false;
+    int error = fs_begin_unseen(call, &job);
+    if (error)
+        return error;
+    uint32_t n = job.data.len / 4;
+    struct fs_inode *inodes = fs_alloc(call, (n + 1) * sizeof *inodes);
+    if (job.data.len % 4 != 0 || n == 0 || n > FS_REAP_MAX)
+        return -EINVAL;
+    if (!inodes)
         return -ENOMEM;
-    size_t len = fs_xattr_key(from, index, NULL, 0);
-    fs_xattr_key(to, index, NULL, 0);
-    /* 24 bits, of which the last key of all is never in use: births stay below. */
-    for (int i = 3; ++to[i] == 0 && i > 0; i--)
-        continue;
-    fs_remove(job.call, from, (uint16_t)len, to, (uint16_t)len);
-    fs_remove_index(&job, FS_KEY_INODE, index);
-    fs_remove_index(&job, FS_KEY_ORPHAN, index);
-    fs_remove_index(&job, FS_KEY_LOCKS, index);
-    return fs_end(&job);
+    error = fs_look_dir(&job);
+    if (error)
+        return error == -ESTALE || error == -ENOENT ? fs_end(&job) : error;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index;
+        memcpy(&index, job.data.data + 4 * (size_t)i, sizeof index);
+        if (index >= 1u << FS_INDEX_BITS)
+            return -EINVAL;
+        error = look_fate(&job, fs_ino(job.home, index), &inodes[i], &fates[i]);
+        missed |= error == FS_MISS;
+        if (error && error != FS_MISS)
+            return error;
+    }
+    if (missed)
+        return FS_MISS;
+    job.answer.flags = job.dir.dying ? FS_EXISTED : 0;
+    for (uint32_t i = 0; i < n && !error; i++) {
+        if (fates[i] == GOES)
+            error = remove_records(&job, &inodes[i]);
+        else if (fates[i] == STAYS)
+            job.answer.offset |= UINT64_C(1) << i;
+    }
+    return error ? error : fs_end(&job);
 }

@@ -428,8 +428,11 @@ static void got_xattr_names(ssize_t rc, const struct limpet_fs_result *result, v
 /* An open directory: a piece of its listing, and where the next request goes on in it. */
 struct listing {
     struct limpet_fs_result piece;
-    uint64_t begin; /* The piece begins after this cookie. */
-    bool more;      /* In the directory, after the piece. */
+    uint64_t begin, last; /* The piece begins after this cookie, and ends with that one. */
+    bool more;            /* In the directory, after the piece. */
+    /* Where the kernel will go on: what comes after this cookie lies there in the piece. */
+    uint64_t told;
+    size_t place;
 };
 
 struct list_request {
@@ -486,23 +489,39 @@ static bool add_own(struct list_request *r, struct out *out, const char *name, u
 /* Those that share a cookie are not parted: a later request could not say where it goes on. */
 static void fill(struct list_request *r, struct out *out, bool keep)
 {
-    const struct limpet_fs_result *piece = &r->listing->piece;
+    struct listing *listing = r->listing;
+    const struct limpet_fs_result *piece = &listing->piece;
     struct limpet_fs_entry entry;
-    size_t from = 0, group = 0;
+    /* A group: entries of one cookie, that begins here in what is told and in the piece. */
+    struct {
+        size_t out, piece;
+        uint64_t told;
+    } group = {0};
     uint64_t last = 0;
+    size_t from = listing->told == r->after ? listing->place : 0, next = from;
     bool room =
         add_own(r, out, ".", LIMPET_FS_COOKIE_SELF) && add_own(r, out, "..", LIMPET_FS_COOKIE_UP);
-    group = out->at;
-    while (room && limpet_fs_entry_next(piece->data, piece->len, &from, &entry, NULL) == 0) {
-        if (entry.cookie <= r->after)
-            continue;
-        if (entry.cookie != last)
-            group = out->at;
-        room = add_entry(r, out, &entry, keep);
-        if (!room && entry.cookie == last && group > 0)
-            out->at = group;
-        last = entry.cookie;
+    while (room && limpet_fs_entry_next(piece->data, piece->len, &next, &entry, NULL) == 0) {
+        if (entry.cookie > r->after) {
+            if (entry.cookie != last) {
+                group.out = out->at;
+                group.piece = from;
+                group.told = last;
+            }
+            room = add_entry(r, out, &entry, keep);
+            if (!room && entry.cookie == last && group.out > 0) {
+                out->at = group.out;
+                from = group.piece;
+                last = group.told;
+            }
+            if (!room)
+                break;
+            last = entry.cookie;
+        }
+        from = next;
     }
+    listing->place = from;
+    listing->told = last;
 }
 
 static void list_answer(struct list_request *r)
@@ -527,17 +546,9 @@ static void list_answer(struct list_request *r)
 /* Whether the piece at hand has what comes after `after`; the end of the directory counts. */
 static bool piece_has(const struct listing *listing, uint64_t after)
 {
-    struct limpet_fs_entry entry;
-    const struct limpet_fs_result *piece = &listing->piece;
-    uint64_t last = 0;
-    size_t from = 0;
-    if (piece->data == NULL || after < listing->begin)
+    if (listing->piece.data == NULL || after < listing->begin)
         return false;
-    if (!listing->more)
-        return true;
-    while (limpet_fs_entry_next(piece->data, piece->len, &from, &entry, NULL) == 0)
-        last = entry.cookie;
-    return after < last;
+    return !listing->more || after < listing->last;
 }
 
 static void piece_came(ssize_t rc, const struct limpet_fs_result *result, void *arg)
@@ -557,9 +568,11 @@ static void piece_came(ssize_t rc, const struct limpet_fs_result *result, void *
     }
     memcpy(listing->piece.data, result->data, result->len);
     listing->begin = r->after;
+    listing->last = listing->told = 0;
+    listing->place = 0;
     listing->more = false;
     while (limpet_fs_entry_next(result->data, result->len, &from, &entry, &listing->more) == 0)
-        continue;
+        listing->last = entry.cookie;
     list_answer(r);
 }
 

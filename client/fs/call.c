@@ -429,6 +429,17 @@ void call_give_inode(struct fs_call *call, const struct fs_inode *inode)
     attr_of_inode(&now, &call->result.attr);
 }
 
+int call_give_bytes(struct fs_call *call, const void *bytes, size_t len)
+{
+    call->result.data = malloc(len + 1);
+    call->result.len = len;
+    if (call->result.data == NULL)
+        return -ENOMEM;
+    if (len > 0)
+        memcpy(call->result.data, bytes, len);
+    return 0;
+}
+
 /* ---- Calls ---- */
 
 static void call_free(struct fs_call *call)

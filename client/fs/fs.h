@@ -5,6 +5,7 @@
  *   call.c     requests, and methods of shards: waiting, or with a callback
  *   work.c     the threads for what takes several steps
  *   name.c     entries; operations over one shard
+ *   list.c     listings
  *   move.c     operations over two shards, and what the dead have left
  *   parts.c    directories of several shards
  *   data.c     contents
@@ -116,6 +117,8 @@ struct limpet_fs {
     struct fs_files files[FS_OPEN_BUCKETS];
     struct fs_calls work;
     struct fs_orphans orphans, orphans_later;
+    size_t n_orphans; /* In `orphans`, the first one of which has come, at: */
+    uint64_t orphaned_ns;
     struct fs_answered_for *answered_for; /* Shards, by home: registry.c */
     bool registering;
     time_t look_s;
@@ -202,7 +205,10 @@ struct fs_call {
     uint64_t grant, name_grant, name_home;
     /* What was asked last, of a directory of several shards: itself or a part. And its parts. */
     uint64_t at, parts;
-    bool goes_on; /* A listing: in the next shard. */
+    /* A listing (list.c): it goes on in the next shard; entries get attributes that are known; the
+     * place in the shard; the shard whose lease was asked for. */
+    bool goes_on, joins;
+    uint64_t list_after, prepared;
     TAILQ_ENTRY(fs_call) lock_link;
     bool waiting, woken, cancelled; /* A lock: lock.c */
     uint64_t blocked;               /* Its number among those that had to wait: deadlock.c */
@@ -282,6 +288,8 @@ void call_end(struct fs_call *call, ssize_t rc);
 /* A worker goes on with it, from the beginning. */
 void call_work(struct fs_call *call);
 void call_give_inode(struct fs_call *call, const struct fs_inode *inode);
+/* Its data: a copy of these. */
+int call_give_bytes(struct fs_call *call, const void *bytes, size_t len) MUST_CHECK;
 void attr_of_inode(const struct fs_inode *inode, struct limpet_fs_attr *out);
 struct fs_bytes bytes_of(const char *text);
 /* What a method is called with. Whoever gets it releases it, also after an error. */
@@ -360,6 +368,13 @@ bool lease_is_shared_by_many(struct limpet_fs *fs, uint64_t home);
  */
 bool lease_pin(struct limpet_fs *fs, uint64_t home);
 void lease_unpin(struct limpet_fs *fs, uint64_t home);
+/*
+ * For listings, without the lock: whether the shared lease may be taken, and all inodes of the
+ * shard be read and kept under it; does so, as far as it can be done, and waits; whether they are.
+ */
+bool lease_may_know_all(struct limpet_fs *fs, uint64_t home);
+void lease_know_all(struct limpet_fs *fs, uint64_t home);
+bool lease_knows_all(struct limpet_fs *fs, uint64_t home);
 /* A directory was made at once: its name and attributes may be kept. */
 void lease_made(struct fs_call *call, const struct fs_inode *inode);
 /* A new directory of a delegated one is delegated, too. */
@@ -447,12 +462,19 @@ void name_getattr(struct fs_call *call);
 void name_setattr(struct fs_call *call);
 void name_create(struct fs_call *call);
 void name_unlink(struct fs_call *call);
-void name_list(struct fs_call *call);
 void name_xattr(struct fs_call *call);
 /* A directory is made or removed, an entry renamed: at once if it can be, else by a worker. */
 void name_at_once(struct fs_call *call);
 void name_work(struct fs_call *call);
+/* A worker's: a directory of the call has said that it was split. */
+int name_learn(struct fs_call *call) MUST_CHECK;
 int name_getinode(struct limpet_fs *fs, uint64_t ino, struct fs_inode *out) MUST_CHECK;
+
+/* ---- list.c ---- */
+
+void name_list(struct fs_call *call);
+/* A worker's. */
+void name_list_slowly(struct fs_call *call);
 
 /* ---- move.c ---- */
 

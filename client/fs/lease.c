@@ -14,7 +14,8 @@
  *
  * L6  Nobody asks for a lease of what several change. Who was refused or recalled, or finds in
  *     the answer to a change of its own that others have changed the directory, too, does not for a
- *     while; nor does anybody take a lease to be alone for one operation.
+ *     while; nor does anybody take a lease to be alone for one operation. But who lists many
+ *     entries with their attributes takes the shared one: its price is that of two changes more.
  * L7  Records of delegated shards take no more memory than they may, but for what is being written
  *     back: those that were not used for the longest time are given back, and meanwhile none comes.
  */
@@ -44,11 +45,14 @@ enum {
     PATIENCE_MS = 2000,
     RECALL_MS = 10000,
     TICK_MS = 1000,
+    KEPT_FREE = 2, /* This part of what may be kept is free before a listing reads inodes. */
 };
 
 #define LEASE_MARGIN_NS  UINT64_C(3000000000)
 #define BACKOFF_FIRST_NS UINT64_C(250000000)
 #define BACKOFF_MAX_NS   UINT64_C(8000000000)
+/* Between leases for listings of a shard, when somebody has wanted the last one back. */
+#define LIST_AGAIN_NS UINT64_C(1000000000)
 /* After others have changed the same directory. */
 #define QUIET_NS UINT64_C(500000000)
 
@@ -559,6 +563,146 @@ int shard_list(struct limpet_fs *fs, uint64_t home, enum fs_key kind,
     return here ? 0 : list_at_osd(fs, home, kind, &out);
 }
 
+/* ---- For listings ---- */
+
+/* With the lock. */
+static bool knows_all(const struct fs_lease *lease)
+{
+    return lease != NULL && lease->grant != 0 && lease->all_known == lease->grant;
+}
+
+bool lease_knows_all(struct limpet_fs *fs, uint64_t home)
+{
+    pthread_mutex_lock(&fs->lock);
+    bool knows = knows_all(lease_find(fs, home)) && lease_current(fs, home) != 0;
+    pthread_mutex_unlock(&fs->lock);
+    return knows;
+}
+
+/* With the lock. */
+static bool may_be_taken(const struct fs_lease *lease)
+{
+    return lease->state == LEASE_IDLE && now_ns() >= lease->list_after_ns;
+}
+
+static bool is_coming(const struct fs_lease *lease)
+{
+    return lease->state == LEASE_WANTED || lease->state == LEASE_ASKED ||
+           lease->state == LEASE_LOADING;
+}
+
+static bool is_shared(const struct fs_lease *lease)
+{
+    return lease->state == LEASE_HELD && lease->shard == NULL && !lease->recalled;
+}
+
+bool lease_may_know_all(struct limpet_fs *fs, uint64_t home)
+{
+    if (fs->cache_calls.drop == NULL)
+        return false;
+    pthread_mutex_lock(&fs->lock);
+    const struct fs_lease *lease = lease_find(fs, home);
+    bool may = !fs->stopping && (lease == NULL || may_be_taken(lease) || is_coming(lease) ||
+                                 (is_shared(lease) && !knows_all(lease)));
+    pthread_mutex_unlock(&fs->lock);
+    return may;
+}
+
+/* With the lock, which is released for a while: the shard's lease, or NULL. */
+static struct fs_lease *take_shared(struct limpet_fs *fs, uint64_t home)
+{
+    struct fs_lease *lease = use(fs, home, false);
+    if (lease != NULL && may_be_taken(lease)) {
+        lease->wants_exclusive = false;
+        lease->for_list = true;
+        want(lease);
+    }
+    while ((lease = lease_find(fs, home)) != NULL && !fs->stopping &&
+           (is_coming(lease) || lease->reading))
+        pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    return lease != NULL && is_shared(lease) ? lease : NULL;
+}
+
+/* With the lock. Of those that have inodes, the one that was not used for the longest time. */
+static struct fs_lease *oldest_with_inodes(struct limpet_fs *fs, uint64_t but)
+{
+    struct fs_lease *lease, *next, *oldest = NULL;
+    HASH_ITER(hh, fs->leases, lease, next)
+    {
+        if (lease->home != but && lease->inodes != NULL && lease->state == LEASE_HELD &&
+            lease->shard == NULL && (oldest == NULL || lease->used < oldest->used))
+            oldest = lease;
+    }
+    return oldest;
+}
+
+/* With the lock, which is released for a while: other shards' inodes make room for these. */
+static void make_room_for_inodes(struct limpet_fs *fs, uint64_t home)
+{
+    struct fs_lease *oldest;
+    while (!fs->stopping && fs->n_kept > fs->kept_max / KEPT_FREE &&
+           (oldest = oldest_with_inodes(fs, home)) != NULL) {
+        oldest->recalled = true;
+        pthread_cond_broadcast(&fs->lease_changed);
+        pthread_cond_wait(&fs->lease_changed, &fs->lock);
+    }
+}
+
+struct reading {
+    struct limpet_fs *fs;
+    uint64_t home, grant;
+    int error;
+    bool full;
+};
+
+static bool take_inode(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+    struct reading *reading = arg;
+    struct limpet_fs *fs = reading->fs;
+    const uint8_t *bytes = key;
+    struct fs_inode inode;
+    if (key_len != 4 || fs_inode_decode(value, len, &inode) != 0) {
+        reading->error = -EIO;
+        return false;
+    }
+    inode.ino = fs_ino(reading->home,
+                       (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | (uint32_t)bytes[3]);
+    pthread_mutex_lock(&fs->lock);
+    lease_saw(fs, &inode, reading->grant);
+    reading->full = fs->n_kept >= fs->kept_max;
+    pthread_mutex_unlock(&fs->lock);
+    return !reading->full;
+}
+
+void lease_know_all(struct limpet_fs *fs, uint64_t home)
+{
+    const struct list_out out = {take_inode, &(struct reading){.fs = fs, .home = home}};
+    struct reading *reading = out.arg;
+    pthread_mutex_lock(&fs->lock);
+    struct fs_lease *lease = take_shared(fs, home);
+    if (lease != NULL && !knows_all(lease)) {
+        make_room_for_inodes(fs, home);
+        lease = take_shared(fs, home);
+    }
+    if (lease == NULL || knows_all(lease)) {
+        pthread_mutex_unlock(&fs->lock);
+        return;
+    }
+    lease->reading = true;
+    reading->grant = lease->grant;
+    lease->remote++; /* So it stays. */
+    pthread_mutex_unlock(&fs->lock);
+    int rc = list_at_osd(fs, home, FS_KEY_INODE, &out);
+    pthread_mutex_lock(&fs->lock);
+    lease = lease_find(fs, home);
+    lease->reading = false;
+    if (rc == 0 && reading->error == 0 && !reading->full && lease->grant == reading->grant)
+        lease->all_known = reading->grant;
+    lease_returned(fs, home);
+    pthread_cond_broadcast(&fs->lease_changed);
+    pthread_mutex_unlock(&fs->lock);
+}
+
 /* ---- Inodes that are known ---- */
 
 /* With the lock. */
@@ -814,6 +958,9 @@ static void end_lease(struct fs_lease *lease)
     shrunk(lease);
     if (lease->foreign || lease->failed != 0)
         back_off(lease, now_ns());
+    if (lease->foreign && lease->for_list)
+        lease->list_after_ns = now_ns() + LIST_AGAIN_NS;
+    lease->for_list = false;
     lease->watch = NULL;
     lease->n_stale = 0;
     lease->uses = lease->changes = 0;

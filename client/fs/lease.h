@@ -48,6 +48,10 @@ struct fs_lease {
     STAILQ_ENTRY(fs_lease) link;   /* Of those that are wanted. */
     STAILQ_ENTRY(fs_lease) family; /* Of those that are given back together. */
     bool watched;                  /* Late callbacks may name it. */
+    /* For listings: taken for one; no other one before; inodes are being read; all of them were,
+     * under this grant. */
+    bool for_list, reading;
+    uint64_t list_after_ns, all_known;
 
     /* Of a delegated shard. */
     struct fs_shard_cache *shard;

@@ -34,12 +34,15 @@ static void got_attr(struct fs_call *call, int rc, const struct fs_answer *answe
                      size_t len)
 {
     (void)raw, (void)len;
-    if (rc == 0 && answer->inode.parts != 0) {
+    struct fs_inode inode = answer->inode;
+    bool sets = call->rq.verb == LIMPET_FS_SETATTR; /* Of the parts, too, then. */
+    if (rc == 0 && inode.parts != 0 && (sets || !parts_merge_known(call->fs, &inode))) {
         call_work(call);
         return;
     }
+    call->result.brief = rc == 0 && inode.parts != 0;
     if (rc == 0)
-        call_give_inode(call, &answer->inode);
+        call_give_inode(call, &inode);
     if (rc == 0 && answer->inode.target.len > 0) {
         call->result.len = answer->inode.target.len;
         call->result.data = malloc(call->result.len);
@@ -115,131 +118,6 @@ static void look_at(struct fs_call *call, uint64_t at)
 void name_lookup(struct fs_call *call)
 {
     look_at(call, part_first(call->fs, call->rq.ino, call->name));
-}
-
-static void listed(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
-                   size_t len)
-{
-    (void)answer;
-    if (rc == 0) {
-        call->result.data = malloc(len + 1);
-        call->result.len = len;
-        if (call->result.data == NULL)
-            rc = -ENOMEM;
-        else if (len > 0)
-            memcpy(call->result.data, raw, len);
-    }
-    if (rc == 0 && len > 0 && call->goes_on)
-        *(uint8_t *)call->result.data |= FS_LIST_MORE;
-    call_end(call, rc == 0 ? (ssize_t)len : rc);
-}
-
-/* Attributes of a listing may be kept like those that were asked for one by one. */
-static void keep_listed(struct fs_call *call, const void *raw, size_t len)
-{
-    struct limpet_fs *fs = call->fs;
-    struct decoder d;
-    struct fs_listed found;
-    decoder_init(&d, raw, len);
-    (void)fs_list_head_decode(&d);
-    pthread_mutex_lock(&fs->lock);
-    while (fs_listed_next(&d, &found) == 0) {
-        if (found.has_inode)
-            lease_saw(fs, &found.inode, call->grant);
-    }
-    pthread_mutex_unlock(&fs->lock);
-    call->result.grant = call->grant;
-}
-
-/* That comes after the one that was asked last; 0: that was the last one. */
-static uint64_t next_shard(const struct fs_call *call)
-{
-    if (call->parts == 0)
-        return 0;
-    uint64_t next = call->at == call->rq.ino ? call->parts : fs_home(call->at) + 1;
-    return next < call->parts + FS_PARTS ? fs_ino(next, FS_INDEX_DIR) : 0;
-}
-
-static void list_at(struct fs_call *call, uint64_t at, uint64_t after);
-
-static void listed_entries(struct fs_call *call, int rc, const struct fs_answer *answer,
-                           const void *raw, size_t len)
-{
-    if (rc == 0 && call->grant != 0)
-        keep_listed(call, raw, len);
-    if (rc == 0) {
-        struct decoder d;
-        decoder_init(&d, raw, len);
-        struct fs_list_head head = fs_list_head_decode(&d);
-        if (head.flags & FS_LIST_NAMELESS)
-            orphan_met(call->fs, call->at);
-        call->parts = call->at == call->rq.ino ? head.parts : call->parts;
-        uint64_t next = head.flags & FS_LIST_MORE ? 0 : next_shard(call);
-        if (next != 0 && decoder_left(&d) == 0) {
-            list_at(call, next, 0);
-            return;
-        }
-        call->goes_on = next != 0;
-    }
-    struct encoder merged;
-    encoder_init(&merged);
-    if (rc == 0 && len > 0 && behind_merge_list(call->fs, raw, len, &merged))
-        listed(call, rc, answer, merged.data, merged.len);
-    else
-        listed(call, rc, answer, raw, len);
-    encoder_fini(&merged);
-}
-
-static void list_at(struct fs_call *call, uint64_t at, uint64_t after)
-{
-    struct fs_request rq = {.ino = at,
-                            .offset = after > LIMPET_FS_COOKIE_UP ? after : LIMPET_FS_COOKIE_UP,
-                            .len = call->rq.len,
-                            .flags = call->rq.flags & LIMPET_FS_ATTRS ? FS_PLUS : 0};
-    call->at = call->result.shard = at;
-    fs_ask(call, fs_home(at), "fs.list", &rq, NULL, 0, listed_entries);
-}
-
-void name_list(struct fs_call *call)
-{
-    uint64_t after = call->rq.offset;
-    if (after < FS_COOKIE_PARTS) {
-        list_at(call, call->rq.ino, after);
-        return;
-    }
-    call->parts = parts_known(call->fs, call->rq.ino);
-    if (call->parts == 0)
-        call_work(call);
-    else
-        list_at(call, part_ino(call->parts, fs_part_of(after)), after & (FS_COOKIE_PARTS - 1));
-}
-
-int limpet_fs_entry_next(const void *data, size_t len, size_t *at, struct limpet_fs_entry *out,
-                         bool *more)
-{
-    struct decoder d;
-    struct fs_listed found;
-    decoder_init(&d, data, len);
-    bool has_more = fs_list_head_decode(&d).flags & FS_LIST_MORE;
-    if (d.failed)
-        return -EIO;
-    if (*at > 0)
-        d.at = *at;
-    int rc = fs_listed_next(&d, &found);
-    if (rc == -ENOENT && more != NULL)
-        *more = has_more;
-    if (rc != 0)
-        return rc == -ENOENT ? rc : -EIO;
-    *at = d.at;
-    memset(out, 0, sizeof *out);
-    out->cookie = found.cookie;
-    out->ino = found.ino;
-    out->type = found.type;
-    out->has_attr = found.has_inode;
-    if (found.has_inode)
-        attr_of_inode(&found.inode, &out->attr);
-    memcpy(out->name, found.name.data, found.name.len);
-    return 0;
 }
 
 /* ---- Changing ---- */
@@ -427,7 +305,9 @@ void name_unlink(struct fs_call *call)
 static void got_bytes(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
                       size_t len)
 {
-    listed(call, stale(rc), answer, raw, len);
+    (void)answer;
+    rc = rc == 0 ? call_give_bytes(call, raw, len) : stale(rc);
+    call_end(call, rc == 0 ? (ssize_t)len : rc);
 }
 
 static void set_xattr(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
@@ -655,8 +535,7 @@ static int work_in_order(struct fs_call *call)
     return rc;
 }
 
-/* A directory of the call has said that it was split. */
-static int learn(struct fs_call *call)
+int name_learn(struct fs_call *call)
 {
     const uint64_t inos[] = {call->rq.ino, call->rq.to_ino};
     int rc = 0;
@@ -668,17 +547,6 @@ static int learn(struct fs_call *call)
             rc = 0;
     }
     return rc;
-}
-
-static void list_slowly(struct fs_call *call)
-{
-    int rc = learn(call);
-    if (rc == 0 && parts_known(call->fs, call->rq.ino) == 0)
-        rc = -EINVAL; /* There is no such place. */
-    if (rc != 0)
-        call_end(call, rc);
-    else
-        name_list(call);
 }
 
 void name_work(struct fs_call *call)
@@ -693,14 +561,14 @@ void name_work(struct fs_call *call)
         return;
     }
     if (call->rq.verb == LIMPET_FS_LIST) {
-        list_slowly(call);
+        name_list_slowly(call);
         return;
     }
     for (unsigned tries = 0; tries < TRIES_MAX; tries++) {
         rc = work_in_order(call);
         if (rc != -FS_MOVING && rc != -FS_CHANGED && rc != -FS_SPLIT)
             break;
-        int error = rc == -FS_SPLIT    ? learn(call)
+        int error = rc == -FS_SPLIT    ? name_learn(call)
                     : rc == -FS_MOVING ? move_clear(call->fs, call->rq.ino, tries)
                                        : 0;
         if (error == 0 && rc == -FS_MOVING && call->rq.to_ino != 0)

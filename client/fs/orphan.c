@@ -22,7 +22,13 @@
 
 #include "client/fs/fs.h"
 
-enum { ORPHANS_AT_ONCE = 128, NOTIFY_MS = 5000, MET_AGAIN_S = 10, TICK_S = 2 };
+enum {
+    ORPHANS_AT_ONCE = 512,
+    GATHER_MS = 1000, /* Unless there are so many: a question to all clients is for all of them. */
+    NOTIFY_MS = 5000,
+    MET_AGAIN_S = 10,
+    TICK_S = 2
+};
 
 struct fs_orphan {
     STAILQ_ENTRY(fs_orphan) link;
@@ -241,6 +247,13 @@ int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
 
 /* ---- Collecting ---- */
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* With the lock. */
 static void enqueue(struct fs_orphans *queue, uint64_t ino)
 {
@@ -253,8 +266,13 @@ static void enqueue(struct fs_orphans *queue, uint64_t ino)
 
 static void orphan_queue(struct limpet_fs *fs, uint64_t ino)
 {
+    bool first = STAILQ_EMPTY(&fs->orphans);
     enqueue(&fs->orphans, ino);
-    pthread_cond_signal(&fs->orphaned);
+    fs->n_orphans++;
+    if (first)
+        fs->orphaned_ns = now_ns();
+    if (first || fs->n_orphans == ORPHANS_AT_ONCE)
+        pthread_cond_signal(&fs->orphaned);
 }
 
 /* It could not be done now. Without the lock. */
@@ -271,19 +289,6 @@ bool orphan_waits(const struct limpet_fs *fs, uint64_t home)
     while (orphan != NULL && fs_home(orphan->ino) != home)
         orphan = STAILQ_NEXT(orphan, link);
     return orphan != NULL;
-}
-
-/* Its data are gone. */
-static int purge(struct limpet_fs *fs, uint64_t ino)
-{
-    struct fs_request rq = {.ino = ino};
-    struct fs_answer answer;
-    int rc = fs_method(fs, fs_home(ino), "fs.purge", &rq, &answer);
-    /* The directory was removed before, and waited for this one. */
-    struct fs_request dir = {.ino = fs_ino(fs_home(ino), FS_INDEX_DIR)};
-    if (rc == 0 && answer.flags & FS_EXISTED)
-        fs_method_hopefully(fs, fs_home(ino), "fs.vanish", &dir);
-    return rc;
 }
 
 /* limpet_fs_close() waits for it. */
@@ -436,22 +441,98 @@ static int ask_all(struct limpet_fs *fs, uint64_t *inos, size_t n)
     return rc;
 }
 
-static void collect(struct limpet_fs *fs, uint64_t ino)
+/* Inodes of one shard. */
+struct reaped {
+    uint64_t home;
+    size_t n;
+    uint64_t inos[FS_REAP_MAX];
+};
+
+/* Their records go, but for those that have contents: which ones, by their places. */
+static int reap(struct limpet_fs *fs, const struct reaped *list, uint32_t flags, uint64_t *stay)
+{
+    struct fs_request rq = {.ino = fs_ino(list->home, FS_INDEX_DIR), .flags = flags};
+    struct fs_request dir = {.ino = rq.ino};
+    uint32_t indexes[FS_REAP_MAX];
+    struct fs_answer answer = {0};
+    struct fs_order order;
+    void *raw = NULL;
+    size_t len = 0;
+    *stay = 0;
+    if (list->n == 0)
+        return 0;
+    for (size_t i = 0; i < list->n; i++)
+        indexes[i] = fs_index(list->inos[i]);
+    order_begin(fs, &order, false);
+    int rc = fs_method_raw(fs, list->home, "fs.reap", &rq, indexes, list->n * sizeof indexes[0],
+                           &raw, &len);
+    if (rc == 0 && fs_answer_decode(raw, len, &answer) != 0)
+        rc = -EIO;
+    /* The directory was removed before, and waited for these. */
+    if (rc == 0 && answer.flags & FS_EXISTED)
+        fs_method_hopefully(fs, list->home, "fs.vanish", &dir);
+    order_end(fs);
+    limpet_free(raw);
+    *stay = answer.offset;
+    return rc;
+}
+
+static int remove_contents(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_inode inode;
     struct fs_order order;
     int rc = name_getinode(fs, ino, &inode);
-    if (rc != 0 && rc != -ESTALE)
-        try_later(fs, ino);
     if (rc != 0 || inode.links > 0)
-        return;
-    pthread_mutex_lock(&fs->lock);
-    forget_contents(fs, ino);
-    pthread_mutex_unlock(&fs->lock);
+        return rc == -ESTALE ? 0 : rc;
     order_begin(fs, &order, false);
-    if (data_remove(fs, &inode) != 0 || purge(fs, ino) != 0)
-        try_later(fs, ino);
+    rc = data_remove(fs, &inode);
     order_end(fs);
+    return rc;
+}
+
+static void all_later(struct limpet_fs *fs, const struct reaped *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        try_later(fs, list->inos[i]);
+}
+
+/* Files of one shard that nobody has open: those without contents at once, the others afterwards.
+ */
+static void collect(struct limpet_fs *fs, const struct reaped *list)
+{
+    struct reaped emptied = {.home = list->home};
+    uint64_t stay;
+    pthread_mutex_lock(&fs->lock);
+    for (size_t i = 0; i < list->n; i++)
+        forget_contents(fs, list->inos[i]);
+    pthread_mutex_unlock(&fs->lock);
+    if (reap(fs, list, 0, &stay) != 0) {
+        all_later(fs, list);
+        return;
+    }
+    for (size_t i = 0; i < list->n; i++) {
+        if (!(stay >> i & 1))
+            continue;
+        if (remove_contents(fs, list->inos[i]) == 0)
+            emptied.inos[emptied.n++] = list->inos[i];
+        else
+            try_later(fs, list->inos[i]);
+    }
+    if (reap(fs, &emptied, FS_EMPTIED, &stay) != 0)
+        all_later(fs, &emptied);
+}
+
+/* Those of the list that are of the same shard as the first one, which are taken out of it. */
+static void take_shard(uint64_t *inos, size_t n, struct reaped *out)
+{
+    out->n = 0;
+    for (size_t i = 0; i < n && out->n < FS_REAP_MAX; i++) {
+        if (inos[i] == 0 || (out->n > 0 && fs_home(inos[i]) != out->home))
+            continue;
+        out->home = fs_home(inos[i]);
+        out->inos[out->n++] = inos[i];
+        inos[i] = 0;
+    }
 }
 
 /* B3: data go after it is durable that nothing leads to them. */
@@ -539,6 +620,7 @@ static size_t take_orphans(struct limpet_fs *fs, uint64_t *inos)
         inos[n++] = orphan->ino;
         free(orphan);
     }
+    fs->n_orphans -= n < fs->n_orphans ? n : fs->n_orphans;
     return n;
 }
 
@@ -559,20 +641,38 @@ static void work_on(struct limpet_fs *fs, uint64_t *inos, size_t n)
         return;
     }
     forget_unwritten(fs, inos, n);
-    for (size_t i = 0; i < n; i++) {
-        if (inos[i] != 0)
-            collect(fs, inos[i]);
-    }
+    struct reaped list;
+    for (take_shard(inos, n, &list); list.n > 0; take_shard(inos, n, &list))
+        collect(fs, &list);
+}
+
+/* With the lock, which is released for a while. */
+static void wait_ms(struct limpet_fs *fs, uint64_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    uint64_t ns = (uint64_t)until.tv_nsec + ms * 1000000;
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = (long)(ns % 1000000000);
+    pthread_cond_timedwait(&fs->orphaned, &fs->lock, &until);
 }
 
 /* With the lock, which is released for a while: until something comes, or a tick. */
 static void wait_tick(struct limpet_fs *fs)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += TICK_S;
-    pthread_cond_timedwait(&fs->orphaned, &fs->lock, &until);
+    wait_ms(fs, TICK_S * 1000);
+    if (STAILQ_EMPTY(&fs->orphans))
+        fs->orphaned_ns = 0; /* These have waited. */
     STAILQ_CONCAT(&fs->orphans, &fs->orphans_later);
+}
+
+/* With the lock, which is released for a while: for more orphans, a moment. */
+static void gather(struct limpet_fs *fs)
+{
+    uint64_t due_ns = fs->orphaned_ns + GATHER_MS * UINT64_C(1000000), now;
+    while (!STAILQ_EMPTY(&fs->orphans) && fs->n_orphans < ORPHANS_AT_ONCE && !fs->stopping &&
+           fs->n_left == 0 && (now = now_ns()) < due_ns)
+        wait_ms(fs, (due_ns - now) / 1000000 + 1);
 }
 
 void orphan_free_all(struct limpet_fs *fs)
@@ -592,6 +692,7 @@ void *orphan_thread(void *arg)
     pthread_mutex_lock(&fs->lock);
     for (;;) {
         move_clear_met(fs);
+        gather(fs);
         size_t n = take_orphans(fs, inos);
         if (n > 0) {
             pthread_mutex_unlock(&fs->lock);

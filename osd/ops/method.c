@@ -22,6 +22,7 @@ static const struct method methods[] = {
     {"fs.lookup", method_fs_lookup},
     {"fs.moved", method_fs_moved},
     {"fs.purge", method_fs_purge},
+    {"fs.reap", method_fs_reap},
     {"fs.rename", method_fs_rename},
     {"fs.reserve", method_fs_reserve},
     {"fs.setattr", method_fs_setattr},

@@ -165,6 +165,11 @@ int method_fs_purge(struct method_call *call)
     return run(call, fs_method_purge);
 }
 
+int method_fs_reap(struct method_call *call)
+{
+    return run(call, fs_method_reap);
+}
+
 int method_fs_rename(struct method_call *call)
 {
     return run(call, fs_method_rename);

@@ -18,6 +18,7 @@ int method_fs_lock(struct method_call *call) MUST_CHECK;
 int method_fs_lookup(struct method_call *call) MUST_CHECK;
 int method_fs_moved(struct method_call *call) MUST_CHECK;
 int method_fs_purge(struct method_call *call) MUST_CHECK;
+int method_fs_reap(struct method_call *call) MUST_CHECK;
 int method_fs_rename(struct method_call *call) MUST_CHECK;
 int method_fs_reserve(struct method_call *call) MUST_CHECK;
 int method_fs_setattr(struct method_call *call) MUST_CHECK;

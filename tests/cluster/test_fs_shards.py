@@ -193,6 +193,41 @@ def four_mounts_at_once():
               "all names are there once: %d of %d" % (len(found), len(want)))
 
 
+def requests_of(place):
+    """What the process of a mount has read so far: requests of the kernel, and a bit more."""
+    with open("/proc/%d/io" % mounts.server(place), encoding="utf-8") as file:
+        return int(next(line for line in file if line.startswith("syscr:")).split()[1])
+
+
+def modes_in(path):
+    with os.scandir(path) as entries:
+        return {entry.name: entry.stat().st_mode & 0o777 for entry in entries}
+
+
+@case
+def a_listing_tells_attributes_once_and_for_all():
+    """Nobody asks again for what a listing has told, also of a folder that four have just filled; and what others
+    change afterwards is seen at once."""
+    want = modes_in(os.path.join(places[0], "many"))
+    for number, place in enumerate(places):
+        path = os.path.join(place, "many")
+        other = os.path.join(places[(number + 1) % 4], "many")
+        opened = os.open(os.path.join(path, "m%d.0" % number), os.O_RDONLY)
+        before = requests_of(place)
+        check(modes_in(path) == want, "all names, with their attributes")
+        asked = requests_of(place) - before
+        check(asked < len(want) / 2, "%d requests for %d names" % (asked, len(want)))
+        for at in range(0, NAMES // 4, 3):
+            name = "m%d.%d" % (number, at)
+            mode = 0o600 + number
+            os.chmod(os.path.join(other, name), mode)
+            want[name] = mode
+            check(os.stat(os.path.join(path, name)).st_mode & 0o777 == mode, "a mode that another mount has set: %s" % name)
+        check(os.fstat(opened).st_mode & 0o777 == 0o600 + number, "a mode that another mount has set, of an open file")
+        os.close(opened)
+        check(modes_in(path) == want, "what was changed since")
+
+
 @case
 def the_same_name_by_four():
     """Of four who make one name, one does, also while the directory splits."""

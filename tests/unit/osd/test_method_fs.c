@@ -144,10 +144,10 @@ static int end(void **state)
 /* ---- Input ---- */
 
 static const char *const all[] = {
-    "fs.apply",   "fs.create",  "fs.dying",   "fs.enter",  "fs.getattr", "fs.init",   "fs.layout",
-    "fs.leave",   "fs.links",   "fs.list",    "fs.lookup", "fs.moved",   "fs.purge",  "fs.rename",
-    "fs.reserve", "fs.setattr", "fs.split",   "fs.settle", "fs.unlink",  "fs.vanish", "fs.wrote",
-    "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
+    "fs.apply",  "fs.create",  "fs.dying",   "fs.enter",   "fs.getattr", "fs.init",   "fs.layout",
+    "fs.leave",  "fs.links",   "fs.list",    "fs.lookup",  "fs.moved",   "fs.purge",  "fs.reap",
+    "fs.rename", "fs.reserve", "fs.setattr", "fs.split",   "fs.settle",  "fs.unlink", "fs.vanish",
+    "fs.wrote",  "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
 };
 
 static void malformed_requests_are_refused(void **state)
@@ -355,6 +355,60 @@ static void unlink_makes_orphans_and_purge_ends_them(void **state)
     assert_int_equal(count_kind(FS_KEY_ORPHAN) + count_kind(FS_KEY_XATTR), 0);
     assert_int_equal(call("fs.getattr", (struct fs_request){.ino = ino}), -ESTALE);
     assert_int_equal(call("fs.purge", (struct fs_request){.ino = ino}), 0); /* Again. */
+}
+
+/* A file that has lost its last name, and perhaps has contents still. */
+static uint64_t orphan(const char *name, uint64_t size)
+{
+    uint64_t ino = create(name);
+    struct fs_request wrote = {.ino = ino, .len = size};
+    if (size > 0)
+        assert_int_equal(call("fs.wrote", wrote), 0);
+    assert_int_equal(call("fs.unlink", (struct fs_request){.ino = dir, .name = text(name)}), 0);
+    return ino;
+}
+
+static int reap(uint32_t flags, const uint32_t *indexes, size_t n)
+{
+    struct fs_request rq = {.ino = dir, .flags = flags};
+    return call_data("fs.reap", &rq, indexes, n * sizeof *indexes);
+}
+
+static void many_are_reaped_at_once_but_not_their_contents(void **state)
+{
+    (void)state;
+    uint64_t named = create("named"), full = orphan("full", 1), empty = orphan("empty", 0);
+    struct fs_request x = {.ino = empty, .name = text("user.a")};
+    assert_int_equal(call_data("fs.xset", &x, "1", 1), 0);
+    const uint32_t indexes[] = {fs_index(named), fs_index(full), fs_index(empty), 99999,
+                                FS_INDEX_DIR};
+    assert_int_equal(reap(0, indexes, 5), 0);
+    assert_int_equal(answer.offset, 1 << 1);
+    assert_false(grew);
+    assert_int_equal(call("fs.getattr", (struct fs_request){.ino = empty}), -ESTALE);
+    assert_int_equal(count_kind(FS_KEY_XATTR), 0);
+    assert_int_equal(count_kind(FS_KEY_ORPHAN), 1);
+    assert_int_equal(getattr(full).links, 0);
+    assert_int_equal(getattr(named).links, 1);
+    assert_int_equal(reap(FS_EMPTIED, indexes, 2), 0);
+    assert_int_equal(answer.offset, 0);
+    assert_int_equal(call("fs.getattr", (struct fs_request){.ino = full}), -ESTALE);
+    assert_int_equal(count_kind(FS_KEY_ORPHAN), 0);
+    assert_int_equal(getattr(named).links, 1);
+    assert_int_equal(lookup("named"), 0);
+    assert_int_equal(reap(0, indexes, 5), 0); /* Again. */
+}
+
+static void a_list_to_reap_that_is_none_is_refused(void **state)
+{
+    uint32_t indexes[FS_REAP_MAX + 1] = {0};
+    struct fs_request rq = {.ino = dir};
+    (void)state;
+    assert_int_equal(reap(0, indexes, 0), -EINVAL);
+    assert_int_equal(reap(0, indexes, FS_REAP_MAX + 1), -EINVAL);
+    assert_int_equal(call_data("fs.reap", &rq, indexes, 7), -EINVAL);
+    indexes[0] = 1u << 24;
+    assert_int_equal(reap(0, indexes, 1), -EINVAL);
 }
 
 static uint64_t enter_far(const char *name, uint64_t ino, uint8_t type)
@@ -1035,6 +1089,8 @@ int main(void)
         TEST(groups_are_inherited),
         TEST(list_goes_on_where_it_ended),
         TEST(unlink_makes_orphans_and_purge_ends_them),
+        TEST(many_are_reaped_at_once_but_not_their_contents),
+        TEST(a_list_to_reap_that_is_none_is_refused),
         TEST(unlink_tells_files_from_directories),
         TEST(unlink_of_what_is_elsewhere_leaves_an_intent),
         TEST(rename_moves_and_replaces),
