@@ -8,8 +8,10 @@
 #include "common/posix_acl.h"
 
 enum {
-    PROBES_MAX = 64,     /* For a free number, once all have been used. */
-    LIST_TOGETHER = 512, /* Pairs that are loaded at a time. */
+    PROBES_MAX = 64,          /* For a free number, once all have been used. */
+    LIST_TOGETHER_MAX = 8192, /* Pairs that are loaded at a time: all of a page, usually. */
+    LISTED_BYTES = 32,        /* A short entry of a listing; with its inode: */
+    LISTED_PLUS_BYTES = 160,
     NUMBERS = 1 << FS_INDEX_BITS,
 };
 
@@ -214,13 +216,15 @@ int fs_method_list(struct fs_method_call *call)
         return error;
     uint64_t max = job.rq.len < FS_PAGE_BYTES_MAX ? job.rq.len : FS_PAGE_BYTES_MAX;
     uint64_t after = job.rq.offset & (FS_COOKIE_PARTS - 1);
+    uint64_t together = max / (job.rq.flags & FS_PLUS ? LISTED_PLUS_BYTES : LISTED_BYTES) + 1;
+    uint32_t load = together < LIST_TOGETHER_MAX ? (uint32_t)together : LIST_TOGETHER_MAX;
     struct fs_span key = {from, (uint32_t)fs_cookie_key(from, after + 1)}, value;
     uint8_t last[9] = {0}, *next;
     int nameless = after < FS_COOKIE_FIRST ? fs_look_any(&job, FS_KEY_ORPHAN, 0) : -ENODATA;
     bool missed = nameless == FS_MISS, more = false;
     fs_list_head_put(out, (struct fs_list_head){0});
     for (;;) {
-        error = fs_next(job.call, key.data, (uint16_t)key.len, LIST_TOGETHER, &key, &value);
+        error = fs_next(job.call, key.data, (uint16_t)key.len, load, &key, &value);
         if (error || key.data[0] != FS_KEY_ENTRY || key.len < sizeof last)
             break;
         more = out->len >= max && memcmp(key.data, last, sizeof last) != 0;
