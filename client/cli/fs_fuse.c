@@ -425,14 +425,28 @@ static void got_xattr_names(ssize_t rc, const struct limpet_fs_result *result, v
 
 /* ---- Listings ---- */
 
-/* An open directory: a piece of its listing, and where the next request goes on in it. */
+struct piece {
+    struct limpet_fs_result result; /* No data: there is none. */
+    uint64_t begin, last;           /* It begins after this cookie, and ends with that one. */
+    bool more;                      /* In the directory, after the piece. */
+};
+
+/*
+ * An open directory: a piece of its listing, and the next one, which is asked for while the kernel
+ * takes the first. The kernel has one request at a time of an open directory, so only the next
+ * piece is shared, with who brings it.
+ */
 struct listing {
-    struct limpet_fs_result piece;
-    uint64_t begin, last; /* The piece begins after this cookie, and ends with that one. */
-    bool more;            /* In the directory, after the piece. */
+    struct piece now;
     /* Where the kernel will go on: what comes after this cookie lies there in the piece. */
     uint64_t told;
     size_t place;
+
+    pthread_mutex_t lock; /* Of: */
+    struct piece next;
+    uint64_t asked_after;
+    bool asked, unwanted, closed; /* The next one is under way; not any more; for nobody. */
+    struct list_request *waits;   /* For the next one. */
 };
 
 struct list_request {
@@ -490,7 +504,7 @@ static bool add_own(struct list_request *r, struct out *out, const char *name, u
 static void fill(struct list_request *r, struct out *out, bool keep)
 {
     struct listing *listing = r->listing;
-    const struct limpet_fs_result *piece = &listing->piece;
+    const struct limpet_fs_result *piece = &listing->now.result;
     struct limpet_fs_entry entry;
     /* A group: entries of one cookie, that begins here in what is told and in the piece. */
     struct {
@@ -533,7 +547,7 @@ static void list_answer(struct list_request *r)
         free(r);
         return;
     }
-    uint64_t grant = r->listing->piece.grant, shard = r->listing->piece.shard;
+    uint64_t grant = r->listing->now.result.grant, shard = r->listing->now.result.shard;
     bool keep = r->plus && grant != 0 && limpet_fs_keep_begin(fs, shard, grant);
     fill(r, &out, keep);
     fuse_reply_buf(r->fuse, out.data, out.at);
@@ -543,37 +557,152 @@ static void list_answer(struct list_request *r)
     free(r);
 }
 
-/* Whether the piece at hand has what comes after `after`; the end of the directory counts. */
-static bool piece_has(const struct listing *listing, uint64_t after)
+/* Whether the piece has what comes after `after`; the end of the directory counts. */
+static bool piece_has(const struct piece *piece, uint64_t after)
 {
-    if (listing->piece.data == NULL || after < listing->begin)
+    if (piece->result.data == NULL || after < piece->begin)
         return false;
-    return !listing->more || after < listing->last;
+    return !piece->more || after < piece->last;
+}
+
+static void piece_drop(struct piece *piece)
+{
+    free(piece->result.data);
+    *piece = (struct piece){.result.data = NULL};
+}
+
+/* A copy of what has come; without data when there is nothing, or no memory. */
+static struct piece piece_of(const struct limpet_fs_result *result, ssize_t rc, uint64_t begin)
+{
+    struct piece piece = {.result = *result, .begin = begin};
+    struct limpet_fs_entry entry;
+    size_t from = 0;
+    piece.result.data = rc > 0 ? malloc(result->len) : NULL;
+    if (piece.result.data == NULL)
+        return piece;
+    memcpy(piece.result.data, result->data, result->len);
+    while (limpet_fs_entry_next(result->data, result->len, &from, &entry, &piece.more) == 0)
+        piece.last = entry.cookie;
+    return piece;
+}
+
+static void show(struct listing *listing, struct piece piece)
+{
+    piece_drop(&listing->now);
+    listing->now = piece;
+    listing->told = 0;
+    listing->place = 0;
+}
+
+static void listing_free(struct listing *listing)
+{
+    piece_drop(&listing->now);
+    piece_drop(&listing->next);
+    pthread_mutex_destroy(&listing->lock);
+    free(listing);
+}
+
+static void ask_piece(struct limpet_fs *fs, fuse_ino_t ino, uint64_t after, limpet_fs_callback came,
+                      void *arg)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_LIST,
+                                   .ino = ino,
+                                   .len = LIST_BYTES,
+                                   .offset = after,
+                                   .flags = LIMPET_FS_ATTRS};
+    limpet_fs_submit(fs, &rq, came, arg);
+}
+
+static void piece_came(ssize_t rc, const struct limpet_fs_result *result, void *arg);
+
+/* With the lock: the next piece becomes the one at hand, if it has what is asked for. */
+static bool take_next(struct listing *listing, uint64_t after)
+{
+    if (!piece_has(&listing->next, after))
+        return false;
+    show(listing, listing->next);
+    listing->next = (struct piece){.result.data = NULL};
+    return true;
+}
+
+static void answer_and_ask(struct list_request *r);
+
+static void next_came(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct listing *listing = arg;
+    pthread_mutex_lock(&listing->lock);
+    struct piece piece = piece_of(result, rc, listing->asked_after);
+    bool closed = listing->closed, unwanted = listing->unwanted;
+    listing->asked = listing->unwanted = false;
+    if (unwanted || closed)
+        piece_drop(&piece);
+    listing->next = piece;
+    struct list_request *r = listing->waits;
+    listing->waits = NULL;
+    bool taken = r != NULL && take_next(listing, r->after);
+    pthread_mutex_unlock(&listing->lock);
+    if (closed)
+        listing_free(listing);
+    else if (taken)
+        answer_and_ask(r);
+    else if (r != NULL) /* An error, which it will meet again. */
+        ask_piece(fs_of(r->fuse), r->ino, r->after, piece_came, r);
+}
+
+/* Before the answer: after it the directory may be closed. */
+static void answer_and_ask(struct list_request *r)
+{
+    struct listing *listing = r->listing;
+    pthread_mutex_lock(&listing->lock);
+    bool ask = listing->now.more && !listing->asked && listing->next.result.data == NULL;
+    if (ask) {
+        listing->asked = true;
+        listing->asked_after = listing->now.last;
+    }
+    pthread_mutex_unlock(&listing->lock);
+    if (ask)
+        ask_piece(fs_of(r->fuse), r->ino, listing->now.last, next_came, listing);
+    list_answer(r);
 }
 
 static void piece_came(ssize_t rc, const struct limpet_fs_result *result, void *arg)
 {
     struct list_request *r = arg;
-    struct listing *listing = r->listing;
-    struct limpet_fs_entry entry;
-    size_t from = 0;
-    free(listing->piece.data);
-    listing->piece = *result;
-    listing->piece.data = rc > 0 ? malloc(result->len) : NULL;
-    if (rc < 0 || listing->piece.data == NULL) {
+    show(r->listing, piece_of(result, rc, r->after));
+    if (r->listing->now.result.data == NULL) {
         /* A directory that was removed has no shard any more. */
         fuse_reply_err(r->fuse, rc == -ESTALE ? ENOENT : rc < 0 ? error_of(rc) : ENOMEM);
         free(r);
         return;
     }
-    memcpy(listing->piece.data, result->data, result->len);
-    listing->begin = r->after;
-    listing->last = listing->told = 0;
-    listing->place = 0;
-    listing->more = false;
-    while (limpet_fs_entry_next(result->data, result->len, &from, &entry, &listing->more) == 0)
-        listing->last = entry.cookie;
-    list_answer(r);
+    answer_and_ask(r);
+}
+
+/* From the beginning: as the directory is now. Somewhere else: what is asked for is of no use. */
+static void list_anew(struct list_request *r)
+{
+    struct listing *listing = r->listing;
+    pthread_mutex_lock(&listing->lock);
+    listing->unwanted = listing->asked;
+    piece_drop(&listing->next);
+    pthread_mutex_unlock(&listing->lock);
+    ask_piece(fs_of(r->fuse), r->ino, r->after, piece_came, r);
+}
+
+/* The piece at hand ends here: whether the next one comes, or is here now. */
+static bool go_on(struct list_request *r)
+{
+    struct listing *listing = r->listing;
+    pthread_mutex_lock(&listing->lock);
+    bool waits = listing->asked && !listing->unwanted && listing->now.result.data != NULL &&
+                 r->after == listing->asked_after;
+    bool taken = !waits && take_next(listing, r->after);
+    if (waits)
+        listing->waits = r;
+    pthread_mutex_unlock(&listing->lock);
+    if (taken)
+        answer_and_ask(r);
+    return waits || taken;
 }
 
 static void do_list(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
@@ -590,17 +719,10 @@ static void do_list(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
                                .after = (uint64_t)offset,
                                .plus = plus,
                                .listing = listing_of(info)};
-    /* From the beginning: as the directory is now. */
-    if (offset != 0 && piece_has(r->listing, r->after)) {
+    if (offset != 0 && piece_has(&r->listing->now, r->after))
         list_answer(r);
-        return;
-    }
-    struct limpet_fs_request rq = {.verb = LIMPET_FS_LIST,
-                                   .ino = ino,
-                                   .len = LIST_BYTES,
-                                   .offset = (uint64_t)offset,
-                                   .flags = LIMPET_FS_ATTRS};
-    limpet_fs_submit(fs_of(fuse), &rq, piece_came, r);
+    else if (offset == 0 || !go_on(r))
+        list_anew(r);
 }
 
 static void do_readdir(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
@@ -624,17 +746,21 @@ static void do_opendir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *i
         fuse_reply_err(fuse, ENOMEM);
         return;
     }
+    pthread_mutex_init(&listing->lock, NULL);
     info->fh = (uintptr_t)listing;
     if (fuse_reply_open(fuse, info) != 0)
-        free(listing);
+        listing_free(listing);
 }
 
 static void do_releasedir(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
 {
     struct listing *listing = listing_of(info);
     (void)ino;
-    free(listing->piece.data);
-    free(listing);
+    pthread_mutex_lock(&listing->lock);
+    bool asked = listing->closed = listing->asked;
+    pthread_mutex_unlock(&listing->lock);
+    if (!asked)
+        listing_free(listing);
     fuse_reply_err(fuse, 0);
 }
 
