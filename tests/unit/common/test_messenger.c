@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/frame.h"
 #include "tests/unit/common/net_test.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
@@ -272,6 +273,156 @@ static void revoked_memory_is_left_alone_and_the_message_comes_again(void **stat
     assert_int_equal(client.disconnected, 1);
     assert_int_equal(client.closed, 0);
     end_echo(&server, &client, &lent);
+}
+
+/* ---- Payloads that are passed on ---- */
+
+/* A client sends to an OSD, which sends the same memory, or a part of it, on to two others. */
+enum { PASSED = 120, PASSED_BODY = sizeof(uint32_t) };
+
+struct passing {
+    struct env *env;
+    struct net_session *on[2];
+    bool has_seal[PASSED];
+    uint8_t key[PASSED][FRAME_KEY_BYTES]; /* Under which the payload came to the first one. */
+};
+
+static size_t passed_len(unsigned number)
+{
+    static const size_t lens[] = {FRAME_OWN_KEY_MIN - 1, FRAME_OWN_KEY_MIN, FRAME_OWN_KEY_MIN + 1,
+                                  200000, 1};
+    return lens[number % COUNT(lens)];
+}
+
+/* Not all of it goes on then. */
+static size_t passed_from(unsigned number)
+{
+    return number % 3 == 0 && passed_len(number) > 1 ? 1 : 0;
+}
+
+static uint8_t passed_byte(unsigned number, size_t i)
+{
+    return (uint8_t)(number * 7 + i + (i >> 12));
+}
+
+static unsigned passed_number(const struct message *m)
+{
+    uint32_t number;
+    assert_int_equal(m->body_len, PASSED_BODY);
+    memcpy(&number, m->body, sizeof number);
+    assert_true(number < PASSED);
+    return number;
+}
+
+static void expect_payload(const struct message *m, size_t from)
+{
+    unsigned number = passed_number(m);
+    assert_int_equal(m->payload.len, passed_len(number) - from);
+    for (size_t i = 0; i < m->payload.len; i++) {
+        if (m->payload.data[i] != passed_byte(number, from + i))
+            fail_msg("byte %zu of payload %u is another", i, number);
+    }
+}
+
+static void send_numbered(struct env *env, struct net_session *session, uint32_t number,
+                          struct buf_slice payload)
+{
+    struct message *m = message_create(NET_TEST_DATA, PASSED_BODY);
+    assert_non_null(m);
+    memcpy(m->body, &number, sizeof number);
+    m->payload = payload;
+    net_send(env, session, m);
+}
+
+static void pass_on(struct side *side, struct net_session *session, struct message *message)
+{
+    struct passing *p = side->test;
+    unsigned number = passed_number(message);
+    size_t from = passed_from(number);
+    (void)session;
+    expect_payload(message, 0);
+    const struct buf_seal *seal = buf_slice_seal(&message->payload);
+    p->has_seal[number] = seal != NULL;
+    if (seal != NULL)
+        memcpy(p->key[number], seal->key, sizeof seal->key);
+    for (unsigned i = 0; i < COUNT(p->on); i++)
+        send_numbered(p->env, p->on[i], number,
+                      buf_slice_sub(message->payload, from, message->payload.len - from));
+}
+
+static void take_passed(struct side *side, struct net_session *session, struct message *message)
+{
+    const struct passing *p = side->test;
+    unsigned number = passed_number(message);
+    size_t from = passed_from(number);
+    (void)session;
+    assert_int_equal(number + 1, side->received);
+    expect_payload(message, from);
+    const struct buf_seal *seal = buf_slice_seal(&message->payload);
+    bool large = message->payload.len >= FRAME_OWN_KEY_MIN;
+    assert_true((seal != NULL) == (large && crypto_aead_aes256gcm_is_available() == 1));
+    /* Other bytes have another key, the same ones the same, also over another connection. */
+    if (seal != NULL && p->has_seal[number]) {
+        bool same = memcmp(seal->key, p->key[number], sizeof seal->key) == 0;
+        assert_int_equal(same, from == 0);
+    }
+}
+
+static struct net_session *open_to_osd(struct side *side, const struct net_address *to)
+{
+    const struct net_expect expect = {.name = {.type = ENTITY_OSD}};
+    struct net_session *session;
+    assert_int_equal(net_open(side->env, to, &expect, side, &session), 0);
+    return session;
+}
+
+static void payloads_are_passed_on_as_they_came_however_connections_break(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"osd.2", "osd.3"};
+    struct side client, first, others[COUNT(names)];
+    struct proxy *proxies[COUNT(names) + 1];
+    struct net_address via;
+    struct passing *passing = calloc(1, sizeof *passing);
+    assert_non_null(passing);
+    side_client(&client, "client.x", NULL);
+    side_server(&first, "osd.1", NULL);
+    passing->env = first.env;
+    first.test = passing;
+    first.on_received = pass_on;
+    for (unsigned i = 0; i < COUNT(names); i++) {
+        side_server(&others[i], names[i], NULL);
+        others[i].test = passing;
+        others[i].on_received = take_passed;
+        proxies[i] = proxy_create(&others[i].address, &via);
+        passing->on[i] = open_to_osd(&first, &via);
+    }
+    proxies[COUNT(names)] = proxy_create(&first.address, &via);
+    client.session = open_to_osd(&client, &via);
+    SIDES_UNTIL(client.opened == 1 && first.opened == 3, &client, &first, &others[0], &others[1]);
+    for (unsigned i = 0; i < COUNT(proxies); i++)
+        proxy_faults(proxies[i], 1000 * 1000);
+    for (unsigned number = 0; number < PASSED; number++) {
+        struct buf_slice payload;
+        assert_int_equal(buf_slice_alloc(passed_len(number), &payload), 0);
+        for (size_t i = 0; i < payload.len; i++)
+            payload.data[i] = passed_byte(number, i);
+        send_numbered(client.env, client.session, number, payload);
+    }
+    SIDES_UNTIL(others[0].received == PASSED && others[1].received == PASSED, &client, &first,
+                &others[0], &others[1]);
+    assert_int_equal(first.received, PASSED);
+    assert_true(first.disconnected > 2);
+    for (unsigned i = 0; i < COUNT(proxies); i++)
+        assert_true(proxy_faults_made(proxies[i]) > 0);
+    assert_int_equal(client.closed + first.closed + others[0].closed + others[1].closed, 0);
+    side_destroy(&client);
+    side_destroy(&first);
+    side_destroy(&others[0]);
+    side_destroy(&others[1]);
+    for (unsigned i = 0; i < COUNT(proxies); i++)
+        proxy_destroy(proxies[i]);
+    free(passing);
 }
 
 static void a_peer_that_restarted_resets_the_session(void **state)
@@ -912,6 +1063,7 @@ int main(void)
         cmocka_unit_test(a_large_payload_survives_a_break_in_its_middle),
         cmocka_unit_test(a_payload_is_received_in_lent_memory),
         cmocka_unit_test(revoked_memory_is_left_alone_and_the_message_comes_again),
+        cmocka_unit_test(payloads_are_passed_on_as_they_came_however_connections_break),
         cmocka_unit_test(a_peer_that_restarted_resets_the_session),
         cmocka_unit_test(a_session_that_the_acceptor_closed_while_it_was_broken_is_reset),
         cmocka_unit_test(is_told_at_once_that_nobody_listens),
