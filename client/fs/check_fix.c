@@ -391,7 +391,7 @@ static int fix_orphan(struct limpet_fs *fs, uint64_t ino)
     struct fs_request rq = {.ino = ino};
     int rc = name_getinode(fs, ino, &inode);
     if (rc == 0)
-        rc = inode.links == 0 ? data_remove(fs, &inode) : -EBUSY;
+        rc = inode.links == 0 ? data_remove(fs, &inode, 1) : -EBUSY;
     if (rc == 0)
         rc = fs_method(fs, fs_home(ino), "fs.purge", &rq, &answer);
     return rc;

@@ -583,37 +583,41 @@ static int remove_listed(struct limpet_fs *fs, const struct fs_inode *inode, uin
     return rc == -ENOENT ? 0 : rc;
 }
 
+/* Some may be under way still when it returns: sweep_wait(). */
 static int sweep_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
-                       uint64_t end, bool lazy)
+                       uint64_t end, struct sweep *sweep)
 {
-    struct sweep sweep = {
-        .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER, .lazy = lazy};
     int rc = 0;
-    if (count_range(inode, first, end) > SWEPT_MAX) {
-        rc = remove_listed(fs, inode, first, end, &sweep);
-        int ended = sweep_wait(&sweep, 0);
-        return rc != 0 ? rc : ended;
-    }
+    if (count_range(inode, first, end) > SWEPT_MAX)
+        return remove_listed(fs, inode, first, end, sweep);
     for (uint16_t i = 0; i < inode->n_ranges; i++) {
         uint64_t at = inode->ranges[i].first > first ? inode->ranges[i].first : first;
         uint64_t stop = inode->ranges[i].last + 1 < end ? inode->ranges[i].last + 1 : end;
         for (; rc == 0 && at < stop; at++)
-            rc = remove_object(fs, inode, at, &sweep);
+            rc = remove_object(fs, inode, at, sweep);
     }
-    int last = sweep_wait(&sweep, 0);
-    return rc != 0 ? rc : last;
+    return rc;
 }
 
 /* Objects [first, end) that may be there. */
 static int remove_range(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t first,
                         uint64_t end)
 {
-    return sweep_range(fs, inode, first, end, false);
+    struct sweep sweep = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
+    int rc = sweep_range(fs, inode, first, end, &sweep);
+    int last = sweep_wait(&sweep, 0);
+    return rc != 0 ? rc : last;
 }
 
-int data_remove(struct limpet_fs *fs, const struct fs_inode *inode)
+int data_remove(struct limpet_fs *fs, const struct fs_inode *inodes, size_t n)
 {
-    return sweep_range(fs, inode, 0, UINT64_MAX, true);
+    struct sweep sweep = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER, .lazy = true};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = sweep_range(fs, &inodes[i], 0, UINT64_MAX, &sweep);
+    int last = sweep_wait(&sweep, 0);
+    return rc != 0 ? rc : last;
 }
 
 /* Bytes [from, end) of an object become zeroes. */

@@ -585,8 +585,8 @@ int data_setsize(struct fs_call *call, const struct fs_request *rq,
                  struct fs_answer *out) MUST_CHECK;
 /* What lies beyond the size goes; then tx's truncation is over. */
 int data_trim(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
-/* All objects of a file. */
-int data_remove(struct limpet_fs *fs, const struct fs_inode *inode) MUST_CHECK;
+/* All objects of these files; after an error, some of them. */
+int data_remove(struct limpet_fs *fs, const struct fs_inode *inodes, size_t n) MUST_CHECK;
 struct limpet_pool *data_pool(struct limpet_fs *fs, const struct fs_inode *inode);
 /* Whether its record has room for these bytes. */
 bool data_covers(const struct fs_inode *inode, uint64_t offset, uint64_t len);

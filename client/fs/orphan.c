@@ -477,23 +477,34 @@ static int reap(struct limpet_fs *fs, const struct reaped *list, uint32_t flags,
     return rc;
 }
 
-static int remove_contents(struct limpet_fs *fs, uint64_t ino)
-{
-    struct fs_inode inode;
-    struct fs_order order;
-    int rc = name_getinode(fs, ino, &inode);
-    if (rc != 0 || inode.links > 0)
-        return rc == -ESTALE ? 0 : rc;
-    order_begin(fs, &order, false);
-    rc = data_remove(fs, &inode);
-    order_end(fs);
-    return rc;
-}
-
 static void all_later(struct limpet_fs *fs, const struct reaped *list)
 {
     for (size_t i = 0; i < list->n; i++)
         try_later(fs, list->inos[i]);
+}
+
+/* Of those with these places: which have none any more. Some may be gone after an error, too. */
+static void remove_contents(struct limpet_fs *fs, const struct reaped *list, uint64_t stay,
+                            struct reaped *emptied)
+{
+    struct fs_inode inodes[FS_REAP_MAX];
+    struct fs_order order;
+    for (size_t i = 0; i < list->n; i++) {
+        if (!(stay >> i & 1))
+            continue;
+        int rc = name_getinode(fs, list->inos[i], &inodes[emptied->n]);
+        if (rc == 0 && inodes[emptied->n].links == 0)
+            emptied->inos[emptied->n++] = list->inos[i];
+        else if (rc != 0 && rc != -ESTALE)
+            try_later(fs, list->inos[i]);
+    }
+    order_begin(fs, &order, false);
+    int rc = data_remove(fs, inodes, emptied->n);
+    order_end(fs);
+    if (rc != 0) {
+        all_later(fs, emptied);
+        emptied->n = 0;
+    }
 }
 
 /* Files of one shard that nobody has open: those without contents at once, the others afterwards.
@@ -510,14 +521,8 @@ static void collect(struct limpet_fs *fs, const struct reaped *list)
         all_later(fs, list);
         return;
     }
-    for (size_t i = 0; i < list->n; i++) {
-        if (!(stay >> i & 1))
-            continue;
-        if (remove_contents(fs, list->inos[i]) == 0)
-            emptied.inos[emptied.n++] = list->inos[i];
-        else
-            try_later(fs, list->inos[i]);
-    }
+    if (stay != 0)
+        remove_contents(fs, list, stay, &emptied);
     if (reap(fs, &emptied, FS_EMPTIED, &stay) != 0)
         all_later(fs, &emptied);
 }
