@@ -565,9 +565,7 @@ def clones_show_their_parents():
 @case
 def clones_and_sizes():
     c = client()
-    parent = c.create("parent", 6 * MIB, order=20)
-    parent.write(0, b"p" * (6 * MIB))
-    parent.snap("base")
+    parent = c.create_parent(6 * MIB, b"p" * (6 * MIB))
     parent.close()
     child = c.clone("parent", "base", "child")
     child.snap("whole")
@@ -600,9 +598,7 @@ def snapshots_of_clones_keep_their_parts_of_the_parent():
     """Rolled back to when more of the parent was shown: earlier snapshots that show less of it."""
     c = client()
     unit = 65536
-    parent = c.create("parent", 6 * unit, order=16)
-    parent.write(0, b"p" * (6 * unit))
-    parent.snap("base")
+    parent = c.create_parent(6 * unit, b"p" * (6 * unit), order=16)
     parent.close()
     for layout in ({"order": 16}, {"order": 16, "features": PLAIN}):
         child = c.clone("parent", "base", "child", **layout)
@@ -649,9 +645,7 @@ def flattening_copies_what_a_rollback_removed():
     """The object map names such an object, and it is not there."""
     c = client()
     unit = 65536
-    parent = c.create("parent", 6 * unit, order=16)
-    parent.write(0, b"p" * (6 * unit))
-    parent.snap("base")
+    parent = c.create_parent(6 * unit, b"p" * (6 * unit), order=16)
     parent.close()
     child = c.clone("parent", "base", "child", order=16)
     child.snap("whole")
@@ -825,9 +819,7 @@ def what_was_rolled_back_to_the_parent_is_no_zeroes():
     """The child's object goes, and the parent is seen again, whole objects or not, with an object map or without."""
     c = client()
     unit = 65536
-    parent = c.create("parent", 3 * unit, order=16)
-    parent.write(0, b"p" * (3 * unit))
-    parent.snap("base")
+    parent = c.create_parent(3 * unit, b"p" * (3 * unit), order=16)
     parent.close()
     for layout in ({"order": 16}, {"order": 16, "features": PLAIN}):
         child = c.clone("parent", "base", "child", **layout)

@@ -5,10 +5,9 @@ import ctypes
 import errno
 import os
 import random
-import subprocess
 import sys
 
-from lib.cluster import BUILD, Cluster, case, check, run, wait_until
+from lib.cluster import BUILD, Cluster, case, check, command_with, run, wait_until
 from lib.image import FEATURES, MIB, Client, good, lib, refused
 
 cluster = Cluster(mons=1, osds=3)
@@ -90,12 +89,9 @@ os._exit(0)
 def dies(what, name, steps):
     """Whether it came to its end."""
     here = os.path.dirname(os.path.abspath(__file__))
-    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), DIES]))
-    child = subprocess.run([sys.executable, "-B", "-c", CHILD, here, cluster.conf, what, name, str(steps)],
-                           env=dict(os.environ, LD_PRELOAD=preload), stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
-    check(child.returncode in (0, 77), "%s after %d: %d %s" % (what, steps, child.returncode, child.stdout))
-    return child.returncode == 0
+    code, said = command_with(DIES, ["-c", CHILD, here, cluster.conf, what, name, steps])
+    check(code in (0, 77), "%s after %d: %d %s" % (what, steps, code, said))
+    return code == 0
 
 
 def at_each_step(what, prepare, name="v%d", stride=1):
@@ -196,9 +192,7 @@ def dying_while_throwing_away_loses_nothing():
 @case
 def dying_while_cloning_leaves_what_can_be_removed():
     c = Client(cluster.conf)
-    parent = c.create("parent", SIZE, order=20)
-    parent.write(0, b"p" * SIZE)
-    parent.snap("base")
+    parent = c.create_parent(SIZE, b"p" * SIZE)
     for name in at_each_step("clone", lambda name: None):
         if name in c.names():
             opened = c.try_open(name)
@@ -218,9 +212,7 @@ def dying_while_cloning_leaves_what_can_be_removed():
 def dying_while_resizing_and_flattening_loses_nothing():
     """The lock of who died is free when its time is over: all die first, then all is looked at."""
     c = Client(cluster.conf)
-    parent = c.create("parent", SIZE, order=20)
-    parent.write(0, b"x" * SIZE)
-    parent.snap("base")
+    parent = c.create_parent(SIZE, b"x" * SIZE)
 
     def prepare(name):
         image = c.create(name, SIZE, order=20)

@@ -4,10 +4,8 @@
 
 import os
 import re
-import subprocess
-import sys
 
-from lib.cluster import BUILD, Cluster, case, check, run
+from lib.cluster import BUILD, Cluster, case, check, command_with, run
 
 cluster = Cluster(mons=1, osds=3)
 FAILS = os.path.join(BUILD, "crash", "libfail_at_call.so")
@@ -16,15 +14,13 @@ KINDS = 7
 
 def at_each_step(mode):
     here = os.path.dirname(os.path.abspath(__file__))
-    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), FAILS]))
-    child = subprocess.run([sys.executable, "-B", os.path.join(here, "crash", "fail_at_each_step.py"), here, cluster.conf, str(mode),
-                            "1" if os.environ.get("LIMPET_EVERY_STEP") else "6"],
-                           env=dict(os.environ, LD_PRELOAD=preload), stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
-    check(child.returncode == 0, child.stdout)
-    rows = re.findall(r"^(.*): failed at (\d+) of less than (\d+) steps, left something at (\d+)$", child.stdout, re.MULTILINE)
-    print("     " + child.stdout.strip().replace("\n", "\n     "))
-    check(len(rows) == KINDS and all(int(row[1]) > 0 for row in rows), child.stdout)
+    stride = 1 if os.environ.get("LIMPET_EVERY_STEP") else 6
+    code, said = command_with(FAILS, [os.path.join(here, "crash", "fail_at_each_step.py"), here, cluster.conf, mode, stride],
+                              timeout=600)
+    check(code == 0, said)
+    rows = re.findall(r"^(.*): failed at (\d+) of less than (\d+) steps, left something at (\d+)$", said, re.MULTILINE)
+    print("     " + said.strip().replace("\n", "\n     "))
+    check(len(rows) == KINDS and all(int(row[1]) > 0 for row in rows), said)
     left = [line for line in cluster.rados("-p", "data", "ls").text.splitlines()
             if line.startswith(("rbd_data", "rbd_header", "rbd_object_map"))]
     check(left == [], "objects are left: %r" % left[:5])

@@ -90,6 +90,14 @@ def command(argv, data=b"", env=None, timeout=120, cwd=None, wrap=None):
     return Result(argv, done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
 
 
+def command_with(library, argv, timeout=300):
+    """Runs a Python program with a library of build/crash preloaded, which ends it or lets it fail where it is told:
+    (exit code, what it printed). Sanitizers stay preloaded."""
+    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), library]))
+    result = command([sys.executable, "-B", *argv], env={"LD_PRELOAD": preload}, timeout=timeout)
+    return result.code, result.text + result.err
+
+
 def succeeds(result):
     check(result.code == 0, "should have succeeded: %s" % result)
     return result

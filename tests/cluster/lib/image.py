@@ -151,6 +151,13 @@ class Client:
         good(self.try_create(name, size, **options), "create %r" % name)
         return self.open(name)
 
+    def create_parent(self, size, data, order=20):
+        """What is to be cloned: an image "parent" that begins with these data, and its snapshot "base"."""
+        parent = self.create("parent", size, order=order)
+        parent.write(0, data)
+        parent.snap("base")
+        return parent
+
     def try_open(self, name, snap=None, flags=0):
         out = P()
         rc = lib.limpet_image_open(self.pool, text(name), text(snap), flags, ctypes.byref(out))
