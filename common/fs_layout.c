@@ -292,6 +292,7 @@ void fs_inode_encode(struct encoder *e, const struct fs_inode *inode)
     encode_u16(e, inode->relaid);
     encode_u8(e, inode->dying);
     encode_u8(e, inode->attributes);
+    encode_u8(e, inode->nameless);
     encode_u64(e, inode->parent);
     encode_u64(e, inode->parts);
     encode_u8(e, inode->part);
@@ -342,6 +343,7 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     out->relaid = decode_u16(d);
     out->dying = decode_u8(d);
     out->attributes = decode_u8(d);
+    out->nameless = decode_u8(d);
     out->parent = decode_u64(d);
     out->parts = decode_u64(d);
     out->part = decode_u8(d);
@@ -359,8 +361,8 @@ int fs_inode_decode(const void *data, size_t len, struct fs_inode *out)
     if (error)
         return error;
     bool sane = fs_layout_is_sane(&out->layout) && out->size <= FS_SIZE_MAX && out->dying <= 1 &&
-                out->attributes < FS_ATTRIBUTES_END && out->part <= FS_PARTS &&
-                out->parts >> FS_HOME_BITS == 0 && ranges_make_sense(out);
+                out->attributes < FS_ATTRIBUTES_END && out->nameless <= 1 &&
+                out->part <= FS_PARTS && out->parts >> FS_HOME_BITS == 0 && ranges_make_sense(out);
     return sane ? 0 : -EBADMSG;
 }
 

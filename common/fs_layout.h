@@ -14,7 +14,7 @@
 #include "common/codec.h"
 
 enum {
-    FS_RECORD_VERSION = 5,
+    FS_RECORD_VERSION = 6,
     FS_NAME_BYTES_MAX = 255,
     FS_TARGET_MAX = 4095,
     FS_XATTR_VALUE_MAX = 65536,
@@ -183,6 +183,7 @@ struct fs_inode {
     uint16_t relaid;         /* So often the layout of the file was changed, while it was empty. */
     uint8_t dying;           /* Of a directory that is being removed: no entries any more. */
     uint8_t attributes;      /* enum fs_attributes */
+    uint8_t nameless;        /* It was made without a name: a link may give it its first one. */
     uint64_t parent;         /* Of a directory; of a part, the directory that it is of. */
     uint64_t parts;          /* Of a directory that was split: the home of the first part. */
     uint8_t part;            /* It is no directory, but the part of one: its number + 1. */

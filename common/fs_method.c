@@ -290,6 +290,13 @@ void fs_remove_index(struct fs_job *job, enum fs_key kind, uint32_t index)
     fs_remove_key(job, key, fs_index_key(key, kind, index));
 }
 
+int fs_may_link(const struct fs_inode *inode)
+{
+    if (inode->links == 0 && !inode->nameless)
+        return -ENOENT;
+    return inode->links >= FS_LINKS_MAX ? -EMLINK : 0;
+}
+
 void fs_touch(struct fs_job *job, struct fs_inode *inode)
 {
     inode->ctime_ns = job->now_ns;

@@ -176,6 +176,8 @@ void fs_remove_index(struct fs_job *job, enum fs_key kind, uint32_t index);
 void fs_put_dir(struct fs_job *job);
 /* The inode has changed now, but not its contents. */
 void fs_touch(struct fs_job *job, struct fs_inode *inode);
+/* -EMLINK; -ENOENT: its last name is gone, and its contents go, too. */
+int fs_may_link(const struct fs_inode *inode) MUST_CHECK;
 
 /* ---- Extended attributes, access control lists ---- */
 

@@ -100,15 +100,16 @@ int fs_method_moved(struct fs_method_call *call)
 
 /* ---- Links of an inode whose entry is elsewhere ---- */
 
-static int change_links(struct fs_job *job, bool more)
+static int change_links(struct fs_job *job, bool more, bool links)
 {
     struct fs_inode inode;
     uint32_t index = fs_index(job->rq.ino);
     int error = fs_look_inode(job, job->rq.ino, &inode);
     if (error)
         return error;
-    if (more && inode.links >= FS_LINKS_MAX)
-        return -EMLINK;
+    /* nameless stays: the link may be taken back. */
+    if (links && (error = fs_may_link(&inode)) != 0)
+        return error;
     if (more && inode.links++ == 0)
         fs_remove_index(job, FS_KEY_ORPHAN, index);
     if (!more && inode.links > 0 && --inode.links == 0) {
@@ -145,7 +146,7 @@ int fs_method_links(struct fs_method_call *call)
     if ((known == 0) != (first && undo))
         return fs_end(&job); /* It was done before. */
     bool grows = job.call->grows;
-    error = change_links(&job, more != undo);
+    error = change_links(&job, more != undo, first && !undo);
     if (error)
         return error;
     if (!first)

@@ -59,6 +59,7 @@ int fs_method_init(struct fs_method_call *call)
     job.dir = job.rq.inode;
     job.dir.ino = job.rq.ino;
     job.dir.attributes = 0;
+    job.dir.nameless = 0;
     job.dir.parts = 0;
     job.dir.relaid = 0;
     job.dir.links = 2;
@@ -276,7 +277,8 @@ static void born(struct fs_job *job, struct fs_inode *inode, uint32_t index, uin
     *inode = job->rq.inode;
     inode->ino = fs_ino(job->home, index);
     inode->generation = generation;
-    inode->links = job->rq.flags & FS_UNNAMED ? 0 : 1;
+    inode->nameless = job->rq.flags & FS_UNNAMED ? 1 : 0;
+    inode->links = 1u - inode->nameless;
     inode->parent = inode->parts = 0;
     inode->relaid = 0;
     if (job->dir.part == 0)
@@ -409,9 +411,7 @@ static int look_counted(struct fs_job *job, struct fs_inode *inode)
     int error = fs_look_inode(job, job->rq.intent.ino, inode);
     if (error)
         return error;
-    if (inode->links >= FS_LINKS_MAX)
-        return -EMLINK;
-    return 0;
+    return fs_may_link(inode);
 }
 
 int fs_method_enter(struct fs_method_call *call)
@@ -450,6 +450,7 @@ int fs_method_enter(struct fs_method_call *call)
     if (job.rq.flags & FS_COUNT) {
         if (inode.links++ == 0)
             fs_remove_index(&job, FS_KEY_ORPHAN, fs_index(inode.ino));
+        inode.nameless = 0;
         fs_touch(&job, &inode);
         fs_put_inode(&job, fs_index(inode.ino), &inode);
         job.answer.flags |= FS_HAS_INODE;

@@ -8,6 +8,8 @@
  *     last one sees all of it.
  * E2  A circle counts when it was seen twice, with the same requests: then all of them waited at
  *     the same time.
+ * E3  Who could not see the whole chain, since a client or an OSD did not answer, looks again when
+ *     it asks for its lock the next time: nobody else may.
  *
  * Locks of flock(2) are not followed, as in the kernel.
  */
@@ -94,7 +96,7 @@ void deadlock_asked(struct limpet_fs *fs, struct decoder *question, struct encod
     pthread_mutex_unlock(&fs->lock);
 }
 
-/* What a party of another client waits for: -ENOENT, nothing. */
+/* What a party of another client waits for: -ENOENT, nothing; else it is not known. */
 static int ask_client(struct limpet_fs *fs, struct party party, struct wait *out)
 {
     struct encoder e;
@@ -110,11 +112,13 @@ static int ask_client(struct limpet_fs *fs, struct party party, struct wait *out
     encoder_fini(&e);
     while ((rc == 0 || rc == -ETIMEDOUT) && answers != NULL &&
            limpet_answers_next(answers, &answer) == 0) {
+        if (answer.missed && found != 0)
+            found = -ETIMEDOUT;
         if (!answer.missed && answer.len > 0 && decode_wait(answer.data, answer.len, out) == 0)
             found = 0;
     }
     limpet_answers_destroy(answers);
-    return found;
+    return rc != 0 && found == -ENOENT ? rc : found;
 }
 
 static int wait_of(struct limpet_fs *fs, struct party party, struct wait *out)
@@ -133,21 +137,34 @@ static int wait_of(struct limpet_fs *fs, struct party party, struct wait *out)
     return rc;
 }
 
-/* Whether the chain leads back; *numbers: a sum over the requests of the circle. */
-static bool leads_back(struct limpet_fs *fs, struct party self, uint64_t *numbers)
+/* 1: the chain leads back; *numbers: a sum over the requests of the circle. 0: it does not. */
+static int leads_back(struct limpet_fs *fs, struct party self, uint64_t *numbers)
 {
     struct party party = self;
     *numbers = 0;
     for (int step = 0; step < STEPS_MAX; step++) {
         struct wait wait;
-        if (wait_of(fs, party, &wait) != 0 || holder_of(fs, party, &wait, &party) != 0 ||
-            party.instance == 0)
-            return false;
+        int rc = wait_of(fs, party, &wait);
+        if (rc == 0)
+            rc = holder_of(fs, party, &wait, &party);
+        /* Nobody waits, or the file is gone. */
+        if (rc != 0)
+            return rc == -ENOENT || rc == -ESTALE ? 0 : rc;
+        if (party.instance == 0)
+            return 0;
         *numbers = *numbers * 31 + wait.number;
         if (same_party(party, self))
-            return true;
+            return 1;
     }
-    return false;
+    return 0;
+}
+
+/* E3 */
+static void look_again(struct fs_call *call)
+{
+    pthread_mutex_lock(&call->fs->lock);
+    call->blocker_instance = 0;
+    pthread_mutex_unlock(&call->fs->lock);
 }
 
 bool deadlock_found(struct fs_call *call, uint64_t instance, uint64_t owner)
@@ -169,7 +186,10 @@ bool deadlock_found(struct fs_call *call, uint64_t instance, uint64_t owner)
     if (known || same_party(self, holder))
         return false;
     for (int i = 0; i < PASSES; i++) {
-        if (!leads_back(fs, self, &numbers[i]))
+        int back = leads_back(fs, self, &numbers[i]);
+        if (back < 0)
+            look_again(call);
+        if (back <= 0)
             return false;
     }
     return numbers[0] == numbers[1];

@@ -18,8 +18,13 @@ enum { TRIES_MAX = 8 };
 static const char *const kind_names[FILE_OPS_END] = {
     "lookup", "getattr", "create", "mkdir", "symlink",   "unlink",    "rmdir",
     "rename", "link",    "list",   "chmod", "truncate",  "open",      "release",
-    "read",   "write",   "fsync",  "sync",  "get-xattr", "set-xattr",
+    "read",   "write",   "fsync",  "sync",  "get-xattr", "set-xattr", "race",
 };
+
+const char *file_op_name(enum file_op_kind kind)
+{
+    return kind_names[kind];
+}
 
 static struct file_model *model_of(const struct file_op *op)
 {
@@ -48,7 +53,7 @@ static uint64_t home_of(uint64_t ino)
 
 /* ---- What it has for itself ---- */
 
-static bool take(struct file_op *op, uint32_t i, bool alone)
+bool file_op_take(struct file_op *op, uint32_t i, bool alone)
 {
     struct file_node *node = node_of(op, i);
     for (uint32_t k = 0; k < op->n_locks; k++) {
@@ -78,7 +83,7 @@ static bool take_name(struct file_op *op, uint32_t dir, uint32_t name)
     return true;
 }
 
-static void give_all(struct file_op *op)
+void file_op_give_all(struct file_op *op)
 {
     while (op->n_locks > 0) {
         const struct file_lock *lock = &op->locks[--op->n_locks];
@@ -141,7 +146,8 @@ static bool choose_entry(struct file_op *op)
 {
     op->dir = choose_node(op, S_IFDIR);
     op->name = (uint32_t)below(op, FILE_NAMES);
-    return op->dir != FILE_NONE && take(op, op->dir, false) && take_name(op, op->dir, op->name);
+    return op->dir != FILE_NONE && file_op_take(op, op->dir, false) &&
+           take_name(op, op->dir, op->name);
 }
 
 static void change(struct file_op *op, uint32_t node, uint32_t cell, uint64_t after)
@@ -163,7 +169,7 @@ static bool plan_lookup(struct file_op *op)
         return false;
     op->node = named(op, op->dir, op->name);
     op->expected = op->node != FILE_NONE ? 0 : -ENOENT;
-    return op->node == FILE_NONE || take(op, op->node, false);
+    return op->node == FILE_NONE || file_op_take(op, op->node, false);
 }
 
 static unsigned made_type(const struct file_op *op)
@@ -189,7 +195,7 @@ static bool plan_make(struct file_op *op)
     if (op->kind == FILE_OP_CREATE && below(op, 2) == 0)
         op->flags = LIMPET_FS_OPENED;
     change_name(op, op->dir, op->name, op->made);
-    return take(op, op->made, true);
+    return file_op_take(op, op->made, true);
 }
 
 /* Whoever has it open goes on with it, or it is gone. */
@@ -202,7 +208,7 @@ static bool plan_unlink(struct file_op *op)
         op->expected = -ENOENT;
         return true;
     }
-    if (!take(op, op->node, true))
+    if (!file_op_take(op, op->node, true))
         return false;
     bool is_dir = node_of(op, op->node)->type == S_IFDIR;
     if (op->kind == FILE_OP_UNLINK)
@@ -216,13 +222,13 @@ static bool plan_unlink(struct file_op *op)
     return true;
 }
 
-static bool take_two(struct file_op *op)
+bool file_op_take_two(struct file_op *op)
 {
     op->dir = choose_node(op, S_IFDIR);
     op->to_dir = below(op, 2) ? op->dir : choose_node(op, S_IFDIR);
     op->name = (uint32_t)below(op, FILE_NAMES);
     op->to_name = (uint32_t)below(op, FILE_NAMES);
-    return take(op, op->dir, false) && take(op, op->to_dir, false) &&
+    return file_op_take(op, op->dir, false) && file_op_take(op, op->to_dir, false) &&
            take_name(op, op->dir, op->name) && take_name(op, op->to_dir, op->to_name);
 }
 
@@ -253,7 +259,7 @@ static int rename_error(const struct file_op *op, uint32_t from, uint32_t to)
 static bool plan_rename(struct file_op *op)
 {
     struct files *files = op->client->files;
-    if (!take_two(op))
+    if (!file_op_take_two(op))
         return false;
     uint32_t from = named(op, op->dir, op->name), to = named(op, op->to_dir, op->to_name);
     uint64_t dice = below(op, 5);
@@ -273,8 +279,8 @@ static bool plan_rename(struct file_op *op)
         return false;
     op->node = from;
     op->made = to;
-    if ((from != FILE_NONE && !take(op, from, true)) ||
-        (to != FILE_NONE && to != from && !take(op, to, true)))
+    if ((from != FILE_NONE && !file_op_take(op, from, true)) ||
+        (to != FILE_NONE && to != from && !file_op_take(op, to, true)))
         return false;
     if (op->expected != 0 || from == to)
         return true;
@@ -289,11 +295,11 @@ static bool plan_rename(struct file_op *op)
 
 static bool plan_link(struct file_op *op)
 {
-    if (!take_two(op))
+    if (!file_op_take_two(op))
         return false;
     op->node = named(op, op->dir, op->name);
     if (op->node == FILE_NONE || node_of(op, op->node)->type == S_IFDIR ||
-        !is_known(op, op->node) || !take(op, op->node, true))
+        !is_known(op, op->node) || !file_op_take(op, op->node, true))
         return false;
     op->expected = named(op, op->to_dir, op->to_name) != FILE_NONE ? -EEXIST : 0;
     if (op->expected == 0)
@@ -307,7 +313,7 @@ static bool plan_link(struct file_op *op)
 static bool plan_node(struct file_op *op, unsigned type, bool alone)
 {
     op->node = choose_node(op, type);
-    return op->node != FILE_NONE && take(op, op->node, alone);
+    return op->node != FILE_NONE && file_op_take(op, op->node, alone);
 }
 
 static bool plan_setattr(struct file_op *op)
@@ -332,7 +338,7 @@ static bool plan_file(struct file_op *op, bool alone)
         op->node = choose_node(op, S_IFREG);
     if (op->node == FILE_NONE || node_of(op, op->node)->ghost)
         return false;
-    return take(op, op->node, alone);
+    return file_op_take(op, op->node, alone);
 }
 
 static void change_data(struct file_op *op, uint32_t cell, uint64_t after)
@@ -387,7 +393,7 @@ static bool plan_write(struct file_op *op)
 static bool plan_release(struct file_op *op)
 {
     op->node = choose_open(op);
-    return op->node != FILE_NONE && take(op, op->node, true);
+    return op->node != FILE_NONE && file_op_take(op, op->node, true);
 }
 
 static bool plan_sync(struct file_op *op)
@@ -451,6 +457,8 @@ static bool plan(struct file_op *op)
     case FILE_OP_SYNC:
     case FILE_OP_SYNC_ALL:
         return plan_sync(op);
+    case FILE_OP_RACE:
+        return file_race_plan(op);
     default:
         return plan_xattr(op);
     }
@@ -479,7 +487,7 @@ static void ask_for_new(const struct file_op *op, struct request *r)
 {
     const struct file_node *made = node_of(op, op->made);
     r->rq.verb = LIMPET_FS_CREATE;
-    r->rq.flags = LIMPET_FS_EXCLUSIVE | op->flags;
+    r->rq.flags = (op->shares ? 0 : LIMPET_FS_EXCLUSIVE) | op->flags;
     r->rq.attr.mode =
         made_type(op) | (op->made != FILE_NONE ? (uint32_t)made->cells[CELL_MODE] : 0);
     r->rq.attr.uid = op->made != FILE_NONE ? (uint32_t)made->cells[CELL_UID] : 0;
@@ -705,7 +713,7 @@ static void look_at_result(struct file_op *op, const struct limpet_fs_result *re
 
 /* ---- What it has changed ---- */
 
-static void commit(const struct file_op *op, bool unsure)
+void file_op_commit(const struct file_op *op, bool unsure)
 {
     struct files *files = op->client->files;
     for (uint32_t i = 0; i < op->n_changes; i++) {
@@ -799,12 +807,12 @@ static void end_unsure(struct file_op *op, int rc, const struct limpet_fs_result
         commit_open(op);
     if (op->kind == FILE_OP_RELEASE && rc != 0)
         commit_open(op);
-    commit(op, true);
+    file_op_commit(op, true);
     forgive(op);
     files->unsure = true;
 }
 
-static bool is_loss(int rc)
+bool file_op_is_loss(int rc)
 {
     return rc == -EIO || rc == -ESHUTDOWN || rc == -ETIMEDOUT || rc == -ENOTCONN;
 }
@@ -836,7 +844,7 @@ static void end(struct file_op *op, int rc, const struct limpet_fs_result *resul
     struct files *files = op->client->files;
     files_notice(files);
     /* What is lost is told by an error, and by a call that may come later. */
-    if (is_loss(rc)) {
+    if (file_op_is_loss(rc)) {
         lose_contents(op);
         files_lose(op->client, UINT64_MAX);
     }
@@ -862,16 +870,21 @@ static void end(struct file_op *op, int rc, const struct limpet_fs_result *resul
         make_known(op, op->node);
     if (rc == 0)
         commit_open(op);
-    commit(op, false);
+    file_op_commit(op, false);
     if (rc == 0 && (op->kind == FILE_OP_SYNC || op->kind == FILE_OP_SYNC_ALL))
         file_model_forget(&files->model, is_synced, op);
+}
+
+void file_op_leave(struct file_op *op)
+{
+    TAILQ_REMOVE(&op->client->files->ops, op, link);
 }
 
 static void free_op(struct file_op *op)
 {
     struct files *files = op->client->files;
-    TAILQ_REMOVE(&files->ops, op, link);
-    give_all(op);
+    file_op_leave(op);
+    file_op_give_all(op);
     free(op);
     if (!files->unsure)
         file_nodes_collect(&files->model);
@@ -879,7 +892,11 @@ static void free_op(struct file_op *op)
 
 void file_op_lost(struct file_op *op)
 {
-    commit(op, true);
+    if (op->race != NULL) {
+        file_race_lost(op);
+        return;
+    }
+    file_op_commit(op, true);
     forgive(op);
     free_op(op);
 }
@@ -893,18 +910,27 @@ static enum file_op_kind choose_kind(struct files *files)
     return (enum file_op_kind)kind;
 }
 
+static struct file_op *new_op(struct file_client *client, enum file_op_kind kind)
+{
+    struct files *files = client->files;
+    struct file_op *op = calloc(1, sizeof *op);
+    if (!op)
+        abort();
+    op->client = client;
+    op->kind = kind;
+    op->serial = ++files->serials;
+    op->begun = files_now(files);
+    TAILQ_INSERT_TAIL(&files->ops, op, link);
+    return op;
+}
+
 static struct file_op *choose(struct file_client *client)
 {
     struct files *files = client->files;
+    if (file_race_is_open(client))
+        return new_op(client, FILE_OP_RACE);
     for (int i = 0; i < TRIES_MAX; i++) {
-        struct file_op *op = calloc(1, sizeof *op);
-        if (!op)
-            abort();
-        op->client = client;
-        op->kind = choose_kind(files);
-        op->serial = ++files->serials;
-        op->begun = files_now(files);
-        TAILQ_INSERT_TAIL(&files->ops, op, link);
+        struct file_op *op = new_op(client, choose_kind(files));
         if (plan(op))
             return op;
         drop_made(op);
@@ -920,6 +946,8 @@ void file_op_run(struct file_client *client)
     struct file_op *op = choose(client);
     if (op == NULL)
         return;
+    if (op->kind == FILE_OP_RACE)
+        file_race_join(op);
     sim_log(files->cluster->sim, sim_node_name(client->client->member.node),
             "%" PRIu64 ": %s %u (%" PRIu64 ") in %" PRIu64 " name %u, to %" PRIu64
             " name %u, flags %x, pieces %u+%u, value %" PRIu64 ", expects %d",
@@ -930,8 +958,12 @@ void file_op_run(struct file_client *client)
     sim_log(files->cluster->sim, sim_node_name(client->client->member.node),
             "%" PRIu64 ": result %zd", op->serial, rc);
     files->n_done++;
-    end(op, rc > 0 ? 0 : (int)rc, result);
+    if (op->race != NULL) {
+        file_race_end(op, (int)rc, result);
+    } else {
+        end(op, rc > 0 ? 0 : (int)rc, result);
+        free_op(op);
+    }
     limpet_fs_result_destroy(result);
-    free_op(op);
     files_forget(files);
 }

@@ -75,6 +75,7 @@ void files_lose(struct file_client *client, uint64_t home)
         if (change->process == client->process && (home == UINT64_MAX || change->home == home))
             change->unsure = true;
     }
+    file_locks_lose(client, home);
     TAILQ_FOREACH(op, &files->ops, link)
     {
         op->overlaps = true;
@@ -93,6 +94,13 @@ static bool lease_is_over(const struct file_client *client, uint64_t home)
         return false;
     uint64_t until = lease->watch != NULL ? client_loop_lease_until(lease->watch) : 0;
     return until <= env_clock(sim_process(client->client->member.node));
+}
+
+bool files_may_have_lost(const struct file_client *client, uint64_t home)
+{
+    const struct fs_lease *lease = client->fs != NULL ? lease_find(client->fs, home) : NULL;
+    return client->fs == NULL || (lease != NULL && lease->failed != 0) ||
+           lease_is_over(client, home);
 }
 
 /* It will be told by fsync, and can be seen before. */
@@ -180,15 +188,20 @@ static void *worker_main(void *arg)
 {
     struct file_client *client = arg;
     struct files *files = client->files;
+    uint64_t owner = ++files->owners;
     while (!files->stopping) {
         fiber_sleep(1 + files_below(files, 2 * files->think_ns));
         if (!files->started || files->stopping)
             continue;
-        if (!files->unsure)
+        if (files->lock_weight > 0 &&
+            files_below(files, files->mix_sum + files->lock_weight) < files->lock_weight)
+            file_locks_turn(client, owner);
+        else if (!files->unsure)
             file_op_run(client);
         else if (ops_are_over(files) && files->walker == NULL)
             judge(client);
     }
+    file_locks_end(client, owner);
     client->workers--;
     fiber_wake(&client->workers, true);
     return NULL;
@@ -277,6 +290,9 @@ static void *client_main(void *arg)
         (void)fiber_start(client->fibers, worker_main, client);
     while (client->workers > 0)
         fiber_wait(&client->workers);
+    /* What a living client has given back is not in anybody's way: its end would hide that. */
+    while (file_locks_wait(client->files))
+        fiber_sleep(100 * MSEC_NS);
     close_files(client);
     finish(client);
     return NULL;
@@ -307,6 +323,7 @@ static void client_abandon(struct member *member)
         client_loop_abandon(client->cluster);
     fibers_destroy(client->fibers);
     client->fibers = c->fibers = NULL;
+    file_locks_died(client);
     for (op = TAILQ_FIRST(&files->ops); op; op = next) {
         next = TAILQ_NEXT(op, link);
         if (op->client == client)
@@ -359,6 +376,7 @@ static void set_mix(struct files *files)
         [FILE_OP_READ] = &plan->read,           [FILE_OP_WRITE] = &plan->write,
         [FILE_OP_SYNC] = &plan->sync,           [FILE_OP_SYNC_ALL] = &plan->sync_all,
         [FILE_OP_XATTR_GET] = &plan->xattr_get, [FILE_OP_XATTR_SET] = &plan->xattr_set,
+        [FILE_OP_RACE] = &plan->race,
     };
     for (int i = 0; i < FILE_OPS_END; i++) {
         files->mix[i] = (uint32_t)choose(files, mix[i]);
@@ -379,6 +397,8 @@ struct files *files_create(struct cluster *cluster, const struct scenario *scena
     files->n_workers = (uint32_t)choose(files, &scenario->files.workers);
     files->think_ns = choose(files, &scenario->files.think);
     set_mix(files);
+    files->lock_weight = (uint32_t)choose(files, &scenario->files.lock);
+    file_locks_create(files);
     file_model_init(&files->model, LIMPET_FS_ROOT);
     for (uint32_t i = 1; i <= cluster->options.n_clients; i++) {
         struct file_client *client = &files->clients[i];
@@ -432,6 +452,7 @@ void files_destroy(struct files *files)
         member_end(&files->clients[i].client->member, SIM_CRASH, UINT64_MAX);
         files->clients[i].client->images_user = NULL;
     }
+    file_locks_destroy(files);
     free(files);
 }
 

@@ -2,7 +2,8 @@
  * Clients of the simulation that use a file system: client/fs and what is below it in processes of
  * their own (fibers.h), and a model of POSIX (file_model.h) that says what they may see.
  *
- * Operations that have nothing to do with each other run at the same time, also in one directory.
+ * Operations that have nothing to do with each other run at the same time, also in one directory;
+ * some use the same names at the same time (file_race.c); and there are locks (file_locks.c).
  * Checked are: the result of each; attributes, contents, entries; that what is durable outlives its
  * client, what else it did is a prefix of each shard's changes, and every write is old or new; that
  * a client is told of what it loses; and at the end that limpet_fs_check() finds nothing but what

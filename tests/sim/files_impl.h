@@ -30,12 +30,20 @@ enum file_op_kind {
     FILE_OP_SYNC_ALL,
     FILE_OP_XATTR_GET,
     FILE_OP_XATTR_SET,
+    FILE_OP_RACE, /* Its first one; it becomes another kind. */
     FILE_OPS_END
 };
 
-enum { FILE_OP_LOCKS = 6, FILE_OP_CHANGES = FILE_PIECES + 4, FILE_NAME_BYTES = 8 };
+enum {
+    FILE_OP_LOCKS = 12,
+    FILE_OP_CHANGES = FILE_PIECES + 4,
+    FILE_NAME_BYTES = 8,
+    FILE_RANGES_MAX = 512
+};
 
 struct file_client;
+struct file_race;
+struct file_ranges;
 
 /* What an operation has for itself while it is under way. */
 struct file_lock {
@@ -65,6 +73,10 @@ struct file_op {
         bool loose, data, first;
     } changes[FILE_OP_CHANGES];
     uint32_t n_changes;
+    struct file_race *race; /* It is one of several; which one, of which name. */
+    uint32_t part;
+    int slot;
+    bool shares;   /* What it would make may be there. */
     bool overlaps; /* Something was unsure meanwhile. */
     bool differs;  /* From what the model says: */
     char why[256];
@@ -98,7 +110,11 @@ struct files {
     struct file_client *walker; /* Who does it. */
     bool moving;                /* A directory goes to another parent. */
     uint64_t serials, processes, n_losses;
-    uint32_t n_done, n_walks;
+    uint32_t n_done, n_walks, n_races, n_locks;
+    uint64_t owners;            /* Of locks, so many. */
+    struct file_ranges *ranges; /* Locks. */
+    uint32_t lock_weight;
+    struct file_race *race; /* That is about to begin. */
     struct file_op_list ops;
     struct file_model model;
     struct file_client clients[CLUSTER_CLIENTS_MAX + 1];
@@ -124,6 +140,8 @@ void files_lose(struct file_client *client, uint64_t home);
 bool files_look_for_lost(struct files *files, const struct file_client *except);
 /* The same for what a process knows to be lost, and nobody has been told of yet. */
 void files_notice(struct files *files);
+/* The client's lease of this shard is over, or something of it is lost. */
+bool files_may_have_lost(const struct file_client *client, uint64_t home);
 /* Forgets changes that are durable by now. */
 void files_forget(struct files *files);
 
@@ -133,6 +151,43 @@ void files_forget(struct files *files);
 void file_op_run(struct file_client *client);
 /* Its client has died: nobody knows what became of it. Frees it. */
 void file_op_lost(struct file_op *op);
+
+/* For one another: file_race.c. False: something else has it. */
+bool file_op_take(struct file_op *op, uint32_t node, bool alone);
+bool file_op_take_two(struct file_op *op);
+void file_op_give_all(struct file_op *op);
+/* Its changes become the model's. */
+void file_op_commit(const struct file_op *op, bool unsure);
+bool file_op_is_loss(int rc);
+const char *file_op_name(enum file_op_kind kind);
+/* It is not under way any more. */
+void file_op_leave(struct file_op *op);
+
+/* ---- file_race.c ---- */
+
+/* A new one, which this operation is the first of; false: there can be none. */
+bool file_race_plan(struct file_op *op);
+/* Whether the client can join the one that is about to begin. */
+bool file_race_is_open(const struct file_client *client);
+/* Becomes one of it, and waits for its beginning. */
+void file_race_join(struct file_op *op);
+/* Its answer; its client has died. The operation is the race's. */
+void file_race_end(struct file_op *op, int rc, const struct limpet_fs_result *result);
+void file_race_lost(struct file_op *op);
+
+/* ---- file_locks.c ---- */
+
+void file_locks_create(struct files *files);
+void file_locks_destroy(struct files *files);
+/* An owner takes a lock, or gives one back; may wait for others. */
+void file_locks_turn(struct file_client *client, uint64_t owner);
+/* It ends: gives back all. */
+void file_locks_end(const struct file_client *client, uint64_t owner);
+/* See files_lose(). */
+void file_locks_lose(const struct file_client *client, uint64_t home);
+void file_locks_died(const struct file_client *client);
+/* Whether some owner waits for one. */
+bool file_locks_wait(const struct files *files);
 
 /* ---- file_walk.c ---- */
 

@@ -128,6 +128,8 @@ static const struct field file_fields[] = {
     {"sync_all", FIELD_COUNT, IN_SCENARIO(files.sync_all), 0, 1000, "weight"},
     {"xattr_get", FIELD_COUNT, IN_SCENARIO(files.xattr_get), 0, 1000, "weight"},
     {"xattr_set", FIELD_COUNT, IN_SCENARIO(files.xattr_set), 0, 1000, "weight"},
+    {"race", FIELD_COUNT, IN_SCENARIO(files.race), 0, 1000, "weight"},
+    {"lock", FIELD_COUNT, IN_SCENARIO(files.lock), 0, 1000, "weight"},
     {0},
 };
 
@@ -256,7 +258,9 @@ static const char file_defaults[] = "workers = 0\n"
                                     "sync = 14\n"
                                     "sync_all = 2\n"
                                     "xattr_get = 8\n"
-                                    "xattr_set = 12\n";
+                                    "xattr_set = 12\n"
+                                    "race = 12\n"
+                                    "lock = 30\n";
 
 static const char fault_defaults[] = "every = 250ms..8s\n"
                                      "emphasis = 4\n";

@@ -30,6 +30,7 @@ static struct fs_inode sample_inode(void)
         .layout = {22, 16, 3, 7},
         .relaid = 2,
         .attributes = FS_ATTRIBUTES_ANY | FS_ATTRIBUTES_ACCESS,
+        .nameless = 1,
         .parent = 1,
         .parts = 18,
         .part = 3,
@@ -142,6 +143,7 @@ static void inodes_read_back(void **state)
     assert_int_equal(got.mode, inode.mode);
     assert_int_equal(got.size, inode.size);
     assert_int_equal(got.attributes, inode.attributes);
+    assert_int_equal(got.nameless, inode.nameless);
     assert_int_equal(got.atime_ns, -1);
     assert_memory_equal(got.ranges, inode.ranges, 2 * sizeof inode.ranges[0]);
     assert_true(fs_txid_equal(got.busy, inode.busy));

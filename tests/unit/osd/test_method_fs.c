@@ -295,6 +295,27 @@ static void a_file_may_begin_without_a_name(void **state)
     assert_false(has_key(FS_KEY_ORPHAN, fs_index(ino)));
 }
 
+/* Its contents are being removed, perhaps. */
+static void a_file_that_has_lost_its_last_name_gets_no_other(void **state)
+{
+    (void)state;
+    uint64_t ino = create("a");
+    struct fs_request enter = {.ino = dir,
+                               .name = text("b"),
+                               .flags = FS_NO_REPLACE | FS_COUNT,
+                               .intent = {.kind = FS_INTENT_LINK, .ino = ino, .type = 8}};
+    struct fs_request across = {.ino = ino,
+                                .tx = {1, 9},
+                                .type = ADD,
+                                .flags = FS_INTENT,
+                                .intent = {.kind = FS_INTENT_LINK, .ino = ino, .type = 8}};
+    assert_int_equal(call("fs.unlink", (struct fs_request){.ino = dir, .name = text("a")}), 0);
+    assert_int_equal(call("fs.enter", enter), -ENOENT);
+    assert_int_equal(call("fs.links", across), -ENOENT);
+    assert_int_equal(lookup("b"), -ENOENT);
+    assert_true(has_key(FS_KEY_ORPHAN, fs_index(ino)));
+}
+
 static void groups_are_inherited(void **state)
 {
     (void)state;
@@ -1086,6 +1107,7 @@ int main(void)
         TEST(create_gives_what_is_there),
         TEST(create_refuses_what_has_no_sense),
         TEST(a_file_may_begin_without_a_name),
+        TEST(a_file_that_has_lost_its_last_name_gets_no_other),
         TEST(groups_are_inherited),
         TEST(list_goes_on_where_it_ended),
         TEST(unlink_makes_orphans_and_purge_ends_them),
