@@ -397,6 +397,9 @@ static int enter_replacing(struct fs_job *job, const struct fs_entry *old, int f
         return -FS_CHANGED;
     if (!found && job->rq.flags & FS_NO_REPLACE)
         return -EEXIST;
+    /* A link to what moves here was made meanwhile: then nothing is to be moved. */
+    if (!found && old->ino == job->rq.intent.ino)
+        return -FS_CHANGED;
     if (!found)
         error = may_replace(job->rq.intent.type, old, job->rq.expect);
     if (!error && !found)

@@ -535,6 +535,22 @@ static void rename_of_two_links_to_one_file_does_nothing(void **state)
     assert_int_equal(getattr(a).links, 2);
 }
 
+/* Whoever moves looks again, and finds two links to one file. */
+static void what_comes_from_elsewhere_does_not_replace_another_link_to_it(void **state)
+{
+    (void)state;
+    uint64_t a = create("a");
+    assert_int_equal(
+        call("fs.enter",
+             (struct fs_request){.ino = dir,
+                                 .name = text("a"),
+                                 .tx = {1, 9},
+                                 .intent = {.kind = FS_INTENT_MOVE, .ino = a, .type = 8}}),
+        -FS_CHANGED);
+    assert_int_equal(lookup("a"), 0);
+    assert_int_equal(getattr(a).links, 1);
+}
+
 static void a_directory_is_replaced_only_when_it_is_named(void **state)
 {
     (void)state;
@@ -1118,6 +1134,7 @@ int main(void)
         TEST(rename_moves_and_replaces),
         TEST(rename_swaps),
         TEST(rename_of_two_links_to_one_file_does_nothing),
+        TEST(what_comes_from_elsewhere_does_not_replace_another_link_to_it),
         TEST(a_directory_is_replaced_only_when_it_is_named),
         TEST(what_is_leaving_is_not_touched),
         TEST(leave_refuses_what_it_cannot_take_back),
