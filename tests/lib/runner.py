@@ -43,8 +43,8 @@ SANITIZER_ENV = {
 
 
 class Test:
-    """One command. `needs` names the build that must have worked. One that `waits` most of the time takes none of
-    the slots."""
+    """One command. `needs` names the build that must have worked. One that `waits` most of the time runs beside
+    what takes the slots, and takes some itself only when nothing else may run."""
 
     def __init__(self, name, argv, timeout=300, weight=1, needs=None, env=None, waits=False):
         self.name = name
@@ -350,7 +350,11 @@ def lint_tests(jobs, long=False):
     return tests
 
 
-def cluster_tests(preset, prefix="", only=None):
+# Cluster tests of how the processors are shared, which run when nothing else does.
+ALONE = ("fs_follow",)
+
+
+def cluster_tests(preset, jobs, prefix="", only=None):
     env = {"LIMPET_BUILD": folder_of(preset)}
     if preset != "release":
         env.update(SANITIZER_ENV)
@@ -360,8 +364,9 @@ def cluster_tests(preset, prefix="", only=None):
         if only and name not in only:
             continue
         tests.append(Test("%scluster/%s" % (prefix, name), [sys.executable, "-B", path], timeout=600,
-                          needs=preset, env=env, waits=True))
-    return tests
+                          weight=jobs if name in ALONE else 0, needs=preset, env=env, waits=True))
+    # At the end little has to come to its end first.
+    return sorted(tests, key=lambda test: test.weight)
 
 
 # Test -> what one short run, and a campaign, does: kills, cuts, flips.
@@ -452,12 +457,12 @@ def default_plan(jobs):
     tests += planted_tests("release") + fuzz_tests(FUZZ_SECONDS)
     tests += unit_tests("asan", "asan/") + sim_tests("asan", 20, "asan/")
     tests += store_tests() + planted_store_tests()
-    tests += cluster_tests("release") + cluster_tests("asan", "asan/", ["files"])
+    tests += cluster_tests("asan", jobs, "asan/", ["files"]) + cluster_tests("release", jobs)
     return builds, tests
 
 
 def sanitizer_plan(preset, jobs):
-    tests = unit_tests(preset) + sim_tests(preset, SIM_SEEDS) + cluster_tests(preset)
+    tests = unit_tests(preset) + sim_tests(preset, SIM_SEEDS) + cluster_tests(preset, jobs)
     return [build_steps(preset, jobs)], tests
 
 
@@ -490,7 +495,7 @@ CAMPAIGNS = {
               lambda jobs: ([build_steps("release", jobs)], names_tests())),
     "tsan": ("unit tests and cluster tests under TSan",
              lambda jobs: ([build_steps("tsan", jobs)],
-                           unit_tests("tsan", "tsan/") + cluster_tests("tsan", "tsan/"))),
+                           unit_tests("tsan", "tsan/") + cluster_tests("tsan", jobs, "tsan/"))),
 }
 
 
@@ -565,21 +570,23 @@ class Runner:
         self.stopping = False
 
     def next_test(self):
-        """One that waits, when none does, or the first in order that fits in the free slots; its build is settled.
-        One that needs more slots than are free blocks those behind it, so that it gets its turn."""
+        """One that waits, when none does, or the first of the others; its build is settled. One that needs more
+        slots than are free blocks those behind it, so that it gets its turn."""
         ready = [test for test in self.waiting if not test.needs or self.build_settled(test.needs)]
-        waiting = [test for test in ready if self.runs_beside(test)]
-        if waiting and not any(self.runs_beside(test) for test in self.board.running):
-            return waiting[0]
-        others = [test for test in ready if not self.runs_beside(test)]
-        return others[0] if others and self.taken_by(others[0]) <= self.free else None
-
-    def runs_beside(self, test):
-        """With one slot nothing runs beside anything."""
-        return test.waits and self.slots > 1
+        beside = [test for test in ready if test.waits]
+        if any(test.waits for test in self.board.running):
+            beside = []
+        others = [test for test in ready if not test.waits]
+        for test in beside[:1] + others[:1]:
+            if self.taken_by(test) <= self.free:
+                return test
+            if test.waits:
+                return None
+        return None
 
     def taken_by(self, test):
-        return 0 if self.runs_beside(test) else min(test.weight, self.slots)
+        """With one slot nothing runs beside anything."""
+        return min(test.weight, self.slots) if self.slots > 1 else 1
 
     def build_settled(self, preset):
         return not any(test.name == "build/" + preset
