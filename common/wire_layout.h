@@ -59,6 +59,11 @@ static_assert(sizeof(struct wire_version) == 16, "wire_version");
 enum wire_osd_op_flags {
     WIRE_OP_WRITE = 1, /* Some operation changes the object (or the PG). */
     WIRE_OP_PG = 2,    /* Addresses a placement group, not an object: list. */
+    /*
+     * Keeps account of who looks at an object or of what is being removed: OSDs that are full take
+     * it from their reserve, as far as it is small and makes no object, nor one longer.
+     */
+    WIRE_OP_FULL_TRY = 4,
 };
 
 /*
@@ -366,6 +371,7 @@ static_assert(sizeof(struct wire_rep_ack) == 56, "wire_rep_ack");
 enum wire_rep_ack_flags {
     WIRE_REP_ACK_FULL = 1,    /* The member's store is so full that nothing should grow. */
     WIRE_REP_ACK_NO_ROOM = 2, /* It has nothing left but its reserve. */
+    WIRE_REP_ACK_NO_TRY = 4,  /* And not enough of that for WIRE_OP_FULL_TRY. */
 };
 
 #endif

@@ -106,7 +106,8 @@ struct client_op {
      */
     void *into;
     size_t into_len;
-    bool patient; /* It may take long, and that is no sign that something is wrong. */
+    bool patient;    /* It may take long, and that is no sign that something is wrong. */
+    bool tries_full; /* WIRE_OP_FULL_TRY */
     uint16_t n_steps;
     struct client_step steps[CLIENT_STEPS_INLINE]; /* The first; the usual request has no more. */
     struct client_step *more_steps;                /* Those after them; memory of the caller. */

@@ -318,7 +318,8 @@ struct message *op_message(struct client *c, struct client_op *op)
         .epoch = c->map->epoch,
         .pool = op->object.pool,
         .pg_seed = (uint32_t)op->pg->key.seed,
-        .flags = (op->write ? WIRE_OP_WRITE : 0u) | (op->pg_op ? WIRE_OP_PG : 0u),
+        .flags = (op->write ? WIRE_OP_WRITE : 0u) | (op->pg_op ? WIRE_OP_PG : 0u) |
+                 (op->tries_full ? WIRE_OP_FULL_TRY : 0u),
         .attempt = op->attempt,
         .age_ns = op->sent_ns == 0 ? 0 : env_now(c->env) - op->sent_ns,
         .n_ops = op->n_steps,

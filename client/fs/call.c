@@ -40,6 +40,21 @@ int call_encode(struct encoder *input, const struct fs_request *rq, const void *
     return rc;
 }
 
+/*
+ * What changes records, as opening, removing and closing do, but adds no name and no contents: a
+ * full cluster does it nevertheless.
+ */
+static void try_though_full(struct limpet_op *op, const char *method)
+{
+    static const char *const methods[] = {
+        "fs.dying",   "fs.getattr", "fs.leave",  "fs.links",  "fs.lock",  "fs.moved",  "fs.purge",
+        "fs.setattr", "fs.settle",  "fs.unlink", "fs.vanish", "fs.wrote", "fs.xremove"};
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        if (strcmp(method, methods[i]) == 0)
+            limpet_op_full_try(op);
+    }
+}
+
 static struct limpet_op *op_of(const char *method, const struct encoder *input, void **out,
                                size_t *out_len)
 {
@@ -51,6 +66,8 @@ static struct limpet_op *op_of(const char *method, const struct encoder *input, 
         limpet_op_destroy(op);
         op = NULL;
     }
+    if (op != NULL)
+        try_though_full(op, method);
     return op;
 }
 
@@ -64,6 +81,7 @@ int call_op_add(struct limpet_op *op, const char *method, const struct fs_reques
     if (rc == 0)
         rc = limpet_op_call(op, method, input.data, input.len, out, out_len, NULL);
     encoder_fini(&input);
+    try_though_full(op, method);
     return rc;
 }
 

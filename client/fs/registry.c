@@ -167,6 +167,8 @@ void registry_send(struct limpet_fs *fs)
     if (rc == 0)
         rc = limpet_op_omap_set(storing->op, storing->pairs.list, storing->pairs.n);
     if (rc == 0)
+        limpet_op_full_try(storing->op);
+    if (rc == 0)
         rc = limpet_completion_create(stored, storing, &completion);
     if (rc == 0)
         rc = limpet_aio_operate(fs->pool, OBJECT, completion, storing->op);
@@ -279,6 +281,8 @@ static int take(struct limpet_fs *fs, const struct limpet_pair *theirs, uint64_t
         rc = limpet_op_omap_remove(op, theirs, 1);
     if (rc == 0)
         rc = limpet_op_omap_set(op, ours.list, 1);
+    if (op != NULL)
+        limpet_op_full_try(op);
     if (rc == 0)
         rc = limpet_operate(fs->pool, OBJECT, op, NULL);
     if (op != NULL)

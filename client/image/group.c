@@ -39,6 +39,8 @@ static int set_pair(const struct group *group, const char *key, size_t key_len, 
     int rc = op != NULL ? limpet_op_assert_exists(op) : -ENOMEM;
     if (rc == 0)
         rc = limpet_op_omap_set(op, &pair, 1);
+    if (op != NULL)
+        limpet_op_full_try(op);
     if (rc == 0)
         rc = limpet_operate(group->pool, group->object, op, NULL);
     if (op != NULL)

@@ -275,6 +275,7 @@ static int run_change(struct limpet_pool *pool, const char *object, const struct
         rc = add_snaps(op, old, next);
     if (rc == 0)
         rc = add_core(op, next);
+    limpet_op_full_try(op);
     if (rc == 0)
         rc = limpet_operate(pool, object, op, NULL);
     limpet_op_destroy(op);

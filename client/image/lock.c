@@ -286,6 +286,8 @@ static int enter(struct limpet_image *image, enum limpet_lease_mode mode)
     rc = op != NULL ? block_dead(image, &header, op) : -ENOMEM;
     if (rc == 0)
         rc = add_entry(image, op, mode, image->kept);
+    if (op != NULL)
+        limpet_op_full_try(op);
     if (rc == 0)
         rc = limpet_operate(image->meta, image->header_name, op, NULL);
     if (op != NULL)
@@ -382,6 +384,8 @@ static int remove_entry(struct limpet_image *image)
                              .cookie = image->entry};
     struct limpet_op *op = limpet_op_create();
     int rc = op != NULL ? add_removal(op, &me) : -ENOMEM;
+    if (op != NULL)
+        limpet_op_full_try(op);
     if (rc == 0)
         rc = limpet_operate(image->meta, image->header_name, op, NULL);
     if (op != NULL)
@@ -607,6 +611,8 @@ static int set_kept(struct limpet_image *image, bool kept)
 {
     struct limpet_op *op = limpet_op_create();
     int rc = op != NULL ? add_entry(image, op, LIMPET_LEASE_EXCLUSIVE, kept) : -ENOMEM;
+    if (op != NULL)
+        limpet_op_full_try(op);
     if (rc == 0)
         rc = limpet_operate(image->meta, image->header_name, op, NULL);
     if (op != NULL)

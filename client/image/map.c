@@ -33,6 +33,7 @@ struct map_update {
     struct object_map *map;
     uint64_t object;
     uint32_t before, value;
+    struct limpet_op *op;
     TAILQ_HEAD(, map_waiter) waiters;
     TAILQ_ENTRY(map_update) link;
 };
@@ -216,6 +217,7 @@ static void update_end(struct map_update *update, int error)
         TAILQ_REMOVE(&update->waiters, waiter, link);
         waiter->done(waiter, error);
     }
+    limpet_op_destroy(update->op);
     free(update);
 }
 
@@ -229,11 +231,16 @@ static void write_entry(struct map_update *update)
     char name[IMAGE_OBJECT_NAME_MAX];
     struct limpet_completion *completion;
     chunk_name(update->image->id, update->object / CHUNK_ENTRIES, name);
-    int rc = limpet_completion_create(was_written, update, &completion);
+    update->op = limpet_op_create();
+    int rc = update->op != NULL
+                 ? limpet_op_write(update->op, &update->value, sizeof update->value,
+                                   update->object % CHUNK_ENTRIES * sizeof update->value)
+                 : -ENOMEM;
+    if (rc == 0)
+        rc = limpet_completion_create(was_written, update, &completion);
     if (rc == 0) {
-        rc = limpet_aio_write(update->image->data, name, completion, &update->value,
-                              sizeof update->value,
-                              update->object % CHUNK_ENTRIES * sizeof update->value);
+        limpet_op_full_try(update->op);
+        rc = limpet_aio_operate(update->image->data, name, completion, update->op);
         limpet_completion_release(completion);
     }
     if (rc != 0)

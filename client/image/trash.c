@@ -25,6 +25,8 @@ static int put(struct limpet_pool *pool, const char *id, const struct image_tras
     size_t len = trash_key(id, key);
     struct limpet_pair pair = {.key = key, .key_len = len, .value = e.data, .value_len = e.len};
     int rc = op == NULL || e.failed ? -ENOMEM : limpet_op_omap_set(op, &pair, 1);
+    if (op != NULL)
+        limpet_op_full_try(op);
     if (rc == 0)
         rc = limpet_operate(pool, IMAGE_TRASH, op, NULL);
     if (op != NULL)

@@ -84,6 +84,11 @@ LIMPET_API int limpet_op_write_same(struct limpet_op *op, const void *data, size
 LIMPET_API int limpet_op_zero(struct limpet_op *op, uint64_t offset, uint64_t len);
 /* What size is expected. It makes the object. */
 LIMPET_API int limpet_op_hint(struct limpet_op *op, uint64_t size, uint64_t write_size);
+/*
+ * It keeps account of who looks at the object, or of what is being removed: OSDs that are full take
+ * it from their reserve, as far as it is small (64 KiB) and makes no object, nor one longer.
+ */
+LIMPET_API void limpet_op_full_try(struct limpet_op *op);
 /* -ENOENT. */
 LIMPET_API int limpet_op_assert_exists(struct limpet_op *op);
 /*

@@ -18,8 +18,10 @@ static int call_for(struct limpet_pool *pool, const char *name, const char *meth
 {
     struct limpet_op *op = e->failed ? NULL : limpet_op_create();
     int rc = op == NULL ? -ENOMEM : limpet_op_call(op, method, e->data, e->len, out, out_len, NULL);
-    if (rc == 0)
+    if (rc == 0) {
+        limpet_op_full_try(op);
         rc = limpet_operate(pool, name, op, NULL);
+    }
     limpet_op_destroy(op);
     encoder_fini(e);
     return rc;

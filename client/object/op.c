@@ -215,6 +215,11 @@ int limpet_op_hint(struct limpet_op *op, uint64_t size, uint64_t write_size)
     return add_plain(op, WIRE_OP_CODE_HINT, size, write_size);
 }
 
+void limpet_op_full_try(struct limpet_op *op)
+{
+    op->request.op.tries_full = true;
+}
+
 int limpet_op_assert_exists(struct limpet_op *op)
 {
     return add_plain(op, WIRE_OP_CODE_ASSERT_EXISTS, 0, 0);

@@ -137,6 +137,15 @@ bool ops_grows(const struct object_view *view)
     return after->exists && (!before->exists || after->size > before->size || view->grows);
 }
 
+bool ops_tries_full(const struct ops_request *request, const struct object_view *view)
+{
+    const struct object_state *before = &view->base, *after = &view->state;
+    bool of_watchers = request->watches && !request->contents;
+    size_t bytes = view->txn->ops.len + view->payload.len + view->more.len;
+    return (of_watchers || (request->head.flags & WIRE_OP_FULL_TRY)) && before->exists &&
+           (!after->exists || after->size <= before->size) && bytes <= OPS_FULL_TRY_MAX;
+}
+
 struct message *ops_reply(const struct wire_osd_op *head, const struct ops_result *result,
                           const struct wire_op_result *steps, struct buf_slice data)
 {

@@ -47,6 +47,12 @@ struct wire_op ops_step(const struct ops_request *request, uint16_t index);
 /* True when what the request has done needs space that a full store has not got. */
 bool ops_grows(const struct object_view *view);
 
+enum { OPS_FULL_TRY_MAX = 64 * 1024 };
+
+/* True when it may take that space from the reserve nevertheless: WIRE_OP_FULL_TRY, or it is about
+ * watchers only, and what it brings has no more bytes than that. */
+bool ops_tries_full(const struct ops_request *request, const struct object_view *view);
+
 /* What a reply says besides the results of steps. */
 struct ops_result {
     uint64_t epoch;

@@ -746,8 +746,9 @@ void pg_durable_advance(struct pg *pg, uint64_t generation, uint64_t sequence);
 uint32_t pg_room_flags(const struct pg_world *world);
 /* What a member said. */
 void pg_room_heard(struct pg *pg, struct pg_peer *peer, uint32_t flags);
-/* -ENOSPC when a transaction, which makes its object grow or not, must not be begun. */
-int pg_room_check(const struct pg *pg, bool grows, const struct store_txn *txn,
+/* -ENOSPC when a transaction, which makes its object grow or not, must not be begun. `tries`: it
+ * may take space of the reserve. */
+int pg_room_check(const struct pg *pg, bool grows, bool tries, const struct store_txn *txn,
                   size_t data_len) MUST_CHECK;
 
 /* ---- pg_activate.c: the primary ---- */

@@ -6,6 +6,12 @@
  * what members said of theirs with their last acknowledgements. FULL ends growth of objects while
  * some space is left, which overwrites of holes and recovery may still take; NO_ROOM, when only the
  * reserve is left, ends all that brings data. What removes, truncates and cuts is never refused.
+ *
+ * What only keeps account, of who watches or has something open, or of what is being removed, is
+ * not refused either (WIRE_OP_FULL_TRY), since without it nothing could be looked at or removed. It
+ * is small and makes no object larger, but there may be much of it: so it ends, with NO_TRY, at
+ * half of the reserve, or when the index has no room. The other half is left to recovery and
+ * removals.
  */
 #include "osd/pg/pg_impl.h"
 
@@ -18,7 +24,9 @@ uint32_t pg_room_flags(const struct pg_world *world)
     struct store_statfs fs;
     world->store->ops->statfs(world->store, &fs);
     bool full = world->full || fs.bytes_used >= fs.bytes_total / 100 * PG_FULL_PERCENT;
-    return (full ? WIRE_REP_ACK_FULL : 0u) | (fs.bytes_available == 0 ? WIRE_REP_ACK_NO_ROOM : 0u);
+    bool low = fs.bytes_available == 0 && fs.bytes_reserve < fs.reserve_whole / 2;
+    return (full ? WIRE_REP_ACK_FULL : 0u) | (fs.bytes_available == 0 ? WIRE_REP_ACK_NO_ROOM : 0u) |
+           (low || fs.index_short ? WIRE_REP_ACK_NO_TRY : 0u);
 }
 
 void pg_room_heard(struct pg *pg, struct pg_peer *peer, uint32_t flags)
@@ -51,9 +59,12 @@ static bool brings_data(const struct store_txn *txn, size_t data_len)
     return false;
 }
 
-int pg_room_check(const struct pg *pg, bool grows, const struct store_txn *txn, size_t data_len)
+int pg_room_check(const struct pg *pg, bool grows, bool tries, const struct store_txn *txn,
+                  size_t data_len)
 {
     uint32_t flags = pg_room_flags(pg->world) | members_flags(pg);
+    if (tries && !(flags & WIRE_REP_ACK_NO_TRY))
+        return 0;
     if ((flags & WIRE_REP_ACK_FULL) && grows)
         return -ENOSPC;
     if ((flags & WIRE_REP_ACK_NO_ROOM) && (grows || brings_data(txn, data_len)))

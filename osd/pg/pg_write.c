@@ -590,7 +590,8 @@ static int conclude(struct pg *pg, struct ops_run *steps, int error, struct stor
     run->data = BUF_SLICE_EMPTY;
     encoder_init_fixed(&run->answer, run->answer_memory, sizeof run->answer_memory);
     if (!error)
-        error = pg_room_check(pg, ops_grows(view), txn, view->payload.len + view->more.len);
+        error = pg_room_check(pg, ops_grows(view), ops_tries_full(steps->request, view), txn,
+                              view->payload.len + view->more.len);
     run->error = error;
     run->unchanged = error || !steps->changed;
     run->failed_step = steps->step < steps->n_steps ? steps->step : 0;

@@ -405,6 +405,8 @@ static void statfs_sum(struct store *store, struct store_statfs *out)
     out->bytes_available = free_blocks > spoken_for ? (free_blocks - spoken_for) * BLOCK_BYTES : 0;
     out->bytes_used = out->bytes_total - out->bytes_available;
     out->bytes_reserve = (free_blocks < e->reserve ? free_blocks : e->reserve) * BLOCK_BYTES;
+    out->reserve_whole = (uint64_t)e->reserve * BLOCK_BYTES;
+    out->index_short = e->index_short;
 }
 
 static uint32_t reserve_of(const struct allocator *a)

@@ -212,7 +212,9 @@ struct store_statfs {
     uint64_t bytes_total;
     uint64_t bytes_used;
     uint64_t bytes_available;
-    uint64_t bytes_reserve; /* What is left of it. */
+    uint64_t bytes_reserve; /* What is left of it, */
+    uint64_t reserve_whole; /* and what it is when all is there. */
+    bool index_short;       /* Nothing should be added to what is known of objects. */
 };
 
 /* A placement group that has pairs in the store. */

@@ -67,6 +67,8 @@ RB_HEAD(pg_tree, memory_pg);
 
 struct memory_store;
 
+enum { RESERVE_SHARE = 8 }; /* Of its size that a disk says it has besides. */
+
 struct store_memory_disk {
     struct object_tree objects;
     struct pg_tree pgs;
@@ -980,10 +982,13 @@ static void memory_statfs(struct store *store, struct store_statfs *out)
 {
     const struct memory_store *ms = container_of(store, struct memory_store, store);
     uint64_t total = ms->disk->bytes_total, used = ms->disk->bytes_used;
+    uint64_t reserve = total / RESERVE_SHARE, beyond = used < total ? 0 : used - total;
     *out = (struct store_statfs){
         .bytes_total = total,
         .bytes_used = used,
         .bytes_available = used < total ? total - used : 0,
+        .bytes_reserve = beyond < reserve ? reserve - beyond : 0,
+        .reserve_whole = reserve,
     };
 }
 

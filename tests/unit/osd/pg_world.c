@@ -333,6 +333,8 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
         head.snap = world->snap;
         head.n_snaps = (uint16_t)world->snap;
     }
+    if (world->full_try)
+        head.flags |= WIRE_OP_FULL_TRY;
     if (steps[0].code == WIRE_OP_CODE_LIST || steps[0].code == WIRE_OP_CODE_INCONSISTENT ||
         steps[0].code == WIRE_OP_CODE_WATCH_PING)
         head.flags |= WIRE_OP_PG;

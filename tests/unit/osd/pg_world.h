@@ -90,6 +90,7 @@ struct world {
     uint64_t oldest;    /* That the client says with each write; 0: nothing. */
     uint64_t snap;      /* The newest snapshot that writes know of, with all before it. */
     uint64_t read_snap; /* That reads look at; 0: the objects. */
+    bool full_try;      /* Requests say that they keep account. */
     uint32_t log_keep;  /* Of processes that start; 0: the default. */
     uint64_t next_session;
     struct node nodes[WORLD_OSDS];

@@ -278,6 +278,51 @@ static void a_full_member_refuses_growth_through_the_primary(void **state)
     assert_int_equal(write_full(&world, 0, "b", "new"), 0);
 }
 
+/* So much is used of what the primary's store has, in percent of that. */
+static void use_store(uint64_t percent)
+{
+    struct store_statfs fs;
+    struct store *store = world.nodes[0].pgs.store;
+    store->ops->statfs(store, &fs);
+    store_memory_resize(world.nodes[0].disk, fs.bytes_used * 100 / percent);
+}
+
+static int watch_now(uint64_t cookie)
+{
+    struct wire_watch watch = {.timeout_ms = 30000};
+    const struct step step = {
+        .code = WIRE_OP_CODE_WATCH, .length = cookie, .data = &watch, .len = sizeof watch};
+    return ask_now(&world, 0, "a", &step, 1);
+}
+
+static int overwrite(size_t len)
+{
+    static const uint8_t bytes[128 * 1024];
+    const struct step step = {.code = WIRE_OP_CODE_WRITE_AT, .data = bytes, .len = len};
+    return ask_now(&world, 0, "a", &step, 1);
+}
+
+static void the_reserve_is_for_watchers_and_what_keeps_account(void **state)
+{
+    (void)state;
+    world_settle(&world);
+    assert_int_equal(overwrite(128 * 1024), 0);
+    use_store(101);
+    assert_int_equal(overwrite(100), -ENOSPC);
+    assert_int_equal(watch_now(1), 0);
+    world.full_try = true;
+    assert_int_equal(overwrite(100), 0);
+    assert_int_equal(overwrite(OPS_FULL_TRY_MAX + 1), -ENOSPC);
+    assert_int_equal(append(&world, 0, "a", "more"), -ENOSPC);
+    assert_int_equal(write_full(&world, 0, "b", "new"), -ENOSPC);
+    /* The rest of it is not for that. */
+    use_store(110);
+    assert_int_equal(overwrite(100), -ENOSPC);
+    assert_int_equal(watch_now(2), -ENOSPC);
+    assert_int_equal(ask_now(&world, 0, "a", &remove_step, 1), 0);
+    world.full_try = false;
+}
+
 static void refuses_objects_that_are_too_large(void **state)
 {
     (void)state;
@@ -1118,6 +1163,7 @@ int main(void)
         TEST(reads_what_is_asked),
         TEST(a_full_store_refuses_growth_but_not_removal),
         TEST(a_full_member_refuses_growth_through_the_primary),
+        TEST(the_reserve_is_for_watchers_and_what_keeps_account),
         TEST(refuses_objects_that_are_too_large),
         TEST(lists_objects_in_parts),
         TEST(lists_objects_of_one_namespace),
