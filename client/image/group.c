@@ -116,6 +116,47 @@ static bool same_link(const struct image_link *a, const struct image_link *b)
     return a->pool == b->pool && strcmp(a->space, b->space) == 0 && strcmp(a->id, b->id) == 0;
 }
 
+/* -ENOENT: it was removed. */
+static int is_member(const struct group *group, const struct image_link *link, bool *yes)
+{
+    struct header header = {0};
+    struct limpet_pool *pool;
+    int rc = pool_of_link(limpet_pool_cluster(group->pool), link, &pool);
+    if (rc != 0)
+        return rc;
+    rc = header_read(pool, link->id, &header);
+    *yes = rc == 0 && header.core.has_group && same_link(&header.core.group, &group->link);
+    header_fini(&header);
+    limpet_pool_close(pool);
+    return rc;
+}
+
+/*
+ * Those whose headers say so, too: joining begins with the entry here and leaving ends with it, and
+ * somebody may have died in between. Entries of images that were removed then go.
+ */
+static int list_true_members(const struct group *group, struct members *out)
+{
+    char key[IMAGE_KEY_MAX];
+    size_t kept = 0;
+    int rc = list_members(group, out);
+    for (size_t i = 0; i < out->n && rc == 0; i++) {
+        struct image_link link = out->list[i];
+        bool yes = false;
+        rc = is_member(group, &link, &yes);
+        if (rc == -ENOENT)
+            rc = omap_remove(group->pool, group->object, key, image_child_key(key, 0, &link));
+        if (yes)
+            out->list[kept++] = link;
+    }
+    out->n = kept;
+    if (rc != 0) {
+        free(out->list);
+        *out = (struct members){0};
+    }
+    return rc;
+}
+
 struct membership {
     const struct group *group;
     bool joins;
@@ -227,7 +268,7 @@ int limpet_group_images(struct limpet_pool *pool, const char *name, struct limpe
     struct members members = {0};
     int rc = find_group(pool, name, &group);
     if (rc == 0)
-        rc = list_members(&group, &members);
+        rc = list_true_members(&group, &members);
     struct limpet_image_spec *list = rc == 0 ? calloc(members.n + 1, sizeof *list) : NULL;
     if (rc == 0 && list == NULL)
         rc = -ENOMEM;
@@ -467,7 +508,7 @@ int limpet_group_snap_create(struct limpet_pool *pool, const char *name, const c
         return -EEXIST;
     }
     if (rc == -ENOENT)
-        rc = list_members(&group, &members);
+        rc = list_true_members(&group, &members);
     if (rc != 0)
         return rc;
     struct image_group_snap snap = {.n = (uint32_t)members.n, .images = members.list};

@@ -9,6 +9,8 @@
  * request occupies one of nbdkit's threads until it is answered.
  *
  * A write that has ended is durable. So FUA costs nothing, and a flush is a barrier.
+ *
+ * nbdkit would not end while a client is connected and silent: quit.c.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -21,6 +23,7 @@
 #include "client/cli/passphrase.h"
 #include "client/limpet.h"
 #include "client/limpet/image.h"
+#include "client/nbd/quit.h"
 
 /* A request that is larger is cut into parts by nbdkit's clients: 32 MiB is what qemu sends. */
 enum { BLOCK_MIN = 1, BLOCK_PREFERRED = 4096, BLOCK_MAX = 32 << 20 };
@@ -166,11 +169,15 @@ static int plugin_after_fork(void)
         return -1;
     if (options.exclusive && !reads)
         rc = limpet_image_lock_acquire(image);
-    return rc != 0 ? failed("the exclusive lock", rc) : 0;
+    if (rc != 0)
+        return failed("the exclusive lock", rc);
+    rc = quit_begin();
+    return rc != 0 ? failed("waiting for signals", rc) : 0;
 }
 
 static void plugin_cleanup(void)
 {
+    quit_end();
     if (image != NULL)
         limpet_image_close(image);
     if (pool != NULL)

@@ -965,6 +965,37 @@ def groups_have_snapshots_together():
         good(c.remove("g%d" % i), "remove")
 
 
+@case
+def who_died_while_leaving_a_group_does_not_stop_its_snapshots():
+    """The image says already that it is in no group, and the group's entry is there still."""
+    c = client()
+    good(lib.limpet_group_create(c.pool, b"half"), "create")
+    for name in ("stays", "leaves", "goes"):
+        c.create(name, MIB).close()
+        good(lib.limpet_group_add(c.pool, b"half", c.pool, name.encode()), "add")
+    group = [line for line in cluster.rados("-p", "data", "ls").text.splitlines() if line.startswith("rbd_group_header.")]
+    check(len(group) == 1, "%r" % group)
+    entries = cluster.rados("-p", "data", "listomapkeys", group[0]).text.splitlines()
+    check(len(entries) == 3, "%r" % entries)
+    for name in ("leaves", "goes"):
+        good(lib.limpet_group_take_out(c.pool, b"half", c.pool, name.encode()), "take out")
+    for entry in entries:
+        cluster.rados("-p", "data", "setomapval", group[0], entry, "1")
+    good(c.remove("goes"), "remove")
+    good(lib.limpet_group_snap_create(c.pool, b"half", b"s"), "snapshot")
+    check([image.name.decode() for image in c.group_images("half")] == ["stays"], "who is in it")
+    left = [key for key in cluster.rados("-p", "data", "listomapkeys", group[0]).text.splitlines() if key in entries]
+    check(len(left) == 2, "what is gone is forgotten: %r" % left)
+    image = c.open("leaves")
+    check(image.snaps() == [], "no part of it")
+    image.close()
+    good(lib.limpet_group_take_out(c.pool, b"half", c.pool, b"leaves"), "leave at last")
+    good(lib.limpet_group_snap_remove(c.pool, b"half", b"s"), "remove the snapshot")
+    good(lib.limpet_group_remove(c.pool, b"half"), "remove")
+    for name in ("stays", "leaves"):
+        good(c.remove(name), "remove")
+
+
 # ---- The trash, namespaces, metadata ----
 
 

@@ -6,8 +6,9 @@ import os
 import socket
 import struct
 import subprocess
+import time
 
-from lib.cluster import BIN, Cluster, case, check, command, fails, folder, random_bytes, read_file, run, \
+from lib.cluster import BIN, SLOWNESS, Cluster, case, check, command, fails, folder, random_bytes, read_file, run, \
     succeeds, wait_until, write_file
 from lib.nbd import Server
 
@@ -146,6 +147,32 @@ def clients_that_say_nothing_or_do_not_read_keep_nobody_waiting():
         check(reply[:8] == struct.pack(">II", 0x67446698, 0) and len(reply) == 16 + (1 << 20), "an answer")
     for connection in silent + [answers, greedy]:
         connection.close()
+    server.end()
+
+
+@case
+def it_ends_though_clients_stay():
+    """One is silent from the beginning, one has negotiated and asks for nothing, one does not take its answers."""
+    server = Server(cluster, "data/disk")
+    succeeds(server.shell("h.pwrite(b'kept', 4096)"))
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    for connection in clients:
+        connection.connect(server.socket)
+    for connection in clients[1:]:
+        check(connection.recv(18, socket.MSG_WAITALL)[:16] == b"NBDMAGICIHAVEOPT", "the greeting")
+        connection.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, 0))
+        check(len(connection.recv(10, socket.MSG_WAITALL)) == 10, "size and flags")
+    clients[2].sendall(b"".join(struct.pack(">IHHQQI", 0x25609513, 0, 0, number, 0, 1 << 20) for number in range(64)))
+    begun = time.monotonic()
+    server.end()
+    took = time.monotonic() - begun
+    check(took < 3 * SLOWNESS, "it took %.1f s" % took)
+    for connection in clients:
+        connection.close()
+    said = succeeds(cluster.limpet("rbd", "status", "data/disk")).text
+    check(said == "Watchers: none\n", "it was left open: %s" % said)
+    server = Server(cluster, "data/disk")
+    check(succeeds(server.shell("print(h.pread(4, 4096))")).text == "bytearray(b'kept')\n", "what was written")
     server.end()
 
 
