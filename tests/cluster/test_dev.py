@@ -48,7 +48,7 @@ def starts_in_two_seconds():
     check("HEALTH_OK" in result.text and "limpet pool create" in result.text, "%s" % result)
     print("     first start took %.2f s" % result.seconds)
     # A machine that runs other tests at the same time is slower; the benchmark has the exact figure.
-    check(result.seconds < 6 * SLOWNESS, "start took %.1f s" % result.seconds)
+    check(result.seconds < 15 * SLOWNESS, "start took %.1f s" % result.seconds)
     for name in ("limpet.conf", "keyring", "run/mon.a.pid", "run/osd.0.pid", "log/mon.a.log"):
         check(os.path.exists(os.path.join(cluster.path, name)), "%s is missing" % name)
     check(os.stat(cluster.keyring).st_mode & 0o077 == 0, "others may read the keyring")
@@ -179,7 +179,7 @@ def destroy_keeps_strange_files():
     kept = write_file(os.path.join(cluster.path, "notes.txt"), b"mine")
     pids = cluster.pids()
     succeeds(cluster.dev("destroy"))
-    wait_until("daemons ended", lambda: not any(process_alive(pid) for pid in pids.values()), 10)
+    wait_until("daemons ended", lambda: not any(process_alive(pid) for pid in pids.values()), 30)
     check(os.listdir(cluster.path) == ["notes.txt"], "left: %r" % os.listdir(cluster.path))
     check(read_file(kept) == b"mine", "a file of the user changed")
     shutil.rmtree(cluster.path)

@@ -290,7 +290,7 @@ def no_quorum():
         cluster.kill(name)
     result = cluster.limpet("pool", "create", "late", "--connect-timeout", "3")
     fails(result, errno.ETIMEDOUT)
-    check(result.seconds < 10, "--connect-timeout 3 took %.1f s" % result.seconds)
+    check(result.seconds < 20, "--connect-timeout 3 took %.1f s" % result.seconds)
     for name in others:
         cluster.start_daemon(name)
     cluster.wait_healthy()
@@ -306,7 +306,7 @@ def all_monitors_down():
     begun = time.monotonic()
     result = cluster.limpet("status", "--connect-timeout", "2")
     fails(result, errno.ETIMEDOUT, *[re.escape(address) for address in addresses])
-    check(1.5 < time.monotonic() - begun < 6, "--connect-timeout 2 took %.1f s" % result.seconds)
+    check(1.5 < time.monotonic() - begun < 20, "--connect-timeout 2 took %.1f s" % result.seconds)
     for name in monitors:
         cluster.start_daemon(name)
     cluster.wait_healthy()

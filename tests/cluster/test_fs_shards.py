@@ -388,7 +388,7 @@ class Model:
             check(set(found) == set(self.names), "names differ: %s" % sorted(set(found) ^ set(self.names))[:5])
             for name, ino in self.names.items():
                 check(found[name].st_ino == ino, "%s is another inode" % name)
-            wait_until("number of links", lambda path=path: os.stat(path).st_nlink == 2 + folders, 5)
+            wait_until("number of links", lambda path=path: os.stat(path).st_nlink == 2 + folders, 30)
 
 
 @case
