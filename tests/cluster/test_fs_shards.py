@@ -21,7 +21,7 @@ if missing():
 FS = "big"
 SPLIT, PARTS = 100, 16
 NAMES = int(os.environ.get("LIMPET_TEST_NAMES", "1200"))
-INODE_PARTS = 102  # Offset in the record of an inode.
+INODE_PARTS = 103  # Offset in the record of an inode.
 cluster = Cluster(mons=1, osds=3)
 mounts = Mounts(cluster)
 places = []
