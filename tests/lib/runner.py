@@ -272,6 +272,8 @@ PLANTED = {
     "fs-room-late": (30, ("--scenario", "fs")),
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
+    "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
+    "fs-loss-untold": (30, ("--scenario", "fs-cut")),
 }
 
 

@@ -301,7 +301,9 @@ void file_locks_end(const struct file_client *client, uint64_t owner)
 {
     struct file_range *range;
     while (!client->lost && (range = owned(client->files, owner, 0)) != NULL) {
-        give_back(range, true);
+        /* Each close tells of lost writes, too: whether the lock is gone is told by the other way.
+         */
+        give_back(range, range->state != LOCK_DOUBTFUL);
         if (range->state == LOCK_DOUBTFUL)
             fiber_sleep(SEC_NS / 2);
     }

@@ -839,9 +839,23 @@ static void look_at_end(struct file_op *op, int rc, const struct limpet_fs_resul
         look_at_result(op, result);
 }
 
+/* What was lost is told once, by whatever request: at the latest by one that makes all durable. */
+static void look_whether_told(struct file_op *op, int rc)
+{
+    struct file_client *client = op->client;
+    if (file_op_is_loss(rc))
+        client->untold_ns = 0;
+    else if (rc == 0 && op->kind == FILE_OP_SYNC_ALL && client->untold_ns != 0 &&
+             op->begun > client->untold_ns && !client->lost)
+        files_fail(client->files,
+                   "client %u was told by nothing of changes that were lost at %" PRIu64,
+                   client->number, client->untold_ns);
+}
+
 static void end(struct file_op *op, int rc, const struct limpet_fs_result *result)
 {
     struct files *files = op->client->files;
+    look_whether_told(op, rc);
     files_notice(files);
     /* What is lost is told by an error, and by a call that may come later. */
     if (file_op_is_loss(rc)) {

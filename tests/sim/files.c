@@ -160,6 +160,8 @@ static void on_failed(void *arg, uint64_t dir, int error)
     struct file_client *client = arg;
     sim_log(client->files->cluster->sim, sim_node_name(client->client->member.node),
             "has lost changes below %" PRIu64 ": %d", dir, error);
+    if (client->untold_ns == 0)
+        client->untold_ns = files_now(client->files);
     /* What it had made in there may hang on names of others. */
     files_lose(client, UINT64_MAX);
 }
@@ -304,6 +306,7 @@ static void client_start(struct member *member)
     struct file_client *client = c->images_user;
     c->incarnation++;
     client->lost = false;
+    client->untold_ns = 0;
     client->fibers = fibers_create(member->cluster->sim, member->node);
     c->fibers = client->fibers;
     (void)fiber_start(client->fibers, client_main, client);

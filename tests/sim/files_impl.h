@@ -95,6 +95,7 @@ struct file_client {
     struct limpet_fs *fs; /* NULL: it has none open. */
     uint32_t workers;     /* That have not ended. */
     bool lost;
+    uint64_t untold_ns; /* It has lost changes, then, and no request was told of it yet; or 0. */
     struct env_timer again; /* A process that is lost ends. */
 };
 
