@@ -454,6 +454,35 @@ def destroying_a_cluster_ends_what_is_under_way():
         request.release()
 
 
+# Large requests are under way when the program ends, which waits a little after all that its
+# libraries do at the end: what was registered first is called last.
+ENDING_PROGRAM = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(ctypes.cast(libc.usleep, ctypes.c_void_p), ctypes.c_void_p(200000), None)
+lib = ctypes.CDLL(sys.argv[1])
+cluster, pool, request = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+assert lib.limpet_cluster_create(ctypes.byref(cluster), b"client.admin") == 0
+assert lib.limpet_cluster_config_file(cluster, sys.argv[2].encode()) == 0
+assert lib.limpet_cluster_connect(cluster) == 0
+assert lib.limpet_pool_open(cluster, b"data", ctypes.byref(pool)) == 0
+data = bytes(1 << 20)
+for number in range(40):
+    assert lib.limpet_completion_create(None, None, ctypes.byref(request)) == 0
+    assert lib.limpet_aio_write_full(pool, b"ending.%d" % number, request, data,
+                                     ctypes.c_size_t(len(data))) == 0
+libc.exit(0)
+"""
+
+
+@case
+def a_program_may_end_while_large_requests_are_under_way():
+    for _ in range(8):
+        result = subprocess.run([sys.executable, "-c", ENDING_PROGRAM, LIBRARY, cluster.conf],
+                                stderr=subprocess.PIPE, text=True, check=False)
+        check(result.returncode == 0, "ended with %d %s" % (result.returncode, result.stderr))
+
+
 @case
 def a_walk_goes_on_from_a_cursor():
     client = Client()
