@@ -394,6 +394,9 @@ static bool has_callbacks(const struct limpet_cluster *c)
 static void make_all_callbacks(struct limpet_cluster *c)
 {
     struct completion_list due = TAILQ_HEAD_INITIALIZER(due);
+    /* A user's may take long, or wait for a thread that is blocked here: somebody must poll. */
+    if (!c->polling && !TAILQ_EMPTY(&c->finished) && !TAILQ_EMPTY(&c->blocked))
+        pass_on_polling(c);
     if (!c->polling)
         TAILQ_CONCAT(&due, &c->finished_by_waiter, link);
     TAILQ_CONCAT(&due, &c->finished, link);
@@ -464,7 +467,7 @@ static void *drive(void *arg)
             c->driver = DRIVER_POLLING;
             turn_and_poll(c, NULL);
             c->driver = DRIVER_BUSY;
-            if (!TAILQ_EMPTY(&c->blocked) && (driver_should_rest(c) || !TAILQ_EMPTY(&c->finished)))
+            if (!TAILQ_EMPTY(&c->blocked) && driver_should_rest(c))
                 pass_on_polling(c);
         }
     }
