@@ -299,6 +299,14 @@ LIMPET_API int limpet_completion_create(limpet_callback callback, void *arg,
                                         struct limpet_completion **out);
 /* Waits for the request's end (not for its callback); returns its result. */
 LIMPET_API ssize_t limpet_completion_wait(struct limpet_completion *completion);
+/* Waits until its callback has returned, too. */
+LIMPET_API ssize_t limpet_completion_wait_called(struct limpet_completion *completion);
+/*
+ * Before the completion is used: its callback may be made by any thread that waits for some
+ * request, so that none has to be woken. It must be short, must not wait for anything of the
+ * library, and runs at the same time as other callbacks.
+ */
+LIMPET_API void limpet_completion_call_by_waiters(struct limpet_completion *completion);
 LIMPET_API bool limpet_completion_is_done(const struct limpet_completion *completion);
 /* After its end: what the waiting function would have returned. */
 LIMPET_API ssize_t limpet_completion_result(const struct limpet_completion *completion);

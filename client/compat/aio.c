@@ -24,6 +24,8 @@ struct completion {
     struct limpet_op *op;     /* Destroyed at the end. */
     struct compat_op *handle; /* To be finished; or NULL. */
     bool writes;
+    uint64_t number; /* Of the writes of its context. */
+    TAILQ_ENTRY(completion) link;
     /* What the request gives, and where it goes. */
     struct limpet_stat stat;
     uint64_t *size;
@@ -44,6 +46,7 @@ struct completion {
     pthread_cond_t ended;
     int result;
     bool done, called;
+    bool polled; /* Who waits for its end polls: there is nothing of the user's to call. */
 };
 
 EXPORT int rados_aio_create_completion2(void *arg, rados_callback_t complete, void **out)
@@ -115,12 +118,14 @@ static int give(struct completion *c, int result)
     return c->returns_bytes ? (int)c->got : 0;
 }
 
-static void note_end(struct compat_ioctx *io, const struct completion *c)
+static void note_end(struct compat_ioctx *io, struct completion *c)
 {
     if (!c->writes || io == NULL)
         return;
     pthread_mutex_lock(&io->lock);
-    if (--io->writes == 0)
+    bool oldest = TAILQ_FIRST(&io->writes) == c;
+    TAILQ_REMOVE(&io->writes, c, link);
+    if (oldest)
         pthread_cond_broadcast(&io->flushed);
     pthread_mutex_unlock(&io->lock);
 }
@@ -171,8 +176,11 @@ static void begin(struct completion *c, struct compat_ioctx *io, bool writes)
     if (io == NULL)
         return;
     atomic_fetch_add(&io->refs, 1);
+    if (!writes)
+        return;
     pthread_mutex_lock(&io->lock);
-    io->writes += writes;
+    c->number = ++io->n_begun;
+    TAILQ_INSERT_TAIL(&io->writes, c, link);
     pthread_mutex_unlock(&io->lock);
 }
 
@@ -183,6 +191,13 @@ struct limpet_answers **compat_answers_of(void *completion, char **reply, size_t
     c->reply = reply;
     c->reply_len = len;
     return &c->answers;
+}
+
+static void set_polled(struct completion *c, bool polled)
+{
+    pthread_mutex_lock(&c->lock);
+    c->polled = polled;
+    pthread_mutex_unlock(&c->lock);
 }
 
 int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
@@ -202,12 +217,15 @@ int compat_submit(void *completion, struct compat_ioctx *io, const char *object,
     }
     c->op = op;
     begin(c, io, writes);
+    bool polled = c->complete == NULL && c->safe == NULL;
+    if (polled)
+        limpet_completion_call_by_waiters(c->inner);
+    set_polled(c, polled);
     rc = limpet_aio_operate(io->pool, object, c->inner, op);
     if (rc == 0)
         return 0;
-    pthread_mutex_lock(&io->lock);
-    io->writes -= writes;
-    pthread_mutex_unlock(&io->lock);
+    set_polled(c, false);
+    note_end(io, c);
     limpet_op_destroy(op);
     c->op = NULL;
     atomic_fetch_sub(&c->refs, 1);
@@ -224,6 +242,14 @@ struct task {
     void *arg;
 };
 
+static void end_task(struct compat_cluster *cluster)
+{
+    pthread_mutex_lock(&cluster->lock);
+    if (--cluster->tasks == 0)
+        pthread_cond_broadcast(&cluster->idle);
+    pthread_mutex_unlock(&cluster->lock);
+}
+
 /* Its cluster may be shut down by the callbacks: the task has ended before. */
 static void *run_task(void *arg)
 {
@@ -231,10 +257,7 @@ static void *run_task(void *arg)
     free(arg);
     int result = task.run(task.arg);
     free(task.arg);
-    pthread_mutex_lock(&task.cluster->lock);
-    if (--task.cluster->tasks == 0)
-        pthread_cond_broadcast(&task.cluster->idle);
-    pthread_mutex_unlock(&task.cluster->lock);
+    end_task(task.cluster);
     finish(task.completion, result);
     return NULL;
 }
@@ -314,8 +337,28 @@ EXPORT int rados_aio_is_safe_and_cb(void *completion)
     return look(completion, true);
 }
 
+/* Its cluster is not shut down meanwhile. False: its end has been, or was not begun. */
+static bool begin_polling(struct completion *c, struct compat_cluster **cluster)
+{
+    pthread_mutex_lock(&c->lock);
+    bool polls = c->polled && !c->called;
+    if (polls) {
+        *cluster = c->io->cluster;
+        pthread_mutex_lock(&(*cluster)->lock);
+        (*cluster)->tasks++;
+        pthread_mutex_unlock(&(*cluster)->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return polls;
+}
+
 static int wait_for(struct completion *c, bool called)
 {
+    struct compat_cluster *cluster;
+    if (begin_polling(c, &cluster)) {
+        limpet_completion_wait_called(c->inner);
+        end_task(cluster);
+    }
     pthread_mutex_lock(&c->lock);
     while (called ? !c->called : !c->done)
         pthread_cond_wait(&c->ended, &c->lock);
@@ -359,23 +402,45 @@ EXPORT uint64_t rados_aio_get_version(void *completion)
     return look(c, false) && c->inner != NULL ? limpet_completion_version(c->inner).sequence : 0;
 }
 
-EXPORT int rados_aio_flush(void *ioctx)
+/* The number of the last write that was begun until now. */
+static uint64_t last_write(struct compat_ioctx *io)
 {
-    struct compat_ioctx *io = ioctx;
     pthread_mutex_lock(&io->lock);
-    while (io->writes > 0)
+    uint64_t number = io->n_begun;
+    pthread_mutex_unlock(&io->lock);
+    return number;
+}
+
+static bool is_under_way(const struct compat_ioctx *io, uint64_t number)
+{
+    const struct completion *oldest = TAILQ_FIRST(&io->writes);
+    return oldest != NULL && oldest->number <= number;
+}
+
+/* What is begun later is not waited for: there may always be something. */
+static int flush_until(struct compat_ioctx *io, uint64_t number)
+{
+    pthread_mutex_lock(&io->lock);
+    while (is_under_way(io, number))
         pthread_cond_wait(&io->flushed, &io->lock);
     pthread_mutex_unlock(&io->lock);
     return 0;
 }
 
+EXPORT int rados_aio_flush(void *io)
+{
+    return flush_until(io, last_write(io));
+}
+
 struct flush {
     struct compat_ioctx *io;
+    uint64_t number;
 };
 
 static int run_flush(void *arg)
 {
-    return rados_aio_flush(((struct flush *)arg)->io);
+    const struct flush *flush = arg;
+    return flush_until(flush->io, flush->number);
 }
 
 EXPORT int rados_aio_flush_async(void *ioctx, void *completion)
@@ -383,7 +448,7 @@ EXPORT int rados_aio_flush_async(void *ioctx, void *completion)
     struct compat_ioctx *io = ioctx;
     struct flush *flush = malloc(sizeof *flush);
     if (flush != NULL)
-        flush->io = io;
+        *flush = (struct flush){io, last_write(io)};
     return compat_submit_task(completion, io->cluster, io, run_flush, flush, false);
 }
 

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "client/limpet.h"
@@ -44,7 +45,8 @@ struct compat_ioctx {
 
     pthread_mutex_t lock;
     pthread_cond_t flushed;
-    uint64_t writes; /* Asynchronous ones under way. */
+    TAILQ_HEAD(, completion) writes; /* Asynchronous ones under way, as they were begun. */
+    uint64_t n_begun;                /* The number of the last one. */
 };
 
 void ioctx_unref(struct compat_ioctx *io);

@@ -22,6 +22,7 @@ static int make_ioctx(struct compat_cluster *c, struct limpet_pool *pool, void *
     io->pool = pool;
     pthread_mutex_init(&io->lock, NULL);
     pthread_cond_init(&io->flushed, NULL);
+    TAILQ_INIT(&io->writes);
     *out = io;
     return 0;
 }

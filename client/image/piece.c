@@ -112,7 +112,7 @@ static int create_completion(struct piece *p, limpet_callback callback,
 {
     int rc = limpet_completion_create(callback, p, completion);
     if (rc == 0 && p->io->waited)
-        completion_by_waiter(*completion);
+        limpet_completion_call_by_waiters(*completion);
     return rc;
 }
 

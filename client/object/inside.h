@@ -28,7 +28,7 @@ struct waiter {
  * Waiting for what callbacks of completions end, without the library's thread in between:
  *
  *     if (cluster_may_poll(cluster)) {
- *         submit with completions that are marked by completion_by_waiter(), or others
+ *         submit with completions that are marked by limpet_completion_call_by_waiters(), or others
  *         cluster_wait(cluster, &waiter);
  *     }
  *
@@ -39,7 +39,6 @@ bool cluster_may_poll(struct limpet_cluster *cluster);
 void cluster_wait(struct limpet_cluster *cluster, struct waiter *waiter);
 /* Afterwards the waiter may be gone. */
 void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
-void completion_by_waiter(struct limpet_completion *completion);
 
 /* An option of the type duration, in nanoseconds. */
 int cluster_duration(struct limpet_cluster *cluster, const char *option, uint64_t *ns) MUST_CHECK;

@@ -41,6 +41,13 @@ enum { TOGETHER_MIN = 8 };
  */
 enum { ANSWER_SOON_MIN = 24, ANSWER_SOON_NS = 200 * 1000 };
 
+/*
+ * A thread that has waited so often for asynchronous requests, one wait after the other and none of
+ * them with a callback of the user, is going to wait again: it sends what it submits and polls
+ * itself. If it does not do so for a while, the driver does.
+ */
+enum { WAITS_IN_ROW_MIN = 4, DRIVER_REST_WAITS_MS = 2 };
+
 /* What may be queued: so much that the budget is not exceeded by more than that. */
 enum { QUEUED_MAX = 256, QUEUED_COST_MAX = 64 * 1024 };
 
@@ -203,24 +210,65 @@ static void hand_on_callbacks(struct limpet_cluster *c)
         wake_driver(c);
 }
 
+/* Threads that wait send and poll. */
+static bool left_to_waits(const struct limpet_cluster *c)
+{
+    return c->waits_in_row >= WAITS_IN_ROW_MIN && c->async_pending > 0;
+}
+
+/* How long the cluster is left to threads that wait one after the other, from when one has. */
+static int rest_ms(const struct limpet_cluster *c)
+{
+    if (left_to_waits(c))
+        return DRIVER_REST_WAITS_MS;
+    return c->watches > 0 ? DRIVER_REST_WATCHING_MS : DRIVER_REST_MS;
+}
+
+static bool waited_lately(const struct limpet_cluster *c)
+{
+    return now_ms() - c->last_sync_ms < rest_ms(c);
+}
+
 /* When nobody else polls. */
 static bool driver_has_work(const struct limpet_cluster *c)
 {
-    return c->async_pending > 0 || !TAILQ_EMPTY(&c->finished_by_waiter) ||
-           (c->watches > 0 && c->driver_rests);
+    return (c->async_pending > 0 && (!left_to_waits(c) || c->driver_rests)) ||
+           !TAILQ_EMPTY(&c->finished_by_waiter) || (c->watches > 0 && c->driver_rests);
+}
+
+/* Wakes those who wait for the end of these callbacks. */
+static void wake_for_callbacks(struct limpet_cluster *c, struct completion_list *waited)
+{
+    struct limpet_completion *completion;
+    bool polls = false;
+    while ((completion = TAILQ_FIRST(waited)) != NULL) {
+        TAILQ_REMOVE(waited, completion, link);
+        polls |= c->polling && c->poller_waits_for == &completion->called;
+        loop_done(c, &completion->called);
+        completion_unref(completion);
+    }
+    /* He sleeps, unless it is he who has called back. */
+    if (polls && calling_back != c)
+        env_real_wake(c->env);
 }
 
 /* Those of a list, without the lock in between: threads that submit would only wait for it. */
 static void make_callbacks(struct limpet_cluster *c, struct completion_list *due)
 {
     struct limpet_completion *completion;
+    struct completion_list waited = TAILQ_HEAD_INITIALIZER(waited);
     pthread_mutex_unlock(&c->lock);
     while ((completion = TAILQ_FIRST(due)) != NULL) {
         TAILQ_REMOVE(due, completion, link);
         completion->callback(completion, completion->arg);
-        completion_unref(completion);
+        atomic_store(&completion->called.done, true);
+        if (atomic_load(&completion->wait_called))
+            TAILQ_INSERT_TAIL(&waited, completion, link);
+        else
+            completion_unref(completion);
     }
     pthread_mutex_lock(&c->lock);
+    wake_for_callbacks(c, &waited);
 }
 
 /* Those that are for threads that wait, by one of them (L5). False: there are none. */
@@ -291,7 +339,7 @@ void loop_flush(struct limpet_cluster *c)
 
 void loop_submitted(struct limpet_cluster *c)
 {
-    if (!loop_calls_back(c) && !wait_follows) {
+    if (!loop_calls_back(c) && !wait_follows && !(left_to_waits(c) && waited_lately(c))) {
         if (c->driver == DRIVER_NONE || c->ops_pending < TOGETHER_MIN) {
             loop_flush(c);
             return;
@@ -350,6 +398,17 @@ void loop_wait(struct limpet_cluster *c, struct waiter *waiter)
         pass_on_polling(c);
 }
 
+void loop_wait_for_async(struct limpet_cluster *c, struct waiter *waiter)
+{
+    if (c->waits_in_row < WAITS_IN_ROW_MIN &&
+        !atomic_load_explicit(&waiter->done, memory_order_relaxed))
+        c->waits_in_row++;
+    /* The driver leaves its place as the poller. */
+    if (c->polling && c->poller_waits_for == NULL && left_to_waits(c))
+        env_real_wake(c->env);
+    loop_wait(c, waiter);
+}
+
 void loop_done(struct limpet_cluster *c, struct waiter *waiter)
 {
     atomic_store_explicit(&waiter->done, true, memory_order_release);
@@ -377,10 +436,12 @@ void loop_wait_follows(void)
 void loop_call_back(struct limpet_cluster *c, struct limpet_completion *completion)
 {
     /* hand_on_callbacks() follows the turn in which this came up. */
-    if (completion->by_waiter)
+    if (completion->by_waiter) {
         TAILQ_INSERT_TAIL(&c->finished_by_waiter, completion, link);
-    else
+    } else {
         TAILQ_INSERT_TAIL(&c->finished, completion, link);
+        c->waits_in_row = 0;
+    }
 }
 
 /* ---- The driver ---- */
@@ -404,17 +465,6 @@ static void make_all_callbacks(struct limpet_cluster *c)
     open_queue(c);
 }
 
-/* How long the cluster is left to threads that wait one after the other, from when one has. */
-static int rest_ms(const struct limpet_cluster *c)
-{
-    return c->watches > 0 ? DRIVER_REST_WATCHING_MS : DRIVER_REST_MS;
-}
-
-static bool waited_lately(const struct limpet_cluster *c)
-{
-    return now_ms() - c->last_sync_ms < rest_ms(c);
-}
-
 static struct timespec after_ms(int ms)
 {
     struct timespec ts;
@@ -435,8 +485,8 @@ static void driver_sleep(struct limpet_cluster *c)
         return;
     /* Who polls for long wakes the driver when he leaves; who does not is not to wake it each time.
      */
-    c->driver_rests = c->watches == 0 || (c->polling && !waited_lately(c));
-    struct timespec until = after_ms(c->driver_rests ? DRIVER_REST_MS : DRIVER_REST_WATCHING_MS);
+    c->driver_rests = rest_ms(c) == DRIVER_REST_MS || (c->polling && !waited_lately(c));
+    struct timespec until = after_ms(c->driver_rests ? DRIVER_REST_MS : rest_ms(c));
     c->driver = DRIVER_SLEEPING;
     pthread_cond_timedwait(&c->driver_wake, &c->lock, &until);
     c->driver = DRIVER_BUSY;
@@ -446,7 +496,7 @@ static void driver_sleep(struct limpet_cluster *c)
 
 static bool driver_should_rest(const struct limpet_cluster *c)
 {
-    return c->polling || (c->async_pending == 0 && waited_lately(c));
+    return c->polling || ((c->async_pending == 0 || left_to_waits(c)) && waited_lately(c));
 }
 
 static void *drive(void *arg)
@@ -461,9 +511,14 @@ static void *drive(void *arg)
         } else if (c->unsent && c->polling) {
             /* Whoever polls sleeps, and does not know. */
             loop_flush(c);
+        } else if (c->unsent && left_to_waits(c) && waited_lately(c)) {
+            take_turn(c);
         } else if (!c->unsent && driver_should_rest(c)) {
             driver_sleep(c);
         } else {
+            /* They do not wait again, after all. */
+            if (left_to_waits(c) && !waited_lately(c))
+                c->waits_in_row = 0;
             c->driver = DRIVER_POLLING;
             turn_and_poll(c, NULL);
             c->driver = DRIVER_BUSY;

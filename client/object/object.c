@@ -666,7 +666,27 @@ ssize_t limpet_completion_wait(struct limpet_completion *completion)
         struct limpet_cluster *c = completion->cluster;
         cluster_lock(c);
         if (completion->request != NULL)
-            loop_wait(c, &completion->request->waiter);
+            loop_wait_for_async(c, &completion->request->waiter);
+        cluster_unlock(c);
+    }
+    return completion->result;
+}
+
+void limpet_completion_call_by_waiters(struct limpet_completion *completion)
+{
+    completion->by_waiter = true;
+}
+
+ssize_t limpet_completion_wait_called(struct limpet_completion *completion)
+{
+    if (completion->callback == NULL || !completion->used)
+        return limpet_completion_wait(completion);
+    /* Whoever calls back looks at this after he has told that he did: one of us sees the other. */
+    atomic_store(&completion->wait_called, true);
+    if (!atomic_load(&completion->called.done)) {
+        struct limpet_cluster *c = completion->cluster;
+        cluster_lock(c);
+        loop_wait_for_async(c, &completion->called);
         cluster_unlock(c);
     }
     return completion->result;

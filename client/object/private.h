@@ -122,7 +122,9 @@ struct limpet_completion {
     struct limpet_cluster *cluster;
     ssize_t result;
     struct wire_version version;
-    bool by_waiter; /* Its callback is made by a thread that waits, if one polls. */
+    struct waiter called;    /* The callback has returned. */
+    atomic_bool wait_called; /* Somebody waits for that. */
+    bool by_waiter;          /* Its callback is made by a thread that waits, if one polls. */
     TAILQ_ENTRY(limpet_completion) link;
     struct request own; /* For calls without a limpet_op. */
 };
@@ -181,7 +183,8 @@ struct limpet_cluster {
     pthread_cond_t driver_wake;
     bool driver_rests; /* It sleeps for long, though there may be watches. */
     bool stopping;
-    bool unsent; /* Submitted without a turn, and none was taken since: one will be. */
+    unsigned waits_in_row; /* Of threads for asynchronous requests, without a user's callback. */
+    bool unsent;           /* Submitted without a turn, and none was taken since: one will be. */
     struct completion_list finished; /* Callbacks that are due. */
     struct completion_list finished_by_waiter;
 
@@ -228,6 +231,8 @@ void loop_flush(struct limpet_cluster *cluster);
 void loop_submitted(struct limpet_cluster *cluster);
 /* Until waiter->done; lets go of the lock meanwhile. */
 void loop_wait(struct limpet_cluster *cluster, struct waiter *waiter);
+/* For an asynchronous request, which may be one of many. */
+void loop_wait_for_async(struct limpet_cluster *cluster, struct waiter *waiter);
 /* What this thread submits next it waits for: it takes the turn itself. Until loop_wait(). */
 void loop_wait_follows(void);
 /* From a callback of the core. */

@@ -297,7 +297,7 @@ bool cluster_may_poll(struct limpet_cluster *c)
 void cluster_wait(struct limpet_cluster *c, struct waiter *waiter)
 {
     cluster_lock(c);
-    loop_wait(c, waiter);
+    loop_wait_for_async(c, waiter);
     cluster_unlock(c);
 }
 
@@ -306,11 +306,6 @@ void cluster_wake(struct limpet_cluster *c, struct waiter *waiter)
     cluster_lock(c);
     loop_done_by_callback(c, waiter);
     cluster_unlock(c);
-}
-
-void completion_by_waiter(struct limpet_completion *completion)
-{
-    completion->by_waiter = true;
 }
 
 struct flush {

@@ -230,6 +230,35 @@ static void run_async(struct row row)
     print_row("async-write", count, now_ns() - begin, cpu_ns() - cpu);
 }
 
+/* Without callbacks: the oldest is waited for, and replaced. */
+static void run_ring(struct row row)
+{
+    static struct ring_slot {
+        rados_completion_t done;
+        uint64_t begun;
+    } slots[DEPTH];
+    char name[64];
+    uint64_t begin = now_ns(), cpu = cpu_ns(), end = begin + row.seconds * 1000000000;
+    uint64_t submitted = 0, ended = 0;
+    do {
+        if (submitted - ended == DEPTH || (now_ns() >= end && ended < submitted)) {
+            struct ring_slot *oldest = &slots[ended++ % DEPTH];
+            must("wait", rados_aio_wait_for_complete(oldest->done));
+            must("aio_write", rados_aio_get_return_value(oldest->done));
+            sample(now_ns() - oldest->begun);
+            rados_aio_release(oldest->done);
+        }
+        if (now_ns() < end) {
+            struct ring_slot *slot = &slots[submitted % DEPTH];
+            snprintf(name, sizeof(name), "ring.%" PRIu64 ".%" PRIu64, begin, submitted++);
+            must("create completion", rados_aio_create_completion2(NULL, NULL, &slot->done));
+            slot->begun = now_ns();
+            must("aio_write", rados_aio_write(row.io, name, slot->done, data, SIZE, 0));
+        }
+    } while (ended < submitted);
+    print_row("async-ring", ended, now_ns() - begin, cpu_ns() - cpu);
+}
+
 /*
  * The same without another thread: a callback submits the next one. There is one thread of
  * callbacks, so that nothing else changes the pipe meanwhile.
@@ -394,6 +423,8 @@ int main(int argc, char **argv)
             run_one_by_one(argv[i], row, one_snap);
         else if (strcmp(argv[i], "async-write") == 0)
             run_async(row);
+        else if (strcmp(argv[i], "async-ring") == 0)
+            run_ring(row);
         else if (strcmp(argv[i], "async-chain") == 0)
             run_chain(row);
         else if (strcmp(argv[i], "list") == 0)

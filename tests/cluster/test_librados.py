@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """librados.so.2 of client/compat under Ceph's unmodified Python module (package python3-rados)."""
 
+import os
 import subprocess
 import sys
 
-from lib.cluster import Cluster, case, check, command, run, succeeds
+from lib.cluster import BUILD, Cluster, case, check, command, run, succeeds
 from lib.librados import LIBRARY, environment
 
 cluster = Cluster(mons=1, osds=3)
+WAITS = os.path.join(BUILD, "compat-tests", "waits")
 PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
 
 # What each program begins with: the module, connected.
@@ -310,6 +312,13 @@ with rados.ReadOpCtx() as op:
     check(list(pairs) == [("k", b"v")], "pairs")
 io.close()
 """)
+
+
+@case
+def all_ways_to_wait_go_together():
+    """Threads that wait, look, flush, call synchronously and have callbacks: nobody is forgotten."""
+    said = succeeds(command([WAITS, cluster.conf, "data", 8, 10000], timeout=120, env=environment(cluster)))
+    check(int(said.text.split()[0]) > 1000, said.text)
 
 
 @case

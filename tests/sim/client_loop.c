@@ -90,6 +90,11 @@ void loop_wait(struct limpet_cluster *c, struct waiter *waiter)
     }
 }
 
+void loop_wait_for_async(struct limpet_cluster *c, struct waiter *waiter)
+{
+    loop_wait(c, waiter);
+}
+
 void loop_done(struct limpet_cluster *c, struct waiter *waiter)
 {
     /* What the world does for the process it does under this lock (L1). */
@@ -119,8 +124,9 @@ static void make_callback(struct limpet_cluster *c)
     TAILQ_REMOVE(&c->finished, completion, link);
     pthread_mutex_unlock(&c->lock);
     completion->callback(completion, completion->arg);
-    completion_unref(completion);
     pthread_mutex_lock(&c->lock);
+    loop_done(c, &completion->called);
+    completion_unref(completion);
 }
 
 static void *drive(void *arg)
