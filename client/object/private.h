@@ -34,10 +34,17 @@
  *      thread that polls for its own request, which remains the poller meanwhile: the queue stays
  *      closed, others take turns and leave him word, and what the callbacks have submitted leaves
  *      in his next turn, before he sleeps. So they may submit and wake, but neither wait nor call
- *      what is the user's. When no such thread polls they are the driver's.
+ *      what is the user's. When no such thread polls they are the driver's. Who waits for a
+ *      callback says so (`wait_called`) before he looks whether it has returned, and whoever calls
+ *      back tells that it has before he looks whether somebody waits.
  *  L6  With `wait_follows` a thread submits without a turn and without telling anybody: it takes
  *      the turn in the loop_wait() that follows, and does not block in between but in another
  *      loop_wait(), which does the same.
+ *  L7  When threads have waited for asynchronous requests several times in a row, and no callback
+ *      of a user came in between, these are left to them: who submits leaves it to the turn of his
+ *      next wait, and the driver leaves the poller's place. It sleeps 2 ms at a time meanwhile, or
+ *      long while a thread polls, which then wakes it when it leaves (`driver_rests`). If nobody
+ *      has waited for so long it takes the place, and counting begins anew.
  */
 #ifndef LIMPET_CLIENT_OBJECT_PRIVATE_H
 #define LIMPET_CLIENT_OBJECT_PRIVATE_H
