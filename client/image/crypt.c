@@ -145,6 +145,12 @@ static void end(struct crypt_io *io, ssize_t result)
     callback(result, arg);
 }
 
+/* The image has become smaller meanwhile: as without encryption, what was done before counts. */
+static void end_early(struct crypt_io *io, int error)
+{
+    end(io, error == -EINVAL && io->at > 0 ? (ssize_t)io->at : error);
+}
+
 static int step(struct crypt_io *io) MUST_CHECK;
 
 /* What is under way has ended well. */
@@ -161,7 +167,7 @@ static void next(struct crypt_io *io)
     /* Once it is submitted it may be over. */
     int rc = step(io);
     if (rc != 0)
-        end(io, rc);
+        end_early(io, rc);
 }
 
 /* ---- Reading ---- */
@@ -197,7 +203,7 @@ static void was_read(ssize_t result, void *arg)
     if (rc == 0)
         rc = cipher_decrypt(io->crypt->cipher, data, io->span, io->from);
     if (rc != 0) {
-        end(io, rc);
+        end_early(io, rc);
         return;
     }
     if (!io->direct)
@@ -239,9 +245,9 @@ static void was_written(ssize_t result, void *arg)
 {
     struct crypt_io *io = arg;
     if (result < 0)
-        end(io, result);
-    else if (result < (ssize_t)io->span && io->kind != CRYPT_ZERO)
-        end(io, -EINVAL); /* The image has become smaller meanwhile. */
+        end_early(io, (int)result);
+    else if (result < (ssize_t)io->span)
+        end(io, (ssize_t)io->at + result); /* The image has become smaller meanwhile. */
     else
         next(io);
 }
@@ -272,7 +278,7 @@ static void was_changed(ssize_t result, void *arg)
     /* Somebody else was faster: with what there is now. */
     int rc = result == -EILSEQ ? change_sectors(io) : result < 0 ? (int)result : 0;
     if (rc != 0)
-        end(io, rc);
+        end_early(io, rc);
     else if (result >= 0)
         next(io);
 }
@@ -309,7 +315,7 @@ static void was_read_before(ssize_t result, void *arg)
         rc = raw_compare_and_write(io->image, io->before, io->buffer, io->span,
                                    io->crypt->data_offset + io->from, NULL, was_changed, io);
     if (rc != 0)
-        end(io, rc);
+        end_early(io, rc);
 }
 
 static int change_sectors(struct crypt_io *io)
