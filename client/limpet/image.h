@@ -570,7 +570,8 @@ struct limpet_group_snap {
     char name[LIMPET_IMAGE_NAME_MAX + 1];
     bool complete; /* Otherwise it was interrupted, and can only be removed. */
 };
-/* All its images stand still meanwhile. -EEXIST; -EBUSY: an image's lock was not to be had. */
+/* All its images stand still meanwhile, but those without exclusive lock, which others may go on
+ * writing to. -EEXIST; -EBUSY: an image's lock was not to be had. */
 LIMPET_API int limpet_group_snap_create(struct limpet_pool *pool, const char *group,
                                         const char *snap);
 LIMPET_API int limpet_group_snap_remove(struct limpet_pool *pool, const char *group,

@@ -179,12 +179,18 @@ static const struct cell_write *write_of(const struct cell *cell, uint64_t value
     return found;
 }
 
+/* Without an exclusive lock others write on. */
+static uint32_t still_granules(const struct together *t, uint32_t k)
+{
+    return t->ops[k]->image->exclusive ? t->granules[k] : 0;
+}
+
 /* The moment of the snapshot was after all that it shows was asked for. */
 static uint64_t latest_call(const struct together *t)
 {
     uint64_t latest = t->call;
     for (uint32_t k = 0; k < t->n; k++) {
-        for (uint32_t i = 0; i < t->granules[k]; i++) {
+        for (uint32_t i = 0; i < still_granules(t, k); i++) {
             uint64_t value;
             if (!image_value_of(t->data[k] + (size_t)i * GRANULE, &value))
                 continue;
@@ -202,7 +208,7 @@ static void judge_together(const struct together *t, const char *name)
     struct images *images = t->client->images;
     uint64_t moment = latest_call(t);
     for (uint32_t k = 0; k < t->n; k++) {
-        for (uint32_t i = 0; i < t->granules[k] && !images->cluster->failed; i++) {
+        for (uint32_t i = 0; i < still_granules(t, k) && !images->cluster->failed; i++) {
             const struct cell *cell = &t->ops[k]->image->cells[i];
             uint64_t value;
             (void)image_value_of(t->data[k] + (size_t)i * GRANULE, &value);
