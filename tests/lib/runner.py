@@ -269,7 +269,6 @@ PLANTED = {
     "image-map-late": (400, ("--scenario", "image")),
     "image-snap-given-back": (400, ("--scenario", "image")),
     "fs-out-of-order": (30, ("--scenario", "fs")),
-    "fs-unguarded": (60, ("--scenario", "fs")),
     "fs-room-late": (30, ("--scenario", "fs")),
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
