@@ -33,6 +33,8 @@ struct compat_cluster {
     unsigned tasks; /* Under way: compat_submit_task(). */
 };
 
+TAILQ_HEAD(completion_queue, completion);
+
 struct compat_ioctx {
     atomic_uint refs; /* The user's, and one for each asynchronous request. */
     struct compat_cluster *cluster;
@@ -45,8 +47,8 @@ struct compat_ioctx {
 
     pthread_mutex_t lock;
     pthread_cond_t flushed;
-    TAILQ_HEAD(, completion) writes; /* Asynchronous ones under way, as they were begun. */
-    uint64_t n_begun;                /* The number of the last one. */
+    struct completion_queue writes; /* Asynchronous ones under way, as they were begun. */
+    uint64_t n_begun;               /* The number of the last one. */
 };
 
 void ioctx_unref(struct compat_ioctx *io);

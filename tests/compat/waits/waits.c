@@ -41,13 +41,13 @@ static void must(const char *what, int rc)
 
 static void took(const char *how, uint64_t begun)
 {
-    uint64_t ns = now_ns() - begun, seen = atomic_load(&longest_seen);
+    unsigned long long ns = now_ns() - begun, seen = atomic_load(&longest_seen);
     while (ns > seen && !atomic_compare_exchange_weak(&longest_seen, &seen, ns))
         ;
     atomic_fetch_add(&count, 1);
     if (ns <= longest_ns)
         return;
-    fprintf(stderr, "waits: %s took %" PRIu64 " ms\n", how, ns / 1000000);
+    fprintf(stderr, "waits: %s took %llu ms\n", how, ns / 1000000);
     exit(1);
 }
 
