@@ -137,22 +137,31 @@ static void release_large(struct buf *buf)
 
 /* ---- Bufs ---- */
 
-struct buf *buf_create(size_t len)
+/* What is only sent needs no alignment, which costs more than the copy until about here. */
+enum { SENT_INSIDE_MAX = 32 * 1024 };
+
+/* With `inside` bytes of memory behind it. */
+static struct buf *new_buf(size_t inside)
 {
-    bool large = len >= BUF_ALIGNMENT;
-    size_t inline_len = large ? 0 : len;
-    struct buf *buf = malloc(sizeof *buf + inline_len);
+    struct buf *buf = malloc(sizeof *buf + inside);
     if (buf == NULL)
         return NULL;
     buf->refs = 1;
-    buf->capacity = len;
+    buf->capacity = inside;
     buf->revoked = false;
     buf->seal = NULL;
-    if (!large) {
-        buf->data = (uint8_t *)(buf + 1);
-        buf->release = release_small;
+    buf->data = (uint8_t *)(buf + 1);
+    buf->release = release_small;
+    return buf;
+}
+
+struct buf *buf_create(size_t len)
+{
+    bool large = len >= BUF_ALIGNMENT;
+    struct buf *buf = new_buf(large ? 0 : len);
+    if (buf == NULL || !large)
         return buf;
-    }
+    buf->capacity = len;
     buf->data = large_memory(&buf->capacity);
     if (buf->data == NULL) {
         free(buf);
@@ -178,6 +187,19 @@ int buf_slice_lend(void *data, size_t len, struct buf_slice *out)
         return -ENOMEM;
     *buf = (struct buf){.refs = 1, .capacity = len, .data = data, .release = release_small};
     *out = (struct buf_slice){.buf = buf, .data = buf->data, .len = len};
+    return 0;
+}
+
+int buf_slice_copy_to_send(const void *data, size_t len, struct buf_slice *out)
+{
+    if (len > SENT_INSIDE_MAX)
+        return buf_slice_copy(data, len, out);
+    struct buf *buf = new_buf(len);
+    if (buf == NULL)
+        return -ENOMEM;
+    *out = (struct buf_slice){.buf = buf, .data = buf->data, .len = len};
+    if (len > 0)
+        memcpy(out->data, data, len);
     return 0;
 }
 

@@ -52,6 +52,9 @@ struct buf *buf_create(size_t len) MUST_CHECK;
 /* A slice over a new copy of len bytes. Returns -ENOMEM when memory is short. */
 int buf_slice_copy(const void *data, size_t len, struct buf_slice *out) MUST_CHECK;
 
+/* The same, of memory that is not aligned: for bytes that only go to the network. */
+int buf_slice_copy_to_send(const void *data, size_t len, struct buf_slice *out) MUST_CHECK;
+
 /* A slice over a new buf of len bytes, contents undefined. -ENOMEM when memory is short. */
 int buf_slice_alloc(size_t len, struct buf_slice *out) MUST_CHECK;
 

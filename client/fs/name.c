@@ -372,7 +372,7 @@ static int give_merged(struct fs_call *call, struct fs_inode *inode)
 static int work_lookup(struct fs_call *call)
 {
     struct fs_request rq = {.name = bytes_of(call->name)};
-    struct fs_answer answer;
+    struct fs_answer answer = {0};
     int rc = part_of_name(call->fs, call->rq.ino, call->name, &rq.ino);
     if (rc == 0)
         rc = fs_method(call->fs, fs_home(rq.ino), "fs.lookup", &rq, &answer);
@@ -425,7 +425,7 @@ static int create_in(struct fs_call *call, uint64_t at, struct fs_request *rq,
 static int work_create(struct fs_call *call)
 {
     struct fs_request rq;
-    struct fs_answer answer;
+    struct fs_answer answer = {0};
     struct fs_inode dir;
     uint64_t at = call->rq.ino;
     int rc = create_request(call, &rq);
@@ -449,7 +449,7 @@ static int work_create(struct fs_call *call)
 static int work_setattr(struct fs_call *call)
 {
     struct fs_request rq;
-    struct fs_answer answer;
+    struct fs_answer answer = {0};
     int rc = set_request(call, &rq);
     if (rc == 0 && rq.set & FS_SET_SIZE)
         rc = data_setsize(call, &rq, &answer);

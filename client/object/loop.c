@@ -46,7 +46,7 @@ enum { ANSWER_SOON_MIN = 24, ANSWER_SOON_NS = 200 * 1000 };
  * them with a callback of the user, is going to wait again: it sends what it submits and polls
  * itself. If it does not do so for a while, the driver does.
  */
-enum { WAITS_IN_ROW_MIN = 4, DRIVER_REST_WAITS_MS = 2 };
+enum { WAITS_IN_ROW_MIN = 4, DRIVER_REST_WAITS_MS = 4 };
 
 /* What may be queued: so much that the budget is not exceeded by more than that. */
 enum { QUEUED_MAX = 256, QUEUED_COST_MAX = 64 * 1024 };

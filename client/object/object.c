@@ -79,7 +79,7 @@ int request_add_data(struct request *r, uint16_t code, uint64_t offset, const vo
     struct buf_slice slice = BUF_SLICE_EMPTY;
     if (len > OBJECT_SIZE_MAX)
         return -EFBIG;
-    if (len > 0 && buf_slice_copy(data, len, &slice) != 0)
+    if (len > 0 && buf_slice_copy_to_send(data, len, &slice) != 0)
         return -ENOMEM;
     return request_add_slice(r, code, offset, slice);
 }

@@ -42,7 +42,7 @@
  *      loop_wait(), which does the same.
  *  L7  When threads have waited for asynchronous requests several times in a row, and no callback
  *      of a user came in between, these are left to them: who submits leaves it to the turn of his
- *      next wait, and the driver leaves the poller's place. It sleeps 2 ms at a time meanwhile, or
+ *      next wait, and the driver leaves the poller's place. It sleeps 4 ms at a time meanwhile, or
  *      long while a thread polls, which then wakes it when it leaves (`driver_rests`). If nobody
  *      has waited for so long it takes the place, and counting begins anew.
  */
