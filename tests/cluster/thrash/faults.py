@@ -48,10 +48,11 @@ class Faults:
         for process in self.commands:
             process.wait()
         self.commands = []
+        # What monitors know of the space may be from a moment when a disk was full.
         for name in OSDS:
             number = name.split(".")[1]
-            succeeds(self.world.limpet("osd", "in", number))
-            succeeds(self.world.limpet("osd", "reweight", number, "1"))
+            succeeds(self.world.limpet("osd", "in", number, "--force"))
+            succeeds(self.world.limpet("osd", "reweight", number, "1", "--force"))
 
     def command(self, *words):
         """An operator's command, whatever comes of it."""
