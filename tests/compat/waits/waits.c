@@ -182,6 +182,28 @@ static void *synchronous(void *arg)
     return NULL;
 }
 
+/*
+ * Who has waited again and again, and then only looks, has its answer soon, too. The best of some
+ * times counts: the machine may be busy.
+ */
+static void look_after_waits(void)
+{
+    enum { TRIES = 5, WAITS = 8 };
+    uint64_t best = UINT64_MAX;
+    for (int i = 0; i < TRIES * (WAITS + 1); i++) {
+        struct one one;
+        bool looks = i % (WAITS + 1) == WAITS;
+        submit(&one, "looked at", NULL, NULL);
+        wait_for(&one, looks ? LOOK : WAIT);
+        uint64_t ns = now_ns() - one.begun;
+        if (looks && ns < best)
+            best = ns;
+        end(&one, "a look after waits");
+    }
+    if (best > 500 * 1000000ull)
+        must("answers come late to who does not wait", -EBUSY);
+}
+
 /* Two threads wait for one request, and one of them ends the cluster as soon as it sees the end. */
 static void *wait_once(void *arg)
 {
@@ -218,12 +240,12 @@ int main(int argc, char **argv)
     must(argv[1], rados_conf_read_file(cluster, argv[1]));
     must("connect", rados_connect(cluster));
     must(argv[2], rados_ioctx_create(cluster, argv[2], &io));
-    /* Alone; all ways of rings; these beside synchronous calls; and beside callbacks. */
+    /* One thread in all ways; all ways of rings; beside synchronous calls; beside callbacks. */
     for (int phase = 0; phase < PHASES; phase++) {
         pthread_t threads[WAYS + 2];
         int n = 0;
         end_ns = now_ns() + seconds * 1000000000 / PHASES;
-        for (int i = 0; i < (phase == 0 ? 1 : WAYS); i++)
+        for (int i = phase == 0 ? WAYS - 1 : 0; i < WAYS; i++)
             must("thread", -pthread_create(&threads[n++], NULL, ring, &ways[i]));
         if (phase >= 2)
             must("thread", -pthread_create(&threads[n++], NULL, synchronous, NULL));
@@ -235,6 +257,7 @@ int main(int argc, char **argv)
         if (phase > 0 && atomic_exchange(&flushes, 0) < 2 * DEPTH)
             must("flushes end only when all is done", -EBUSY);
     }
+    look_after_waits();
     end_while_others_wait(cluster);
     printf("%llu requests, the longest took %llu ms\n", atomic_load(&count),
            atomic_load(&longest_seen) / 1000000);
