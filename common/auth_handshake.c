@@ -21,6 +21,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "common/aes_gcm.h"
 #include "common/auth_private.h"
 
 static_assert(AUTH_NONCE_BYTES >= 24 && AUTH_MAC_BYTES == crypto_generichash_BYTES, "BLAKE2b");
@@ -157,7 +158,7 @@ static int refuse(struct auth_handshake *h, enum auth_refusal_reason reason, int
 static uint8_t ciphers_offered(void)
 {
     uint8_t ciphers = 1u << AUTH_CIPHER_XCHACHA20_POLY1305;
-    if (crypto_aead_aes256gcm_is_available())
+    if (aes_gcm_available())
         ciphers |= 1u << AUTH_CIPHER_AES256_GCM;
     return ciphers;
 }

@@ -12,18 +12,15 @@
 #include <assert.h>
 #include <errno.h>
 #include <isa-l.h>
-#include <limits.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <string.h>
 
 enum step { STEP_FRAME = 0, STEP_PAYLOAD = 1 };
 
 enum { NONCE_MAX = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES };
-static_assert(crypto_aead_aes256gcm_NPUBBYTES <= NONCE_MAX, "one buffer for both nonces");
-static_assert(crypto_aead_aes256gcm_ABYTES == WIRE_TAG_BYTES, "tag of AES-GCM");
+static_assert((int)AES_GCM_NONCE_BYTES <= (int)NONCE_MAX, "one buffer for both nonces");
+static_assert((int)AES_GCM_TAG_BYTES == (int)WIRE_TAG_BYTES, "tag of AES-GCM");
 static_assert(crypto_aead_xchacha20poly1305_ietf_ABYTES == WIRE_TAG_BYTES, "tag of XChaCha20");
-static_assert(crypto_aead_aes256gcm_KEYBYTES == 32, "keys come from the handshake");
+static_assert(AES_GCM_KEY_BYTES == 32, "keys come from the handshake");
 static_assert(crypto_aead_xchacha20poly1305_ietf_KEYBYTES == 32, "keys come from the handshake");
 
 static void make_nonce(uint8_t nonce[NONCE_MAX], uint64_t counter, enum step step)
@@ -42,14 +39,14 @@ static void aead_seal(const struct frame_key *key, enum step step, const uint8_t
 {
     uint8_t nonce[NONCE_MAX];
     make_nonce(nonce, key->counter, step);
-    int rc;
-    if (key->cipher == AUTH_CIPHER_AES256_GCM)
-        rc = crypto_aead_aes256gcm_encrypt_detached_afternm(sealed, tag, NULL, plain, len, ad,
-                                                            ad_len, NULL, nonce, &key->secret.aes);
-    else
-        rc = crypto_aead_xchacha20poly1305_ietf_encrypt_detached(
-            sealed, tag, NULL, plain, len, ad, ad_len, NULL, nonce, key->secret.chacha);
+    if (key->cipher == AUTH_CIPHER_AES256_GCM) {
+        aes_gcm_seal(&key->secret.aes, nonce, ad, ad_len, plain, sealed, len, tag);
+        return;
+    }
+    int rc = crypto_aead_xchacha20poly1305_ietf_encrypt_detached(
+        sealed, tag, NULL, plain, len, ad, ad_len, NULL, nonce, key->secret.chacha);
     assert(rc == 0);
+    (void)rc;
 }
 
 /* The reverse; returns -EBADMSG when the tag is not right. */
@@ -58,82 +55,22 @@ static int aead_open(const struct frame_key *key, enum step step, const uint8_t 
 {
     uint8_t nonce[NONCE_MAX];
     make_nonce(nonce, key->counter, step);
-    int rc;
     if (key->cipher == AUTH_CIPHER_AES256_GCM)
-        rc = crypto_aead_aes256gcm_decrypt_detached_afternm(bytes, NULL, bytes, len, tag, ad,
-                                                            ad_len, nonce, &key->secret.aes);
-    else
-        rc = crypto_aead_xchacha20poly1305_ietf_decrypt_detached(bytes, NULL, bytes, len, tag, ad,
+        return aes_gcm_open(&key->secret.aes, nonce, ad, ad_len, bytes, len, tag);
+    int rc = crypto_aead_xchacha20poly1305_ietf_decrypt_detached(bytes, NULL, bytes, len, tag, ad,
                                                                  ad_len, nonce, key->secret.chacha);
     return rc == 0 ? 0 : -EBADMSG;
 }
 
 /* ---- Large payloads ---- */
 
-/*
- * When a program exits, OpenSSL takes down what all its users share, while threads of ours may
- * still send. So the cipher is of a context of our own, which stays. NULL: there is none.
- */
-static EVP_CIPHER *own_cipher;
-static CRYPTO_ONCE own_cipher_once = CRYPTO_ONCE_STATIC_INIT;
-
-static void fetch_own_cipher(void)
-{
-    OSSL_LIB_CTX *own = OSSL_LIB_CTX_new();
-    if (own != NULL)
-        own_cipher = EVP_CIPHER_fetch(own, "AES-256-GCM", NULL);
-}
-
-/* OpenSSL reads them a quarter faster, but takes a microsecond to begin. */
-static bool gmac_by_openssl(const uint8_t *secret, const uint8_t *nonce, const uint8_t *data,
-                            size_t len, uint8_t *tag)
-{
-    if (CRYPTO_THREAD_run_once(&own_cipher_once, fetch_own_cipher) != 1 || own_cipher == NULL)
-        return false;
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    int n;
-    bool done = context != NULL && len <= INT_MAX &&
-                EVP_EncryptInit_ex2(context, own_cipher, secret, nonce, NULL) == 1 &&
-                EVP_EncryptUpdate(context, NULL, &n, data, (int)len) == 1 &&
-                EVP_EncryptFinal_ex(context, no_bytes, &n) == 1 &&
-                EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, WIRE_TAG_BYTES, tag) == 1;
-    EVP_CIPHER_CTX_free(context);
-    return done;
-}
-
-/* The same tag, without memory of its own. */
-static void gmac_by_sodium(const uint8_t *secret, const uint8_t *nonce, const uint8_t *data,
-                           size_t len, uint8_t *tag)
-{
-    int rc = crypto_aead_aes256gcm_encrypt_detached(no_bytes, tag, NULL, NULL, 0, data, len, NULL,
-                                                    nonce, secret);
-    assert(rc == 0);
-}
-
-static void gmac(const uint8_t *secret, const uint8_t *nonce, const uint8_t *data, size_t len,
-                 uint8_t *tag)
-{
-    if (!gmac_by_openssl(secret, nonce, data, len, tag))
-        gmac_by_sodium(secret, nonce, data, len, tag);
-}
-
-/* Under the connection's key. */
-static void payload_tag_of(const struct frame_key *key, const uint8_t *payload, size_t len,
-                           uint8_t *tag)
-{
-    uint8_t nonce[NONCE_MAX];
-    if (len < FRAME_OWN_KEY_MIN || key->cipher != AUTH_CIPHER_AES256_GCM) {
-        aead_seal(key, STEP_PAYLOAD, payload, len, NULL, no_bytes, 0, tag);
-        return;
-    }
-    make_nonce(nonce, key->counter, STEP_PAYLOAD);
-    gmac(key->bytes, nonce, payload, len, tag);
-}
-
 static void tag_by_own_key(struct buf_seal *seal)
 {
     static const uint8_t nonce[NONCE_MAX];
-    gmac(seal->key, nonce, seal->data, seal->len, seal->tag);
+    struct aes_gcm_key key;
+    aes_gcm_key_init(&key, seal->key);
+    aes_gcm_seal(&key, nonce, seal->data, seal->len, NULL, NULL, 0, seal->tag);
+    sodium_memzero(&key, sizeof key);
 }
 
 void frame_seal_payload(const void *data, size_t len, struct buf_seal *out)
@@ -153,10 +90,8 @@ void frame_key_init(struct frame_key *key, enum auth_cipher cipher, enum auth_mo
     memset(key, 0, sizeof *key);
     key->cipher = cipher;
     key->mode = mode;
-    memcpy(key->bytes, secret, sizeof key->bytes);
     if (cipher == AUTH_CIPHER_AES256_GCM) {
-        assert(crypto_aead_aes256gcm_is_available() == 1);
-        crypto_aead_aes256gcm_beforenm(&key->secret.aes, secret);
+        aes_gcm_key_init(&key->secret.aes, secret);
     } else {
         assert(cipher == AUTH_CIPHER_XCHACHA20_POLY1305);
         memcpy(key->secret.chacha, secret, sizeof key->secret.chacha);
@@ -234,7 +169,8 @@ void frame_seal(struct frame_key *key, const struct frame_parts *parts, uint8_t 
         if (parts->seal != NULL)
             seal_own_key(key, parts->seal, out + sizeof header, tag);
         else if (parts->payload_len > 0)
-            payload_tag_of(key, parts->payload, parts->payload_len, tag);
+            aead_seal(key, STEP_PAYLOAD, parts->payload, parts->payload_len, NULL, no_bytes, 0,
+                      tag);
         if (parts->body_len > 0)
             memcpy(body, parts->body, parts->body_len);
         uint8_t made[WIRE_TAG_BYTES];
@@ -289,7 +225,7 @@ static int open_integrity(const struct frame_key *key, const struct wire_frame *
     if ((header->flags & FRAME_OWN_KEY) != 0)
         rc = open_own_key(key, header, frame + FRAME_HEADER_BYTES, payload, tag_place, seal);
     else if (header->payload_len > 0)
-        payload_tag_of(key, payload, header->payload_len, tag_place);
+        aead_seal(key, STEP_PAYLOAD, payload, header->payload_len, NULL, no_bytes, 0, tag_place);
     if (rc < 0)
         return rc;
     return aead_open(key, STEP_FRAME, frame, prefix_len + header->body_len, no_bytes, 0, tag);

@@ -33,6 +33,7 @@
 
 #include <sodium.h>
 
+#include "common/aes_gcm.h"
 #include "common/auth.h"
 #include "common/buf.h"
 #include "common/error.h"
@@ -64,9 +65,8 @@ struct frame_key {
     enum auth_cipher cipher;
     enum auth_mode mode;
     uint64_t counter; /* Frames sealed or opened so far. */
-    uint8_t bytes[FRAME_KEY_BYTES];
     union {
-        crypto_aead_aes256gcm_state aes;
+        struct aes_gcm_key aes;
         uint8_t chacha[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
     } secret;
 };

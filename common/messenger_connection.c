@@ -9,7 +9,9 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <stdalign.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -22,9 +24,10 @@ static void timer_fire(struct env_timer *timer);
 
 static int connection_create(struct messenger *m, int fd, struct connection **out)
 {
-    struct connection *c = calloc(1, sizeof *c);
+    struct connection *c = aligned_alloc(alignof(struct connection), sizeof *c);
     if (c == NULL)
         return -ENOMEM;
+    memset(c, 0, sizeof *c);
     int rc = uv_poll_init(m->loop, &c->poll, fd);
     if (rc < 0) {
         free(c);
