@@ -205,7 +205,9 @@ struct fs_shard {
 };
 
 enum fs_intent_kind {
-    FS_INTENT_DROP = 1, /* An entry is gone: its inode elsewhere has one link less. */
+    /* The entry `name` goes, and `to`, if it is there, takes its place; before, the inode `ino`,
+     * elsewhere, has one link less. */
+    FS_INTENT_DROP = 1,
     FS_INTENT_LINK = 2, /* The inode, here, has one link more: the entry is to be made elsewhere. */
     FS_INTENT_MOVE = 3, /* The entry is to move elsewhere. */
     FS_INTENT_SWAP = 4, /* The same, against the one that is there. */
@@ -364,7 +366,7 @@ enum fs_answer_flags {
     FS_HAS_INODE = 1,
     FS_EXISTED = 2,  /* create: there was one. */
     FS_ORPHANED = 4, /* `inode` has no links any more. */
-    FS_DROPPED = 8,  /* An intent to take a link from `ino`, elsewhere, was left. */
+    FS_DROPPED = 8,  /* An intent to take a link from `ino`, elsewhere, stands. */
 };
 
 void fs_request_encode(struct encoder *e, const struct fs_request *request);

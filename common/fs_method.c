@@ -222,6 +222,13 @@ void fs_put_entry(struct fs_job *job, struct fs_bytes name, const struct fs_entr
     put(job, key, fs_entry_key(key, name.data, name.len), &e);
 }
 
+void fs_put_moving(struct fs_job *job, struct fs_bytes name, const struct fs_entry *entry)
+{
+    struct fs_entry moving = *entry;
+    moving.moving = job->rq.tx;
+    fs_put_entry(job, name, &moving);
+}
+
 void fs_remove_entry(struct fs_job *job, struct fs_bytes name)
 {
     uint8_t key[FS_KEY_MAX] = {0};
@@ -328,7 +335,13 @@ int fs_look_victim(struct fs_job *job, const struct fs_entry *entry, struct fs_v
     return 0;
 }
 
-void fs_drop_victim(struct fs_job *job, struct fs_victim *victim)
+bool fs_is_elsewhere(const struct fs_victim *victim)
+{
+    return !victim->local && !fs_is_dir(victim->entry.ino);
+}
+
+void fs_drop_victim(struct fs_job *job, struct fs_victim *victim, struct fs_bytes name,
+                    struct fs_bytes to)
 {
     struct fs_inode *inode = &victim->inode;
     if (fs_is_dir(victim->entry.ino)) {
@@ -346,8 +359,11 @@ void fs_drop_victim(struct fs_job *job, struct fs_victim *victim)
         job->answer.flags |= FS_HAS_INODE;
         job->answer.inode = *inode;
     } else {
-        struct fs_intent intent = {
-            .kind = FS_INTENT_DROP, .type = victim->entry.type, .ino = victim->entry.ino};
+        struct fs_intent intent = {.kind = FS_INTENT_DROP,
+                                   .type = victim->entry.type,
+                                   .ino = victim->entry.ino,
+                                   .name = name,
+                                   .to = to};
         fs_put_intent(job, job->rq.tx, &intent);
         job->answer.flags |= FS_DROPPED;
         job->answer.ino = victim->entry.ino;

@@ -163,6 +163,8 @@ bool fs_is_local(const struct fs_job *job, uint64_t ino);
 void fs_remove_key(struct fs_job *job, const void *key, size_t len);
 void fs_put_shard(struct fs_job *job);
 void fs_put_entry(struct fs_job *job, struct fs_bytes name, const struct fs_entry *entry);
+/* Nobody sees it until the operation of the request has ended. */
+void fs_put_moving(struct fs_job *job, struct fs_bytes name, const struct fs_entry *entry);
 void fs_remove_entry(struct fs_job *job, struct fs_bytes name);
 void fs_put_inode(struct fs_job *job, uint32_t index, const struct fs_inode *inode);
 void fs_put_intent(struct fs_job *job, struct fs_txid tx, const struct fs_intent *intent);
@@ -202,8 +204,12 @@ struct fs_victim {
 
 int fs_look_victim(struct fs_job *job, const struct fs_entry *entry,
                    struct fs_victim *out) MUST_CHECK;
-/* What the entry named has a link less: at once, or by an intent. */
-void fs_drop_victim(struct fs_job *job, struct fs_victim *victim);
+/* It loses its link before anybody sees that the entry is gone. */
+bool fs_is_elsewhere(const struct fs_victim *victim);
+/* What the entry `name` led to has a link less; where that is elsewhere by an intent, whose end
+ * puts the entry `to` in its place, if there is one. */
+void fs_drop_victim(struct fs_job *job, struct fs_victim *victim, struct fs_bytes name,
+                    struct fs_bytes to);
 
 int fs_method_init(struct fs_method_call *call) MUST_CHECK;
 int fs_method_layout(struct fs_method_call *call) MUST_CHECK;

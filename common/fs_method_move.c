@@ -60,7 +60,40 @@ static void leave_entry(struct fs_job *job, const struct fs_intent *intent)
     fs_put_dir(job);
 }
 
-/* The end of a move at its source; with FS_UNDO all is as it was before. */
+/* The inode elsewhere has a link less: nothing waits for the entries any more. */
+static int end_drop(struct fs_job *job, const struct fs_intent *intent)
+{
+    struct fs_entry entry = {0}, other = {0};
+    struct fs_inode inode;
+    int found = fs_look_entry(job, intent->name, &entry);
+    int second = intent->to.len > 0 ? fs_look_entry(job, intent->to, &other) : -ENODATA;
+    if ((found && found != -ENODATA) || (second && second != -ENODATA))
+        return found && found != -ENODATA ? found : second;
+    bool ours = !found && fs_txid_equal(entry.moving, job->rq.tx);
+    bool moves = !second && fs_txid_equal(other.moving, job->rq.tx);
+    int touched =
+        moves && fs_is_local(job, other.ino) ? fs_look_inode(job, other.ino, &inode) : -ESTALE;
+    if (touched && touched != -ESTALE)
+        return touched;
+    entry.moving = other.moving = (struct fs_txid){0, 0};
+    if (moves) {
+        fs_remove_entry(job, intent->to);
+        fs_put_entry(job, intent->name, &other);
+    } else if (ours && entry.ino == intent->ino) {
+        fs_remove_entry(job, intent->name);
+    } else if (ours) {
+        fs_put_entry(job, intent->name, &entry);
+    }
+    if (!touched) {
+        fs_touch(job, &inode);
+        fs_put_inode(job, fs_index(inode.ino), &inode);
+    }
+    if (ours || moves)
+        fs_put_dir(job);
+    return 0;
+}
+
+/* The end of a move, or of a drop, at its source; with FS_UNDO all is as it was before the move. */
 int fs_method_moved(struct fs_method_call *call)
 {
     struct fs_job job;
@@ -75,18 +108,24 @@ int fs_method_moved(struct fs_method_call *call)
     error = fs_look_intent(&job, job.rq.tx, &intent);
     if (error)
         return error == -ENODATA ? fs_end(&job) : error;
+    bool grows = job.call->grows, undo = job.rq.flags & FS_UNDO;
+    if (intent.kind == FS_INTENT_DROP) {
+        error = undo ? -EINVAL : end_drop(&job, &intent);
+        fs_remove_tx(&job, FS_KEY_INTENT, job.rq.tx);
+        job.call->grows = grows;
+        return error ? error : fs_end(&job);
+    }
     error = fs_look_entry(&job, intent.name, &entry);
     if (error && error != -ENODATA)
         return error;
     bool ours = !error && fs_txid_equal(entry.moving, job.rq.tx);
-    bool local = fs_is_local(&job, intent.ino) && !(job.rq.flags & FS_UNDO);
+    bool local = fs_is_local(&job, intent.ino) && !undo;
     if (local) {
         error = fs_look_inode(&job, intent.ino, &inode);
         if (error && error != -ESTALE)
             return error;
         local = !error;
     }
-    bool grows = job.call->grows;
     if (ours)
         leave_entry(&job, &intent);
     if (local) {

@@ -15,6 +15,8 @@ enum {
     NUMBERS = 1 << FS_INDEX_BITS,
 };
 
+static const struct fs_bytes no_name = {NULL, 0};
+
 static bool is_dir_type(uint8_t type)
 {
     return type == S_IFDIR >> 12;
@@ -447,9 +449,13 @@ int fs_method_enter(struct fs_method_call *call)
     if (error)
         return error;
     struct fs_entry entry = {.ino = intent->ino, .type = intent->type};
-    fs_put_entry(&job, job.rq.name, &entry);
-    if (!swap && !found)
-        fs_drop_victim(&job, &victim);
+    bool replaces = !swap && !found;
+    if (replaces && fs_is_elsewhere(&victim))
+        fs_put_moving(&job, job.rq.name, &entry);
+    else
+        fs_put_entry(&job, job.rq.name, &entry);
+    if (replaces)
+        fs_drop_victim(&job, &victim, job.rq.name, no_name);
     if (job.rq.flags & FS_COUNT) {
         if (inode.links++ == 0)
             fs_remove_index(&job, FS_KEY_ORPHAN, fs_index(inode.ino));
@@ -487,9 +493,14 @@ int fs_method_unlink(struct fs_method_call *call)
         return error;
     /* What is left is less than what was there: a full cluster does not stop it. */
     bool grows = job.call->grows;
-    fs_remove_entry(&job, job.rq.name);
-    fs_drop_victim(&job, &victim);
-    fs_put_dir(&job);
+    bool elsewhere = fs_is_elsewhere(&victim);
+    if (elsewhere)
+        fs_put_moving(&job, job.rq.name, &entry);
+    else
+        fs_remove_entry(&job, job.rq.name);
+    fs_drop_victim(&job, &victim, job.rq.name, no_name);
+    if (!elsewhere)
+        fs_put_dir(&job);
     job.call->grows = grows;
     return fs_end(&job);
 }
@@ -544,11 +555,17 @@ static int rename_over(struct fs_job *job, const struct fs_entry *a, const struc
     error = look_local(job, a->ino, &inode);
     if (error && error != -ENODATA)
         return error;
+    if (replaces && fs_is_elsewhere(&victim)) {
+        fs_put_moving(job, job->rq.name, a);
+        fs_put_moving(job, job->rq.to, b);
+        fs_drop_victim(job, &victim, job->rq.to, job->rq.name);
+        return fs_end(job);
+    }
     fs_remove_entry(job, job->rq.name);
     fs_put_entry(job, job->rq.to, a);
     put_touched(job, &inode, error);
     if (replaces)
-        fs_drop_victim(job, &victim);
+        fs_drop_victim(job, &victim, job->rq.to, no_name);
     fs_put_dir(job);
     return fs_end(job);
 }

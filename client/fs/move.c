@@ -99,7 +99,8 @@ static void vanish(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx, uint64
     fs_method_hopefully(fs, fs_home(dir), "fs.vanish", &rq);
 }
 
-/* The second half of an unlink whose inode is elsewhere; `dir` has the intent. */
+/* The second half of what takes a name from an inode elsewhere; `dir` has the intent. Nobody sees
+ * that the name is gone before its inode has a link less: what is told agrees with some order. */
 static int drop_elsewhere(struct limpet_fs *fs, uint64_t dir, uint64_t ino, struct fs_txid tx)
 {
     struct fs_request rq = {.ino = ino, .tx = tx, .type = DROP};
@@ -107,7 +108,10 @@ static int drop_elsewhere(struct limpet_fs *fs, uint64_t dir, uint64_t ino, stru
     int rc = fs_method(fs, fs_home(ino), "fs.links", &rq, &answer);
     if (rc != 0 && rc != -ESTALE && rc != -ENOENT)
         return rc;
-    settle(fs, dir, tx, SETTLE_INTENT);
+    struct fs_request moved = {.ino = dir, .tx = tx};
+    int ended = fs_method(fs, fs_home(dir), "fs.moved", &moved, NULL);
+    if (ended != 0 && ended != -ENOENT)
+        return ended;
     if (rc == 0)
         settle(fs, ino, tx, SETTLE_MARK);
     if (rc == 0 && answer.flags & FS_ORPHANED)
@@ -528,7 +532,8 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
         int back = move_back(fs, from, tx, over, over_parts);
         return back != 0 ? back : rc;
     }
-    if (fs_is_dir(intent->ino))
+    rc = after_drop(fs, intent->to_dir, &answer, tx);
+    if (rc == 0 && fs_is_dir(intent->ino))
         rc = set_parent(fs, intent->ino, intent->to_dir);
     if (rc == 0 && swap && fs_is_dir(intent->to_ino))
         rc = set_parent(fs, intent->to_ino, from);
@@ -540,10 +545,9 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
     if (!fs_is_dir(intent->ino) && fs_home(intent->ino) != fs_home(from))
         touch(fs, intent->ino);
     settle(fs, intent->to_dir, tx, SETTLE_MARK);
-    rc = after_drop(fs, intent->to_dir, &answer, tx);
     if (over != 0)
         vanish(fs, over, tx, over_parts);
-    return rc;
+    return 0;
 }
 
 static int check_types(const struct fs_answer *a, const struct fs_answer *b)

@@ -459,7 +459,27 @@ static void unlink_tells_files_from_directories(void **state)
     assert_int_equal(call("fs.unlink", rq), -ENOTDIR);
 }
 
-static void unlink_of_what_is_elsewhere_leaves_an_intent(void **state)
+/* As a check that repairs would. */
+static void shard_without(const char *name)
+{
+    uint8_t key[FS_KEY_MAX];
+    struct encoder changes;
+    encoder_init(&changes);
+    fs_change_encode(
+        &changes, &(struct fs_change){.removed = true,
+                                      .key = key,
+                                      .key_len = (uint16_t)fs_entry_key(key, name, strlen(name))});
+    struct fs_request rq = {.ino = dir};
+    assert_int_equal(call_data("fs.apply", &rq, changes.data, changes.len), 0);
+    encoder_fini(&changes);
+}
+
+static int moved(unsigned flags)
+{
+    return call("fs.moved", (struct fs_request){.ino = dir, .tx = tx, .flags = flags});
+}
+
+static void unlink_of_what_is_elsewhere_shows_nothing_before_it_has_a_link_less(void **state)
 {
     (void)state;
     enter_far("a", far, S_IFREG >> 12);
@@ -471,8 +491,29 @@ static void unlink_of_what_is_elsewhere_leaves_an_intent(void **state)
     assert_true(answer.flags & FS_DROPPED);
     assert_int_equal(answer.ino, far);
     assert_int_equal(count_kind(FS_KEY_INTENT), 1);
+    assert_int_equal(lookup("a"), -FS_MOVING);
+    rq.tx = other_tx;
+    assert_int_equal(call("fs.unlink", rq), -FS_MOVING);
+    assert_int_equal(moved(FS_UNDO), -EINVAL);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(moved(0), 0);
+        assert_int_equal(lookup("a"), -ENOENT);
+        assert_int_equal(count_kind(FS_KEY_INTENT), 0);
+    }
+}
+
+/* What has the name by then is somebody else's. */
+static void the_end_of_a_drop_takes_its_own_entry_only(void **state)
+{
+    (void)state;
+    enter_far("a", far, S_IFREG >> 12);
     assert_int_equal(
-        call("fs.settle", (struct fs_request){.ino = dir, .tx = tx, .type = SETTLE_INTENT}), 0);
+        call("fs.unlink", (struct fs_request){.ino = dir, .name = text("a"), .tx = tx}), 0);
+    shard_without("a");
+    uint64_t a = create("a");
+    assert_int_equal(moved(0), 0);
+    assert_int_equal(lookup("a"), 0);
+    assert_int_equal(answer.ino, a);
     assert_int_equal(count_kind(FS_KEY_INTENT), 0);
 }
 
@@ -504,6 +545,27 @@ static void rename_moves_and_replaces(void **state)
     assert_int_equal(rename_("b", "b", 0, 0), 0);
     assert_int_equal(rename_("b", "b", FS_NO_REPLACE, 0), -EEXIST);
     assert_int_equal(lookup("b"), 0);
+}
+
+static void rename_over_what_is_elsewhere_shows_nothing_before_it_has_a_link_less(void **state)
+{
+    (void)state;
+    uint64_t a = create("a");
+    enter_far("b", far, S_IFREG >> 12);
+    uint64_t before = getattr(a).change;
+    assert_int_equal(rename_("a", "b", 0, 0), 0);
+    assert_true(answer.flags & FS_DROPPED);
+    assert_int_equal(answer.ino, far);
+    assert_int_equal(lookup("a"), -FS_MOVING);
+    assert_int_equal(lookup("b"), -FS_MOVING);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(moved(0), 0);
+        assert_int_equal(lookup("a"), -ENOENT);
+        assert_int_equal(lookup("b"), 0);
+        assert_int_equal(answer.ino, a);
+        assert_int_equal(getattr(a).change, before + 1);
+        assert_int_equal(count_kind(FS_KEY_INTENT), 0);
+    }
 }
 
 static void rename_swaps(void **state)
@@ -660,6 +722,7 @@ static void enter_is_done_once(void **state)
     assert_int_equal(call("fs.enter", rq), 0);
     assert_int_equal(
         call("fs.unlink", (struct fs_request){.ino = dir, .name = text("a"), .tx = other_tx}), 0);
+    assert_int_equal(call("fs.moved", (struct fs_request){.ino = dir, .tx = other_tx}), 0);
     assert_int_equal(call("fs.enter", rq), 0);
     assert_true(answer.flags & FS_EXISTED);
     assert_int_equal(lookup("a"), -ENOENT); /* It did not come back. */
@@ -687,6 +750,27 @@ static void enter_replaces_what_is_expected(void **state)
     assert_int_equal(getattr(a).links, 0);
     rq.intent.kind = 0;
     assert_int_equal(call("fs.enter", rq), -EINVAL);
+}
+
+static void enter_over_what_is_elsewhere_shows_nothing_before_it_has_a_link_less(void **state)
+{
+    (void)state;
+    enter_far("a", far, S_IFREG >> 12);
+    struct fs_request rq = {.ino = dir,
+                            .name = text("a"),
+                            .tx = tx,
+                            .expect = far,
+                            .intent = {.kind = FS_INTENT_MOVE, .ino = far + 1, .type = 8}};
+    assert_int_equal(call("fs.enter", rq), 0);
+    assert_true(answer.flags & FS_DROPPED);
+    assert_int_equal(answer.ino, far);
+    assert_int_equal(lookup("a"), -FS_MOVING);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(moved(0), 0);
+        assert_int_equal(lookup("a"), 0);
+        assert_int_equal(answer.ino, far + 1);
+        assert_int_equal(count_kind(FS_KEY_INTENT), 0);
+    }
 }
 
 static void enter_swaps_with_what_is_there(void **state)
@@ -1130,8 +1214,10 @@ int main(void)
         TEST(many_are_reaped_at_once_but_not_their_contents),
         TEST(a_list_to_reap_that_is_none_is_refused),
         TEST(unlink_tells_files_from_directories),
-        TEST(unlink_of_what_is_elsewhere_leaves_an_intent),
+        TEST(unlink_of_what_is_elsewhere_shows_nothing_before_it_has_a_link_less),
+        TEST(the_end_of_a_drop_takes_its_own_entry_only),
         TEST(rename_moves_and_replaces),
+        TEST(rename_over_what_is_elsewhere_shows_nothing_before_it_has_a_link_less),
         TEST(rename_swaps),
         TEST(rename_of_two_links_to_one_file_does_nothing),
         TEST(what_comes_from_elsewhere_does_not_replace_another_link_to_it),
@@ -1142,6 +1228,7 @@ int main(void)
         TEST(links_of_a_directory_stay_in_bounds),
         TEST(enter_is_done_once),
         TEST(enter_replaces_what_is_expected),
+        TEST(enter_over_what_is_elsewhere_shows_nothing_before_it_has_a_link_less),
         TEST(enter_swaps_with_what_is_there),
         TEST(a_link_elsewhere_is_counted_once_and_taken_back_once),
         TEST(links_have_a_limit),
