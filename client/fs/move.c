@@ -343,7 +343,8 @@ int move_mkdir(struct fs_call *call)
                                       .layout = dir.layout,
                                       .realm = dir.realm,
                                       .parent = call->rq.ino}};
-    if (!lease_birth(fs, home, fs_home(at)) && order_at_once())
+    bool born = lease_birth(fs, home, fs_home(at));
+    if (!born && order_at_once())
         return -FS_REMOTE;
     rc = init_shard(fs, &dir, &rq, &made);
     if (rc != 0)
@@ -356,6 +357,10 @@ int move_mkdir(struct fs_call *call)
     if (rc == -ENOENT && name_getinode(fs, at, &dir) == 0 && dir.dying && dir.links > 0)
         rc = -FS_MOVING;
     if (rc == 0) {
+        /* B9: the shard is there for all; its name may be in a shard that is delegated by now. */
+        rc = born ? 0 : order_wait(fs);
+        if (rc != 0)
+            return rc;
         entered(call, at, call->rq.ino, call->name);
         call->at = at;
         call_give_inode(call, &made.inode);
