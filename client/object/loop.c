@@ -349,6 +349,9 @@ void loop_submitted(struct limpet_cluster *c)
             env_real_wake(c->env);
         else if (!c->unsent && !c->polling)
             wake_driver(c);
+    } else if (c->driver_rests) {
+        /* He looks after what is left to waits, and is asleep for long. */
+        wake_driver(c);
     }
     c->unsent = true;
 }

@@ -43,8 +43,9 @@
  *  L7  When threads have waited for asynchronous requests several times in a row, and no callback
  *      of a user came in between, these are left to them: who submits leaves it to the turn of his
  *      next wait, and the driver leaves the poller's place. It sleeps 4 ms at a time meanwhile, or
- *      long while a thread polls, which then wakes it when it leaves (`driver_rests`). If nobody
- *      has waited for so long it takes the place, and counting begins anew.
+ *      long (`driver_rests`) while nothing is under way, or while a thread polls, which then wakes
+ *      it when it leaves; who leaves something to waits wakes it from that. If nobody has waited
+ *      for 4 ms it takes the place, and counting begins anew.
  */
 #ifndef LIMPET_CLIENT_OBJECT_PRIVATE_H
 #define LIMPET_CLIENT_OBJECT_PRIVATE_H

@@ -183,24 +183,22 @@ static void *synchronous(void *arg)
 }
 
 /*
- * Who has waited again and again, and then only looks, has its answer soon, too. The best of some
- * times counts: the machine may be busy.
+ * Who has waited again and again, and then only looks, has its answer soon, too, also when nothing
+ * else was under way. A few may be late: the machine may be busy.
  */
 static void look_after_waits(void)
 {
-    enum { TRIES = 5, WAITS = 8 };
-    uint64_t best = UINT64_MAX;
+    enum { TRIES = 60, WAITS = 8, LATE_MAX = 3 };
+    int late = 0;
     for (int i = 0; i < TRIES * (WAITS + 1); i++) {
         struct one one;
         bool looks = i % (WAITS + 1) == WAITS;
         submit(&one, "looked at", NULL, NULL);
         wait_for(&one, looks ? LOOK : WAIT);
-        uint64_t ns = now_ns() - one.begun;
-        if (looks && ns < best)
-            best = ns;
+        late += looks && now_ns() - one.begun > 500 * 1000000ull;
         end(&one, "a look after waits");
     }
-    if (best > 500 * 1000000ull)
+    if (late > LATE_MAX)
         must("answers come late to who does not wait", -EBUSY);
 }
 
