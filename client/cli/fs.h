@@ -8,6 +8,7 @@
  *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
  *   fs_receive.c  taking them
+ *   fs_ring.c     the same by io_uring, where the kernel offers that
  *   fs_dirs.c     directories that the kernel knows
  */
 #ifndef LIMPET_CLIENT_CLI_FS_H
@@ -38,15 +39,44 @@ struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *rec
                                    const char *path, const char *options, bool keeps_names);
 /* Requests go to another one from now on, which adopts what is open. */
 int fs_fuse_switch(struct limpet_fs *fs);
-/* Serves until it is unmounted; follows: from its callers' processors. */
-void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows);
+/*
+ * Serves until it is unmounted; follows: from its callers' processors; rings: by io_uring, if the
+ * kernel offers it.
+ */
+void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows, bool rings);
+/* When all requests have ended. */
+void fs_fuse_end(void);
 
-/* Who takes the kernel's requests: the thread that creates it. */
+/*
+ * Who takes the kernel's requests: the thread that creates it. processor: where it stays, if it
+ * may; -1: anywhere.
+ */
 struct fs_receiver;
-int fs_receiver_create(struct fuse_session *session, bool follows, struct fs_receiver **out);
+int fs_receiver_create(struct fuse_session *session, bool follows, int processor,
+                       struct fs_receiver **out);
 void fs_receiver_destroy(struct fs_receiver *receiver);
 /* The next request, as fuse_session_receive_buf() has it; waits. */
 int fs_receive(struct fs_receiver *receiver, struct fuse_buf *buffer);
+/* For who takes them another way: it is about to wait; a request has come. */
+void fs_receiver_waits(struct fs_receiver *receiver);
+void fs_receiver_took(struct fs_receiver *receiver, const void *request);
+
+/*
+ * Requests by io_uring. It is created before the answer to INIT, begins after it, and is stopped
+ * before the session is unmounted; destroyed when nobody answers requests any more. `take` gets
+ * requests as /dev/fuse would have them, in memory that is good until it returns, from a thread
+ * of each processor.
+ */
+struct fs_ring;
+struct iovec;
+typedef void (*fs_ring_take)(void *arg, struct fuse_buf *request);
+int fs_ring_create(struct fuse_session *session, const char *path, bool follows, fs_ring_take take,
+                   void *arg, struct fs_ring **out);
+void fs_ring_begin(struct fs_ring *ring);
+/* An answer as writev() of /dev/fuse takes it; false: its request did not come this way. */
+bool fs_ring_answer(struct fs_ring *ring, const struct iovec *iov, int count, ssize_t *result);
+void fs_ring_stop(struct fs_ring *ring);
+void fs_ring_destroy(struct fs_ring *ring);
 
 /* NULL: memory is short, or threads. cli, and its cluster, must outlive it; fs and pool are its. */
 struct fs_recovery *fs_recovery_begin(struct cli *cli, const struct fs_spec *spec, uint64_t memory,

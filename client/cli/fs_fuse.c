@@ -1,7 +1,8 @@
 /*
- * limpet fs mount: the kernel's requests. One thread takes them and makes each a request of the
- * file system; what has ended is answered by the thread that ended it. So there are as many under
- * way as the kernel has, and none of them waits for another.
+ * limpet fs mount: the kernel's requests. One thread takes them, or one of each processor
+ * (fs_ring.c), and makes each a request of the file system; what has ended is answered by the
+ * thread that ended it. So there are as many under way as the kernel has, and none of them waits
+ * for another.
  *
  * Without leases nothing may be kept by the kernel without asking: entries and attributes are good
  * for no time at all, and pages as long as size and time of change stay what they were. What the
@@ -15,6 +16,7 @@
 #include <linux/fuse.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@
 #include <unistd.h>
 
 #include "client/cli/fs.h"
+#include "client/cli/fuse_uring.h"
 #include "common/posix_acl.h"
 
 enum {
@@ -46,7 +49,8 @@ enum {
     NOTIFY_INC_EPOCH_MINOR = 44,
     SETXATTR_EXT_MINOR = 33,
     INIT_EXT_FLAG = 1 << 30,
-    INIT_DIRECT_IO_ALLOW_MMAP = 1 << (36 - 32), /* In the second word of flags. */
+    INIT_DIRECT_IO_ALLOW_MMAP = 1 << (36 - 32), /* In the second word of flags, */
+    INIT_FLAGS2_AT = 16,                        /* which is here in what INIT asks. */
 };
 
 /*
@@ -65,18 +69,25 @@ struct mount {
     pthread_mutex_t making; /* Of: */
     struct just_made made[MADE_MAX];
     _Atomic(struct limpet_fs *) fs;
-    pthread_mutex_t taking; /* While a request is taken, `fs` stays what it is. */
+    pthread_rwlock_t taking; /* While a request is taken, `fs` stays what it is. */
     struct fs_recovery *recovery;
     struct fuse_session *session;
     struct limpet_buffer *incoming; /* Where a request is received. */
     bool keeps_names, may_keep_names;
     bool tells_more_of_xattrs; /* FUSE_SETXATTR_EXT */
     bool answered_init;
+    const char *path;
+    bool follows, rings; /* As of fs_fuse_serve(). */
+    bool ring_offered;   /* By the kernel. */
+    struct fs_ring *ring;
 };
 
 /* A process serves one. */
-static struct mount the_mount = {.taking = PTHREAD_MUTEX_INITIALIZER,
+static struct mount the_mount = {.taking = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP,
                                  .making = PTHREAD_MUTEX_INITIALIZER};
+
+/* The request that this thread takes has come by io_uring. */
+static _Thread_local bool takes_of_ring;
 
 /* Of files without names, in the kernel's requests. */
 #define NO_NAME "/"
@@ -93,6 +104,9 @@ struct request {
     off_t offset;
     fuse_ino_t ino;
     struct fuse_file_info info;
+    /* Of one that waits for a lock: who may still want this memory. */
+    _Atomic int holds;
+    _Atomic bool interrupted;
 };
 
 static struct mount *mount_of(fuse_req_t fuse)
@@ -1040,11 +1054,12 @@ static void do_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
     submit(fuse, &rq, got_data);
 }
 
-/* The memory into which these bytes were received, or NULL: it is too much for them. */
+/* The memory into which these bytes were received, or NULL: it is too much for them, or another's.
+ */
 static struct limpet_buffer *take_incoming(struct mount *mount, const char *data, size_t size)
 {
     struct limpet_buffer *buffer = mount->incoming;
-    if (size < HAND_OVER_MIN)
+    if (size < HAND_OVER_MIN || takes_of_ring)
         return NULL;
     limpet_buffer_skip(buffer, (size_t)(data - (const char *)limpet_buffer_data(buffer)));
     limpet_buffer_trim(buffer, size);
@@ -1087,27 +1102,72 @@ static void do_flush(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *inf
     submit(fuse, &rq, ended);
 }
 
-static void interrupted(fuse_req_t fuse, void *data)
+static void let_go(struct request *r)
 {
-    limpet_fs_cancel(fs_of(fuse), data);
+    if (atomic_fetch_sub(&r->holds, 1) == 1)
+        free(r);
 }
 
+static void lock_ended(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    struct request *r = arg;
+    (void)result;
+    fuse_reply_err(r->fuse, rc < 0 ? error_of(rc) : 0);
+    let_go(r);
+}
+
+/* The answer, and with it the end of the request, waits until this has returned. */
+static void interrupted(fuse_req_t fuse, void *data)
+{
+    struct request *r = data;
+    r->interrupted = true;
+    limpet_fs_cancel(fs_of(fuse), r);
+}
+
+/*
+ * Whether a thread has a signal that it has not taken. A request that goes to a ring is not said to
+ * be interrupted by one that came before it was there (Linux 6.18), and libfuse may lose one that
+ * came before the request was taken: whoever waits without an end has to look.
+ */
+static bool has_signal(pid_t tid)
+{
+    char path[64], line[128];
+    unsigned long long own = 0, shared = 0, blocked = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", tid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, "SigPnd:", 7) == 0)
+            own = strtoull(line + 7, NULL, 16);
+        else if (strncmp(line, "ShdPnd:", 7) == 0)
+            shared = strtoull(line + 7, NULL, 16);
+        else if (strncmp(line, "SigBlk:", 7) == 0)
+            blocked = strtoull(line + 7, NULL, 16);
+    }
+    fclose(file);
+    return ((own | shared) & ~blocked) != 0;
+}
+
+/* An interrupt comes to another thread, also before there is anything to cancel. */
 static void submit_lock(fuse_req_t fuse, struct limpet_fs_request *rq, bool waits)
 {
+    struct limpet_fs *fs = fs_of(fuse);
     struct request *r = request_create(fuse, rq->ino);
     if (r == NULL)
         return;
     rq->verb = LIMPET_FS_LOCK;
+    r->holds = 2;
     if (waits) {
         rq->flags |= LIMPET_FS_WAITS;
         fuse_req_interrupt_func(fuse, interrupted, r);
+        if (takes_of_ring && has_signal(fuse_req_ctx(fuse)->pid))
+            r->interrupted = true;
     }
-    /* Before there was anything to cancel; later interrupts come to this thread, after this. */
-    if (waits && fuse_req_interrupted(fuse)) {
-        ended(-EINTR, NULL, r);
-        return;
-    }
-    limpet_fs_submit(fs_of(fuse), rq, ended, r);
+    limpet_fs_submit(fs, rq, lock_ended, r);
+    if (r->interrupted)
+        limpet_fs_cancel(fs, r);
+    let_go(r);
 }
 
 static struct limpet_fs_request lock_request(fuse_ino_t ino, const struct fuse_file_info *info,
@@ -1258,12 +1318,22 @@ static const struct limpet_fs_cache_calls cache_calls = {
 int fs_fuse_switch(struct limpet_fs *fs)
 {
     limpet_fs_cache(fs, &cache_calls, &the_mount);
-    pthread_mutex_lock(&the_mount.taking);
+    pthread_rwlock_wrlock(&the_mount.taking);
     int rc = limpet_fs_adopt(fs, the_mount.fs);
     if (rc == 0)
         the_mount.fs = fs;
-    pthread_mutex_unlock(&the_mount.taking);
+    pthread_rwlock_unlock(&the_mount.taking);
     return rc;
+}
+
+/* ---- Taking requests ---- */
+
+static void process(struct mount *mount, const struct fuse_buf *request)
+{
+    check_made(mount, request);
+    pthread_rwlock_rdlock(&mount->taking);
+    fuse_session_process_buf(mount->session, request);
+    pthread_rwlock_unlock(&mount->taking);
 }
 
 /* ---- What libfuse does not know ---- */
@@ -1273,14 +1343,14 @@ int fs_fuse_switch(struct limpet_fs *fs)
  * that no other file can have; of the longer form of a new attribute, a bit among the flags is
  * left.
  */
-static ssize_t translate(const struct mount *mount, uint8_t *buffer, size_t len)
+static size_t translate(const struct mount *mount, uint8_t *buffer, size_t len)
 {
     enum { SHORTER = sizeof(struct fuse_setxattr_in) - FUSE_COMPAT_SETXATTR_IN_SIZE };
     struct fuse_in_header header;
     struct fuse_setxattr_in set;
     size_t at = sizeof header, short_end = at + FUSE_COMPAT_SETXATTR_IN_SIZE;
     if (len < sizeof header)
-        return (ssize_t)len;
+        return len;
     memcpy(&header, buffer, sizeof header);
     if (header.opcode == FUSE_TMPFILE)
         header.opcode = FUSE_CREATE;
@@ -1294,27 +1364,76 @@ static ssize_t translate(const struct mount *mount, uint8_t *buffer, size_t len)
         header.len = (uint32_t)len;
     }
     memcpy(buffer, &header, sizeof header);
-    return (ssize_t)len;
+    return len;
+}
+
+static void take_offers(struct mount *mount, const uint8_t *buffer, size_t len)
+{
+    struct fuse_in_header header;
+    uint32_t flags2;
+    size_t at = sizeof header + INIT_FLAGS2_AT;
+    if (len < at + sizeof flags2)
+        return;
+    memcpy(&header, buffer, sizeof header);
+    memcpy(&flags2, buffer + at, sizeof flags2);
+    if (header.opcode == FUSE_INIT)
+        mount->ring_offered = flags2 & URING_INIT_FLAG;
 }
 
 static ssize_t read_request(int fd, void *buffer, size_t len, void *userdata)
 {
+    struct mount *mount = userdata;
     ssize_t got = read(fd, buffer, len);
-    return got < 0 ? got : translate(userdata, buffer, (size_t)got);
+    if (got < 0)
+        return got;
+    if (!mount->answered_init)
+        take_offers(mount, buffer, (size_t)got);
+    return (ssize_t)translate(mount, buffer, (size_t)got);
 }
 
-/* The first answer is that to INIT: shared mappings also of files that bypass the kernel's pages.
- */
+static void take_of_ring(void *arg, struct fuse_buf *request)
+{
+    struct mount *mount = arg;
+    request->size = translate(mount, request->mem, request->size);
+    takes_of_ring = true;
+    process(mount, request);
+}
+
+/* Who has said so in the answer to INIT has to take requests that way. */
+static bool prepare_ring(struct mount *mount)
+{
+    if (!mount->rings || !mount->ring_offered)
+        return false;
+    int rc = fs_ring_create(mount->session, mount->path, mount->follows, take_of_ring, mount,
+                            &mount->ring);
+    if (rc != 0)
+        complain(-rc, "mount: requests come by /dev/fuse, not by io_uring: %s", error_phrase(-rc));
+    return rc == 0;
+}
+
+/* The first answer: shared mappings also of files that bypass the kernel's pages. */
+static ssize_t answer_init(struct mount *mount, int fd, const struct iovec *iov, int count)
+{
+    mount->answered_init = true;
+    if (count != 2 || iov[1].iov_len < offsetof(struct fuse_init_out, unused))
+        return writev(fd, iov, count);
+    struct fuse_init_out *init = iov[1].iov_base;
+    init->flags |= INIT_EXT_FLAG | (mount->tells_more_of_xattrs ? FUSE_SETXATTR_EXT : 0);
+    init->flags2 |= INIT_DIRECT_IO_ALLOW_MMAP | (prepare_ring(mount) ? URING_INIT_FLAG : 0);
+    ssize_t n = writev(fd, iov, count);
+    if (n > 0 && mount->ring != NULL)
+        fs_ring_begin(mount->ring);
+    return n;
+}
+
 static ssize_t write_answer(int fd, struct iovec *iov, int count, void *userdata)
 {
     struct mount *mount = userdata;
-    if (!mount->answered_init && count == 2 &&
-        iov[1].iov_len >= offsetof(struct fuse_init_out, unused)) {
-        struct fuse_init_out *init = iov[1].iov_base;
-        init->flags |= INIT_EXT_FLAG | (mount->tells_more_of_xattrs ? FUSE_SETXATTR_EXT : 0);
-        init->flags2 |= INIT_DIRECT_IO_ALLOW_MMAP;
-    }
-    mount->answered_init = true;
+    ssize_t n;
+    if (!mount->answered_init)
+        return answer_init(mount, fd, iov, count);
+    if (mount->ring != NULL && fs_ring_answer(mount->ring, iov, count, &n))
+        return n;
     return writev(fd, iov, count);
 }
 
@@ -1420,10 +1539,7 @@ static void serve(struct mount *mount, struct fs_receiver *receiver)
             continue;
         if (n <= 0)
             break;
-        check_made(mount, &buffer);
-        pthread_mutex_lock(&mount->taking);
-        fuse_session_process_buf(session, &buffer);
-        pthread_mutex_unlock(&mount->taking);
+        process(mount, &buffer);
     }
     limpet_buffer_destroy(mount->incoming);
     mount->incoming = NULL;
@@ -1441,17 +1557,29 @@ static void keep_memory(void)
     mallopt(M_TRIM_THRESHOLD, 16 * WRITE_MAX);
 }
 
-void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows)
+void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows, bool rings)
 {
     struct fs_receiver *receiver;
+    the_mount.path = path;
+    the_mount.follows = follows;
+    the_mount.rings = rings;
     set_read_ahead(path);
     keep_memory();
-    int rc = fs_receiver_create(session, follows, &receiver);
+    int rc = fs_receiver_create(session, follows, -1, &receiver);
     if (rc == 0) {
         serve(&the_mount, receiver);
         fs_receiver_destroy(receiver);
     } else {
         complain(-rc, "mount: requests cannot be taken: %s", error_phrase(-rc));
     }
+    if (the_mount.ring != NULL)
+        fs_ring_stop(the_mount.ring);
     fuse_session_unmount(session);
+}
+
+void fs_fuse_end(void)
+{
+    if (the_mount.ring != NULL)
+        fs_ring_destroy(the_mount.ring);
+    the_mount.ring = NULL;
 }

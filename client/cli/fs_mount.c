@@ -108,8 +108,9 @@ int fs_mount(struct cli *cli)
     fs_umount_expect(path);
     if (ready >= 0)
         leave_terminal(ready);
-    fs_fuse_serve(session, path, !cli_has(cli, "no-follow"));
+    fs_fuse_serve(session, path, !cli_has(cli, "no-follow"), !cli_has(cli, "no-io-uring"));
     fs_recovery_end(recovery);
+    fs_fuse_end();
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);
     return 0;

@@ -10,6 +10,8 @@
  * The price is that anything else on that processor goes first. A watchdog sees to it that nobody
  * waits for that: when our thread was ready to run and did not for a tick, when there are several
  * callers or none, it is an ordinary thread again.
+ *
+ * A thread that takes the requests of one processor only (fs_ring.c) stays there in any case.
  */
 #define FUSE_USE_VERSION 35
 #include <errno.h>
@@ -46,7 +48,9 @@ enum {
 
 struct fs_receiver {
     struct fuse_session *session;
-    cpu_set_t processors; /* That this process may use. */
+    cpu_set_t all;        /* Processors that this process may use. */
+    cpu_set_t processors; /* Those that this thread may, as an ordinary one. */
+    int home;             /* The only one of them, or -1. */
     pid_t tid;
     bool possible, watched;
     pthread_t watchdog;
@@ -115,7 +119,7 @@ static int set_policy(pid_t tid, int policy)
 
 static bool go_to(struct fs_receiver *receiver, int processor)
 {
-    cpu_set_t one, others = receiver->processors;
+    cpu_set_t one, others = receiver->all;
     if (processor < 0 || processor >= CPU_SETSIZE ||
         !CPU_ISSET((unsigned)processor, &receiver->processors))
         return false;
@@ -154,7 +158,7 @@ static void start_following(struct fs_receiver *receiver)
 {
     pthread_mutex_lock(&receiver->lock);
     if (receiver->possible && now_ns() >= receiver->not_before_ns &&
-        go_to(receiver, processor_of(receiver->caller))) {
+        go_to(receiver, receiver->home >= 0 ? receiver->home : processor_of(receiver->caller))) {
         receiver->follows = true;
         receiver->since_ns = now_ns();
         receiver->looks = receiver->strangers = 0;
@@ -169,7 +173,7 @@ static void start_following(struct fs_receiver *receiver)
 /* Once in a while: the caller may be elsewhere by now, or somebody else. */
 static void look_after(struct fs_receiver *receiver)
 {
-    int processor = processor_of(receiver->caller);
+    int processor = receiver->home >= 0 ? receiver->home : processor_of(receiver->caller);
     pthread_mutex_lock(&receiver->lock);
     if (receiver->strangers > STRANGERS_MAX)
         stop_following(receiver, true);
@@ -179,10 +183,10 @@ static void look_after(struct fs_receiver *receiver)
     pthread_mutex_unlock(&receiver->lock);
 }
 
-static void saw_request(struct fs_receiver *receiver, const struct fuse_buf *buffer)
+void fs_receiver_took(struct fs_receiver *receiver, const void *request)
 {
     struct fuse_in_header header;
-    memcpy(&header, buffer->mem, sizeof header);
+    memcpy(&header, request, sizeof header);
     pid_t caller = (pid_t)header.pid;
     atomic_fetch_add_explicit(&receiver->taken, 1, memory_order_relaxed);
     if (caller == 0)
@@ -256,7 +260,24 @@ static void *try_policy(void *arg)
     return NULL;
 }
 
-int fs_receiver_create(struct fuse_session *session, bool follows, struct fs_receiver **out)
+/* Without that processor, it is wherever it may be. */
+static void stay_at_home(struct fs_receiver *receiver, int processor)
+{
+    cpu_set_t one;
+    receiver->home = -1;
+    if (processor < 0 || processor >= CPU_SETSIZE ||
+        !CPU_ISSET((unsigned)processor, &receiver->all))
+        return;
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)processor, &one);
+    if (sched_setaffinity(0, sizeof one, &one) != 0)
+        return;
+    receiver->processors = one;
+    receiver->home = processor;
+}
+
+int fs_receiver_create(struct fuse_session *session, bool follows, int processor,
+                       struct fs_receiver **out)
 {
     pthread_t trial;
     struct fs_receiver *receiver = calloc(1, sizeof *receiver);
@@ -269,11 +290,13 @@ int fs_receiver_create(struct fuse_session *session, bool follows, struct fs_rec
     pthread_cond_init(&receiver->changed, NULL);
     if (follows && pthread_create(&trial, NULL, try_policy, &receiver->possible) == 0)
         pthread_join(trial, NULL);
-    if (sched_getaffinity(0, sizeof receiver->processors, &receiver->processors) != 0)
+    if (sched_getaffinity(0, sizeof receiver->all, &receiver->all) != 0)
         receiver->possible = false;
+    receiver->processors = receiver->all;
     if (receiver->possible && pthread_create(&receiver->watchdog, NULL, watch_over, receiver) != 0)
         receiver->possible = false;
     receiver->watched = receiver->possible;
+    stay_at_home(receiver, processor);
     *out = receiver;
     return 0;
 }
@@ -292,11 +315,16 @@ void fs_receiver_destroy(struct fs_receiver *receiver)
     free(receiver);
 }
 
-int fs_receive(struct fs_receiver *receiver, struct fuse_buf *buffer)
+void fs_receiver_waits(struct fs_receiver *receiver)
 {
     receiver->answered_ns = now_ns();
+}
+
+int fs_receive(struct fs_receiver *receiver, struct fuse_buf *buffer)
+{
+    fs_receiver_waits(receiver);
     int n = fuse_session_receive_buf(receiver->session, buffer);
     if (n >= (int)sizeof(struct fuse_in_header))
-        saw_request(receiver, buffer);
+        fs_receiver_took(receiver, buffer->mem);
     return n;
 }

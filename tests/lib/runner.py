@@ -353,7 +353,7 @@ def lint_tests(jobs, long=False):
 
 
 # Cluster tests of how the processors are shared, which run when nothing else does.
-ALONE = ("fs_follow",)
+ALONE = ("fs_follow", "fs_ring")
 
 
 def cluster_tests(preset, jobs, prefix="", only=None):
