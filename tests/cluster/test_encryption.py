@@ -4,6 +4,8 @@
 import ctypes
 import errno
 import glob
+import hashlib
+import json
 import os
 import random
 import re
@@ -123,10 +125,11 @@ with rbd.Image(io, name) as image:
 def python(program, *words):
     if not glob.glob("/usr/lib/python3/dist-packages/rbd.*.so"):
         print("skipped: the package python3-rbd is not installed")
-        return
+        return ""
     result = command([PYTHON, "-B", "-c", BEGIN + program] + [str(word) for word in words],
                      env=environment(cluster))
     check(result.code == 0, result.err)
+    return result.text
 
 
 def file(name, data=None):
@@ -234,6 +237,109 @@ def an_image_of_cryptsetup_is_decrypted():
         out.write(sectors(True, key, PLAIN, 4096))
     succeeds(cluster.limpet("rbd", "import", path, "theirs2", "--no-progress"))
     python(READ, "theirs2", 1, file("plain"))
+
+
+def changed_header(data, change):
+    """A LUKS 2 image whose headers, both of them, say something else, with the right sums."""
+    data = bytearray(data)
+    size = int.from_bytes(data[8:16], "big")
+    for at in (0, size):
+        area = data[at + 4096:at + size]
+        text = json.loads(bytes(area[:area.index(0)]))
+        change(text)
+        area = json.dumps(text).encode()
+        data[at + 4096:at + size] = area + bytes(size - 4096 - len(area))
+        data[at + 0x1c0:at + 0x200] = bytes(64)
+        data[at + 0x1c0:at + 0x1e0] = hashlib.sha256(data[at:at + size]).digest()
+    return bytes(data)
+
+
+HOSTILE = """
+import json
+results = []
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        data = file.read()
+    rbd.RBD().create(io, "hostile", 18 * MIB, order=22)
+    with rbd.Image(io, "hostile") as image:
+        image.write(data[:MIB], 0)
+        image.write(data[16 * MIB:], 16 * MIB)
+        try:
+            image.encryption_load(LUKS2, PASSPHRASE)
+            results.append([0, image.size(), image.read(0, 64).hex()])
+        except rbd.OSError as error:
+            results.append([error.errno])
+        except OSError as error:
+            results.append([error.errno])
+        check(len(image.read(0, 512)) == 512, "it is read as it is")
+    rbd.RBD().remove(io, "hostile")
+print(json.dumps(results))
+"""
+
+
+@case
+def headers_that_ask_for_what_is_not_done_are_refused():
+    """Not decrypted to something else than what cryptsetup would show."""
+    whole = read_file(file("theirs2"))[:16 * MIB + 4096]
+
+    def segment(**keys):
+        return lambda text: text["segments"]["0"].update(keys)
+
+    def tags(text):
+        text["segments"]["0"]["integrity"] = {"type": "hmac(sha256)", "journal_encryption": "none",
+                                              "journal_integrity": "none"}
+
+    def anew(text):
+        text["config"]["requirements"] = {"mandatory": ["online-reencrypt"]}
+
+    changes = {
+        "as it is": lambda text: None,
+        "numbers": segment(iv_tweak="8"),
+        "tags": tags,
+        "anew": anew,
+        "unknown": lambda text: text["config"].update(requirements={"mandatory": ["from-the-future"]}),
+        "cipher": segment(encryption="serpent-xts-plain64"),
+        "mode": segment(encryption="aes-cbc-essiv:sha256"),
+        "sector": segment(sector_size=8192),
+        "no sector": segment(sector_size=0),
+        "far": segment(offset=str(1 << 60)),
+        "later": segment(offset=str(17 << 20)),
+        "begin": segment(offset="0"),
+        "no segment": lambda text: text.update(segments={}),
+        "no key": lambda text: text.update(keyslots={}),
+        "key": lambda text: text["keyslots"]["0"].update(key_size=4096),
+        "area": lambda text: text["keyslots"]["0"]["area"].update(offset=str(1 << 62)),
+    }
+    paths = [file("hostile%d" % i, changed_header(whole, change)) for i, change in enumerate(changes.values())]
+    draw = random.Random(5)
+    for _ in range(16):  # Sums that are right, and bytes of the description that are not.
+        def garble(text):
+            path, at = [], text
+            while isinstance(at, dict) and at:
+                # Not how long a key takes, which may be for ever.
+                path.append(draw.choice([key for key in sorted(at) if key not in ("iterations", "time", "memory")]))
+                at = at[path[-1]]
+            for key in path[:-1]:
+                text = text[key]
+            text[path[-1]] = draw.choice(["", "-1", str(1 << 63), "x" * 300, {}, [], None, -1, 1 << 62])
+        try:
+            paths.append(file("garbled%d" % len(paths), changed_header(whole, garble)))
+        except (KeyError, TypeError, IndexError):
+            pass
+    results = json.loads(python(HOSTILE, *paths) or "[]")
+    if not results:
+        return
+    told = dict(zip(changes, results))
+    check(told["as it is"][2] == PLAIN[:64].hex(), "what the others are changes of: %r" % told["as it is"])
+    for name, result in told.items():
+        if name in ("numbers", "tags", "anew", "unknown", "cipher", "mode"):
+            # cryptsetup's library itself refuses one that is being encrypted anew without a key for it.
+            check(result[0] in (errno.EOPNOTSUPP, errno.EINVAL if name == "anew" else 0), "%s: %r" % (name, result))
+            check(result[0] != 0, "%s: %r" % (name, result))
+        elif name == "later":
+            check(result[:2] == [0, MIB], "contents begin later: %r" % result)
+        elif name != "as it is":
+            check(result[0] != 0, "%s: %r" % (name, result))
 
 
 @case
