@@ -118,7 +118,7 @@ static int clone_at(struct limpet_pool *parent_pool, const char *parent, const c
                     const struct limpet_image_options *options, bool whole,
                     char id[LIMPET_IMAGE_ID_MAX + 1])
 {
-    struct limpet_image *image;
+    struct limpet_image *image = NULL;
     int rc = image_check_name(name);
     if (rc == 0)
         rc = snap != NULL ? image_check_space(pool) : -EINVAL;
@@ -128,13 +128,15 @@ static int clone_at(struct limpet_pool *parent_pool, const char *parent, const c
         rc = -ENOSYS;
     if (rc == 0 && options->clone_format > 2)
         rc = -EINVAL;
+    /* That is told before whether there is such a snapshot, but not before whether there is an
+     * image. */
+    if (rc == 0 && options->clone_format == 1 &&
+        strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(parent_pool)) != 0) {
+        rc = limpet_image_id_of(parent_pool, parent, id);
+        return rc != 0 ? rc : -EXDEV;
+    }
     if (rc == 0)
         rc = limpet_image_open(parent_pool, parent, snap, LIMPET_IMAGE_READ_ONLY, &image);
-    if (rc != 0)
-        return rc;
-    if (options->clone_format == 1 &&
-        strcmp(limpet_pool_namespace(pool), limpet_pool_namespace(parent_pool)) != 0)
-        rc = -EXDEV;
     if (rc == 0)
         rc = clone_from(image, pool, name, options, whole, id);
     int closed = limpet_image_close(image);

@@ -230,6 +230,7 @@ int main(int argc, char **argv)
     connect_to(&r, argv[1], argv[2]);
     for (uint64_t round = first; round < first + rounds; round++) {
         remove_everything(&r);
+        r.copied = false;
         for (uint64_t i = 0; i < each; i++) {
             lines_begin(seed, round, i);
             run_operation(&r);

@@ -32,6 +32,7 @@ struct run {
     rados_ioctx_t io[CLIENTS][SPACES];
     rbd_image_t open[CLIENTS][IMAGES]; /* NULL: it is not. */
     const char *pool;
+    bool copied; /* In this round: copies have no objects of zeroes here. */
 };
 
 /* ---- images.c ---- */

@@ -284,8 +284,9 @@ void op_features(struct run *r)
     if (image == NULL)
         return;
     say_rc(":", rbd_update_features(image, features, enable));
+    /* Whether there are clones is told by the header; there by what the handle knew. */
     (void)rbd_get_features(image, &now);
-    say(" %llu", (unsigned long long)now);
+    say(" %llu", (unsigned long long)(now & ~(uint64_t)RBD_FEATURE_OPERATIONS));
     if (chance(20))
         say_rc("rebuild", rbd_rebuild_object_map(image, no_progress, NULL));
 }
@@ -388,6 +389,7 @@ void op_copy(struct run *r)
     rc = deep ? rbd_deep_copy(image, io, targets[to].name, options)
               : rbd_copy3(image, io, targets[to].name, options);
     rbd_image_options_destroy(options);
+    r->copied |= rc == 0;
     say("%s%s", snap != NULL ? " @" : "", snap != NULL ? snap : "");
     say_rc(":", rc);
     if (snap != NULL)
