@@ -219,6 +219,23 @@ static const struct option_info options[] = {
      .min = 1,
      .max = 1000000,
      .description = "Unfinished operations from which a client makes its caller wait."},
+    {.name = "rbd_cache",
+     .type = OPTION_BOOL,
+     .default_value = "false",
+     .description = "Whether librbd answers writes before they are durable, when it has the "
+                    "image's exclusive lock. A flush makes all before it durable. QEMU sets it, "
+                    "by the cache mode of the disk."},
+    {.name = "rbd_cache_max_dirty",
+     .type = OPTION_SIZE,
+     .default_value = "24M",
+     .max = 1024 * MIB,
+     .description = "Bytes of such writes that may be under way, of an image; others are answered "
+                    "when they are durable."},
+    {.name = "rbd_cache_writethrough_until_flush",
+     .type = OPTION_BOOL,
+     .default_value = "true",
+     .description = "Whether that begins with the first flush only: who never flushes loses "
+                    "nothing then."},
     {.name = "rbd_encryption_iter_time",
      .type = OPTION_DURATION,
      .default_value = "2s",

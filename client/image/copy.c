@@ -130,6 +130,7 @@ int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool, cons
     struct limpet_image *to;
     char id[LIMPET_IMAGE_ID_MAX + 1];
     int rc = (o.features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) != 0 ? -ENOSYS : 0;
+    early_settle(image);
     pthread_mutex_lock(&image->lock);
     uint64_t size = crypt_shown_size(image);
     pthread_mutex_unlock(&image->lock);
@@ -213,6 +214,7 @@ int limpet_image_deep_copy(struct limpet_image *image, struct limpet_pool *pool,
     struct header header;
     struct limpet_image *to;
     char id[LIMPET_IMAGE_ID_MAX + 1];
+    early_settle(image);
     pthread_mutex_lock(&image->lock);
     int rc = header_copy(&image->header, &header);
     bool share = image->header.core.has_parent && image->overlap > 0 && !flatten;

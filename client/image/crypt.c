@@ -23,6 +23,7 @@ struct crypt_io {
     struct crypt *crypt;
     bool flush;
     enum crypt_kind kind;
+    unsigned flags;
     uint64_t offset, len, at; /* Of what is shown; bytes done. */
     struct iovec *iov;        /* Of reads: where to. */
     int n_iov;
@@ -265,7 +266,7 @@ static int write_sectors(struct crypt_io *io)
         fill(io, data, io->at, io->span);
     }
     int rc = cipher_encrypt(io->crypt->cipher, data, io->span, io->from);
-    return rc == 0 ? raw_write(io->image, data, io->span, raw, was_written, io) : rc;
+    return rc == 0 ? raw_write(io->image, data, io->span, raw, io->flags, was_written, io) : rc;
 }
 
 /* ---- Sectors in part ---- */
@@ -436,6 +437,7 @@ int crypt_submit(struct limpet_image *image, const struct crypt_request *r)
     io->kind = r->kind;
     io->offset = r->offset;
     io->len = r->len < size - r->offset ? r->len : size - r->offset;
+    io->flags = r->flags;
     io->mismatch = r->mismatch;
     io->callback = r->callback;
     io->arg = r->arg;

@@ -46,6 +46,7 @@ struct crypt_request {
     const struct iovec *iov; /* Of CRYPT_SAME: the pattern. */
     int n_iov;
     uint64_t offset, len;
+    unsigned flags;
     const void *expected;
     uint64_t *mismatch;
     limpet_image_callback callback;
@@ -61,7 +62,7 @@ int crypt_flush(struct limpet_image *image, limpet_image_callback callback, void
 int raw_read(struct limpet_image *image, void *data, uint64_t len, uint64_t offset,
              limpet_image_callback callback, void *arg) MUST_CHECK;
 int raw_write(struct limpet_image *image, const void *data, uint64_t len, uint64_t offset,
-              limpet_image_callback callback, void *arg) MUST_CHECK;
+              unsigned flags, limpet_image_callback callback, void *arg) MUST_CHECK;
 int raw_discard(struct limpet_image *image, uint64_t len, uint64_t offset,
                 limpet_image_callback callback, void *arg) MUST_CHECK;
 int raw_compare_and_write(struct limpet_image *image, const void *expected, const void *data,

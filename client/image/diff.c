@@ -378,6 +378,7 @@ int limpet_image_diff(struct limpet_image *image, const char *from, uint64_t off
                       bool include_parent, bool whole_object, limpet_image_extent extent, void *arg)
 {
     struct shifted shifted = {crypt_data_offset(image->crypt), extent, arg};
+    early_settle(image);
     if (shifted.by == 0)
         return diff_raw(image, from, offset, len, include_parent, whole_object, extent, arg);
     if (offset > LIMPET_IMAGE_SIZE_MAX)

@@ -78,6 +78,17 @@ struct image_qos {
     struct io_list line;
 };
 
+/* Writes that were answered early (early.c). */
+struct image_early {
+    bool allowed, on; /* It is, and has begun. */
+    uint64_t max, bytes;
+    unsigned n;
+    struct io_list writes;  /* Under way, by number. */
+    struct io_list waiting; /* Requests that overlap them. */
+    int error;              /* Of the first that failed since a flush has told it, and */
+    uint64_t error_number;
+};
+
 struct pending_ack {
     struct limpet_watch *watch; /* That was notified. */
     uint64_t notifier, id;
@@ -119,6 +130,7 @@ struct limpet_image {
     struct io_list running;  /* Writes by number, also waiting ones. */
     struct copyup_list copyups;
     struct image_qos qos;
+    struct image_early early;
 
     /* The lease (lock.c). */
     struct limpet_watch *watch; /* NULL: read-only, or it is being made anew. */
@@ -260,9 +272,14 @@ struct io {
     uint64_t *mismatch;
     limpet_image_callback callback;
     void *arg;
-    bool inside; /* The library's own. */
-    bool waited; /* By a thread that may make callbacks of its pieces. */
+    bool inside;  /* The library's own. */
+    bool waited;  /* By a thread that may make callbacks of its pieces. */
+    bool through; /* It is not answered before its end; else it may be: */
+    bool early;
+    uint64_t dirty; /* Its bytes, then. */
+    TAILQ_ENTRY(io) early_link;
     uint64_t number;
+    uint64_t after;           /* The last write before it. */
     TAILQ_ENTRY(io) link;     /* Of waiting or flushing. */
     TAILQ_ENTRY(io) run_link; /* Of running. */
     /* Under the image's lock while it runs. */
@@ -287,6 +304,27 @@ void io_piece_ended(struct io *io, ssize_t error);
 bool io_writes(const struct io *io);
 /* It has stood in line. Without the lock. */
 void io_admitted(struct io *io);
+
+/* ---- early.c ---- */
+
+/* Reads the options. Of a handle that may answer writes early; others never do. */
+int early_load(struct limpet_image *image) MUST_CHECK;
+/*
+ * With the lock, of a request that has passed and is numbered: what will answer it early, for
+ * early_begin(), or NULL: its end does.
+ */
+struct io *early_answer(struct limpet_image *image, struct io *io);
+void early_begin(struct io *io, struct io *answer);
+/* With the lock: it has ended. */
+void early_end(struct io *io);
+/* With the lock: whether it has to wait for one that was answered (B2). */
+bool early_overlaps(const struct io *io);
+/* With the lock: one that waits no more, or NULL. */
+struct io *early_take_due(struct limpet_image *image);
+/* With the lock: what a flush behind that write tells. */
+int early_error(struct limpet_image *image, uint64_t number);
+/* Waits until none is under way: before what looks at objects. Not in callbacks. */
+void early_settle(struct limpet_image *image);
 
 /* ---- qos.c ---- */
 

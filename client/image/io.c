@@ -41,7 +41,9 @@ static ssize_t result_of(const struct io *io)
 static void call_back(struct io *io)
 {
     struct limpet_image *image = io->image;
-    io->callback(result_of(io), io->arg);
+    /* NULL: it was answered early. */
+    if (io->callback != NULL)
+        io->callback(result_of(io), io->arg);
     io_free(io);
     /* Only now may the image be closed. */
     pthread_mutex_lock(&image->lock);
@@ -66,11 +68,16 @@ static void take_flushed(struct limpet_image *image, struct io_list *out)
 {
     const struct io *first = TAILQ_FIRST(&image->running);
     struct io *flush;
+    bool told = false;
     while ((flush = TAILQ_FIRST(&image->flushing)) != NULL &&
            (first == NULL || first->number > flush->number)) {
         TAILQ_REMOVE(&image->flushing, flush, link);
         TAILQ_INSERT_TAIL(out, flush, link);
+        flush->error = early_error(image, flush->number);
+        told |= flush->error != 0;
     }
+    if (told)
+        image->early.error = 0;
 }
 
 static void end_all(struct io_list *list)
@@ -80,7 +87,7 @@ static void end_all(struct io_list *list)
         TAILQ_REMOVE(list, io, link);
         /* A request that ends inside of its call must not call back there, nor on a thread that
          * waits for another one; but who waits for this one may be told anywhere. */
-        if (io->waited || cluster_calls_users_back(io->image->cluster))
+        if (io->waited || io->callback == NULL || cluster_calls_users_back(io->image->cluster))
             call_back(io);
         else if (cluster_call(io->image->cluster, call_back_later, io) != 0 &&
                  task_run(NULL, call_back_task, io) != 0)
@@ -88,10 +95,15 @@ static void end_all(struct io_list *list)
     }
 }
 
-/* With the lock: it is in no list any more. */
+static void pass(struct io *io, struct io_list *ended);
+
+/* With the lock, of which it may let go at its end: it is in no list any more. */
 static void finish(struct io *io, bool passed, struct io_list *ended)
 {
     struct limpet_image *image = io->image;
+    bool early = io->early;
+    if (early)
+        early_end(io);
     TAILQ_INSERT_TAIL(ended, io, link);
     if (passed)
         image->passed--;
@@ -105,6 +117,8 @@ static void finish(struct io *io, bool passed, struct io_list *ended)
         image_take_next(image);
     if (image->writes == 0)
         pthread_cond_broadcast(&image->changed);
+    while (early && (io = early_take_due(image)) != NULL)
+        pass(io, ended);
 }
 
 /* With the lock. */
@@ -195,6 +209,22 @@ static void run(struct io *io, struct io_list *ended)
     go_on(io, ended);
 }
 
+/* With the lock: it runs, or waits for what it cannot run beside, or before. */
+static void pass(struct io *io, struct io_list *ended)
+{
+    struct limpet_image *image = io->image;
+    if (image->dead != 0) {
+        io->error = image->dead;
+        finish(io, false, ended);
+    } else if (early_overlaps(io)) {
+        TAILQ_INSERT_TAIL(&image->early.waiting, io, link);
+    } else if (may_pass(image, io)) {
+        run(io, ended);
+    } else {
+        TAILQ_INSERT_TAIL(&image->waiting, io, link);
+    }
+}
+
 /* What the caller may take back when the call returns. */
 static int own_data(struct io *io)
 {
@@ -267,16 +297,21 @@ static void clip(struct io *io)
 static int start(struct io *io, struct io_list *ended)
 {
     struct limpet_image *image = io->image;
+    io->after = image->submitted;
     bool admitted = io->kind == IO_FLUSH || qos_admit(image, io);
-    bool now = admitted && (io->kind == IO_FLUSH || may_pass(image, io));
+    bool now = admitted && (io->kind == IO_FLUSH || (!early_overlaps(io) && may_pass(image, io)));
+    struct io *answer = now ? early_answer(image, io) : NULL;
     /* What is compared with, or repeated, is looked at later, too. */
     bool at_once = io->len <= IMAGE_PIECES_MAX * image->stripe.unit && io->kind != IO_WRITE_SAME &&
                    io->kind != IO_COMPARE_AND_WRITE;
-    int rc = now && at_once ? 0 : own_data(io);
-    if (rc != 0)
+    int rc = now && at_once && answer == NULL ? 0 : own_data(io);
+    if (rc != 0) {
+        free(answer);
         return rc;
+    }
     image->ios++;
     if (io->kind == IO_FLUSH) {
+        image->early.on = image->early.allowed;
         io->number = image->submitted;
         TAILQ_INSERT_TAIL(&image->flushing, io, link);
         take_flushed(image, ended);
@@ -286,12 +321,15 @@ static int start(struct io *io, struct io_list *ended)
         io->number = ++image->submitted;
         TAILQ_INSERT_TAIL(&image->running, io, run_link);
     }
-    if (!admitted && qos_line_up(image, io))
-        return 0;
-    if (now || (!admitted && may_pass(image, io)))
+    if (answer != NULL) {
+        early_begin(io, answer);
+        image->ios++;
+        TAILQ_INSERT_TAIL(ended, answer, link);
+    }
+    if (now)
         run(io, ended);
-    else
-        TAILQ_INSERT_TAIL(&image->waiting, io, link);
+    else if (admitted || !qos_line_up(image, io))
+        pass(io, ended);
     return 0;
 }
 
@@ -300,14 +338,7 @@ void io_admitted(struct io *io)
     struct io_list ended = TAILQ_HEAD_INITIALIZER(ended);
     struct limpet_image *image = io->image;
     pthread_mutex_lock(&image->lock);
-    if (image->dead != 0) {
-        io->error = image->dead;
-        finish(io, false, &ended);
-    } else if (may_pass(image, io)) {
-        run(io, &ended);
-    } else {
-        TAILQ_INSERT_TAIL(&image->waiting, io, link);
-    }
+    pass(io, &ended);
     pthread_mutex_unlock(&image->lock);
     end_all(&ended);
 }
@@ -426,11 +457,12 @@ static void set_data(struct io *io, const void *data, size_t len)
 }
 
 static int submit_data(struct limpet_image *image, enum io_kind kind, const void *data, size_t len,
-                       uint64_t offset, limpet_image_callback callback, void *arg)
+                       uint64_t offset, unsigned flags, limpet_image_callback callback, void *arg)
 {
     struct io *io = io_new(image, kind, len, offset, callback, arg);
     if (io == NULL)
         return -ENOMEM;
+    io->through = (flags & LIMPET_IMAGE_FUA) != 0;
     set_data(io, data, len);
     return submit(io);
 }
@@ -448,7 +480,8 @@ static uint64_t vectors_len(const struct iovec *iov, int n)
 }
 
 static int submit_vectors(struct limpet_image *image, enum io_kind kind, const struct iovec *iov,
-                          int n, uint64_t offset, limpet_image_callback callback, void *arg)
+                          int n, uint64_t offset, unsigned flags, limpet_image_callback callback,
+                          void *arg)
 {
     uint64_t len = n > 0 ? vectors_len(iov, n) : 0;
     if (n < 0 || len == UINT64_MAX)
@@ -465,6 +498,7 @@ static int submit_vectors(struct limpet_image *image, enum io_kind kind, const s
         memcpy(io->vectors, iov, (size_t)n * sizeof *iov);
     io->iov = io->vectors;
     io->n_iov = n;
+    io->through = (flags & LIMPET_IMAGE_FUA) != 0;
     return submit(io);
 }
 
@@ -485,13 +519,13 @@ int image_read_inside(struct limpet_image *image, void *data, uint64_t len, uint
 int raw_read(struct limpet_image *image, void *data, uint64_t len, uint64_t offset,
              limpet_image_callback callback, void *arg)
 {
-    return submit_data(image, IO_READ, data, len, offset, callback, arg);
+    return submit_data(image, IO_READ, data, len, offset, 0, callback, arg);
 }
 
 int raw_write(struct limpet_image *image, const void *data, uint64_t len, uint64_t offset,
-              limpet_image_callback callback, void *arg)
+              unsigned flags, limpet_image_callback callback, void *arg)
 {
-    return submit_data(image, IO_WRITE, data, len, offset, callback, arg);
+    return submit_data(image, IO_WRITE, data, len, offset, flags, callback, arg);
 }
 
 int raw_discard(struct limpet_image *image, uint64_t len, uint64_t offset,
@@ -527,7 +561,7 @@ int raw_flush(struct limpet_image *image, limpet_image_callback callback, void *
 
 /* To a handle that is decrypted. */
 static int submit_crypt(struct limpet_image *image, enum crypt_kind kind, const void *data,
-                        size_t data_len, uint64_t len, uint64_t offset,
+                        size_t data_len, uint64_t len, uint64_t offset, unsigned flags,
                         limpet_image_callback callback, void *arg)
 {
     struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = data_len};
@@ -536,6 +570,7 @@ static int submit_crypt(struct limpet_image *image, enum crypt_kind kind, const 
                                     .n_iov = 1,
                                     .offset = offset,
                                     .len = len,
+                                    .flags = flags,
                                     .callback = callback,
                                     .arg = arg};
     return crypt_submit(image, &request);
@@ -544,9 +579,8 @@ static int submit_crypt(struct limpet_image *image, enum crypt_kind kind, const 
 int limpet_image_aio_read(struct limpet_image *image, void *data, size_t len, uint64_t offset,
                           unsigned flags, limpet_image_callback callback, void *arg)
 {
-    (void)flags;
     return image->crypt != NULL
-               ? submit_crypt(image, CRYPT_READ, data, len, len, offset, callback, arg)
+               ? submit_crypt(image, CRYPT_READ, data, len, len, offset, flags, callback, arg)
                : raw_read(image, data, len, offset, callback, arg);
 }
 
@@ -554,17 +588,17 @@ int limpet_image_aio_write(struct limpet_image *image, const void *data, size_t 
                            uint64_t offset, unsigned flags, limpet_image_callback callback,
                            void *arg)
 {
-    (void)flags;
     return image->crypt != NULL
-               ? submit_crypt(image, CRYPT_WRITE, data, len, len, offset, callback, arg)
-               : raw_write(image, data, len, offset, callback, arg);
+               ? submit_crypt(image, CRYPT_WRITE, data, len, len, offset, flags, callback, arg)
+               : raw_write(image, data, len, offset, flags, callback, arg);
 }
 
 static int aio_vectors(struct limpet_image *image, bool writes, const struct iovec *iov, int n,
-                       uint64_t offset, limpet_image_callback callback, void *arg)
+                       uint64_t offset, unsigned flags, limpet_image_callback callback, void *arg)
 {
     if (image->crypt == NULL)
-        return submit_vectors(image, writes ? IO_WRITE : IO_READ, iov, n, offset, callback, arg);
+        return submit_vectors(image, writes ? IO_WRITE : IO_READ, iov, n, offset, flags, callback,
+                              arg);
     uint64_t len = n > 0 ? vectors_len(iov, n) : 0;
     if (n < 0 || len == UINT64_MAX)
         return -EINVAL;
@@ -573,6 +607,7 @@ static int aio_vectors(struct limpet_image *image, bool writes, const struct iov
                                     .n_iov = n,
                                     .offset = offset,
                                     .len = len,
+                                    .flags = flags,
                                     .callback = callback,
                                     .arg = arg};
     return crypt_submit(image, &request);
@@ -582,23 +617,21 @@ int limpet_image_aio_readv(struct limpet_image *image, const struct iovec *iov, 
                            uint64_t offset, unsigned flags, limpet_image_callback callback,
                            void *arg)
 {
-    (void)flags;
-    return aio_vectors(image, false, iov, n, offset, callback, arg);
+    return aio_vectors(image, false, iov, n, offset, flags, callback, arg);
 }
 
 int limpet_image_aio_writev(struct limpet_image *image, const struct iovec *iov, int n,
                             uint64_t offset, unsigned flags, limpet_image_callback callback,
                             void *arg)
 {
-    (void)flags;
-    return aio_vectors(image, true, iov, n, offset, callback, arg);
+    return aio_vectors(image, true, iov, n, offset, flags, callback, arg);
 }
 
 int limpet_image_aio_discard(struct limpet_image *image, uint64_t len, uint64_t offset,
                              limpet_image_callback callback, void *arg)
 {
     return image->crypt != NULL
-               ? submit_crypt(image, CRYPT_ZERO, NULL, 0, len, offset, callback, arg)
+               ? submit_crypt(image, CRYPT_ZERO, NULL, 0, len, offset, 0, callback, arg)
                : raw_discard(image, len, offset, callback, arg);
 }
 
@@ -622,7 +655,7 @@ int limpet_image_aio_write_same(struct limpet_image *image, const void *data, si
     if (len == 0 || total % len != 0)
         return -EINVAL;
     if (image->crypt != NULL)
-        return submit_crypt(image, CRYPT_SAME, data, len, total, offset, callback, arg);
+        return submit_crypt(image, CRYPT_SAME, data, len, total, offset, flags, callback, arg);
     struct io *io = io_new(image, IO_WRITE_SAME, total, offset, callback, arg);
     if (io == NULL)
         return -ENOMEM;
@@ -669,7 +702,7 @@ ssize_t raw_write_and_wait(struct limpet_image *image, const void *data, uint64_
                            uint64_t offset)
 {
     struct waiting w = WAITING_INIT;
-    return WAIT_FOR(image, &w, raw_write(image, data, len, offset, wake, &w));
+    return WAIT_FOR(image, &w, raw_write(image, data, len, offset, 0, wake, &w));
 }
 
 ssize_t limpet_image_read(struct limpet_image *image, void *data, size_t len, uint64_t offset,

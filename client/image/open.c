@@ -450,6 +450,8 @@ static struct limpet_image *image_new(struct limpet_cluster *cluster, const char
     TAILQ_INIT(&image->running);
     TAILQ_INIT(&image->copyups);
     TAILQ_INIT(&image->qos.line);
+    TAILQ_INIT(&image->early.writes);
+    TAILQ_INIT(&image->early.waiting);
     return image;
 }
 
@@ -598,6 +600,8 @@ int limpet_image_open(struct limpet_pool *pool, const char *name, const char *sn
         rc = limpet_image_set_snap(image, snap);
     if (rc == 0)
         rc = qos_load_pool(image);
+    if (rc == 0 && (flags & LIMPET_IMAGE_WRITE_BACK) != 0)
+        rc = early_load(image);
     if (rc == 0) {
         *out = image;
         return 0;
@@ -615,11 +619,12 @@ int limpet_image_close(struct limpet_image *image)
     pthread_mutex_lock(&image->lock);
     while (image->ios > 0)
         pthread_cond_wait(&image->changed, &image->lock);
+    int lost = early_error(image, image->submitted);
     pthread_mutex_unlock(&image->lock);
     image_watch_end(image);
     int rc = limpet_image_close(image->parent);
     image_free(image);
-    return rc;
+    return lost != 0 ? lost : rc;
 }
 
 /* ---- Opening and closing without waiting ---- */
@@ -699,11 +704,13 @@ int limpet_image_aio_close(struct limpet_image *image, limpet_image_callback cal
 
 int limpet_image_set_snap_id(struct limpet_image *image, uint64_t snap)
 {
+    early_settle(image);
     return look_at(image, snap);
 }
 
 int limpet_image_set_snap(struct limpet_image *image, const char *snap)
 {
+    early_settle(image);
     if (snap == NULL)
         return look_at(image, 0);
     pthread_mutex_lock(&image->lock);

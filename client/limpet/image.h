@@ -15,7 +15,10 @@
  * LIMPET_IMAGE_NAME_MAX bytes without '/' and '@': -EINVAL, -ENAMETOOLONG.
  *
  * Durability. A write that has ended is durable. limpet_image_flush() is therefore a barrier only:
- * it ends when all that was submitted to the handle before has ended. There is no cache of data.
+ * it ends when all that was submitted to the handle before has ended. A handle that was opened with
+ * LIMPET_IMAGE_WRITE_BACK while the option rbd_cache is set is otherwise: as long as it has the
+ * exclusive lock, a write without LIMPET_IMAGE_FUA may end before it is durable, and a flush makes
+ * all before it durable, or tells the error of one that is not; so does limpet_image_close().
  *
  * Order. Requests on a handle that overlap and are under way together are executed in any order,
  * each of them atomic only within one object, as requests to a disk are.
@@ -137,8 +140,9 @@ LIMPET_API int limpet_image_name_of(struct limpet_pool *pool, const char *id, ch
 /* ---- Opening ---- */
 
 enum limpet_image_open_flag {
-    LIMPET_IMAGE_READ_ONLY = 1, /* No watch of the header: it sees the image as it was opened. */
-    LIMPET_IMAGE_BY_ID = 2,     /* The name is an id; also of an image in the trash. */
+    LIMPET_IMAGE_READ_ONLY = 1,  /* No watch of the header: it sees the image as it was opened. */
+    LIMPET_IMAGE_BY_ID = 2,      /* The name is an id; also of an image in the trash. */
+    LIMPET_IMAGE_WRITE_BACK = 4, /* With the option rbd_cache, writes may be answered early. */
 };
 
 /* snap NULL: at its head. */
@@ -214,7 +218,7 @@ LIMPET_API int limpet_image_resize(struct limpet_image *image, uint64_t size, bo
  * limpet_image_io_flag), which may be ignored.
  */
 enum limpet_image_io_flag {
-    LIMPET_IMAGE_FUA = 1,           /* As all writes are. */
+    LIMPET_IMAGE_FUA = 1,           /* Durable when it ends, also with LIMPET_IMAGE_WRITE_BACK. */
     LIMPET_IMAGE_ZEROES_WRITTEN = 2 /* Of write_zeroes: keep the space, do not give it back. */
 };
 

@@ -120,6 +120,20 @@ int cluster_duration(struct limpet_cluster *c, const char *option, uint64_t *ns)
     return rc == 0 ? 0 : cluster_fail(c, rc, "%s", why);
 }
 
+int cluster_u64(struct limpet_cluster *c, const char *option, uint64_t *out)
+{
+    char why[256] = "";
+    int rc = config_get_u64(c->config, option, out, why);
+    return rc == 0 ? 0 : cluster_fail(c, rc, "%s", why);
+}
+
+int cluster_bool(struct limpet_cluster *c, const char *option, bool *out)
+{
+    char why[256] = "";
+    int rc = config_get_bool(c->config, option, out, why);
+    return rc == 0 ? 0 : cluster_fail(c, rc, "%s", why);
+}
+
 /* ---- Connecting ---- */
 
 static int read_keyring(struct limpet_cluster *c, struct auth_secret *secret)

@@ -42,5 +42,8 @@ void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
 
 /* An option of the type duration, in nanoseconds. */
 int cluster_duration(struct limpet_cluster *cluster, const char *option, uint64_t *ns) MUST_CHECK;
+/* Of the types number and size; bool. */
+int cluster_u64(struct limpet_cluster *cluster, const char *option, uint64_t *out) MUST_CHECK;
+int cluster_bool(struct limpet_cluster *cluster, const char *option, bool *out) MUST_CHECK;
 
 #endif

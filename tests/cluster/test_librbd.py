@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """librbd.so.1 of client/compat under Ceph's unmodified Python module (package python3-rbd)."""
 
+import errno
 import glob
 import itertools
 import os
@@ -8,9 +9,10 @@ import re
 import subprocess
 
 from lib.cluster import Cluster, case, check, command, folder, read_file, run
-from lib.librados import environment
+from lib.librados import FOLDER, environment
 
 cluster = Cluster(mons=1, osds=3)
+HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = "/usr/bin/python3"  # The one that the distribution's modules are for.
 MODULES = glob.glob("/usr/lib/python3/dist-packages/rbd.*.so")
 numbers = itertools.count()
@@ -677,6 +679,116 @@ with rbd.Image(io, "disk") as image:
 """)
 
 
+@case
+def the_cache_answers_writes_early_and_flushes_make_them_durable():
+    """Random requests that overlap, against a model; who flushes nothing has no cache."""
+    passes("""
+import random, time
+def cached(**options):
+    c = rados.Rados(conffile="", rados_id="admin", conf=dict({"rbd_cache": "true"}, **options))
+    c.connect()
+    return c, c.open_ioctx(POOL)
+def seconds(image, n):
+    begun = time.monotonic()
+    for i in range(n):
+        image.write(b"w" * 4096, 4096 * i)
+    return time.monotonic() - begun
+def model(image, seed):
+    draw, expected, size = random.Random(seed), bytearray(image.size()), image.size()
+    def place():
+        at = draw.randrange(0, 1 << 18)
+        return at, draw.choice((1, 511, 512, 4096, 70000))
+    for step in range(400):
+        at, n = place()
+        kind = draw.randrange(12)
+        if kind < 6:
+            data = bytes([draw.randrange(1, 256)]) * n
+            image.write(data, at)
+            expected[at:at + n] = data
+        elif kind == 6:
+            image.discard(at, n)
+            expected[at:at + n] = bytes(n)
+        elif kind == 7:
+            image.flush()
+        elif kind == 8:
+            image.write(b"fua" * 100, at, rados.LIBRADOS_OP_FLAG_FADVISE_FUA if hasattr(rados, "LIBRADOS_OP_FLAG_FADVISE_FUA") else 0x80)
+            expected[at:at + 300] = b"fua" * 100
+        else:
+            check(image.read(at, n) == bytes(expected[at:at + n]), "step %d: read %d at %d" % (step, n, at))
+    image.create_snap("now")
+    return bytes(expected)
+for layout in ({}, {"order": 14, "stripe_unit": 4096, "stripe_count": 3}):
+    c, cio = cached()
+    r.create(cio, "cached", 8 * MIB, old_format=False, **layout)
+    with rbd.Image(cio, "cached") as image:
+        image.flush()
+        expected = model(image, 7)
+        # A snapshot has all that was answered before it, though nothing was flushed.
+        with rbd.Image(io, "cached", snapshot="now", read_only=True) as then:
+            check(then.read(0, 8 * MIB) == expected, "the snapshot")
+        image.set_snap("now")
+        check(image.read(0, 8 * MIB) == expected, "the same handle's view of it")
+        image.set_snap(None)
+        image.write(b"last", 5)
+        # Who wants the lock gets it when all that was answered is there.
+        with rbd.Image(io, "cached") as other:
+            other.write(b"other", 4096)
+            check(other.read(0, 16) == expected[:5] + b"last" + expected[9:16], "handed over")
+        image.write(b"after", 8000)
+    with rbd.Image(io, "cached", read_only=True) as image:
+        check(image.read(8000, 5) == b"after", "closing flushes")
+        image.set_snap("now")
+    with rbd.Image(io, "cached") as image:
+        image.remove_snap("now")
+    r.remove(io, "cached")
+    cio.close()
+    c.shutdown()
+""")
+
+
+@case
+def what_was_answered_early_and_failed_is_told_by_the_flush():
+    """While no OSD runs: as many as may be are answered; they fail after a second."""
+    pids = [cluster.pid("osd.%d" % i) for i in range(cluster.osds)]
+    passes("""
+import os, signal
+c = rados.Rados(conffile="", rados_id="admin", conf={
+    "rbd_cache": "true", "rados_osd_op_timeout": "1s", "rbd_cache_max_dirty": "40K"})
+c.connect()
+cio = c.open_ioctx(POOL)
+image = rbd.Image(cio, "disk")
+image.write(b"first", 0)
+image.flush()
+# Its object is known to be there: nothing has to be noted before.
+image.write(b"second", 0)
+image.flush()
+def all_osds(number):
+    for pid in %r:
+        os.kill(pid, number)
+all_osds(signal.SIGSTOP)
+try:
+    ended = []
+    early = [image.aio_write(b"early", 4096 * i, lambda c: ended.append(i)) for i in range(8)]
+    for completion in early:
+        completion.wait_for_complete_and_cb()
+    check(len(ended) == 8, "answered while no OSD runs")
+    late = image.aio_write(bytes(40 << 10), 64 << 10, lambda c: None)
+    late.wait_for_complete_and_cb()
+    check(late.get_return_value() == -errno.ETIMEDOUT, "more than may be dirty: told at its end, %%d" %% late.get_return_value())
+finally:
+    all_osds(signal.SIGCONT)
+fails(errno.ETIMEDOUT, image.flush)
+image.flush()
+image.write(b"again", 0)
+image.flush()
+image.close()
+cio.close()
+c.shutdown()
+with rbd.Image(io, "disk") as image:
+    check(image.read(0, 5) == b"again", image.read(0, 5))
+""" % pids)
+
+
 # The C interface itself: what Python's module never passes.
 BARE = """
 import ctypes
@@ -917,6 +1029,39 @@ with rbd.Image(io, "disk") as image:
 
 
 @case
+def a_program_that_forks_goes_on_and_its_child_connects_anew():
+    """As daemons do, and programs that start others; a child that ends does not take the parent's image with it."""
+    passes("""
+import os, subprocess
+image = rbd.Image(io, "disk")
+image.write(b"before", 0)
+pending = [image.aio_write(b"pending", 4096 * (1 + i), lambda c: None) for i in range(64)]
+child = os.fork()
+if child == 0:
+    own = rados.Rados(conffile="", rados_id="admin")
+    own.connect()
+    own_io = own.open_ioctx(POOL)
+    code = 1
+    with rbd.Image(own_io, "disk") as theirs:
+        if theirs.read(0, 6) == b"before":
+            theirs.write(b"child", 4096 * 100)
+            code = 7
+    own_io.close()
+    own.shutdown()
+    os._exit(code)
+for completion in pending:
+    completion.wait_for_complete_and_cb()
+check(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7, "the child")
+check(subprocess.run(["true"]).returncode == 0, "another program")
+image.write(b"after", 0)
+image.flush()
+check(image.read(4096 * 100, 5) == b"child" and image.read(4096 * 64, 7) == b"pending", "both wrote")
+check(image.read(0, 6) == b"aftere", "and the parent afterwards")
+image.close()
+""")
+
+
+@case
 def mirroring_and_migration_are_refused():
     if not installed():
         return
@@ -932,6 +1077,35 @@ image.close()
 """
     result = python(program)
     check(result.code == 0, result.err)
+
+
+@case
+def all_functions_that_programs_import_are_there():
+    """Those that fio, libvirt, QEMU, tgt, tcmu-runner and Python's module import, whether these are
+    installed or not: without a version, as they ask for them. What there is not says so."""
+    path = os.path.join(FOLDER, "librbd.so.1")
+    lines = subprocess.run(["nm", "-D", "--defined-only", path], stdout=subprocess.PIPE, text=True,
+                           check=True).stdout.splitlines()
+    there = {line.split()[-1] for line in lines}
+    names = read_file(os.path.join(HERE, "../compat/librbd-functions.txt")).decode().split()
+    check(len(names) == 217, "%d names" % len(names))
+    missing = set(names) - there
+    check(not missing, "missing, or with a version: %s" % " ".join(sorted(missing)))
+    absent = [name for name in names if re.search("mirror|migration", name)]
+    listed = read_file(os.path.join(HERE, "../../client/compat/README.md")).decode()
+    program = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+none = [ctypes.c_void_p()] * 8
+for name in sys.argv[2:]:
+    print(name, getattr(library, name)(*none))
+"""
+    result = command([PYTHON, "-c", program, path, *absent], env=environment(cluster))
+    check(result.code == 0, result.err)
+    told = dict(line.split() for line in result.text.splitlines())
+    for name in absent:
+        check(told[name] == str(-errno.EOPNOTSUPP) or name.endswith("_cleanup"), "%s: %s" % (name, told[name]))
+        check("`%s`" % name in listed, "client/compat/README.md does not list %s" % name)
 
 
 @case

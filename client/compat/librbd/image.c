@@ -80,7 +80,8 @@ static int open_image(void *ioctx, const char *name, void **image, const char *s
     int rc = rbd_handle_create(ioctx, &h);
     if (rc != 0)
         return rc;
-    rc = limpet_image_open(h->pool, name, rbd_snap_or_head(snap), flags, &h->image);
+    rc = limpet_image_open(h->pool, name, rbd_snap_or_head(snap), flags | LIMPET_IMAGE_WRITE_BACK,
+                           &h->image);
     if (rc != 0)
         rbd_handle_destroy(h);
     else
@@ -123,8 +124,8 @@ static int aio_open(void *ioctx, const char *name, void **image, const char *sna
         return rc;
     }
     rbd_completion_opens(c, h, image);
-    rc = limpet_image_aio_open(h->pool, name, rbd_snap_or_head(snap), flags, &h->image,
-                               rbd_completion_ended, c);
+    rc = limpet_image_aio_open(h->pool, name, rbd_snap_or_head(snap),
+                               flags | LIMPET_IMAGE_WRITE_BACK, &h->image, rbd_completion_ended, c);
     if (rc != 0)
         rbd_handle_destroy(h);
     return rbd_completion_submitted(c, rc);

@@ -263,20 +263,26 @@ EXPORT int rbd_aio_read2(void *image, uint64_t offset, size_t len, char *buf, vo
     return rbd_aio_read(image, offset, len, buf, completion);
 }
 
-EXPORT int rbd_aio_write(void *image, uint64_t offset, size_t len, const char *buf,
-                         void *completion)
+/* LIBRADOS_OP_FLAG_FADVISE_FUA; all other advice is ignored. */
+static unsigned write_flags(int flags)
 {
-    SUBMIT(image, completion, false,
-           buf == NULL && len > 0
-               ? -EINVAL
-               : limpet_image_aio_write(h->image, buf, len, offset, 0, rbd_completion_ended, c));
+    return (flags & 0x80) != 0 ? LIMPET_IMAGE_FUA : 0;
 }
 
 EXPORT int rbd_aio_write2(void *image, uint64_t offset, size_t len, const char *buf,
                           void *completion, int flags)
 {
-    (void)flags;
-    return rbd_aio_write(image, offset, len, buf, completion);
+    SUBMIT(image, completion, false,
+           buf == NULL && len > 0
+               ? -EINVAL
+               : limpet_image_aio_write(h->image, buf, len, offset, write_flags(flags),
+                                        rbd_completion_ended, c));
+}
+
+EXPORT int rbd_aio_write(void *image, uint64_t offset, size_t len, const char *buf,
+                         void *completion)
+{
+    return rbd_aio_write2(image, offset, len, buf, completion, 0);
 }
 
 static bool are_vectors(const struct iovec *iov, int n)
@@ -379,18 +385,17 @@ EXPORT ssize_t rbd_read2(void *image, uint64_t offset, size_t len, char *buf, in
     return rbd_read(image, offset, len, buf);
 }
 
-EXPORT ssize_t rbd_write(void *image, uint64_t offset, size_t len, const char *buf)
+EXPORT ssize_t rbd_write2(void *image, uint64_t offset, size_t len, const char *buf, int flags)
 {
     struct rbd_handle *h = image;
     return h != NULL && (buf != NULL || len == 0)
-               ? limpet_image_write(h->image, buf, len, offset, 0)
+               ? limpet_image_write(h->image, buf, len, offset, write_flags(flags))
                : -EINVAL;
 }
 
-EXPORT ssize_t rbd_write2(void *image, uint64_t offset, size_t len, const char *buf, int flags)
+EXPORT ssize_t rbd_write(void *image, uint64_t offset, size_t len, const char *buf)
 {
-    (void)flags;
-    return rbd_write(image, offset, len, buf);
+    return rbd_write2(image, offset, len, buf, 0);
 }
 
 /* The result is an int, so that more than 2 GiB cannot be told. */
