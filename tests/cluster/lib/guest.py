@@ -127,7 +127,7 @@ class Guest:
     def __init__(self, drive, initrd, env, argument=""):
         argv = ["qemu-system-x86_64", "-accel", accelerator(), "-m", "256", "-nodefaults", "-no-user-config", "-display", "none",
                 "-no-reboot", "-serial", "stdio", "-kernel", kernel_image(), "-initrd", initrd, "-append",
-                "console=ttyS0 quiet panic=-1 tsc=reliable " + argument, "-drive", drive + ",if=virtio,format=raw"]
+                "console=ttyS0 quiet no_timer_check panic=-1 tsc=reliable " + argument, "-drive", drive + ",if=virtio,format=raw"]
         self.said = []
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                         text=True, errors="replace", env=dict(os.environ, **env))
