@@ -190,6 +190,15 @@ static bool is_certain(const struct file_model *model, uint32_t node, uint32_t c
     return last != NULL && last->after != model->nodes[node].cells[cell];
 }
 
+/*
+ * What batches of records make durable. Of contents a process that has just lost them does not know
+ * any more whether they had arrived, and a time is also that of what an unsure change has done.
+ */
+static bool is_of_records(const struct file_node *node, uint32_t cell)
+{
+    return cell != CELL_MTIME && (cell < CELL_SIZE || node->type != S_IFREG);
+}
+
 /* What the cell had before the first change that is unsure, then after each: does one explain it?
  */
 static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uint64_t found,
@@ -199,8 +208,9 @@ static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uin
     uint32_t first = UINT32_MAX, last = 0;
     bool any = false, from_start = true;
     *value = model->nodes[node].cells[cell];
-    if (is_certain(model, node, cell) && matches(judge, node, cell, *value, found))
-        return true;
+    if (is_certain(model, node, cell) &&
+        (is_of_records(&model->nodes[node], cell) || matches(judge, node, cell, *value, found)))
+        return matches(judge, node, cell, *value, found);
     for (uint32_t i = 0; i < model->n_changes; i++) {
         const struct file_change *change = &model->changes[i];
         if (change->node != node || change->cell != cell || !change->unsure)
