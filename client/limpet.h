@@ -45,6 +45,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct pollfd; /* Of poll.h. */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -108,6 +110,29 @@ LIMPET_API int limpet_cluster_config_get(struct limpet_cluster *cluster, const c
  * monitor answered within the option connect_timeout.
  */
 LIMPET_API int limpet_cluster_connect(struct limpet_cluster *cluster);
+
+/*
+ * For programs that have a loop of their own, servers for instance: waits as poll() does for their
+ * descriptors, and drives the network meanwhile, so that at depth 1 no other thread takes part:
+ *
+ *     for (;;) {
+ *         n = limpet_cluster_poll(cluster, fds, count, -1);
+ *         ... what is ready is read, requests are submitted, what callbacks have left is sent
+ *     }
+ *
+ * Returns how many descriptors are ready; 0 when the time is over (timeout_ms -1: never), and also
+ * as soon as callbacks were made; a negative errno, -EINTR among them. Callbacks of completions
+ * that are marked by limpet_completion_call_by_waiters(), or belong to an image that is marked by
+ * limpet_image_call_by_waiters(), are made by this thread inside of the call; or by another one
+ * that waits at that moment. What this thread submits leaves with the next call: it is to come
+ * soon. Not from a callback: -EDEADLK; n is at most LIMPET_POLL_MAX: -EINVAL.
+ *
+ * When it does not call any more, limpet_cluster_poll_end() of the same thread says so.
+ */
+#define LIMPET_POLL_MAX 4096
+LIMPET_API int limpet_cluster_poll(struct limpet_cluster *cluster, struct pollfd *fds, unsigned n,
+                                   int timeout_ms);
+LIMPET_API void limpet_cluster_poll_end(struct limpet_cluster *cluster);
 
 /*
  * One line for a person on why the last limpet_cluster_ function or limpet_command() of this handle

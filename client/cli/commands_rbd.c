@@ -332,16 +332,29 @@ const struct cli_command cli_commands_rbd[] = {
           .type = CLI_TEXT,
           .value = "FOLDER",
           .complete = CLI_COMPLETE_FILE,
-          .help = "let nobody in without TLS, with the certificates of this folder"},
+          .help = "let nobody in without TLS, with the certificates of this folder: ca-cert.pem, "
+                  "server-cert.pem, server-key.pem, perhaps ca-crl.pem"},
+         {.name = "tls-verify-peer",
+          .type = CLI_FLAG,
+          .help = "clients, too, show a certificate of that authority"},
+         {.name = "tls-psk",
+          .type = CLI_TEXT,
+          .value = "FILE",
+          .complete = CLI_COMPLETE_FILE,
+          .help = "let nobody in without TLS, with the keys of this file: lines USER:KEY, as "
+                  "psktool writes them"},
          {.name = "threads",
           .type = CLI_NUMBER,
           .value = "N",
-          .help = "requests under way at a time (default: 32)"},
+          .help = "requests of a client under way at a time (default: 128)"},
          ENCRYPTION_OPTIONS),
      .params = PARAMS(RBD_AT_PARAM),
      .summary = "serve an image to NBD clients, such as QEMU, until it is told to end",
-     .details = "nbdkit does it. Whoever reaches the socket or the port can read the image, and "
-                "write to it unless --read-only is given.\n",
+     .details =
+         "Whoever reaches the socket or the port can read the image, and write to it unless "
+         "--read-only is given. Without a place to listen at it takes sockets that systemd "
+         "passes, if it does.\n"
+         "SIGTERM or SIGINT ends it when the requests under way are; a second one at once.\n",
      .examples = EXAMPLES("limpet rbd nbd data/disk --socket /run/disk.sock",
                           "nbdcopy disk.raw 'nbd+unix:///?socket=/run/disk.sock'")},
     {.path = "rbd device", .options = rbd_options, .summary = "images as block devices"},

@@ -1,4 +1,4 @@
-/* Passphrases in files, as the command line and the plugin of nbdkit take them. */
+/* Passphrases in files. */
 #ifndef LIMPET_CLIENT_CLI_PASSPHRASE_H
 #define LIMPET_CLIENT_CLI_PASSPHRASE_H
 

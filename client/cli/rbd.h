@@ -15,7 +15,7 @@
  *   rbd_lock.c     locks, watch
  *   rbd_pool.c     trash, namespaces
  *   rbd_group.c    groups
- *   rbd_nbd.c      an image for NBD clients
+ *   rbd_nbd.c      an image for NBD clients, by client/nbd/
  *   rbd_device*.c  images as devices of the kernel: rbd_device.h
  */
 #ifndef LIMPET_CLIENT_CLI_RBD_H
@@ -228,17 +228,5 @@ int rbd_group_snap_rollback(struct cli *cli);
 
 /* For ls -l: "excl", "shr" or "" (rbd_lock.c). */
 const char *rbd_lock_kind(struct limpet_pool *pool, struct limpet_image *image);
-
-struct rbd_nbd_options {
-    bool read_only;
-    bool exclusive;
-    /* Where --socket, --port and --address say; else on the socket that is passed as descriptor 3
-     * (LISTEN_FDS). */
-    bool listens;
-    const struct rbd_encryption *encryption;
-};
-/* Becomes nbdkit, which serves the image; exits with a message. */
-_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec,
-                             const struct rbd_nbd_options *options);
 
 #endif

@@ -79,8 +79,8 @@ static enum device_type choose_type(struct cli *cli)
 {
     const char *text = cli_text(cli, "device-type", "auto");
     if (strcmp(text, "nbd") == 0 && !nbd_is_there())
-        fail(ENODEV, "map failed: no /dev/nbd0, or no nbd-client or nbdkit; 'modprobe nbd' and the "
-                     "packages nbd-client and nbdkit give them");
+        fail(ENODEV, "map failed: no /dev/nbd0, or no nbd-client; 'modprobe nbd' and the package "
+                     "nbd-client give them");
     if (strcmp(text, "loop") == 0)
         return DEVICE_LOOP;
     return nbd_is_there() ? DEVICE_NBD : DEVICE_LOOP;
@@ -186,7 +186,7 @@ static int map_loop(struct cli *cli, struct device_entry *entry, struct device_o
     return code;
 }
 
-/* nbdkit would tell less well that it is not there. */
+/* The server would tell its log alone that it is not there. */
 static void check_image(struct cli *cli)
 {
     struct rbd_run run;

@@ -13,12 +13,12 @@
  *   lock     held (flock) by the mapper for as long as it lives
  *   entry    what is mapped where, as JSON, from when there is a device until there is none
  *   image    loop: the image as a file, mounted over an empty one; what the loop device lies on
- *   socket   nbd: where nbdkit listens
+ *   socket   nbd: where the server listens
  *   log      what the mapper complained of
  *
- * The mapper is one process for each mapping: this program for a loop device, nbdkit for NBD. A
- * folder whose lock nobody holds is of a mapper that has died. Whoever maps or unmaps next removes
- * it, after its loop device and its mount.
+ * The mapper is one process for each mapping: this program, for NBD as
+ * 'limpet rbd nbd'. A folder whose lock nobody holds is of a mapper that has died. Whoever maps or
+ * unmaps next removes it, after its loop device and its mount.
  */
 #ifndef LIMPET_CLIENT_CLI_RBD_DEVICE_H
 #define LIMPET_CLIENT_CLI_RBD_DEVICE_H
@@ -106,7 +106,7 @@ int mapper_run(struct cli *cli, const struct device_entry *entry, struct device_
 
 /* Whether the kernel has it, and what is needed is installed. */
 bool nbd_is_there(void);
-/* Starts nbdkit and attaches a device; fills in device and pid. Exits with a message. */
+/* Starts a server and attaches a device; fills in device and pid. Exits with a message. */
 void nbd_attach(struct cli *cli, struct device_entry *entry, const struct device_options *options,
                 int lock);
 /* 0, then the mapper ends; -EBUSY: it is mounted, and `force` is false. */

@@ -1,6 +1,6 @@
 /*
- * limpet rbd device: a device of the kernel's NBD client. nbdkit, with our plugin, serves the image
- * on a socket, and is the mapper; nbd-client makes the kernel connect to it.
+ * limpet rbd device: a device of the kernel's NBD client. 'limpet rbd nbd' serves the image on a
+ * socket, and is the mapper; nbd-client makes the kernel connect to it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 
 #include "client/cli/rbd_device.h"
 
-enum { NBD_DEVICES_MAX = 1024, CONNECTIONS = 16, FIRST_PASSED = 3 };
+enum { NBD_DEVICES_MAX = 1024, CONNECTIONS = 16, FIRST_PASSED = 3, ARGUMENTS_MAX = 40 };
 
 static bool is_installed(const char *program)
 {
@@ -31,7 +31,7 @@ static bool is_installed(const char *program)
 
 bool nbd_is_there(void)
 {
-    return access("/dev/nbd0", F_OK) == 0 && is_installed("nbd-client") && is_installed("nbdkit");
+    return access("/dev/nbd0", F_OK) == 0 && is_installed("nbd-client");
 }
 
 /* Of the process that has connected the device; 0: it is not connected. */
@@ -92,16 +92,71 @@ static int listen_at(const char *path)
     return fd;
 }
 
-/* In the child: the socket is descriptor 3, as systemd passes it; the lock stays open, too. */
-_Noreturn static void become_nbdkit(struct cli *cli, const struct device_entry *entry,
+/* ---- The server ---- */
+
+struct arguments {
+    int n;
+    char *list[ARGUMENTS_MAX + 1];
+};
+
+static void add(struct arguments *a, const char *option, const char *value)
+{
+    if (value != NULL && value[0] == 0)
+        return;
+    if (a->n + 2 > ARGUMENTS_MAX)
+        fail(E2BIG, "map failed: too many arguments");
+    a->list[a->n++] = (char *)(uintptr_t)option;
+    if (value != NULL)
+        a->list[a->n++] = (char *)(uintptr_t)value;
+}
+
+static void add_given(struct cli *cli, struct arguments *a, const char *option, const char *name)
+{
+    const char *value = cli_text(cli, name, NULL);
+    if (value != NULL)
+        add(a, option, value);
+}
+
+static void set_arguments(struct cli *cli, const struct rbd_spec *spec,
+                          const struct device_options *options, struct arguments *a)
+{
+    add(a, "limpet", NULL);
+    add_given(cli, a, "--conf", "conf");
+    add_given(cli, a, "--name", "name");
+    add_given(cli, a, "--id", "id");
+    add_given(cli, a, "--keyring", "keyring");
+    add_given(cli, a, "--mon-host", "mon-host");
+    add(a, "rbd", NULL);
+    add(a, "nbd", NULL);
+    add(a, "--pool", spec->pool);
+    add(a, "--namespace", spec->space);
+    add(a, "--image", spec->name);
+    add(a, "--snap", spec->snap);
+    if (options->read_only)
+        add(a, "--read-only", NULL);
+    if (options->exclusive)
+        add(a, "--exclusive", NULL);
+    if (options->encryption.format != NULL) {
+        add(a, "--encryption-format", options->encryption.format);
+        add(a, "--encryption-passphrase-file", options->encryption.path);
+    }
+}
+
+/*
+ * In the child: 'limpet rbd nbd', with the socket as descriptor 3, as systemd passes it; the lock
+ * stays open, too. By another exec, so that nothing else of ours does.
+ */
+_Noreturn static void become_server(struct cli *cli, const struct device_entry *entry,
                                     const struct device_options *options, int socket_fd, int lock)
 {
-    char pid[16];
+    char pid[16], self[DEVICE_PATH_MAX] = "";
+    struct arguments a = {0};
     int log = open(device_entry_path(entry, "log"), O_WRONLY | O_CREAT | O_APPEND, 0600);
     int null = open("/dev/null", O_RDWR);
     int held = fcntl(lock, F_DUPFD, FIRST_PASSED + 1);
-    if (log < 0 || null < 0 || held < 0)
+    if (log < 0 || null < 0 || held < 0 || readlink("/proc/self/exe", self, sizeof self - 1) < 0)
         fail(errno, "map failed: %s: %s", entry->folder, error_phrase(errno));
+    set_arguments(cli, &entry->spec, options, &a);
     setsid();
     dup2(null, STDIN_FILENO);
     dup2(null, STDOUT_FILENO);
@@ -113,13 +168,11 @@ _Noreturn static void become_nbdkit(struct cli *cli, const struct device_entry *
     snprintf(pid, sizeof pid, "%d", getpid());
     setenv("LISTEN_PID", pid, 1);
     setenv("LISTEN_FDS", "1", 1);
-    const struct rbd_nbd_options nbd = {.read_only = options->read_only,
-                                        .exclusive = options->exclusive,
-                                        .encryption = &options->encryption};
-    rbd_nbd_serve(cli, &entry->spec, &nbd);
+    execv(self, a.list);
+    fail(errno, "map failed: %s: %s", self, error_phrase(errno));
 }
 
-/* What nbdkit said before it ended. */
+/* What the server said before it ended. */
 _Noreturn static void fail_with_log(const struct device_entry *entry, int status)
 {
     char text[DEVICE_TEXT_MAX] = "";
@@ -136,40 +189,16 @@ _Noreturn static void fail_with_log(const struct device_entry *entry, int status
          status);
 }
 
-/*
- * nbdkit ends with the process that has started it when its socket is passed to it. So that it is
- * nobody's child, the one in between ends before nbdkit begins. Returns its number, in the calling
- * process.
- */
-static pid_t start_nbdkit(struct cli *cli, const struct device_entry *entry,
+/* Returns its number. It is nobody's child once this process, which is about to end, has. */
+static pid_t start_server(struct cli *cli, const struct device_entry *entry,
                           const struct device_options *options, int socket_fd, int lock)
 {
-    int channel[2];
-    char go;
-    pid_t mapper = -1;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel) != 0)
-        fail(errno, "map failed: %s", error_phrase(errno));
-    pid_t between = fork();
-    if (between == 0) {
-        close(channel[0]);
-        mapper = fork();
-        if (mapper == 0 && recv(channel[1], &go, 1, 0) == 1)
-            become_nbdkit(cli, entry, options, socket_fd, lock);
-        if (mapper > 0)
-            (void)!send(channel[1], &mapper, sizeof mapper, MSG_NOSIGNAL);
-        _exit(0);
-    }
-    if (between > 0) {
-        close(channel[1]);
-        if (recv(channel[0], &mapper, sizeof mapper, 0) != (ssize_t)sizeof mapper)
-            mapper = -1;
-        while (waitpid(between, NULL, 0) < 0 && errno == EINTR)
-            continue;
-    }
-    if (mapper < 0 || send(channel[0], "", 1, MSG_NOSIGNAL) != 1)
+    pid_t server = fork();
+    if (server == 0)
+        become_server(cli, entry, options, socket_fd, lock);
+    if (server < 0)
         fail(EAGAIN, "map failed: %s", error_phrase(EAGAIN));
-    close(channel[0]);
-    return mapper;
+    return server;
 }
 
 void nbd_attach(struct cli *cli, struct device_entry *entry, const struct device_options *options,
@@ -179,7 +208,7 @@ void nbd_attach(struct cli *cli, struct device_entry *entry, const struct device
     choose_device(entry->device);
     snprintf(path, sizeof path, "%s", device_entry_path(entry, "socket"));
     int fd = listen_at(path);
-    entry->pid = start_nbdkit(cli, entry, options, fd, lock);
+    entry->pid = start_server(cli, entry, options, fd, lock);
     close(fd);
     snprintf(block_size, sizeof block_size, "%u", options->block_size);
     char *const arguments[] = {"nbd-client", "-unix", path, entry->device, "-b", block_size, NULL};

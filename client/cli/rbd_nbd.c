@@ -1,8 +1,9 @@
 /*
- * limpet rbd nbd: an image for NBD clients. It becomes nbdkit, with the plugin client/nbd/plugin.c,
- * after a look whether the image is there.
+ * limpet rbd nbd: an image for NBD clients; client/nbd/ is the server. It listens when the image is
+ * open, so whoever can connect is served.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,57 +13,15 @@
 #include <unistd.h>
 
 #include "client/cli/rbd.h"
+#include "client/nbd/server.h"
 
-#define PLUGIN "nbdkit-limpet-plugin.so"
-
-enum { ARGUMENTS_MAX = 32, TEXT_MAX = 4096 };
-
-struct arguments {
+struct places {
+    const char *path; /* Of a socket of ours; NULL: there is none. */
     int n;
-    char *list[ARGUMENTS_MAX + 1];
+    int fds[NBD_LISTENERS_MAX];
 };
 
-static void add(struct arguments *a, const char *text)
-{
-    char *copy = strdup(text);
-    if (copy == NULL || a->n == ARGUMENTS_MAX)
-        fail(ENOMEM, "out of memory");
-    a->list[a->n++] = copy;
-}
-
-/* "key=value", unless there is none. */
-static void add_parameter(struct arguments *a, const char *key, const char *value)
-{
-    char text[TEXT_MAX];
-    if (value == NULL || value[0] == 0)
-        return;
-    if ((size_t)snprintf(text, sizeof text, "%s=%s", key, value) >= sizeof text)
-        fail(ENAMETOOLONG, "%s is too long", key);
-    add(a, text);
-}
-
-/* Beside this program, as it was built or installed. */
-static void add_plugin(struct arguments *a)
-{
-    static const char *const places[] = {"../lib/" PLUGIN, "../lib/limpet/" PLUGIN};
-    char self[TEXT_MAX / 2], path[TEXT_MAX];
-    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (len < 0)
-        fail(errno, "/proc/self/exe: %s", error_phrase(errno));
-    self[len] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash != NULL)
-        *slash = 0;
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        snprintf(path, sizeof path, "%s/%s", self, places[i]);
-        if (access(path, R_OK) == 0) {
-            add(a, path);
-            return;
-        }
-    }
-    fail(ENOENT, "%s is not beside this program (%s): it is built and installed with it", PLUGIN,
-         self);
-}
+/* ---- Places ---- */
 
 /* Of a server that was killed the socket stays, and would be in the way of the next one. */
 static void clear_socket(const char *path)
@@ -90,97 +49,159 @@ static void clear_socket(const char *path)
              error_phrase(errno));
 }
 
-/* On one machine, unless an address is given. */
-static void add_place(struct cli *cli, struct arguments *a)
+static bool names_place(const struct cli *cli)
 {
-    const char *path = cli_text(cli, "socket", NULL);
-    char port[16];
-    if (path != NULL && (cli_has(cli, "port") || cli_has(cli, "address")))
-        fail(EINVAL, "--socket, or --port and --address: not both");
-    if (path != NULL) {
-        clear_socket(path);
-        add(a, "-U");
-        add(a, path);
-        return;
-    }
-    snprintf(port, sizeof port, "%u", (unsigned)cli_number(cli, "port", 10809, 1, 65535));
-    add(a, "-i");
-    add(a, cli_text(cli, "address", "127.0.0.1"));
-    add(a, "-p");
-    add(a, port);
+    return cli_has(cli, "socket") || cli_has(cli, "port") || cli_has(cli, "address");
 }
 
-static void add_certificates(struct cli *cli, struct arguments *a)
+/* What can be said before the cluster is asked. */
+static void check_places(struct cli *cli)
+{
+    if (cli_has(cli, "socket") && (cli_has(cli, "port") || cli_has(cli, "address")))
+        fail(EINVAL, "--socket, or --port and --address: not both");
+    if (cli_has(cli, "socket"))
+        clear_socket(cli_text(cli, "socket", NULL));
+}
+
+static void listen_at_port(struct cli *cli, struct places *places)
+{
+    const char *host = cli_text(cli, "address", "127.0.0.1"), *why = "";
+    uint16_t port = (uint16_t)cli_number(cli, "port", 10809, 1, 65535);
+    places->n = nbd_listen_tcp(host, port, places->fds, &why);
+    if (places->n < 0)
+        fail(places->n, "cannot listen at %s, port %u: %s", host, (unsigned)port, why);
+}
+
+/* On one machine, unless an address is given; or on what was passed to us, as systemd does. */
+static void listen_somewhere(struct cli *cli, struct places *places)
+{
+    *places = (struct places){0};
+    if (!names_place(cli)) {
+        places->n = nbd_listen_passed(places->fds);
+        if (places->n < 0)
+            fail(places->n, "LISTEN_FDS: a socket was not passed: %s", error_phrase(places->n));
+        if (places->n > 0)
+            return;
+    }
+    const char *path = cli_text(cli, "socket", NULL);
+    if (path == NULL) {
+        listen_at_port(cli, places);
+        return;
+    }
+    places->fds[0] = nbd_listen_unix(path);
+    if (places->fds[0] < 0)
+        fail(places->fds[0], "--socket: %s: %s", path, error_phrase(places->fds[0]));
+    places->path = path;
+    places->n = 1;
+}
+
+/* ---- TLS ---- */
+
+static struct nbd_tls *load_tls(struct cli *cli)
 {
     const char *folder = cli_text(cli, "tls-certificates", NULL);
-    if (folder == NULL)
-        return;
-    if (access(folder, R_OK) != 0)
-        fail(errno, "%s: %s", folder, error_phrase(errno));
-    add(a, "--tls=require");
-    add_parameter(a, "--tls-certificates", folder);
+    const char *psk = cli_text(cli, "tls-psk", NULL);
+    bool verify = cli_has(cli, "tls-verify-peer");
+    struct nbd_tls *tls = NULL;
+    char *why;
+    if (folder != NULL && psk != NULL)
+        fail(EINVAL, "--tls-certificates or --tls-psk: not both");
+    if (verify && folder == NULL)
+        fail(EINVAL, "--tls-verify-peer needs --tls-certificates");
+    if (folder == NULL && psk == NULL)
+        return NULL;
+    if (access(folder != NULL ? folder : psk, R_OK) != 0)
+        fail(errno, "%s: %s", folder != NULL ? folder : psk, error_phrase(errno));
+    int rc = nbd_tls_create(folder, psk, verify, &tls, &why);
+    if (rc != 0)
+        fail(rc, "%s", why != NULL ? why : error_phrase(rc));
+    return tls;
 }
 
-static void add_name(struct cli *cli, struct arguments *a)
+/* ---- Serving ---- */
+
+/* Before the first thread: the server takes signals when it looks for them. */
+static void block_signals(void)
 {
-    const char *name = cli_text(cli, "name", NULL), *id = cli_text(cli, "id", NULL);
-    char full[TEXT_MAX / 2];
-    if (name == NULL && id != NULL) {
-        snprintf(full, sizeof full, "client.%s", id);
-        name = full;
-    }
-    add_parameter(a, "name", name);
+    const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP};
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        sigaddset(&signals, numbers[i]);
+    signal(SIGPIPE, SIG_IGN);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
 }
 
-static void add_image(struct cli *cli, struct arguments *a, const struct rbd_spec *spec)
+static void unblock_signals(void)
 {
-    add_plugin(a);
-    add_parameter(a, "conf", cli_text(cli, "conf", NULL));
-    add_name(cli, a);
-    add_parameter(a, "keyring", cli_text(cli, "keyring", NULL));
-    add_parameter(a, "mon-host", cli_text(cli, "mon-host", NULL));
-    add_parameter(a, "pool", spec->pool);
-    add_parameter(a, "namespace", spec->space);
-    add_parameter(a, "image", spec->name);
-    add_parameter(a, "snap", spec->snap);
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
 }
 
-_Noreturn void rbd_nbd_serve(struct cli *cli, const struct rbd_spec *spec,
-                             const struct rbd_nbd_options *options)
+static void open_image(struct cli *cli, const struct rbd_spec *spec, bool reads,
+                       struct rbd_run *run)
 {
-    struct arguments a = {0};
-    char threads[16];
-    snprintf(threads, sizeof threads, "%u", (unsigned)cli_number(cli, "threads", 32, 1, 512));
-    add(&a, "nbdkit");
-    add(&a, "-f");
-    add(&a, "-t");
-    add(&a, threads);
-    if (options->listens) {
-        add_place(cli, &a);
-        add_certificates(cli, &a);
-    }
-    add_image(cli, &a, spec);
-    add_parameter(&a, "encryption-format", options->encryption->format);
-    add_parameter(&a, "encryption-passphrase-file", options->encryption->path);
-    if (options->read_only)
-        add(&a, "readonly=true");
-    if (options->exclusive)
-        add(&a, "exclusive=true");
-    execvp(a.list[0], a.list);
-    fail(errno, "nbdkit: %s; it serves the image: install the package nbdkit", error_phrase(errno));
+    run->spec = *spec;
+    run->pool = rbd_pool(cli, spec);
+    run->image = rbd_image(run->pool, spec, !reads);
+    rbd_decrypt(cli, run->image);
+    int rc = cli_has(cli, "exclusive") && !reads ? limpet_image_lock_acquire(run->image) : 0;
+    if (rc != 0)
+        fail(rc, "the exclusive lock: %s", error_phrase(rc));
+}
+
+static int serve(struct cli *cli, const struct rbd_run *run, bool reads, struct nbd_tls *tls,
+                 struct places *places)
+{
+    const struct rbd_spec *spec = &run->spec;
+    char name[NBD_EXPORT_NAME_MAX] = "";
+    struct nbd_server *server;
+    if (spec->snap[0] != 0)
+        snprintf(name, sizeof name, "%.250s@%.250s", spec->name, spec->snap);
+    const struct nbd_server_options options = {
+        .cluster = cli->cluster,
+        .image = run->image,
+        .name = spec->name,
+        .other_name = name,
+        .read_only = reads,
+        .follows = reads && spec->snap[0] == 0,
+        .requests_max =
+            (unsigned)cli_number(cli, "threads", NBD_REQUESTS_DEFAULT, 1, NBD_REQUESTS_MAX),
+        .tls = tls,
+        .tls_required = tls != NULL,
+    };
+    int rc = nbd_server_create(&options, &server);
+    if (rc != 0)
+        fail(rc, "cannot begin to serve: %s", error_phrase(rc));
+    listen_somewhere(cli, places);
+    for (int i = 0; i < places->n && rc == 0; i++)
+        rc = nbd_server_listen(server, places->fds[i]);
+    if (rc == 0)
+        rc = nbd_server_run(server);
+    nbd_server_destroy(server);
+    return rc;
 }
 
 int rbd_nbd(struct cli *cli)
 {
-    struct rbd_run run;
     struct rbd_encryption encryption;
+    struct rbd_run run;
+    struct places places = {0};
+    struct rbd_spec spec;
     rbd_encryption_options(cli, &encryption);
-    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
-    struct rbd_spec spec = run.spec;
-    rbd_end(&run, 0);
-    const struct rbd_nbd_options options = {.read_only = cli_has(cli, "read-only"),
-                                            .exclusive = cli_has(cli, "exclusive"),
-                                            .listens = true,
-                                            .encryption = &encryption};
-    rbd_nbd_serve(cli, &spec, &options);
+    rbd_spec_read(cli, 0, RBD_SOURCE, RBD_IMAGE_OR_SNAP, &spec);
+    bool reads = cli_has(cli, "read-only") || spec.snap[0] != 0;
+    check_places(cli);
+    struct nbd_tls *tls = load_tls(cli);
+    block_signals();
+    open_image(cli, &spec, reads, &run);
+    int rc = serve(cli, &run, reads, tls, &places);
+    if (places.path != NULL)
+        unlink(places.path);
+    nbd_tls_destroy(tls);
+    /* What takes long now may be interrupted. */
+    unblock_signals();
+    int code = rc == 0 ? 0 : complain(rc, "serving %s: %s", spec.name, error_phrase(rc));
+    return rbd_end(&run, code);
 }

@@ -120,6 +120,7 @@ struct limpet_image {
     unsigned tasks;
 
     /* Requests. */
+    bool call_by_waiters;    /* Whose callbacks threads that wait may make. */
     unsigned ios;            /* All of them. */
     unsigned passed;         /* The gate: under way. */
     unsigned writes;         /* Of these. */

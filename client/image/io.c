@@ -433,6 +433,11 @@ static ssize_t wait_for(struct waiting *waiting, int rc)
 
 /* ---- Requests ---- */
 
+void limpet_image_call_by_waiters(struct limpet_image *image)
+{
+    image->call_by_waiters = true;
+}
+
 static struct io *io_new(struct limpet_image *image, enum io_kind kind, uint64_t len,
                          uint64_t offset, limpet_image_callback callback, void *arg)
 {
@@ -445,7 +450,7 @@ static struct io *io_new(struct limpet_image *image, enum io_kind kind, uint64_t
     io->offset = offset;
     io->callback = callback;
     io->arg = arg;
-    io->waited = is_waited_for(callback, arg);
+    io->waited = is_waited_for(callback, arg) || (image->call_by_waiters && image->crypt == NULL);
     return io;
 }
 

@@ -275,6 +275,12 @@ LIMPET_API int limpet_image_aio_compare_and_write(struct limpet_image *image, co
                                                   const void *data, size_t len, uint64_t offset,
                                                   uint64_t *mismatch,
                                                   limpet_image_callback callback, void *arg);
+/*
+ * Before the first request: callbacks of limpet_image_aio_ requests of this handle may be made by
+ * any thread that waits or polls (limpet_completion_call_by_waiters()), and also before the call
+ * returns. Those of a handle that is decrypted stay with the library's thread, as they take long.
+ */
+LIMPET_API void limpet_image_call_by_waiters(struct limpet_image *image);
 LIMPET_API int limpet_image_aio_flush(struct limpet_image *image, limpet_image_callback callback,
                                       void *arg);
 

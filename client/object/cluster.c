@@ -543,6 +543,28 @@ int limpet_pool_stat(struct limpet_pool *handle, struct limpet_pool_stat *out)
     return rc;
 }
 
+/* ---- Polling ---- */
+
+int limpet_cluster_poll(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int timeout_ms)
+{
+    if (n > LIMPET_POLL_MAX)
+        return -EINVAL;
+    if (loop_calls_back(c))
+        return -EDEADLK;
+    cluster_lock(c);
+    int rc = c->client != NULL ? loop_serve(c, fds, n, timeout_ms) : -ENOTCONN;
+    cluster_unlock(c);
+    return rc;
+}
+
+void limpet_cluster_poll_end(struct limpet_cluster *c)
+{
+    cluster_lock(c);
+    if (c->client != NULL)
+        loop_serve_end(c);
+    cluster_unlock(c);
+}
+
 /* ---- Its own address ---- */
 
 int limpet_cluster_address(struct limpet_cluster *c, char text[80])

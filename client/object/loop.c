@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -55,6 +56,8 @@ enum { QUEUED_MAX = 256, QUEUED_COST_MAX = 64 * 1024 };
 static _Thread_local const struct limpet_cluster *driver_of;
 static _Thread_local const struct limpet_cluster *calling_back;
 static _Thread_local bool wait_follows;
+/* In whose loop this thread polls for descriptors of its own. */
+static _Thread_local const struct limpet_cluster *serves;
 
 static int64_t now_ms(void)
 {
@@ -213,12 +216,14 @@ static void hand_on_callbacks(struct limpet_cluster *c)
 /* Threads that wait send and poll. */
 static bool left_to_waits(const struct limpet_cluster *c)
 {
-    return c->waits_in_row >= WAITS_IN_ROW_MIN && c->async_pending > 0;
+    return c->servers == 0 && c->waits_in_row >= WAITS_IN_ROW_MIN && c->async_pending > 0;
 }
 
 /* How long the cluster is left to threads that wait one after the other, from when one has. */
 static int rest_ms(const struct limpet_cluster *c)
 {
+    if (c->servers > 0)
+        return DRIVER_REST_MS;
     if (left_to_waits(c))
         return DRIVER_REST_WAITS_MS;
     return c->watches > 0 ? DRIVER_REST_WATCHING_MS : DRIVER_REST_MS;
@@ -232,6 +237,8 @@ static bool waited_lately(const struct limpet_cluster *c)
 /* When nobody else polls. */
 static bool driver_has_work(const struct limpet_cluster *c)
 {
+    if (c->servers > 0)
+        return false;
     return (c->async_pending > 0 && (!left_to_waits(c) || c->driver_rests)) ||
            !TAILQ_EMPTY(&c->finished_by_waiter) || (c->watches > 0 && c->driver_rests);
 }
@@ -356,12 +363,17 @@ void loop_submitted(struct limpet_cluster *c)
     c->unsent = true;
 }
 
-/* The poller's place is free: somebody who waits takes it, else the driver if it has work there. */
+/*
+ * The poller's place is free: somebody who waits takes it, or who polls beside us, else the driver
+ * if it has work there.
+ */
 static void pass_on_polling(struct limpet_cluster *c)
 {
     struct blocked_thread *next = TAILQ_FIRST(&c->blocked);
     if (next != NULL)
         pthread_cond_signal(&next->wake);
+    else if (c->beside > 0)
+        env_real_wake(c->env);
     else if (driver_has_work(c))
         wake_driver(c);
 }
@@ -447,12 +459,131 @@ void loop_call_back(struct limpet_cluster *c, struct limpet_completion *completi
     }
 }
 
+/* ---- Polling for others, too ---- */
+
+enum { FDS_INLINE = 62 };
+
+/* Tells whoever polls that this thread is going to. */
+static void begin_serving(struct limpet_cluster *c)
+{
+    if (serves == c)
+        return;
+    serves = c;
+    c->servers++;
+    if (c->polling && c->poller_waits_for == NULL)
+        env_real_wake(c->env);
+}
+
+void loop_serve_end(struct limpet_cluster *c)
+{
+    if (serves != c)
+        return;
+    serves = NULL;
+    wait_follows = false;
+    assert(c->servers > 0);
+    c->servers--;
+    if (c->unsent || c->polling)
+        loop_flush(c);
+    if (!c->polling)
+        pass_on_polling(c);
+    wake_driver(c);
+}
+
+/* The earlier one; -1: there is none. */
+static int earlier(int a, int b)
+{
+    return a < 0 ? b : b < 0 || a < b ? a : b;
+}
+
+/* Without the lock in between. Whether the loop has something to do. */
+static int sleep_for_fds(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int timeout_ms,
+                         bool *turn)
+{
+    uv_loop_t *loop = env_real_loop(c->env);
+    struct pollfd few[FDS_INLINE + 2], *all = few;
+    if (n > FDS_INLINE)
+        all = malloc((n + 2) * sizeof *all);
+    if (all == NULL)
+        return -ENOMEM;
+    all[0] = (struct pollfd){.fd = uv_backend_fd(loop), .events = POLLIN};
+    all[1] = (struct pollfd){.fd = c->later_fd, .events = POLLIN};
+    if (n > 0)
+        memcpy(all + 2, fds, n * sizeof *fds);
+    uv_update_time(loop);
+    int own_ms = uv_backend_timeout(loop);
+    if (c->polling && c->poller_waits_for == &c->server)
+        c->poll_deadline_ms = own_ms < 0 ? INT64_MAX : now_ms() + own_ms;
+    pthread_mutex_unlock(&c->lock);
+    int ready = poll(all, n + 2, earlier(own_ms, timeout_ms));
+    int error = ready < 0 ? -errno : 0;
+    *turn = ready == 0 || all[0].revents != 0 || all[1].revents != 0;
+    for (unsigned i = 0; i < n; i++)
+        fds[i].revents = error == 0 ? all[i + 2].revents : 0;
+    if (error == 0 && all[1].revents & POLLIN)
+        clear_later(c);
+    pthread_mutex_lock(&c->lock);
+    ready -= (all[0].revents != 0) + (all[1].revents != 0);
+    if (all != few)
+        free(all);
+    return error != 0 ? error : ready;
+}
+
+/* What is due, and whether callbacks were among it. */
+static bool serve_now(struct limpet_cluster *c, bool turn)
+{
+    bool called = false;
+    if (turn || c->unsent)
+        take_turn(c);
+    while (make_callbacks_for_waiters(c)) {
+        called = true;
+        /* What they submit is not to wait for the program. */
+        if (c->unsent)
+            take_turn(c);
+    }
+    return called;
+}
+
+int loop_serve(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int timeout_ms)
+{
+    bool turn = false;
+    int ready = 0;
+    begin_serving(c);
+    wait_follows = false;
+    /* While another thread polls for its own request we poll beside it: each takes turns (L8). */
+    bool beside = c->polling;
+    if (beside) {
+        c->beside++;
+    } else {
+        c->polling = true;
+        c->poller_waits_for = &c->server;
+        close_queue(c);
+    }
+    for (unsigned i = 0; i < n; i++)
+        fds[i].revents = 0;
+    uv_update_time(env_real_loop(c->env));
+    if (!serve_now(c, uv_backend_timeout(env_real_loop(c->env)) == 0)) {
+        ready = sleep_for_fds(c, fds, n, timeout_ms, &turn);
+        if (ready >= 0)
+            serve_now(c, turn);
+    }
+    if (beside) {
+        c->beside--;
+        if (c->polling && poller_should_return(c))
+            env_real_wake(c->env);
+    } else {
+        c->polling = false;
+    }
+    wait_follows = true;
+    return ready;
+}
+
 /* ---- The driver ---- */
 
 static bool has_callbacks(const struct limpet_cluster *c)
 {
     /* A thread that polls makes the other ones. */
-    return !TAILQ_EMPTY(&c->finished) || (!c->polling && !TAILQ_EMPTY(&c->finished_by_waiter));
+    bool ours = !c->polling && c->servers == 0;
+    return !TAILQ_EMPTY(&c->finished) || (ours && !TAILQ_EMPTY(&c->finished_by_waiter));
 }
 
 static void make_all_callbacks(struct limpet_cluster *c)
@@ -461,7 +592,7 @@ static void make_all_callbacks(struct limpet_cluster *c)
     /* A user's may take long, or wait for a thread that is blocked here: somebody must poll. */
     if (!c->polling && !TAILQ_EMPTY(&c->finished) && !TAILQ_EMPTY(&c->blocked))
         pass_on_polling(c);
-    if (!c->polling)
+    if (!c->polling && c->servers == 0)
         TAILQ_CONCAT(&due, &c->finished_by_waiter, link);
     TAILQ_CONCAT(&due, &c->finished, link);
     make_callbacks(c, &due);
@@ -499,7 +630,8 @@ static void driver_sleep(struct limpet_cluster *c)
 
 static bool driver_should_rest(const struct limpet_cluster *c)
 {
-    return c->polling || ((c->async_pending == 0 || left_to_waits(c)) && waited_lately(c));
+    return c->polling || c->servers > 0 ||
+           ((c->async_pending == 0 || left_to_waits(c)) && waited_lately(c));
 }
 
 static void *drive(void *arg)
@@ -511,7 +643,7 @@ static void *drive(void *arg)
     while (!c->stopping || has_callbacks(c) || !leave_queue(c, QUEUE_NOBODY)) {
         if (has_callbacks(c)) {
             make_all_callbacks(c);
-        } else if (c->unsent && c->polling) {
+        } else if (c->unsent && (c->polling || c->servers > 0)) {
             /* Whoever polls sleeps, and does not know. */
             loop_flush(c);
         } else if (c->unsent && left_to_waits(c) && waited_lately(c)) {
@@ -525,7 +657,7 @@ static void *drive(void *arg)
             c->driver = DRIVER_POLLING;
             turn_and_poll(c, NULL);
             c->driver = DRIVER_BUSY;
-            if (!TAILQ_EMPTY(&c->blocked) && driver_should_rest(c))
+            if ((!TAILQ_EMPTY(&c->blocked) || c->beside > 0) && driver_should_rest(c))
                 pass_on_polling(c);
         }
     }
@@ -557,6 +689,10 @@ void loop_stop_driver(struct limpet_cluster *c)
     if (c->driver == DRIVER_NONE)
         return;
     c->stopping = true;
+    /* Who polled for others has no cluster to do it with any more. */
+    c->servers = 0;
+    if (serves == c)
+        serves = NULL;
     wake_driver(c);
     env_real_wake(c->env);
     pthread_mutex_unlock(&c->lock);

@@ -46,10 +46,18 @@
  *      long (`driver_rests`) while nothing is under way, or while a thread polls, which then wakes
  *      it when it leaves; who leaves something to waits wakes it from that. If nobody has waited
  *      for 4 ms it takes the place, and counting begins anew.
+ *  L8  A thread that serves (loop_serve()) polls the loop and descriptors of its program, again and
+ *      again. It has the poller's place while it sleeps, if that was free, and the driver rests; in
+ *      between the place is free for threads that wait, and nobody is woken for it, as it comes
+ *      back at once. When another thread has the place it polls beside that one, and takes turns
+ *      when something comes, as anybody may (L1); whoever leaves the place wakes it, so that it
+ *      takes it and learns of timers. What it submits in between leaves with its next turn (L6).
+ *      Callbacks by waiters are its part, not the driver's, even while it does not sleep.
  */
 #ifndef LIMPET_CLIENT_OBJECT_PRIVATE_H
 #define LIMPET_CLIENT_OBJECT_PRIVATE_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -180,6 +188,9 @@ struct limpet_cluster {
     /* The loop (L2). */
     bool polling;
     struct waiter *poller_waits_for; /* NULL: the driver polls. */
+    struct waiter server;            /* What who serves (L8) waits for: it never happens. */
+    unsigned servers;                /* Threads that do. */
+    unsigned beside;                 /* Of them, asleep while another thread has the place. */
     int64_t poll_deadline_ms;        /* When the poller wakes by itself. */
     int later_fd;                    /* A timer that wakes him, too; -1: there is none. */
     struct blocked_list blocked;
@@ -243,6 +254,13 @@ void loop_wait(struct limpet_cluster *cluster, struct waiter *waiter);
 void loop_wait_for_async(struct limpet_cluster *cluster, struct waiter *waiter);
 /* What this thread submits next it waits for: it takes the turn itself. Until loop_wait(). */
 void loop_wait_follows(void);
+/*
+ * Takes turns and sleeps for descriptors, too (L8). How many are ready; 0 also when callbacks were
+ * made; a negative errno. Ends when the same thread says so.
+ */
+int loop_serve(struct limpet_cluster *cluster, struct pollfd *fds, unsigned n,
+               int timeout_ms) MUST_CHECK;
+void loop_serve_end(struct limpet_cluster *cluster);
 /* From a callback of the core. */
 void loop_done(struct limpet_cluster *cluster, struct waiter *waiter);
 /* From a callback of a completion. */

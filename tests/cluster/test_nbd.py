@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Block images served to NBD clients by nbdkit: nbdinfo, nbdcopy, nbdsh, qemu-img, fio; also while an OSD dies."""
+"""Block images served to NBD clients: nbdinfo, nbdcopy, nbdsh, qemu-img, fio; also while an OSD dies."""
 
 import errno
 import os
@@ -71,7 +71,7 @@ def files_are_copied_in_and_out():
 def fio_verifies_while_an_osd_dies():
     server = Server(cluster, "data/disk")
     process = subprocess.Popen(["fio", "--name=v", "--ioengine=nbd", "--uri=" + server.uri, "--rw=randwrite", "--bs=4k",
-                                "--iodepth=16", "--size=32m", "--io_size=16m", "--verify=crc32c", "--verify_state_save=0", "--randseed=3",
+                                "--iodepth=32", "--size=32m", "--io_size=16m", "--verify=crc32c", "--verify_state_save=0", "--randseed=3",
                                 "--directory=" + scratch], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     cluster.kill("osd.1")
     said = process.communicate(timeout=300)[0]
@@ -208,6 +208,187 @@ def what_cannot_be_is_told():
                              (("data/disk", "--port", "1"), "not both"),
                              (("data/disk", "--tls-certificates", "/nonexistent"), "No such file")):
         Server(cluster, *arguments).refuses(words)
+
+
+TELL = "\n".join(("def tell(call):", "    try:", "        return call()", "    except nbd.Error as error:", "        return error.errno"))
+
+
+@case
+def each_command_and_flag():
+    succeeds(cluster.limpet("rbd", "create", "data/flags", "--size", "16M"))
+    server = Server(cluster, "data/flags")
+    said = succeeds(server.shell(
+        TELL, "print(h.get_size(), h.can_df(), h.can_fua(), h.can_fast_zero(), h.is_rotational(), h.get_block_size(nbd.SIZE_MAXIMUM))",
+        "h.pwrite(b'a' * 8192, 4096, nbd.CMD_FLAG_FUA)", "print(h.pread_structured(3, 4095, lambda *_: 0, nbd.CMD_FLAG_DF))",
+        "h.zero(4096, 4096, nbd.CMD_FLAG_FUA | nbd.CMD_FLAG_FAST_ZERO)", "print(h.pread(4096, 4096) == bytes(4096))",
+        "h.zero(100, 8192, nbd.CMD_FLAG_NO_HOLE)", "print(h.pread(101, 8192) == bytes(100) + b'a')",
+        "print(tell(lambda: h.zero(512, 0, nbd.CMD_FLAG_NO_HOLE | nbd.CMD_FLAG_FAST_ZERO)))",
+        "h.trim(4 << 20, 0, nbd.CMD_FLAG_FUA)", "print(h.pread(4, 8292))", "h.flush()", "h.set_strict_mode(0)", "end = h.get_size()",
+        "print(tell(lambda: h.pread(1, end)), tell(lambda: h.pwrite(b'x', end)), tell(lambda: h.trim(1, end)),"
+        " tell(lambda: h.zero(1, end)), tell(lambda: h.cache(1, 0)))", "print(h.pread(1, 0))")).text
+    check(said.splitlines() == ["%d True True True False %d" % (16 * MIB, 32 * MIB), r"bytearray(b'\x00aa')", "True", "True",
+                                "ENOTSUP", r"bytearray(b'\x00\x00\x00\x00')", "EINVAL ENOSPC EINVAL ENOSPC EINVAL",
+                                r"bytearray(b'\x00')"], said)
+    server.end()
+
+
+def connect(server):
+    """As far as the end of the negotiation, the oldest way."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(server.socket)
+    connection.settimeout(60)
+    check(connection.recv(18, socket.MSG_WAITALL)[:16] == b"NBDMAGICIHAVEOPT", "the greeting")
+    connection.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, 0))
+    check(len(connection.recv(10, socket.MSG_WAITALL)) == 10, "size and flags")
+    return connection
+
+
+def request(command_, offset, length, flags=0, magic=0x25609513):
+    return struct.pack(">IHHQQI", magic, flags, command_, 7, offset, length)
+
+
+def is_closed(connection):
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+@case
+def hostile_bytes_end_only_their_connection():
+    server = Server(cluster, "data/flags")
+    kept = connect(server)
+    for bytes_ in (request(0, 0, 512, magic=1), request(1, 0, (32 << 20) + 1), os.urandom(4096)):
+        connection = connect(server)
+        connection.sendall(bytes_)
+        check(is_closed(connection), "what follows cannot be understood")
+    for bytes_ in (b"GET / HTTP/1.1\r\n\r\n", struct.pack(">I8sII", 3, b"IHAVEOPT", 7, 1 << 30),
+                   struct.pack(">I", 3) + struct.pack(">8sII", b"IHAVEOPT", 8, 0) * 1000):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(server.socket)
+        connection.settimeout(60)
+        connection.sendall(bytes_)
+        try:
+            while connection.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+    # Refused, and what follows is understood all the same: a payload that nobody wants is skipped.
+    connection = connect(server)
+    connection.sendall(request(1, 1 << 40, 100000) + b"x" * 100000 + request(0, 1 << 63, 4) + request(0, 0, 4))
+    errors = [struct.unpack(">II", connection.recv(16, socket.MSG_WAITALL)[:8]) for _ in range(3)]
+    check(errors == [(0x67446698, 28), (0x67446698, 22), (0x67446698, 0)], errors)
+    # Those who go amid a request, with others under way.
+    for _ in range(20):
+        leaving = connect(server)
+        leaving.sendall(request(0, 0, 1 << 20) * 8 + request(1, 0, 1 << 20) + b"half")
+        leaving.close()
+    kept.sendall(request(3, 0, 0))
+    check(kept.recv(16, socket.MSG_WAITALL)[4:8] == bytes(4), "another connection")
+    server.end()
+
+
+@case
+def many_connections_at_once():
+    server = Server(cluster, "data/flags")
+    connections = [connect(server) for _ in range(200)]
+    for number, connection in enumerate(connections):
+        connection.sendall(request(1, number * 512, 512) + bytes([number]) * 512)
+    for connection in connections:
+        check(connection.recv(16, socket.MSG_WAITALL)[4:8] == bytes(4), "a write")
+    for number, connection in enumerate(connections):
+        connection.sendall(request(0, (199 - number) * 512, 512) + request(2, 0, 0))
+    for number, connection in enumerate(connections):
+        check(connection.recv(16 + 512, socket.MSG_WAITALL)[16:] == bytes([199 - number]) * 512, "what another one has written")
+        check(is_closed(connection), "it was told to end")
+    # More than there is room for: those who have said nothing give way.
+    silent = []
+    for _ in range(600):
+        silent.append(socket.socket(socket.AF_UNIX))
+        silent[-1].connect(server.socket)
+    connect(server).close()
+    for connection in silent:
+        connection.close()
+    server.end()
+
+
+def openssl(*arguments):
+    succeeds(command(["openssl"] + list(arguments)))
+
+
+def certificates():
+    """An authority, a server, a client: for the server, for clients, and for clients without a certificate of their own."""
+    made = folder()
+    path = lambda name: os.path.join(made, name)
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+            "/CN=authority", "-keyout", path("ca-key.pem"), "-out", path("ca-cert.pem"))
+    for who in ("server", "client"):
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
+                "-keyout", path(who + "-key.pem"), "-out", path(who + ".csr"))
+        openssl("x509", "-req", "-days", "2", "-in", path(who + ".csr"), "-CA", path("ca-cert.pem"), "-CAkey",
+                path("ca-key.pem"), "-CAcreateserial", "-out", path(who + "-cert.pem"))
+    without = folder()
+    write_file(os.path.join(without, "ca-cert.pem"), read_file(path("ca-cert.pem")))
+    return made, without
+
+
+def secret_shell(uri, *lines):
+    """A URI on the command line may not name files."""
+    arguments = [argument for line in ("h.set_uri_allow_local_file(True)", "h.connect_uri(%r)" % uri) + lines
+                 for argument in ("-c", line)]
+    return command(["nbdsh"] + arguments, env={"PATH": "/usr/bin:" + os.environ["PATH"]})
+
+
+@case
+def secrets_are_kept_by_tls():
+    made, without = certificates()
+    tls = lambda server, folder_: "nbds+unix:///?socket=%s&tls-certificates=%s" % (server.socket, folder_)
+    server = Server(cluster, "data/flags", "--tls-certificates", made)
+    clear = server.uri
+    check(command(["nbdinfo", clear]).code != 0, "in clear")
+    said = succeeds(secret_shell(tls(server, without), "print(h.get_tls_negotiated())", "import os; data = os.urandom(5 << 20)",
+                                 "h.pwrite(data, 12345)", "print(h.pread(5 << 20, 12345) == data)",
+                                 "print(sum(len(h.pread(1 << 20, i << 18)) for i in range(20)) == 20 << 20)")).text
+    check(said == "True\nTrue\nTrue\n", said)
+    # Bytes behind the wish for TLS would be taken for ones that came through it.
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(60)
+    connection.connect(server.socket)
+    connection.sendall(struct.pack(">I8sII8sII", 3, b"IHAVEOPT", 5, 0, b"IHAVEOPT", 3, 0))
+    check(len(connection.recv(18 + 20, socket.MSG_WAITALL)) == 38 and is_closed(connection), "it goes on")
+    silent = socket.socket(socket.AF_UNIX)
+    silent.connect(server.socket)
+    silent.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 5, 0))
+    check("True" in succeeds(secret_shell(tls(server, without), "print(h.get_tls_negotiated())")).text, "while another one is silent")
+    server.end()
+    server = Server(cluster, "data/flags", "--tls-certificates", made, "--tls-verify-peer")
+    check(command(["nbdinfo", tls(server, without)]).code != 0, "a client without a certificate")
+    succeeds(command(["nbdinfo", tls(server, made)]))
+    server.end()
+    keys = os.path.join(scratch, "keys")
+    write_file(keys, b"alice:" + b"0123456789abcdef" * 4 + b"\n")
+    server = Server(cluster, "data/flags", "--tls-psk", keys)
+    succeeds(command(["nbdinfo", "nbds+unix://alice@/?socket=%s&tls-psk-file=%s" % (server.socket, keys)]))
+    check(command(["nbdinfo", server.uri]).code != 0, "in clear")
+    server.end()
+    write_file(os.path.join(without, "server-cert.pem"), b"nonsense")
+    Server(cluster, "data/flags", "--tls-certificates", without).refuses("server-cert.pem")
+    Server(cluster, "data/flags", "--tls-certificates", made, "--tls-psk", keys).refuses("not both")
+
+
+@case
+def it_takes_sockets_that_are_passed():
+    """As systemd does."""
+    path = os.path.join(folder(), "passed")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(5)
+    script = "exec 3<&%d; export LISTEN_FDS=1 LISTEN_PID=$$; exec %s rbd nbd data/flags" % (listener.fileno(), os.path.join(BIN, "limpet"))
+    process = subprocess.Popen(["bash", "-c", script], env=dict(os.environ, **cluster.env), pass_fds=[listener.fileno()])
+    listener.close()
+    check("export-size: %d" % (16 * MIB) in succeeds(command(["nbdinfo", "nbd+unix:///?socket=" + path])).text, "it answers")
+    process.terminate()
+    check(process.wait(60) == 0, "its end")
 
 
 if __name__ == "__main__":

@@ -110,6 +110,18 @@ void loop_done_by_callback(struct limpet_cluster *c, struct waiter *waiter)
 
 void loop_wait_follows(void) {}
 
+/* No simulated program has descriptors. */
+int loop_serve(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int timeout_ms)
+{
+    (void)c, (void)fds, (void)n, (void)timeout_ms;
+    return -EOPNOTSUPP;
+}
+
+void loop_serve_end(struct limpet_cluster *c)
+{
+    (void)c;
+}
+
 void loop_call_back(struct limpet_cluster *c, struct limpet_completion *completion)
 {
     TAILQ_INSERT_TAIL(&c->finished, completion, link);

@@ -28,7 +28,7 @@ class Server:
     def end(self):
         self.process.send_signal(signal.SIGTERM)
         said = self.process.communicate(timeout=60)[1]
-        check(self.process.returncode == 0, "nbdkit: %d %s" % (self.process.returncode, said))
+        check(self.process.returncode == 0, "the server: %d %s" % (self.process.returncode, said))
 
     def refuses(self, *words):
         """It did not begin, and said why."""
