@@ -356,8 +356,8 @@ void loop_submitted(struct limpet_cluster *c)
             env_real_wake(c->env);
         else if (!c->unsent && !c->polling)
             wake_driver(c);
-    } else if (c->driver_rests) {
-        /* He looks after what is left to waits, and is asleep for long. */
+    } else if (c->driver_rests && serves != c) {
+        /* He looks after what is left to waits, and is asleep for long. Who serves comes back. */
         wake_driver(c);
     }
     c->unsent = true;
