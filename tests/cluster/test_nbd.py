@@ -232,14 +232,24 @@ def each_command_and_flag():
     server.end()
 
 
+def receive(connection, length):
+    """All of it: with a time limit, a socket of Python gives what there is."""
+    data = b""
+    while len(data) < length:
+        more = connection.recv(length - len(data))
+        check(more != b"", "it was closed after %d of %d bytes" % (len(data), length))
+        data += more
+    return data
+
+
 def connect(server):
     """As far as the end of the negotiation, the oldest way."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(server.socket)
     connection.settimeout(60)
-    check(connection.recv(18, socket.MSG_WAITALL)[:16] == b"NBDMAGICIHAVEOPT", "the greeting")
+    check(receive(connection, 18)[:16] == b"NBDMAGICIHAVEOPT", "the greeting")
     connection.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 1, 0))
-    check(len(connection.recv(10, socket.MSG_WAITALL)) == 10, "size and flags")
+    check(len(receive(connection, 10)) == 10, "size and flags")
     return connection
 
 
@@ -276,7 +286,7 @@ def hostile_bytes_end_only_their_connection():
     # Refused, and what follows is understood all the same: a payload that nobody wants is skipped.
     connection = connect(server)
     connection.sendall(request(1, 1 << 40, 100000) + b"x" * 100000 + request(0, 1 << 63, 4) + request(0, 0, 4))
-    errors = [struct.unpack(">II", connection.recv(16, socket.MSG_WAITALL)[:8]) for _ in range(3)]
+    errors = [struct.unpack(">II", receive(connection, 16)[:8]) for _ in range(3)]
     check(errors == [(0x67446698, 28), (0x67446698, 22), (0x67446698, 0)], errors)
     # Those who go amid a request, with others under way.
     for _ in range(20):
@@ -284,7 +294,7 @@ def hostile_bytes_end_only_their_connection():
         leaving.sendall(request(0, 0, 1 << 20) * 8 + request(1, 0, 1 << 20) + b"half")
         leaving.close()
     kept.sendall(request(3, 0, 0))
-    check(kept.recv(16, socket.MSG_WAITALL)[4:8] == bytes(4), "another connection")
+    check(receive(kept, 16)[4:8] == bytes(4), "another connection")
     server.end()
 
 
@@ -295,11 +305,11 @@ def many_connections_at_once():
     for number, connection in enumerate(connections):
         connection.sendall(request(1, number * 512, 512) + bytes([number]) * 512)
     for connection in connections:
-        check(connection.recv(16, socket.MSG_WAITALL)[4:8] == bytes(4), "a write")
+        check(receive(connection, 16)[4:8] == bytes(4), "a write")
     for number, connection in enumerate(connections):
         connection.sendall(request(0, (199 - number) * 512, 512) + request(2, 0, 0))
     for number, connection in enumerate(connections):
-        check(connection.recv(16 + 512, socket.MSG_WAITALL)[16:] == bytes([199 - number]) * 512, "what another one has written")
+        check(receive(connection, 16 + 512)[16:] == bytes([199 - number]) * 512, "what another one has written")
         check(is_closed(connection), "it was told to end")
     # More than there is room for: those who have said nothing give way.
     silent = []
@@ -355,7 +365,7 @@ def secrets_are_kept_by_tls():
     connection.settimeout(60)
     connection.connect(server.socket)
     connection.sendall(struct.pack(">I8sII8sII", 3, b"IHAVEOPT", 5, 0, b"IHAVEOPT", 3, 0))
-    check(len(connection.recv(18 + 20, socket.MSG_WAITALL)) == 38 and is_closed(connection), "it goes on")
+    check(len(receive(connection, 18 + 20)) == 38 and is_closed(connection), "it goes on")
     silent = socket.socket(socket.AF_UNIX)
     silent.connect(server.socket)
     silent.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 5, 0))
