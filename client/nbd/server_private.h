@@ -143,7 +143,7 @@ struct nbd_server {
     uint64_t running_bytes;
     unsigned complaints;
     struct nbd_request_list done;
-    STAILQ_HEAD(, nbd_client) dirty; /* Clients with something to send. */
+    STAILQ_HEAD(nbd_client_list, nbd_client) dirty; /* Clients with something to send. */
     bool ending;
     int64_t end_ms; /* Until when clients may take their answers. */
 
