@@ -150,7 +150,7 @@ static size_t part(struct iovec *iov, size_t n, const void *data, size_t len, si
 static size_t gather(struct nbd_client *c, struct iovec iov[SEND_VECTORS])
 {
     size_t n = 0, skip = c->talk_sent;
-    const struct nbd_request *request;
+    const struct nbd_request *request = NULL;
     if (c->talk.len > 0)
         n = part(iov, n, c->talk.data, c->talk.len, &skip);
     skip = c->out_sent;
