@@ -177,7 +177,7 @@ static int add(struct status *s, uint64_t upto, uint32_t state)
     /* Who wants one extent gets one; an answer may be shorter than what was asked for. */
     if (s->n == (s->one ? 1 : NBD_EXTENTS_MAX))
         return STATUS_FULL;
-    if (s->n == s->room) {
+    if (s->extents == NULL || s->n == s->room) {
         size_t room = s->room > 0 ? 2 * s->room : 16;
         struct nbd_extent *more = realloc(s->extents, room * sizeof *more);
         if (more == NULL)
