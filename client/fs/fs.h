@@ -442,6 +442,8 @@ bool order_is_over(const struct limpet_fs *fs, struct fs_txid tx);
 bool order_is_pending(void);
 /* Before a step that is a request: what went before is durable. */
 int order_wait(struct limpet_fs *fs) MUST_CHECK;
+/* Before the first step, which names this shard: it goes after the shard's name (B9). */
+int order_follow_name(struct limpet_fs *fs, uint64_t home) MUST_CHECK;
 /* A step that nobody waits for is made after those before it; false: it may be made now. */
 bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
                  const struct fs_request *rq);

@@ -215,7 +215,9 @@ int move_link(struct fs_call *call)
                                        .type = type,
                                        .to_dir = dir,
                                        .to = bytes_of(call->to_name)}};
-    rc = fs_method(fs, fs_home(ino), "fs.links", &rq, &answer);
+    rc = order_follow_name(fs, fs_home(dir));
+    if (rc == 0)
+        rc = fs_method(fs, fs_home(ino), "fs.links", &rq, &answer);
     if (rc == 0)
         rc = finish_link(fs, ino, tx, &rq.intent);
     if (rc == 0)
@@ -580,7 +582,9 @@ static int move_across(struct fs_call *call, uint64_t from, uint64_t to, const s
                                        .name = bytes_of(call->name),
                                        .to = bytes_of(call->to_name)}};
     uint64_t over = !swap && fs_is_dir(b->ino) ? b->ino : 0, parts = 0;
-    int rc = over != 0 ? dying(fs, over, tx, &parts) : 0;
+    int rc = order_follow_name(fs, fs_home(to));
+    if (rc == 0 && over != 0)
+        rc = dying(fs, over, tx, &parts);
     if (rc == -FS_MOVING)
         return move_clear(fs, over, 0) == 0 ? -FS_CHANGED : -EIO;
     if (rc != 0)

@@ -625,6 +625,25 @@ void write_back_unname(struct fs_lease *lease)
     lease->name = NULL;
 }
 
+int order_follow_name(struct limpet_fs *fs, uint64_t home)
+{
+    int rc = 0;
+    pthread_mutex_lock(&fs->lock);
+    struct fs_order *current = order_now();
+    const struct fs_lease *lease = lease_find(fs, home);
+    struct fs_batch *name = lease != NULL ? lease->name : NULL;
+    if (name != NULL && name->ended)
+        rc = name->error;
+    if (name != NULL && !name->ended && current != NULL && !planted(PLANTED_FS_INTENT_EARLY)) {
+        assert(last_step() == NULL);
+        unref(current->last);
+        current->last = name;
+        name->refs++;
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
 /* What is in the order's next batch names what was born in the one before. */
 static void note_name(const struct fs_lease *lease, const struct fs_batch *last,
                       struct fs_batch *batch)

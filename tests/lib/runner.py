@@ -273,6 +273,7 @@ PLANTED = {
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
     "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
+    "fs-intent-early": (400, ("--scenario", "fs-moves")),
     "fs-loss-untold": (30, ("--scenario", "fs-cut")),
 }
 
