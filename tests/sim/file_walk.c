@@ -10,6 +10,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum {
+    CLEAR_EACH = 16, /* Of the tries of move_clear() it looks at what is left at each so many. */
+    CLEAR_TRIES = 16 * 3 * FS_WATCH_MS / 100,
+};
+#define CLEAR_WAIT_NS (100 * MSEC_NS)
+
 struct walk {
     struct file_client *client;
     struct limpet_fs *fs;
@@ -144,13 +150,41 @@ static int walk_entry(struct walk *walk, uint32_t at, const char *name)
     return rc;
 }
 
+static bool found_intent(void *arg, const void *key, size_t key_len, const void *value, size_t len)
+{
+    (void)key, (void)key_len, (void)value, (void)len;
+    *(bool *)arg = true;
+    return false;
+}
+
+/*
+ * An operation that has only begun is not met by looking; who works here would complete it. That of
+ * somebody who is dead is left alone for as long as he seems to live, and one that lives clears it
+ * when he is told.
+ */
+static int clear_dir(const struct walk *walk, uint64_t dir)
+{
+    bool left = true;
+    int rc = 0;
+    for (unsigned tries = 0; rc == 0 && left && tries < CLEAR_TRIES; tries += CLEAR_EACH) {
+        if (tries > 0)
+            fiber_sleep(CLEAR_WAIT_NS);
+        left = false;
+        rc = move_clear(walk->fs, dir, tries);
+        if (rc == 0)
+            rc = shard_list(walk->fs, fs_home(dir), FS_KEY_INTENT, found_intent, &left);
+    }
+    if (rc == -ENOENT)
+        return 0; /* It has gone. */
+    return rc == 0 && left ? -EBUSY : rc;
+}
+
 static int walk_dir(struct walk *walk, uint32_t at)
 {
     struct limpet_fs_result *result = NULL;
     struct limpet_fs_request rq = {
         .verb = LIMPET_FS_LIST, .ino = walk->seen[at].ino, .len = 1 << 16};
-    /* An operation that has only begun is not met by looking; who works here would complete it. */
-    int cleared = move_clear(walk->fs, walk->seen[at].ino, 0);
+    int cleared = clear_dir(walk, walk->seen[at].ino);
     if (cleared != 0)
         return odd(walk, "what the dead have left", walk->seen[at].ino, cleared);
     ssize_t rc = limpet_fs_do(walk->fs, &rq, &result);
