@@ -16,6 +16,8 @@
 
 enum { FILE_ORDER = 12, FILE_FORGET_AT = 200 };
 
+#define GIVEN_UP_BEFORE_NS (2 * SEC_NS) /* Before a lease is over. */
+
 void files_fail(struct files *files, const char *format, ...)
 {
     char text[CLUSTER_WHY_MAX - 64];
@@ -49,13 +51,25 @@ static const struct file_client *client_of(const struct files *files, uint64_t p
     return NULL;
 }
 
+/* Its owner may have given up the contents of files that nobody has open, and forgotten them. */
+static bool may_have_given_up(const struct file_client *client, uint64_t home)
+{
+    const struct fs_lease *lease = lease_find(client->fs, home);
+    while (lease != NULL && lease->born)
+        lease = lease_find(client->fs, lease->cover);
+    return lease != NULL && lease->watch != NULL &&
+           client_loop_lease_until(lease->watch) <=
+               env_clock(sim_process(client->client->member.node)) + GIVEN_UP_BEFORE_NS;
+}
+
 static bool is_durable(void *ctx, const struct file_change *change)
 {
     const struct files *files = ctx;
     const struct file_client *client = client_of(files, change->process);
     uint64_t ino = files->model.nodes[change->node].ino;
     return client != NULL && shard_is_clean(client->fs, change->home) &&
-           (!change->data || contents_are_there(client->fs, ino));
+           (!change->data ||
+            (contents_are_there(client->fs, ino) && !may_have_given_up(client, change->home)));
 }
 
 void files_forget(struct files *files)
