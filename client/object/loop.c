@@ -543,6 +543,13 @@ static bool serve_now(struct limpet_cluster *c, bool turn)
     return called;
 }
 
+/* What turns of ours have done the poller may have slept through. */
+static void tell_poller(struct limpet_cluster *c)
+{
+    if (c->polling && poller_should_return(c))
+        env_real_wake(c->env);
+}
+
 int loop_serve(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int timeout_ms)
 {
     bool turn = false;
@@ -562,14 +569,15 @@ int loop_serve(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int tim
         fds[i].revents = 0;
     uv_update_time(env_real_loop(c->env));
     if (!serve_now(c, uv_backend_timeout(env_real_loop(c->env)) == 0)) {
+        if (beside)
+            tell_poller(c);
         ready = sleep_for_fds(c, fds, n, timeout_ms, &turn);
         if (ready >= 0)
             serve_now(c, turn);
     }
     if (beside) {
         c->beside--;
-        if (c->polling && poller_should_return(c))
-            env_real_wake(c->env);
+        tell_poller(c);
     } else {
         c->polling = false;
     }
