@@ -7,7 +7,8 @@
  * B2. A request that overlaps one that was answered early begins when that has ended. What was
  *     submitted later than the request is under way together with it, and is not waited for.
  * B3. A flush ends when all before it have ended, and tells the first error of those that were
- *     answered early; until then every write waits for its end. Who closes is told, too.
+ *     answered early; until then every write waits for its end. What fails behind it is another
+ *     flush's to tell. Who closes is told, too.
  * B4. At most rbd_cache_max_dirty bytes, and WRITES_MAX of them; those beyond are answered at their
  * end.
  */
@@ -67,10 +68,15 @@ void early_end(struct io *io)
     b->bytes -= io->dirty;
     b->n--;
     /* Less than it was told: the image has become smaller, which it had to expect. */
-    if (io->error == 0 || b->error != 0)
+    if (io->error == 0)
         return;
-    b->error = (int)io->error;
-    b->error_number = io->number;
+    bool only = b->error == 0;
+    if (only || io->number < b->error_number) {
+        b->error = (int)io->error;
+        b->error_number = io->number;
+    }
+    if (only || io->number > b->error_last)
+        b->error_last = io->number;
 }
 
 bool early_overlaps(const struct io *io)
@@ -104,10 +110,21 @@ int early_error(struct limpet_image *image, uint64_t number)
     return b->error != 0 && number >= b->error_number ? b->error : 0;
 }
 
+void early_told(struct limpet_image *image, uint64_t number)
+{
+    struct image_early *b = &image->early;
+    if (b->error_last > number)
+        b->error_number = number + 1;
+    else
+        b->error = 0;
+}
+
 void early_settle(struct limpet_image *image)
 {
+    const struct io *first;
     pthread_mutex_lock(&image->lock);
-    while (image->early.n > 0)
+    uint64_t upto = image->submitted;
+    while ((first = TAILQ_FIRST(&image->early.writes)) != NULL && first->number <= upto)
         pthread_cond_wait(&image->changed, &image->lock);
     pthread_mutex_unlock(&image->lock);
 }

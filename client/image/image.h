@@ -85,8 +85,8 @@ struct image_early {
     unsigned n;
     struct io_list writes;  /* Under way, by number. */
     struct io_list waiting; /* Requests that overlap them. */
-    int error;              /* Of the first that failed since a flush has told it, and */
-    uint64_t error_number;
+    int error;              /* Of the first of those that failed and no flush has told, and */
+    uint64_t error_number, error_last; /* its number; that of the last of them. */
 };
 
 struct pending_ack {
@@ -324,7 +324,9 @@ bool early_overlaps(const struct io *io);
 struct io *early_take_due(struct limpet_image *image);
 /* With the lock: what a flush behind that write tells. */
 int early_error(struct limpet_image *image, uint64_t number);
-/* Waits until none is under way: before what looks at objects. Not in callbacks. */
+/* With the lock: it has told that. What failed behind that write is still to be told. */
+void early_told(struct limpet_image *image, uint64_t number);
+/* Waits for those that were answered so far: before what looks at objects. Not in callbacks. */
 void early_settle(struct limpet_image *image);
 
 /* ---- qos.c ---- */

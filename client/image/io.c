@@ -68,16 +68,17 @@ static void take_flushed(struct limpet_image *image, struct io_list *out)
 {
     const struct io *first = TAILQ_FIRST(&image->running);
     struct io *flush;
-    bool told = false;
+    uint64_t told = 0;
     while ((flush = TAILQ_FIRST(&image->flushing)) != NULL &&
            (first == NULL || first->number > flush->number)) {
         TAILQ_REMOVE(&image->flushing, flush, link);
         TAILQ_INSERT_TAIL(out, flush, link);
         flush->error = early_error(image, flush->number);
-        told |= flush->error != 0;
+        if (flush->error != 0)
+            told = flush->number;
     }
-    if (told)
-        image->early.error = 0;
+    if (told > 0)
+        early_told(image, told);
 }
 
 static void end_all(struct io_list *list)
