@@ -81,14 +81,16 @@ static void take_flushed(struct limpet_image *image, struct io_list *out)
         early_told(image, told);
 }
 
-static void end_all(struct io_list *list)
+/* in_call: one that a callback may have made. */
+static void end_all(struct io_list *list, bool in_call)
 {
     struct io *io;
     while ((io = TAILQ_FIRST(list)) != NULL) {
         TAILQ_REMOVE(list, io, link);
         /* A request that ends inside of its call must not call back there, nor on a thread that
          * waits for another one; but who waits for this one may be told anywhere. */
-        if (io->waited || io->callback == NULL || cluster_calls_users_back(io->image->cluster))
+        bool here = (!in_call || io->inside) && cluster_calls_users_back(io->image->cluster);
+        if (io->waited || io->callback == NULL || here)
             call_back(io);
         else if (cluster_call(io->image->cluster, call_back_later, io) != 0 &&
                  task_run(NULL, call_back_task, io) != 0)
@@ -190,7 +192,7 @@ void io_piece_ended(struct io *io, ssize_t error)
     /* What has ended keeps the image from being closed until it has called back. */
     if (waiting && !none)
         io_release(image, dead);
-    end_all(&ended);
+    end_all(&ended, false);
 }
 
 /* With the lock: it has passed the gate. */
@@ -268,7 +270,7 @@ void io_release(struct limpet_image *image, int error)
         }
     }
     pthread_mutex_unlock(&image->lock);
-    end_all(&ended);
+    end_all(&ended, false);
 }
 
 /* ---- Submitting ---- */
@@ -341,7 +343,7 @@ void io_admitted(struct io *io)
     pthread_mutex_lock(&image->lock);
     pass(io, &ended);
     pthread_mutex_unlock(&image->lock);
-    end_all(&ended);
+    end_all(&ended, false);
 }
 
 static int submit(struct io *io)
@@ -359,7 +361,7 @@ static int submit(struct io *io)
     if (rc == 0)
         rc = start(io, &ended);
     pthread_mutex_unlock(&image->lock);
-    end_all(&ended);
+    end_all(&ended, true);
     if (rc != 0)
         io_free(io);
     return rc;

@@ -734,6 +734,15 @@ for layout in ({}, {"order": 14, "stripe_unit": 4096, "stripe_count": 3}):
         with rbd.Image(io, "cached") as other:
             other.write(b"other", 4096)
             check(other.read(0, 16) == expected[:5] + b"last" + expected[9:16], "handed over")
+        # One of a callback is answered at once, but not inside of that.
+        within, found, second = [False], [], []
+        def first_ended(_completion):
+            within[0] = True
+            second.append(image.aio_write(b"2", 1 << 20, lambda _: found.append(within[0])))
+            within[0] = False
+        image.aio_write(b"1", 0, first_ended).wait_for_complete_and_cb()
+        second[0].wait_for_complete_and_cb()
+        check(found == [False], "called back inside of its call")
         image.write(b"after", 8000)
     with rbd.Image(io, "cached", read_only=True) as image:
         check(image.read(8000, 5) == b"after", "closing flushes")
