@@ -89,7 +89,7 @@ struct queue {
     struct entries all;
     unsigned n_entries, n_taken;
     uint64_t wakes;
-    bool wake_asked, is_over;
+    bool wake_asked, gives_up, is_over;
     _Atomic bool owes;
 };
 
@@ -357,10 +357,14 @@ static void take_request(struct queue *queue, struct entry *entry)
     queue->ring->take(queue->ring->arg, &request);
 }
 
-/* An entry that the kernel has given up: the mount has ended, or was never served this way. */
-static void lose_entry(struct queue *queue)
+/*
+ * An entry that the kernel has given up: the mount has ended, or was never served this way. When it
+ * has ended, others would come back at once, again and again while requests are under way.
+ */
+static void lose_entry(struct queue *queue, int error)
 {
     queue->n_entries--;
+    queue->gives_up |= error == -ENOTCONN || error == -ECONNABORTED || error == -ENODEV;
     queue->is_over = queue->is_over || queue->n_entries == 0;
 }
 
@@ -378,7 +382,7 @@ static void keep_spare(struct queue *queue)
 {
     if (queue->n_taken >= queue->n_entries && !queue->owes)
         owe(queue);
-    if (queue->n_entries < queue->n_taken + ENTRIES_SPARE)
+    if (!queue->gives_up && queue->n_entries < queue->n_taken + ENTRIES_SPARE)
         (void)add_entries(queue, ENTRIES);
 }
 
@@ -406,7 +410,7 @@ static bool take_some(struct queue *queue)
         came_back = came_back || entry->just_committed;
         entry->just_committed = false;
         if (came[i].error < 0)
-            lose_entry(queue);
+            lose_entry(queue, came[i].error);
         else
             take_request(queue, entry);
     }
