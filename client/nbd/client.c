@@ -239,6 +239,15 @@ static int send_clearly(struct nbd_client *c)
     return 0;
 }
 
+/* It has its answer: what it has asked meanwhile. */
+static void hear_on(struct nbd_client *c)
+{
+    client_go_on(c);
+    /* Of TLS, what has come does not show at the socket. */
+    if (c->fd >= 0 && c->tls != NULL && c->peer.tls)
+        client_receive(c);
+}
+
 void client_send(struct nbd_client *c)
 {
     if (c->fd < 0)
@@ -252,7 +261,7 @@ void client_send(struct nbd_client *c)
     }
     close_if_over(c);
     if (c->fd >= 0 && talked && c->talk.len == 0)
-        client_go_on(c);
+        hear_on(c);
     client_poll(c);
 }
 
@@ -455,9 +464,17 @@ static bool receive_once(struct nbd_client *c)
     return got > 0;
 }
 
+/* Who negotiates hears each answer first: what waits for that would fill the input. */
 static bool may_receive(const struct nbd_client *c)
 {
-    return c->fd >= 0 && !c->ending && !c->stalled && !c->waits_for_size;
+    return c->fd >= 0 && !c->ending && !c->stalled && !c->waits_for_size &&
+           !(negotiates(c) && c->talk.len > 0);
+}
+
+/* Of TLS, what came in one record does not show at the socket any more. */
+static bool is_hidden(const struct nbd_client *c, unsigned times)
+{
+    return c->tls != NULL && (times < RECORDS_MAX || tls_has_more(c->tls));
 }
 
 static bool is_expected(const struct nbd_client *c, unsigned times)
@@ -473,12 +490,9 @@ void client_receive(struct nbd_client *c)
         if (c->fd < 0 || c->peer.phase == NBD_HANDSHAKE)
             return;
     }
-    /*
-     * Of TLS, what came in one record does not show at the socket any more; the limits end this. A
-     * payload follows its head at once, in a call of the client's own.
-     */
+    /* A payload follows its head at once, in a call of the client's own. */
     bool more = true;
-    for (unsigned n = 0; more && may_receive(c) && (n == 0 || c->tls != NULL || is_expected(c, n));
+    for (unsigned n = 0; more && may_receive(c) && (n == 0 || is_hidden(c, n) || is_expected(c, n));
          n++)
         more = receive_once(c);
 }

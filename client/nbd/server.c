@@ -238,15 +238,22 @@ static void resume_stalled(struct nbd_server *s)
     s->turn = n > 0 ? (s->turn + 1) % n : 0;
 }
 
+static bool has_more(const struct nbd_server *s)
+{
+    return !STAILQ_EMPTY(&s->done) || !STAILQ_EMPTY(&s->dirty);
+}
+
 static void go_round(struct nbd_server *s)
 {
+    unsigned passes = 0;
     requests_gather(s);
     workers_gather(s);
+    /* A client whose requests are over at once could go on for ever. */
     do {
         answer_done(s);
         send_dirty(s);
         resume_stalled(s);
-    } while (!STAILQ_EMPTY(&s->done) || !STAILQ_EMPTY(&s->dirty));
+    } while (has_more(s) && ++passes < PASSES_MAX);
     if (s->n_closed > 0)
         bury(s);
 }
@@ -322,6 +329,8 @@ static bool is_over(struct nbd_server *s)
 
 static int timeout_of(const struct nbd_server *s)
 {
+    if (has_more(s))
+        return 0;
     if (!s->ending)
         return s->paused ? PAUSE_MS : -1;
     int64_t left = s->end_ms - now_ms();

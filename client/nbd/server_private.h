@@ -20,12 +20,13 @@
  *      was taken by the socket, or its client is gone; and in the server's `running` and
  *      `running_bytes` from when it was submitted until it is in `done`.
  *  N4  A client is freed when its socket is closed and its `requests` is 0. Until then memory of
- * its requests stays: the library may be writing there. N5  A client from which nothing may be
- * taken now (limits) is `stalled`, and its socket is not read: so the peer's window closes. It is
- * looked at again in each round, as requests may have ended or answers left. Without a request of
- * its own under way or unsent a client is never stalled by its own limits; and the server's let one
- * pass when nothing is running. So something always ends. N6  Answers leave a client in the order
- * in which requests ended; answers of the negotiation
+ *      its requests stays: the library may be writing there.
+ *  N5  A client from which nothing may be taken now (limits) is `stalled`, and its socket is not
+ *      read: so the peer's window closes. It is looked at again in each round, as requests may have
+ *      ended or answers left. Without a request of its own under way or unsent a client is never
+ *      stalled by its own limits; and the server's let one pass when nothing is running. So
+ *      something always ends.
+ *  N6  Answers leave a client in the order in which requests ended; answers of the negotiation
  *      (`talk`) are before all of them.
  */
 #ifndef LIMPET_CLIENT_NBD_SERVER_PRIVATE_H
@@ -44,6 +45,8 @@ enum {
     STATUS_MAX = 8,               /* Requests about block status of a client, at a time. */
     SEND_VECTORS = 64,
     TLS_RECORD = 16384,
+    RECORDS_MAX = 64, /* Of TLS, that are taken of a client before others have their turn. */
+    PASSES_MAX = 16,  /* Of a round, before the descriptors are looked at. */
     WORKERS = 4,
     PATIENCE_MS = 1000,    /* At the end, for clients that do not take their answers. */
     COMPLAINTS_MAX = 1000, /* Lines about requests that have failed. */
@@ -230,6 +233,8 @@ int tls_handshake(struct nbd_tls_session *session) MUST_CHECK;
 bool tls_wants_write(const struct nbd_tls_session *session);
 /* As recv() and send(), but negative errnos. A send that was refused is repeated as it was. */
 ssize_t tls_receive(struct nbd_tls_session *session, void *data, size_t len) MUST_CHECK;
+/* Something was received, and not taken yet. */
+bool tls_has_more(const struct nbd_tls_session *session);
 ssize_t tls_send(struct nbd_tls_session *session, const void *data, size_t len) MUST_CHECK;
 /* Memory of TLS_RECORD bytes in which what is sent is gathered. */
 struct tls_stage {

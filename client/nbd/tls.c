@@ -181,6 +181,11 @@ ssize_t tls_receive(struct nbd_tls_session *s, void *data, size_t len)
     return is_for_later(rc) ? -EAGAIN : -EPROTO;
 }
 
+bool tls_has_more(const struct nbd_tls_session *s)
+{
+    return gnutls_record_check_pending(s->session) > 0;
+}
+
 ssize_t tls_send(struct nbd_tls_session *s, const void *data, size_t len)
 {
     ssize_t rc = gnutls_record_send(s->session, data, len);

@@ -3,7 +3,10 @@
 
 import errno
 import os
+import select
+import signal
 import socket
+import ssl
 import struct
 import subprocess
 import time
@@ -384,6 +387,42 @@ def secrets_are_kept_by_tls():
     write_file(os.path.join(without, "server-cert.pem"), b"nonsense")
     Server(cluster, "data/flags", "--tls-certificates", without).refuses("server-cert.pem")
     Server(cluster, "data/flags", "--tls-certificates", made, "--tls-psk", keys).refuses("not both")
+
+
+def is_silent(connection):
+    return select.select([connection], [], [], 0.2)[0] == []
+
+
+@case
+def who_asks_and_hears_nothing_ends_nobody():
+    """Through TLS, what has come does not show at the socket: all of it was taken at once."""
+    name = "a-name-as-long-as-those-that-clouds-give-to-volumes"
+    succeeds(cluster.limpet("rbd", "create", "data/" + name, "--size", "8M"))
+    made, _ = certificates()
+    server = Server(cluster, "data/" + name, "--tls-certificates", made)
+    context = ssl.create_default_context(cafile=os.path.join(made, "ca-cert.pem"))
+    context.check_hostname = False
+    connections = []
+    for number in range(2):
+        clear = socket.socket(socket.AF_UNIX)
+        clear.settimeout(60)
+        clear.connect(server.socket)
+        clear.sendall(struct.pack(">I8sII", 3, b"IHAVEOPT", 5, 0))
+        check(len(receive(clear, 18 + 20)) == 38, "the wish for TLS")
+        connections.append(context.wrap_socket(clear))
+    # Export, block size and name: what is to be told is more than what is told at a time.
+    info = struct.pack(">8sIIIHH", b"IHAVEOPT", 6, 8, 0, 1, 1)
+    server.process.send_signal(signal.SIGSTOP)
+    connections[0].sendall(info * 120 + b"x" * 90000)
+    server.process.send_signal(signal.SIGCONT)
+    connections[1].sendall(info * 120)
+    told = len(receive(connections[1], 120 * (32 + 34 + 22 + len(name) + 20)))
+    check(told > 16384 and is_silent(connections[1]), "all was answered")
+    connections[1].sendall(struct.pack(">8sII", b"IHAVEOPT", 1, 0) + request(0, 0, 512) * 3)
+    check(len(receive(connections[1], 10 + 3 * (16 + 512))) == 10 + 3 * 528, "it goes on")
+    for connection in connections:
+        connection.close()
+    server.end()
 
 
 @case
