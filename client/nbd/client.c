@@ -48,7 +48,9 @@ static void drop_writing(struct nbd_client *c)
 {
     if (c->writing != NULL)
         request_destroy(c->writing);
-    c->writing = NULL;
+    if (c->refusing != NULL)
+        request_destroy(c->refusing);
+    c->writing = c->refusing = NULL;
 }
 
 static void drop_answers(struct nbd_client *c)
@@ -355,8 +357,9 @@ static bool take_request(struct nbd_client *c)
     }
     c->from += sizeof(struct nbd_request_head);
     if (!accepted) {
+        request->error = error;
         c->skip = line.command == NBD_CMD_WRITE ? line.len : 0;
-        request_refuse(request, error);
+        c->refusing = request;
     } else if (line.command == NBD_CMD_WRITE) {
         c->writing = request;
         c->written = 0;
@@ -376,6 +379,12 @@ static void transmit(struct nbd_client *c)
         }
         if (c->skip > 0 || (c->writing != NULL && !take_payload(c)))
             return;
+        if (c->refusing != NULL) {
+            /* Only now: who is still sending may not look for its answer yet. */
+            struct nbd_request *request = c->refusing;
+            c->refusing = NULL;
+            request_refuse(request);
+        }
         if (c->writing != NULL) {
             struct nbd_request *request = c->writing;
             c->writing = NULL;

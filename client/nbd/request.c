@@ -103,10 +103,9 @@ void requests_gather(struct nbd_server *server)
     }
 }
 
-void request_refuse(struct nbd_request *request, uint32_t error)
+void request_refuse(struct nbd_request *request)
 {
     request->refused = true;
-    request->error = error;
     STAILQ_INSERT_TAIL(&request->server->done, request, link);
 }
 

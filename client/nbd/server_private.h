@@ -90,7 +90,8 @@ struct nbd_client {
     size_t from, upto;           /* Not yet understood. */
     struct nbd_request *writing; /* Whose payload is being received, */
     size_t written;              /* so much of it was. */
-    size_t skip;                 /* Bytes of a payload that nobody wants. */
+    size_t skip;                 /* Bytes of a payload that nobody wants, of */
+    struct nbd_request *refusing;
 
     /* What is to be sent. */
     uint8_t talk_data[2 * NBD_TALK_MAX];
@@ -207,8 +208,8 @@ void request_destroy(struct nbd_request *request);
 bool request_may_begin(const struct nbd_client *client, const struct nbd_request_line *line);
 /* Whole, a write with its payload: goes to the image. */
 void request_submit(struct nbd_request *request);
-/* It is in `done`, with this answer. */
-void request_refuse(struct nbd_request *request, uint32_t error);
+/* It is in `done`; `error` is the answer. */
+void request_refuse(struct nbd_request *request);
 /* Of the server's thread: what has ended on others joins `done`. */
 void requests_gather(struct nbd_server *server);
 /* The answer's head; complains. */
