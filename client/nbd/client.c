@@ -340,7 +340,7 @@ static bool take_request(struct nbd_client *c)
         return false;
     }
     bool accepted = verdict == NBD_ACCEPTED;
-    if (!request_may_begin(c, &line)) {
+    if (!request_may_begin(c, &line, accepted)) {
         set_stalled(c, true);
         return false;
     }

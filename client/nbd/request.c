@@ -49,14 +49,27 @@ static size_t payload_of(const struct nbd_request_line *line)
     return moves ? line->len : 0;
 }
 
-bool request_may_begin(const struct nbd_client *client, const struct nbd_request_line *line)
+/* What the library asks of objects for it at a time. */
+static unsigned pieces_of(const struct nbd_server *server, const struct nbd_request_line *line)
+{
+    if (line->command == NBD_CMD_FLUSH || line->command == NBD_CMD_BLOCK_STATUS || line->len == 0)
+        return 1;
+    uint64_t first = line->offset / server->unit;
+    uint64_t n = (line->offset + line->len - 1) / server->unit - first + 1;
+    return n < PIECES_MAX ? (unsigned)n : PIECES_MAX;
+}
+
+bool request_may_begin(const struct nbd_client *client, const struct nbd_request_line *line,
+                       bool accepted)
 {
     const struct nbd_server *server = client->server;
-    size_t payload = payload_of(line);
+    size_t payload = accepted ? payload_of(line) : 0;
     bool own = client->requests == 0 || (client->requests < server->options.requests_max &&
                                          client->bytes + payload <= CLIENT_BYTES_MAX);
-    bool all = server->running == 0 || (server->running < NBD_REQUESTS_MAX &&
-                                        server->running_bytes + payload <= RUNNING_BYTES_MAX);
+    bool all = !accepted || server->running == 0 ||
+               (server->running < NBD_REQUESTS_MAX &&
+                server->running_bytes + payload <= RUNNING_BYTES_MAX &&
+                server->running_pieces + pieces_of(server, line) <= RUNNING_PIECES_MAX);
     bool status = line->command != NBD_CMD_BLOCK_STATUS || client->statuses < STATUS_MAX;
     return own && all && status;
 }
@@ -69,6 +82,7 @@ static void end(struct nbd_request *request)
     assert(server->running > 0 && server->running_bytes >= request->cost);
     server->running--;
     server->running_bytes -= request->cost;
+    server->running_pieces -= pieces_of(server, &request->line);
     STAILQ_INSERT_TAIL(&server->done, request, link);
 }
 
@@ -271,6 +285,7 @@ void request_submit(struct nbd_request *request)
     struct nbd_server *server = request->server;
     server->running++;
     server->running_bytes += request->cost;
+    server->running_pieces += pieces_of(server, &request->line);
     int rc = submit(request);
     if (rc != 0)
         ended(rc, request);

@@ -415,6 +415,13 @@ int nbd_server_create(const struct nbd_server_options *options, struct nbd_serve
     struct nbd_server *s = calloc(1, sizeof *s);
     if (s == NULL)
         return -ENOMEM;
+    struct limpet_image_info info;
+    int rc = limpet_image_info(options->image, &info);
+    if (rc != 0) {
+        free(s);
+        return rc;
+    }
+    s->unit = info.stripe_unit;
     s->options = *options;
     strcpy(s->export.name, options->name);
     strcpy(s->export.other_name, options->other_name);
@@ -425,7 +432,7 @@ int nbd_server_create(const struct nbd_server_options *options, struct nbd_serve
     for (unsigned i = 0; i < FD_CLIENTS + NBD_CLIENTS_MAX; i++)
         s->fds[i].fd = -1;
     raise_limit();
-    int rc = -pthread_mutex_init(&s->lock, NULL);
+    rc = -pthread_mutex_init(&s->lock, NULL);
     if (rc != 0)
         goto fail;
     rc = workers_init(&s->workers);

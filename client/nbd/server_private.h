@@ -17,8 +17,8 @@
  *      or asynchronously it does; what waits goes to a worker.
  *  N3  A request belongs to one list at a time: under way (none), `done`, a client's `out`; it is
  *      counted in its client's `requests` and `bytes` from when its head was read until its answer
- *      was taken by the socket, or its client is gone; and in the server's `running` and
- *      `running_bytes` from when it was submitted until it is in `done`.
+ *      was taken by the socket, or its client is gone; and in the server's `running`,
+ *      `running_bytes` and `running_pieces` from when it was submitted until it is in `done`.
  *  N4  A client is freed when its socket is closed and its `requests` is 0. Until then memory of
  *      its requests stays: the library may be writing there.
  *  N5  A client from which nothing may be taken now (limits) is `stalled`, and its socket is not
@@ -42,6 +42,8 @@ enum {
     INPUT_MAX = 65536,            /* Of what has come from a client and was not understood yet. */
     CLIENT_BYTES_MAX = 32 << 20,  /* Of a client's requests; a single one may have more. */
     RUNNING_BYTES_MAX = 64 << 20, /* Of requests under way, of all clients. */
+    RUNNING_PIECES_MAX = 768,     /* Of these: what objects are asked. */
+    PIECES_MAX = 64,              /* Of one request, at a time; the library's IMAGE_PIECES_MAX. */
     STATUS_MAX = 8,               /* Requests about block status of a client, at a time. */
     SEND_VECTORS = 64,
     TLS_RECORD = 16384,
@@ -60,7 +62,7 @@ struct nbd_request {
     struct nbd_request_line line;
     ssize_t result;
     uint64_t cost;   /* Bytes in the limits. */
-    uint8_t *data;   /* What is written, was read, or extents; `owned`: it is to be freed. */
+    uint8_t *data;   /* What is written, was read, or extents. */
     size_t data_len; /* That is sent back. */
     bool refused;    /* Without asking the image: `error` is the answer. */
     uint32_t error;
@@ -145,6 +147,8 @@ struct nbd_server {
     unsigned turn; /* Whose turn it is to go on first. */
     unsigned running;
     uint64_t running_bytes;
+    unsigned running_pieces;
+    uint64_t unit; /* Bytes of the image that are in one object, one after the other. */
     unsigned complaints;
     struct nbd_request_list done;
     STAILQ_HEAD(nbd_client_list, nbd_client) dirty; /* Clients with something to send. */
@@ -204,8 +208,9 @@ void client_poll(struct nbd_client *client);
 struct nbd_request *request_create(struct nbd_client *client, const struct nbd_request_line *line,
                                    size_t payload);
 void request_destroy(struct nbd_request *request);
-/* Whether the limits let one of such a length begin. */
-bool request_may_begin(const struct nbd_client *client, const struct nbd_request_line *line);
+/* Whether the limits let it begin; one that is not accepted has no payload, and does not run. */
+bool request_may_begin(const struct nbd_client *client, const struct nbd_request_line *line,
+                       bool accepted);
 /* Whole, a write with its payload: goes to the image. */
 void request_submit(struct nbd_request *request);
 /* It is in `done`; `error` is the answer. */
