@@ -510,13 +510,14 @@ static int sleep_for_fds(struct limpet_cluster *c, struct pollfd *fds, unsigned 
     if (n > 0)
         memcpy(all + 2, fds, n * sizeof *fds);
     uv_update_time(loop);
-    int own_ms = uv_backend_timeout(loop);
+    int own_ms = uv_backend_timeout(loop), until_ms = earlier(own_ms, timeout_ms);
     if (c->polling && c->poller_waits_for == &c->server)
         c->poll_deadline_ms = own_ms < 0 ? INT64_MAX : now_ms() + own_ms;
     pthread_mutex_unlock(&c->lock);
-    int ready = poll(all, n + 2, earlier(own_ms, timeout_ms));
+    int ready = poll(all, n + 2, until_ms);
     int error = ready < 0 ? -errno : 0;
-    *turn = ready == 0 || all[0].revents != 0 || all[1].revents != 0;
+    /* Who only looks takes the turn of a timer when it is back. */
+    *turn = (ready == 0 && until_ms != 0) || all[0].revents != 0 || all[1].revents != 0;
     for (unsigned i = 0; i < n; i++)
         fds[i].revents = error == 0 ? all[i + 2].revents : 0;
     if (error == 0 && all[1].revents & POLLIN)
@@ -553,7 +554,6 @@ static void tell_poller(struct limpet_cluster *c)
 int loop_serve(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int timeout_ms)
 {
     bool turn = false;
-    int ready = 0;
     begin_serving(c);
     wait_follows = false;
     /* While another thread polls for its own request we poll beside it: each takes turns (L8). */
@@ -568,13 +568,14 @@ int loop_serve(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int tim
     for (unsigned i = 0; i < n; i++)
         fds[i].revents = 0;
     uv_update_time(env_real_loop(c->env));
-    if (!serve_now(c, uv_backend_timeout(env_real_loop(c->env)) == 0)) {
-        if (beside)
-            tell_poller(c);
-        ready = sleep_for_fds(c, fds, n, timeout_ms, &turn);
-        if (ready >= 0)
-            serve_now(c, turn);
-    }
+    /* With callbacks it is back at once, but not blind: answers may keep coming for long. */
+    if (serve_now(c, uv_backend_timeout(env_real_loop(c->env)) == 0))
+        timeout_ms = 0;
+    if (beside)
+        tell_poller(c);
+    int ready = sleep_for_fds(c, fds, n, timeout_ms, &turn);
+    if (ready >= 0)
+        serve_now(c, turn);
     if (beside) {
         c->beside--;
         tell_poller(c);
