@@ -274,7 +274,7 @@ PLANTED = {
     "fs-size-early": (30, ("--scenario", "fs")),
     "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
     "fs-intent-early": (400, ("--scenario", "fs-moves")),
-    "fs-loss-untold": (30, ("--scenario", "fs-cut")),
+    "fs-loss-untold": (60, ("--scenario", "fs-cut", "--seeds", "31-60")),
 }
 
 
