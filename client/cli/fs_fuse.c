@@ -2,7 +2,8 @@
  * limpet fs mount: the kernel's requests. One thread takes them, or one of each processor
  * (fs_ring.c), and makes each a request of the file system; what has ended is answered by the
  * thread that ended it. So there are as many under way as the kernel has, and none of them waits
- * for another.
+ * for another. The file is long since each verb of the kernel has its function here, and all of
+ * them share the request and its answers.
  *
  * Without leases nothing may be kept by the kernel without asking: entries and attributes are good
  * for no time at all, and pages as long as size and time of change stay what they were. What the
