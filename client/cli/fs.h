@@ -10,6 +10,7 @@
  *   fs_receive.c  taking them
  *   fs_ring.c     the same by io_uring, where the kernel offers that
  *   fs_dirs.c     directories that the kernel knows
+ *   fs_listed.c   listings on their way into the kernel
  */
 #ifndef LIMPET_CLIENT_CLI_FS_H
 #define LIMPET_CLIENT_CLI_FS_H
@@ -103,6 +104,19 @@ void fs_dirs_see(const struct limpet_fs_attr *attr);
 void fs_dirs_forget(uint64_t ino, uint64_t times);
 /* As a directory was that is not there any more; false: the kernel does not know it. */
 bool fs_dirs_removed(uint64_t ino, struct limpet_fs_attr *out);
+
+/*
+ * Answers to READDIRPLUS that tell what may be kept (T1 to T3 of fs_listed.c). The first one is
+ * before the answer, which it changes: the number, unless it is 0, is given up by the kernel when
+ * it has taken in the answer.
+ */
+uint64_t fs_listed_begin(void *data, size_t len);
+typedef void (*fs_listed_drop)(void *arg, const uint64_t *inos, size_t n);
+/* It was given up, or could not be told. What was dropped meanwhile is dropped again; drop NULL: it
+ * never was there. false: this is no such number. */
+bool fs_listed_end(uint64_t number, fs_listed_drop drop, void *arg);
+/* Before something is dropped. */
+void fs_listed_wait(void);
 
 int fs_create(struct cli *cli);
 int fs_ls(struct cli *cli);

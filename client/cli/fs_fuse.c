@@ -565,7 +565,9 @@ static void list_answer(struct list_request *r)
     uint64_t grant = r->listing->now.result.grant, shard = r->listing->now.result.shard;
     bool keep = r->plus && grant != 0 && limpet_fs_keep_begin(fs, shard, grant);
     fill(r, &out, keep);
-    fuse_reply_buf(r->fuse, out.data, out.at);
+    uint64_t number = keep ? fs_listed_begin(out.data, out.at) : 0;
+    if (fuse_reply_buf(r->fuse, out.data, out.at) != 0)
+        fs_listed_end(number, NULL, NULL);
     if (keep)
         limpet_fs_keep_end(fs, shard);
     free(out.data);
@@ -787,16 +789,24 @@ static void do_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
     submit(fuse, &rq, got_entry);
 }
 
+static void drop(void *arg, const uint64_t *inos, size_t n);
+
+static void forget(struct mount *mount, fuse_ino_t ino, uint64_t times)
+{
+    if (!fs_listed_end(ino, drop, mount))
+        fs_dirs_forget(ino, times);
+}
+
 static void do_forget(fuse_req_t fuse, fuse_ino_t ino, uint64_t times)
 {
-    fs_dirs_forget(ino, times);
+    forget(mount_of(fuse), ino, times);
     fuse_reply_none(fuse);
 }
 
 static void do_forget_multi(fuse_req_t fuse, size_t n, struct fuse_forget_data *forgotten)
 {
     for (size_t i = 0; i < n; i++)
-        fs_dirs_forget(forgotten[i].ino, forgotten[i].nlookup);
+        forget(mount_of(fuse), forgotten[i].ino, forgotten[i].nlookup);
     fuse_reply_none(fuse);
 }
 
@@ -1301,6 +1311,12 @@ static void drop(void *arg, const uint64_t *inos, size_t n)
         fuse_lowlevel_notify_inval_inode(mount->session, inos[i], 0, 0);
 }
 
+static void recalled(void *arg, const uint64_t *inos, size_t n)
+{
+    fs_listed_wait();
+    drop(arg, inos, n);
+}
+
 static void lost(void *arg)
 {
     const struct mount *mount = arg;
@@ -1314,7 +1330,7 @@ static void failed(void *arg, uint64_t dir, int error)
 }
 
 static const struct limpet_fs_cache_calls cache_calls = {
-    .drop = drop, .lost = lost, .failed = failed};
+    .drop = recalled, .lost = lost, .failed = failed};
 
 int fs_fuse_switch(struct limpet_fs *fs)
 {

@@ -1,7 +1,7 @@
 /*
  * The kernel's requests by io_uring, where it offers that: each processor has a queue, and a thread
  * of ours that stays there and takes what callers on that processor ask for. An answer and the wait
- * for the next request are one system call. What the kernel sends another way, FORGET and
+ * for the next request are one system call. What the kernel sends another way, most FORGETs and
  * INTERRUPT, and what we tell it unasked, goes through /dev/fuse as ever.
  *
  * R1  An entry is the kernel's (registered, or committed and not back yet), or has one request of
@@ -329,6 +329,17 @@ static void refuse(struct entry *entry, uint64_t unique)
     hand_over(entry);
 }
 
+/* What has no answer ends here when it has one: the kernel sends FORGET this way, too, of what it
+ * cannot take in, and its caller waits. */
+static void end_forget(struct fs_ring *ring, uint64_t unique)
+{
+    const struct fuse_out_header head = {.len = sizeof head, .unique = unique};
+    const struct iovec iov = {(void *)&head, sizeof head};
+    ssize_t n;
+    bool answered = fs_ring_answer(ring, &iov, 1, &n);
+    (void)answered;
+}
+
 /* Makes it whole before its payload: libfuse wants it in one piece. */
 static void take_request(struct queue *queue, struct entry *entry)
 {
@@ -355,6 +366,8 @@ static void take_request(struct queue *queue, struct entry *entry)
     fs_receiver_took(queue->receiver, at);
     struct fuse_buf request = {.mem = at, .size = head.len};
     queue->ring->take(queue->ring->arg, &request);
+    if (head.opcode == FUSE_FORGET)
+        end_forget(queue->ring, head.unique);
 }
 
 /*

@@ -3,6 +3,7 @@
 LIMPET_SECONDS makes it longer, LIMPET_SEED=N repeats what is drawn."""
 
 import errno
+import mmap
 import os
 import random
 import signal
@@ -10,8 +11,8 @@ import sys
 import threading
 import time
 
-from lib.cluster import SLOWNESS, Cluster, case, check, run
-from lib.mount import Mounts, missing
+from lib.cluster import SLOWNESS, Cluster, case, check, run, wait_until
+from lib.mount import Hole, Mounts, getdents, missing
 
 if missing():
     print("skipped: %s is missing" % missing())
@@ -132,6 +133,39 @@ def an_osd_that_hangs_while_changes_wait():
     for path, data in written.items():
         with open(path, "rb") as file:
             check(file.read() == data, "%s differs" % path)
+
+
+def is_there(name, folder):
+    try:
+        return os.stat(name, dir_fd=folder) is not None
+    except FileNotFoundError:
+        return False
+
+
+@case
+def a_listing_that_is_taken_in_late():
+    """While getdents(2) still has what the mount has answered, another mount changes that."""
+    here, there = (os.path.join(mount, "late") for mount in both)
+    os.mkdir(here)
+    for at in range(100):
+        os.mknod(os.path.join(here, "f%d" % at))
+    names = [entry.name for entry in os.scandir(here) if entry.stat()]
+    hole, name = Hole(), names[len(names) // 2]
+    folder = os.open(here, os.O_RDONLY)
+    skipped = mmap.PAGESIZE - 256  # Of the page that is there: a few entries are taken in at once.
+    lister = threading.Thread(target=getdents, args=(folder, hole.address + skipped, hole.size - skipped), daemon=True)
+    lister.start()
+    try:
+        check(hole.is_met(10 * SLOWNESS), "nothing is listed")
+        os.rename(os.path.join(there, name), os.path.join(there, "moved"))
+    finally:
+        hole.fill()
+        lister.join(10 * SLOWNESS)
+    check(not lister.is_alive(), "the listing does not end")
+    # Not by its path: that would be asked for from its top, and all names below with it.
+    wait_until("end of the old name", lambda: not is_there(name, folder), 2)
+    check(is_there("moved", folder), "the new name is not seen")
+    os.close(folder)
 
 
 @case

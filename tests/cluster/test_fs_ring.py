@@ -183,6 +183,20 @@ def contents_and_names_are_whole():
     mounts.check_clean(FS)
 
 
+@case
+def listings_that_are_kept():
+    """The kernel says by FORGET, which comes this way, when it has taken one in; whoever lists waits for that."""
+    path = mounts.mount(FS)
+    top = os.path.join(path, "listed")
+    os.mkdir(top)
+    for at in range(500):
+        os.mknod(os.path.join(top, "f%d" % at))
+    lister = helper_of(lambda: [entry.stat() for entry in os.scandir(top)])
+    lister.join(20)
+    equal(lister.exitcode, 0)
+    mounts.umount(path)
+
+
 def write_and_read(path, seed):
     for at in range(40):
         offset = (seed * 977 + at * 7919) % 37 * 100003

@@ -1,15 +1,21 @@
 """File systems of a cluster, mounted: what tests do with `limpet fs`, and calls that Python has no names for."""
 
 import ctypes
+import fcntl
 import json
+import mmap
 import os
+import select
 import signal
+import struct
 
 from lib.cluster import at_end, check, command, folder, process_alive, succeeds, wait_until
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
 AT_FDCWD = -100
+UFFDIO_API, UFFDIO_REGISTER = 0xC018AA3F, 0xC020AA00
+CALLS = {"x86_64": {"getdents64": 217, "userfaultfd": 323}, "aarch64": {"getdents64": 61, "userfaultfd": 282}}[os.uname().machine]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -33,6 +39,31 @@ def rename2(old, new, flags):
 
 def fallocate(fd, mode, offset, length):
     _must(_libc.fallocate64(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
+
+
+def getdents(fd, address, length):
+    """getdents64(2), and nothing else."""
+    _must(min(_libc.syscall(ctypes.c_long(CALLS["getdents64"]), fd, ctypes.c_void_p(address), ctypes.c_size_t(length)), 0))
+
+
+class Hole:
+    """Memory of which only the first page is there: who writes to others waits, also inside of a system call, until they are filled."""
+
+    def __init__(self, pages=16):
+        self.size = pages * mmap.PAGESIZE
+        self.memory = mmap.mmap(-1, self.size)
+        self.memory[0] = 1
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.fd = _libc.syscall(ctypes.c_long(CALLS["userfaultfd"]), os.O_CLOEXEC)
+        _must(min(self.fd, 0))
+        fcntl.ioctl(self.fd, UFFDIO_API, struct.pack("QQQ", 0xAA, 0, 0))
+        fcntl.ioctl(self.fd, UFFDIO_REGISTER, struct.pack("QQQQ", self.address + mmap.PAGESIZE, self.size - mmap.PAGESIZE, 1, 0))
+
+    def is_met(self, seconds):
+        return bool(select.select([self.fd], [], [], seconds)[0])
+
+    def fill(self):
+        os.close(self.fd)
 
 
 def mounted(path):
