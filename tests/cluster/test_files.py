@@ -9,7 +9,7 @@ from lib.cluster import (SANITIZED, Cluster, case, check, digest, folder, random
 
 SIZES = {"empty": 0, "one": 1, "page": 4096, "odd": 4 * 1024 * 1024 + 1,
          "large": 100 * 1024 * 1024}
-SMALL = 200 if SANITIZED else 1000
+SMALL = 100 if SANITIZED else 500
 
 cluster = Cluster()
 files = folder()

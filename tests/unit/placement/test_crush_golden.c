@@ -16,6 +16,13 @@
 
 #define FOLDER LIMPET_TESTS_DIR "/golden/crush"
 
+/* All answers are compared by the plain program; one with sanitizers looks for other things. */
+#ifdef __SANITIZE_ADDRESS__
+#define COMPARED(x) ((x) % 16 == 0)
+#else
+#define COMPARED(x) true
+#endif
+
 enum { INPUTS = 10000, UNPACKED_MAX = 8 << 20, HIERARCHIES_MIN = 20, HOLE = 0xffff };
 
 /* One case's part of a file of answers. */
@@ -99,6 +106,10 @@ static void compare_ours(const char *path, const struct crush_text *text,
     assert_true(crush_scratch_bytes(text->map, c->size) <= sizeof scratch);
     size_t at = 0;
     for (uint32_t x = 0; x < INPUTS; x++) {
+        if (!COMPARED(x)) {
+            at += golden->counts[x];
+            continue;
+        }
         uint32_t n = crush_map_input(text->map, c->rule, x, c->weights,
                                      (uint32_t)text->map->max_devices, out, c->size, scratch);
         bool equal = n == golden->counts[x];
