@@ -83,14 +83,20 @@ const struct cli_command cli_commands_fs[] = {
           .type = CLI_TEXT,
           .value = "OPTIONS",
           .many = true,
-          .help = "as of mount.fuse3(8), with commas: ro, noexec, allow_other ..."}),
+          .help =
+              "as of mount(8) and mount.fuse3(8), with commas: ro, noexec, max_read=131072 ..."}),
      .params =
          PARAMS(FS_PARAM, {.name = "folder", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
      .summary = "mount a file system over a folder",
-     .details = "The kernel checks permissions. A process of this program serves the mount until "
-                "'limpet fs umount'; what fsync has acknowledged is durable, also when it is "
-                "killed.\n",
-     .examples = EXAMPLES("limpet fs mount home /mnt")},
+     .details =
+         "The kernel checks permissions. A process of this program serves the mount until "
+         "'limpet fs umount'; what fsync has acknowledged is durable, also when it is "
+         "killed.\n"
+         "Of -o are known: ro, nosuid, nodev, noexec, sync, dirsync, noatime and their "
+         "opposites, allow_other (set for root), allow_root, auto_unmount, max_read=BYTES "
+         "(or rsize=BYTES), fsname, subtype, debug. What fstab has for mount(8), and what is "
+         "so anyway (acl, user_xattr, relatime ...), is taken and changes nothing.\n",
+     .examples = EXAMPLES("limpet fs mount home /mnt", "limpet fs mount home /mnt -o ro,noexec")},
     {.path = "fs umount",
      .alias = "fs unmount",
      .run = fs_umount,

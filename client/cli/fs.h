@@ -34,10 +34,12 @@ struct fuse_session;
 struct fuse_buf;
 /*
  * A session on the file system, mounted over `path`; exits with a message. Options are those of
- * mount.fuse3(8), with commas. keeps_names: the kernel does, if it can drop them all at once.
+ * mount.fuse3(8), with commas. max_read: what they say of it, or 0. keeps_names: the kernel does,
+ * if it can drop them all at once.
  */
 struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *recovery,
-                                   const char *path, const char *options, bool keeps_names);
+                                   const char *path, const char *options, unsigned max_read,
+                                   bool keeps_names);
 /* Requests go to another one from now on, which adopts what is open. */
 int fs_fuse_switch(struct limpet_fs *fs);
 /*

@@ -75,6 +75,7 @@ struct mount {
     struct fuse_session *session;
     struct limpet_buffer *incoming; /* Where a request is received. */
     bool keeps_names, may_keep_names;
+    unsigned max_read;         /* Of the options; 0: as the kernel wants. */
     bool tells_more_of_xattrs; /* FUSE_SETXATTR_EXT */
     bool answered_init;
     const char *path;
@@ -1282,6 +1283,8 @@ static void do_init(void *userdata, struct fuse_conn_info *connection)
     connection->max_readahead = READ_AHEAD_KIB << 10;
     connection->max_background = connection->congestion_threshold = REQUESTS_MAX;
     connection->max_write = WRITE_MAX;
+    /* As the options said: libfuse ends a session where the two differ. */
+    connection->max_read = mount->max_read;
     /* The kernel sends what these would have us do by ourselves. */
     connection->want &= ~(unsigned)(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_ATOMIC_O_TRUNC);
     /* With lists of who may do what, a umask is for those who make things: a default list goes
@@ -1499,8 +1502,17 @@ static const struct fuse_lowlevel_ops operations = {
 static void take_fuse_message(enum fuse_log_level level, const char *format, va_list args)
 {
     (void)level;
-    vsnprintf(fuse_message, sizeof fuse_message, format, args);
+    size_t len = strlen(fuse_message);
+    if (len > 0 && fuse_message[len - 1] == '\n')
+        len = 0;
+    vsnprintf(fuse_message + len, sizeof fuse_message - len, format, args);
+}
+
+/* The last thing it said, which may have come in pieces: a line. */
+static const char *fuse_said(void)
+{
     fuse_message[strcspn(fuse_message, "\n")] = 0;
+    return fuse_message[0] != 0 ? fuse_message : "no FUSE mount";
 }
 
 /* How far the kernel reads ahead is the administrator's to say, who is who mounts, often. */
@@ -1518,18 +1530,21 @@ static void set_read_ahead(const char *path)
 }
 
 struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *recovery,
-                                   const char *path, const char *options, bool keeps_names)
+                                   const char *path, const char *options, unsigned max_read,
+                                   bool keeps_names)
 {
     struct mount *mount = &the_mount;
     mount->may_keep_names = keeps_names;
+    mount->max_read = max_read;
     char *arguments[] = {"limpet", "-o", (char *)options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, arguments);
     mount->recovery = recovery;
     fuse_set_log_func(take_fuse_message);
     struct fuse_session *session = fuse_session_new(&args, &operations, sizeof operations, mount);
-    if (session == NULL || fuse_session_mount(session, path) != 0)
-        fail(session == NULL ? EINVAL : ENODEV, "mount failed: %s",
-             fuse_message[0] != 0 ? fuse_message : "no FUSE mount");
+    if (session == NULL)
+        fail(EINVAL, "mount failed: %s; 'limpet help fs mount' tells which there are", fuse_said());
+    if (fuse_session_mount(session, path) != 0)
+        fail(ENODEV, "mount failed: %s", fuse_said());
     mount->session = session;
     if (fuse_session_custom_io(session, &custom_io, fuse_session_fd(session)) != 0)
         fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));

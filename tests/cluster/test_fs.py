@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 
-from lib.cluster import SLOWNESS, Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run, succeeds, wait_until, write_file
+from lib.cluster import BIN, SLOWNESS, Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run, succeeds, wait_until, write_file
 from lib.mount import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, Mounts,
                        fallocate, missing, rename2)
 
@@ -91,12 +91,52 @@ def mounts_that_cannot_be():
     fails(cluster.limpet("fs", "mount", "nothing", there), errno.ENOENT, "limpet fs ls")
     fails(cluster.limpet("fs", "mount", FS, os.path.join(there, "none")), errno.ENOENT, "none")
     fails(cluster.limpet("fs", "mount", FS, write_file(os.path.join(there, "file"), b"")), errno.ENOTDIR, "file")
-    fails(cluster.limpet("fs", "mount", FS, there, "-o", "nonsense=1"), (errno.EINVAL, errno.ENODEV), "mount failed")
+    fails(cluster.limpet("fs", "mount", FS, there, "-o", "nonsense=1"), errno.EINVAL, "unknown option", "nonsense=1", "help fs mount")
+    for words in ("max_read=4095", "max_read=", "max_read=4096x", "rsize=-1"):
+        fails(cluster.limpet("fs", "mount", FS, there, "-o", words), errno.EINVAL, words, "4096 or more")
     fails(cluster.limpet("fs", "umount", there), errno.EINVAL, "nothing is mounted")
     # Over a folder that is not empty, as mount(8) does it.
     path = mounts.mount(FS, "--read-only")
     refused(errno.EROFS, os.mkdir, os.path.join(path, "x"))
     mounts.umount(path)
+
+
+def line_of(path):
+    """What the kernel tells of a mount: source, path, type, options."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        return next(line.split()[:4] for line in file if line.split()[1] == path)
+
+
+@case
+def options_of_mounts():
+    path = mounts.mount(FS, "-o", "max_read=131072,relatime,acl,noexec,nofail", "-o", "nosuid")
+    source, _path, kind, options = line_of(path)
+    check((source, kind) == (FS, "fuse.limpet"), "%s %s: named as it was here" % (source, kind))
+    check({"max_read=131072", "noexec", "nosuid"} <= set(options.split(",")), options)
+    data = random_bytes(3 << 17, 4)
+    with open(os.path.join(path, "read"), "wb+") as file:
+        file.write(data)
+        file.seek(0)
+        check(file.read() == data, "what is longer than a read")
+    os.unlink(os.path.join(path, "read"))
+    mounts.umount(path)
+    # As mount(8) calls it for a line of fstab, and for what is mounted already.
+    path = folder()
+    helper = [os.path.join(BIN, "mount.limpet"), "fs/" + FS, path, "-o"]
+    at_cluster = "name=admin,mount_timeout=20,_netdev,strictatime,conf=" + cluster.env["LIMPET_CONF"]
+    mounts.paths.append(path)
+    succeeds(command(helper + ["rw," + at_cluster], env={"LIMPET_CONF": ""}))
+    check(line_of(path)[0] == "fs/" + FS and os.listdir(path) == [], "%r" % line_of(path))
+    succeeds(command(helper + ["remount,ro," + at_cluster]))
+    refused(errno.EROFS, os.mkdir, os.path.join(path, "x"))
+    succeeds(command(helper + ["remount,rw"]))
+    os.mkdir(os.path.join(path, "x"))
+    os.rmdir(os.path.join(path, "x"))
+    mounts.umount(path)
+    # Names of file systems that options cannot have as they are.
+    name = mounts.create("com,ma\\slash")
+    mounts.umount(mounts.mount(name))
+    succeeds(cluster.limpet("fs", "rm", name, "--yes-i-really-mean-it"))
 
 
 # ---- What there can be ----

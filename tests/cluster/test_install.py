@@ -23,7 +23,7 @@ def find(name):
 def everything_is_installed():
     succeeds(command(["cmake", "--install", BUILD, "--prefix", prefix]))
     for name in ("limpet", "limpet-mon", "limpet-osd", "liblimpet.so.0", "librados.so.2", "librbd.so.1", "limpet.h",
-                 "object.h", "image.h", "limpet.1", "limpet-rados.1", "_limpet", "limpet.fish", "mount.limpet", "limpet-fs.1"):
+                 "object.h", "image.h", "limpet.1", "limpet-rados.1", "_limpet", "limpet.fish", "mount.limpet", "mount.fuse.limpet", "limpet-fs.1"):
         find(name)
     for name in ("limpet", "limpet-mon", "limpet-osd"):
         said = succeeds(command([os.path.join(prefix, "bin", name), "--version"])).text
