@@ -49,6 +49,10 @@ void rbd_spec_read(struct cli *cli, int word, enum rbd_side side, enum rbd_spec_
 void rbd_pool_spec_read(struct cli *cli, int word, struct rbd_spec *out);
 /* "[POOL/[NAMESPACE/]]NAME", as messages show it: static memory. */
 const char *rbd_spec_text(const struct rbd_spec *spec);
+/* An error as words, with what to do where that is the same whatever was tried: static memory. */
+const char *rbd_phrase(int rc);
+/* The same of what makes an image: what its options may be. */
+const char *rbd_making_phrase(int rc, const struct limpet_image_options *options);
 
 /* Connects, and opens the pool of a spec, with its namespace; exits with a message. */
 struct limpet_pool *rbd_pool(struct cli *cli, const struct rbd_spec *spec);
@@ -82,6 +86,8 @@ enum limpet_image_encryption rbd_encryption_of(const struct rbd_encryption *encr
 void rbd_encryption_load(struct rbd_encryption *encryption);
 /* Forgets the passphrase, which is read if it was not yet. */
 void rbd_encryption_use(struct rbd_encryption *encryption, struct limpet_image *image);
+/* All clones of a snapshot, so that nothing needs it any more; 0 or a negative errno. */
+int rbd_flatten_children(struct cli *cli, struct limpet_image *parent, const char *snap);
 char *rbd_pool_text(struct cli *cli, uint64_t id);
 /* A clone's parent, as lists of images show it: "POOL/[NAMESPACE/]IMAGE@SNAP". */
 json_t *rbd_parent_json(struct cli *cli, const struct limpet_image_spec *parent);

@@ -111,7 +111,7 @@ int rbd_bench(struct cli *cli)
     fflush(stdout);
     int rc = measure(&b, run.image, &seconds, &ops);
     if (rc != 0)
-        return rbd_end(&run, complain(rc, "bench failed: %s", error_phrase(rc)));
+        return rbd_end(&run, complain(rc, "bench failed: %s", rbd_phrase(rc)));
     printf("elapsed: %d   ops: %" PRIu64 "   ops/sec: %.6g   bytes/sec: %s/s\n", (int)seconds, ops,
            (double)ops / seconds, rbd_size_text((uint64_t)((double)(ops * b.io_size) / seconds)));
     return rbd_end(&run, 0);

@@ -27,7 +27,7 @@ int rbd_clone(struct cli *cli)
     if (rc == -EINVAL && options.clone_format == 1)
         code = complain(rc, "clone error: %s; is the snapshot protected?", error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "clone error: %s", error_phrase(rc));
+        code = complain(rc, "clone error: %s", rbd_making_phrase(rc, &options));
     limpet_pool_close(pool);
     limpet_pool_close(child_pool);
     return code;
@@ -51,8 +51,9 @@ static int copy(struct cli *cli, bool deep)
                                       rbd_progress_step, &progress)
              : limpet_image_copy(run.image, pool, to.name, &options, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
-    int code =
-        rc != 0 ? complain(rc, "%scopy failed: %s", deep ? "deep " : "", error_phrase(rc)) : 0;
+    int code = rc != 0 ? complain(rc, "%scopy failed: %s", deep ? "deep " : "",
+                                  rbd_making_phrase(rc, &options))
+                       : 0;
     limpet_pool_close(pool);
     return rbd_end(&run, code);
 }
@@ -69,15 +70,16 @@ int rbd_deep_cp(struct cli *cli)
 
 /* ---- children, flatten ---- */
 
-static struct limpet_image *open_spec(struct cli *cli, const struct limpet_image_spec *spec)
+static struct limpet_image *open_spec(struct cli *cli, const struct limpet_image_spec *spec,
+                                      bool write)
 {
     struct limpet_pool *pool;
     struct limpet_image *image = NULL;
     if (limpet_pool_open_id(cli->cluster, spec->pool, &pool) != 0)
         return NULL;
     if (limpet_pool_set_namespace(pool, spec->space) == 0 &&
-        limpet_image_open(pool, spec->id, NULL, LIMPET_IMAGE_BY_ID | LIMPET_IMAGE_READ_ONLY,
-                          &image) != 0)
+        limpet_image_open(pool, spec->id, NULL,
+                          LIMPET_IMAGE_BY_ID | (write ? 0 : LIMPET_IMAGE_READ_ONLY), &image) != 0)
         image = NULL;
     limpet_pool_close(pool);
     return image;
@@ -114,7 +116,7 @@ static int show_children(struct cli *cli, struct limpet_image *image, unsigned d
         if (!specs[i].trash || cli_has(cli, "all"))
             show_child(cli, &specs[i], json);
         struct limpet_image *child = cli_has(cli, "descendants") && depth < LIMPET_IMAGE_DEPTH_MAX
-                                         ? open_spec(cli, &specs[i])
+                                         ? open_spec(cli, &specs[i], false)
                                          : NULL;
         if (child != NULL) {
             rc = show_children(cli, child, depth + 1, json);
@@ -139,6 +141,26 @@ int rbd_children(struct cli *cli)
     return rbd_end(&run, code);
 }
 
+int rbd_flatten_children(struct cli *cli, struct limpet_image *parent, const char *snap)
+{
+    struct limpet_image_spec *specs = NULL;
+    size_t n = 0;
+    int rc = limpet_image_set_snap(parent, snap);
+    if (rc == 0)
+        rc = limpet_image_children(parent, &specs, &n);
+    int back = limpet_image_set_snap(parent, NULL);
+    rc = rc != 0 ? rc : back;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        struct limpet_image *child = open_spec(cli, &specs[i], true);
+        rc = child != NULL ? limpet_image_flatten(child, NULL, NULL) : -ENOENT;
+        rc = rc == -EINVAL ? 0 : rc; /* Somebody else has done it. */
+        int closed = child != NULL ? limpet_image_close(child) : 0;
+        rc = rc != 0 ? rc : closed;
+    }
+    limpet_free(specs);
+    return rc;
+}
+
 int rbd_flatten(struct cli *cli)
 {
     struct rbd_run run;
@@ -149,6 +171,6 @@ int rbd_flatten(struct cli *cli)
     if (rc == -EINVAL)
         code = complain(rc, "flatten error: %s; the image has no parent", error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "flatten error: %s", error_phrase(rc));
+        code = complain(rc, "flatten error: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }

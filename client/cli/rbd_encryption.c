@@ -41,7 +41,7 @@ int rbd_encryption_format(struct cli *cli)
                         "after 'limpet rbd flatten'",
                         error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "encryption format error: %s", error_phrase(rc));
+        code = complain(rc, "encryption format error: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 

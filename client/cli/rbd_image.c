@@ -24,7 +24,7 @@ int rbd_create(struct cli *cli)
         code =
             complain(rc, "create error: data pool '%s': %s", options.data_pool, error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "create error: %s", error_phrase(rc));
+        code = complain(rc, "create error: %s", rbd_making_phrase(rc, &options));
     limpet_pool_close(pool);
     return code;
 }
@@ -342,7 +342,7 @@ int rbd_rm(struct cli *cli)
     else if (rc == -EMLINK)
         code = complain(rc, "image belongs to a group: 'rbd group image rm' takes it out");
     else if (rc != 0)
-        code = complain(rc, "delete error: %s", error_phrase(rc));
+        code = complain(rc, "delete error: %s", rbd_phrase(rc));
     limpet_pool_close(pool);
     return code;
 }
@@ -353,7 +353,8 @@ int rbd_mv(struct cli *cli)
     rbd_spec_read(cli, 0, RBD_SOURCE, RBD_IMAGE, &spec);
     rbd_spec_read(cli, 1, RBD_DEST, RBD_IMAGE, &to);
     /* The new name alone is one of the same pool. */
-    bool named = cli->n_words > 1 && strchr(cli->words[1], '/') != NULL;
+    const char *name = cli->n_words > 1 ? cli->words[1] : cli_text(cli, "dest", "");
+    bool named = strchr(name, '/') != NULL;
     if (!named && !cli_has(cli, "dest-pool"))
         memcpy(to.pool, spec.pool, sizeof to.pool);
     if (!named && !cli_has(cli, "dest-namespace"))
@@ -364,7 +365,8 @@ int rbd_mv(struct cli *cli)
     struct limpet_pool *pool = rbd_pool(cli, &spec);
     int code = 0, rc = limpet_image_rename(pool, spec.name, to.name);
     if (rc != 0)
-        code = complain(rc, "rename error: %s", error_phrase(rc));
+        code = complain(rc, "rename error: %s",
+                        rbd_making_phrase(rc, &(struct limpet_image_options){0}));
     limpet_pool_close(pool);
     return code;
 }
@@ -384,7 +386,7 @@ int rbd_resize(struct cli *cli)
     int code = 0, rc = limpet_image_resize(run.image, size, shrink, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     if (rc != 0)
-        code = complain(rc, "resize error: %s", error_phrase(rc));
+        code = complain(rc, "resize error: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 
@@ -397,6 +399,6 @@ int rbd_sparsify(struct cli *cli)
     int code = 0, rc = limpet_image_sparsify(run.image, unit, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     if (rc != 0)
-        code = complain(rc, "sparsify error: %s", error_phrase(rc));
+        code = complain(rc, "sparsify error: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }

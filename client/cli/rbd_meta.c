@@ -32,7 +32,7 @@ static int change_features(struct cli *cli, bool enabled)
                         "fast-diff needs object-map; layering stays as it is",
                         error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "failed to update image features: %s", error_phrase(rc));
+        code = complain(rc, "failed to update image features: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 
@@ -58,7 +58,7 @@ static int object_map(struct cli *cli, const char *what, const char *verb,
         code = complain(rc, "the object map is wrong; 'rbd object-map rebuild %s' makes it anew",
                         rbd_spec_text(&run.spec));
     else if (rc != 0)
-        code = complain(rc, "%s object map failed: %s", verb, error_phrase(rc));
+        code = complain(rc, "%s object map failed: %s", verb, rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 

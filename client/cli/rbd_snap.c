@@ -19,7 +19,7 @@ int rbd_snap_create(struct cli *cli)
                         "failed to create snapshot: %s; 'rbd snap limit' changes the image's limit",
                         error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "failed to create snapshot: %s", error_phrase(rc));
+        code = complain(rc, "failed to create snapshot: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 
@@ -171,7 +171,9 @@ int rbd_snap_rm(struct cli *cli)
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing snap");
     int code = 0, rc = 0;
     if (cli_has(cli, "force")) {
-        rc = limpet_image_snap_unprotect(run.image, run.spec.snap);
+        rc = rbd_flatten_children(cli, run.image, run.spec.snap);
+        if (rc == 0)
+            rc = limpet_image_snap_unprotect(run.image, run.spec.snap);
         rc = rc == -EINVAL ? 0 : rc; /* It was not protected. */
     }
     if (rc == 0)
@@ -233,7 +235,7 @@ int rbd_snap_rollback(struct cli *cli)
         code = complain(rc, "rollback failed: %s; 'rbd status' shows who has the image open",
                         error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "rollback failed: %s", error_phrase(rc));
+        code = complain(rc, "rollback failed: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 
@@ -272,11 +274,16 @@ int rbd_snap_rename(struct cli *cli)
     struct rbd_run run;
     rbd_spec_read(cli, 1, RBD_DEST, RBD_SNAP, &to);
     rbd_begin(cli, RBD_SNAP, true, &run);
-    if (strcmp(to.name, run.spec.name) != 0)
-        return rbd_end(&run, complain(EINVAL, "source and destination image names must match"));
+    const char *other = strcmp(to.name, run.spec.name) != 0 ? "image name"
+                        : strcmp(to.pool, run.spec.pool) != 0 && cli->n_words > 1 &&
+                                strchr(cli->words[1], '/') != NULL
+                            ? "pool"
+                            : NULL;
+    if (other != NULL)
+        return rbd_end(&run, complain(EINVAL, "source and destination %s must be the same", other));
     int code = 0, rc = limpet_image_snap_rename(run.image, run.spec.snap, to.snap);
     if (rc != 0)
-        code = complain(rc, "renaming snap failed: %s", error_phrase(rc));
+        code = complain(rc, "renaming snap failed: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 

@@ -45,7 +45,7 @@ static void parse(const char *text, struct rbd_spec *out)
     if (at != NULL)
         TAKE(out->snap, at + 1, strlen(at + 1), text);
     if (out->name[0] == 0 || (first != NULL && out->pool[0] == 0) ||
-        (at != NULL && out->snap[0] == 0))
+        (second != NULL && out->space[0] == 0) || (at != NULL && out->snap[0] == 0))
         invalid(text);
 }
 
@@ -59,6 +59,29 @@ static void fill(struct cli *cli, const char *option, char *to, size_t size)
 
 #define FILL(cli, option, to) fill(cli, option, to, sizeof(to))
 
+/* --image and --dest may be specs themselves: what they name counts where nothing was named yet. */
+static void fill_spec(struct cli *cli, const char *option, struct rbd_spec *out)
+{
+    const char *text = cli_text(cli, option, NULL);
+    struct rbd_spec spec = {0};
+    if (text == NULL || out->name[0] != 0)
+        return;
+    if (text[0] != 0)
+        parse(text, &spec);
+    memcpy(out->name, spec.name, sizeof out->name);
+    if (out->pool[0] == 0 && spec.pool[0] != 0) {
+        memcpy(out->pool, spec.pool, sizeof out->pool);
+        memcpy(out->space, spec.space, sizeof out->space);
+    }
+    memcpy(out->snap, spec.snap, sizeof out->snap);
+}
+
+static void check_snap(const char *name)
+{
+    if (strpbrk(name, "/@") != NULL)
+        fail(EINVAL, "invalid snap name '%s': it has '/' or '@' in it", name);
+}
+
 void rbd_spec_read(struct cli *cli, int word, enum rbd_side side, enum rbd_spec_kind kind,
                    struct rbd_spec *out)
 {
@@ -66,11 +89,12 @@ void rbd_spec_read(struct cli *cli, int word, enum rbd_side side, enum rbd_spec_
     *out = (struct rbd_spec){0};
     if (word >= 0 && word < cli->n_words)
         parse(cli->words[word], out);
+    fill_spec(cli, dest ? "dest" : "image", out);
     FILL(cli, dest ? "dest-pool" : "pool", out->pool);
     FILL(cli, dest ? "dest-namespace" : "namespace", out->space);
-    FILL(cli, dest ? "dest" : "image", out->name);
     if (kind != RBD_IMAGE)
         FILL(cli, dest ? "dest-snap" : "snap", out->snap);
+    check_snap(out->snap);
     /* A copy lies beside what it is of, as rbd has it: in the default pool. */
     if (out->pool[0] == 0)
         TAKE(out->pool, DEFAULT_POOL, strlen(DEFAULT_POOL), DEFAULT_POOL);
@@ -107,6 +131,39 @@ const char *rbd_spec_text(const struct rbd_spec *s)
         text[LIMPET_POOL_NAME_MAX + LIMPET_OBJECT_SPACE_MAX + 2 * LIMPET_IMAGE_NAME_MAX + 8];
     snprintf(text, sizeof text, "%s/%s%s%s%s%s", s->pool, s->space, s->space[0] != 0 ? "/" : "",
              s->name, s->snap[0] != 0 ? "@" : "", s->snap);
+    return text;
+}
+
+const char *rbd_phrase(int rc)
+{
+    static char text[512];
+    const char *advice = "";
+    if (rc == -EROFS)
+        advice = "; another client keeps the image's exclusive lock: 'rbd lock ls' shows which";
+    else if (rc == -ENAMETOOLONG)
+        advice = "; names have 255 bytes at most";
+    snprintf(text, sizeof text, "%s%s", error_phrase(rc), advice);
+    return text;
+}
+
+const char *rbd_making_phrase(int rc, const struct limpet_image_options *options)
+{
+    static char text[512];
+    const char *advice = NULL;
+    if (rc == -EINVAL)
+        advice = options->stripe_unit != 0 || options->stripe_count != 0
+                     ? "a stripe unit divides the size of objects, and is a multiple of 512 bytes"
+                     : "names are UTF-8, without '/' and '@'";
+    else if (rc == -EFBIG)
+        advice = "an image has 2^40 objects at most, or 2^63 bytes: larger objects (--object-size) "
+                 "allow more";
+    else if (rc == -ENOSYS)
+        advice = "there is no journaling, and clones and their parents need the feature layering";
+    else if (rc == -EDOM)
+        advice = "objects have 4 KiB to 32 MiB";
+    if (advice == NULL)
+        return rbd_phrase(rc);
+    snprintf(text, sizeof text, "%s; %s", error_phrase(rc), advice);
     return text;
 }
 
@@ -149,7 +206,7 @@ struct limpet_image *rbd_image(struct limpet_pool *pool, const struct rbd_spec *
              "'rbd rm' removes what is left",
              spec->name);
     if (rc != 0)
-        fail(rc, "error opening image %s: %s", spec->name, error_phrase(rc));
+        fail(rc, "error opening image %s: %s", spec->name, rbd_phrase(rc));
     return image;
 }
 

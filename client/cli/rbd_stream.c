@@ -56,6 +56,7 @@ struct file {
     const char *path;
     int fd;
     bool is_standard;
+    bool ended; /* Less was read than was asked for. */
 };
 
 /* A new one, or standard output ("-"). rbd does not overwrite. */
@@ -163,7 +164,10 @@ static int sink_write(void *arg, const void *data, size_t len)
 
 static ssize_t source_read(void *arg, void *data, size_t len)
 {
-    return read_all(((struct file *)arg)->fd, data, len);
+    struct file *f = arg;
+    ssize_t n = read_all(f->fd, data, len);
+    f->ended = f->ended || (n >= 0 && (size_t)n < len);
+    return n;
 }
 
 /* Format 2: all that it has. */
@@ -302,10 +306,18 @@ static int import_all(struct cli *cli, const struct rbd_spec *spec,
     rbd_progress_end(&progress, rc);
     close_read(f);
     limpet_pool_close(pool);
-    if (rc == -EBADMSG)
-        return complain(rc, "import failed: '%s' is damaged, cut off, or no export of format 2",
+    /* The numbers are rbd's. */
+    if (rc == -EBADMSG && f->ended)
+        return complain(EDOM,
+                        "import failed: '%s' is cut off, or no export of format 2; export it "
+                        "again",
                         f->path);
-    return rc != 0 ? complain(rc, "import failed: %s", error_phrase(rc)) : 0;
+    if (rc == -EBADMSG || rc == -EDOM)
+        return complain(EINVAL,
+                        "import failed: '%s' is damaged, or no export of format 2; export "
+                        "it again",
+                        f->path);
+    return rc != 0 ? complain(rc, "import failed: %s", rbd_making_phrase(rc, options)) : 0;
 }
 
 int rbd_import(struct cli *cli)
@@ -338,7 +350,7 @@ int rbd_import(struct cli *cli)
     size = encryption.format != NULL ? whole_sectors(size) : size;
     int rc = limpet_image_create(pool, spec.name, size + room, &options);
     if (rc != 0)
-        fail(rc, "image creation failed: %s", error_phrase(rc));
+        fail(rc, "image creation failed: %s", rbd_making_phrase(rc, &options));
     struct rbd_progress progress = rbd_progress_begin(cli, "Importing image");
     rc = limpet_image_open(pool, spec.name, NULL, 0, &image);
     if (rc == 0) {
@@ -441,10 +453,11 @@ int rbd_import_diff(struct cli *cli)
                         "difference begins",
                         error_phrase(rc));
     else if (rc == -EBADMSG)
-        code = complain(EINVAL, "import-diff failed: '%s' is damaged, cut off, or no difference",
-                        f.path);
+        /* The numbers are rbd's. */
+        code = complain(f.ended ? EBADMSG : EINVAL,
+                        "import-diff failed: '%s' is damaged, cut off, or no difference", f.path);
     else if (rc != 0)
-        code = complain(rc, "import-diff failed: %s", error_phrase(rc));
+        code = complain(rc, "import-diff failed: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 
@@ -464,5 +477,8 @@ int rbd_merge_diff(struct cli *cli)
     if (rc == -EINVAL)
         return complain(rc, "The first TO snapshot must be equal with the second FROM snapshot, "
                             "aborting");
+    if (rc == -EBADMSG)
+        return complain(rc, "merge-diff error: '%s' or '%s' is damaged, cut off, or no difference",
+                        first.path, second.path);
     return rc != 0 ? complain(rc, "merge-diff error: %s", error_phrase(rc)) : 0;
 }

@@ -211,11 +211,12 @@ int limpet_group_add(struct limpet_pool *pool, const char *name, struct limpet_p
         rc = directory_id(image_pool, IMAGE_DIRECTORY, image, id);
     if (rc == 0)
         rc = header_read(image_pool, id, &header);
-    /* An image of another group leaves no trace in this one. */
-    if (rc == 0 && header.core.has_group)
+    /* An image of another group leaves no trace in this one; one of this group is in it. */
+    bool ours = rc == 0 && header.core.has_group && same_link(&header.core.group, &group.link);
+    if (rc == 0 && header.core.has_group && !ours)
         rc = -EEXIST;
     header_fini(&header);
-    if (rc != 0)
+    if (rc != 0 || ours)
         return rc;
     link_of_id(image_pool, id, &link);
     size_t len = image_child_key(key, 0, &link);

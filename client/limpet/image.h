@@ -564,7 +564,7 @@ LIMPET_API int limpet_group_rename(struct limpet_pool *pool, const char *name, c
 /* Names, each in an entry of a list like that of images. Release *out with limpet_free(). */
 LIMPET_API int limpet_group_list(struct limpet_pool *pool, struct limpet_image_entry **out,
                                  size_t *n);
-/* -EEXIST: it is in a group; an image is in one at most. */
+/* Also one that is in it already. -EEXIST: it is in another group; an image is in one at most. */
 LIMPET_API int limpet_group_add(struct limpet_pool *pool, const char *group,
                                 struct limpet_pool *image_pool, const char *image);
 LIMPET_API int limpet_group_take_out(struct limpet_pool *pool, const char *group,

@@ -105,6 +105,37 @@ def refuses_what_is_no_image():
 
 
 @case
+def refuses_sizes_and_names():
+    """What happens to the numbers is in rbd_session.py, beside Ceph's: here is what is said of them."""
+    check(says("create", "odd", "-s", "513B") == "" and tells("info", "odd")["size"] == 513, "any size will do")
+    for words, error, text in (
+            (("create", "-s", "8E", "c"), errno.EFBIG, "more than an image can have"),
+            (("create", "-s", "4096P", "--object-size", "1M", "c"), errno.EFBIG, "2^40 objects"),
+            (("create", "-s", "16M", "--stripe-unit", "3K", "--stripe-count", "4", "c"), errno.EINVAL, "a multiple of 512"),
+            (("create", "-s", "16M", "--stripe-unit", "8M", "--stripe-count", "2", "c"), errno.EINVAL, "a multiple of 512"),
+            (("create", "-s", "16M", "--image-feature", "journaling", "c"), errno.ENOSYS, "no journaling"),
+            (("create", "-s", "1", "rbd//c"), errno.EINVAL, "invalid spec"),
+            (("create", "-s", "1", "rbd/a@b/c"), errno.EINVAL, "invalid spec"),
+            (("create", "-s", "1", "--image", "nopool/c"), errno.ENOENT, "'nopool'"),
+            (("create", "-s", "1", "--image", "c@s"), errno.EINVAL, "snapshot name specified"),
+            (("snap", "create", "--image", "odd", "--snap", "a/b"), errno.EINVAL, "invalid snap name"),
+            (("snap", "create", "--image", "odd", "--snap", "a@b"), errno.EINVAL, "invalid snap name"),
+            (("mv", "odd", "--dest", "other/odd"), errno.EINVAL, "across pools"),
+            (("mv", "odd", "odd@s"), errno.EINVAL, "snapshot name specified"),
+            (("resize", "odd", "-s", "8E"), errno.EFBIG, "more than an image can have"),
+            (("resize", "odd", "-s", "-1"), errno.EINVAL, "--size")):
+        fails(rbd(*words), error, text)
+    for name in (b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xc0\xaf"):
+        argv = [RBD, "create", "-s", "1", os.fsdecode(name)]
+        fails(command(argv, env=cluster.env), errno.EINVAL, "UTF-8")
+    for name in (".", "..", " a", "a:b", "caf\u00e9", "x" * 255):
+        succeeds(rbd("create", "-s", "1", name))
+        succeeds(rbd("rm", name, "--no-progress"))
+    succeeds(rbd("rm", "odd"))
+    check(says("ls") == "", "nothing is left")
+
+
+@case
 def shows_an_image():
     succeeds(rbd("create", "a", "-s", "10M"))
     text = re.sub(r": \w+ \w+ .. ..:..:.. \d{4}$", ": TIME", says("info", "a"), flags=re.M)
@@ -176,6 +207,8 @@ def snapshots():
     fails(rbd("snap", "purge", "a"), errno.EBUSY, "'s1'")
     succeeds(rbd("snap", "rename", "a@s1", "a@s2"))
     fails(rbd("snap", "rename", "a@none", "a@x"), errno.ENOENT, "renaming snap failed")
+    fails(rbd("snap", "rename", "a@s2", "other/a@x"), errno.EINVAL, "pool must be the same")
+    fails(rbd("snap", "rename", "a@s2", "b@x"), errno.EINVAL, "image name must be the same")
     succeeds(rbd("snap", "unprotect", "a@s2"))
     fails(rbd("snap", "unprotect", "a@s2"), errno.EINVAL, "already unprotected")
     succeeds(rbd("snap", "limit", "set", "a", "--limit", "1"))
@@ -208,6 +241,15 @@ def clones():
     fails(rbd("flatten", "other/k2"), errno.EINVAL, "no parent")
     succeeds(rbd("rm", "other/k2"))
     succeeds(rbd("snap", "purge", "k1"))
+    # Removed by force, a snapshot lets its clones go first.
+    succeeds(rbd("snap", "create", "a@p"))
+    succeeds(rbd("snap", "protect", "a@p"))
+    succeeds(rbd("clone", "a@p", "k3", "--rbd-default-clone-format", "1"))
+    fails(rbd("snap", "rm", "a@p"), errno.EBUSY, "protected from removal")
+    fails(rbd("snap", "unprotect", "a@p"), errno.EBUSY, "rbd flatten")
+    succeeds(rbd("snap", "rm", "a@p", "--force", "--no-progress"))
+    check("parent" not in tells("info", "k3") and [snap["name"] for snap in tells("snap", "ls", "a")] == ["s"], "forced")
+    succeeds(rbd("rm", "k3"))
     succeeds(rbd("snap", "rm", "a@s"))
     check("trash (s)" in says("snap", "ls", "a", "--all"), "it waits for its clone")
     check("snap-trash" in tells("info", "a")["op_features"], tells("info", "a"))
@@ -239,6 +281,15 @@ def exports_and_imports():
     check(succeeds(rbd("export", "piped", "-")).out == data, "from standard input")
     succeeds(rbd("import", path))
     check("in\n" in says("ls"), "named like the file")
+    stream = succeeds(rbd("export", "--export-format", "2", "imp", "-", "--no-progress")).out
+    for cut in (0, 5, 40, 1000, len(stream) // 2, len(stream) - 1):
+        fails(rbd("import", "--export-format", "2", "-", "cut", data=stream[:cut]), errno.EDOM, "cut off")
+    for place, by in ((0, b"X"), (13, b"\xff\xff"), (len(stream) - 1, b"Q")):
+        damaged = stream[:place] + by + stream[place + len(by):]
+        result = rbd("import", "--export-format", "2", "-", "cut", data=damaged)
+        check(result.code in (errno.EINVAL, errno.EDOM) and "export it again" in result.err, result)
+    fails(rbd("import", "-", "cut", "--stripe-unit", "3K", "--stripe-count", "2", data=b"x"), errno.EINVAL, "512")
+    check("cut" not in says("ls"), "no half-made image")
     for name in ("piped", "in"):
         succeeds(rbd("rm", name))
 
@@ -267,8 +318,10 @@ def differences():
     succeeds(rbd("create", "empty", "-s", "1"))
     fails(rbd("import-diff", paths[1], "empty"), errno.EINVAL, "has not got the snapshot")
     write_file(paths[3], read_file(paths[0])[:1000])
-    fails(rbd("import-diff", paths[3], "empty"), errno.EINVAL, "damaged, cut off")
-    check(rbd("import-diff", os.path.join(WHERE, "in"), "empty").code != 0, "no stream at all")
+    fails(rbd("import-diff", paths[3], "empty"), errno.EBADMSG, "damaged, cut off")
+    fails(rbd("merge-diff", paths[3], paths[1], paths[3] + "2"), errno.EBADMSG, "damaged, cut off")
+    check(not os.path.exists(paths[3] + "2"), "half a file")
+    fails(rbd("import-diff", os.path.join(WHERE, "in"), "empty"), errno.EINVAL, "no difference")
     check(says("snap", "ls", "empty") == "", "no snapshot of half a difference")
     succeeds(rbd("snap", "purge", "to"))
     for name in ("to", "empty"):
@@ -407,6 +460,10 @@ def groups():
     succeeds(rbd("group", "create", "g"))
     fails(rbd("group", "create", "g"), errno.EEXIST)
     succeeds(rbd("group", "image", "add", "g", "g1"))
+    succeeds(rbd("group", "image", "add", "g", "g1"))
+    succeeds(rbd("group", "create", "g3"))
+    fails(rbd("group", "image", "add", "g3", "g1"), errno.EEXIST)
+    succeeds(rbd("group", "rm", "g3"))
     check(says("group", "image", "ls", "g") == "rbd/g1\n" and says("group", "ls") == "g\n", "ls")
     check("\tgroup: rbd/g\n" in says("info", "g1"), says("info", "g1"))
     succeeds(rbd("group", "snap", "create", "g@s"))

@@ -308,7 +308,15 @@ void op_meta(struct run *r)
 
 /* ---- Locks ---- */
 
-/* Through a new handle: others know what there was when they read the header. */
+enum { LOCKERS_MAX = 16 };
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Through a new handle: others know what there was when they read the header. By cookie, since they
+ * are in the order of their clients' numbers. */
 static void list_lockers(rados_ioctx_t io, const char *name)
 {
     char tag[256] = "", clients[TEXT_MAX], cookies[TEXT_MAX], addrs[TEXT_MAX];
@@ -323,8 +331,14 @@ static void list_lockers(rados_ioctx_t io, const char *name)
     say(" lockers %zd", n);
     if (n > 0)
         say(" %d %s", exclusive, tag);
-    for (size_t at = 0; n > 0 && at < cookies_len; at += strlen(cookies + at) + 1)
-        say(" %s", strncmp(cookies + at, "auto ", 5) == 0 ? "auto" : cookies + at);
+    const char *sorted[LOCKERS_MAX];
+    size_t found = 0;
+    for (size_t at = 0; n > 0 && at < cookies_len && found < LOCKERS_MAX;
+         at += strlen(cookies + at) + 1)
+        sorted[found++] = strncmp(cookies + at, "auto ", 5) == 0 ? "auto" : cookies + at;
+    qsort(sorted, found, sizeof sorted[0], by_text);
+    for (size_t i = 0; i < found; i++)
+        say(" %s", sorted[i]);
     (void)rbd_close(image);
 }
 
