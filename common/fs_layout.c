@@ -71,6 +71,15 @@ size_t fs_txid_key(uint8_t out[FS_KEY_MAX], enum fs_key kind, struct fs_txid tx)
     return 17;
 }
 
+int fs_index_key_decode(const void *key, size_t len, enum fs_key kind, uint32_t *out)
+{
+    const uint8_t *bytes = key;
+    if (len != 4 || bytes[0] != kind)
+        return -EBADMSG;
+    *out = (uint32_t)get_big(bytes + 1, 3);
+    return 0;
+}
+
 int fs_txid_key_decode(const void *key, size_t len, struct fs_txid *out)
 {
     const uint8_t *bytes = key;

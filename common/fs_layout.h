@@ -98,6 +98,8 @@ enum fs_key {
 size_t fs_entry_key(uint8_t out[FS_KEY_MAX], const void *name, size_t len);
 size_t fs_cookie_key(uint8_t out[FS_KEY_MAX], uint64_t cookie);
 size_t fs_index_key(uint8_t out[FS_KEY_MAX], enum fs_key kind, uint32_t index);
+/* -EBADMSG: it is not of this kind. */
+int fs_index_key_decode(const void *key, size_t len, enum fs_key kind, uint32_t *out) MUST_CHECK;
 size_t fs_xattr_key(uint8_t out[FS_KEY_MAX], uint32_t index, const void *name, size_t len);
 
 /* An operation over several objects: of which client, and its number there. 0, 0: none. */

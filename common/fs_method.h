@@ -9,7 +9,7 @@
  *   fs_method.c         what they share: looking and changing records
  *   fs_method_name.c    entries: lookup, create, enter, unlink, rename, list; shards: init, split
  *   fs_method_move.c    parts of operations over two shards
- *   fs_method_lock.c    locks of files
+ *   fs_method_lock.c    locks of files: lock, getlock, keeplocks
  *   fs_method_inode.c   inodes: getattr, setattr, wrote, purge, reap
  *   fs_method_xattr.c   extended attributes, among them access control lists
  *   fs_method_apply.c   what a client has changed by itself
@@ -234,6 +234,7 @@ int fs_method_purge(struct fs_method_call *call) MUST_CHECK;
 int fs_method_reap(struct fs_method_call *call) MUST_CHECK;
 int fs_method_lock(struct fs_method_call *call) MUST_CHECK;
 int fs_method_getlock(struct fs_method_call *call) MUST_CHECK;
+int fs_method_keeplocks(struct fs_method_call *call) MUST_CHECK;
 int fs_method_xget(struct fs_method_call *call) MUST_CHECK;
 int fs_method_xset(struct fs_method_call *call) MUST_CHECK;
 int fs_method_xremove(struct fs_method_call *call) MUST_CHECK;

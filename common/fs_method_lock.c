@@ -2,7 +2,7 @@
  * Locks of files, of ranges (fcntl) and of whole ones (flock): a record beside the inode has those
  * that are held. Whoever has to wait is told so, and asks again when it hears that one was given
  * back; that somebody waits is remembered in the record. Locks of a client that died are removed by
- * whoever meets them, and has made sure of that.
+ * whoever meets them, and has made sure of that; one that lives says what it has (fs.keeplocks).
  */
 #include "common/fs_method.h"
 
@@ -120,6 +120,49 @@ static void forget_client(struct fs_locks *locks, uint64_t instance)
     locks->n = kept;
 }
 
+/* What the owner has of `lock` here, into `out`: the ranges of both, shared where one of them is.
+ */
+static int keep_of(const struct fs_locks *held, const struct fs_lock *lock, struct fs_locks *out)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < held->n && !error; i++) {
+        const struct fs_lock *own = &held->list[i];
+        struct fs_lock both = *lock;
+        if (!same_owner(own, lock) || !overlap(own, lock))
+            continue;
+        both.start = own->start > lock->start ? own->start : lock->start;
+        both.end = own->end < lock->end ? own->end : lock->end;
+        both.exclusive &= own->exclusive;
+        error = add(out, &both);
+    }
+    return error;
+}
+
+/* The caller has what stands in both lists; others have what they had. -ENOLCK: too many. */
+static int keep(const struct fs_locks *locks, const struct fs_locks *held, uint64_t instance,
+                struct fs_locks *out)
+{
+    int error = 0;
+    out->n = 0;
+    out->waited_for = locks->waited_for;
+    for (uint32_t i = 0; i < locks->n && !error; i++) {
+        const struct fs_lock *lock = &locks->list[i];
+        error = lock->instance == instance ? keep_of(held, lock, out) : add(out, lock);
+    }
+    return error;
+}
+
+static bool same_locks(const struct fs_locks *a, const struct fs_locks *b)
+{
+    bool same = a->n == b->n;
+    for (uint32_t i = 0; same && i < a->n; i++) {
+        const struct fs_lock *x = &a->list[i], *y = &b->list[i];
+        same = same_owner(x, y) && x->start == y->start && x->end == y->end &&
+               x->exclusive == y->exclusive;
+    }
+    return same;
+}
+
 /*
  * Sets a lock, or (type 0) gives it back. FS_EXISTED in the answer: somebody has one that does not
  * agree; with FS_WAITS that is remembered. FS_DROPPED: somebody waits for what was given back.
@@ -158,6 +201,39 @@ int fs_method_lock(struct fs_method_call *call)
     fs_put_locks(&job, locks);
     if (gives)
         job.call->grows = grows;
+    return fs_end(&job);
+}
+
+/*
+ * Data: a record of locks. What the caller has beyond those that stand there goes, and what is a
+ * shared one there becomes that; none is added. FS_DROPPED: somebody waits for that.
+ */
+int fs_method_keeplocks(struct fs_method_call *call)
+{
+    struct fs_job job;
+    struct fs_locks *locks;
+    struct fs_lock want;
+    int error = begin(call, &job, &locks, &want);
+    if (error)
+        return error;
+    bool grows = job.call->grows;
+    struct fs_locks *held = fs_alloc(call, sizeof *held), *kept = fs_alloc(call, sizeof *kept);
+    if (!held || !kept)
+        return -ENOMEM;
+    held->n = 0;
+    if (job.data.len > 0 && fs_locks_decode(job.data.data, job.data.len, held))
+        return -EINVAL;
+    error = keep(locks, held, call->caller, kept);
+    if (error)
+        return error;
+    if (same_locks(locks, kept))
+        return fs_end(&job);
+    if (kept->waited_for) {
+        job.answer.flags |= FS_DROPPED;
+        kept->waited_for = false;
+    }
+    fs_put_locks(&job, kept);
+    job.call->grows = grows;
     return fs_end(&job);
 }
 

@@ -3,12 +3,12 @@
 #include <string.h>
 
 static const char *const writing[] = {
-    "fs.apply",        "fs.create",   "fs.dying",           "fs.enter",        "fs.init",
-    "fs.layout",       "fs.leave",    "fs.links",           "fs.lock",         "fs.moved",
-    "fs.purge",        "fs.reap",     "fs.rename",          "fs.reserve",      "fs.setattr",
-    "fs.settle",       "fs.split",    "fs.unlink",          "fs.vanish",       "fs.wrote",
-    "fs.xremove",      "fs.xset",     "hello.record_hello", "lock.break_lock", "lock.lock",
-    "lock.set_cookie", "lock.unlock",
+    "fs.apply",     "fs.create",       "fs.dying",    "fs.enter",           "fs.init",
+    "fs.keeplocks", "fs.layout",       "fs.leave",    "fs.links",           "fs.lock",
+    "fs.moved",     "fs.purge",        "fs.reap",     "fs.rename",          "fs.reserve",
+    "fs.setattr",   "fs.settle",       "fs.split",    "fs.unlink",          "fs.vanish",
+    "fs.wrote",     "fs.xremove",      "fs.xset",     "hello.record_hello", "lock.break_lock",
+    "lock.lock",    "lock.set_cookie", "lock.unlock",
 };
 
 bool method_writes(const void *name, size_t len)

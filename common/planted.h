@@ -222,6 +222,8 @@ enum planted_bug {
     PLANTED_FS_UNFENCED,
     /* Files: a living client does not clear what it has lost the end of. */
     PLANTED_FS_LEFT_FORGOTTEN,
+    /* Files: locks that were given back in a batch that was lost stay at the OSD. */
+    PLANTED_FS_LOCKS_LEFT,
     /* Files: the bytes that a truncation cuts off stay. */
     PLANTED_FS_CUT_LOST,
     /* Files: a record's size covers bytes that have not arrived. */

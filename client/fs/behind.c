@@ -620,11 +620,7 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
 /* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
 static bool is_lost(struct limpet_fs *fs, uint64_t home)
 {
-    const struct fs_lease *lease = lease_find(fs, home);
-    while (lease != NULL && lease->cover != 0)
-        lease = lease_find(fs, lease->cover);
-    return lease == NULL || lease->watch == NULL ||
-           limpet_lease_valid(lease->watch) < LOST_BEFORE_NS;
+    return lease_valid_ns(fs, home) < LOST_BEFORE_NS;
 }
 
 /* With the lock. Nothing more of the file arrives. */

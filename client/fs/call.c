@@ -46,9 +46,10 @@ int call_encode(struct encoder *input, const struct fs_request *rq, const void *
  */
 static void try_though_full(struct limpet_op *op, const char *method)
 {
-    static const char *const methods[] = {
-        "fs.dying",   "fs.getattr", "fs.leave",  "fs.links",  "fs.lock",  "fs.moved",  "fs.purge",
-        "fs.setattr", "fs.settle",  "fs.unlink", "fs.vanish", "fs.wrote", "fs.xremove"};
+    static const char *const methods[] = {"fs.dying",   "fs.getattr", "fs.keeplocks", "fs.leave",
+                                          "fs.links",   "fs.lock",    "fs.moved",     "fs.purge",
+                                          "fs.setattr", "fs.settle",  "fs.unlink",    "fs.vanish",
+                                          "fs.wrote",   "fs.xremove"};
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         if (strcmp(method, methods[i]) == 0)
             limpet_op_full_try(op);
@@ -336,6 +337,10 @@ void ask_begin(struct fs_ask *ask)
     int rc = 0;
     encoder_init(&answer);
     pthread_mutex_lock(&fs->lock);
+    if (lock_park(ask)) {
+        pthread_mutex_unlock(&fs->lock);
+        return;
+    }
     enum lease_route route =
         lease_route(fs, ask->home, method_writes(ask->method, strlen(ask->method)), &lease);
     assert(lease != NULL || route == LEASE_AT_OSD);
@@ -384,7 +389,8 @@ void fs_ask(struct fs_call *call, uint64_t home, const char *method, const struc
 }
 
 struct fs_ask *ask_create(struct limpet_fs *fs, uint64_t home, const char *method,
-                          const struct fs_request *rq, fs_answered answered)
+                          const struct fs_request *rq, const void *data, size_t len,
+                          fs_answered answered)
 {
     struct fs_ask *ask = calloc(1, sizeof *ask);
     struct fs_call *call = calloc(1, sizeof *call);
@@ -396,7 +402,7 @@ struct fs_ask *ask_create(struct limpet_fs *fs, uint64_t home, const char *metho
     call->fs = fs;
     *ask = (struct fs_ask){
         .call = call, .answered = answered, .home = home, .method = method, .raw = is_raw(method)};
-    if (call_encode(&ask->input, rq, NULL, 0) != 0) {
+    if (call_encode(&ask->input, rq, data, len) != 0) {
         ask_free(ask);
         return NULL;
     }

@@ -11,6 +11,9 @@
  * E3  Who could not see the whole chain, since a client or an OSD did not answer, looks again when
  *     it asks for its lock the next time: nobody else may.
  *
+ * E4  A lock that its owner has given back, and the OSD still has (K2), is no part of a circle: of
+ *     its owners a client tells nothing meanwhile, and E3 holds.
+ *
  * Locks of flock(2) are not followed, as in the kernel.
  */
 #include <errno.h>
@@ -72,6 +75,15 @@ static void encode_wait(struct encoder *e, const struct fs_call *call)
     encode_u8(e, call->rq.flags & LIMPET_FS_LOCK_EXCLUSIVE ? FS_LOCK_EXCLUSIVE : FS_LOCK_SHARED);
 }
 
+/* A wait of no type. */
+static void encode_unknown(struct encoder *e)
+{
+    for (int i = 0; i < 4; i++)
+        encode_u64(e, 0);
+    encode_u8(e, 0);
+}
+
+/* -EAGAIN: it is not known. */
 static int decode_wait(const void *data, size_t len, struct wait *out)
 {
     struct decoder d;
@@ -81,7 +93,8 @@ static int decode_wait(const void *data, size_t len, struct wait *out)
     out->len = decode_u64(&d);
     out->number = decode_u64(&d);
     out->type = decode_u8(&d);
-    return decoder_end(&d);
+    int rc = decoder_end(&d);
+    return rc == 0 && out->type == 0 ? -EAGAIN : rc;
 }
 
 void deadlock_asked(struct limpet_fs *fs, struct decoder *question, struct encoder *answer)
@@ -91,7 +104,9 @@ void deadlock_asked(struct limpet_fs *fs, struct decoder *question, struct encod
         return;
     pthread_mutex_lock(&fs->lock);
     const struct fs_call *call = find_waiting(fs, owner);
-    if (call != NULL)
+    if (lock_is_uncertain(fs))
+        encode_unknown(answer);
+    else if (call != NULL)
         encode_wait(answer, call);
     pthread_mutex_unlock(&fs->lock);
 }
@@ -114,8 +129,10 @@ static int ask_client(struct limpet_fs *fs, struct party party, struct wait *out
            limpet_answers_next(answers, &answer) == 0) {
         if (answer.missed && found != 0)
             found = -ETIMEDOUT;
-        if (!answer.missed && answer.len > 0 && decode_wait(answer.data, answer.len, out) == 0)
-            found = 0;
+        int told =
+            answer.missed || answer.len == 0 ? -ENOENT : decode_wait(answer.data, answer.len, out);
+        if (told == 0 || (told == -EAGAIN && found != 0))
+            found = told;
     }
     limpet_answers_destroy(answers);
     return rc != 0 && found == -ENOENT ? rc : found;
@@ -129,10 +146,14 @@ static int wait_of(struct limpet_fs *fs, struct party party, struct wait *out)
     encoder_init(&e);
     pthread_mutex_lock(&fs->lock);
     const struct fs_call *call = find_waiting(fs, party.owner);
+    bool unknown = lock_is_uncertain(fs);
     if (call != NULL)
         encode_wait(&e, call);
     pthread_mutex_unlock(&fs->lock);
-    int rc = call == NULL ? -ENOENT : e.failed ? -ENOMEM : decode_wait(e.data, e.len, out);
+    int rc = unknown        ? -EAGAIN
+             : call == NULL ? -ENOENT
+             : e.failed     ? -ENOMEM
+                            : decode_wait(e.data, e.len, out);
     encoder_fini(&e);
     return rc;
 }

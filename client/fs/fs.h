@@ -70,6 +70,7 @@ struct fs_ask;
 STAILQ_HEAD(fs_asks, fs_ask);
 TAILQ_HEAD(fs_locked_list, fs_call);
 struct fs_held;
+struct fs_unkept;
 struct fs_batch;
 TAILQ_HEAD(fs_batches, fs_batch);
 struct fs_order;
@@ -137,6 +138,7 @@ struct limpet_fs {
 
     struct fs_locked_list locks; /* Requests for locks. */
     struct fs_held *held;
+    struct fs_unkept *unkept; /* Inodes of whose locks the OSD may have too many: K2. */
     uint64_t last_blocked;
 
     struct limpet_fs_cache_calls cache_calls;
@@ -277,7 +279,7 @@ struct fs_ask {
     void *out;
     size_t out_len;
     bool raw;
-    bool parked;   /* To be begun anew, once its shard is no longer on its way. */
+    bool parked;   /* To be begun anew, once what it waits for is over. */
     bool deferred; /* It is a batch: others wait for it. */
 };
 
@@ -323,7 +325,8 @@ struct fs_txid fs_new_tx(struct limpet_fs *fs);
 
 /* One to begin later, with a call of its own, which `answered` releases; NULL: memory is short. */
 struct fs_ask *ask_create(struct limpet_fs *fs, uint64_t home, const char *method,
-                          const struct fs_request *rq, fs_answered answered);
+                          const struct fs_request *rq, const void *data, size_t len,
+                          fs_answered answered);
 /* One that was not begun, and its call. */
 void ask_free(struct fs_ask *ask);
 /* Begins, or begins anew. */
@@ -390,6 +393,8 @@ enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
 void lease_returned(struct limpet_fs *fs, uint64_t home);
 /* With the lock: memory of records was taken, or given back. */
 void lease_count(struct limpet_fs *fs, uint64_t more, uint64_t less);
+/* With the lock. Whether the lease of a shard is over in which something is not durable. */
+bool lease_any_is_lost(struct limpet_fs *fs);
 /* How much memory records may take. */
 void lease_memory(struct limpet_fs *fs, uint64_t bytes);
 /* Runs a method here; with the lock. */
@@ -565,6 +570,14 @@ void lock_unlocked(struct limpet_fs *fs, uint64_t ino);
 /* Now and then: who has what others wait for may have died. */
 void lock_tick(struct limpet_fs *fs);
 void lock_free_all(struct limpet_fs *fs);
+/* With the lock. K2: before the records of a shard of which something was lost are forgotten. */
+void lock_lost(struct fs_lease *lease);
+/* With the lock. Whether it has to wait, and is kept, until its inode's locks are certain. */
+bool lock_park(struct fs_ask *ask);
+/* With the lock. Whether the OSD may have locks of this inode that owners here have given back. */
+bool lock_is_unkept(const struct limpet_fs *fs, uint64_t ino);
+/* With the lock. Whether the OSDs may have locks that owners here have given back. */
+bool lock_is_uncertain(struct limpet_fs *fs);
 /* The first lock that is in the way of this one; instance 0: none is. */
 int lock_holder(struct limpet_fs *fs, const struct fs_request *rq, struct fs_lock *out) MUST_CHECK;
 

@@ -9,8 +9,9 @@
  * L3  Giving back waits for answers that are being handed over, and for nothing else: not for
  *     requests under way, which may wait for another client who waits for this lease.
  * L4  A lease that is not certain for LEASE_MARGIN_NS more is dropped as if it were recalled.
- * L5  Nothing is answered under a lease that is over: who was frozen finds it out here, before
- *     those whose task it is have run.
+ * L5  Nothing is answered under a lease that is over, or when the watch of `super` is (others may
+ *     have this client blocked, which ends its leases at once): who was frozen finds it out here,
+ *     before those whose task it is have run.
  *
  * L6  Nobody asks for a lease of what several change. Who was refused or recalled, or finds in
  *     the answer to a change of its own that others have changed the directory, too, does not for a
@@ -76,19 +77,41 @@ struct fs_lease *lease_find(struct limpet_fs *fs, uint64_t home)
     return lease;
 }
 
-/* L5. A born shard lives under the lease that it was born under. */
-static bool is_over(struct fs_lease *lease)
+/* For so long it is good for certain. Who is not among the watchers of `super` may be blocked, and
+ * its leases end with that. */
+static uint64_t valid_ns(const struct fs_lease *lease)
+{
+    if (lease->watch == NULL)
+        return 0;
+    uint64_t own = limpet_lease_valid(lease->watch), all = limpet_lease_valid(lease->fs->watch);
+    return own < all ? own : all;
+}
+
+/* A born shard lives under the lease that it was born under. */
+static struct fs_lease *top_of(struct fs_lease *lease)
 {
     struct limpet_fs *fs = lease->fs;
-    const struct fs_lease *top = lease;
-    while (top != NULL && top->born)
-        top = lease_find(fs, top->cover);
-    if (top != NULL && top->watch != NULL &&
-        (limpet_lease_valid(top->watch) > 0 || planted(PLANTED_FS_LEASE_OVER)))
+    while (lease != NULL && lease->born)
+        lease = lease_find(fs, lease->cover);
+    return lease;
+}
+
+uint64_t lease_valid_ns(struct limpet_fs *fs, uint64_t home)
+{
+    struct fs_lease *lease = lease_find(fs, home);
+    const struct fs_lease *top = lease != NULL ? top_of(lease) : NULL;
+    return top != NULL ? valid_ns(top) : 0;
+}
+
+/* L5 */
+static bool is_over(struct fs_lease *lease)
+{
+    struct fs_lease *top = top_of(lease);
+    if (top != NULL && top->watch != NULL && (valid_ns(top) > 0 || planted(PLANTED_FS_LEASE_OVER)))
         return false;
     if (top != NULL && top->state == LEASE_HELD && !top->recalled) {
-        lease_find(fs, top->home)->recalled = true;
-        pthread_cond_broadcast(&fs->lease_changed);
+        top->recalled = true;
+        pthread_cond_broadcast(&top->fs->lease_changed);
     }
     return true;
 }
@@ -198,6 +221,8 @@ static void remove_lease(struct fs_lease *lease)
     write_back_unname(lease);
     shard_free(lease->shard);
     lease->shard = NULL;
+    free(lease->lost_locks);
+    lease->lost_locks = NULL;
     count_records(lease);
     shrunk(lease);
     HASH_DEL(fs->leases, lease);
@@ -481,6 +506,17 @@ void lease_uncover(struct limpet_fs *fs, uint64_t home)
         pthread_cond_wait(&fs->lease_changed, &fs->lock);
     }
     pthread_mutex_unlock(&fs->lock);
+}
+
+bool lease_any_is_lost(struct limpet_fs *fs)
+{
+    struct fs_lease *lease, *next;
+    HASH_ITER(hh, fs->leases, lease, next)
+    {
+        if (lease->shard != NULL && lease->batches > 0 && (lease->failed != 0 || is_over(lease)))
+            return true;
+    }
+    return false;
 }
 
 struct list_out {
@@ -952,6 +988,7 @@ static void end_lease(struct fs_lease *lease)
     bool exclusive = lease->wants_exclusive && !lease->foreign && lease->shard == NULL;
     bool born = lease->born;
     write_back_unname(lease);
+    lock_lost(lease);
     shard_free(lease->shard);
     lease->shard = NULL;
     count_records(lease);
@@ -1038,8 +1075,7 @@ static void look_at_all(struct limpet_fs *fs)
     struct fs_lease *lease, *next;
     HASH_ITER(hh, fs->leases, lease, next)
     {
-        if (lease->state == LEASE_HELD && lease->watch != NULL &&
-            limpet_lease_valid(lease->watch) < LEASE_MARGIN_NS)
+        if (lease->state == LEASE_HELD && lease->watch != NULL && valid_ns(lease) < LEASE_MARGIN_NS)
             lease->recalled = lease->foreign = true;
     }
 }

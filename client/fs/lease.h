@@ -64,9 +64,11 @@ struct fs_lease {
     struct fs_batch *name;  /* Has its name, if that was made under its cover; counted. */
     unsigned batches;       /* That are not durable. */
     int failed;             /* Something was lost: it is to be given back. */
-    uint64_t counted;       /* Bytes of its records, as the file system has them. */
-    bool shrinks;           /* It is given back for lack of memory. */
-    bool written;           /* All is written back: nothing may change here any more. */
+    uint32_t *lost_locks;   /* Indexes of inodes whose locks were among that, some twice. */
+    size_t n_lost_locks, max_lost_locks;
+    uint64_t counted; /* Bytes of its records, as the file system has them. */
+    bool shrinks;     /* It is given back for lack of memory. */
+    bool written;     /* All is written back: nothing may change here any more. */
     struct fs_asks parked;
 };
 
@@ -74,6 +76,9 @@ struct fs_lease {
 void lease_settle(struct fs_lease *lease);
 struct fs_lease *lease_find(struct limpet_fs *fs, uint64_t home);
 /* Whether it was born under the other one's cover, or under that of one that was. With the lock. */
+/* For how long its lease, or that under which it was born, is good; 0: it is over. With the lock.
+ */
+uint64_t lease_valid_ns(struct limpet_fs *fs, uint64_t home);
 bool lease_is_covered(const struct fs_lease *lease, uint64_t home);
 
 /* ---- write_back.c: all with the lock, which some release for a while ---- */

@@ -4,12 +4,17 @@
  * "super"), and from time to time, since whoever has it may have died.
  *
  * K1  Locks of a client that is no longer known are removed only after it was blocked.
+ * K2  Of an inode's locks the OSD has no more for a client than its owners have, but for what is on
+ *     its way to be given back: after a loss the client tells what it has (fs.keeplocks), and its
+ *     own requests for locks of that inode wait.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/fs/fs.h"
+#include "client/fs/lease.h"
+#include "common/planted.h"
 
 enum { NOTIFY_MS = 3000 };
 
@@ -20,6 +25,16 @@ struct held_key {
 /* Who may have a lock. */
 struct fs_held {
     struct held_key key;
+    UT_hash_handle hh;
+};
+
+/* What the OSD has to be told of: the locks of an inode as they were when something was lost. */
+struct fs_unkept {
+    uint64_t ino;
+    void *locks; /* A record; NULL: there are none. */
+    size_t len;
+    bool asked, again; /* It is on its way; what it says is not the last word. */
+    struct fs_asks parked;
     UT_hash_handle hh;
 };
 
@@ -60,6 +75,14 @@ static bool held_take(struct limpet_fs *fs, struct held_key key)
 void lock_free_all(struct limpet_fs *fs)
 {
     struct fs_held *held, *next;
+    struct fs_unkept *unkept, *later;
+    HASH_ITER(hh, fs->unkept, unkept, later)
+    {
+        assert(STAILQ_EMPTY(&unkept->parked));
+        HASH_DEL(fs->unkept, unkept);
+        free(unkept->locks);
+        free(unkept);
+    }
     HASH_ITER(hh, fs->held, held, next)
     {
         HASH_DEL(fs->held, held);
@@ -291,6 +314,166 @@ void lock_get(struct fs_call *call)
     fs_ask(call, fs_home(rq.ino), "fs.getlock", &rq, NULL, 0, got_lock);
 }
 
+/* ---- After a loss: K2 ---- */
+
+static struct fs_unkept *find_unkept(const struct limpet_fs *fs, uint64_t ino)
+{
+    struct fs_unkept *unkept;
+    HASH_FIND(hh, fs->unkept, &ino, sizeof ino, unkept);
+    return unkept;
+}
+
+static void kept(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
+                 size_t len);
+
+/* With the lock. If there is no memory for it now, there is later. */
+static void keep_ask(struct limpet_fs *fs, struct fs_unkept *unkept)
+{
+    const struct fs_request rq = {.ino = unkept->ino};
+    struct fs_ask *ask =
+        ask_create(fs, fs_home(unkept->ino), "fs.keeplocks", &rq, unkept->locks, unkept->len, kept);
+    if (ask == NULL)
+        return;
+    ask->call->rq.ino = unkept->ino;
+    ask->parked = true; /* A worker begins it. */
+    unkept->asked = true;
+    unkept->again = false;
+    fs->calls++;
+    STAILQ_INSERT_TAIL(&fs->refused, ask, link);
+    pthread_cond_broadcast(&fs->changed);
+}
+
+/* With the lock. Those that have waited for it go on. */
+static void keep_end(struct limpet_fs *fs, struct fs_unkept *unkept)
+{
+    HASH_DEL(fs->unkept, unkept);
+    STAILQ_CONCAT(&fs->refused, &unkept->parked);
+    pthread_cond_broadcast(&fs->changed);
+    free(unkept->locks);
+    free(unkept);
+}
+
+/* What an OSD cannot do, now or ever, is no reason to wait on: locks of the dead are K1's. */
+static bool may_be_repeated(int rc)
+{
+    return rc == -ETIMEDOUT || rc == -ENOMEM || rc == -FS_LEASED;
+}
+
+static void kept(struct fs_call *call, int rc, const struct fs_answer *answer, const void *raw,
+                 size_t len)
+{
+    struct limpet_fs *fs = call->fs;
+    uint64_t ino = call->rq.ino;
+    (void)raw, (void)len;
+    free(call);
+    if (rc == 0 && answer->flags & FS_DROPPED)
+        tell_others(fs, ino);
+    pthread_mutex_lock(&fs->lock);
+    struct fs_unkept *unkept = find_unkept(fs, ino);
+    unkept->asked = false;
+    if (unkept->again)
+        keep_ask(fs, unkept);
+    else if (!may_be_repeated(rc))
+        keep_end(fs, unkept);
+    if (--fs->calls == 0)
+        pthread_cond_broadcast(&fs->idle);
+    pthread_mutex_unlock(&fs->lock);
+}
+
+/* With the lock: a copy of the record as it is in memory, if there is one. */
+static int copy_locks(const struct fs_shard_cache *shard, uint32_t index, void **out,
+                      size_t *out_len)
+{
+    uint8_t from[FS_KEY_MAX];
+    const void *key, *value;
+    size_t key_len, len, size = fs_index_key(from, FS_KEY_LOCKS, index);
+    *out = NULL;
+    *out_len = 0;
+    if (!shard_next(shard, from, size, &key, &key_len, &value, &len) || key_len != size ||
+        memcmp(key, from, size) != 0)
+        return 0;
+    *out = malloc(len);
+    if (*out == NULL)
+        return -ENOMEM;
+    memcpy(*out, value, len);
+    *out_len = len;
+    return 0;
+}
+
+/* With the lock. Without memory for it, they stay at the OSD as long as this client is there. */
+static void keep(struct fs_lease *lease, uint32_t index)
+{
+    struct limpet_fs *fs = lease->fs;
+    uint64_t ino = fs_ino(lease->home, index);
+    struct fs_unkept *unkept = find_unkept(fs, ino), *added = NULL;
+    void *locks;
+    size_t len;
+    if (unkept == NULL)
+        unkept = added = calloc(1, sizeof *unkept);
+    if (unkept == NULL || copy_locks(lease->shard, index, &locks, &len) != 0) {
+        free(added);
+        return;
+    }
+    if (added != NULL) {
+        added->ino = ino;
+        STAILQ_INIT(&added->parked);
+        HASH_ADD(hh, fs->unkept, ino, sizeof added->ino, added);
+    }
+    free(unkept->locks);
+    unkept->locks = locks;
+    unkept->len = len;
+    unkept->again = true;
+    if (!unkept->asked)
+        keep_ask(fs, unkept);
+}
+
+void lock_lost(struct fs_lease *lease)
+{
+    size_t n = lease->n_lost_locks;
+    lease->n_lost_locks = 0;
+    /* At the end of a client its locks are those of a dead one. */
+    if (lease->fs->stopping || planted(PLANTED_FS_LOCKS_LEFT))
+        return;
+    for (size_t i = 0; i < n; i++)
+        keep(lease, lease->lost_locks[i]);
+}
+
+bool lock_is_unkept(const struct limpet_fs *fs, uint64_t ino)
+{
+    return find_unkept(fs, ino) != NULL;
+}
+
+bool lock_park(struct fs_ask *ask)
+{
+    struct fs_unkept *unkept;
+    struct limpet_fs *fs = ask->call->fs;
+    if (fs->unkept == NULL ||
+        (strcmp(ask->method, "fs.lock") != 0 && strcmp(ask->method, "fs.getlock") != 0))
+        return false;
+    unkept = find_unkept(fs, ask->call->rq.ino);
+    if (unkept == NULL)
+        return false;
+    ask->parked = true;
+    STAILQ_INSERT_TAIL(&unkept->parked, ask, link);
+    return true;
+}
+
+bool lock_is_uncertain(struct limpet_fs *fs)
+{
+    return fs->unkept != NULL || lease_any_is_lost(fs);
+}
+
+/* With the lock. */
+static void keep_again(struct limpet_fs *fs)
+{
+    struct fs_unkept *unkept, *next;
+    HASH_ITER(hh, fs->unkept, unkept, next)
+    {
+        if (!unkept->asked)
+            keep_ask(fs, unkept);
+    }
+}
+
 /* ---- Waking ---- */
 
 /* Those that wait for this file, or all of them (0), are asked for again. */
@@ -322,6 +505,9 @@ void lock_unlocked(struct limpet_fs *fs, uint64_t ino)
 
 void lock_tick(struct limpet_fs *fs)
 {
+    pthread_mutex_lock(&fs->lock);
+    keep_again(fs);
+    pthread_mutex_unlock(&fs->lock);
     wake(fs, 0);
 }
 

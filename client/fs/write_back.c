@@ -267,6 +267,28 @@ static struct fs_batch *batch_open(struct fs_lease *lease)
     return batch;
 }
 
+/* K2: whose locks are in a batch that was lost. */
+static void note_locks(struct fs_lease *lease, const struct encoder *changes)
+{
+    struct decoder d;
+    struct fs_change change;
+    uint32_t index;
+    decoder_init(&d, changes->data, changes->len);
+    while (fs_change_next(&d, &change) == 0) {
+        if (fs_index_key_decode(change.key, change.key_len, FS_KEY_LOCKS, &index) != 0)
+            continue;
+        if (lease->n_lost_locks == lease->max_lost_locks) {
+            size_t max = 2 * lease->max_lost_locks + 4;
+            uint32_t *list = realloc(lease->lost_locks, max * sizeof *list);
+            if (list == NULL)
+                return; /* They stay at the OSD as long as this client is there. */
+            lease->lost_locks = list;
+            lease->max_lost_locks = max;
+        }
+        lease->lost_locks[lease->n_lost_locks++] = index;
+    }
+}
+
 static void end_syncs(struct limpet_fs *fs);
 
 /* It is durable, or lost. Those after it go on. */
@@ -279,8 +301,10 @@ static void batch_end(struct fs_batch *batch, int error)
     TAILQ_REMOVE(&fs->batches, batch, link);
     if (lease != NULL && lease->birth == batch)
         lease->birth = NULL;
-    if (error != 0 && lease != NULL)
+    if (error != 0 && lease != NULL) {
+        note_locks(lease, &batch->changes);
         fail(lease, error);
+    }
     if (lease != NULL) {
         lease->batches--;
         if (lease->last == batch)
@@ -721,7 +745,7 @@ bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
     struct fs_order *current = order_now();
     struct fs_batch *last = last_step(), *batch = NULL;
     if (last != NULL && !shard_buffers(fs, home))
-        ask = ask_create(fs, home, method, rq, deferred_ended);
+        ask = ask_create(fs, home, method, rq, NULL, 0, deferred_ended);
     if (ask != NULL)
         batch = batch_create(fs);
     if (batch != NULL) {

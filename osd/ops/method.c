@@ -14,6 +14,7 @@ static const struct method methods[] = {
     {"fs.getattr", method_fs_getattr},
     {"fs.getlock", method_fs_getlock},
     {"fs.init", method_fs_init},
+    {"fs.keeplocks", method_fs_keeplocks},
     {"fs.layout", method_fs_layout},
     {"fs.leave", method_fs_leave},
     {"fs.links", method_fs_links},

@@ -120,6 +120,11 @@ int method_fs_getattr(struct method_call *call)
     return run(call, fs_method_getattr);
 }
 
+int method_fs_keeplocks(struct method_call *call)
+{
+    return run(call, fs_method_keeplocks);
+}
+
 int method_fs_getlock(struct method_call *call)
 {
     return run(call, fs_method_getlock);

@@ -10,6 +10,7 @@ int method_fs_dying(struct method_call *call) MUST_CHECK;
 int method_fs_enter(struct method_call *call) MUST_CHECK;
 int method_fs_getattr(struct method_call *call) MUST_CHECK;
 int method_fs_getlock(struct method_call *call) MUST_CHECK;
+int method_fs_keeplocks(struct method_call *call) MUST_CHECK;
 int method_fs_init(struct method_call *call) MUST_CHECK;
 int method_fs_leave(struct method_call *call) MUST_CHECK;
 int method_fs_links(struct method_call *call) MUST_CHECK;

@@ -21,6 +21,7 @@ if missing():
 FS = "races"
 SECONDS = int(os.environ.get("LIMPET_SECONDS", "10"))
 STOPPED_SECONDS = min(SECONDS, 60)
+HANG_SECONDS = 2.5
 SEED = int(os.environ.get("LIMPET_SEED") or time.time_ns() % 1000000)
 FOLDERS = 12
 # What may be the answer when somebody else was faster, or it would be a loop.
@@ -166,6 +167,39 @@ def a_listing_that_is_taken_in_late():
     wait_until("end of the old name", lambda: not is_there(name, folder), 2)
     check(is_there("moved", folder), "the new name is not seen")
     os.close(folder)
+
+
+@case
+def osds_that_hang_for_a_moment_cost_nothing():
+    """Longer than a wait looks at its lease, and much shorter than that is good: of a new folder of the first one, too."""
+    for at in range(60):  # Who makes so many is alone there, and has what it makes to itself.
+        folder = os.path.join(both[0], "moment%d" % at)
+        os.mkdir(folder)
+    pids = [cluster.pid("osd.%d" % osd) for osd in range(3)]
+    failed = []
+
+    def write():
+        try:
+            with open(os.path.join(folder, "file"), "wb") as file:
+                file.write(b"moment" * 2000)
+                file.flush()
+                os.ftruncate(file.fileno(), 6000)
+                os.fsync(file.fileno())
+        except OSError as problem:
+            failed.append(problem)
+    writer = threading.Thread(target=write, daemon=True)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        writer.start()
+        writer.join(HANG_SECONDS)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    writer.join(60 * SLOWNESS)
+    check(not writer.is_alive() and not failed, "fsync after a moment: %r" % failed)
+    with open(os.path.join(both[1], "moment59", "file"), "rb") as file:
+        check(file.read() == b"moment" * 1000, "it is not there")
 
 
 @case

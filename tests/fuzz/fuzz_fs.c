@@ -277,10 +277,11 @@ static void call(const char *method, const struct encoder *input, uint64_t now)
 /* ---- Requests made of bytes ---- */
 
 static const char *const methods[] = {
-    "fs.apply",  "fs.create", "fs.dying",  "fs.enter",   "fs.getattr", "fs.getlock", "fs.init",
-    "fs.layout", "fs.leave",  "fs.links",  "fs.list",    "fs.lock",    "fs.lookup",  "fs.moved",
-    "fs.purge",  "fs.reap",   "fs.rename", "fs.reserve", "fs.setattr", "fs.split",   "fs.settle",
-    "fs.unlink", "fs.vanish", "fs.wrote",  "fs.xget",    "fs.xlist",   "fs.xremove", "fs.xset",
+    "fs.apply",   "fs.create", "fs.dying",   "fs.enter",  "fs.getattr",   "fs.getlock",
+    "fs.init",    "fs.layout", "fs.leave",   "fs.links",  "fs.list",      "fs.lock",
+    "fs.lookup",  "fs.moved",  "fs.purge",   "fs.reap",   "fs.rename",    "fs.reserve",
+    "fs.setattr", "fs.split",  "fs.settle",  "fs.unlink", "fs.vanish",    "fs.wrote",
+    "fs.xget",    "fs.xlist",  "fs.xremove", "fs.xset",   "fs.keeplocks",
 };
 
 static uint64_t some_ino(struct decoder *d)

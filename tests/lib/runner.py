@@ -274,6 +274,7 @@ PLANTED = {
     "fs-size-early": (30, ("--scenario", "fs")),
     "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
     "fs-intent-early": (400, ("--scenario", "fs-moves")),
+    "fs-locks-left": (60, ("--scenario", "fs-given")),
     "fs-loss-untold": (60, ("--scenario", "fs-cut", "--seeds", "31-60")),
 }
 

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "client/fs/fs.h"
+
 enum { LOCK_UNITS = 8, LOCKS_OF_ONE = 3 };
 
 /* A client that is gone may be taken for a living one for so long, while primaries change. */
@@ -35,6 +37,7 @@ struct file_range {
     uint64_t first, last;
     bool exclusive, whole, waits;
     uint64_t since; /* It is dead, or over. */
+    uint64_t stood; /* It is over, and the OSD may have had it as late as then, or never again. */
 };
 
 struct file_ranges {
@@ -105,6 +108,21 @@ static void set_over(const struct files *files, struct file_range *range, enum l
 
 /* ---- What becomes of them without a request ---- */
 
+/*
+ * What was given back in a shard that is being lost, or has been, stands at the OSD until its
+ * client has said what it has.
+ */
+static void note_standing(const struct files *files)
+{
+    for (uint32_t i = 0; i < FILE_RANGES_MAX; i++) {
+        struct file_range *range = &files->ranges->list[i];
+        const struct file_client *client = range->client;
+        if (range->state == LOCK_OVER && client->fs != NULL && range->process == client->process &&
+            (files_is_losing(client, range->ino >> 24) || lock_is_unkept(client->fs, range->ino)))
+            range->stood = files_now(files);
+    }
+}
+
 void file_locks_lose(const struct file_client *client, uint64_t home)
 {
     for (uint32_t i = 0; client->files->ranges && i < FILE_RANGES_MAX; i++) {
@@ -113,14 +131,25 @@ void file_locks_lose(const struct file_client *client, uint64_t home)
             (home == UINT64_MAX || range->ino >> 24 == home))
             range->state = LOCK_DOUBTFUL;
     }
+    if (client->files->ranges)
+        note_standing(client->files);
+}
+
+/* What it had given back, and the OSD had not heard of yet. */
+static bool is_left(const struct file_range *range)
+{
+    return range->state == LOCK_OVER && range->client->fs != NULL &&
+           range->process == range->client->process &&
+           (!files_is_clean(range->client, range->ino >> 24) ||
+            lock_is_unkept(range->client->fs, range->ino));
 }
 
 void file_locks_died(const struct file_client *client)
 {
     for (uint32_t i = 0; client->files->ranges && i < FILE_RANGES_MAX; i++) {
         struct file_range *range = &client->files->ranges->list[i];
-        if (range->client != client || range->state == LOCK_NONE || range->state == LOCK_OVER ||
-            range->state == LOCK_DEAD)
+        if (range->client != client || range->state == LOCK_NONE || range->state == LOCK_DEAD ||
+            (range->state == LOCK_OVER && !is_left(range)))
             continue;
         client->files->ranges->n_waiting -= range->state == LOCK_ASKED && range->waits;
         set_over(client->files, range, LOCK_DEAD);
@@ -156,7 +185,9 @@ static bool is_excused(const struct files *files, const struct file_range *asked
         const struct file_range *range = &files->ranges->list[i];
         if (range->state == LOCK_NONE || range == asked || !conflict(asked, range))
             continue;
-        if (range->state == LOCK_OVER   ? range->since >= begun
+        if (range->state == LOCK_OVER
+                ? range->since >= begun ||
+                      (range->process != asked->process && range->stood >= begun)
             : range->state == LOCK_DEAD ? range->since + GONE_NS >= begun
                                         : true)
             return true;
@@ -167,6 +198,7 @@ static bool is_excused(const struct files *files, const struct file_range *asked
 static void judge_answer(struct files *files, struct file_range *range, uint64_t begun, int rc)
 {
     char text[160];
+    note_standing(files);
     bool is_known = !range->client->lost && !file_op_is_loss(rc);
     if (!is_known) {
         range->state = LOCK_DOUBTFUL;
@@ -279,6 +311,7 @@ static void lock_one(struct file_client *client, uint64_t owner)
     /* Nobody finds a circle with locks of whole files in it. */
     range->waits = range->whole ? first && files_below(files, 2) : files_below(files, 3) > 0;
     files->ranges->n_waiting += range->waits;
+    note_standing(files);
     ssize_t rc = ask(range, LIMPET_FS_LOCK,
                      range->exclusive ? LIMPET_FS_LOCK_EXCLUSIVE : LIMPET_FS_LOCK_SHARED);
     files->ranges->n_waiting -= range->waits;

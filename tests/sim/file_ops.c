@@ -843,13 +843,15 @@ static void look_at_end(struct file_op *op, int rc, const struct limpet_fs_resul
 static void look_whether_told(struct file_op *op, int rc)
 {
     struct file_client *client = op->client;
-    if (file_op_is_loss(rc))
+    if (file_op_is_loss(rc)) {
         client->untold_ns = 0;
-    else if (rc == 0 && op->kind == FILE_OP_SYNC_ALL && client->untold_ns != 0 &&
-             op->begun > client->untold_ns && !client->lost)
+        client->told_ns = files_now(client->files);
+    } else if (rc == 0 && op->kind == FILE_OP_SYNC_ALL && client->untold_ns != 0 &&
+               op->begun > client->untold_ns && !client->lost) {
         files_fail(client->files,
                    "client %u was told by nothing of changes that were lost at %" PRIu64,
                    client->number, client->untold_ns);
+    }
 }
 
 static void end(struct file_op *op, int rc, const struct limpet_fs_result *result)

@@ -16,7 +16,8 @@
 
 enum { FILE_ORDER = 12, FILE_FORGET_AT = 200 };
 
-#define GIVEN_UP_BEFORE_NS (2 * SEC_NS) /* Before a lease is over. */
+#define TOLD_BEFORE_NS     (SEC_NS / 10) /* Before a lease is given back. */
+#define GIVEN_UP_BEFORE_NS (2 * SEC_NS)  /* Before a lease is over. */
 
 void files_fail(struct files *files, const char *format, ...)
 {
@@ -51,15 +52,25 @@ static const struct file_client *client_of(const struct files *files, uint64_t p
     return NULL;
 }
 
-/* Its owner may have given up the contents of files that nobody has open, and forgotten them. */
-static bool may_have_given_up(const struct file_client *client, uint64_t home)
+/* As its owner's clock has it; 0: it has none. */
+static uint64_t lease_until(const struct file_client *client, uint64_t home)
 {
     const struct fs_lease *lease = lease_find(client->fs, home);
     while (lease != NULL && lease->born)
         lease = lease_find(client->fs, lease->cover);
-    return lease != NULL && lease->watch != NULL &&
-           client_loop_lease_until(lease->watch) <=
-               env_clock(sim_process(client->client->member.node)) + GIVEN_UP_BEFORE_NS;
+    if (lease == NULL || lease->watch == NULL)
+        return 0;
+    uint64_t own = client_loop_lease_until(lease->watch);
+    uint64_t all = client_loop_lease_until(client->fs->watch);
+    return own < all ? own : all;
+}
+
+/* Its owner may have given up the contents of files that nobody has open, and forgotten them. */
+static bool may_have_given_up(const struct file_client *client, uint64_t home)
+{
+    uint64_t until = lease_until(client, home);
+    return until != 0 &&
+           until <= env_clock(sim_process(client->client->member.node)) + GIVEN_UP_BEFORE_NS;
 }
 
 static bool is_durable(void *ctx, const struct file_change *change)
@@ -98,16 +109,10 @@ void files_lose(struct file_client *client, uint64_t home)
     files->n_losses++;
 }
 
-/* As its owner's clock has it. */
 static bool lease_is_over(const struct file_client *client, uint64_t home)
 {
-    const struct fs_lease *lease = lease_find(client->fs, home);
-    while (lease != NULL && lease->born)
-        lease = lease_find(client->fs, lease->cover);
-    if (lease == NULL)
-        return false;
-    uint64_t until = lease->watch != NULL ? client_loop_lease_until(lease->watch) : 0;
-    return until <= env_clock(sim_process(client->client->member.node));
+    return lease_find(client->fs, home) != NULL &&
+           lease_until(client, home) <= env_clock(sim_process(client->client->member.node));
 }
 
 bool files_may_have_lost(const struct file_client *client, uint64_t home)
@@ -115,6 +120,18 @@ bool files_may_have_lost(const struct file_client *client, uint64_t home)
     const struct fs_lease *lease = client->fs != NULL ? lease_find(client->fs, home) : NULL;
     return client->fs == NULL || (lease != NULL && lease->failed != 0) ||
            lease_is_over(client, home);
+}
+
+bool files_is_losing(const struct file_client *client, uint64_t home)
+{
+    const struct fs_lease *lease = lease_find(client->fs, home);
+    return lease != NULL && lease->shard != NULL &&
+           (lease->failed != 0 || (lease->batches > 0 && lease_is_over(client, home)));
+}
+
+bool files_is_clean(const struct file_client *client, uint64_t home)
+{
+    return shard_is_clean(client->fs, home);
 }
 
 /* It will be told by fsync, and can be seen before. */
@@ -174,7 +191,9 @@ static void on_failed(void *arg, uint64_t dir, int error)
     struct file_client *client = arg;
     sim_log(client->files->cluster->sim, sim_node_name(client->client->member.node),
             "has lost changes below %" PRIu64 ": %d", dir, error);
-    if (client->untold_ns == 0)
+    /* A request may have been told just before the lease is given back. */
+    if (client->untold_ns == 0 &&
+        (client->told_ns == 0 || client->told_ns + TOLD_BEFORE_NS < files_now(client->files)))
         client->untold_ns = files_now(client->files);
     /* What it had made in there may hang on names of others. */
     files_lose(client, UINT64_MAX);
@@ -320,7 +339,7 @@ static void client_start(struct member *member)
     struct file_client *client = c->images_user;
     c->incarnation++;
     client->lost = false;
-    client->untold_ns = 0;
+    client->untold_ns = client->told_ns = 0;
     client->fibers = fibers_create(member->cluster->sim, member->node);
     c->fibers = client->fibers;
     (void)fiber_start(client->fibers, client_main, client);
@@ -336,11 +355,11 @@ static void client_abandon(struct member *member)
     /* While it can be asked what is durable. */
     if (client->fs)
         files_lose(client, UINT64_MAX);
+    file_locks_died(client);
     if (client->cluster)
         client_loop_abandon(client->cluster);
     fibers_destroy(client->fibers);
     client->fibers = c->fibers = NULL;
-    file_locks_died(client);
     for (op = TAILQ_FIRST(&files->ops); op; op = next) {
         next = TAILQ_NEXT(op, link);
         if (op->client == client)

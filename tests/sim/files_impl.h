@@ -96,6 +96,7 @@ struct file_client {
     uint32_t workers;     /* That have not ended. */
     bool lost;
     uint64_t untold_ns; /* It has lost changes, then, and no request was told of it yet; or 0. */
+    uint64_t told_ns;   /* A request was told of a loss. */
     struct env_timer again; /* A process that is lost ends. */
 };
 
@@ -143,6 +144,10 @@ bool files_look_for_lost(struct files *files, const struct file_client *except);
 void files_notice(struct files *files);
 /* The client's lease of this shard is over, or something of it is lost. */
 bool files_may_have_lost(const struct file_client *client, uint64_t home);
+/* The same while something of it is not durable. */
+bool files_is_losing(const struct file_client *client, uint64_t home);
+/* All that the client has changed there is durable. */
+bool files_is_clean(const struct file_client *client, uint64_t home);
 /* Forgets changes that are durable by now. */
 void files_forget(struct files *files);
 

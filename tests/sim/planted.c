@@ -184,6 +184,8 @@ static const struct {
     [PLANTED_FS_UNFENCED] = {"fs-unfenced", "a client that is gone is not blocked"},
     [PLANTED_FS_LEFT_FORGOTTEN] = {"fs-left-forgotten",
                                    "who lives does not clear what it has lost the end of"},
+    [PLANTED_FS_LOCKS_LEFT] = {"fs-locks-left",
+                               "locks stay that were given back in a batch that was lost"},
     [PLANTED_FS_CUT_LOST] = {"fs-cut-lost", "a truncation leaves the bytes that it cuts off"},
     [PLANTED_FS_SIZE_EARLY] = {"fs-size-early", "a size covers bytes that are on their way"},
     [PLANTED_FS_ROOM_LATE] = {"fs-room-late", "bytes are sent before their room is durable"},

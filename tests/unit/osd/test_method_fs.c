@@ -1194,6 +1194,126 @@ static void layouts_of_what_is_busy_or_has_no_contents_stay(void **state)
     assert_int_equal(call("fs.layout", (struct fs_request){.ino = dir}), -EINVAL);
 }
 
+/* ---- Locks ---- */
+
+/* Of an owner of the fake's caller: [start, end], or the whole file as by flock(2). */
+static struct fs_lock lock_of(uint64_t owner, uint64_t start, uint64_t end, bool exclusive)
+{
+    return (struct fs_lock){.owner = owner, .start = start, .end = end, .exclusive = exclusive};
+}
+
+static int set_lock(uint64_t ino, struct fs_lock lock, unsigned type)
+{
+    return call("fs.lock", (struct fs_request){.ino = ino,
+                                               .expect = lock.owner,
+                                               .offset = lock.start,
+                                               .len = lock.end - lock.start + 1,
+                                               .type = (uint8_t)type,
+                                               .flags = FS_WAITS});
+}
+
+static void lock(uint64_t ino, struct fs_lock lock)
+{
+    assert_int_equal(set_lock(ino, lock, lock.exclusive ? FS_LOCK_EXCLUSIVE : FS_LOCK_SHARED), 0);
+    assert_int_equal(answer.flags & FS_EXISTED, 0);
+}
+
+/* The record as it is; its locks are named by the caller, whoever that is. */
+static struct fs_locks locks_of(uint64_t ino)
+{
+    struct fs_locks locks = {.n = 0};
+    uint8_t key[FS_KEY_MAX];
+    size_t len = fs_index_key(key, FS_KEY_LOCKS, fs_index(ino));
+    for (uint32_t i = 0; i < shard.pairs.n; i++) {
+        const struct fake_entry *pair = &shard.pairs.entries[i];
+        if (pair->name_len == len && memcmp(pair->name, key, len) == 0)
+            assert_int_equal(fs_locks_decode(pair->value, pair->value_len, &locks), 0);
+    }
+    return locks;
+}
+
+static int keep_locks(uint64_t ino, const struct fs_locks *held)
+{
+    struct encoder e;
+    encoder_init(&e);
+    fs_locks_encode(&e, held);
+    int rc = call_data("fs.keeplocks", &(struct fs_request){.ino = ino}, e.data,
+                       held->n > 0 ? e.len : 0);
+    encoder_fini(&e);
+    return rc;
+}
+
+static void assert_lock(const struct fs_lock *lock, struct fs_lock expected)
+{
+    assert_int_equal(lock->owner, expected.owner);
+    assert_int_equal(lock->start, expected.start);
+    assert_int_equal(lock->end, expected.end);
+    assert_int_equal(lock->exclusive, expected.exclusive);
+}
+
+static void locks_exclude_others_and_are_cut(void **state)
+{
+    (void)state;
+    uint64_t ino = create("a");
+    lock(ino, lock_of(1, 10, 29, true));
+    assert_int_equal(set_lock(ino, lock_of(2, 20, 40, false), FS_LOCK_SHARED), 0);
+    assert_true(answer.flags & FS_EXISTED);
+    assert_int_equal(set_lock(ino, lock_of(1, 15, 19, false), 0), 0);
+    assert_true(answer.flags & FS_DROPPED); /* Somebody waits. */
+    struct fs_locks locks = locks_of(ino);
+    assert_int_equal(locks.n, 2);
+    lock(ino, lock_of(2, 15, 19, true));
+    assert_int_equal(set_lock(ino, lock_of(1, 0, FS_SIZE_MAX - 1, false), 0), 0);
+    assert_int_equal(set_lock(ino, lock_of(2, 0, FS_SIZE_MAX - 1, false), 0), 0);
+    assert_false(has_key(FS_KEY_LOCKS, fs_index(ino)));
+}
+
+static void keeplocks_leaves_what_is_in_both_lists(void **state)
+{
+    (void)state;
+    uint64_t ino = create("a");
+    lock(ino, lock_of(1, 0, 9, true));
+    lock(ino, lock_of(2, 10, 29, true));
+    lock(ino, lock_of(3, 40, 49, true));
+    struct fs_locks held = locks_of(ino);
+    assert_int_equal(held.n, 3);
+    held.list[1].end = 19;          /* The second one has given back a part, */
+    held.list[2].exclusive = false; /* the third one shares it, */
+    held.list[0].start = 60;        /* and what the first one has here was not made there. */
+    held.list[0].end = 69;
+    assert_int_equal(keep_locks(ino, &held), 0);
+    assert_false(grew);
+    struct fs_locks kept = locks_of(ino);
+    assert_int_equal(kept.n, 2);
+    assert_lock(&kept.list[0], lock_of(2, 10, 19, true));
+    assert_lock(&kept.list[1], lock_of(3, 40, 49, false));
+    /* It may be repeated. */
+    assert_int_equal(keep_locks(ino, &held), 0);
+    assert_int_equal(answer.flags, 0);
+    assert_int_equal(locks_of(ino).n, 2);
+    assert_int_equal(keep_locks(ino, &(struct fs_locks){.n = 0}), 0);
+    assert_false(has_key(FS_KEY_LOCKS, fs_index(ino)));
+}
+
+static void keeplocks_tells_that_somebody_waits_and_touches_no_others(void **state)
+{
+    (void)state;
+    uint64_t ino = create("a");
+    lock(ino, lock_of(1, 0, 9, true));
+    assert_int_equal(set_lock(ino, lock_of(2, 0, 9, true), FS_LOCK_EXCLUSIVE), 0);
+    assert_true(answer.flags & FS_EXISTED);
+    /* Of another client: the same owners, as it has them. */
+    struct fs_locks held = locks_of(ino);
+    held.list[0].instance++;
+    assert_int_equal(keep_locks(ino, &held), 0);
+    assert_true(answer.flags & FS_DROPPED);
+    assert_int_equal(locks_of(ino).n, 0);
+    lock(ino, lock_of(2, 0, 9, true));
+    assert_int_equal(keep_locks(ino + 1, &held), -ESTALE);
+    assert_int_equal(call_data("fs.keeplocks", &(struct fs_request){.ino = ino}, "x", 1), -EINVAL);
+    assert_int_equal(locks_of(ino).n, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1248,6 +1368,9 @@ int main(void)
         TEST(layouts_are_inherited_and_changed_while_empty),
         TEST(layouts_of_what_is_busy_or_has_no_contents_stay),
         TEST(a_new_directory_inherits_both),
+        TEST(locks_exclude_others_and_are_cut),
+        TEST(keeplocks_leaves_what_is_in_both_lists),
+        TEST(keeplocks_tells_that_somebody_waits_and_touches_no_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
