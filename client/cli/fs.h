@@ -10,6 +10,7 @@
  *   fs_receive.c  taking them
  *   fs_ring.c     the same by io_uring, where the kernel offers that
  *   fs_dirs.c     directories that the kernel knows
+ *   fs_mapped.c   pages that it has without a lease
  *   fs_listed.c   listings on their way into the kernel
  */
 #ifndef LIMPET_CLIENT_CLI_FS_H
@@ -119,6 +120,19 @@ typedef void (*fs_listed_drop)(void *arg, const uint64_t *inos, size_t n);
 bool fs_listed_end(uint64_t number, fs_listed_drop drop, void *arg);
 /* Before something is dropped. */
 void fs_listed_wait(void);
+
+/* Files whose pages the kernel has without a lease are looked at until fs_mapped_end(). */
+struct fs_mapped_calls {
+    void (*look)(uint64_t ino); /* Asks for attributes: fs_mapped_saw() is to be called. */
+    void (*drop)(uint64_t ino); /* All pages of it. */
+};
+int fs_mapped_begin(const struct fs_mapped_calls *calls);
+void fs_mapped_end(void);
+void fs_mapped_saw(uint64_t ino, ssize_t rc, const struct limpet_fs_result *result);
+/* Before contents are asked for, and when they have been handed over; may they not be kept. */
+uint64_t fs_mapped_now(void);
+void fs_mapped_read(uint64_t ino, uint64_t began);
+void fs_mapped_released(uint64_t ino);
 
 int fs_create(struct cli *cli);
 int fs_ls(struct cli *cli);

@@ -105,6 +105,7 @@ struct request {
     size_t size; /* Of an answer; of a list of attributes: what the caller has room for. */
     off_t offset;
     fuse_ino_t ino;
+    uint64_t began; /* As fs_mapped_now() had it. */
     struct fuse_file_info info;
     /* Of one that waits for a lock: who may still want this memory. */
     _Atomic int holds;
@@ -130,6 +131,7 @@ static struct request *request_create(fuse_req_t fuse, fuse_ino_t ino)
     }
     r->fuse = fuse;
     r->ino = ino;
+    r->began = fs_mapped_now();
     return r;
 }
 
@@ -263,6 +265,18 @@ static void got_data(ssize_t rc, const struct limpet_fs_result *result, void *ar
     }
     fuse_reply_buf(r->fuse, result->data, (size_t)rc);
     free(r);
+}
+
+/* Whole pages may be for the kernel's memory, from where programs map them. */
+static void got_contents(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    const struct request *r = arg;
+    fuse_ino_t ino = r->ino;
+    uint64_t began = r->began;
+    bool loose = rc > 0 && !result->keep_attr && r->size % BLOCK == 0 && r->offset % BLOCK == 0;
+    got_data(rc, result, arg);
+    if (loose)
+        fs_mapped_read(ino, began);
 }
 
 static void written(ssize_t rc, const struct limpet_fs_result *result, void *arg)
@@ -1053,6 +1067,7 @@ static void do_release(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *i
                                        .flags = LIMPET_FS_WHOLE};
     if (info->flock_release)
         limpet_fs_submit(fs_of(fuse), &unlock, nothing_ended, NULL);
+    fs_mapped_released(ino);
     struct limpet_fs_request rq = {.verb = LIMPET_FS_RELEASE, .ino = ino};
     submit(fuse, &rq, ended);
 }
@@ -1063,7 +1078,7 @@ static void do_read(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
     (void)info;
     struct limpet_fs_request rq = {
         .verb = LIMPET_FS_READ, .ino = ino, .len = size, .offset = (uint64_t)offset};
-    submit(fuse, &rq, got_data);
+    submit(fuse, &rq, got_contents);
 }
 
 /* The memory into which these bytes were received, or NULL: it is too much for them, or another's.
@@ -1319,6 +1334,34 @@ static void recalled(void *arg, const uint64_t *inos, size_t n)
     fs_listed_wait();
     drop(arg, inos, n);
 }
+
+static void look_seen(ssize_t rc, const struct limpet_fs_result *result, void *arg)
+{
+    uint64_t *ino = arg;
+    fs_mapped_saw(*ino, rc, result);
+    free(ino);
+}
+
+static void look_at(uint64_t ino)
+{
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_GETATTR, .ino = ino};
+    uint64_t *which = malloc(sizeof *which);
+    if (which == NULL) {
+        fs_mapped_saw(ino, -ENOMEM, NULL);
+        return;
+    }
+    *which = ino;
+    pthread_rwlock_rdlock(&the_mount.taking);
+    limpet_fs_submit(the_mount.fs, &rq, look_seen, which);
+    pthread_rwlock_unlock(&the_mount.taking);
+}
+
+static void drop_pages(uint64_t ino)
+{
+    fuse_lowlevel_notify_inval_inode(the_mount.session, ino, 0, 0);
+}
+
+static const struct fs_mapped_calls mapped_calls = {.look = look_at, .drop = drop_pages};
 
 static void lost(void *arg)
 {
@@ -1598,8 +1641,9 @@ void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows,
     set_read_ahead(path);
     keep_memory();
     int rc = fs_receiver_create(session, follows, -1, &receiver);
-    if (rc == 0) {
+    if (rc == 0 && (rc = fs_mapped_begin(&mapped_calls)) == 0) {
         serve(&the_mount, receiver);
+        fs_mapped_end();
         fs_receiver_destroy(receiver);
     } else {
         complain(-rc, "mount: requests cannot be taken: %s", error_phrase(-rc));

@@ -496,8 +496,11 @@ void call_end(struct fs_call *call, ssize_t rc)
         name = lease_reply(fs, call->name_home, call->name_grant);
     if (rc >= 0 && result->attr.ino != 0)
         attr = lease_reply(fs, fs_home(result->attr.ino), call->grant);
+    else if (rc >= 0 && verb == LIMPET_FS_READ)
+        attr = lease_reply(fs, fs_home(ino), grant);
     result->keep_name = name != NULL;
-    result->keep_attr = attr != NULL && lease_keeps(attr, result->attr.ino);
+    result->keep_attr =
+        attr != NULL && lease_keeps(attr, result->attr.ino != 0 ? result->attr.ino : ino);
     pthread_mutex_unlock(&fs->lock);
     call->done(rc, result, call->arg);
     orphan_over(call);

@@ -185,7 +185,8 @@ struct limpet_fs_result {
     struct limpet_fs_attr attr;
     struct limpet_fs_lock lock;
     bool existed; /* create: there was one. */
-    /* With limpet_fs_cache(): the name (or that there is none), the attributes may be kept. */
+    /* With limpet_fs_cache(): the name (or that there is none), the attributes, or the contents
+     * that were read, may be kept. */
     bool keep_name, keep_attr;
     /* Attributes for a second only: times and links of a directory of several shards. */
     bool brief;

@@ -459,6 +459,32 @@ def contents_are_seen_by_who_has_it_open():
 
 
 @case
+def mapped_contents_follow():
+    """Also in a folder that both go on changing, where nobody takes a lease, and by who has mapped it before."""
+    here, there = room("mapped")
+    path = write_file(os.path.join(here, "a"), b"0" * 2 * mmap.PAGESIZE)
+
+    def change_the_folder():
+        for top in (here, there):
+            os.mknod(os.path.join(top, "n"))
+            os.unlink(os.path.join(top, "n"))
+
+    def seen(memory, place, data):
+        change_the_folder()
+        return memory[place:place + len(data)] == data
+    for mode in (os.O_RDWR, os.O_RDONLY):
+        fd, writer = os.open(os.path.join(there, "a"), mode), os.open(path, os.O_RDWR)
+        with mmap.mmap(fd, 2 * mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+            for at in range(6):
+                data, place = b"%05d" % (at + 10 * mode), (at % 2) * mmap.PAGESIZE
+                check(not seen(memory, place, data), "nothing was written yet")
+                os.pwrite(writer, data, place)
+                wait_until("write %d is seen in memory" % at, lambda data=data, place=place: seen(memory, place, data), 10 * SLOWNESS)
+        os.close(fd)
+        os.close(writer)
+
+
+@case
 def appends_by_two_mounts_do_not_meet():
     here, there = room("append")
     path = os.path.join(here, "log")
