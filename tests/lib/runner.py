@@ -275,6 +275,7 @@ PLANTED = {
     "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
     "fs-intent-early": (400, ("--scenario", "fs-moves")),
     "fs-locks-left": (60, ("--scenario", "fs-given")),
+    "fs-unguarded": (60, ("--scenario", "fs-late")),
     "fs-loss-untold": (60, ("--scenario", "fs-cut", "--seeds", "31-60")),
 }
 
