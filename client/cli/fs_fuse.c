@@ -70,6 +70,7 @@ struct mount {
     pthread_mutex_t making; /* Of: */
     struct just_made made[MADE_MAX];
     _Atomic(struct limpet_fs *) fs;
+    uint64_t id;             /* Of the file system, whichever client works on it. */
     pthread_rwlock_t taking; /* While a request is taken, `fs` stays what it is. */
     struct fs_recovery *recovery;
     struct fuse_session *session;
@@ -192,7 +193,10 @@ static void entry_of(const struct limpet_fs_attr *attr, bool keep_name, double k
 {
     memset(entry, 0, sizeof *entry);
     entry->ino = attr->ino;
-    entry->generation = attr->generation;
+    /* A handle of another file system, which had this name and these numbers, finds nothing here.
+     */
+    if (attr->ino != LIMPET_FS_ROOT)
+        entry->generation = (uint32_t)(the_mount.id ^ the_mount.id >> 32) + attr->generation;
     entry->entry_timeout = keep_name ? KEEP_SECONDS : 0;
     entry->attr_timeout = keep_attr;
     stat_of(attr, &entry->attr);
@@ -1593,6 +1597,9 @@ struct fuse_session *fs_fuse_mount(struct limpet_fs *fs, struct fs_recovery *rec
         fail(ENOMEM, "mount failed: %s", error_phrase(ENOMEM));
     limpet_fs_cache(fs, &cache_calls, mount);
     mount->fs = fs;
+    struct limpet_fs_info info;
+    limpet_fs_info(fs, &info);
+    mount->id = info.id;
     fuse_opt_free_args(&args);
     return session;
 }

@@ -72,7 +72,7 @@ def git_clones_and_finds_nothing_wrong():
 def this_project_is_compiled():
     """Made from nothing on one mount, and again on the other one, where nothing is left to do; what was made works."""
     here, there = room("compile")
-    copied = ("CMakeLists.txt", "CMakePresets.json", "client", "common", "mon", "osd", "placement", "tests")
+    copied = ("CMakeLists.txt", "CMakePresets.json", "client", "common", "docs", "mon", "osd", "placement", "tests")
     for name in copied:
         source = os.path.join(REPO, name)
         (shutil.copytree if os.path.isdir(source) else shutil.copy)(source, os.path.join(here, name))

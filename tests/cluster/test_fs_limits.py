@@ -151,6 +151,39 @@ def handles_of_what_is_gone():
     same("handles", by_handle)
 
 
+def handle_of(path):
+    handle, number = Handle(size=128), ctypes.c_int()
+    check(libc.name_to_handle_at(-100, os.fsencode(path), ctypes.byref(handle), ctypes.byref(number), 0) == 0, "no handle")
+    return handle
+
+
+def by_handle_of(top, handle):
+    mount = os.open(top, os.O_DIRECTORY)
+    fd, problem = libc.open_by_handle_at(mount, ctypes.byref(handle), os.O_RDONLY), ctypes.get_errno()
+    os.close(mount)
+    if fd < 0:
+        return errno.errorcode[problem]
+    os.close(fd)
+    return "ok"
+
+
+@case
+def handles_of_another_file_system_of_this_name():
+    """As after one that was made anew and filled from a backup: the same numbers, other files."""
+    numbers, handles = [], []
+    for _ in range(2):
+        path = mounts.mount(mounts.create("again"))
+        for name in ("dir", "dir/file"):
+            (os.mkdir if name == "dir" else os.mknod)(os.path.join(path, name))
+            numbers.append(os.stat(os.path.join(path, name)).st_ino)
+            handles.append(handle_of(os.path.join(path, name)))
+        answers = [by_handle_of(path, handle) for handle in handles]
+        mounts.umount(path)
+        succeeds(cluster.limpet("fs", "rm", "again", "--yes-i-really-mean-it"))
+    check(numbers[:2] == numbers[2:], "numbers are not given again: %r" % numbers)
+    check(answers == ["ESTALE", "ESTALE", "ok", "ok"], "%r" % answers)
+
+
 @case
 def what_cannot_be_mounted():
     there = folder()
