@@ -233,8 +233,10 @@ enum planted_bug {
     PLANTED_END
 };
 
-#ifdef LIMPET_PLANTED
+/* Which one was chosen. */
 extern enum planted_bug planted_bug;
+
+#ifdef LIMPET_PLANTED
 static inline bool planted(enum planted_bug which)
 {
     return planted_bug == which;

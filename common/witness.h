@@ -41,8 +41,9 @@ struct witness {
     void (*image)(struct witness *witness, const char *id, enum image_moment moment, void *arg);
 };
 
-#ifdef LIMPET_PLANTED
 extern struct witness *witness; /* NULL: nobody looks. */
+
+#ifdef LIMPET_PLANTED
 static inline void witness_map(const struct cluster_map *map, const struct map_increment *inc)
 {
     if (witness)
