@@ -156,7 +156,7 @@ static int serve(struct cli *cli, const struct rbd_run *run, bool reads, struct 
 {
     const struct rbd_spec *spec = &run->spec;
     char name[NBD_EXPORT_NAME_MAX] = "";
-    struct nbd_server *server;
+    static struct nbd_server *server;
     if (spec->snap[0] != 0)
         snprintf(name, sizeof name, "%.250s@%.250s", spec->name, spec->snap);
     const struct nbd_server_options options = {
@@ -179,7 +179,9 @@ static int serve(struct cli *cli, const struct rbd_run *run, bool reads, struct 
         rc = nbd_server_listen(server, places->fds[i]);
     if (rc == 0)
         rc = nbd_server_run(server);
-    nbd_server_destroy(server);
+    /* After a failure requests may be under way, which use its memory until the image is closed. */
+    if (rc == 0)
+        nbd_server_destroy(server);
     return rc;
 }
 

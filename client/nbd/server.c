@@ -267,7 +267,8 @@ static void look_at_client(struct nbd_server *s, unsigned i)
         return;
     if (events & POLLOUT)
         c->writable = true;
-    if (events & POLLOUT && c->peer.phase != NBD_HANDSHAKE)
+    /* Before the handshake of TLS itself the answer to the wish for it leaves. */
+    if (events & POLLOUT && (c->peer.phase != NBD_HANDSHAKE || c->tls == NULL))
         server_look_at(c);
     /* Of a socket that is not read, the end is told all the same. */
     bool reads = (s->fds[FD_CLIENTS + i].events & POLLIN) != 0;

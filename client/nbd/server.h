@@ -43,7 +43,8 @@ int nbd_server_listen(struct nbd_server *server, int fd) MUST_CHECK;
 /*
  * Serves until SIGTERM, SIGINT, SIGQUIT or SIGHUP comes, which the caller has blocked in all
  * threads; then ends what is under way, waits a moment for clients that take their answers, and
- * returns 0. A second signal ends the program at once. A negative errno: it cannot go on.
+ * returns 0. A second signal ends the program at once. A negative errno: it cannot go on, and is
+ * not to be destroyed before the image is closed, as requests may be under way.
  */
 int nbd_server_run(struct nbd_server *server) MUST_CHECK;
 void nbd_server_destroy(struct nbd_server *server);
