@@ -90,7 +90,8 @@
 #define DEVICE_TYPE_OPTION                                                                         \
     {                                                                                              \
         .name = "device-type", .letter = 't', .type = CLI_TEXT, .value = "TYPE",                   \
-        .choices = "loop|nbd|krbd", .help = "loop or nbd; krbd: whichever there is (default)"      \
+        .choices = "ublk|nbd|loop|krbd",                                                           \
+        .help = "ublk, nbd or loop; krbd: the first of these that there is (default)"              \
     }
 
 /* The group has what the verbs share, since options may stand before the verb. */
@@ -379,12 +380,16 @@ const struct cli_command cli_commands_rbd[] = {
      .params = PARAMS(RBD_AT_PARAM),
      .summary = "make an image a block device, and print its name",
      .details =
-         "The device is one of the kernel's NBD client where there is /dev/nbd0 and the package "
-         "nbd-client, otherwise a loop device on a file that a process of this program shows "
-         "through FUSE. It needs root. A snapshot can only be read.\n"
+         "The device is one of ublk where the kernel has that (/dev/ublk-control, Linux 6.5), else "
+         "one of its NBD client where there is /dev/nbd0 and the package nbd-client, else a loop "
+         "device on a file that a process of this program shows through FUSE. It needs root. A "
+         "snapshot can only be read.\n"
          "The process stays until the device is unmapped, whatever happens to OSDs and monitors "
-         "meanwhile. When it is killed, the device gives errors; mapping the image again cleans "
-         "up, and everything is there whose writing had been confirmed.\n",
+         "meanwhile. When it is killed, a device of ublk waits: mapping the image again in the "
+         "same "
+         "way goes on with it. Others give errors; mapping the image again cleans up. Everything "
+         "is "
+         "there whose writing had been confirmed.\n",
      .examples = EXAMPLES("limpet rbd device map data/disk", "mount /dev/loop0 /mnt")},
     {.path = "rbd device unmap",
      .alias = "rbd unmap",

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,8 +82,14 @@ static enum device_type choose_type(struct cli *cli)
     if (strcmp(text, "nbd") == 0 && !nbd_is_there())
         fail(ENODEV, "map failed: no /dev/nbd0, or no nbd-client; 'modprobe nbd' and the package "
                      "nbd-client give them");
+    const char *why;
+    bool has_ublk = ublk_is_there(&why);
+    if (strcmp(text, "ublk") == 0 && !has_ublk)
+        fail(ENODEV, "map failed: %s", why);
     if (strcmp(text, "loop") == 0)
         return DEVICE_LOOP;
+    if (has_ublk && strcmp(text, "nbd") != 0)
+        return DEVICE_UBLK;
     return nbd_is_there() ? DEVICE_NBD : DEVICE_LOOP;
 }
 
@@ -100,7 +107,7 @@ static void warn_if_mapped(struct cli *cli, const struct rbd_spec *spec)
     struct device_entry *entries;
     size_t n = device_entries(&entries);
     for (size_t i = 0; i < n; i++) {
-        if (!is_same_image(&entries[i], spec))
+        if (entries[i].orphan || !is_same_image(&entries[i], spec))
             continue;
         fprintf(stderr, "%s: warning: image already mapped as %s\n", cli->program,
                 entries[i].device);
@@ -126,8 +133,24 @@ static int end_of_mapper(const struct device_entry *entry)
     int status = 0;
     while (waitpid(entry->pid, &status, 0) < 0 && errno == EINTR)
         continue;
-    device_entry_remove(entry);
+    /* One that was to be taken over stays as it was. */
+    if (!entry->recovers) {
+        if (entry->type == DEVICE_UBLK)
+            ublk_remove(entry);
+        device_entry_remove(entry);
+    }
     return WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : EIO;
+}
+
+/* The mapper is told that the device is known. Returns the exit status. */
+static int confirm(const struct device_entry *entry, int channel)
+{
+    size_t len = strlen(entry->device) + 1;
+    if (send(channel, entry->device, len, MSG_NOSIGNAL) != (ssize_t)len || !hears(channel)) {
+        end_of_mapper(entry);
+        return complain(EIO, "map failed: the mapper has ended");
+    }
+    return 0;
 }
 
 /* Returns the exit status. */
@@ -142,12 +165,21 @@ static int attach(struct device_entry *entry, const struct device_options *optio
         return complain(rc, "map failed: %s: %s", entry->device, error_phrase(rc));
     }
     device_entry_save(entry);
-    size_t len = strlen(entry->device) + 1;
-    if (send(channel, entry->device, len, MSG_NOSIGNAL) != (ssize_t)len || !hears(channel)) {
-        end_of_mapper(entry);
-        return complain(EIO, "map failed: the mapper has ended");
+    return confirm(entry, channel);
+}
+
+/* The mapper makes the device and keeps the entry. Returns the exit status. */
+static int attach_ublk(struct device_entry *entry, int channel)
+{
+    ssize_t n;
+    do
+        n = recv(channel, entry->device, sizeof entry->device - 1, 0);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0) {
+        entry->device[0] = 0;
+        return end_of_mapper(entry);
     }
-    return 0;
+    return confirm(entry, channel);
 }
 
 /* As descriptors 3 and 4, alone: nothing else that was inherited is kept open by the mapper. */
@@ -162,7 +194,7 @@ static void keep_only(int channel, int lock)
 }
 
 /* The library does not survive fork(): the mapper connects itself. */
-static int map_loop(struct cli *cli, struct device_entry *entry, struct device_options *options,
+static int map_here(struct cli *cli, struct device_entry *entry, struct device_options *options,
                     int lock)
 {
     int channel[2];
@@ -173,15 +205,18 @@ static int map_loop(struct cli *cli, struct device_entry *entry, struct device_o
         fail(errno, "map failed: %s", error_phrase(errno));
     if (entry->pid == 0) {
         keep_only(channel[1], lock);
-        int code = mapper_run(cli, entry, options, 3);
+        int code = entry->type == DEVICE_UBLK ? ublk_mapper_run(cli, entry, options, 3)
+                                              : mapper_run(cli, entry, options, 3);
         cli_disconnect(cli);
-        device_entry_remove(entry);
+        if (code == 0 || !entry->recovers)
+            device_entry_remove(entry);
         _exit(code);
     }
     explicit_bzero(options->encryption.passphrase, sizeof options->encryption.passphrase);
     close(lock);
     close(channel[1]);
-    int code = attach(entry, options, channel[0]);
+    int code = entry->type == DEVICE_UBLK ? attach_ublk(entry, channel[0])
+                                          : attach(entry, options, channel[0]);
     close(channel[0]);
     return code;
 }
@@ -193,6 +228,48 @@ static void check_image(struct cli *cli)
     rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
     rbd_end(&run, 0);
     cli_disconnect(cli);
+}
+
+/* A device that waits for a new mapper, of the same image in the same way. */
+static bool find_orphan(const struct rbd_spec *spec, const struct device_options *options,
+                        struct device_entry *out)
+{
+    struct device_entry *entries;
+    const char *format = options->encryption.format;
+    size_t n = device_entries(&entries), i = 0;
+    while (i < n && !(entries[i].orphan && is_same_image(&entries[i], spec) &&
+                      entries[i].read_only == options->read_only &&
+                      entries[i].exclusive == options->exclusive &&
+                      strcmp(entries[i].encryption, format != NULL ? format : "") == 0))
+        i++;
+    bool found = i < n;
+    if (found)
+        *out = entries[i];
+    free(entries);
+    return found;
+}
+
+/* With the lock of the entries. Returns the mapper's lock. */
+static int begin_entry(struct device_entry *entry, enum device_type type,
+                       const struct rbd_spec *spec, const struct device_options *options)
+{
+    if (type == DEVICE_UBLK && find_orphan(spec, options, entry)) {
+        entry->recovers = true;
+        return device_entry_adopt(entry);
+    }
+    int lock = device_entry_create(entry);
+    const char *format = options->encryption.format;
+    entry->type = type;
+    entry->spec = *spec;
+    entry->read_only = options->read_only;
+    entry->exclusive = options->exclusive;
+    snprintf(entry->encryption, sizeof entry->encryption, "%s", format != NULL ? format : "");
+    if (type != DEVICE_UBLK)
+        return lock;
+    if (getrandom(&entry->mark, sizeof entry->mark, 0) != sizeof entry->mark)
+        fail(errno, "map failed: no random number: %s", error_phrase(errno));
+    device_entry_save(entry);
+    return lock;
 }
 
 int rbd_device_map(struct cli *cli)
@@ -213,10 +290,7 @@ int rbd_device_map(struct cli *cli)
     int entries = device_entries_lock();
     device_entries_clean();
     warn_if_mapped(cli, &spec);
-    int lock = device_entry_create(&entry), code = 0;
-    entry.type = type;
-    entry.spec = spec;
-    entry.read_only = options.read_only;
+    int lock = begin_entry(&entry, type, &spec, &options), code = 0;
     fflush(NULL);
     if (type == DEVICE_NBD) {
         nbd_attach(cli, &entry, &options, lock);
@@ -224,7 +298,7 @@ int rbd_device_map(struct cli *cli)
         close(entries);
     } else {
         close(entries);
-        code = map_loop(cli, &entry, &options, lock);
+        code = map_here(cli, &entry, &options, lock);
     }
     if (code == 0)
         printf("%s\n", entry.device);
@@ -305,6 +379,8 @@ static int detach(const struct device_entry *entry, bool force)
 {
     if (entry->type == DEVICE_NBD)
         return nbd_detach(entry, force);
+    if (entry->type == DEVICE_UBLK)
+        return ublk_detach(entry, force);
     const char *image = device_entry_path(entry, "image");
     int rc = loop_detach(entry->device, image, force);
     /* Aborted: what is under way fails, and all that comes. */
@@ -365,9 +441,8 @@ int rbd_device_list(struct cli *cli)
         table_cell(table, "%s", titles[i]);
     size_t n = device_entries(&entries), shown = 0;
     for (size_t i = 0; i < n; i++) {
-        bool other = (strcmp(type, "loop") == 0 && entries[i].type != DEVICE_LOOP) ||
-                     (strcmp(type, "nbd") == 0 && entries[i].type != DEVICE_NBD);
-        if (other)
+        bool any = strcmp(type, "auto") == 0 || strcmp(type, "krbd") == 0;
+        if (!any && strcmp(type, device_type_name(entries[i].type)) != 0)
             continue;
         show(&entries[i], table, json);
         shown++;

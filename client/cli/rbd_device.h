@@ -7,6 +7,7 @@
  *   rbd_device_loop.c    loop devices
  *   rbd_device_file.c    the mapper: an image as a file, through FUSE
  *   rbd_device_nbd.c     devices of the kernel's NBD client
+ *   rbd_device_ublk.c    the mapper of a ublk device; client/ublk/ serves it
  *
  * A mapping has a folder RUN/ID, where RUN is $LIMPET_DEVICES or /run/limpet/devices:
  *
@@ -18,26 +19,34 @@
  *
  * The mapper is one process for each mapping: this program, for NBD as
  * 'limpet rbd nbd'. A folder whose lock nobody holds is of a mapper that has died. Whoever maps or
- * unmaps next removes it, after its loop device and its mount.
+ * unmaps next removes it, after its loop device and its mount. Only a device of ublk outlives its
+ * mapper: while somebody uses it, it waits for the next one, who maps the same image in the same
+ * way. Its entry is there before the device, and has the mark by which the device is found.
  */
 #ifndef LIMPET_CLIENT_CLI_RBD_DEVICE_H
 #define LIMPET_CLIENT_CLI_RBD_DEVICE_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "client/cli/rbd.h"
 
 enum { DEVICE_PATH_MAX = 512, DEVICE_NAME_MAX = 64, DEVICE_TEXT_MAX = 1024 };
 
-enum device_type { DEVICE_LOOP, DEVICE_NBD };
+enum device_type { DEVICE_LOOP, DEVICE_NBD, DEVICE_UBLK };
 
 struct device_entry {
     unsigned id;
     enum device_type type;
     struct rbd_spec spec;
     bool read_only;
+    bool exclusive;
+    bool orphan;   /* ublk: its mapper has died, the device waits for another one. */
+    bool recovers; /* This process is about to start that one. */
     pid_t pid;
     unsigned connector;           /* NBD: of whom the kernel says that it connected the device. */
+    uint64_t mark;                /* ublk: what the device was made with. */
+    char encryption[8];           /* "luks2", or "" */
     char device[DEVICE_NAME_MAX]; /* "/dev/loop3" */
     char folder[DEVICE_PATH_MAX];
 };
@@ -54,9 +63,9 @@ struct device_options {
 
 /* One at a time may make, remove and look for entries: returns a descriptor to be closed. */
 int device_entries_lock(void);
-/* Removes what dead mappers have left: folders, mounts, loop devices. With the lock. */
+/* Removes what dead mappers have left: folders, mounts, devices; no orphans. With the lock. */
 void device_entries_clean(void);
-/* Those that have a device and whose mapper lives, by id. free() *out. */
+/* Those that have a device, and a mapper that lives or are orphans; by id. free() *out. */
 size_t device_entries(struct device_entry **out);
 /*
  * A new folder, with the lowest free number; with the lock. Returns the descriptor that holds the
@@ -64,6 +73,10 @@ size_t device_entries(struct device_entry **out);
  */
 int device_entry_create(struct device_entry *entry);
 void device_entry_save(const struct device_entry *entry);
+/* The lock of an orphan, as device_entry_create() gives it; with the lock of all. */
+int device_entry_adopt(const struct device_entry *entry);
+/* "loop" */
+const char *device_type_name(enum device_type type);
 /* Does not complain. */
 void device_entry_remove(const struct device_entry *entry);
 /* "FOLDER/NAME": static memory, four in turn. */
@@ -101,6 +114,31 @@ void loop_detach_all(const char *path);
  */
 int mapper_run(struct cli *cli, const struct device_entry *entry, struct device_options *options,
                int channel);
+
+/* What the mappers share. A process of its own, whose SIGTERM is blocked, and in *signals. */
+void mapper_begin(sigset_t *signals);
+/* Exits with a message when the image's lock cannot be had, or kept as the options say. */
+void mapper_take_lock(struct limpet_image *image, const struct device_entry *entry,
+                      const struct device_options *options);
+/* The parent's terminal, or whatever it had, is not kept open. */
+void mapper_leave_terminal(const struct device_entry *entry);
+
+/* ---- ublk (rbd_device_ublk.c) ---- */
+
+/* Whether the kernel has it; else *why says what to do about it. */
+bool ublk_is_there(const char **why);
+/*
+ * As mapper_run(), but the mapper makes the device, and its first message is the device's name,
+ * which it has kept in the entry, and which the parent sends back.
+ */
+int ublk_mapper_run(struct cli *cli, const struct device_entry *entry,
+                    struct device_options *options, int channel);
+/* The device is there, has no mapper, and somebody uses it. */
+bool ublk_is_orphan(const struct device_entry *entry);
+/* 0, then the mapper ends, if there is one; -EBUSY: it is in use, and `force` is false. */
+int ublk_detach(const struct device_entry *entry, bool force);
+/* Whatever is there of a mapper that has died. */
+void ublk_remove(const struct device_entry *entry);
 
 /* ---- NBD (rbd_device_nbd.c) ---- */
 

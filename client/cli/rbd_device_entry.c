@@ -134,17 +134,45 @@ int device_entry_create(struct device_entry *entry)
     return fd;
 }
 
+int device_entry_adopt(const struct device_entry *entry)
+{
+    const char *path = device_entry_path(entry, "lock");
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0)
+        fail(errno, "%s: %s", path, error_phrase(errno));
+    return fd;
+}
+
 /* ---- What an entry says ---- */
+
+static const char *const type_names[] = {
+    [DEVICE_LOOP] = "loop", [DEVICE_NBD] = "nbd", [DEVICE_UBLK] = "ublk"};
+
+const char *device_type_name(enum device_type type)
+{
+    return type_names[type];
+}
+
+static enum device_type type_of(const char *name)
+{
+    enum device_type type = DEVICE_UBLK;
+    while (type != DEVICE_LOOP && strcmp(name, type_names[type]) != 0)
+        type--;
+    return type;
+}
 
 void device_entry_save(const struct device_entry *entry)
 {
     const struct rbd_spec *spec = &entry->spec;
     const char *path = device_entry_path(entry, "entry.new");
-    json_t *json =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I}", "pool", spec->pool, "namespace",
-                  spec->space, "name", spec->name, "snap", spec->snap, "device", entry->device,
-                  "type", entry->type == DEVICE_NBD ? "nbd" : "loop", "read_only", entry->read_only,
-                  "pid", (json_int_t)entry->pid, "connector", (json_int_t)entry->connector);
+    char mark[20];
+    snprintf(mark, sizeof mark, "%llx", (unsigned long long)entry->mark);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:s, s:I, s:I}", "pool", spec->pool,
+        "namespace", spec->space, "name", spec->name, "snap", spec->snap, "device", entry->device,
+        "type", device_type_name(entry->type), "read_only", entry->read_only, "exclusive",
+        entry->exclusive, "encryption", entry->encryption, "mark", mark, "pid",
+        (json_int_t)entry->pid, "connector", (json_int_t)entry->connector);
     if (json == NULL)
         fail(ENOMEM, "out of memory");
     if (json_dump_file(json, path, JSON_INDENT(1)) != 0 ||
@@ -165,8 +193,11 @@ static bool load(struct device_entry *entry)
     READ(json, "name", entry->spec.name);
     READ(json, "snap", entry->spec.snap);
     READ(json, "device", entry->device);
-    entry->type = strcmp(json_text(json, "type"), "nbd") == 0 ? DEVICE_NBD : DEVICE_LOOP;
+    READ(json, "encryption", entry->encryption);
+    entry->type = type_of(json_text(json, "type"));
     entry->read_only = json_is_true(json_object_get(json, "read_only"));
+    entry->exclusive = json_is_true(json_object_get(json, "exclusive"));
+    entry->mark = strtoull(json_text(json, "mark"), NULL, 16);
     entry->pid = (pid_t)json_number(json, "pid");
     entry->connector = (unsigned)json_number(json, "connector");
     json_decref(json);
@@ -181,8 +212,13 @@ void device_entries_clean(void)
         set_id(&entry, ids[i]);
         if (is_alive(&entry))
             continue;
-        if (load(&entry) && entry.type == DEVICE_NBD)
+        bool had_device = load(&entry);
+        if (entry.type == DEVICE_UBLK && ublk_is_orphan(&entry))
+            continue;
+        if (had_device && entry.type == DEVICE_NBD)
             nbd_disconnect(&entry);
+        if (entry.type == DEVICE_UBLK)
+            ublk_remove(&entry);
         const char *image = device_entry_path(&entry, "image");
         loop_detach_all(image);
         umount2(image, MNT_DETACH);
@@ -200,7 +236,10 @@ size_t device_entries(struct device_entry **out)
     for (unsigned i = 0; i < n; i++) {
         struct device_entry *entry = &(*out)[found];
         set_id(entry, ids[i]);
-        found += is_alive(entry) && load(entry);
+        if (!load(entry))
+            continue;
+        entry->orphan = !is_alive(entry);
+        found += !entry->orphan || (entry->type == DEVICE_UBLK && ublk_is_orphan(entry));
     }
     return found;
 }

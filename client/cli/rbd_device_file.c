@@ -296,12 +296,11 @@ static void let_go(struct mapper *m)
     umount2(m->file, MNT_DETACH);
 }
 
-/* The parent's terminal, or whatever it had, is not kept open. */
-static void leave_terminal(const struct mapper *m)
+void mapper_leave_terminal(const struct device_entry *entry)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     int log =
-        open(device_entry_path(m->entry, "log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        open(device_entry_path(entry, "log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (null >= 0) {
         dup2(null, STDIN_FILENO);
         dup2(null, STDOUT_FILENO);
@@ -317,7 +316,7 @@ static void read_channel(struct mapper *m)
 {
     ssize_t n = recv(m->channel, m->device, sizeof m->device - 1, 0);
     if (n > 0 && m->device[n - 1] == 0) {
-        leave_terminal(m);
+        mapper_leave_terminal(m->entry);
         (void)!send(m->channel, "", 1, MSG_NOSIGNAL);
         follow_size(m);
     } else {
@@ -384,7 +383,7 @@ static void stop_following(struct mapper *m)
 /* ---- The process ---- */
 
 /* The parent's interrupts are not its own; SIGTERM waits until there is something to end. */
-static void become_mapper(sigset_t *signals)
+void mapper_begin(sigset_t *signals)
 {
     sigset_t others;
     setsid();
@@ -407,27 +406,27 @@ static void become_mapper(sigset_t *signals)
  * Whoever has the image and keeps it is not disturbed, as the kernel's rbd has it: the lock is
  * taken once, to see that it can be had.
  */
-static void take_lock(struct mapper *m, const struct device_options *options)
+void mapper_take_lock(struct limpet_image *image, const struct device_entry *entry,
+                      const struct device_options *options)
 {
     struct limpet_image_info info;
-    rbd_info(m->image, &info);
-    m->size = info.size;
+    rbd_info(image, &info);
     bool has_lock = info.features & LIMPET_IMAGE_EXCLUSIVE_LOCK;
     if (options->exclusive && !has_lock)
         fail(EINVAL,
              "map failed: the image has no exclusive lock; 'limpet rbd feature enable %s "
              "exclusive-lock' gives it one",
-             m->entry->spec.name);
-    if (m->read_only || !has_lock)
+             entry->spec.name);
+    if (options->read_only || !has_lock)
         return;
-    int rc = limpet_image_lock_acquire(m->image);
+    int rc = limpet_image_lock_acquire(image);
     if (rc == 0 && !options->exclusive)
-        rc = limpet_image_lock_release(m->image);
+        rc = limpet_image_lock_release(image);
     if (rc == -EBUSY || rc == -EROFS)
         fail(EROFS,
              "map failed: %s: another client keeps the exclusive lock; 'limpet rbd lock ls %s' "
              "shows who",
-             error_phrase(EROFS), rbd_spec_text(&m->entry->spec));
+             error_phrase(EROFS), rbd_spec_text(&entry->spec));
     if (rc != 0)
         fail(rc, "map failed: the exclusive lock: %s", error_phrase(rc));
 }
@@ -437,12 +436,15 @@ int mapper_run(struct cli *cli, const struct device_entry *entry, struct device_
 {
     struct mapper m = {.entry = entry, .read_only = options->read_only, .channel = channel};
     sigset_t signals;
-    become_mapper(&signals);
+    mapper_begin(&signals);
     snprintf(m.file, sizeof m.file, "%s", device_entry_path(entry, "image"));
     struct limpet_pool *pool = rbd_pool(cli, &entry->spec);
     m.image = rbd_image(pool, &entry->spec, !m.read_only);
     rbd_encryption_use(&options->encryption, m.image);
-    take_lock(&m, options);
+    mapper_take_lock(m.image, entry, options);
+    struct limpet_image_info info;
+    rbd_info(m.image, &info);
+    m.size = info.size;
     mount_file(&m);
     start_following(&m, &signals);
     if (chdir("/") != 0 || send(channel, "", 1, MSG_NOSIGNAL) != 1)

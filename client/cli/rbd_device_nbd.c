@@ -48,6 +48,15 @@ static unsigned connector(const char *device)
     return (unsigned)strtoul(text, NULL, 10);
 }
 
+/* Of a mapper that has died: what is mounted keeps the device. */
+static bool is_held(const char *device)
+{
+    int fd = open(device, O_RDONLY | O_EXCL | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 && errno == EBUSY;
+}
+
 /* The first that is not connected; with the lock of the entries. */
 static void choose_device(char device[DEVICE_NAME_MAX])
 {
@@ -55,7 +64,7 @@ static void choose_device(char device[DEVICE_NAME_MAX])
         snprintf(device, DEVICE_NAME_MAX, "/dev/nbd%u", i);
         if (access(device, F_OK) != 0)
             break;
-        if (connector(device) == 0)
+        if (connector(device) == 0 && !is_held(device))
             return;
     }
     fail(EBUSY, "map failed: all devices of NBD are in use; 'modprobe nbd nbds_max=N' makes more");

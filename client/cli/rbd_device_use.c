@@ -1,6 +1,7 @@
 /* limpet rbd device: who uses a block device, for messages. */
 #include <ctype.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +140,20 @@ static bool held(const char *device, char text[DEVICE_TEXT_MAX])
     return found;
 }
 
+/* One that only names a file (O_PATH) keeps nobody from anything. */
+static bool is_open(const char *pid, const char *fd)
+{
+    char path[2 * DEVICE_PATH_MAX];
+    unsigned flags = 0;
+    snprintf(path, sizeof path, "/proc/%s/fdinfo/%s", pid, fd);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    bool known = fscanf(file, "pos: %*d flags: %o", &flags) == 1;
+    fclose(file);
+    return known && (flags & O_PATH) == 0;
+}
+
 static bool process_has(const char *pid, const struct devices *d)
 {
     char folder[DEVICE_PATH_MAX], path[2 * DEVICE_PATH_MAX];
@@ -150,7 +165,7 @@ static bool process_has(const char *pid, const struct devices *d)
     while (dir != NULL && !found && (e = readdir(dir)) != NULL) {
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         found = e->d_name[0] != '.' && stat(path, &st) == 0 && S_ISBLK(st.st_mode) &&
-                is_among(d, st.st_rdev);
+                is_among(d, st.st_rdev) && is_open(pid, e->d_name);
     }
     if (dir != NULL)
         closedir(dir);

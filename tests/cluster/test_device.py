@@ -11,7 +11,7 @@ import threading
 
 from lib.cluster import (BIN, Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run,
                          succeeds, wait_until, write_file)
-from lib.device import Devices, loops_on, missing, mounts_in, size_of
+from lib.device import Devices, has_child, loops_on, missing, mounts_in, size_of
 
 if missing():
     print("skipped: %s is missing" % missing())
@@ -19,7 +19,7 @@ if missing():
 
 MIB = 1 << 20
 cluster = Cluster(mons=1, osds=3)
-devices = Devices(cluster)
+devices = Devices(cluster, "loop")
 source = folder()
 
 
@@ -271,12 +271,12 @@ def what_can_only_be_read_is():
 @case
 def locks_are_respected():
     first = devices.map("disk")
-    again = devices.call("map", "disk")
+    again = devices.call("map", "disk", "-t", "loop")
     check(again.code == 0 and "already mapped as " + first in again.err, "mapped twice: %s" % again)
     devices.unmap(again.text.strip())
     devices.unmap(first)
     first = devices.map("disk", "--exclusive")
-    refused = devices.call("device", "map", "disk")
+    refused = devices.call("device", "map", "disk", "-t", "loop")
     check(refused.code == errno.EROFS and "lock" in refused.err, "%s" % refused)
     devices.unmap(devices.map("disk", "--read-only"))
     devices.unmap(first)
@@ -306,9 +306,9 @@ def a_mapper_that_shall_end_waits_for_its_users():
 @case
 def mapping_that_is_interrupted_leaves_nothing():
     cluster.kill("mon.a", signal.SIGSTOP)
-    process = subprocess.Popen([os.path.join(BIN, "limpet"), "rbd", "map", "disk"], stdout=subprocess.PIPE,
+    process = subprocess.Popen([os.path.join(BIN, "limpet"), "rbd", "map", "disk", "-t", "loop"], stdout=subprocess.PIPE,
                                env=dict(os.environ, **cluster.env, **devices.env))
-    wait_until("it begins", lambda: os.path.exists(os.path.join(devices.run, "0", "lock")), 20)
+    wait_until("it has a mapper", lambda: has_child(process.pid), 20)
     process.kill()
     process.wait()
     cluster.kill("mon.a", signal.SIGCONT)
@@ -331,6 +331,8 @@ def what_cannot_be_is_told():
     fails(devices.call("device", "map", "disk", wrap=["setpriv", "--reuid=65534", "--clear-groups"]), errno.EPERM, "root")
     if not os.path.exists("/dev/nbd0"):
         fails(devices.call("device", "map", "disk", "-t", "nbd"), errno.ENODEV, "modprobe nbd")
+    if not os.path.exists("/dev/ublk-control"):
+        fails(devices.call("device", "map", "disk", "-t", "ublk"), errno.ENODEV, "modprobe ublk_drv")
     nothing_is_left()
 
 

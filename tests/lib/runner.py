@@ -446,6 +446,13 @@ def names_tests():
                  {"LIMPET_BUILD": folder_of("release")})]
 
 
+def device_tests():
+    """Mapped devices in a guest, with more deaths than in a short run, on several processors."""
+    program = os.path.join(REPO, "tests/cluster/test_device_guest.py")
+    return [Test("long/cluster/device_guest", [sys.executable, "-B", program], 2 * 3600, 1, "release",
+                 {"LIMPET_BUILD": folder_of("release"), "LIMPET_LONG": "1"})]
+
+
 def model_tests(prefix="", long=False):
     """The configuration protocol under a model checker."""
     path = os.path.join(REPO, "tests/model/run")
@@ -496,6 +503,8 @@ CAMPAIGNS = {
                lambda jobs: ([build_steps("release", jobs)], differential_tests(100000, 5000, jobs))),
     "fs": ("100,000 random operations on mounted file systems beside ext4, by one mount and by two; programs on them; pjdfstest",
            lambda jobs: ([build_steps("release", jobs)], fs_tests())),
+    "devices": ("devices of ublk and NBD in a guest, with more deaths; the cluster on several processors",
+                lambda jobs: ([build_steps("release", jobs)], device_tests())),
     "names": ("1,000,000 names in one folder, made, listed and removed by four mounts at once",
               lambda jobs: ([build_steps("release", jobs)], names_tests())),
     "tsan": ("unit tests and cluster tests under TSan",

@@ -27,9 +27,9 @@ REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 BUILD = os.path.abspath(os.environ.get("LIMPET_BUILD", os.path.join(REPO, "build")))
 BIN = os.path.join(BUILD, "bin")
 DEV = os.path.join(REPO, "deploy", "dev")
-# Instrumented programs need more of everything.
+# Instrumented programs need more of everything, emulated processors more time.
 SANITIZED = "build-asan" in BUILD or "build-tsan" in BUILD
-SLOWNESS = 4 if SANITIZED else 1
+SLOWNESS = int(os.environ.get("LIMPET_SLOWNESS", 4 if SANITIZED else 1))
 
 _clusters = []
 _folders = []

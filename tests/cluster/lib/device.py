@@ -18,12 +18,13 @@ def missing():
 
 
 class Devices:
-    """Mapped images of one cluster, in a run folder of their own."""
+    """Mapped images of one cluster, in a run folder of their own; kind: of devices, as -t has it."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, kind=None):
         self.cluster = cluster
         self.run = os.path.join(folder(), "devices")
         self.env = {"LIMPET_DEVICES": self.run}
+        self.kind = ["-t", kind] if kind else []
         self.mounts = []
         at_end(self.end)
 
@@ -31,7 +32,7 @@ class Devices:
         return self.cluster.limpet("rbd", *arguments, env=self.env, **options)
 
     def map(self, *arguments):
-        device = succeeds(self.call("device", "map", *arguments)).text.strip()
+        device = succeeds(self.call("device", "map", *self.kind, *arguments)).text.strip()
         check(device.startswith("/dev/"), "no device: %r" % device)
         return device
 
@@ -72,6 +73,12 @@ class Devices:
             command(["umount", "-l", path])
         for row in self.list():
             self.call("device", "unmap", "-o", "force", row["device"])
+
+
+def has_child(pid):
+    """A process has begun another one: 'map' its mapper."""
+    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as file:
+        return file.read().strip() != ""
 
 
 def size_of(device):

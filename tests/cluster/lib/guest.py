@@ -1,16 +1,25 @@
 """Guests of qemu-system: Debian's kernel for clouds, a static busybox and an initramfs made here. The kernel is fetched as
-a package, and not installed; it stays in the build folder."""
+a package, and not installed; it stays in the build folder.
+
+A HostGuest runs a program of this machine under a newer kernel, of Debian's backports, with modules which this machine's
+may not have: its root is this machine's, read-only, and what it writes is in memory."""
 
 import glob
 import gzip
+import lzma
 import os
 import re
 import shutil
 import subprocess
+import sys
+import time
 
 from lib.cluster import BUILD, at_end, check, command, folder, read_file, succeeds, write_file
 
 KERNEL = os.path.join(BUILD, "guest")
+NEWER = os.path.join(BUILD, "guest-newer")
+NEWER_SUITE = "trixie-backports"
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 MODULES = ("virtio_pci", "virtio_blk", "ext4")  # The last one is part of the kernel itself.
 
 # The guest runs the script /run on the disk, or, when there is none yet, the one of the initramfs.
@@ -150,3 +159,145 @@ class Guest:
         """It powers itself off."""
         self.said += self.process.communicate(timeout=200)[0].splitlines()
         check(self.process.returncode == 0, "qemu ended with %d: %s" % (self.process.returncode, "\n".join(self.said[-20:])))
+
+
+# ---- A guest on this machine's files ----
+
+
+def missing_newer():
+    """What cannot be had for a HostGuest; "" when all is there."""
+    if os.geteuid() != 0:
+        return "root"
+    for program, package in (("qemu-system-x86_64", "qemu-system-x86"), (VIRTIOFSD, "qemu-system-common"),
+                             ("busybox", "busybox-static")):
+        if shutil.which(program) is None:
+            return "the package %s" % package
+    return "" if fetch_newer() else "a kernel of Debian's " + NEWER_SUITE
+
+
+def apt_options():
+    """apt's, for NEWER_SUITE from where packages come from here; the machine's own lists stay as they are."""
+    rows = [line.split() for line in command(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+                                              "Created-By: Packages"]).text.splitlines()]
+    found = [row for row in rows if len(row) == 3 and row[2] == "main" and re.fullmatch("[a-z]+", row[1])]
+    if not found:
+        return None
+    path = folder()
+    os.chmod(path, 0o755)
+    for name in ("lists/partial", "cache/archives/partial"):
+        os.makedirs(os.path.join(path, name))
+    write_file(os.path.join(path, "sources.list"),
+               ("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n"
+                % (found[0][0], NEWER_SUITE)).encode())
+    return [word for option in ("Dir::Etc::sourcelist=%s/sources.list", "Dir::Etc::sourceparts=-", "Dir::State::lists=%s/lists",
+                                "Dir::Cache=%s/cache", "APT::Sandbox::User=root")
+            for word in ("-o", option % path if "%s" in option else option)]
+
+
+def newer_kernel():
+    found = [path for place in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in glob.glob(os.path.join(NEWER, place))]
+    return found[0] if found else None
+
+
+def fetch_newer():
+    if newer_kernel():
+        return True
+    options = apt_options()
+    if options is None or command(["apt-get", "-q", *options, "update"], timeout=300).code != 0:
+        return False
+    name = re.search(r"Depends: (linux-image-\S+)", command(["apt-cache", *options, "depends", "linux-image-cloud-amd64"]).text)
+    if name is None:
+        return False
+    # The kernel and its modules are packages of their own.
+    text = command(["apt-cache", *options, "depends", name.group(1)]).text
+    names = [name.group(1)] + re.findall(r"^  Depends: (linux-(?:binary|modules)-\S+)", text, re.MULTILINE)
+    path = folder()
+    command(["apt-get", "-q", *options, "download", *names], cwd=path, timeout=300)
+    unpacked = os.path.join(path, "unpacked")
+    for package in glob.glob(os.path.join(path, "*.deb")):
+        if command(["dpkg", "-x", package, unpacked]).code != 0:
+            return False
+    if os.path.isdir(unpacked) and not os.path.isdir(NEWER):
+        shutil.move(unpacked, NEWER)
+    return newer_kernel() is not None
+
+
+# What it ends with is read from its last line.
+HOST_INIT = """#!/bin/bash
+mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev; mount -t tmpfs none /run
+mkdir -p /dev/shm /run/tmp; mount -t tmpfs none /dev/shm
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run/tmp %s
+ip link set lo up
+for module in %s; do busybox insmod $module; done
+cd %s; %s
+echo "guest ended with $?"
+echo o > /proc/sysrq-trigger
+sleep 1000
+"""
+
+
+class HostGuest:
+    """Runs a command of this machine, as root, and powers itself off; what it prints is printed here, too."""
+
+    def __init__(self, argv, modules=(), environment=(), memory_mib=1536, cpu=None):
+        self.path = folder()
+        self.memory = "%dM" % memory_mib
+        # The emulation of cmpxchg16b in QEMU 7.2 spoils a register of newer kernels.
+        self.cpu = cpu or ("host" if accelerator() == "kvm" else "max,-cx16")
+        script = HOST_INIT % (" ".join("%s='%s'" % item for item in environment), " ".join(map(self.module, modules)), os.getcwd(),
+                              " ".join("'%s'" % word for word in argv))
+        write_file(self.file("init"), script.encode())
+        os.chmod(self.file("init"), 0o755)
+        self.processes = []
+        at_end(self.end)
+
+    def file(self, name):
+        return os.path.join(self.path, name)
+
+    def module(self, name):
+        """Its path, unpacked."""
+        found = glob.glob(os.path.join(NEWER, "**/modules/*/kernel/**", name + ".ko*"), recursive=True)
+        check(found, "the kernel has no module %s" % name)
+        data = read_file(found[0])
+        return write_file(self.file(name + ".ko"), lzma.decompress(data) if found[0].endswith(".xz") else data)
+
+    def start(self, argv, **options):
+        self.processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options))
+        return self.processes[-1]
+
+    def run(self, timeout):
+        """The exit code of its command; None: it has none, as its kernel has died."""
+        socket = self.file("socket")
+        with open(self.file("log"), "wb") as log:
+            # Not this machine's devices, which it would hold; and mounts that go meanwhile go there, too.
+            self.start(["unshare", "--mount", "--propagation", "slave", "sh", "-c", "mount -t tmpfs none /dev && exec \"$@\"", "sh",
+                        VIRTIOFSD, "--socket-path=" + socket, "-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always",
+                        "--thread-pool-size=1"], stdout=log, stderr=log)
+        deadline = time.monotonic() + timeout
+        while not os.path.exists(socket):
+            check(time.monotonic() < deadline and self.processes[0].poll() is None,
+                  "no virtiofsd: %r" % read_file(self.file("log")))
+            time.sleep(0.02)
+        guest = self.start(
+            ["timeout", str(timeout), "qemu-system-x86_64", "-accel", accelerator(), "-cpu", self.cpu, "-m", self.memory,
+             "-object", "memory-backend-memfd,id=memory,size=%s,share=on" % self.memory, "-numa", "node,memdev=memory",
+             "-chardev", "socket,id=root,path=" + socket, "-device", "vhost-user-fs-pci,chardev=root,tag=root",
+             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel",
+             newer_kernel(), "-append", "console=ttyS0 quiet nowatchdog no_timer_check panic=-1 tsc=reliable rootfstype=virtiofs root=root ro "
+             "init=" + self.file("init")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        code = None
+        for line in guest.stdout:
+            ended = re.match(r"guest ended with (\d+)", line)
+            if ended:
+                code = int(ended.group(1))
+                break
+            sys.stdout.write("     " + line)
+            sys.stdout.flush()
+        self.end()
+        return code
+
+    def end(self):
+        for process in self.processes:
+            process.terminate()
+            process.wait()
+        self.processes = []
