@@ -188,6 +188,8 @@ enum planted_bug {
     PLANTED_IMAGE_SNAP_GIVEN_BACK,
     /* Image: flattening forgets the parent though a snapshot needs it. */
     PLANTED_IMAGE_FLATTEN_ALL,
+    /* Image: a flush does not wait for writes that were answered early. */
+    PLANTED_IMAGE_FLUSH_EARLY,
     /* Image: reads believe the object map without a good lease. */
     PLANTED_IMAGE_MAP_BELIEVED,
     /* Image: a rollback goes on when the lease was lost. */

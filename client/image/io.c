@@ -14,6 +14,7 @@
 
 #include "client/image/crypt.h"
 #include "client/object/inside.h"
+#include "common/planted.h"
 #include "common/witness.h"
 
 bool io_writes(const struct io *io)
@@ -68,6 +69,8 @@ static void take_flushed(struct limpet_image *image, struct io_list *out)
 {
     const struct io *first = TAILQ_FIRST(&image->running);
     struct io *flush;
+    while (first != NULL && first->early && planted(PLANTED_IMAGE_FLUSH_EARLY))
+        first = TAILQ_NEXT(first, link);
     uint64_t told = 0;
     while ((flush = TAILQ_FIRST(&image->flushing)) != NULL &&
            (first == NULL || first->number > flush->number)) {

@@ -268,6 +268,7 @@ PLANTED = {
     "image-untold": (40, ("--scenario", "image")),
     "image-map-late": (400, ("--scenario", "image")),
     "image-snap-given-back": (400, ("--scenario", "image")),
+    "image-flush-early": (40, ("--scenario", "image-cache", "--seeds", "71-110")),
     "fs-out-of-order": (30, ("--scenario", "fs")),
     "fs-room-late": (30, ("--scenario", "fs")),
     "fs-cut-lost": (30, ("--scenario", "fs")),
@@ -482,7 +483,7 @@ CAMPAIGNS = {
     "sim": ("50,000 further seeds of the simulator, and 2,000 of each scenario with images",
             lambda jobs: ([build_steps("release", jobs)],
                           sim_tests("release", SIM_LONG_SEEDS, "long/", first=1001, each=500) +
-                          [test for name in ("image", "image-hung", "image-more")
+                          [test for name in ("image", "image-hung", "image-cache", "image-more")
                            for test in sim_tests("release", SIM_LONG_IMAGES, "long/", first=1001,
                                                  each=500, scenario=name)])),
     "store": ("10,000 simulated power cuts, 1,000 bit flips, 200 kills, 50 real power cuts",

@@ -8,6 +8,7 @@
 
 int roll_back_all_the_same(struct limpet_image *handle, const char *name);
 void image_decrypt_inside(struct limpet_image *handle, unsigned sector, uint64_t hidden);
+void image_cache_inside(struct limpet_image *handle);
 
 int roll_back_all_the_same(struct limpet_image *handle, const char *name)
 {
@@ -37,4 +38,11 @@ void image_decrypt_inside(struct limpet_image *handle, unsigned sector, uint64_t
         crypt_create(cipher, sector, hidden, &crypt) != 0)
         abort();
     crypt_set(handle, crypt);
+}
+
+/* Configuration is the real world's. */
+void image_cache_inside(struct limpet_image *handle)
+{
+    handle->early.allowed = handle->early.on = true;
+    handle->early.max = UINT64_C(1) << 20;
 }

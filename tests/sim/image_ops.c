@@ -317,6 +317,50 @@ static int io_submit(struct image_op *op, struct limpet_image *handle)
     }
 }
 
+void image_early_end(struct image_client *client, const struct image_model *image, uint64_t upto,
+                     bool done)
+{
+    struct images *images = client->images;
+    struct image_early *early, *next;
+    uint64_t now = images_now(images);
+    for (early = TAILQ_FIRST(&images->early); early; early = next) {
+        next = TAILQ_NEXT(early, link);
+        if (early->client != client || (image && early->image != image) || early->end > upto)
+            continue;
+        for (uint32_t i = early->first;
+             early->life == early->image->life && i < early->first + early->n; i++) {
+            struct cell *cell = &early->image->cells[i];
+            if (done)
+                cell_done(cell, early->serial, now);
+            else
+                cell_lost(cell, early->serial, now);
+        }
+        TAILQ_REMOVE(&images->early, early, link);
+        free(early);
+    }
+}
+
+/* It may have been answered early: only a flush tells that it was done. */
+static void note_early(struct image_op *op)
+{
+    uint32_t done = op->result > 0 ? (uint32_t)(op->result / GRANULE) : 0;
+    for (uint32_t i = done; i < op->n; i++)
+        cell_cancel(&op->image->cells[op->first + i], op->serial);
+    if (done == 0)
+        return;
+    struct image_early *early = calloc(1, sizeof *early);
+    if (!early)
+        abort();
+    *early = (struct image_early){.client = op->client,
+                                  .image = op->image,
+                                  .life = op->image->life,
+                                  .serial = op->serial,
+                                  .end = op->end,
+                                  .first = op->first,
+                                  .n = done};
+    TAILQ_INSERT_TAIL(&op->images->early, early, link);
+}
+
 static void note_written(struct image_op *op)
 {
     struct image_model *image = op->image;
@@ -366,8 +410,12 @@ static void note_io(struct image_op *op)
         op->result = 0;
     if (op->result % GRANULE != 0 || op->result > (ssize_t)op->n * GRANULE)
         images_fail(images, op->image, "operation %d gives %zd", op->kind, op->result);
+    else if (is_write(op->kind) && op->cached && op->kind != IMAGE_OP_COMPARE)
+        note_early(op);
     else if (is_write(op->kind))
         note_written(op);
+    else if (op->kind == IMAGE_OP_FLUSH && op->cached)
+        image_early_end(op->client, op->image, op->call, true);
     else if (op->kind == IMAGE_OP_READ && !refused)
         note_read(op);
     if (op->kind == IMAGE_OP_COMPARE && op->result > 0) {
@@ -385,6 +433,7 @@ static void run_io(struct image_client *client, struct image_model *image, enum 
     if (!handle)
         return;
     choose_range(op);
+    op->cached = image_handle_is_cached(client, image);
     op->call = images_now(images);
     op->data = calloc(op->n + 2, GRANULE);
     if (!op->data)

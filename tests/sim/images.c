@@ -34,11 +34,19 @@ static void close_handle(struct image_client *client, struct image_handle *handl
 {
     struct limpet_image *image = handle->image;
     handle->opening = true;
+    const struct image_model *model = &client->images->models[handle - client->handles];
+    uint64_t life = handle->life;
+    bool cached = handle->cached;
     int rc = limpet_image_close(image);
-    if (rc != 0)
+    bool blocked = cached && rc == -ESHUTDOWN;
+    if (rc != 0 && !blocked)
         images_fail(client->images, NULL, "closing fails with %d", rc);
+    if (rc == 0 && cached && model->life == life)
+        image_early_end(client, model, images_now(client->images), true);
     *handle = (struct image_handle){0};
     fiber_wake(handle, true);
+    if (blocked)
+        image_client_blocked(client);
 }
 
 void image_handles_close(struct image_client *client, bool all)
@@ -70,6 +78,10 @@ struct limpet_image *image_handle_take(struct image_client *client, struct image
         *error = limpet_image_open(client->pool, image->name, NULL, 0, &handle->image);
         if (*error == 0 && image->encrypted > 0)
             image_decrypt_inside(handle->image, image->encrypted, image_hidden(image));
+        handle->cached = *error == 0 && image->exclusive && client->images->cached > 0 &&
+                         images_below(client->images, 100) < client->images->cached;
+        if (handle->cached)
+            image_cache_inside(handle->image);
         handle->opening = false;
         handle->life = *error == 0 ? image->life : 0;
         fiber_wake(handle, true);
@@ -79,6 +91,11 @@ struct limpet_image *image_handle_take(struct image_client *client, struct image
         return NULL;
     handle->refs++;
     return handle->image;
+}
+
+bool image_handle_is_cached(const struct image_client *client, const struct image_model *image)
+{
+    return client->handles[image - client->images->models].cached;
 }
 
 void image_handle_give(struct image_client *client, struct image_model *image)
@@ -178,6 +195,7 @@ static void client_abandon(struct member *member)
         if (op->client == client)
             image_op_lost(op);
     }
+    image_early_end(client, NULL, UINT64_MAX, false);
     images_leavings_lost(client);
     /* Its memory goes with the process. */
     client->cluster = NULL;
@@ -301,6 +319,7 @@ static void set_mix(struct images *images)
         images->mix_sum += images->mix[i];
     }
     images->encrypted = choose(images, &plan->encrypted);
+    images->cached = scenario_most(&plan->cached) > 0 ? choose(images, &plan->cached) : 0;
 }
 
 struct images *images_create(struct cluster *cluster, const struct scenario *scenario)
@@ -313,6 +332,7 @@ struct images *images_create(struct cluster *cluster, const struct scenario *sce
     images->cluster = cluster;
     images->scenario = scenario;
     TAILQ_INIT(&images->ops);
+    TAILQ_INIT(&images->early);
     images->n_images = (uint32_t)choose(images, &scenario->images.number);
     images->n_workers = (uint32_t)choose(images, &scenario->images.workers);
     images->think_ns = choose(images, &scenario->images.think);

@@ -110,12 +110,24 @@ struct image_op {
     uint32_t first, n;        /* Granules that it reads or writes. */
     uint64_t value, expected;
     bool done;
-    bool owner; /* Its client has the exclusive lock at the end. */
+    bool owner;  /* Its client has the exclusive lock at the end. */
+    bool cached; /* Through a handle that may answer writes early. */
     ssize_t result;
     uint64_t mismatch;
     uint8_t *data;
 };
 TAILQ_HEAD(image_op_list, image_op);
+
+/* A write that may have been answered early: until a flush, or the end of its handle, it is under
+ * way. */
+struct image_early {
+    TAILQ_ENTRY(image_early) link;
+    struct image_client *client;
+    struct image_model *image;
+    uint64_t life, serial, end;
+    uint32_t first, n;
+};
+TAILQ_HEAD(image_early_list, image_early);
 
 /* A group, or another image, that somebody makes and takes away again. */
 struct image_leaving {
@@ -131,6 +143,7 @@ struct image_handle {
     uint64_t life; /* Of what it has open; 0: nothing. */
     uint32_t refs;
     bool opening;
+    bool cached; /* Writes may be answered early. */
 };
 
 /* A client's process, and those that come after it. */
@@ -156,10 +169,12 @@ struct images {
     uint32_t mix[IMAGE_OPS_END];
     uint64_t mix_sum;
     uint64_t encrypted; /* Percent of the images. */
+    uint64_t cached;    /* Percent of the handles. */
     bool started, stopping, finishing, finished;
     uint64_t serials, lives;
     uint32_t n_done;
     struct image_op_list ops;
+    struct image_early_list early;
     struct image_leaving leavings[IMAGE_LEAVINGS_MAX];
     struct image_model models[IMAGES_MAX];
     struct image_client clients[CLUSTER_CLIENTS_MAX + 1];
@@ -185,6 +200,8 @@ void image_client_blocked(struct image_client *client);
 struct limpet_image *image_handle_take(struct image_client *client, struct image_model *image,
                                        int *error);
 void image_handle_give(struct image_client *client, struct image_model *image);
+/* Whether its open handle may answer writes early. */
+bool image_handle_is_cached(const struct image_client *client, const struct image_model *image);
 /* Closes what this process has open and must not. */
 void image_handles_close(struct image_client *client, bool all);
 
@@ -194,6 +211,10 @@ void image_handles_close(struct image_client *client, bool all);
 void image_op_run(struct image_client *client);
 /* The client has died, or was blocked: nobody knows what became of it. Frees it. */
 void image_op_lost(struct image_op *op);
+/* What a client's writes were that were answered by `upto`: done, or, of one that is gone, lost. Of
+ * one image, or of all (NULL). */
+void image_early_end(struct image_client *client, const struct image_model *image, uint64_t upto,
+                     bool done);
 /* Checks and removes everything; false: not yet. */
 bool images_remove_all(struct image_client *client);
 
@@ -258,6 +279,8 @@ static inline uint32_t image_rounded(const struct image_model *image, uint32_t n
 
 /* image_inside.c: as a handle is after limpet_image_decrypt(), with a key that all have. */
 void image_decrypt_inside(struct limpet_image *handle, unsigned sector, uint64_t hidden);
+/* As one that was opened to write back, with rbd_cache, and flushed once. */
+void image_cache_inside(struct limpet_image *handle);
 /* The same file: as snapshots of groups do it, whoever has the lock gives it away. */
 int roll_back_all_the_same(struct limpet_image *handle, const char *name);
 

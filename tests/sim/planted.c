@@ -164,6 +164,8 @@ static const struct {
                                        "a snapshot's number is given back after any error"},
     [PLANTED_IMAGE_FLATTEN_ALL] = {"image-flatten-all",
                                    "a parent is forgotten that a snapshot needs"},
+    [PLANTED_IMAGE_FLUSH_EARLY] = {"image-flush-early",
+                                   "a flush does not wait for writes that were answered early"},
     [PLANTED_IMAGE_MAP_BELIEVED] = {"image-map-believed",
                                     "reads believe the object map when the lease is over"},
     [PLANTED_IMAGE_HOLD_BLINDLY] = {"image-hold-blindly",

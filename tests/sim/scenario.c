@@ -159,6 +159,7 @@ static const struct field image_fields[] = {
     {"group", FIELD_COUNT, IN_SCENARIO(images.group), 0, 1000, "weight: with a snapshot"},
     {"stream", FIELD_COUNT, IN_SCENARIO(images.stream), 0, 1000, "weight: export and import"},
     {"encrypted", FIELD_COUNT, IN_SCENARIO(images.encrypted), 0, 100, "percent of them"},
+    {"cached", FIELD_COUNT, IN_SCENARIO(images.cached), 0, 100, "percent of handles"},
     {0},
 };
 
@@ -235,7 +236,8 @@ static const char image_defaults[] = "number = 0\n"
                                      "trash = 0\n"
                                      "group = 0\n"
                                      "stream = 0\n"
-                                     "encrypted = 0\n";
+                                     "encrypted = 0\n"
+                                     "cached = 0\n";
 
 static const char file_defaults[] = "workers = 0\n"
                                     "think = 5ms..200ms\n"

@@ -64,6 +64,7 @@ struct scenario_images {
     struct scenario_value snap, snap_remove, snap_read, rollback, resize, flatten, diff, check;
     struct scenario_value create, remove, clone, rename, trash, group, stream;
     struct scenario_value encrypted; /* Percent of the images. */
+    struct scenario_value cached;    /* Percent of the handles: they answer writes early. */
 };
 
 /* A file system: see files.h. */
