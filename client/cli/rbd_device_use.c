@@ -143,15 +143,18 @@ static bool held(const char *device, char text[DEVICE_TEXT_MAX])
 /* One that only names a file (O_PATH) keeps nobody from anything. */
 static bool is_open(const char *pid, const char *fd)
 {
-    char path[2 * DEVICE_PATH_MAX];
-    unsigned flags = 0;
+    static const char key[] = "flags:";
+    char path[2 * DEVICE_PATH_MAX], line[128];
+    bool open = false;
     snprintf(path, sizeof path, "/proc/%s/fdinfo/%s", pid, fd);
     FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return false;
-    bool known = fscanf(file, "pos: %*d flags: %o", &flags) == 1;
-    fclose(file);
-    return known && (flags & O_PATH) == 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            open = (strtoul(line + sizeof key - 1, NULL, 8) & O_PATH) == 0;
+    }
+    if (file != NULL)
+        fclose(file);
+    return open;
 }
 
 static bool process_has(const char *pid, const struct devices *d)
