@@ -12,6 +12,7 @@
  *   fs_dirs.c     directories that the kernel knows
  *   fs_mapped.c   pages that it has without a lease
  *   fs_listed.c   listings on their way into the kernel
+ *   fs_refresh.c  attributes of what was just written, before they are asked for
  */
 #ifndef LIMPET_CLIENT_CLI_FS_H
 #define LIMPET_CLIENT_CLI_FS_H
@@ -133,6 +134,24 @@ void fs_mapped_saw(uint64_t ino, ssize_t rc, const struct limpet_fs_result *resu
 uint64_t fs_mapped_now(void);
 void fs_mapped_read(uint64_t ino, uint64_t began);
 void fs_mapped_released(uint64_t ino);
+
+/*
+ * Attributes of files that were made and written here (fs_refresh.c). `path` is where it is
+ * mounted, `generation` what the kernel is told of folders other than the root. Ends when no
+ * request is taken any more.
+ */
+void fs_refresh_begin(const char *path, uint32_t generation);
+void fs_refresh_end(void);
+/* The kernel is told of a file that was made, and may keep its name; sends a write; is told of its
+ * attributes, which it may keep; forgets it. */
+void fs_refresh_made(uint64_t dir, const char *name, uint64_t ino);
+void fs_refresh_wrote(uint64_t ino);
+void fs_refresh_asked(uint64_t ino);
+void fs_refresh_forget(uint64_t ino);
+/* Whether this is the thread that lists folders for that; and what it is to be given: the next file
+ * of the folder, which counts as told. */
+bool fs_refresh_lists(pid_t caller);
+bool fs_refresh_next(uint64_t dir, char name[LIMPET_FS_NAME_MAX + 1], uint64_t *ino);
 
 int fs_create(struct cli *cli);
 int fs_ls(struct cli *cli);

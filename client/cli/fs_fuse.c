@@ -111,6 +111,7 @@ struct request {
     /* Of one that waits for a lock: who may still want this memory. */
     _Atomic int holds;
     _Atomic bool interrupted;
+    char name[]; /* Of a file that is made. */
 };
 
 static struct mount *mount_of(fuse_req_t fuse)
@@ -123,9 +124,10 @@ static struct limpet_fs *fs_of(fuse_req_t fuse)
     return mount_of(fuse)->fs;
 }
 
-static struct request *request_create(fuse_req_t fuse, fuse_ino_t ino)
+static struct request *request_with_name(fuse_req_t fuse, fuse_ino_t ino, const char *name)
 {
-    struct request *r = calloc(1, sizeof *r);
+    size_t size = strlen(name) + 1;
+    struct request *r = calloc(1, sizeof *r + size);
     if (r == NULL) {
         fuse_reply_err(fuse, ENOMEM);
         return NULL;
@@ -133,7 +135,13 @@ static struct request *request_create(fuse_req_t fuse, fuse_ino_t ino)
     r->fuse = fuse;
     r->ino = ino;
     r->began = fs_mapped_now();
+    memcpy(r->name, name, size);
     return r;
+}
+
+static struct request *request_create(fuse_req_t fuse, fuse_ino_t ino)
+{
+    return request_with_name(fuse, ino, "");
 }
 
 static void submit(fuse_req_t fuse, struct limpet_fs_request *rq, limpet_fs_callback done)
@@ -188,6 +196,11 @@ static double attr_time(const struct limpet_fs_result *result)
     return !result->keep_attr ? 0 : result->brief ? 1 : KEEP_SECONDS;
 }
 
+static uint32_t first_generation(void)
+{
+    return (uint32_t)(the_mount.id ^ the_mount.id >> 32);
+}
+
 static void entry_of(const struct limpet_fs_attr *attr, bool keep_name, double keep_attr,
                      struct fuse_entry_param *entry)
 {
@@ -196,7 +209,7 @@ static void entry_of(const struct limpet_fs_attr *attr, bool keep_name, double k
     /* A handle of another file system, which had this name and these numbers, finds nothing here.
      */
     if (attr->ino != LIMPET_FS_ROOT)
-        entry->generation = (uint32_t)(the_mount.id ^ the_mount.id >> 32) + attr->generation;
+        entry->generation = first_generation() + attr->generation;
     entry->entry_timeout = keep_name ? KEEP_SECONDS : 0;
     entry->attr_timeout = keep_attr;
     stat_of(attr, &entry->attr);
@@ -242,6 +255,8 @@ static void got_attr(ssize_t rc, const struct limpet_fs_result *result, void *ar
     }
     if (!removed)
         fs_dirs_see(&attr);
+    if (!removed && attr_time(result) > 0)
+        fs_refresh_asked(attr.ino);
     stat_of(&attr, &st);
     fuse_reply_attr(r->fuse, &st, removed ? 0 : attr_time(result));
     free(r);
@@ -290,6 +305,7 @@ static void written(ssize_t rc, const struct limpet_fs_result *result, void *arg
         ended(rc, result, r);
         return;
     }
+    fs_refresh_wrote(r->ino);
     fuse_reply_write(r->fuse, (size_t)rc);
     free(r);
 }
@@ -390,6 +406,8 @@ static void made(ssize_t rc, const struct limpet_fs_result *result, void *arg)
     prepare_open(&r->info, result);
     if (attr_time(result) == 0 && !result->existed)
         note_made(r->fuse, &result->attr);
+    if (attr_time(result) > 0 && entry.entry_timeout > 0)
+        fs_refresh_made(r->ino, r->name, result->attr.ino);
     fuse_reply_create(r->fuse, &entry, &r->info);
     free(r);
 }
@@ -741,9 +759,46 @@ static bool go_on(struct list_request *r)
     return waits || taken;
 }
 
+/* What the kernel shall have of files that were written; it need not be what is in the folder. */
+static void list_written(fuse_req_t fuse, fuse_ino_t ino, size_t size)
+{
+    struct limpet_fs *fs = fs_of(fuse);
+    char name[LIMPET_FS_NAME_MAX + 1];
+    struct limpet_fs_attr attr;
+    struct fuse_entry_param param;
+    uint64_t file, grant = limpet_fs_grant(fs, ino);
+    struct out out = {.data = malloc(size), .size = size};
+    if (out.data == NULL || grant == 0 || !limpet_fs_keep_begin(fs, ino, grant)) {
+        fuse_reply_buf(fuse, NULL, 0);
+        free(out.data);
+        return;
+    }
+    while (fs_refresh_next(ino, name, &file)) {
+        if (!limpet_fs_known(fs, ino, name, &attr) || attr.ino != file)
+            continue;
+        entry_of(&attr, true, KEEP_SECONDS, &param);
+        size_t len = fuse_add_direntry_plus(fuse, out.data + out.at, size - out.at, name, &param,
+                                            (off_t)out.at + 1);
+        if (len > size - out.at) {
+            fs_refresh_wrote(file);
+            break;
+        }
+        out.at += len;
+    }
+    uint64_t number = fs_listed_begin(out.data, out.at);
+    if (fuse_reply_buf(fuse, out.data, out.at) != 0)
+        fs_listed_end(number, NULL, NULL);
+    limpet_fs_keep_end(fs, ino);
+    free(out.data);
+}
+
 static void do_list(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
                     const struct fuse_file_info *info, bool plus)
 {
+    if (fs_refresh_lists(fuse_req_ctx(fuse)->pid)) {
+        list_written(fuse, ino, plus ? size : 0);
+        return;
+    }
     struct list_request *r = calloc(1, sizeof *r);
     if (r == NULL) {
         fuse_reply_err(fuse, ENOMEM);
@@ -812,8 +867,10 @@ static void drop(void *arg, const uint64_t *inos, size_t n);
 
 static void forget(struct mount *mount, fuse_ino_t ino, uint64_t times)
 {
-    if (!fs_listed_end(ino, drop, mount))
-        fs_dirs_forget(ino, times);
+    if (fs_listed_end(ino, drop, mount))
+        return;
+    fs_dirs_forget(ino, times);
+    fs_refresh_forget(ino);
 }
 
 static void do_forget(fuse_req_t fuse, fuse_ino_t ino, uint64_t times)
@@ -867,7 +924,7 @@ static void do_create(fuse_req_t fuse, fuse_ino_t parent, const char *name, mode
                       struct fuse_file_info *info)
 {
     struct limpet_fs_request rq = create_request(fuse, parent, name, S_IFREG | (mode & 07777));
-    struct request *r = request_create(fuse, parent);
+    struct request *r = request_with_name(fuse, parent, name);
     if (r == NULL)
         return;
     rq.flags = LIMPET_FS_OPENED | (info->flags & O_EXCL ? LIMPET_FS_EXCLUSIVE : 0);
@@ -1645,6 +1702,8 @@ void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows,
     the_mount.path = path;
     the_mount.follows = follows;
     the_mount.rings = rings;
+    if (the_mount.may_keep_names)
+        fs_refresh_begin(path, first_generation());
     set_read_ahead(path);
     keep_memory();
     int rc = fs_receiver_create(session, follows, -1, &receiver);
@@ -1662,6 +1721,7 @@ void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows,
 
 void fs_fuse_end(void)
 {
+    fs_refresh_end();
     if (the_mount.ring != NULL)
         fs_ring_destroy(the_mount.ring);
     the_mount.ring = NULL;

@@ -1315,6 +1315,40 @@ void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t shard)
     pthread_mutex_unlock(&fs->lock);
 }
 
+uint64_t limpet_fs_grant(struct limpet_fs *fs, uint64_t dir)
+{
+    pthread_mutex_lock(&fs->lock);
+    uint64_t grant = lease_current(fs, fs_home(dir));
+    pthread_mutex_unlock(&fs->lock);
+    return grant;
+}
+
+bool limpet_fs_known(struct limpet_fs *fs, uint64_t dir, const char *name,
+                     struct limpet_fs_attr *out)
+{
+    struct fs_request rq = {.ino = dir, .name = bytes_of(name)};
+    struct encoder input, found;
+    struct fs_answer answer = {0};
+    encoder_init(&found);
+    int rc = call_encode(&input, &rq, NULL, 0);
+    pthread_mutex_lock(&fs->lock);
+    struct fs_lease *lease = lease_find(fs, fs_home(dir));
+    if (rc == 0)
+        rc = is_delegated(lease) ? lease_run(lease, "fs.lookup", &input, &found) : -FS_REMOTE;
+    if (rc == 0)
+        rc = fs_answer_decode(found.data, found.len, &answer);
+    bool known = rc == 0 && answer.flags & FS_HAS_INODE;
+    if (known) {
+        behind_show(fs, &answer.inode);
+        attr_of_inode(&answer.inode, out);
+        known = lease_current(fs, fs_home(out->ino)) != 0 && fs_home(out->ino) == fs_home(dir);
+    }
+    pthread_mutex_unlock(&fs->lock);
+    encoder_fini(&input);
+    encoder_fini(&found);
+    return known;
+}
+
 void lease_free_all(struct limpet_fs *fs)
 {
     struct fs_lease *lease, *next;

@@ -223,6 +223,12 @@ LIMPET_API void limpet_fs_cache(struct limpet_fs *fs, const struct limpet_fs_cac
  */
 LIMPET_API bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t shard, uint64_t grant);
 LIMPET_API void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t shard);
+/* For limpet_fs_keep_begin() of a directory, as it is now; 0: nothing of it may be kept. */
+LIMPET_API uint64_t limpet_fs_grant(struct limpet_fs *fs, uint64_t dir);
+/* Between those two: what a lookup of the name would say, if that is known without asking anybody;
+ * it may be kept, too. */
+LIMPET_API bool limpet_fs_known(struct limpet_fs *fs, uint64_t dir, const char *name,
+                                struct limpet_fs_attr *out);
 
 /*
  * On the library's thread or on one of the file system's own. rc: 0, a number of bytes, or an

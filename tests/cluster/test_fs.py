@@ -17,7 +17,7 @@ import threading
 
 from lib.cluster import BIN, SLOWNESS, Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run, succeeds, wait_until, write_file
 from lib.mount import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, Mounts,
-                       fallocate, missing, rename2)
+                       fallocate, kept, missing, rename2)
 
 if missing():
     print("skipped: %s is missing" % missing())
@@ -140,6 +140,39 @@ def options_of_mounts():
 
 
 # ---- What there can be ----
+
+
+@case
+def attributes_of_what_was_written_are_told_before_they_are_asked_for():
+    here, there = room("told")
+    paths = [os.path.join(here, "f%d" % at) for at in range(300)]
+    for path in paths:
+        write_file(path, bytes(4096))
+    for path in paths[:20]:
+        check(os.stat(path).st_size == 4096, "%s has another size" % path)
+    wait_until("attributes", lambda: len([path for path in paths if kept(path) == (4096, 8)]) > 280, 10)
+    for path in paths:
+        with open(path.replace(here, there), "ab") as file:
+            file.write(b"x")
+    check({os.stat(path).st_size for path in paths} == {4097}, "what the other mount has written is not seen")
+
+
+@case
+def names_that_are_gone_are_not_told():
+    here, _there = room("gone")
+    for at in range(300):
+        write_file(os.path.join(here, "f%d" % at), bytes(4096))
+        if at % 3:
+            os.rename(os.path.join(here, "f%d" % at), os.path.join(here, "g%d" % at))
+        if at % 3 == 2:
+            os.unlink(os.path.join(here, "g%d" % at))
+    left = {"fg"[at % 3] + str(at) for at in range(300) if at % 3 != 2}
+    for name in sorted(left)[:150]:
+        os.stat(os.path.join(here, name))
+    check(set(os.listdir(here)) == left, "other names are listed")
+    for at in range(300):
+        for name in ("f%d" % at, "g%d" % at):
+            check(os.path.lexists(os.path.join(here, name)) == (name in left), name)
 
 
 @case
