@@ -16,12 +16,12 @@
  * T3  Few are on their way; when they are not (a kernel that does not say when it is done), nothing
  *     is told that may be kept.
  */
+#include <bsd/sys/queue.h>
 #include <errno.h>
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <time.h>
 
 #include "client/cli/fs.h"

@@ -12,6 +12,7 @@
  * The folder is opened by its number, at a copy of the mount that is nowhere in the tree, so that
  * nobody finds the mount in use. Who is not allowed to do that (it is root's) does without.
  */
+#include <bsd/sys/queue.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -20,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
