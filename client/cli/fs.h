@@ -7,6 +7,7 @@
  *   fs_umount.c   umount, which waits for that process
  *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
+ *   fs_list.c     those of open directories
  *   fs_receive.c  taking them
  *   fs_ring.c     the same by io_uring, where the kernel offers that
  *   fs_dirs.c     directories that the kernel knows
