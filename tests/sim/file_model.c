@@ -206,6 +206,7 @@ static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uin
 {
     const struct file_model *model = judge->model;
     uint32_t first = UINT32_MAX, last = 0;
+    uint64_t expected = 0;
     bool any = false, from_start = true;
     *value = model->nodes[node].cells[cell];
     if (is_certain(model, node, cell) &&
@@ -215,13 +216,18 @@ static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uin
         const struct file_change *change = &model->changes[i];
         if (change->node != node || change->cell != cell || !change->unsure)
             continue;
-        if (first == UINT32_MAX && matches(judge, node, cell, change->before, found)) {
-            any = true;
-            *value = change->before;
+        /* A name that was something else before it was changed again was made that by a change that
+         * is certain: what had been before counts no more. */
+        bool begins = first == UINT32_MAX ||
+                      (is_name(&model->nodes[node], cell) && change->before != expected);
+        if (begins) {
+            any = from_start = matches(judge, node, cell, change->before, found);
+            first = i;
+            last = 0;
         }
-        if (first == UINT32_MAX)
-            from_start = any;
-        first = i < first ? i : first;
+        if (begins && any)
+            *value = change->before;
+        expected = change->after;
         if (matches(judge, node, cell, change->after, found)) {
             any = true;
             last = i + 1;
@@ -320,12 +326,25 @@ static uint32_t adopt(const struct judge *judge, const struct file_seen *found)
     return i;
 }
 
+/* Somebody may have changed the name who was told what the model does not know. */
+static void infer_nothing(const struct judge *judge, uint32_t node, uint32_t cell)
+{
+    for (uint32_t i = 0; i < judge->model->n_changes; i++) {
+        const struct file_change *change = &judge->model->changes[i];
+        if (change->node == node && change->cell == cell)
+            judge->there[i] = judge->absent[i] = false;
+    }
+}
+
 static bool judge_name(const struct judge *judge, const struct file_seen *dir, uint32_t k)
 {
     struct file_node *node = &judge->model->nodes[dir->node];
     uint64_t at = dir->cells[CELL_FIRST + k], value = FILE_NONE;
     bool explained = explain(judge, dir->node, CELL_FIRST + k, at, &value);
-    if (!explained && !(node->any_names >> k & 1)) {
+    bool any = node->any_names >> k & 1;
+    if (any)
+        infer_nothing(judge, dir->node, CELL_FIRST + k);
+    if (!explained && !any) {
         uint64_t right = node->cells[CELL_FIRST + k];
         return refuse(judge,
                       "name %u of ino %" PRIu64 " leads to %" PRIu64 " (type %o), not to %" PRIu64
