@@ -10,9 +10,7 @@
  *
  * W2  Writes of a file are sent in their order, by one thread at a time (`sending`); the client
  *     library keeps the order per object. A read of this client is asked for after the writes
- *     before it were sent, or finds them in the cache. Writes that follow each other in one object
- *     are sent together, as a load: while other loads of the file are on their way, one that may
- *     grow waits for the next of these to arrive, unless somebody waits for it.
+ *     before it were sent, or finds them in the cache.
  *
  * W3  Bytes on their way are bounded; a write beyond that is answered when there is room.
  *
@@ -21,8 +19,7 @@
  * W5  Before a lease is given back, all writes under it have arrived and are noted.
  *
  * Room is made for many files at a time: a file waits for it until it is urgent (somebody waits for
- * the file's writes, or they are many) or ROOM_DELAY_MS have passed. A file that much is on its way
- * of asks for more room before it has none (`room_soon`).
+ * the file's writes, or they are many) or ROOM_DELAY_MS have passed.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -39,11 +36,6 @@ enum {
     ROOM_AHEAD_MAX = 16,      /* Data objects for which room is made at a time. */
     ROOM_DELAY_MS = 2000,     /* So long nobody makes room for what nobody waits for, */
     ROOM_BYTES_MAX = 1 << 20, /* unless a file has so much to be sent. */
-    /* Of a file, on their way: OSDs work on so much at a time, and more would only be in the way of
-     * others. */
-    LOADS_BYTES_MAX = 32 << 20,
-    LOADS_MIN = 2,         /* With fewer, a load does not wait to grow. */
-    LOAD_WRITES_MAX = 128, /* Nor one of so many. */
 };
 
 #define LOST_BEFORE_NS UINT64_C(2000000000)
@@ -55,22 +47,13 @@ struct fs_write {
     struct limpet_fs *fs;
     uint64_t number, offset, len;
     struct limpet_buffer *buffer; /* Until it is sent. */
-};
-
-/* What is sent together: one write, or several that follow each other in one object. */
-struct fs_load {
-    struct limpet_fs *fs;
-    struct fs_file *file;
-    struct fs_unsent writes;
-    uint64_t offset, len;
-    struct limpet_buffer *buffer; /* Of all; until it is sent. */
     _Atomic unsigned pending;
     _Atomic int error;
 };
 
 struct fs_part {
     LIST_ENTRY(fs_part) link; /* Of those that have not come. */
-    struct fs_load *load;
+    struct fs_write *write;
     struct limpet_op *op;
     struct limpet_completion *completion;
 };
@@ -259,50 +242,35 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
 }
 
 static void resume(struct limpet_fs *fs);
-static void drain(struct limpet_fs *fs, struct fs_file *file);
 
-static void load_ended(struct fs_load *load)
+static void write_ended(struct fs_write *write)
 {
-    struct limpet_fs *fs = load->fs;
-    struct fs_file *file = load->file;
+    struct limpet_fs *fs = write->fs;
     struct fs_calls syncs = STAILQ_HEAD_INITIALIZER(syncs);
-    struct fs_write *write;
     struct fs_call *call;
     pthread_mutex_lock(&fs->lock);
-    file->loads--;
-    file->loads_bytes -= load->len;
-    file->holds++;
-    while ((write = STAILQ_FIRST(&load->writes)) != NULL) {
-        STAILQ_REMOVE_HEAD(&load->writes, unsent_link);
-        write_over(write, load->error, &syncs);
-        write_free(write);
-    }
+    write_over(write, write->error, &syncs);
     pthread_mutex_unlock(&fs->lock);
-    limpet_buffer_destroy(load->buffer);
-    free(load);
+    write_free(write);
     while ((call = STAILQ_FIRST(&syncs)) != NULL) {
         STAILQ_REMOVE_HEAD(&syncs, link);
         behind_sync(call);
     }
-    pthread_mutex_lock(&fs->lock);
-    file->holds--;
-    drain(fs, file);
-    pthread_mutex_unlock(&fs->lock);
     resume(fs);
 }
 
-static void part_over(struct fs_load *load, int rc)
+static void part_over(struct fs_write *write, int rc)
 {
     int none = 0;
     if (rc < 0)
-        atomic_compare_exchange_strong(&load->error, &none, rc);
-    if (atomic_fetch_sub(&load->pending, 1) == 1)
-        load_ended(load);
+        atomic_compare_exchange_strong(&write->error, &none, rc);
+    if (atomic_fetch_sub(&write->pending, 1) == 1)
+        write_ended(write);
 }
 
 static void forget_part(struct fs_part *part)
 {
-    struct limpet_fs *fs = part->load->fs;
+    struct limpet_fs *fs = part->write->fs;
     pthread_mutex_lock(&fs->lock);
     LIST_REMOVE(part, link);
     pthread_mutex_unlock(&fs->lock);
@@ -311,18 +279,18 @@ static void forget_part(struct fs_part *part)
 static void part_came(struct limpet_completion *completion, void *arg)
 {
     struct fs_part *part = arg;
-    struct fs_load *load = part->load;
+    struct fs_write *write = part->write;
     int rc = (int)limpet_completion_result(completion);
     forget_part(part);
     limpet_completion_release(completion);
     limpet_op_destroy(part->op);
     free(part);
-    part_over(load, rc);
+    part_over(write, rc);
 }
 
 /* ---- Sending ---- */
 
-static int part_send(struct fs_load *load, const struct fs_inode *inode, uint64_t at, size_t from,
+static int part_send(struct fs_write *write, const struct fs_inode *inode, uint64_t at, size_t from,
                      size_t len)
 {
     char name[FS_OBJECT_NAME_MAX];
@@ -330,16 +298,16 @@ static int part_send(struct fs_load *load, const struct fs_inode *inode, uint64_
     struct fs_part *part = calloc(1, sizeof *part);
     if (part == NULL)
         return -ENOMEM;
-    struct limpet_fs *fs = load->fs;
-    part->load = load;
+    struct limpet_fs *fs = write->fs;
+    part->write = write;
     part->op = limpet_op_create();
     int rc =
         part->op != NULL ? limpet_completion_create(part_came, part, &part->completion) : -ENOMEM;
-    if (rc == 0 && len == load->len) {
-        rc = limpet_op_write_buffer(part->op, load->buffer, place.offset);
-        load->buffer = NULL;
+    if (rc == 0 && len == write->len) {
+        rc = limpet_op_write_buffer(part->op, write->buffer, place.offset);
+        write->buffer = NULL;
     } else if (rc == 0) {
-        const uint8_t *data = limpet_buffer_data(load->buffer);
+        const uint8_t *data = limpet_buffer_data(write->buffer);
         rc = limpet_op_write(part->op, data + from, len, place.offset);
     }
     fs_data_object(inode->ino, fs_contents_of(inode), place.number, name);
@@ -360,46 +328,22 @@ static int part_send(struct fs_load *load, const struct fs_inode *inode, uint64_
     return rc;
 }
 
-/* The bytes of its writes, in one piece; of more than one they are copied. */
-static int load_gather(struct fs_load *load)
+/* Without the lock. The write may have ended, and be gone, afterwards. */
+static void write_send(struct fs_write *write, const struct fs_inode *inode)
 {
-    struct fs_write *write = STAILQ_FIRST(&load->writes);
-    size_t at = 0;
-    if (STAILQ_NEXT(write, unsent_link) == NULL) {
-        load->buffer = write->buffer;
-        write->buffer = NULL;
-        return 0;
-    }
-    load->buffer = limpet_buffer_create(load->len);
-    if (load->buffer == NULL)
-        return -ENOMEM;
-    uint8_t *data = limpet_buffer_data(load->buffer);
-    for (; write != NULL; write = STAILQ_NEXT(write, unsent_link)) {
-        memcpy(data + at, limpet_buffer_data(write->buffer), write->len);
-        at += write->len;
-        limpet_buffer_destroy(write->buffer);
-        write->buffer = NULL;
-    }
-    return 0;
-}
-
-/* Without the lock. The load may have ended, and be gone, afterwards. */
-static void load_send(struct fs_load *load, const struct fs_inode *inode)
-{
-    uint64_t at = load->offset, left = load->len;
-    load->pending = 1;
-    int rc = load_gather(load);
-    while (rc == 0 && left > 0) {
+    uint64_t at = write->offset, left = write->len;
+    write->pending = 1;
+    while (left > 0) {
         uint64_t room = fs_place_of(&inode->layout, at).len;
         size_t len = (size_t)(left < room ? left : room);
-        atomic_fetch_add(&load->pending, 1);
-        int error = part_send(load, inode, at, (size_t)(at - load->offset), len);
-        if (error != 0)
-            part_over(load, error);
+        atomic_fetch_add(&write->pending, 1);
+        int rc = part_send(write, inode, at, (size_t)(at - write->offset), len);
+        if (rc != 0)
+            part_over(write, rc);
         at += len;
         left -= len;
     }
-    part_over(load, rc);
+    part_over(write, 0);
 }
 
 /* B3. With the lock: whether objects may be made there now. */
@@ -422,7 +366,7 @@ static bool is_half_full(const struct limpet_fs *fs)
 /* With the lock. */
 static bool is_urgent(const struct limpet_fs *fs, const struct fs_file *file)
 {
-    return file->waiters > 0 || !STAILQ_EMPTY(&file->syncs) || file->room_soon ||
+    return file->waiters > 0 || !STAILQ_EMPTY(&file->syncs) ||
            file->unsent_bytes >= ROOM_BYTES_MAX || is_half_full(fs);
 }
 
@@ -446,101 +390,23 @@ static void hurry(struct limpet_fs *fs, struct fs_file *file)
     pthread_cond_signal(&fs->behind_wanted);
 }
 
-/*
- * With the lock. How many of the writes that are to be sent go together, and their bytes: those
- * that follow each other up to the end of what lies in one object. 0: the first has no room.
- */
-static size_t count_together(struct limpet_fs *fs, const struct fs_file *file, uint64_t *len)
-{
-    const struct fs_write *first = STAILQ_FIRST(&file->unsent), *write = first;
-    size_t n = 0;
-    *len = 0;
-    if (first == NULL || !has_room(fs, file, first))
-        return 0;
-    uint64_t room = fs_place_of(&file->durable.layout, first->offset).len;
-    for (; write != NULL && has_room(fs, file, write); write = STAILQ_NEXT(write, unsent_link)) {
-        if (n == LOAD_WRITES_MAX)
-            break;
-        if (n > 0 && (write->offset != first->offset + *len || *len + write->len > room))
-            break;
-        *len += write->len;
-        n++;
-    }
-    return n;
-}
-
-/* With the lock. Whether these bytes, the first of those that are to be sent, go now. */
-static bool goes_now(const struct fs_file *file, size_t n, uint64_t len)
-{
-    const struct fs_write *first = STAILQ_FIRST(&file->unsent);
-    bool grows = n > 1 || first->offset == file->loaded_end;
-    bool whole =
-        n == LOAD_WRITES_MAX || len >= fs_place_of(&file->durable.layout, first->offset).len;
-    if (file->waiters > 0 || file->loads < LOADS_MIN)
-        return true;
-    if (file->loads_bytes >= LOADS_BYTES_MAX)
-        return false;
-    return whole || !grows || !STAILQ_EMPTY(&file->syncs);
-}
-
-/* With the lock. The first `n` of those that are to be sent; NULL: memory is short. */
-static struct fs_load *load_take(struct limpet_fs *fs, struct fs_file *file, size_t n, uint64_t len)
-{
-    struct fs_load *load = calloc(1, sizeof *load);
-    if (load == NULL)
-        return NULL;
-    load->fs = fs;
-    load->file = file;
-    load->offset = STAILQ_FIRST(&file->unsent)->offset;
-    load->len = len;
-    STAILQ_INIT(&load->writes);
-    for (; n > 0; n--) {
-        struct fs_write *write = STAILQ_FIRST(&file->unsent);
-        STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
-        STAILQ_INSERT_TAIL(&load->writes, write, unsent_link);
-    }
-    file->unsent_bytes -= len;
-    file->loads++;
-    file->loads_bytes += len;
-    file->loaded_end = load->offset + len;
-    return load;
-}
-
-/* Whether there is room for some of what may come after what was sent. */
-static bool has_room_ahead(const struct fs_file *file, const struct fs_inode *inode)
-{
-    uint64_t ahead = ROOM_AHEAD_MAX / 2 * (UINT64_C(1) << inode->layout.order);
-    return file->loaded_end > FS_SIZE_MAX - ahead || data_covers(inode, file->loaded_end, ahead);
-}
-
-/* With the lock. What will be sent next may have no room. */
-static bool needs_room_soon(const struct fs_file *file)
-{
-    return file->loads_bytes >= LOADS_BYTES_MAX / 2 && !has_room_ahead(file, &file->durable);
-}
-
 /* With the lock, which is released for a while. Sends what may be sent. */
 static void drain(struct limpet_fs *fs, struct fs_file *file)
 {
-    uint64_t len;
-    size_t n;
+    struct fs_write *write;
     if (file->sending)
         return;
     file->sending = true;
-    while ((n = count_together(fs, file, &len)) > 0 && goes_now(file, n, len)) {
+    while ((write = STAILQ_FIRST(&file->unsent)) != NULL && has_room(fs, file, write)) {
         struct fs_inode inode = file->durable;
-        struct fs_load *load = load_take(fs, file, n, len);
-        if (load == NULL) {
-            behind_cancel(fs, file, -ENOMEM);
-            break;
-        }
+        STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
+        file->unsent_bytes -= write->len;
         pthread_mutex_unlock(&fs->lock);
-        load_send(load, &inode);
+        write_send(write, &inode);
         pthread_mutex_lock(&fs->lock);
     }
     file->sending = false;
-    file->room_soon |= n > 0 && needs_room_soon(file);
-    if (!file->wants_room && (file->room_soon || (n == 0 && !STAILQ_EMPTY(&file->unsent))))
+    if (write != NULL && !file->wants_room)
         want_room(fs, file);
     hurry(fs, file);
     pthread_cond_broadcast(&fs->behind_changed);
@@ -765,7 +631,7 @@ static void give_up(struct limpet_fs *fs, struct fs_file *file)
     LIST_FOREACH(part, &fs->parts, link)
     {
         /* cppcheck-suppress uninitvar */
-        if (part->load->file == file && part->completion != NULL)
+        if (part->write->file == file && part->completion != NULL)
             limpet_completion_cancel(part->completion);
     }
 }
@@ -779,7 +645,7 @@ static void wait_for_writes(struct limpet_fs *fs, struct fs_file *file)
     uint64_t number = file->last_write;
     const struct fs_write *first;
     file->waiters++;
-    drain(fs, file);
+    hurry(fs, file);
     while ((first = TAILQ_FIRST(&file->writes)) != NULL && first->number <= number) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
@@ -814,7 +680,7 @@ void behind_wait_sent(struct limpet_fs *fs, uint64_t ino)
     if (file != NULL) {
         file->holds++;
         file->waiters++;
-        drain(fs, file);
+        hurry(fs, file);
         while (!STAILQ_EMPTY(&file->unsent) || file->sending)
             pthread_cond_wait(&fs->behind_changed, &fs->lock);
         file->waiters--;
@@ -926,7 +792,7 @@ static void sync_waits(struct fs_call *call, struct fs_file *file)
     }
     call->until_write = file->last_write;
     STAILQ_INSERT_TAIL(&file->syncs, call, link);
-    drain(fs, file);
+    hurry(fs, file);
     if (early)
         write_back_all(fs);
 }
@@ -999,12 +865,12 @@ int behind_error(struct limpet_fs *fs, uint64_t ino)
 
 /* ---- The thread: makes room, and notes ---- */
 
-/* The record has room for these bytes of the file, durably or not yet. */
+/* The record has room for a write of the file, durably or not yet. */
 static int ask_for_room(struct limpet_fs *fs, const struct fs_file *file,
-                        const struct fs_inode *inode, uint64_t offset, uint64_t len)
+                        const struct fs_inode *inode, const struct fs_write *write)
 {
     uint64_t unit = fs_set_bytes(&inode->layout), ahead = ROOM_AHEAD_MAX / inode->layout.stripes;
-    uint64_t first = offset / unit, last = (offset + len - 1) / unit;
+    uint64_t first = write->offset / unit, last = (write->offset + write->len - 1) / unit;
     /* A file that has grown is likely to grow on. */
     uint64_t more = first < ahead ? first : ahead;
     struct fs_request rq = {.ino = inode->ino,
@@ -1018,32 +884,19 @@ static int ask_for_room(struct limpet_fs *fs, const struct fs_file *file,
     return run_here(fs, "fs.wrote", &rq);
 }
 
-static bool has_record_room(const struct fs_file *file, const struct fs_inode *inode,
-                            uint64_t offset, uint64_t len)
-{
-    return data_covers(inode, offset, len) &&
-           (offset + len <= inode->size || fs_txid_equal(inode->busy, file->behind_tx));
-}
-
-/* With the lock: 0, -ESTALE, or another error. soon: for what comes after what was sent, too. */
-static int make_room(struct limpet_fs *fs, const struct fs_file *file, bool soon,
-                     struct fs_inode *inode)
+/* With the lock: 0, -ESTALE, or another error. */
+static int make_room(struct limpet_fs *fs, const struct fs_file *file, struct fs_inode *inode)
 {
     const struct fs_write *write = STAILQ_FIRST(&file->unsent);
-    uint64_t offset = write != NULL ? write->offset : file->loaded_end;
-    uint64_t len = write != NULL ? write->len : 1;
-    soon &= file->ahead;
-    if (write == NULL && !soon)
+    if (write == NULL)
         return 0;
     if (!lease_record(fs, file->ino, inode))
         return -ESTALE;
-    if (has_record_room(file, inode, offset, len)) {
-        if (!soon || has_room_ahead(file, inode))
-            return 0;
-        offset = file->loaded_end;
-        len = 1;
-    }
-    int rc = ask_for_room(fs, file, inode, offset, len);
+    bool grows = write->offset + write->len > inode->size;
+    if (data_covers(inode, write->offset, write->len) &&
+        (!grows || fs_txid_equal(inode->busy, file->behind_tx)))
+        return 0;
+    int rc = ask_for_room(fs, file, inode, write);
     return rc == 0 && !lease_record(fs, file->ino, inode) ? -ESTALE : rc;
 }
 
@@ -1063,12 +916,10 @@ static void make_rooms(struct limpet_fs *fs)
     while (n < FS_ROOMS_AT_ONCE && (file = TAILQ_FIRST(&fs->want_room)) != NULL) {
         TAILQ_REMOVE(&fs->want_room, file, room_link);
         file->wants_room = false;
-        bool soon = file->room_soon;
-        file->room_soon = false;
         file->holds++;
         struct roomy *room = &rooms[n++];
         *room = (struct roomy){.file = file, .grant = lease_current(fs, fs_home(file->ino))};
-        room->rc = room->grant != 0 ? make_room(fs, file, soon, &room->inode) : -EIO;
+        room->rc = room->grant != 0 ? make_room(fs, file, &room->inode) : -EIO;
     }
     pthread_mutex_unlock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
@@ -1079,10 +930,10 @@ static void make_rooms(struct limpet_fs *fs)
     pthread_mutex_lock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
         file = rooms[i].file;
-        if (rooms[i].rc == 0 && rooms[i].inode.ino != 0) {
+        if (rooms[i].rc == 0) {
             file->durable = rooms[i].inode;
             file->durable_grant = rooms[i].grant;
-        } else if (rooms[i].rc != 0) {
+        } else {
             behind_cancel(fs, file, rooms[i].rc == -ESTALE ? 0 : rooms[i].rc);
         }
         file->holds--;

@@ -248,11 +248,8 @@ struct fs_file {
     struct fs_calls syncs;   /* That wait for writes. */
     uint64_t last_write;     /* Its number. */
     uint64_t unsent_bytes;
-    /* What was sent together and is on its way; where the last of these ended. */
-    unsigned loads;
-    uint64_t loads_bytes, loaded_end;
     unsigned waiters; /* For writes to be sent, or to have arrived. */
-    bool sending, wants_room, room_soon, ahead, mtime_seen;
+    bool sending, wants_room, ahead, mtime_seen;
     uint64_t ahead_size, arrived_end;
     int64_t ahead_mtime_ns;   /* 0: as in the record. */
     struct fs_txid behind_tx; /* By which the record says that contents may lie beyond its size. */
