@@ -13,10 +13,12 @@ struct image_option {
 };
 
 static const struct image_option image_options[] = {
-    {"rbd_qos_bps_burst", "0"},       {"rbd_qos_bps_limit", "0"},
-    {"rbd_qos_iops_burst", "0"},      {"rbd_qos_iops_limit", "0"},
-    {"rbd_qos_read_bps_limit", "0"},  {"rbd_qos_read_iops_limit", "0"},
-    {"rbd_qos_write_bps_limit", "0"}, {"rbd_qos_write_iops_limit", "0"},
+    {"rbd_qos_bps_burst", "0"},        {"rbd_qos_bps_limit", "0"},
+    {"rbd_qos_iops_burst", "0"},       {"rbd_qos_iops_limit", "0"},
+    {"rbd_qos_read_bps_burst", "0"},   {"rbd_qos_read_bps_limit", "0"},
+    {"rbd_qos_read_iops_burst", "0"},  {"rbd_qos_read_iops_limit", "0"},
+    {"rbd_qos_write_bps_burst", "0"},  {"rbd_qos_write_bps_limit", "0"},
+    {"rbd_qos_write_iops_burst", "0"}, {"rbd_qos_write_iops_limit", "0"},
 };
 enum { IMAGE_OPTIONS = sizeof image_options / sizeof image_options[0] };
 

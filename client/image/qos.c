@@ -120,6 +120,9 @@ static void set_limits(struct limpet_image *image, const struct limpet_image_qos
 {
     const uint64_t rates[QOS_BUCKETS] = {limits->iops,  limits->read_iops,  limits->write_iops,
                                          limits->bytes, limits->read_bytes, limits->write_bytes};
+    const uint64_t bursts[QOS_BUCKETS] = {limits->iops_burst,       limits->read_iops_burst,
+                                          limits->write_iops_burst, limits->bytes_burst,
+                                          limits->read_bytes_burst, limits->write_bytes_burst};
     struct image_qos *qos = &image->qos;
     qos->limits = *limits;
     qos->limited = false;
@@ -127,7 +130,7 @@ static void set_limits(struct limpet_image *image, const struct limpet_image_qos
     for (int i = 0; i < QOS_BUCKETS; i++) {
         struct image_bucket *bucket = &qos->buckets[i];
         bucket->rate = rates[i];
-        bucket->cap = cap(rates[i], i < 3 ? limits->iops_burst : limits->bytes_burst);
+        bucket->cap = cap(rates[i], bursts[i] > 0 ? bursts[i] : bursts[i - i % 3]);
         bucket->tokens = bucket->cap;
         qos->limited = qos->limited || rates[i] > 0;
     }
@@ -146,7 +149,7 @@ int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_q
 
 #define OPTION_PREFIX IMAGE_KEY_META IMAGE_OPTION_PREFIX "rbd_qos_"
 
-enum { LIMITS = 8, OPTIONS_MAX = 64 };
+enum { LIMITS = 12, OPTIONS_MAX = 64 };
 
 static const struct {
     const char *name;
@@ -159,7 +162,11 @@ static const struct {
     {"read_bps_limit", offsetof(struct limpet_image_qos, read_bytes)},
     {"write_bps_limit", offsetof(struct limpet_image_qos, write_bytes)},
     {"iops_burst", offsetof(struct limpet_image_qos, iops_burst)},
+    {"read_iops_burst", offsetof(struct limpet_image_qos, read_iops_burst)},
+    {"write_iops_burst", offsetof(struct limpet_image_qos, write_iops_burst)},
     {"bps_burst", offsetof(struct limpet_image_qos, bytes_burst)},
+    {"read_bps_burst", offsetof(struct limpet_image_qos, read_bytes_burst)},
+    {"write_bps_burst", offsetof(struct limpet_image_qos, write_bytes_burst)},
 };
 
 static uint64_t *limit_at(struct limpet_image_qos *limits, size_t i)

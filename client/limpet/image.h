@@ -490,14 +490,16 @@ LIMPET_API int limpet_image_set_features(struct limpet_image *image, uint64_t fe
 /* ---- Quality of service ---- */
 
 /*
- * Of the requests of this handle; 0: no limit. Burst: what may come at once after a rest. A handle
- * begins with what the image's metadata say ("conf_rbd_qos_iops_limit" ...), or else its pool's,
- * and follows the image's, until this is called.
+ * Of the requests of this handle; 0: no limit. Burst: what may come at once after a rest; 0: of
+ * reads and writes what is said of all, of all a tenth of a second's. A handle begins with what the
+ * image's metadata say ("conf_rbd_qos_iops_limit" ...), or else its pool's, and follows the
+ * image's, until this is called.
  */
 struct limpet_image_qos {
     uint64_t iops, read_iops, write_iops;
     uint64_t bytes, read_bytes, write_bytes; /* A second. */
-    uint64_t iops_burst, bytes_burst;
+    uint64_t iops_burst, read_iops_burst, write_iops_burst;
+    uint64_t bytes_burst, read_bytes_burst, write_bytes_burst;
 };
 LIMPET_API int limpet_image_set_qos(struct limpet_image *image, const struct limpet_image_qos *qos);
 

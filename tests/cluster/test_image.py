@@ -1085,6 +1085,14 @@ def requests_keep_to_their_limits():
         check(all(request.ended.is_set() and request.result == size for request in requests), "all have ended")
         taken = time.monotonic() - begun
         check(taken >= least, "%d requests in %.3f s, at least %.3f" % (count, taken, least))
+    for limits, count, size, least in ((Qos(read_iops=40, read_iops_burst=5, iops_burst=30), 25, 512, (25 - 6) / 40),
+                                       (Qos(read_bytes=10 * MIB, read_bytes_burst=MIB), 24, 262144, (6 - 1.25) / 10)):
+        good(lib.limpet_image_set_qos(image.handle, ctypes.byref(limits)), "limits of reads")
+        begun = time.monotonic()
+        for i in range(count):
+            check(image.read(i * size, size) == b"y" * size, "contents")
+        taken = time.monotonic() - begun
+        check(taken >= least, "%d reads in %.3f s, at least %.3f" % (count, taken, least))
     good(lib.limpet_image_set_qos(image.handle, ctypes.byref(Qos())), "no limits")
     check(image.read(0, 512) == b"y" * 512, "contents")
     image.close()

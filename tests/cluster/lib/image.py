@@ -71,7 +71,8 @@ class GroupSnap(ctypes.Structure):
 
 class Qos(ctypes.Structure):
     _fields_ = [(name, U) for name in ("iops", "read_iops", "write_iops", "bytes", "read_bytes",
-                                       "write_bytes", "iops_burst", "bytes_burst")]
+                                       "write_bytes", "iops_burst", "read_iops_burst", "write_iops_burst",
+                                       "bytes_burst", "read_bytes_burst", "write_bytes_burst")]
 
 
 class Stream(ctypes.Structure):
