@@ -43,6 +43,8 @@ int rbd_status(struct cli *cli)
 
 struct usage {
     struct cli *cli;
+    const char *from; /* NULL: all. */
+    bool exact, merge;
     struct limpet_pool *pool;
     struct table *table;
     json_t *json;
@@ -69,6 +71,23 @@ static void add_row(struct usage *u, const struct limpet_image_info *info,
     u->rows++;
 }
 
+static int add_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    uint64_t *used = arg;
+    (void)offset;
+    *used += exists ? len : 0;
+    return 0;
+}
+
+static int used_exactly(struct limpet_image *image, const char *from, uint64_t *used)
+{
+    struct limpet_image_info info;
+    int rc = limpet_image_info(image, &info);
+    *used = 0;
+    return rc != 0 ? rc
+                   : limpet_image_diff(image, from, 0, info.size, false, false, add_extent, used);
+}
+
 static int used_at(struct usage *u, const char *name, const char *snap, const char *from,
                    uint64_t *used)
 {
@@ -76,20 +95,22 @@ static int used_at(struct usage *u, const char *name, const char *snap, const ch
     int rc = limpet_image_open(u->pool, name, snap, LIMPET_IMAGE_READ_ONLY, &image);
     if (rc != 0)
         return rc;
-    rc = limpet_image_used(image, from, used);
+    rc = u->exact ? used_exactly(image, from, used) : limpet_image_used(image, from, used);
     limpet_image_close(image);
     return rc;
 }
 
-/* Each snapshot has what was written since the one before it; only: one snapshot, with all. */
+/* Each snapshot has what was written since the one before it, or since the one that was asked for;
+ * only: one snapshot, with all. */
 static int add_usage(struct usage *u, const char *name, const char *only)
 {
     struct limpet_image *image;
     struct limpet_image_info info;
     struct limpet_image_snap *snaps = NULL;
     size_t n = 0;
-    uint64_t used = 0;
+    uint64_t used = 0, merged = 0;
     const char *from = NULL;
+    bool begun = u->from == NULL;
     int rc = limpet_image_open(u->pool, name, NULL, LIMPET_IMAGE_READ_ONLY, &image);
     if (rc != 0)
         return rc;
@@ -101,19 +122,28 @@ static int add_usage(struct usage *u, const char *name, const char *only)
         rc = limpet_image_snap_list(image, &snaps, &n);
     bool found = only == NULL;
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        if (snaps[i].kind != LIMPET_IMAGE_SNAP_USER ||
-            (only != NULL && strcmp(only, snaps[i].name) != 0))
+        if (snaps[i].kind != LIMPET_IMAGE_SNAP_USER)
+            continue;
+        if (!begun) {
+            begun = strcmp(u->from, snaps[i].name) == 0;
+            from = begun ? snaps[i].name : NULL;
+            continue;
+        }
+        if (only != NULL && strcmp(only, snaps[i].name) != 0)
             continue;
         rc = used_at(u, name, snaps[i].name, from, &used);
-        if (rc == 0)
+        merged += used;
+        if (rc == 0 && !u->merge)
             add_row(u, &info, &snaps[i], used);
         from = snaps[i].name;
         found = true;
     }
-    if (rc == 0 && !found)
+    if (rc == 0 && (!found || !begun))
         rc = -ENOENT;
     if (rc == 0 && only == NULL && (rc = used_at(u, name, NULL, from, &used)) == 0)
-        add_row(u, &info, NULL, used);
+        add_row(u, &info, NULL, used + (u->merge ? merged : 0));
+    else if (rc == 0 && u->merge)
+        add_row(u, &info, NULL, merged);
     u->provisioned += info.size;
     limpet_free(snaps);
     limpet_image_close(image);
@@ -169,15 +199,24 @@ int rbd_du(struct cli *cli)
     else
         rbd_pool_spec_read(cli, -1, &spec);
     struct usage u = {.cli = cli,
+                      .from = cli_text(cli, "from-snap", NULL),
+                      .exact = cli_has(cli, "exact"),
+                      .merge = cli_has(cli, "merge-snapshots"),
                       .pool = rbd_pool(cli, &spec),
                       .table = table_create("lrr"),
                       .json = json_array()};
+    if (u.from != NULL && !one)
+        fail(EINVAL, "--from-snap is of an image: name it");
     table_cell(u.table, "NAME");
     table_cell(u.table, "PROVISIONED");
     table_cell(u.table, "USED");
     int code = 0, rc = one ? add_usage(&u, spec.name, spec.snap[0] != 0 ? spec.snap : NULL)
                            : usage_of_pool(&u);
-    if (rc == -ENOENT && one)
+    if (rc == -ENOENT && one && u.from != NULL)
+        code =
+            complain(rc, "specified image %s%s%s is not found, or has no snapshot '%s' before it",
+                     spec.name, spec.snap[0] != 0 ? "@" : "", spec.snap, u.from);
+    else if (rc == -ENOENT && one)
         code = complain(rc, "specified image %s%s%s is not found", spec.name,
                         spec.snap[0] != 0 ? "@" : "", spec.snap);
     else if (rc != 0)
