@@ -478,7 +478,8 @@ int rbd_merge_diff(struct cli *cli)
         return complain(rc, "The first TO snapshot must be equal with the second FROM snapshot, "
                             "aborting");
     if (rc == -EBADMSG)
-        return complain(rc, "merge-diff error: '%s' or '%s' is damaged, cut off, or no difference",
+        return complain(first.ended || second.ended ? EDOM : EBADMSG,
+                        "merge-diff error: '%s' or '%s' is damaged, cut off, or no difference",
                         first.path, second.path);
     return rc != 0 ? complain(rc, "merge-diff error: %s", error_phrase(rc)) : 0;
 }
