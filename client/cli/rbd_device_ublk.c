@@ -294,7 +294,7 @@ void ublk_remove(const struct device_entry *entry)
 
 int ublk_detach(const struct device_entry *entry, bool force)
 {
-    unsigned number;
+    uint32_t number;
     if (force) {
         /* It may wait for a cluster that does not answer; the device would wait for it. */
         if (!entry->orphan && kill(entry->pid, SIGKILL) == 0)
@@ -305,7 +305,7 @@ int ublk_detach(const struct device_entry *entry, bool force)
     int fd = claim(entry->device);
     if (fd < 0)
         return fd;
-    if (entry->orphan || sscanf(entry->device, "/dev/ublkb%u", &number) != 1) {
+    if (entry->orphan || !ublk_number_of(entry->device, "/dev/ublkb", &number)) {
         close(fd);
         ublk_remove(entry);
         return 0;

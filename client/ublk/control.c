@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -79,14 +80,25 @@ int ublk_control_info(struct ublk_control *c, uint32_t number, struct ublksrv_ct
     return ublk_control_do(c, UBLK_OP_GET_DEV_INFO, number, 0, out, sizeof *out);
 }
 
+bool ublk_number_of(const char *name, const char *prefix, uint32_t *out)
+{
+    size_t skip = strlen(prefix);
+    if (strncmp(name, prefix, skip) != 0 || name[skip] < '0' || name[skip] > '9')
+        return false;
+    char *end;
+    unsigned long number = strtoul(name + skip, &end, 10);
+    *out = (uint32_t)number;
+    return *end == 0 && number < UINT32_MAX;
+}
+
 int ublk_control_find(struct ublk_control *c, uint64_t mark, struct ublksrv_ctrl_dev_info *out)
 {
     DIR *dir = opendir(DEVICES_FOLDER);
     const struct dirent *e;
     bool found = false;
     while (dir != NULL && !found && (e = readdir(dir)) != NULL) {
-        unsigned number;
-        found = sscanf(e->d_name, "ublkc%u", &number) == 1 &&
+        uint32_t number;
+        found = ublk_number_of(e->d_name, "ublkc", &number) &&
                 ublk_control_info(c, number, out) == 0 && out->ublksrv_flags == mark;
     }
     if (dir != NULL)

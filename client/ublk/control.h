@@ -38,6 +38,9 @@ int ublk_control_do(struct ublk_control *control, unsigned op, uint32_t number, 
 
 int ublk_control_info(struct ublk_control *control, uint32_t number,
                       struct ublksrv_ctrl_dev_info *out) MUST_CHECK;
+/* The number at the end of a device's name, after `prefix`: of "/dev/ublkb7", 7. false: it is no
+ * such name. */
+bool ublk_number_of(const char *name, const char *prefix, uint32_t *out);
 /* The device that was made with this mark: -ENOENT: there is none. */
 int ublk_control_find(struct ublk_control *control, uint64_t mark,
                       struct ublksrv_ctrl_dev_info *out) MUST_CHECK;
