@@ -235,10 +235,8 @@ enum planted_bug {
     PLANTED_END
 };
 
-/* Which one was chosen. */
-extern enum planted_bug planted_bug;
-
 #ifdef LIMPET_PLANTED
+extern enum planted_bug planted_bug;
 static inline bool planted(enum planted_bug which)
 {
     return planted_bug == which;

@@ -41,9 +41,8 @@ struct witness {
     void (*image)(struct witness *witness, const char *id, enum image_moment moment, void *arg);
 };
 
-extern struct witness *witness; /* NULL: nobody looks. */
-
 #ifdef LIMPET_PLANTED
+extern struct witness *witness; /* NULL: nobody looks. */
 static inline void witness_map(const struct cluster_map *map, const struct map_increment *inc)
 {
     if (witness)

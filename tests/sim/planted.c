@@ -203,15 +203,6 @@ const char *planted_meaning(enum planted_bug bug)
     return bugs[bug].meaning;
 }
 
-bool planted_possible(void)
-{
-#ifdef LIMPET_PLANTED
-    return true;
-#else
-    return false;
-#endif
-}
-
 enum planted_bug planted_by_name(const char *name)
 {
     for (int bug = PLANTED_NONE; bug < PLANTED_END; bug++) {

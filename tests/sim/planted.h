@@ -6,8 +6,6 @@
 
 const char *planted_name(enum planted_bug bug);
 const char *planted_meaning(enum planted_bug bug);
-/* Whether the cores have them: not in builds with sanitizers. */
-bool planted_possible(void);
 /* PLANTED_END when there is none of that name. */
 enum planted_bug planted_by_name(const char *name);
 
