@@ -481,11 +481,11 @@ static void do_lookup(fuse_req_t fuse, fuse_ino_t parent, const char *name)
     submit(fuse, &rq, got_entry);
 }
 
-static void drop(void *arg, const uint64_t *inos, size_t n);
+static void drop_told(void *arg, const uint64_t *inos, size_t n);
 
 static void forget(struct mount *mount, fuse_ino_t ino, uint64_t times)
 {
-    if (fs_listed_end(ino, drop, mount))
+    if (fs_listed_end(ino, drop_told, mount))
         return;
     fs_dirs_forget(ino, times);
     fs_refresh_forget(ino);
@@ -1006,6 +1006,18 @@ static void drop(void *arg, const uint64_t *inos, size_t n)
     drop_names(mount);
     for (size_t i = 0; i < n; i++)
         fuse_lowlevel_notify_inval_inode(mount->session, inos[i], 0, 0);
+}
+
+/*
+ * What a listing has told, no pages: this is the thread that takes requests, and the kernel's call
+ * for pages waits for those that are being read, whose requests it may not have taken yet.
+ */
+static void drop_told(void *arg, const uint64_t *inos, size_t n)
+{
+    struct mount *mount = arg;
+    drop_names(mount);
+    for (size_t i = 0; i < n; i++)
+        fuse_lowlevel_notify_inval_inode(mount->session, inos[i], -1, 0);
 }
 
 static void recalled(void *arg, const uint64_t *inos, size_t n)

@@ -12,7 +12,8 @@
  * T1  Whoever drops something waits first until what was handed over before is taken in. Nothing
  *     more of that is handed over then: its lease is on its way back.
  * T2  Nobody waits long: the thread may itself wait for a request that waits for the lease. What
- *     was waited for in vain is dropped once more when it is taken in.
+ *     was waited for in vain is dropped once more when it is taken in: names and attributes, by
+ *     whoever takes requests, who must not wait for pages.
  * T3  Few are on their way; when they are not (a kernel that does not say when it is done), nothing
  *     is told that may be kept.
  */

@@ -145,24 +145,39 @@ def is_there(name, folder):
 
 @case
 def a_listing_that_is_taken_in_late():
-    """While getdents(2) still has what the mount has answered, another mount changes that."""
+    """While getdents(2) still has what the mount has answered, another mount changes that. When the mount is told that it was taken
+    in, it has a page of that file to bring, too."""
     here, there = (os.path.join(mount, "late") for mount in both)
     os.mkdir(here)
     for at in range(100):
         os.mknod(os.path.join(here, "f%d" % at))
     names = [entry.name for entry in os.scandir(here) if entry.stat()]
     hole, name = Hole(), names[len(names) // 2]
-    folder = os.open(here, os.O_RDONLY)
+    with open(os.path.join(here, name), "wb") as file:
+        file.write(b"late" * 1024)
+    with open(os.path.join(here, name), "rb") as file:
+        page = mmap.mmap(file.fileno(), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
+    folder, server = os.open(here, os.O_RDONLY), mounts.server(both[0])
     skipped = mmap.PAGESIZE - 256  # Of the page that is there: a few entries are taken in at once.
     lister = threading.Thread(target=getdents, args=(folder, hole.address + skipped, hole.size - skipped), daemon=True)
     lister.start()
     try:
         check(hole.is_met(10 * SLOWNESS), "nothing is listed")
         os.rename(os.path.join(there, name), os.path.join(there, "moved"))
+        os.kill(server, signal.SIGSTOP)
     finally:
         hole.fill()
-        lister.join(10 * SLOWNESS)
+    time.sleep(0.3)  # The kernel has told it now, but nobody has heard it.
+    reader = os.fork()
+    if reader == 0:
+        os._exit(0 if page[:4] == b"late" else 1)
+    time.sleep(0.3)  # And it has asked for the page.
+    os.kill(server, signal.SIGCONT)
+    lister.join(10 * SLOWNESS)
     check(not lister.is_alive(), "the listing does not end")
+    ended = []
+    wait_until("the page that is read", lambda: ended.extend(os.waitpid(reader, os.WNOHANG)) or ended[-2] == reader, 10)
+    check(ended[-1] == 0, "the page differs")
     # Not by its path: that would be asked for from its top, and all names below with it.
     wait_until("end of the old name", lambda: not is_there(name, folder), 2)
     check(is_there("moved", folder), "the new name is not seen")
