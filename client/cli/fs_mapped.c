@@ -93,6 +93,8 @@ static void look(void)
     struct mapped_file *file, *next;
     HASH_ITER(hh, mapped.files, file, next)
     {
+        if (mapped.ending)
+            break;
         if (++file->waited < file->rounds || !file->read)
             continue;
         file->asked = true;
@@ -105,11 +107,14 @@ static void look(void)
         pthread_cond_wait(&mapped.changed, &mapped.lock);
 }
 
+/* Who ends waits only so long: then the kernel's side may be gone. */
 static void drop(void)
 {
     struct mapped_file *file, *next;
     HASH_ITER(hh, mapped.files, file, next)
     {
+        if (mapped.ending)
+            break;
         if (!file->read) {
             HASH_DEL(mapped.files, file); /* V2 */
             free(file);
