@@ -35,6 +35,7 @@ enum {
     ASKED_MIN = 4,
     LISTED_AT_ONCE = 64 << 10, /* Bytes, of what the kernel is told. */
     LINGER_MS = 20,
+    LISTED_MAX = 256,   /* Listings of a folder, one after the other. */
     HANDLE_TYPE = 0x81, /* Of FUSE: the number in two words, and the generation. */
     HANDLE_WORDS = 3,
 };
@@ -270,20 +271,22 @@ static int open_folder(int root, uint64_t ino)
     return open_by_handle_at(root, &own.handle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-static bool has_stale(const struct folder *folder)
+static bool has_stale(const struct folder *folder, size_t least)
 {
     pthread_mutex_lock(&refresh.lock);
-    bool has = folder->n_stale > 0 && refresh.possible;
+    bool has = folder->n_stale >= least && refresh.possible;
     pthread_mutex_unlock(&refresh.lock);
     return has;
 }
 
-/* Each time from the beginning: that is where the kernel asks for attributes in any case. Returns
- * whether anything was told. */
+/* Each time from the beginning: that is where the kernel asks for attributes in any case. Files
+ * that are written all the time would be told for ever. Returns whether anything was told. */
 static bool list(int fd, const struct folder *folder, uint8_t *buffer)
 {
     bool told = false;
-    while (has_stale(folder) && syscall(SYS_getdents64, fd, buffer, LISTED_AT_ONCE) > 0) {
+    for (unsigned i = 0; i < LISTED_MAX && has_stale(folder, told ? STALE_MIN : 1) &&
+                         syscall(SYS_getdents64, fd, buffer, LISTED_AT_ONCE) > 0;
+         i++) {
         told = true;
         if (lseek(fd, 0, SEEK_SET) != 0)
             break;
