@@ -513,6 +513,8 @@ bool lease_any_is_lost(struct limpet_fs *fs)
     struct fs_lease *lease, *next;
     HASH_ITER(hh, fs->leases, lease, next)
     {
+        if (lease->n_lost_locks > 0)
+            return true;
         if (lease->shard != NULL && lease->batches > 0 && (lease->failed != 0 || is_over(lease)))
             return true;
     }

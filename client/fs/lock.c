@@ -330,6 +330,9 @@ static void kept(struct fs_call *call, int rc, const struct fs_answer *answer, c
 static void keep_ask(struct limpet_fs *fs, struct fs_unkept *unkept)
 {
     const struct fs_request rq = {.ino = unkept->ino};
+    /* At the end of a client its locks are those of a dead one, and nobody waits for an answer. */
+    if (fs->stopping)
+        return;
     struct fs_ask *ask =
         ask_create(fs, fs_home(unkept->ino), "fs.keeplocks", &rq, unkept->locks, unkept->len, kept);
     if (ask == NULL)
@@ -431,7 +434,6 @@ void lock_lost(struct fs_lease *lease)
 {
     size_t n = lease->n_lost_locks;
     lease->n_lost_locks = 0;
-    /* At the end of a client its locks are those of a dead one. */
     if (lease->fs->stopping || planted(PLANTED_FS_LOCKS_LEFT))
         return;
     for (size_t i = 0; i < n; i++)

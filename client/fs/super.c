@@ -314,6 +314,7 @@ void limpet_fs_close(struct limpet_fs *fs)
     pthread_mutex_lock(&fs->lock);
     while (fs->calls > 0)
         pthread_cond_wait(&fs->idle, &fs->lock);
+    fs->stopping = true; /* Nothing of our own begins in between. */
     pthread_mutex_unlock(&fs->lock);
     work_stop(fs);
     int rc = limpet_unwatch(fs->watch);
