@@ -274,7 +274,7 @@ PLANTED = {
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
     "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
-    "fs-intent-early": (400, ("--scenario", "fs-moves")),
+    "fs-intent-early": (60, ("--scenario", "fs-deaths")),
     "fs-locks-left": (60, ("--scenario", "fs-given")),
     "fs-unguarded": (60, ("--scenario", "fs-late")),
     "fs-loss-untold": (60, ("--scenario", "fs-cut", "--seeds", "31-60")),
