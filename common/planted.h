@@ -230,6 +230,9 @@ enum planted_bug {
     PLANTED_FS_CUT_LOST,
     /* Files: a record's size covers bytes that have not arrived. */
     PLANTED_FS_SIZE_EARLY,
+    /* Files: a record's size leaves out what has arrived, when a write before its end is on its
+       way. */
+    PLANTED_FS_SIZE_LATE,
     /* Files: bytes are sent before the record that makes room for them. */
     PLANTED_FS_ROOM_LATE,
     PLANTED_END

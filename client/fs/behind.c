@@ -5,8 +5,8 @@
  *   written --room is durable--> sent --arrived--> noted in the record --batch--> durable
  *
  * W1  Bytes are sent after the record that makes room for them is durable (B3), and the record's
- *     size covers only bytes that have arrived. So after a death the size never covers bytes that
- *     are not there, and what was synced is.
+ *     size covers only bytes that have arrived, or were there before a write that is on its way. So
+ *     after a death the size never covers bytes that are not there, and what was synced is.
  *
  * W2  Writes of a file are sent in their order, by one thread at a time (`sending`); the client
  *     library keeps the order per object. A read of this client is asked for after the writes
@@ -46,6 +46,7 @@ struct fs_write {
     struct fs_file *file;
     struct limpet_fs *fs;
     uint64_t number, offset, len;
+    uint64_t later_end;           /* How far those after it reach that have arrived. */
     struct limpet_buffer *buffer; /* Until it is sent. */
     _Atomic unsigned pending;
     _Atomic int error;
@@ -190,7 +191,7 @@ static void get_ahead(struct limpet_fs *fs, struct fs_file *file, const struct f
     if (!file->ahead) {
         file->ahead = true;
         file->ahead_size = inode->size;
-        file->arrived_end = 0;
+        file->arrived_end = file->settled_end = 0;
         if (file->behind_tx.instance == 0)
             file->behind_tx = (struct fs_txid){fs->instance, ++fs->sequence};
         if (LIST_EMPTY(&fs->ahead))
@@ -221,12 +222,25 @@ static void write_free(struct fs_write *write)
     free(write);
 }
 
+/*
+ * What has arrived with all that was written before it is the file's, whatever of its bytes a later
+ * write is about to change: whoever has synced it counts on its size.
+ */
+static void settle_end(struct fs_write *write, uint64_t end)
+{
+    struct fs_write *before = TAILQ_PREV(write, fs_writes, link);
+    uint64_t *settled = before != NULL ? &before->later_end : &write->file->settled_end;
+    end = write->later_end > end ? write->later_end : end;
+    *settled = end > *settled ? end : *settled;
+}
+
 /* With the lock. */
 static void write_over(struct fs_write *write, int error, struct fs_calls *syncs)
 {
     struct limpet_fs *fs = write->fs;
     struct fs_file *file = write->file;
     uint64_t end = write->offset + write->len;
+    settle_end(write, error == 0 ? end : 0);
     TAILQ_REMOVE(&file->writes, write, link);
     fs->behind_bytes -= write->len;
     cache_release(fs->cache, write->len);
@@ -556,7 +570,7 @@ static int run_here(struct limpet_fs *fs, const char *method, const struct fs_re
     return rc;
 }
 
-/* How far the record's size may go: before the first byte that is on its way. */
+/* How far the record's size may go: before the first byte that is on its way and may be new. */
 static uint64_t arrived_size(const struct fs_file *file)
 {
     const struct fs_write *write;
@@ -568,7 +582,7 @@ static uint64_t arrived_size(const struct fs_file *file)
         /* cppcheck-suppress uninitvar */
         size = write->offset < size ? write->offset : size;
     }
-    return size;
+    return size < file->settled_end && !planted(PLANTED_FS_SIZE_LATE) ? file->settled_end : size;
 }
 
 /*

@@ -273,6 +273,7 @@ PLANTED = {
     "fs-room-late": (30, ("--scenario", "fs")),
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
+    "fs-size-late": (10, ("--scenario", "fs-moves", "--seeds", "431-440")),
     "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
     "fs-intent-early": (60, ("--scenario", "fs-deaths")),
     "fs-locks-left": (60, ("--scenario", "fs-given")),
