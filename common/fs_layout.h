@@ -235,7 +235,7 @@ struct fs_lock {
     uint64_t start, end;
 };
 
-enum { FS_LOCKS_MAX = 1024 };
+enum { FS_LOCKS_MAX = 4096 };
 
 /* Of one inode. */
 struct fs_locks {

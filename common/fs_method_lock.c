@@ -110,6 +110,24 @@ static int cut(struct fs_locks *locks, const struct fs_lock *range)
     return error;
 }
 
+/* Ranges of one owner and kind that touch are one, as they are for who asks for them; it is taken
+ * out of the list. */
+static void join(struct fs_locks *locks, struct fs_lock *lock)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < locks->n; i++) {
+        const struct fs_lock *own = &locks->list[i];
+        if (!same_owner(own, lock) || own->exclusive != lock->exclusive ||
+            own->start > lock->end + 1 || lock->start > own->end + 1) {
+            locks->list[kept++] = *own;
+            continue;
+        }
+        lock->start = own->start < lock->start ? own->start : lock->start;
+        lock->end = own->end > lock->end ? own->end : lock->end;
+    }
+    locks->n = kept;
+}
+
 static void forget_client(struct fs_locks *locks, uint64_t instance)
 {
     uint32_t kept = 0;
@@ -189,8 +207,10 @@ int fs_method_lock(struct fs_method_call *call)
         forget_client(locks, job.rq.tx.instance);
     else
         error = cut(locks, &want);
-    if (!error && !gives)
+    if (!error && !gives) {
+        join(locks, &want);
         error = add(locks, &want);
+    }
     if (error)
         return error;
     /* A lock that has become a shared one may be what somebody waits for, too. */

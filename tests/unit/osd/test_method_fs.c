@@ -1268,6 +1268,40 @@ static void locks_exclude_others_and_are_cut(void **state)
     assert_false(has_key(FS_KEY_LOCKS, fs_index(ino)));
 }
 
+static void locks_that_touch_are_one(void **state)
+{
+    (void)state;
+    uint64_t ino = create("a");
+    lock(ino, lock_of(1, 10, 19, true));
+    lock(ino, lock_of(1, 30, 39, true));
+    lock(ino, lock_of(2, 50, 59, true));
+    lock(ino, lock_of(1, 40, 49, false)); /* Of another kind, */
+    lock(ino, lock_of(1, 60, 69, true));  /* and not beside its own. */
+    assert_int_equal(locks_of(ino).n, 5);
+    lock(ino, lock_of(1, 20, 29, true));
+    struct fs_locks locks = locks_of(ino);
+    assert_int_equal(locks.n, 4);
+    assert_lock(&locks.list[3], lock_of(1, 10, 39, true));
+    lock(ino, lock_of(1, 0, 49, true));
+    locks = locks_of(ino);
+    assert_int_equal(locks.n, 3);
+    assert_lock(&locks.list[2], lock_of(1, 0, 49, true));
+}
+
+static void there_are_only_so_many_locks(void **state)
+{
+    (void)state;
+    uint64_t ino = create("a");
+    for (uint64_t at = 0; at < FS_LOCKS_MAX; at++)
+        lock(ino, lock_of(1, 4 * at, 4 * at + 2, true));
+    assert_int_equal(locks_of(ino).n, FS_LOCKS_MAX);
+    uint64_t end = 4 * FS_LOCKS_MAX;
+    assert_int_equal(set_lock(ino, lock_of(2, end, end, true), FS_LOCK_EXCLUSIVE), -ENOLCK);
+    assert_int_equal(set_lock(ino, lock_of(1, 1, 1, true), 0), -ENOLCK); /* Would be two. */
+    lock(ino, lock_of(1, 3, 3, true));
+    lock(ino, lock_of(2, end, end, true));
+}
+
 static void keeplocks_leaves_what_is_in_both_lists(void **state)
 {
     (void)state;
@@ -1369,6 +1403,8 @@ int main(void)
         TEST(layouts_of_what_is_busy_or_has_no_contents_stay),
         TEST(a_new_directory_inherits_both),
         TEST(locks_exclude_others_and_are_cut),
+        TEST(locks_that_touch_are_one),
+        TEST(there_are_only_so_many_locks),
         TEST(keeplocks_leaves_what_is_in_both_lists),
         TEST(keeplocks_tells_that_somebody_waits_and_touches_no_others),
     };
