@@ -438,7 +438,8 @@ def fs_tests():
             for name, path in (("fs_differential", "test_fs_differential.py"), ("fs_programs", "long_fs_programs.py"),
                                ("fs_pjdfstest", "long_fs_pjdfstest.py"), ("fs_coherence", "long_fs_coherence.py"),
                                ("fs_deaths", "test_fs_deaths.py"), ("fs_limits", "test_fs_limits.py"),
-                               ("fs_races", "test_fs_races.py"))]
+                               ("fs_races", "test_fs_races.py"), ("fs_pairs", "long_fs_pairs.py"),
+                               ("fs_network", "long_fs_network.py"))]
 
 
 def names_tests():
