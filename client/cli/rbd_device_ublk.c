@@ -60,13 +60,19 @@ static int claim(const char *device)
     return fd >= 0 ? fd : -errno;
 }
 
-/* The descriptor must go before the device can. */
-static int stop_and_close(unsigned number, int fd)
+/*
+ * The descriptor must go before the device can. While it is open the number is that device's, which
+ * may be another one by now (U5).
+ */
+static int stop_and_close(unsigned number, uint64_t mark, int fd)
 {
     struct ublk_control control;
+    struct ublksrv_ctrl_dev_info info;
     int rc = ublk_control_open(&control);
     if (rc == 0) {
-        rc = ublk_control_stop(&control, number);
+        rc = ublk_control_info(&control, number, &info);
+        if (rc == 0)
+            rc = info.ublksrv_flags == mark ? ublk_control_stop(&control, number) : -ENODEV;
         ublk_control_close(&control);
     }
     close(fd);
@@ -74,25 +80,28 @@ static int stop_and_close(unsigned number, int fd)
 }
 
 /* In a child, which has none of the mapper's descriptors, and nothing of the library. */
-_Noreturn static void stop_when_unused(const char *device, unsigned number)
+_Noreturn static void stop_when_unused(const struct ublk_mapper *m, unsigned number, pid_t mapper)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != mapper)
+        _exit(1); /* It died before that. */
     close_range(FIRST_INHERITED, ~0U, 0);
     struct pollfd mounts = {.fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC),
                             .events = POLLPRI};
     int fd;
-    while ((fd = claim(device)) == -EBUSY)
+    while ((fd = claim(m->device)) == -EBUSY)
         poll(&mounts, 1, LOOK_AGAIN_MS);
-    _exit(fd >= 0 && stop_and_close(number, fd) != 0);
+    _exit(fd >= 0 && stop_and_close(number, m->entry->mark, fd) != 0);
 }
 
 static void start_stopping(struct ublk_mapper *m)
 {
     if (m->stopper > 0)
         return;
+    pid_t mapper = getpid();
     m->stopper = fork();
     if (m->stopper == 0)
-        stop_when_unused(m->device, ublk_server_number(m->server));
+        stop_when_unused(m, ublk_server_number(m->server), mapper);
     if (m->stopper < 0)
         complain(EAGAIN, "no process that stops the device: %s", error_phrase(EAGAIN));
 }
@@ -310,5 +319,5 @@ int ublk_detach(const struct device_entry *entry, bool force)
         ublk_remove(entry);
         return 0;
     }
-    return stop_and_close(number, fd);
+    return stop_and_close(number, entry->mark, fd);
 }

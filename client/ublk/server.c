@@ -26,6 +26,7 @@ enum {
     RECOVERY_LOOK_MS = 20,    /* it tells nobody when it has. */
     AGAIN_MS = 10,            /* After a submission that the kernel had no memory for. */
     COMPLAINTS_MAX = 1000,
+    PASSES_MAX = 16, /* Of a round. */
     PAGE = 4096,
 };
 
@@ -250,8 +251,10 @@ static void send_all(struct ublk_server *s)
         s->error = rc;
 }
 
+/* Requests that are over at once could go on for ever: the network is looked at in between. */
 static void go_round(struct ublk_server *s)
 {
+    unsigned passes = 0;
     bool more;
     do {
         more = take_completions(s);
@@ -260,7 +263,7 @@ static void go_round(struct ublk_server *s)
         send_all(s);
         /* What the library has ended at once lets others go on. */
         more |= io_uring_cq_ready(&s->ring) > 0;
-    } while (more && s->error == 0);
+    } while (more && s->error == 0 && ++passes < PASSES_MAX);
 }
 
 /* ---- The device ---- */
@@ -360,6 +363,20 @@ static int add_device(struct ublk_server *s)
     return rc;
 }
 
+/* The image may have got another size while nobody served the device. */
+static void read_size(struct ublk_server *s)
+{
+    char path[64];
+    unsigned long long sectors;
+    snprintf(path, sizeof path, "/sys/block/ublkb%u/size", s->info.dev_id);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return;
+    if (fscanf(file, "%llu", &sectors) == 1)
+        s->size = sectors * UBLK_SECTOR;
+    fclose(file);
+}
+
 /* The kernel answers EBUSY until it has taken back all that the dead server had. */
 static int take_over_device(struct ublk_server *s)
 {
@@ -374,6 +391,7 @@ static int take_over_device(struct ublk_server *s)
     /* Said before, by one who died before it had fetched anything. */
     if (rc == -EINVAL && s->info.state == UBLK_S_DEV_QUIESCED)
         rc = 0;
+    read_size(s);
     return rc != 0 || s->info.nr_hw_queues == 1 ? rc : -EINVAL;
 }
 

@@ -77,11 +77,16 @@ def both_kinds_in_short():
         expected = data[:512] + bytes(64 * KIB) + data[512 + 64 * KIB:]
         check(read_direct(device, 4 * MIB - 512, len(data)) == expected, "what was written differs")
         devices.kill_mapper(device)
+        if kind == "ublk":  # Nobody tells the device of it.
+            succeeds(cluster.limpet("rbd", "resize", name, "--size", "96M", "--no-progress"))
         with open(device, "rb"):
             again = devices.map(name, "-t", kind)
         check(kind != "ublk" or again == device, "%s goes on as %s" % (device, again))
         check(read_direct(again, 4 * MIB - 512, len(data)) == expected, "after the mapper's death it differs")
+        if kind == "ublk":
+            wait_until("it has grown, or says why not", lambda: size_of(again) == 96 * MIB or str(96 * MIB) in log(again), 20)
         devices.unmap(name)
+    succeeds(cluster.limpet("rbd", "resize", "disk", "--size", "64M", "--allow-shrink", "--no-progress"))
     nothing_is_left()
 
 
