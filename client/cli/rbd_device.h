@@ -42,7 +42,7 @@ struct device_entry {
     bool read_only;
     bool exclusive;
     bool orphan;   /* ublk: its mapper has died, the device waits for another one. */
-    bool recovers; /* This process is about to start that one. */
+    bool recovers; /* This process is about to start that one; at its end: the device stays. */
     pid_t pid;
     unsigned connector;           /* NBD: of whom the kernel says that it connected the device. */
     uint64_t mark;                /* ublk: what the device was made with. */
@@ -131,8 +131,8 @@ bool ublk_is_there(const char **why);
  * As mapper_run(), but the mapper makes the device, and its first message is the device's name,
  * which it has kept in the entry, and which the parent sends back.
  */
-int ublk_mapper_run(struct cli *cli, const struct device_entry *entry,
-                    struct device_options *options, int channel);
+int ublk_mapper_run(struct cli *cli, struct device_entry *entry, struct device_options *options,
+                    int channel);
 /* The device is there, has no mapper, and somebody uses it. */
 bool ublk_is_orphan(const struct device_entry *entry);
 /* 0, then the mapper ends, if there is one; -EBUSY: it is in use, and `force` is false. */

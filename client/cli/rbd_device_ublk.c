@@ -27,7 +27,7 @@
 enum { LOOK_AGAIN_MS = 1000, FIRST_INHERITED = 3 };
 
 struct ublk_mapper {
-    const struct device_entry *entry;
+    struct device_entry *entry;
     struct limpet_image *image;
     struct ublk_server *server;
     char device[DEVICE_NAME_MAX];
@@ -234,8 +234,8 @@ static int serve(struct ublk_mapper *m, struct cli *cli, const struct device_opt
     return ublk_server_run(m->server);
 }
 
-int ublk_mapper_run(struct cli *cli, const struct device_entry *entry,
-                    struct device_options *options, int channel)
+int ublk_mapper_run(struct cli *cli, struct device_entry *entry, struct device_options *options,
+                    int channel)
 {
     struct ublk_mapper m = {.entry = entry, .channel = channel};
     sigset_t signals;
@@ -245,6 +245,9 @@ int ublk_mapper_run(struct cli *cli, const struct device_entry *entry,
     rbd_encryption_use(&options->encryption, m.image);
     mapper_take_lock(m.image, entry, options);
     int rc = serve(&m, cli, options, &signals);
+    /* One that lives, and cannot be served any more, waits for another mapper. */
+    if (m.lives)
+        entry->recovers = rc != 0;
     if (rc != 0)
         complain(rc, "%sublk: %s", m.lives ? "" : "map failed: ", error_phrase(rc));
     int closing = limpet_image_close(m.image);

@@ -26,8 +26,8 @@ enum {
     RECOVERY_LOOK_MS = 20,    /* it tells nobody when it has. */
     AGAIN_MS = 10,            /* After a submission that the kernel had no memory for. */
     COMPLAINTS_MAX = 1000,
-    PASSES_MAX = 16, /* Of a round. */
-    PAGE = 4096,
+    PASSES_MAX = 16,          /* Of a round. */
+    BLOCK = 4096,             /* What the image writes best. */
 };
 
 struct slot {
@@ -329,9 +329,9 @@ static int set_params(struct ublk_server *s)
                                  /* U3: neither a volatile cache nor FUA. */
                                  .basic = {.attrs = o->read_only ? UBLK_ATTR_READ_ONLY : 0,
                                            .logical_bs_shift = (uint8_t)shift_of(o->block_size),
-                                           .physical_bs_shift = (uint8_t)shift_of(PAGE),
+                                           .physical_bs_shift = (uint8_t)shift_of(BLOCK),
                                            .io_opt_shift = (uint8_t)shift_of(DISCARD_UNIT),
-                                           .io_min_shift = (uint8_t)shift_of(PAGE),
+                                           .io_min_shift = (uint8_t)shift_of(BLOCK),
                                            .max_sectors = s->info.max_io_buf_bytes / UBLK_SECTOR,
                                            .dev_sectors = s->size / UBLK_SECTOR},
                                  .discard = {.discard_granularity = DISCARD_UNIT,
@@ -402,7 +402,9 @@ static int open_device(struct ublk_server *s)
     s->device = open(path, O_RDWR | O_CLOEXEC);
     if (s->device < 0)
         return -errno;
-    s->descs_len = (s->info.queue_depth * sizeof *s->descs + PAGE - 1) / PAGE * PAGE;
+    /* The kernel wants exactly that. */
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    s->descs_len = (s->info.queue_depth * sizeof *s->descs + page - 1) / page * page;
     void *descs = mmap(NULL, s->descs_len, PROT_READ, MAP_SHARED | MAP_POPULATE, s->device,
                        UBLKSRV_CMD_BUF_OFFSET);
     if (descs == MAP_FAILED)
@@ -537,11 +539,12 @@ int ublk_server_run(struct ublk_server *s)
 
 /*
  * The kernel takes back all that is left when the ring goes. Requests of the image that are under
- * way use the buffers: the caller has closed the image before, if any can be.
+ * way use the buffers: the caller has closed the image before, if any can be. A device that lives,
+ * and that we cannot serve any more, waits for another server, as after our death.
  */
 void ublk_server_destroy(struct ublk_server *s)
 {
-    bool goes = !s->options.recovers || s->lives;
+    bool goes = s->lives ? s->error == 0 : !s->options.recovers;
     if (s->has_ring)
         io_uring_queue_exit(&s->ring);
     if (s->buffers != NULL)
