@@ -216,12 +216,13 @@ int limpet_group_add(struct limpet_pool *pool, const char *name, struct limpet_p
     if (rc == 0 && header.core.has_group && !ours)
         rc = -EEXIST;
     header_fini(&header);
-    if (rc != 0 || ours)
+    if (rc != 0)
         return rc;
     link_of_id(image_pool, id, &link);
     size_t len = image_child_key(key, 0, &link);
+    /* Also of one that is in it: who took it out meanwhile may have removed the pair. */
     rc = set_pair(&group, key, len, "1", 1);
-    return rc == 0 ? set_membership(image_pool, &group, id, true) : rc;
+    return rc == 0 && !ours ? set_membership(image_pool, &group, id, true) : rc;
 }
 
 static int take_out(const struct group *group, const struct image_link *link)
@@ -237,7 +238,13 @@ static int take_out(const struct group *group, const struct image_link *link)
     /* It is gone, or another group's. */
     if (rc == -ENOENT || rc == -EINVAL)
         rc = 0;
-    return rc == 0 ? omap_remove(group->pool, group->object, key, len) : rc;
+    if (rc == 0)
+        rc = omap_remove(group->pool, group->object, key, len);
+    /* Somebody may have put it in again before the pair went. */
+    bool again = false;
+    if (rc == 0 && is_member(group, link, &again) == 0 && again)
+        rc = set_pair(group, key, len, "1", 1);
+    return rc;
 }
 
 int limpet_group_take_out(struct limpet_pool *pool, const char *name,
@@ -259,6 +266,11 @@ int limpet_group_take_out(struct limpet_pool *pool, const char *name,
     for (size_t i = 0; i < members.n; i++)
         found = found || same_link(&members.list[i], &link);
     free(members.list);
+    /* Its header counts, should the pair be missing. */
+    if (!found)
+        rc = is_member(&group, &link, &found);
+    if (rc != 0)
+        return rc;
     return found ? take_out(&group, &link) : -ENOENT;
 }
 

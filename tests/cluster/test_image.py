@@ -990,6 +990,16 @@ def who_died_while_leaving_a_group_does_not_stop_its_snapshots():
     check(image.snaps() == [], "no part of it")
     image.close()
     good(lib.limpet_group_take_out(c.pool, b"half", c.pool, b"leaves"), "leave at last")
+    # The other way round: its header says that it is in the group, whose entry was taken away by one who took it out just before.
+    entry = [key for key in cluster.rados("-p", "data", "listomapkeys", group[0]).text.splitlines() if key in entries]
+    cluster.rados("-p", "data", "rmomapkey", group[0], *entry)
+    check(c.group_images("half") == [], "it is not listed")
+    good(lib.limpet_group_add(c.pool, b"half", c.pool, b"stays"), "add again")
+    check([image.name.decode() for image in c.group_images("half")] == ["stays"], "who is in it, after adding again")
+    cluster.rados("-p", "data", "rmomapkey", group[0], *entry)
+    good(lib.limpet_group_take_out(c.pool, b"half", c.pool, b"stays"), "take out without an entry")
+    refused(lib.limpet_group_take_out(c.pool, b"half", c.pool, b"stays"), errno.ENOENT, "take out again")
+    good(lib.limpet_group_add(c.pool, b"half", c.pool, b"stays"), "add at last")
     good(lib.limpet_group_snap_remove(c.pool, b"half", b"s"), "remove the snapshot")
     good(lib.limpet_group_remove(c.pool, b"half"), "remove")
     for name in ("stays", "leaves"):
