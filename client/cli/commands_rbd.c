@@ -98,7 +98,6 @@
 static const struct cli_option rbd_options[] = {RBD_SNAP_SPEC, RBD_QUIET, SIZE_OPTION, RBD_PRETTY,
                                                 END};
 static const struct cli_option encryption_options[] = {RBD_IMAGE_SPEC, END};
-static const struct cli_option show_options[] = {RBD_SNAP_SPEC, RBD_PRETTY, END};
 static const struct cli_option work_options[] = {RBD_IMAGE_SPEC, RBD_QUIET, END};
 static const struct cli_option device_list_options[] = {DEVICE_TYPE_OPTION, RBD_PRETTY, END};
 
@@ -125,7 +124,7 @@ const struct cli_command cli_commands_rbd[] = {
      .summary = "the images of a pool"},
     {.path = "rbd info",
      .run = rbd_show,
-     .options = show_options,
+     .options = OPTIONS(RBD_SNAP_SPEC, RBD_IMAGE_ID, RBD_PRETTY),
      .params = PARAMS(RBD_AT_PARAM),
      .summary = "size, layout, features and parent of an image"},
     {.path = "rbd status",

@@ -24,6 +24,10 @@
         .name = "snap", .type = CLI_TEXT, .value = "SNAP",                                         \
         .help = "the snapshot, where the spec names none"                                          \
     }
+#define RBD_IMAGE_ID                                                                               \
+    {                                                                                              \
+        .name = "image-id", .type = CLI_TEXT, .value = "ID", .help = "instead of a name"           \
+    }
 #define RBD_QUIET                                                                                  \
     {                                                                                              \
         .name = "no-progress", .type = CLI_FLAG, .help = "do not show how far it is"               \

@@ -59,8 +59,8 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd snap ls",
      .alias = "rbd snap list",
      .run = rbd_snap_ls,
-     .options =
-         OPTIONS(RBD_IMAGE_SPEC, RBD_PRETTY, RBD_ALL("those of groups and in the trash, too")),
+     .options = OPTIONS(RBD_IMAGE_SPEC, RBD_IMAGE_ID, RBD_PRETTY,
+                        RBD_ALL("those of groups and in the trash, too")),
      .params = image_param,
      .summary = "the snapshots of an image"},
     {.path = "rbd snap rm",
@@ -373,7 +373,10 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd group snap", .options = group_options, .summary = "the snapshots of a group"},
     {.path = "rbd group snap create",
      .run = rbd_group_snap_create,
-     .options = OPTIONS(RBD_WHERE, RBD_SNAP_NAME),
+     .options = OPTIONS(
+         RBD_WHERE, RBD_SNAP_NAME,
+         {.name = "skip-quiesce", .type = CLI_FLAG, .hidden = true, .help = "accepted"},
+         {.name = "ignore-quiesce-error", .type = CLI_FLAG, .hidden = true, .help = "accepted"}),
      .params = group_snap_param,
      .summary = "take a snapshot of all images of a group at once"},
     {.path = "rbd group snap ls",

@@ -25,7 +25,7 @@ int rbd_encryption_format(struct cli *cli)
     char passphrase[PASSPHRASE_MAX];
     const char *format = cli->words[cli->n_words - 2], *path = cli->words[cli->n_words - 1];
     if (strcmp(format, "luks1") != 0 && strcmp(format, "luks2") != 0)
-        fail(EINVAL, "format '%s': luks1 or luks2", format);
+        fail(EOPNOTSUPP, "unsupported encryption format '%s'; there are luks1 and luks2", format);
     bool short_key = strcmp(cli_text(cli, "cipher-alg", "aes-256"), "aes-128") == 0;
     size_t len = read_passphrase(path, passphrase);
     rbd_begin(cli, RBD_IMAGE, true, &run);

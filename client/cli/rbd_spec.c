@@ -210,8 +210,32 @@ struct limpet_image *rbd_image(struct limpet_pool *pool, const struct rbd_spec *
     return image;
 }
 
+/* By its number, whatever it is called. */
+static void begin_by_id(struct cli *cli, struct rbd_run *run)
+{
+    const char *id = cli_text(cli, "image-id", "");
+    const unsigned flags = LIMPET_IMAGE_BY_ID | LIMPET_IMAGE_READ_ONLY;
+    if (cli->n_words > 0 || cli_has(cli, "image"))
+        fail(EINVAL, "trying to access image using both name and id; leave one of them out");
+    rbd_pool_spec_read(cli, -1, &run->spec);
+    FILL(cli, "snap", run->spec.snap);
+    run->pool = rbd_pool(cli, &run->spec);
+    const char *snap = run->spec.snap[0] != 0 ? run->spec.snap : NULL;
+    int rc = limpet_image_open(run->pool, id, snap, flags, &run->image);
+    if (rc != 0)
+        fail(rc, "error opening image with id %s%s%s: %s", id, snap != NULL ? " at snapshot " : "",
+             snap != NULL ? snap : "", rbd_phrase(rc));
+    struct limpet_image_info info;
+    rbd_info(run->image, &info);
+    snprintf(run->spec.name, sizeof run->spec.name, "%s", info.name);
+}
+
 void rbd_begin(struct cli *cli, enum rbd_spec_kind kind, bool write, struct rbd_run *run)
 {
+    if (cli_has(cli, "image-id")) {
+        begin_by_id(cli, run);
+        return;
+    }
     rbd_spec_read(cli, 0, RBD_SOURCE, kind, &run->spec);
     run->pool = rbd_pool(cli, &run->spec);
     struct rbd_spec at = run->spec;

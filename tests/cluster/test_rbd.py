@@ -131,6 +131,12 @@ def refuses_sizes_and_names():
     for name in (".", "..", " a", "a:b", "caf\u00e9", "x" * 255):
         succeeds(rbd("create", "-s", "1", name))
         succeeds(rbd("rm", name, "--no-progress"))
+    number = tells("info", "odd")["id"]
+    check(tells("info", "--image-id", number) == tells("info", "odd"), "info of an id")
+    check(says("snap", "ls", "--image-id", number) == "", "snapshots of an id")
+    fails(rbd("info", "odd", "--image-id", number), errno.EINVAL, "both name and id")
+    fails(rbd("info", "--image-id", "none"), errno.ENOENT, "id none")
+    fails(rbd("encryption", "format", "odd", "luks3", "/dev/null"), errno.EOPNOTSUPP, "luks1 and luks2")
     succeeds(rbd("rm", "odd"))
     check(says("ls") == "", "nothing is left")
 
