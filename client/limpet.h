@@ -396,6 +396,8 @@ struct limpet_list_entry {
 LIMPET_API int limpet_list_slice(struct limpet_list *list, uint32_t index, uint32_t count);
 /* Only the objects of a placement group. Before the first limpet_list_next(). -ENOENT: no such. */
 LIMPET_API int limpet_list_group(struct limpet_list *list, uint32_t group);
+/* Objects too that are gone, and that snapshots still show. Before the first limpet_list_next(). */
+LIMPET_API void limpet_list_kept(struct limpet_list *list);
 
 /* The next object; its strings are valid until the next call. -ENOENT: there are no more. */
 LIMPET_API int limpet_list_next(struct limpet_list *list, struct limpet_list_entry *out);

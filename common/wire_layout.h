@@ -257,6 +257,7 @@ enum wire_compare {
 
 enum wire_list {
     WIRE_LIST_ONE_SPACE = 1, /* Objects of one namespace alone. */
+    WIRE_LIST_KEPT = 2,      /* Such too that are gone, and that snapshots still show. */
 };
 
 enum wire_omap_list {

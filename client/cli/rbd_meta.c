@@ -57,6 +57,11 @@ static int object_map(struct cli *cli, const char *what, const char *verb,
     if (rc == -EILSEQ)
         code = complain(rc, "the object map is wrong; 'rbd object-map rebuild %s' makes it anew",
                         rbd_spec_text(&run.spec));
+    else if (rc == -EFBIG)
+        code = complain(rc,
+                        "%s object map failed: the image has more than 2^25 objects, and none "
+                        "is kept of such; it works without",
+                        verb);
     else if (rc != 0)
         code = complain(rc, "%s object map failed: %s", verb, rbd_phrase(rc));
     return rbd_end(&run, code);

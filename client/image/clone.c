@@ -9,7 +9,10 @@
 #include "client/image/snap.h"
 #include "common/planted.h"
 
-enum { FEATURE_NAMES = 11 }; /* limpet_image_feature_name() */
+enum {
+    FEATURE_NAMES = 11, /* limpet_image_feature_name() */
+    SHOWN_FROM = 4096,  /* Objects: where flattening looks first at what the parent has. */
+};
 
 void image_link_of(const struct limpet_image *image, struct image_link *out)
 {
@@ -272,6 +275,7 @@ struct flat_snap {
 struct flattening {
     uint64_t overlap;       /* That was copied, */
     struct image_view view; /* of the image as it was then. */
+    struct exist shown;     /* Objects in which the parent has anything; unless they are few. */
     size_t n_snaps;
     struct flat_snap *snaps;
     bool orphaned;
@@ -345,10 +349,40 @@ static int check_snaps(struct limpet_image *image, struct flattening *f)
     pthread_mutex_lock(&image->lock);
     int rc = take_snaps(image, f);
     pthread_mutex_unlock(&image->lock);
-    uint64_t objects = stripe_objects(&image->stripe, f->overlap);
-    for (uint64_t object = 0; object < objects && rc == 0 && f->n_snaps > 0; object++)
-        rc = check_object(image, object, f);
+    uint64_t n = f->shown.known ? f->shown.n : stripe_objects(&image->stripe, f->overlap);
+    for (uint64_t i = 0; i < n && rc == 0 && f->n_snaps > 0; i++)
+        rc = check_object(image, f->shown.known ? f->shown.list[i] : i, f);
     return rc;
+}
+
+struct showing {
+    const struct stripe *stripe;
+    struct exist *shown;
+};
+
+static int add_shown(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    struct showing *s = arg;
+    uint64_t period = s->stripe->count << s->stripe->order;
+    uint64_t end = (offset + len - 1) / period * s->stripe->count + s->stripe->count;
+    int rc = 0;
+    for (uint64_t object = offset / period * s->stripe->count; exists && object < end && rc == 0;
+         object++) {
+        if (s->shown->n == 0 || s->shown->list[s->shown->n - 1] < object)
+            rc = exist_add(s->shown, object);
+    }
+    return rc;
+}
+
+/* Of a large parent that has little in it, what it has is found first. */
+static int find_shown(struct limpet_image *image, struct flattening *f)
+{
+    struct showing s = {&image->stripe, &f->shown};
+    exist_fini(&f->shown);
+    if (stripe_objects(&image->stripe, f->overlap) <= SHOWN_FROM)
+        return 0;
+    f->shown.known = true;
+    return limpet_image_diff(image->parent, NULL, 0, f->overlap, true, true, add_shown, &s);
 }
 
 static const struct flat_snap *find_flat(const struct flattening *f, uint64_t id)
@@ -400,10 +434,15 @@ static int flatten(struct limpet_image *image, limpet_image_progress progress, v
         f.overlap = image->overlap;
         f.view = image_view(image);
         pthread_mutex_unlock(&image->lock);
+        rc = find_shown(image, &f);
+        if (rc != 0)
+            break;
         struct sweep s = {.image = image,
                           .view = f.view,
                           .breathes = true,
-                          .end = stripe_objects(&image->stripe, f.overlap),
+                          .end =
+                              f.shown.known ? f.shown.n : stripe_objects(&image->stripe, f.overlap),
+                          .list = f.shown.list,
                           .start = start_copyup,
                           .arg = image,
                           .progress = progress,
@@ -414,6 +453,7 @@ static int flatten(struct limpet_image *image, limpet_image_progress progress, v
         if (rc == 0)
             rc = image_change(image, forget_parent, &f);
     } while (rc == -EAGAIN);
+    exist_fini(&f.shown);
     free(f.snaps);
     if (rc == 0 && f.orphaned) {
         struct image_link me;

@@ -37,10 +37,15 @@ static int add_part(struct copying *c, uint64_t offset, uint64_t len, bool exist
     return 0;
 }
 
+static int add_discard(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    return exists ? add_part(arg, offset, len, false) : 0;
+}
+
 static int add_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
 {
     struct copying *c = arg;
-    int rc = exists ? 0 : add_part(c, offset, len, false);
+    int rc = exists ? 0 : image_discard_extents(c->to, offset, len, add_discard, c);
     for (uint64_t at = 0; at < len && exists && rc == 0;) {
         /* Pieces end where objects of most images do. */
         uint64_t n = PIECE_BYTES - (offset + at) % PIECE_BYTES;

@@ -12,6 +12,8 @@
 
 #include "client/image/crypt.h"
 
+enum { DISCARD_WHOLE = 64 }; /* Objects that are discarded whether or not they are there. */
+
 struct extent {
     uint64_t offset, len;
     bool exists;
@@ -28,7 +30,10 @@ struct diff {
     uint32_t from_ordinal;
     uint64_t from_overlap, to_overlap;
     bool include_parent, whole_object;
-    uint32_t *entries; /* Of the map at `to`; NULL: nothing is known. */
+    uint64_t first;       /* The first object that is looked at; */
+    uint32_t *entries;    /* of the map at `to`, from that one on; NULL: nothing is known. */
+    struct exist exist;   /* Where there is no map; unless they are few. */
+    struct extents above; /* What the parent has that may be told. */
     uint64_t begin, end;
     struct extents set; /* Of the objects that are filled together, not yet told. */
     struct extent last; /* Not yet told, as the next one may continue it. */
@@ -112,7 +117,46 @@ static int add_piece(struct diff *d, uint64_t object, uint64_t offset, uint64_t 
 static int add_of_parent(uint64_t offset, uint64_t len, bool exists, void *arg)
 {
     struct diff *d = arg;
-    return exists ? add(&d->set, offset, len, true) : 0;
+    return exists ? add(&d->above, offset, len, true) : 0;
+}
+
+static int load_parent(struct diff *d)
+{
+    uint64_t end = d->end < d->to_overlap ? d->end : d->to_overlap;
+    if (d->from != 0 || !d->include_parent || d->image->parent == NULL || d->begin >= end)
+        return 0;
+    return limpet_image_diff(d->image->parent, NULL, d->begin, end - d->begin, true,
+                             d->whole_object, add_of_parent, d);
+}
+
+/* The first of the parent's extents that ends beyond an offset. */
+static size_t above_at(const struct diff *d, uint64_t offset)
+{
+    size_t low = 0, high = d->above.n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct extent *extent = &d->above.list[middle];
+        if (extent->offset + extent->len <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int add_above(struct diff *d, uint64_t offset, uint64_t len)
+{
+    int rc = 0;
+    for (size_t i = above_at(d, offset); i < d->above.n && rc == 0; i++) {
+        const struct extent *extent = &d->above.list[i];
+        if (extent->offset >= offset + len)
+            break;
+        uint64_t from = extent->offset > offset ? extent->offset : offset;
+        uint64_t to = extent->offset + extent->len;
+        to = to < offset + len ? to : offset + len;
+        rc = add(&d->set, from, to - from, true);
+    }
+    return rc;
 }
 
 /* Whether the parent is seen, at `to`, where this object is not there. */
@@ -126,13 +170,10 @@ static int add_parent(struct diff *d, uint64_t object)
 {
     uint64_t len = stripe_object_bytes(&d->image->stripe, object, d->to_overlap);
     int rc = 0;
-    if (d->from != 0 || !d->include_parent || d->image->parent == NULL)
-        return 0;
-    for (uint64_t at = 0; at < len && rc == 0;) {
+    for (uint64_t at = 0; at < len && d->above.n > 0 && rc == 0;) {
         uint64_t run, offset = stripe_image_offset(&d->image->stripe, object, at, &run);
         run = run < len - at ? run : len - at;
-        rc = limpet_image_diff(d->image->parent, NULL, offset, run, true, d->whole_object,
-                               add_of_parent, d);
+        rc = add_above(d, offset, run);
         at += run;
     }
     return rc;
@@ -259,7 +300,7 @@ static int add_object(struct diff *d, uint64_t object)
     struct limpet_snapset *set, none = {0};
     uint64_t bytes = UINT64_C(1) << d->image->stripe.order;
     if (d->entries != NULL) {
-        uint32_t entry = d->entries[object];
+        uint32_t entry = d->entries[object - d->first];
         bool exists = entry != 0 && (entry & MAP_REMOVED) == 0;
         /* Where the parent shows less than it did, or more, something changed that no entry tells.
          */
@@ -274,6 +315,8 @@ static int add_object(struct diff *d, uint64_t object)
         if (!exists && d->from == 0)
             return add_parent(d, object);
     }
+    if (d->exist.known && !exist_has(&d->exist, object))
+        return add_versions(d, object, &none);
     image_data_name(d->image, object, name);
     int rc = limpet_list_snaps(d->image->bare, name, &set);
     if (rc == -ENOENT)
@@ -285,19 +328,66 @@ static int add_object(struct diff *d, uint64_t object)
     return rc;
 }
 
-static int walk(struct diff *d)
+/* The first object from there on of which something may be told that is its own. */
+static uint64_t next_object(const struct diff *d, uint64_t object, uint64_t end)
+{
+    if (d->entries == NULL && !d->exist.known)
+        return object;
+    if (d->entries == NULL) {
+        size_t at = exist_at(&d->exist, object);
+        return at < d->exist.n && d->exist.list[at] < end ? d->exist.list[at] : end;
+    }
+    bool all = d->from == 0 || d->from_overlap != d->to_overlap;
+    while (object < end && (d->entries[object - d->first] == 0 ||
+                            (!all && is_unchanged(d, d->entries[object - d->first]))))
+        object++;
+    return object;
+}
+
+/* The same of objects that are filled together, and with what the parent has. */
+static uint64_t next_set(struct diff *d, uint64_t set, uint64_t end)
 {
     const struct stripe *stripe = &d->image->stripe;
     uint64_t period = stripe->count << stripe->order;
-    uint64_t first = d->begin / period * stripe->count, end = stripe_objects(stripe, d->end);
+    uint64_t own = next_object(d, set * stripe->count, end) / stripe->count;
+    size_t at = above_at(d, set * period);
+    if (at == d->above.n)
+        return own;
+    uint64_t offset = d->above.list[at].offset, above = offset / period;
+    above = above > set ? above : set;
+    return own < above ? own : above;
+}
+
+/* Objects between that were not there, and are not: where another part of the parent is seen. */
+static int tell_between(struct diff *d, uint64_t set, uint64_t next)
+{
+    uint64_t period = d->image->stripe.count << d->image->stripe.order;
+    bool more = d->from_overlap < d->to_overlap;
+    uint64_t from = more ? d->from_overlap : d->to_overlap;
+    uint64_t to = more ? d->to_overlap : d->from_overlap;
+    from = from > set * period ? from : set * period;
+    to = to / period < next ? to : next * period;
+    struct extent extent = {.offset = from, .len = to - from, .exists = more};
+    return d->from != 0 && from < to ? tell(d, &extent) : 0;
+}
+
+static int walk(struct diff *d)
+{
+    const struct stripe *stripe = &d->image->stripe;
+    uint64_t count = stripe->count, end = stripe_objects(stripe, d->end);
+    uint64_t set = d->first / count, end_set = (end + count - 1) / count;
     int rc = 0;
-    for (uint64_t object = first; object < end && rc == 0; object++) {
-        rc = add_object(d, object);
-        if (rc == 0 && (object + 1) % stripe->count == 0)
+    while (set < end_set && rc == 0) {
+        uint64_t next = next_set(d, set, end);
+        next = next < end_set ? next : end_set;
+        rc = tell_between(d, set, next);
+        for (uint64_t object = next * count; object < (next + 1) * count && object < end && rc == 0;
+             object++)
+            rc = add_object(d, object);
+        if (rc == 0)
             rc = tell_set(d);
+        set = next + 1;
     }
-    if (rc == 0)
-        rc = tell_set(d);
     return rc == 0 ? tell_last(d) : rc;
 }
 
@@ -314,15 +404,27 @@ static bool map_is_valid(const struct limpet_image *image)
            (header->core.flags & invalid) == 0;
 }
 
-static int load_map(struct diff *d, uint64_t objects)
+static int load_map(struct diff *d, uint64_t end)
 {
     struct limpet_pool *pool;
     int rc = pool_again(d->image->bare, &pool);
     if (rc != 0)
         return rc;
-    rc = map_read(pool, d->image->id, d->to, objects, &d->entries);
+    rc = map_read(pool, d->image->id, d->to, d->first, end, &d->entries);
     limpet_pool_close(pool);
     return rc == -EOPNOTSUPP ? 0 : rc;
+}
+
+/* What there is, before one is asked after the other. */
+static int look(struct diff *d, bool has_map)
+{
+    const struct stripe *stripe = &d->image->stripe;
+    uint64_t end = stripe_objects(stripe, d->end);
+    d->first = d->begin / (stripe->count << stripe->order) * stripe->count;
+    int rc = has_map ? load_map(d, end) : 0;
+    if (rc == 0 && d->entries == NULL && exist_is_cheaper(d->image->bare, end - d->first))
+        rc = exist_list(d->image->bare, d->image->prefix, d->first, end, true, &d->exist);
+    return rc == 0 ? load_parent(d) : rc;
 }
 
 static int diff_raw(struct limpet_image *image, const char *from, uint64_t offset, uint64_t len,
@@ -352,11 +454,12 @@ static int diff_raw(struct limpet_image *image, const char *from, uint64_t offse
     if (rc != 0 || offset >= size || (d.from != 0 && d.from == d.to))
         return rc;
     d.end = len < size - offset ? offset + len : size;
-    if (has_map)
-        rc = load_map(&d, stripe_objects(&image->stripe, d.end));
+    rc = look(&d, has_map);
     if (rc == 0)
         rc = walk(&d);
     free(d.entries);
+    exist_fini(&d.exist);
+    free(d.above.list);
     free(d.set.list);
     return rc;
 }
@@ -385,6 +488,16 @@ int limpet_image_diff(struct limpet_image *image, const char *from, uint64_t off
         return -EINVAL;
     return diff_raw(image, from, offset + shifted.by, len, include_parent, whole_object,
                     tell_shifted, &shifted);
+}
+
+int image_discard_extents(struct limpet_image *image, uint64_t offset, uint64_t len,
+                          limpet_image_extent extent, void *arg)
+{
+    if (len == 0)
+        return 0;
+    if (len >> image->stripe.order <= DISCARD_WHOLE)
+        return extent(offset, len, true, arg);
+    return limpet_image_diff(image, NULL, offset, len, true, true, extent, arg);
 }
 
 static int count(uint64_t offset, uint64_t len, bool exists, void *arg)

@@ -392,7 +392,9 @@ bool map_note_removed(struct limpet_image *image, uint64_t object, const struct 
  * or 0. -EOPNOTSUPP: it has none, or it is not valid. Release *entries with free().
  */
 enum { MAP_REMOVED = 1 };
-int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t objects,
+/* It is kept of images of at most so many objects. */
+bool map_reaches(uint64_t objects);
+int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t first, uint64_t end,
              uint32_t **entries) MUST_CHECK;
 /* Of the owner, while the gate is shut: all entries. */
 int map_write(struct limpet_image *image, const uint32_t *entries, uint64_t objects) MUST_CHECK;
@@ -404,6 +406,36 @@ int map_remove(struct limpet_pool *data, const char *id, uint64_t objects) MUST_
  */
 enum { OBJECT_NO_VERSION = -1 };
 ptrdiff_t object_version_at(const struct limpet_snapset *set, uint64_t snap);
+
+/*
+ * What of a range must be discarded: all of a short one, of a long one what there is. As
+ * limpet_image_diff().
+ */
+int image_discard_extents(struct limpet_image *image, uint64_t offset, uint64_t len,
+                          limpet_image_extent extent, void *arg) MUST_CHECK;
+
+/* ---- exist.c ---- */
+
+/* Numbers of objects, ascending. */
+struct exist {
+    bool known; /* These are all that there are. */
+    uint64_t *list;
+    size_t n, room;
+};
+/* Whether a walk over the pool costs less than asking n objects. */
+bool exist_is_cheaper(struct limpet_pool *data, uint64_t n);
+/*
+ * Of the image with this prefix, those from `first` and below `end`; kept: also such that are gone,
+ * and that snapshots still show. exist_fini() *e, also after an error. Memory: 8 to 16 bytes each.
+ */
+int exist_list(struct limpet_pool *data, const char *prefix, uint64_t first, uint64_t end,
+               bool kept, struct exist *e) MUST_CHECK;
+/* One that is not below the last one. */
+int exist_add(struct exist *e, uint64_t object) MUST_CHECK;
+/* Where it stands, or would stand. */
+size_t exist_at(const struct exist *e, uint64_t object);
+bool exist_has(const struct exist *e, uint64_t object);
+void exist_fini(struct exist *e);
 
 /* ---- sweep.c ---- */
 
@@ -430,6 +462,8 @@ struct sweep {
     struct image_view view;
     bool breathes; /* It is lent to others meanwhile. */
     uint64_t first, end;
+    /* NULL, or not all of them: first and end are places in this list. */
+    const uint64_t *list;
     int (*start)(struct swept *swept);
     /* NULL is allowed: of requests, on the library's thread. */
     void (*ended)(struct swept *swept, int result);
@@ -438,6 +472,11 @@ struct sweep {
     void *progress_arg;
 };
 int sweep(const struct sweep *sweep) MUST_CHECK;
+/*
+ * Of the image's objects only those that are there, where no map tells, and there are many; kept:
+ * or that snapshots show. exist_fini() *exist after the sweep.
+ */
+int sweep_what_exists(struct sweep *sweep, bool kept, struct exist *exist) MUST_CHECK;
 /* -ENOENT is no error of a sweep. */
 void swept_end(struct swept *swept, int result);
 /* A completion that ends it. */

@@ -53,20 +53,22 @@ static void chunk_name(const char *id, uint64_t chunk, char out[IMAGE_OBJECT_NAM
 
 /* ---- Reading ---- */
 
-int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t objects,
+int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t first, uint64_t end,
              uint32_t **entries)
 {
     char name[IMAGE_OBJECT_NAME_MAX];
-    if (objects > OBJECTS_MAX)
+    if (end > OBJECTS_MAX)
         return -EOPNOTSUPP;
-    uint32_t *all = calloc(objects + 1, sizeof *all);
+    uint32_t *all = calloc(end - first + 1, sizeof *all);
     if (all == NULL)
         return -ENOMEM;
     int rc = limpet_pool_set_snap_read(data, snap);
-    for (uint64_t at = 0; at < objects && rc == 0; at += CHUNK_ENTRIES) {
-        uint64_t n = objects - at < CHUNK_ENTRIES ? objects - at : CHUNK_ENTRIES;
+    for (uint64_t at = first, n; at < end && rc == 0; at += n) {
+        n = CHUNK_ENTRIES - at % CHUNK_ENTRIES;
+        n = n < end - at ? n : end - at;
         chunk_name(id, at / CHUNK_ENTRIES, name);
-        ssize_t got = limpet_read(data, name, all + at, n * sizeof *all, 0);
+        ssize_t got = limpet_read(data, name, all + (at - first), n * sizeof *all,
+                                  at % CHUNK_ENTRIES * sizeof *all);
         rc = got < 0 && got != -ENOENT ? (int)got : 0;
     }
     if (rc != 0) {
@@ -101,6 +103,11 @@ int map_remove(struct limpet_pool *data, const char *id, uint64_t objects)
     return rc;
 }
 
+bool map_reaches(uint64_t objects)
+{
+    return objects <= OBJECTS_MAX;
+}
+
 static bool is_used(const struct image_core *core, uint64_t objects)
 {
     return (core->features & LIMPET_IMAGE_OBJECT_MAP) != 0 &&
@@ -121,7 +128,7 @@ int map_load(struct limpet_image *image)
         return -ENOMEM;
     map->n = map->loaded = objects;
     TAILQ_INIT(&map->updates);
-    int rc = map_read(image->bare, image->id, 0, objects, &map->entries);
+    int rc = map_read(image->bare, image->id, 0, 0, objects, &map->entries);
     if (rc != 0) {
         free(map);
         return rc;

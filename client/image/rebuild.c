@@ -46,10 +46,20 @@ static int take_census(struct limpet_image *image, uint64_t objects, uint32_t **
                       .arg = &census,
                       .progress = progress,
                       .progress_arg = arg};
+    struct exist exist = {0};
+    if (!map_reaches(objects))
+        return -EFBIG;
     census.entries = calloc(objects + 1, sizeof *census.entries);
     if (census.entries == NULL)
         return -ENOMEM;
-    int rc = sweep(&s);
+    int rc = 0;
+    if (exist_is_cheaper(image->bare, objects))
+        rc = exist_list(image->bare, image->prefix, 0, objects, false, &exist);
+    for (size_t i = 0; i < exist.n && rc == 0; i++)
+        census.entries[exist.list[i]] = census.value;
+    if (rc == 0 && !exist.known)
+        rc = sweep(&s);
+    exist_fini(&exist);
     if (rc != 0)
         free(census.entries);
     else
@@ -136,7 +146,7 @@ static int compare(struct limpet_image *image, limpet_image_progress progress, v
     struct map_verdict verdict = {.image = image, .valid = true};
     int rc = take_census(image, objects, &entries, progress, arg);
     if (rc == 0)
-        rc = map_read(image->bare, image->id, 0, objects, &map);
+        rc = map_read(image->bare, image->id, 0, 0, objects, &map);
     /* That it names too many is allowed. */
     for (uint64_t i = 0; i < objects && rc == 0 && verdict.valid; i++)
         verdict.valid = !is_there(entries[i]) || is_there(map[i]);
@@ -178,20 +188,44 @@ static int sparsify_piece(struct limpet_image *image, uint64_t offset, const uin
     return rc < 0 ? (int)rc : 0;
 }
 
+struct sparsifying {
+    struct limpet_image *image;
+    uint64_t unit;
+    uint8_t *data; /* As much as an object. */
+    limpet_image_progress progress;
+    void *arg;
+};
+
+/* Extents of whole objects. */
+static int sparsify_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    const struct sparsifying *s = arg;
+    uint64_t size = UINT64_C(1) << s->image->stripe.order;
+    int rc = 0;
+    for (uint64_t at = offset, n; exists && at < offset + len && rc == 0; at += n) {
+        n = size - at % size;
+        n = n < offset + len - at ? n : offset + len - at;
+        ssize_t got = limpet_image_read(s->image, s->data, n, at, 0);
+        rc = got < 0 ? (int)got : sparsify_piece(s->image, at, s->data, (uint64_t)got, s->unit);
+        if (rc == 0 && s->progress != NULL)
+            rc = s->progress(at + n, s->image->size, s->arg);
+    }
+    return rc;
+}
+
 int limpet_image_sparsify(struct limpet_image *image, uint64_t unit, limpet_image_progress progress,
                           void *arg)
 {
     uint64_t size = UINT64_C(1) << image->stripe.order;
     if (unit < 4096 || (unit & (unit - 1)) != 0 || unit > size)
         return -EINVAL;
-    uint8_t *data = malloc(size);
-    int rc = data != NULL ? 0 : -ENOMEM;
-    for (uint64_t at = 0; at < image->size && rc == 0; at += size) {
-        ssize_t got = limpet_image_read(image, data, size, at, 0);
-        rc = got < 0 ? (int)got : sparsify_piece(image, at, data, (uint64_t)got, unit);
-        if (rc == 0 && progress != NULL)
-            rc = progress(at + (uint64_t)got, image->size, arg);
-    }
-    free(data);
+    struct sparsifying s = {
+        .image = image, .unit = unit, .data = malloc(size), .progress = progress, .arg = arg};
+    if (s.data == NULL)
+        return -ENOMEM;
+    int rc = limpet_image_diff(image, NULL, 0, UINT64_MAX, true, true, sparsify_extent, &s);
+    if (rc == 0 && progress != NULL)
+        rc = progress(image->size, image->size, arg);
+    free(s.data);
     return rc;
 }

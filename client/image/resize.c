@@ -48,15 +48,22 @@ int image_remove_objects(struct limpet_pool *meta, const char *id, const struct 
         return rc;
     bool has_map = (core->features & LIMPET_IMAGE_OBJECT_MAP) != 0;
     if (has_map && (core->flags & LIMPET_IMAGE_OBJECT_MAP_INVALID) == 0)
-        rc = map_read(removal.data, id, 0, objects, &entries);
+        rc = map_read(removal.data, id, 0, 0, objects, &entries);
     removal.entries = entries;
-    struct sweep s = {.end = objects,
+    struct exist exist = {0};
+    if (rc == -EOPNOTSUPP)
+        rc = 0;
+    if (rc == 0 && entries == NULL && exist_is_cheaper(removal.data, objects))
+        rc = exist_list(removal.data, prefix, 0, objects, false, &exist);
+    struct sweep s = {.end = exist.known ? exist.n : objects,
+                      .list = exist.list,
                       .start = start_removal,
                       .arg = &removal,
                       .progress = progress,
                       .progress_arg = arg};
-    if (rc == 0 || rc == -EOPNOTSUPP)
+    if (rc == 0)
         rc = sweep(&s);
+    exist_fini(&exist);
     free(entries);
     if (rc == 0 && has_map)
         rc = map_remove(removal.data, id, objects);
@@ -178,7 +185,11 @@ static int trim_once(struct limpet_image *image, limpet_image_progress progress,
                       .arg = &trimming,
                       .progress = progress,
                       .progress_arg = arg};
-    int rc = sweep(&s);
+    struct exist exist = {0};
+    int rc = sweep_what_exists(&s, false, &exist);
+    if (rc == 0)
+        rc = sweep(&s);
+    exist_fini(&exist);
     return rc == 0 ? image_change(image, set_extent, &trimming) : rc;
 }
 

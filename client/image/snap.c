@@ -410,7 +410,12 @@ static int roll_back_once(struct rollback *r, limpet_image_progress progress, vo
                       .arg = r,
                       .progress = progress,
                       .progress_arg = arg};
-    return sweep(&s);
+    struct exist exist = {0};
+    rc = sweep_what_exists(&s, true, &exist);
+    if (rc == 0)
+        rc = sweep(&s);
+    exist_fini(&exist);
+    return rc;
 }
 
 static int run_rollback(struct rollback *r, limpet_image_progress progress, void *arg)

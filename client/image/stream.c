@@ -245,6 +245,12 @@ static int import_data(struct importing *i, const struct diff_record *record)
     return rc;
 }
 
+static int discard_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    ssize_t done = exists ? limpet_image_discard(arg, len, offset) : 0;
+    return done < 0 ? (int)done : 0;
+}
+
 static int import_record(struct importing *i, const struct diff_record *record)
 {
     switch (record->kind) {
@@ -262,11 +268,9 @@ static int import_record(struct importing *i, const struct diff_record *record)
                                    true, NULL, NULL);
     case 'w':
         return import_data(i, record);
-    default: {
-        ssize_t done =
-            record->len > 0 ? limpet_image_discard(i->image, record->len, record->offset) : 0;
-        return done < 0 ? (int)done : 0;
-    }
+    default:
+        return image_discard_extents(i->image, record->offset, record->len, discard_extent,
+                                     i->image);
     }
 }
 

@@ -123,11 +123,24 @@ int sweep(const struct sweep *sweep)
         if (rc == 0 && sweep->breathes)
             rc = breathe(&s);
         if (rc == 0)
-            rc = start(&s, object);
+            rc = start(&s, sweep->list != NULL ? sweep->list[object] : object);
         if (rc == 0 && sweep->progress != NULL)
             rc = sweep->progress(object - sweep->first + 1, sweep->end - sweep->first,
                                  sweep->progress_arg);
     }
     int last = wait_for(&s, 0);
     return rc != 0 ? rc : last;
+}
+
+int sweep_what_exists(struct sweep *sweep, bool kept, struct exist *exist)
+{
+    struct limpet_image *image = sweep->image;
+    if (sweep->first >= sweep->end || map_ask(image, sweep->first) != MAP_UNKNOWN ||
+        !exist_is_cheaper(image->bare, sweep->end - sweep->first))
+        return 0;
+    int rc = exist_list(image->bare, image->prefix, sweep->first, sweep->end, kept, exist);
+    sweep->list = exist->list;
+    sweep->first = 0;
+    sweep->end = exist->n;
+    return rc;
 }

@@ -16,7 +16,7 @@ enum { LIST_BATCH = 1000 };
 
 struct limpet_list {
     struct limpet_pool *pool;
-    bool all_namespaces;
+    bool all_namespaces, kept;
     char space[LIMPET_OBJECT_SPACE_MAX + 1];
 
     uint32_t first, last_hash; /* The slice: reversed hashes, both included. */
@@ -50,6 +50,11 @@ int limpet_list_open(struct limpet_pool *pool, bool all_namespaces, struct limpe
     }
     *out = list;
     return 0;
+}
+
+void limpet_list_kept(struct limpet_list *list)
+{
+    list->kept = true;
 }
 
 /* ---- Fetching ---- */
@@ -119,7 +124,8 @@ static int add_request(struct request *r, const struct limpet_list *list)
     int rc = e.failed ? -ENOMEM : request_add_data(r, WIRE_OP_CODE_LIST, 0, e.data, e.len);
     encoder_fini(&e);
     if (rc == 0) {
-        r->op.steps[0].offset = list->all_namespaces ? 0 : WIRE_LIST_ONE_SPACE;
+        r->op.steps[0].offset =
+            (list->all_namespaces ? 0 : WIRE_LIST_ONE_SPACE) | (list->kept ? WIRE_LIST_KEPT : 0);
         r->op.steps[0].length = LIST_BATCH;
     }
     return rc;

@@ -26,8 +26,8 @@ enum {
     RECOVERY_LOOK_MS = 20,    /* it tells nobody when it has. */
     AGAIN_MS = 10,            /* After a submission that the kernel had no memory for. */
     COMPLAINTS_MAX = 1000,
-    PASSES_MAX = 16,          /* Of a round. */
-    BLOCK = 4096,             /* What the image writes best. */
+    PASSES_MAX = 16, /* Of a round. */
+    BLOCK = 4096,    /* What the image writes best. */
 };
 
 struct slot {

@@ -18,7 +18,7 @@ static int check_step(struct ops_request *request, const struct wire_op *step, c
     bool of_group = step->code == WIRE_OP_CODE_LIST || step->code == WIRE_OP_CODE_INCONSISTENT ||
                     step->code == WIRE_OP_CODE_WATCH_PING;
     if (request->list || of_group) {
-        uint64_t known = step->code == WIRE_OP_CODE_LIST ? WIRE_LIST_ONE_SPACE : 0;
+        uint64_t known = step->code == WIRE_OP_CODE_LIST ? WIRE_LIST_ONE_SPACE | WIRE_LIST_KEPT : 0;
         return request->list && of_group && (step->offset & ~known) == 0 ? 0 : -EINVAL;
     }
     const struct step_kind *kind = step_kind(step->code);

@@ -19,7 +19,8 @@ struct pg_list {
     struct pg_request *request;
     struct object_id *after;
     struct object_page_ask ask; /* Points into the request's message. */
-    uint32_t max;               /* Objects of the page. */
+    bool kept;
+    uint32_t max; /* Objects of the page. */
 };
 
 static void list_free(struct pg_list *work)
@@ -39,9 +40,10 @@ static bool is_asked_for(const struct pg_list *work, const struct store_list_ent
     const struct object_page_ask *ask = &work->ask;
     const struct object_id *id = &entry->id;
     struct object_info_layout info;
-    /* Clones, and what is kept for their sake only, are nothing to those who list. */
-    if (id->snap != OBJECT_HEAD || (object_info_parse(entry->info, entry->info_len, &info) == 0 &&
-                                    info.flags & OBJECT_INFO_WHITEOUT))
+    /* Clones, and what is kept for their sake only, are nothing to most who list. */
+    if (id->snap != OBJECT_HEAD ||
+        (!work->kept && object_info_parse(entry->info, entry->info_len, &info) == 0 &&
+         info.flags & OBJECT_INFO_WHITEOUT))
         return false;
     return !ask->one_space ||
            (id->space_len == ask->space_len &&
@@ -165,6 +167,7 @@ void pg_list_start(struct pg_request *request)
     work->request = request;
     work->after = after;
     work->ask = ask;
+    work->kept = step.offset & WIRE_LIST_KEPT;
     work->max =
         step.length == 0 || step.length > STORE_LIST_MAX ? STORE_LIST_MAX : (uint32_t)step.length;
     request->operation = &work->async;

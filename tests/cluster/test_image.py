@@ -755,6 +755,121 @@ def check_diff(extents, before, after, what):
     check(at < 0, "%s: a change at %d is not told: %r" % (what, at, extents[:10]))
 
 
+class Sparse:
+    """What few blocks of 4 KiB of a large image are."""
+
+    def __init__(self, size):
+        self.size = size
+        self.blocks = {}
+
+    def copy(self):
+        other = Sparse(self.size)
+        other.blocks = dict(self.blocks)
+        return other
+
+    def resize(self, size):
+        self.size = size
+        self.blocks = {at: data for at, data in self.blocks.items() if at < size}
+
+    def check(self, image, what):
+        for at in sorted(set(self.blocks) | {at ^ (1 << 12) for at in self.blocks} | {at ^ (1 << 40) for at in self.blocks}):
+            if at + 4096 <= self.size:
+                check(image.read(at, 4096) == self.blocks.get(at, bytes(4096)), "%s: block at %d" % (what, at))
+
+    def check_diff(self, extents, before, what):
+        for at in set(self.blocks) | set(before.blocks):
+            after = self.blocks.get(at, bytes(4096))
+            told = [exists for offset, length, exists in extents if offset <= at and at + 4096 <= offset + length]
+            check(len(told) <= 1 and (told or at >= self.size or after == before.blocks.get(at, bytes(4096))),
+                  "%s: a change at %d is not told" % (what, at))
+            check(told != [False] or not any(after), "%s: %d is not zeroes" % (what, at))
+
+
+@case
+def of_huge_images_what_exists_is_looked_at():
+    """Images of 1 EiB that have little in them: whatever visits objects visits those that there are."""
+    c, size, begun = client(), 1 << 60, time.monotonic()
+    places = [0, 4096, 1 << 23, (1 << 40) + 4096, 5 << 50, (1 << 59) + (1 << 22), size - 4096]
+    for layout in ({"order": 22}, {"order": 21, "unit": 65536, "count": 3, "features": PLAIN}):
+        image, none = c.create("huge", size, **layout), Sparse(size)
+        head, states = Sparse(size), {}
+
+        def write(at, image=image, head=head):
+            head.blocks[at] = random_bytes(4096, at + len(states))
+            image.write(at, head.blocks[at])
+
+        def keep(name, image=image, head=head, states=states):
+            image.snap(name)
+            states[name] = head.copy()
+
+        for at in places[:5]:
+            write(at)
+        keep("a")
+        good(image.discard(1 << 40, 4 * MIB), "discard")
+        head.blocks.pop(places[3])
+        write(places[5])
+        keep("b")
+        good(image.resize(1 << 30), "shrink")
+        head.resize(1 << 30)
+        good(image.resize(size), "grow")
+        head.size = size
+        write(places[6])
+        states[None] = head.copy()
+        for to, state in states.items():
+            good(image.set_snap(to), "look")
+            state.check(image, "%s %s" % (to, layout))
+            for since in [None, *states][:1 + list(states).index(to)]:
+                for whole in (False, True):
+                    state.check_diff(image.diff(since, whole=whole), states[since] if since else none,
+                                     "%s..%s %s" % (since, to, layout))
+        good(image.set_snap(None), "look")
+        check(image.used() <= 4 * (4 << layout["order"]), "%d bytes are used" % image.used())
+        good(image.deep_copy("deep", order=layout["order"]), "deep copy")
+        good(image.copy("plain"), "copy")
+        good(lib.limpet_image_sparsify(image.handle, ctypes.c_uint64(4096), None, None), "sparsify")
+        states[None].check(image, "sparsified")
+        for name in ("deep", "plain"):
+            copy = c.open(name)
+            states[None].check(copy, name)
+            states[None].check_diff(copy.diff(), none, name)
+            for snap in copy.snap_names():
+                good(copy.set_snap(snap), "look")
+                states[snap].check(copy, "%s@%s" % (name, snap))
+                good(copy.set_snap(None), "look")
+                good(copy.snap_remove(snap), "remove %s" % snap)
+            copy.close()
+            good(c.remove(name), "remove")
+        good(image.protect("a"), "protect")
+        child = c.clone("huge", "a", "child", order=layout["order"], features=layout.get("features", FEATURES))
+        states["a"].check_diff(child.diff(), none, "clone")
+        child.write(places[1], b"z" * 4096)
+        good(child.flatten(), "flatten")
+        below = states["a"].copy()
+        below.blocks[places[1]] = b"z" * 4096
+        below.check(child, "flattened")
+        below.check_diff(child.diff(), none, "flattened")
+        child.close()
+        good(c.remove("child"), "remove")
+        good(image.unprotect("a"), "unprotect")
+        good(image.rollback("a"), "rollback")
+        states["a"].check(image, "rolled back")
+        stream = image.export_diff()
+        other = c.create("other", MIB, **layout)
+        good(other.import_diff(stream), "import")
+        states["a"].check(other, "imported")
+        other.close()
+        good(c.remove("other"), "remove")
+        if "features" not in layout:
+            refused(lib.limpet_image_rebuild_object_map(image.handle, None, None), errno.EFBIG, "a map of so many objects")
+        for snap in image.snap_names():
+            good(image.snap_remove(snap), "remove %s" % snap)
+        image.close()
+        good(c.remove("huge"), "remove")
+    left = [name for name in cluster.rados("-p", "data", "ls").text.splitlines() if name.startswith(("rbd_data.", "rbd_header."))]
+    check(left == [], "objects are left: %r" % left[:5])
+    check(time.monotonic() - begun < 300, "it takes %d s" % (time.monotonic() - begun))
+
+
 @case
 def differences_are_told():
     c = client()

@@ -153,7 +153,9 @@ static void refuses_wrong_steps(void **state)
     assert_int_equal(decode(made), 0);
     made.steps[0].offset = WIRE_LIST_ONE_SPACE;
     assert_int_equal(decode(made), 0);
-    made.steps[0].offset = WIRE_LIST_ONE_SPACE + 1;
+    made.steps[0].offset = WIRE_LIST_ONE_SPACE | WIRE_LIST_KEPT;
+    assert_int_equal(decode(made), 0);
+    made.steps[0].offset = WIRE_LIST_KEPT << 1;
     assert_int_equal(decode(made), -EINVAL);
     made.steps[0].offset = 0;
     made.head.flags |= WIRE_OP_WRITE;

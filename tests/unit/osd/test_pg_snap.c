@@ -120,6 +120,31 @@ static void writers_that_know_less_make_no_clone(void **state)
     assert_int_equal(count_clones(), 0);
 }
 
+static uint32_t count_listed(uint64_t flags)
+{
+    struct asked asked;
+    struct step step = {.code = WIRE_OP_CODE_LIST, .offset = flags};
+    struct decoder d;
+    ask(&world, 0, &asked, "", &step, 1);
+    world_settle(&world);
+    assert_int_equal(asked.reply.result, 0);
+    decoder_init(&d, asked.data.data, asked.data.len);
+    uint32_t n = decode_u32(&d);
+    ask_fini(&asked);
+    return n;
+}
+
+static void what_is_kept_of_a_removed_object_is_listed_on_demand(void **state)
+{
+    (void)state;
+    assert_int_equal(write_full(&world, 0, "a", "text"), 0);
+    world.snap = 1;
+    assert_int_equal(count_listed(0), 1);
+    assert_int_equal(plain(WIRE_OP_CODE_REMOVE, 0), 0);
+    assert_int_equal(count_listed(0), 0);
+    assert_int_equal(count_listed(WIRE_LIST_KEPT), 1);
+}
+
 static void a_removed_object_is_kept_for_its_clones(void **state)
 {
     (void)state;
@@ -332,6 +357,7 @@ int main(void)
         CASE(first_write_after_a_snapshot_keeps_the_object),
         CASE(an_object_that_was_not_there_is_not_seen),
         CASE(writers_that_know_less_make_no_clone),
+        CASE(what_is_kept_of_a_removed_object_is_listed_on_demand),
         CASE(a_removed_object_is_kept_for_its_clones),
         CASE(overlaps_are_what_was_not_changed),
         CASE(watches_make_no_clones),
