@@ -3,6 +3,8 @@
  * what it still has. So that process has a socket that is named after the mount, and accepts
  * nobody; who unmounts connects, and waits for the end that comes when the process ends.
  */
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -18,7 +20,7 @@
 
 #include "client/cli/fs.h"
 
-enum { WAITERS_MAX = 16 };
+enum { WAITERS_MAX = 16, LOOK_MS = 1000 };
 
 bool fs_device(const char *path, char device[FS_DEVICE_MAX])
 {
@@ -89,11 +91,11 @@ static bool resolve(const char *path, char out[2 * PATH_MAX])
     return true;
 }
 
-/* A connection to the process that serves the mount, or -1. */
-static int find_server(const char *path)
+/* A connection to the process that serves the mount, or -1; and its device. */
+static int find_server(const char *path, char device[FS_DEVICE_MAX])
 {
     struct sockaddr_un address;
-    char device[FS_DEVICE_MAX], real[2 * PATH_MAX];
+    char real[2 * PATH_MAX];
     if (!resolve(path, real) || !fs_device(real, device))
         return -1;
     socklen_t len = name_socket(device, &address);
@@ -105,11 +107,55 @@ static int find_server(const char *path)
     return fd;
 }
 
-static void wait_for_end(int fd)
+/* Whether a process sees this device among its mounts. */
+static bool sees(const char *pid, const char *device)
+{
+    char path[64], *line = NULL, number[FS_DEVICE_MAX];
+    size_t capacity = 0;
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/%.20s/mountinfo", pid);
+    FILE *file = fopen(path, "re");
+    while (file != NULL && !found && getline(&line, &capacity, file) > 0)
+        found = sscanf(line, "%*s %*s %31s", number) == 1 && strcmp(number, device) == 0;
+    if (file != NULL)
+        fclose(file);
+    free(line);
+    return found;
+}
+
+/* A process in another mount namespace where it is still mounted; 0: none that can be seen. */
+static int find_holder(const char *device)
+{
+    int holder = 0;
+    DIR *processes = opendir("/proc");
+    const struct dirent *entry;
+    while (processes != NULL && holder == 0 && (entry = readdir(processes)) != NULL) {
+        if (isdigit((unsigned char)entry->d_name[0]) && sees(entry->d_name, device))
+            holder = atoi(entry->d_name);
+    }
+    if (processes != NULL)
+        closedir(processes);
+    return holder;
+}
+
+/*
+ * Containers, and whoever else has begun a mount namespace meanwhile, have a mount of their own,
+ * for which the server goes on: nobody knows for how long.
+ */
+static void wait_for_end(int fd, const char *path, const char *device)
 {
     struct pollfd poller = {.fd = fd, .events = POLLIN};
-    while (poll(&poller, 1, -1) < 0 && errno == EINTR)
-        continue;
+    int rc, holder = 0;
+    while ((rc = poll(&poller, 1, LOOK_MS)) <= 0 && holder == 0) {
+        if (rc == 0)
+            holder = find_holder(device);
+    }
+    if (holder != 0)
+        fprintf(
+            stderr,
+            "limpet: %s is still mounted in another mount namespace (of process %d), and is served "
+            "there\n",
+            path, holder);
 }
 
 /* For users other than root. */
@@ -132,7 +178,8 @@ int fs_umount(struct cli *cli)
 {
     const char *path = cli->words[0];
     bool lazy = cli_has(cli, "lazy");
-    int server = lazy ? -1 : find_server(path), rc = 0;
+    char device[FS_DEVICE_MAX];
+    int server = lazy ? -1 : find_server(path, device), rc = 0;
     if (umount2(path, lazy ? MNT_DETACH : 0) != 0) {
         if (errno == EBUSY)
             fail(EBUSY, "%s is in use; --lazy takes it away as soon as it is not", path);
@@ -143,6 +190,6 @@ int fs_umount(struct cli *cli)
         rc = run_fusermount(path, lazy);
     }
     if (rc == 0 && server >= 0)
-        wait_for_end(server);
+        wait_for_end(server, path, device);
     return rc;
 }

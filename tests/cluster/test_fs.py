@@ -870,6 +870,22 @@ def umount_waits_for_what_is_written_back():
 
 
 @case
+def umount_does_not_wait_for_containers():
+    """Who has begun a mount namespace has a mount of its own, which is served on; who unmounts is told so, and does not wait for it."""
+    path = mounts.mount(FS)
+    server = mounts.server(path)
+    with subprocess.Popen(["unshare", "-m", "--propagation", "private", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as container:
+        container.stdin.write(b"begun")
+        container.stdin.flush()
+        container.stdout.read(5)
+        result = succeeds(cluster.limpet("fs", "umount", path))
+        check("mount namespace" in result.err and process_alive(server), "%s" % result)
+        container.stdin.close()
+    mounts.paths.remove(path)
+    wait_until("end of the mount's process", lambda: not process_alive(server), 20)
+
+
+@case
 def a_removed_file_system_is_gone():
     path = mounts.mount(FS)
     succeeds(cluster.limpet("fs", "rm", FS, "--force"))
