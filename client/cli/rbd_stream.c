@@ -10,8 +10,19 @@
 
 #include "client/cli/rbd.h"
 
-/* HEADER_ROOM: of an encrypted image; more than any object, and than any header, is long. */
-enum { SLOTS = 16, BLOCK = 4 << 20, HOLE = 64 << 10, HEADER_ROOM = 257 << 20, SECTOR = 4096 };
+/*
+ * READ_BLOCK: of an export. The memory of all slots stays in the processor's cache so; with 4 MiB
+ * an export takes 0.7 times as much CPU again. HEADER_ROOM: of an encrypted image; more than any
+ * object, and than any header, is long.
+ */
+enum {
+    SLOTS = 16,
+    READ_BLOCK = 1 << 20,
+    BLOCK = 4 << 20,
+    HOLE = 64 << 10,
+    HEADER_ROOM = 257 << 20,
+    SECTOR = 4096
+};
 
 static bool is_zero(const void *data, size_t len)
 {
@@ -137,13 +148,13 @@ static int put_block(struct file *f, const struct rbd_slot *slot)
 static int export_blocks(struct limpet_image *image, uint64_t size, struct file *f,
                          struct rbd_progress *progress)
 {
-    struct rbd_queue *q = rbd_queue_create(image, SLOTS, BLOCK);
-    uint64_t blocks = (size + BLOCK - 1) / BLOCK, asked = 0;
+    struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
+    uint64_t blocks = (size + READ_BLOCK - 1) / READ_BLOCK, asked = 0;
     int rc = 0;
     for (uint64_t i = 0; rc == 0 && i < blocks; i++) {
         for (; rc == 0 && asked < blocks && asked < i + SLOTS; asked++) {
-            uint64_t offset = asked * BLOCK;
-            size_t len = (size_t)(size - offset < BLOCK ? size - offset : BLOCK);
+            uint64_t offset = asked * READ_BLOCK;
+            size_t len = (size_t)(size - offset < READ_BLOCK ? size - offset : READ_BLOCK);
             rc = rbd_slot_read(rbd_queue_slot(q, asked), offset, len);
         }
         struct rbd_slot *slot = rbd_queue_slot(q, i);
