@@ -271,6 +271,7 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     LIST_INIT(&fs->parts);
     LIST_INIT(&fs->ahead);
     TAILQ_INIT(&fs->want_room);
+    TAILQ_INIT(&fs->want_drain);
     STAILQ_INIT(&fs->throttled);
     fs->behind_max = behind_share(LIMPET_FS_MEMORY);
     lease_memory(fs, LIMPET_FS_MEMORY);
