@@ -22,6 +22,10 @@
  *
  * W5  Before a lease is given back, all writes under it have arrived and are noted.
  *
+ * W6  When a lease may be over in LOST_BEFORE_NS, nothing is sent under it any more, and what is on
+ *     its way is revoked, with the sessions that it was sent over: others may change the same bytes
+ *     soon. Its file is told of it (W4), also of what has arrived nevertheless.
+ *
  * Room is made for many files at a time: a file waits for it until it is urgent (somebody waits for
  * the file's writes, or they are many) or ROOM_DELAY_MS have passed. It is asked for when the first
  * write that is not sent has none, or the last: before it is missed, as SENT_BYTES_MAX keep the one
@@ -35,20 +39,26 @@
 #include <time.h>
 
 #include "client/fs/lease.h"
+#include "client/object/inside.h"
 #include "common/planted.h"
+#include "common/witness.h"
 
 enum {
     NOTE_MS = 1000,           /* What has arrived is noted so often. */
     ROOM_AHEAD_MAX = 16,      /* Data objects for which room is made at a time. */
     ROOM_DELAY_MS = 2000,     /* So long nobody makes room for what nobody waits for, */
     ROOM_BYTES_MAX = 1 << 20, /* unless a file has so much to be sent. */
-    PIECES_MAX = 64,          /* Of one write. */
+    LOOK_MS = 250,            /* So often somebody looks whether a lease is lost. */
+    REVOKE_AT_ONCE = 64,
+    PIECES_MAX = 64, /* Of one write. */
     SENT_MIN = 2,
     /* Of a file: OSDs work on so much at a time, and more would be in the way of others. */
     SENT_BYTES_MAX = 32 << 20,
 };
 
-#define LOST_BEFORE_NS UINT64_C(2000000000)
+/* Less than what is left of a lease when a connection breaks, most of which are there again soon.
+ */
+#define LOST_BEFORE_NS UINT64_C(1000000000)
 
 /* One, or several that follow each other and are sent together. */
 struct fs_write {
@@ -182,8 +192,10 @@ static void forget_ahead(struct limpet_fs *fs, struct fs_file *file)
         return;
     file->ahead = false;
     LIST_REMOVE(file, ahead_link);
-    if (fs->stopping && LIST_EMPTY(&fs->ahead))
+    if (fs->stopping && LIST_EMPTY(&fs->ahead)) {
         pthread_cond_signal(&fs->behind_wanted);
+        pthread_cond_signal(&fs->behind_begun);
+    }
 }
 
 /* What the record says by it now is to be cleared like what the dead have left (M4). */
@@ -208,8 +220,10 @@ static void get_ahead(struct limpet_fs *fs, struct fs_file *file, const struct f
         file->arrived_end = file->settled_end = 0;
         if (file->behind_tx.instance == 0)
             file->behind_tx = (struct fs_txid){fs->instance, ++fs->sequence};
-        if (LIST_EMPTY(&fs->ahead))
+        if (LIST_EMPTY(&fs->ahead)) {
             pthread_cond_signal(&fs->behind_wanted);
+            pthread_cond_signal(&fs->behind_begun);
+        }
         LIST_INSERT_HEAD(&fs->ahead, file, ahead_link);
     }
     file->ahead_size = end > file->ahead_size ? end : file->ahead_size;
@@ -267,6 +281,7 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
         file->error = file->error != 0 ? file->error : error;
         file->changes = ++fs->contents_changed;
         cache_forget(fs->cache, file->ino, write->offset, write->len);
+        witness_file(fs, file->ino);
     } else if (end > file->arrived_end) {
         file->arrived_end = end;
     }
@@ -308,6 +323,8 @@ static void forget_part(struct fs_part *part)
     struct limpet_fs *fs = part->write->fs;
     pthread_mutex_lock(&fs->lock);
     LIST_REMOVE(part, link);
+    if (fs->stopping && LIST_EMPTY(&fs->parts))
+        pthread_cond_signal(&fs->behind_begun);
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -402,11 +419,18 @@ static void write_send(struct fs_write *write, const struct fs_inode *inode)
     part_over(write, joined);
 }
 
-/* B3. With the lock: whether objects may be made there now. */
+/* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
+static bool is_lost(struct limpet_fs *fs, uint64_t home)
+{
+    return lease_valid_ns(fs, home) < LOST_BEFORE_NS;
+}
+
+/* B3, W6. With the lock: whether objects may be made there now. */
 static bool has_room(struct limpet_fs *fs, const struct fs_file *file, const struct fs_write *write)
 {
     return file->durable_grant != 0 &&
            file->durable_grant == lease_current(fs, fs_home(file->ino)) &&
+           !is_lost(fs, fs_home(file->ino)) &&
            data_covers(&file->durable, write->offset, write->len) &&
            (write->offset + write->len <= file->durable.size ||
             fs_txid_equal(file->durable.busy, file->behind_tx));
@@ -760,22 +784,52 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
     return rc;
 }
 
-/* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
-static bool is_lost(struct limpet_fs *fs, uint64_t home)
+/* W6. With the lock. Nothing more of this file arrives; NULL: of all those that are lost. */
+static void revoke(struct limpet_fs *fs, const struct fs_file *only)
 {
-    return lease_valid_ns(fs, home) < LOST_BEFORE_NS;
+    struct limpet_completion *list[REVOKE_AT_ONCE];
+    const struct fs_file *last = NULL;
+    const struct fs_part *part;
+    bool lost = false;
+    size_t n = 0;
+    LIST_FOREACH(part, &fs->parts, link)
+    {
+        /* cppcheck-suppress uninitvar */
+        struct fs_file *file = part->write->file;
+        if (file != last)
+            lost = only != NULL ? file == only : is_lost(fs, fs_home(file->ino));
+        last = file;
+        if (!lost)
+            continue;
+        /* Also when it arrives nevertheless: the record's size does not follow any more. */
+        if (file->error == 0)
+            file->error = -EIO;
+        list[n++] = part->completion;
+        if (n == REVOKE_AT_ONCE) {
+            completions_revoke(list, n);
+            n = 0;
+        }
+    }
+    completions_revoke(list, n);
 }
 
 /* With the lock. Nothing more of the file arrives. */
 static void give_up(struct limpet_fs *fs, struct fs_file *file)
 {
-    struct fs_part *part;
+    revoke(fs, file);
     behind_cancel(fs, file, -EIO);
-    LIST_FOREACH(part, &fs->parts, link)
-    {
-        /* cppcheck-suppress uninitvar */
-        if (part->write->file == file && part->completion != NULL)
-            limpet_completion_cancel(part->completion);
+}
+
+void behind_lost(struct limpet_fs *fs)
+{
+    struct fs_file *file, *next;
+    if (planted(PLANTED_FS_WRITES_LATE))
+        return;
+    revoke(fs, NULL);
+    for (file = LIST_FIRST(&fs->ahead); file != NULL; file = next) {
+        next = LIST_NEXT(file, ahead_link);
+        if (!TAILQ_EMPTY(&file->writes) && is_lost(fs, fs_home(file->ino)))
+            behind_cancel(fs, file, -EIO);
     }
 }
 
@@ -789,14 +843,10 @@ static void wait_for_writes(struct limpet_fs *fs, struct fs_file *file)
     const struct fs_write *first;
     file->waiters++;
     drain(fs, file);
-    while ((first = TAILQ_FIRST(&file->writes)) != NULL && first->number <= number) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec++;
-        if (pthread_cond_timedwait(&fs->behind_changed, &fs->lock, &until) == ETIMEDOUT &&
-            is_lost(fs, fs_home(file->ino)))
-            give_up(fs, file);
-    }
+    if (!TAILQ_EMPTY(&file->writes) && is_lost(fs, fs_home(file->ino)))
+        give_up(fs, file);
+    while ((first = TAILQ_FIRST(&file->writes)) != NULL && first->number <= number)
+        pthread_cond_wait(&fs->behind_changed, &fs->lock);
     file->waiters--;
 }
 
@@ -1064,7 +1114,8 @@ static void make_rooms(struct limpet_fs *fs)
         *room = (struct roomy){.file = file,
                                .grant = lease_current(fs, fs_home(file->ino)),
                                .rooms_lost = file->rooms_lost};
-        room->rc = room->grant != 0 ? make_room(fs, file, &room->inode) : -EIO;
+        bool lost = room->grant == 0 || is_lost(fs, fs_home(file->ino));
+        room->rc = lost ? -EIO : make_room(fs, file, &room->inode);
     }
     pthread_mutex_unlock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
@@ -1138,6 +1189,26 @@ void *behind_thread(void *arg)
                 note_ns = now_ns + NOTE_MS * INT64_C(1000000);
             wait_until(fs, note_ns);
         }
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}
+
+/* ---- The other one: waits for nothing but time, whatever becomes of OSDs (W6) ---- */
+
+void *behind_guard(void *arg)
+{
+    struct limpet_fs *fs = arg;
+    pthread_mutex_lock(&fs->lock);
+    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !LIST_EMPTY(&fs->parts)) {
+        if (LIST_EMPTY(&fs->ahead) && LIST_EMPTY(&fs->parts)) {
+            pthread_cond_wait(&fs->behind_begun, &fs->lock);
+            continue;
+        }
+        int64_t until_ns = clock_ns(CLOCK_REALTIME) + LOOK_MS * INT64_C(1000000);
+        struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+        pthread_cond_timedwait(&fs->behind_begun, &fs->lock, &until);
+        behind_lost(fs);
     }
     pthread_mutex_unlock(&fs->lock);
     return NULL;

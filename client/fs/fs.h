@@ -35,7 +35,7 @@ enum {
     FS_WORKERS = 4,
     /* Of orphans, the keeper of leases, who asks for them, who writes back records, and contents,
      * who makes requests anew, who splits directories: workers may wait for those. */
-    FS_THREADS = FS_WORKERS + 7,
+    FS_THREADS = FS_WORKERS + 8,
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
     FS_DELAY_MS = 2000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
@@ -177,7 +177,8 @@ struct limpet_fs {
     unsigned n_errors;
 
     /* behind.c */
-    pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread. */
+    pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread, */
+    pthread_cond_t behind_begun;                  /* this one for its guard. */
     struct fs_ahead_list ahead;                   /* Files whose records are behind. */
     struct fs_parts parts;         /* Requests for contents that are being written. */
     struct fs_room_list want_room; /* Urgent ones first; all, at: */
@@ -661,6 +662,9 @@ void behind_has_room(struct fs_file *file, const struct fs_inode *inode, uint64_
 void behind_lose_room(struct fs_file *file);
 /* With the lock: what was not sent never will be. */
 void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error);
+/* With the lock. A watch may be lost: of what was written under it nothing is to arrive any more.
+ */
+void behind_lost(struct limpet_fs *fs);
 /* fsync; ino 0: of everything. It ends the call. */
 void behind_sync(struct fs_call *call);
 /* A worker's part of it. */
@@ -670,6 +674,7 @@ int behind_error(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
 /* With the lock: what has failed of the file before, once. */
 int behind_take_error(struct fs_file *file) MUST_CHECK;
 void *behind_thread(void *arg);
+void *behind_guard(void *arg);
 
 /* ---- cache.c: all of these with the lock ---- */
 

@@ -44,6 +44,8 @@ static struct {
     uint8_t first, last; /* Its bytes. */
 } sent[SENT_LIST];
 static unsigned n_sent, n_written_back, n_synced;
+static size_t n_revoked;
+static uint64_t valid_ns;
 static int write_back_error;
 static bool cut_meanwhile;
 
@@ -125,9 +127,10 @@ void limpet_completion_release(struct limpet_completion *completion)
     free(completion);
 }
 
-void limpet_completion_cancel(struct limpet_completion *completion)
+void completions_revoke(struct limpet_completion *const *list, size_t n)
 {
-    (void)completion;
+    (void)list;
+    n_revoked += n;
 }
 
 int limpet_aio_operate(struct limpet_pool *pool, const char *name,
@@ -186,7 +189,7 @@ uint64_t lease_current(struct limpet_fs *of, uint64_t home)
 uint64_t lease_valid_ns(struct limpet_fs *of, uint64_t home)
 {
     (void)of, (void)home;
-    return UINT64_MAX;
+    return valid_ns;
 }
 
 static int run(const char *method, const void *input, size_t len, struct fs_answer *answer)
@@ -323,6 +326,8 @@ static int begin(void **state)
     shard = shard_create(HOME, false);
     grant = 1;
     n_sent = n_written_back = n_synced = 0;
+    n_revoked = 0;
+    valid_ns = UINT64_MAX;
     write_back_error = 0;
     assert_int_equal(
         method("fs.init",
@@ -624,6 +629,26 @@ static void the_size_follows_what_has_arrived(void **state)
     assert_int_equal(inode.size, 2 * PIECE);
 }
 
+/* W6. */
+static void nothing_is_sent_when_the_lease_may_soon_be_over(void **state)
+{
+    (void)state;
+    has_written_one();
+    write_pieces(1, 4);
+    assert_int_equal(n_sent, 2);
+    valid_ns = LOST_BEFORE_NS - 1;
+    arrive(0, 0);
+    thread_works();
+    thread_works();
+    assert_int_equal(n_sent, 2);
+    pthread_mutex_lock(&fs.lock);
+    behind_lost(&fs);
+    pthread_mutex_unlock(&fs.lock);
+    assert_true(TAILQ_EMPTY(&file->unsent));
+    assert_int_equal(n_revoked, 1);
+    assert_int_equal(behind_error(&fs, file->ino), -EIO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -638,6 +663,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(room_that_was_read_before_a_cut_is_none, begin, end),
         cmocka_unit_test_setup_teardown(who_needs_no_room_writes_nothing_back, begin, end),
         cmocka_unit_test_setup_teardown(the_size_follows_what_has_arrived, begin, end),
+        cmocka_unit_test_setup_teardown(nothing_is_sent_when_the_lease_may_soon_be_over, begin,
+                                        end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
