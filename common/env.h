@@ -140,6 +140,7 @@ struct env_ops {
                     void *user, struct net_session **out);
     void (*net_send)(struct env *env, struct net_session *session, struct message *message);
     void (*net_close)(struct env *env, struct net_session *session);
+    void (*net_drop)(struct env *env, struct net_session *session);
     void (*net_pause)(struct env *env, struct net_session *session, bool paused);
     uint64_t (*net_heard_ns)(struct env *env, struct net_session *session);
 
@@ -287,6 +288,15 @@ static inline void net_send(struct env *env, struct net_session *session, struct
 static inline void net_close(struct env *env, struct net_session *session)
 {
     env->ops->net_close(env, session);
+}
+
+/*
+ * The same, but nothing that was sent leaves this machine any more. What the peer's machine has by
+ * now may still be received.
+ */
+static inline void net_drop(struct env *env, struct net_session *session)
+{
+    env->ops->net_drop(env, session);
 }
 
 /* Stops or resumes taking messages from the peer: back-pressure through TCP's window. */

@@ -144,6 +144,13 @@ void messenger_close(struct messenger *m, struct net_session *session)
     session_leave(s);
 }
 
+void messenger_abandon(struct messenger *m, struct net_session *session)
+{
+    struct session *s = container_of(session, struct session, pub);
+    assert(s->m == m);
+    session_drop(s);
+}
+
 void messenger_pause(struct messenger *m, struct net_session *session, bool paused)
 {
     struct session *s = container_of(session, struct session, pub);

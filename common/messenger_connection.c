@@ -75,6 +75,9 @@ void connection_close(struct connection *c)
 {
     if (c->state == CONNECTION_CLOSED)
         return;
+    /* What a session has sent over it is sent again over the next one, or never. */
+    if (c->state == CONNECTION_OPEN || c->state == CONNECTION_LEAVING)
+        socket_forget(c->fd);
     c->state = CONNECTION_CLOSED;
     if (c->session != NULL) {
         c->session->connection = NULL;

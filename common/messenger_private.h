@@ -276,6 +276,8 @@ void session_attend(struct session *s);
 void session_end(struct session *s, int error);
 /* Its user has closed it. */
 void session_leave(struct session *s);
+/* The same, and what was sent is not to leave any more. */
+void session_drop(struct session *s);
 /* The session's connection is gone, for whatever reason. */
 void session_disconnected(struct session *s, int error);
 /* Its connection has sent everything, or is gone: nothing is left to do but to free it. */
@@ -330,6 +332,8 @@ void listener_close_all(struct messenger *m);
 /* messenger_socket.c */
 int socket_open(const struct net_address *address) MUST_CHECK;
 void socket_tune(int fd);
+/* Closing it ends what the kernel has not delivered, which it would try for long otherwise. */
+void socket_forget(int fd);
 socklen_t socket_address(const struct net_address *address, struct sockaddr_storage *out);
 void socket_address_read(const struct sockaddr_storage *from, struct net_address *out);
 /* A connection to itself: what connecting to a free port of this host can give. */

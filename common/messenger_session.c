@@ -112,6 +112,16 @@ void session_leave(struct session *s)
     }
 }
 
+void session_drop(struct session *s)
+{
+    if (s->phase != SESSION_UP) {
+        session_leave(s);
+        return;
+    }
+    connection_close(s->connection);
+    session_dead(s);
+}
+
 /* ---- Outbound: connecting ---- */
 
 /* Half of it is random, so that peers of a process that restarts do not come all at once. */

@@ -96,6 +96,12 @@ void socket_tune(int fd)
         (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
 }
 
+void socket_forget(int fd)
+{
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 bool socket_is_own_peer(int fd)
 {
     struct sockaddr_storage here = {0}, there = {0};

@@ -233,6 +233,8 @@ enum planted_bug {
     /* Files: a record's size leaves out what has arrived, when a write before its end is on its
        way. */
     PLANTED_FS_SIZE_LATE,
+    /* Files: what is on its way when a lease is lost goes on. */
+    PLANTED_FS_WRITES_LATE,
     /* Files: bytes are sent before the record that makes room for them. */
     PLANTED_FS_ROOM_LATE,
     PLANTED_END

@@ -1,7 +1,7 @@
 /*
- * A witness of what the invariants of osd/pg and client/image speak about: the simulator, which
- * sees all nodes at once and checks each of these moments against everybody's state
- * (tests/sim/oracle.c). In every other build nobody looks.
+ * A witness of what the invariants of osd/pg, client/image and client/fs speak about: the
+ * simulator, which sees all nodes at once and checks each of these moments against everybody's
+ * state (tests/sim/oracle.c). In every other build nobody looks.
  */
 #ifndef LIMPET_COMMON_WITNESS_H
 #define LIMPET_COMMON_WITNESS_H
@@ -39,6 +39,8 @@ struct witness {
                const struct pg_testimony *testimony);
     /* Of an image, by id. arg: of the write's callback. NULL: nobody looks. */
     void (*image)(struct witness *witness, const char *id, enum image_moment moment, void *arg);
+    /* A file system's client has given up a write of this file. NULL: nobody looks. */
+    void (*file)(struct witness *witness, const void *fs, uint64_t ino);
 };
 
 #ifdef LIMPET_PLANTED
@@ -59,6 +61,11 @@ static inline void witness_image(const char *id, enum image_moment moment, void 
     if (witness && witness->image)
         witness->image(witness, id, moment, arg);
 }
+static inline void witness_file(const void *fs, uint64_t ino)
+{
+    if (witness && witness->file)
+        witness->file(witness, fs, ino);
+}
 #else
 static inline void witness_map(const struct cluster_map *map, const struct map_increment *inc)
 {
@@ -77,6 +84,11 @@ static inline void witness_image(const char *id, enum image_moment moment, void 
     (void)id;
     (void)moment;
     (void)arg;
+}
+static inline void witness_file(const void *fs, uint64_t ino)
+{
+    (void)fs;
+    (void)ino;
 }
 #endif
 

@@ -103,6 +103,7 @@ static void run_waits(struct client *c)
 static void run_task(struct env_timer *timer)
 {
     struct client *c = container_of(timer, struct client, task);
+    target_drop_revoked(c);
     if (c->kick) {
         c->kick = false;
         target_kick(c);

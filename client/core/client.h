@@ -155,6 +155,11 @@ static inline struct client_step *client_step(struct client_op *op, uint16_t i)
 void client_submit(struct client *client, struct client_op *op);
 /* done follows with -ECANCELED; a write may or may not have happened. */
 void client_cancel(struct client *client, struct client_op *op);
+/*
+ * The same; and a session that it was sent over ends, so that it does not arrive later, but for
+ * what the OSD's machine has by then.
+ */
+void client_revoke(struct client *client, struct client_op *op);
 
 /* A command to the monitors. Zero-initialize. */
 struct client_command {

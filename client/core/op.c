@@ -129,6 +129,13 @@ void client_cancel(struct client *c, struct client_op *op)
         op_finish_later(c, op, -ECANCELED);
 }
 
+void client_revoke(struct client *c, struct client_op *op)
+{
+    if (op->state == CLIENT_OP_SENT)
+        target_revoke(c, op);
+    client_cancel(c, op);
+}
+
 /* ---- Admission ---- */
 
 static bool within_budget(const struct client *c, const struct client_op *op)

@@ -106,6 +106,7 @@ struct osd_link {
     struct client *client;
     int32_t id;
     struct net_session *session;
+    bool revoked; /* It may have requests that must not arrive any more. */
     uint64_t instance;
     struct net_address address;
     uint64_t opened_ns;
@@ -294,6 +295,9 @@ void target_remove(struct client *client, struct client_op *op);
 void target_refused(struct client *client, struct client_op *op, uint64_t epoch);
 void target_answered(struct client_pg *pg);
 void target_kick(struct client *client);
+/* What was sent of it is not to arrive any more: see client_revoke(). */
+void target_revoke(struct client *client, const struct client_op *op);
+void target_drop_revoked(struct client *client);
 void target_map_changed(struct client *client);
 /* Ends writes that were sent too long ago (CLIENT_WRITE_LIMIT_NS). */
 void target_end_old_writes(struct client *client);

@@ -190,6 +190,7 @@ static void osd_mark_unsent(struct osd_link *osd)
 static void session_lost(struct osd_link *osd)
 {
     osd->session = NULL;
+    osd->revoked = false;
     env_timer_stop(osd->client->env, &osd->watch);
     watch_cut(osd->client, osd);
     osd->n_sessions++;
@@ -201,9 +202,26 @@ static void osd_disconnect(struct osd_link *osd)
 {
     if (osd->session == NULL)
         return;
-    net_close(osd->client->env, osd->session);
+    net_drop(osd->client->env, osd->session);
     session_lost(osd);
     osd_mark_unsent(osd);
+}
+
+/* Several are revoked before this is done, and what is left goes over one new session. */
+void target_revoke(struct client *c, const struct client_op *op)
+{
+    op->pg->osd->revoked = true;
+    client_schedule(c, true);
+}
+
+void target_drop_revoked(struct client *c)
+{
+    struct osd_link *osd, *next;
+    HASH_ITER(hh, c->osds, osd, next)
+    {
+        if (osd->revoked)
+            osd_disconnect(osd);
+    }
 }
 
 /*

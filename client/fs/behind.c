@@ -10,7 +10,11 @@
  *
  * W2  Writes of a file are sent in their order, by one thread at a time (`sending`); the client
  *     library keeps the order per object. A read of this client is asked for after the writes
- *     before it were sent, or finds them in the cache.
+ *     before it were sent, or finds them in the cache. One that follows the last one that is not
+ *     sent, in the same object, becomes part of it: the larger, the less it costs the OSDs. So one
+ *     that may grow waits while SENT_MIN others are on their way, unless somebody waits for it;
+ *     when one of them arrives, the thread looks again (it only: a callback is not to wait for
+ *     other requests).
  *
  * W3  Bytes on their way are bounded; a write beyond that is answered when there is room.
  *
@@ -18,8 +22,14 @@
  *
  * W5  Before a lease is given back, all writes under it have arrived and are noted.
  *
+ * W6  When a lease may be over in LOST_BEFORE_NS, nothing is sent under it any more, and what is on
+ *     its way is revoked, with the sessions that it was sent over: others may change the same bytes
+ *     soon. Its file is told of it (W4), also of what has arrived nevertheless.
+ *
  * Room is made for many files at a time: a file waits for it until it is urgent (somebody waits for
- * the file's writes, or they are many) or ROOM_DELAY_MS have passed.
+ * the file's writes, or they are many) or ROOM_DELAY_MS have passed. It is asked for when the first
+ * write that is not sent has none, or the last: before it is missed, as SENT_BYTES_MAX keep the one
+ * away from the other.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -29,25 +39,39 @@
 #include <time.h>
 
 #include "client/fs/lease.h"
+#include "client/object/inside.h"
 #include "common/planted.h"
+#include "common/witness.h"
 
 enum {
     NOTE_MS = 1000,           /* What has arrived is noted so often. */
     ROOM_AHEAD_MAX = 16,      /* Data objects for which room is made at a time. */
     ROOM_DELAY_MS = 2000,     /* So long nobody makes room for what nobody waits for, */
     ROOM_BYTES_MAX = 1 << 20, /* unless a file has so much to be sent. */
+    LOOK_MS = 250,            /* So often somebody looks whether a lease is lost. */
+    REVOKE_AT_ONCE = 64,
+    PIECES_MAX = 64, /* Of one write. */
+    SENT_MIN = 2,
+    /* Of a file: OSDs work on so much at a time, and more would be in the way of others. */
+    SENT_BYTES_MAX = 32 << 20,
 };
 
-#define LOST_BEFORE_NS UINT64_C(2000000000)
+/* Less than what is left of a lease when a connection breaks, most of which are there again soon.
+ */
+#define LOST_BEFORE_NS UINT64_C(1000000000)
 
+/* One, or several that follow each other and are sent together. */
 struct fs_write {
     TAILQ_ENTRY(fs_write) link;
-    STAILQ_ENTRY(fs_write) unsent_link;
+    TAILQ_ENTRY(fs_write) unsent_link;
     struct fs_file *file;
     struct limpet_fs *fs;
-    uint64_t number, offset, len;
-    uint64_t later_end;           /* How far those after it reach that have arrived. */
-    struct limpet_buffer *buffer; /* Until it is sent. */
+    uint64_t number; /* Of the first one. */
+    uint64_t offset, len;
+    uint64_t later_end;                       /* How far those after it reach that have arrived. */
+    struct limpet_buffer *pieces[PIECES_MAX]; /* Until they are sent. */
+    unsigned n_pieces;
+    bool sent;
     _Atomic unsigned pending;
     _Atomic int error;
 };
@@ -168,8 +192,10 @@ static void forget_ahead(struct limpet_fs *fs, struct fs_file *file)
         return;
     file->ahead = false;
     LIST_REMOVE(file, ahead_link);
-    if (fs->stopping && LIST_EMPTY(&fs->ahead))
+    if (fs->stopping && LIST_EMPTY(&fs->ahead)) {
         pthread_cond_signal(&fs->behind_wanted);
+        pthread_cond_signal(&fs->behind_begun);
+    }
 }
 
 /* What the record says by it now is to be cleared like what the dead have left (M4). */
@@ -194,8 +220,10 @@ static void get_ahead(struct limpet_fs *fs, struct fs_file *file, const struct f
         file->arrived_end = file->settled_end = 0;
         if (file->behind_tx.instance == 0)
             file->behind_tx = (struct fs_txid){fs->instance, ++fs->sequence};
-        if (LIST_EMPTY(&fs->ahead))
+        if (LIST_EMPTY(&fs->ahead)) {
             pthread_cond_signal(&fs->behind_wanted);
+            pthread_cond_signal(&fs->behind_begun);
+        }
         LIST_INSERT_HEAD(&fs->ahead, file, ahead_link);
     }
     file->ahead_size = end > file->ahead_size ? end : file->ahead_size;
@@ -218,7 +246,8 @@ static void take_syncs(struct fs_file *file, struct fs_calls *out)
 
 static void write_free(struct fs_write *write)
 {
-    limpet_buffer_destroy(write->buffer);
+    for (unsigned i = 0; i < write->n_pieces; i++)
+        limpet_buffer_destroy(write->pieces[i]);
     free(write);
 }
 
@@ -242,12 +271,17 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
     uint64_t end = write->offset + write->len;
     settle_end(write, error == 0 ? end : 0);
     TAILQ_REMOVE(&file->writes, write, link);
+    if (write->sent) {
+        file->n_sent--;
+        file->sent_bytes -= write->len;
+    }
     fs->behind_bytes -= write->len;
     cache_release(fs->cache, write->len);
     if (error != 0) {
         file->error = file->error != 0 ? file->error : error;
         file->changes = ++fs->contents_changed;
         cache_forget(fs->cache, file->ino, write->offset, write->len);
+        witness_file(fs, file->ino);
     } else if (end > file->arrived_end) {
         file->arrived_end = end;
     }
@@ -256,6 +290,7 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
 }
 
 static void resume(struct limpet_fs *fs);
+static void drain_soon(struct limpet_fs *fs, struct fs_file *file);
 
 static void write_ended(struct fs_write *write)
 {
@@ -264,6 +299,7 @@ static void write_ended(struct fs_write *write)
     struct fs_call *call;
     pthread_mutex_lock(&fs->lock);
     write_over(write, write->error, &syncs);
+    drain_soon(fs, write->file);
     pthread_mutex_unlock(&fs->lock);
     write_free(write);
     while ((call = STAILQ_FIRST(&syncs)) != NULL) {
@@ -287,6 +323,8 @@ static void forget_part(struct fs_part *part)
     struct limpet_fs *fs = part->write->fs;
     pthread_mutex_lock(&fs->lock);
     LIST_REMOVE(part, link);
+    if (fs->stopping && LIST_EMPTY(&fs->parts))
+        pthread_cond_signal(&fs->behind_begun);
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -318,10 +356,10 @@ static int part_send(struct fs_write *write, const struct fs_inode *inode, uint6
     int rc =
         part->op != NULL ? limpet_completion_create(part_came, part, &part->completion) : -ENOMEM;
     if (rc == 0 && len == write->len) {
-        rc = limpet_op_write_buffer(part->op, write->buffer, place.offset);
-        write->buffer = NULL;
+        rc = limpet_op_write_buffer(part->op, write->pieces[0], place.offset);
+        write->n_pieces = 0;
     } else if (rc == 0) {
-        const uint8_t *data = limpet_buffer_data(write->buffer);
+        const uint8_t *data = limpet_buffer_data(write->pieces[0]);
         rc = limpet_op_write(part->op, data + from, len, place.offset);
     }
     fs_data_object(inode->ino, fs_contents_of(inode), place.number, name);
@@ -342,12 +380,33 @@ static int part_send(struct fs_write *write, const struct fs_inode *inode, uint6
     return rc;
 }
 
+/* Its pieces become one, of which the network makes no copy. */
+static int join_pieces(struct fs_write *write)
+{
+    if (write->n_pieces == 1)
+        return 0;
+    struct limpet_buffer *all = limpet_buffer_create(write->len);
+    if (all == NULL)
+        return -ENOMEM;
+    uint8_t *to = limpet_buffer_data(all);
+    for (unsigned i = 0; i < write->n_pieces; i++) {
+        size_t len = limpet_buffer_len(write->pieces[i]);
+        memcpy(to, limpet_buffer_data(write->pieces[i]), len);
+        to += len;
+        limpet_buffer_destroy(write->pieces[i]);
+    }
+    write->pieces[0] = all;
+    write->n_pieces = 1;
+    return 0;
+}
+
 /* Without the lock. The write may have ended, and be gone, afterwards. */
 static void write_send(struct fs_write *write, const struct fs_inode *inode)
 {
     uint64_t at = write->offset, left = write->len;
     write->pending = 1;
-    while (left > 0) {
+    int joined = join_pieces(write);
+    while (joined == 0 && left > 0) {
         uint64_t room = fs_place_of(&inode->layout, at).len;
         size_t len = (size_t)(left < room ? left : room);
         atomic_fetch_add(&write->pending, 1);
@@ -357,17 +416,39 @@ static void write_send(struct fs_write *write, const struct fs_inode *inode)
         at += len;
         left -= len;
     }
-    part_over(write, 0);
+    part_over(write, joined);
 }
 
-/* B3. With the lock: whether objects may be made there now. */
+/* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
+static bool is_lost(struct limpet_fs *fs, uint64_t home)
+{
+    return lease_valid_ns(fs, home) < LOST_BEFORE_NS;
+}
+
+/* B3, W6. With the lock: whether objects may be made there now. */
 static bool has_room(struct limpet_fs *fs, const struct fs_file *file, const struct fs_write *write)
 {
     return file->durable_grant != 0 &&
            file->durable_grant == lease_current(fs, fs_home(file->ino)) &&
+           !is_lost(fs, fs_home(file->ino)) &&
            data_covers(&file->durable, write->offset, write->len) &&
            (write->offset + write->len <= file->durable.size ||
             fs_txid_equal(file->durable.busy, file->behind_tx));
+}
+
+void behind_has_room(struct fs_file *file, const struct fs_inode *inode, uint64_t grant,
+                     uint64_t rooms_lost)
+{
+    if (rooms_lost != file->rooms_lost)
+        return;
+    file->durable = *inode;
+    file->durable_grant = grant;
+}
+
+void behind_lose_room(struct fs_file *file)
+{
+    file->durable_grant = 0;
+    file->rooms_lost++;
 }
 
 /* ---- Who waits for room ---- */
@@ -404,27 +485,71 @@ static void hurry(struct limpet_fs *fs, struct fs_file *file)
     pthread_cond_signal(&fs->behind_wanted);
 }
 
+/* With the lock. Whether the first one that is not sent, which has room, is sent now. */
+static bool goes_now(const struct fs_file *file)
+{
+    const struct fs_write *write = TAILQ_FIRST(&file->unsent);
+    bool grows = TAILQ_NEXT(write, unsent_link) == NULL && write->n_pieces < PIECES_MAX &&
+                 (write->n_pieces > 1 || write->offset == file->sent_end) &&
+                 write->len < fs_place_of(&file->durable.layout, write->offset).len;
+    if (file->waiters > 0 || file->n_sent < SENT_MIN)
+        return true;
+    return file->sent_bytes < SENT_BYTES_MAX && (!grows || !STAILQ_EMPTY(&file->syncs));
+}
+
+/* With the lock. */
+static bool may_send(struct limpet_fs *fs, const struct fs_file *file)
+{
+    const struct fs_write *write = TAILQ_FIRST(&file->unsent);
+    return write != NULL && !file->sending && has_room(fs, file, write) && goes_now(file);
+}
+
+/* With the lock. What is to be sent, and has no room; NULL: all has. */
+static const struct fs_write *find_roomless(struct limpet_fs *fs, const struct fs_file *file)
+{
+    const struct fs_write *first = TAILQ_FIRST(&file->unsent);
+    const struct fs_write *last = TAILQ_LAST(&file->unsent, fs_unsent);
+    if (first != NULL && !has_room(fs, file, first))
+        return first;
+    return last != NULL && !has_room(fs, file, last) ? last : NULL;
+}
+
 /* With the lock, which is released for a while. Sends what may be sent. */
 static void drain(struct limpet_fs *fs, struct fs_file *file)
 {
-    struct fs_write *write;
     if (file->sending)
         return;
-    file->sending = true;
-    while ((write = STAILQ_FIRST(&file->unsent)) != NULL && has_room(fs, file, write)) {
+    while (may_send(fs, file)) {
+        struct fs_write *write = TAILQ_FIRST(&file->unsent);
         struct fs_inode inode = file->durable;
-        STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
+        TAILQ_REMOVE(&file->unsent, write, unsent_link);
         file->unsent_bytes -= write->len;
+        write->sent = true;
+        file->n_sent++;
+        file->sent_bytes += write->len;
+        file->sent_end = write->offset + write->len;
+        file->sending = true;
         pthread_mutex_unlock(&fs->lock);
         write_send(write, &inode);
         pthread_mutex_lock(&fs->lock);
+        file->sending = false;
     }
-    file->sending = false;
-    if (write != NULL && !file->wants_room)
+    if (!file->wants_room && find_roomless(fs, file) != NULL)
         want_room(fs, file);
     hurry(fs, file);
     pthread_cond_broadcast(&fs->behind_changed);
     file_drop(fs, file);
+}
+
+/* With the lock. The thread does so. */
+static void drain_soon(struct limpet_fs *fs, struct fs_file *file)
+{
+    if (file->wants_drain || !may_send(fs, file))
+        return;
+    if (TAILQ_EMPTY(&fs->want_drain))
+        pthread_cond_signal(&fs->behind_wanted);
+    file->wants_drain = true;
+    TAILQ_INSERT_TAIL(&fs->want_drain, file, drain_link);
 }
 
 /* ---- Writing ---- */
@@ -439,6 +564,38 @@ static bool is_possible(struct limpet_fs *fs, const struct fs_call *call, struct
            !(call->rq.flags & LIMPET_FS_KILL_PRIV && inode->mode & (S_ISUID | S_ISGID));
 }
 
+/* With the lock. Whether these bytes have become part of the last write that is not sent. */
+static bool extend(struct fs_file *file, const struct fs_inode *inode, uint64_t at,
+                   struct limpet_buffer *buffer)
+{
+    struct fs_write *last = TAILQ_LAST(&file->unsent, fs_unsent);
+    size_t len = limpet_buffer_len(buffer);
+    if (last == NULL || last->n_pieces == PIECES_MAX || at != last->offset + last->len ||
+        last->len + len > fs_place_of(&inode->layout, last->offset).len)
+        return false;
+    last->pieces[last->n_pieces++] = buffer;
+    last->len += len;
+    return true;
+}
+
+/* With the lock. 0, or an error. */
+static int write_new(struct limpet_fs *fs, struct fs_file *file, uint64_t at,
+                     struct limpet_buffer *buffer)
+{
+    struct fs_write *write = calloc(1, sizeof *write);
+    if (write == NULL)
+        return -ENOMEM;
+    write->file = file;
+    write->fs = fs;
+    write->number = file->last_write + 1;
+    write->offset = at;
+    write->len = limpet_buffer_len(buffer);
+    write->pieces[write->n_pieces++] = buffer;
+    TAILQ_INSERT_TAIL(&file->writes, write, link);
+    TAILQ_INSERT_TAIL(&file->unsent, write, unsent_link);
+    return 0;
+}
+
 /* With the lock, which is released for a while. Returns an error, or 0: it is on its way. */
 static int accept(struct fs_call *call, struct fs_file *file, const struct fs_inode *inode)
 {
@@ -448,29 +605,23 @@ static int accept(struct fs_call *call, struct fs_file *file, const struct fs_in
     uint64_t at = call->rq.flags & LIMPET_FS_APPEND ? now.size : call->rq.offset;
     if (call->rq.len > FS_SIZE_MAX - at)
         return -EFBIG;
-    struct fs_write *write = calloc(1, sizeof *write);
-    if (write == NULL)
-        return -ENOMEM;
-    *write = (struct fs_write){.file = file,
-                               .fs = fs,
-                               .number = ++file->last_write,
-                               .offset = at,
-                               .len = call->rq.len,
-                               .buffer = call->buffer};
+    size_t len = call->rq.len;
+    limpet_buffer_trim(call->buffer, len);
+    int rc = extend(file, &now, at, call->buffer) ? 0 : write_new(fs, file, at, call->buffer);
+    if (rc != 0)
+        return rc;
+    file->last_write++;
     file->changes = ++fs->contents_changed;
-    if (write->len <= FS_CACHED_READ_MAX)
-        cache_write(fs->cache, file->ino, at, limpet_buffer_data(write->buffer), call->rq.len,
-                    now.size);
+    if (len <= FS_CACHED_READ_MAX)
+        cache_write(fs->cache, file->ino, at, limpet_buffer_data(call->buffer), len, now.size);
     else
-        cache_forget(fs->cache, file->ino, at, write->len);
+        cache_forget(fs->cache, file->ino, at, len);
     call->buffer = NULL;
     call->result.offset = at;
-    TAILQ_INSERT_TAIL(&file->writes, write, link);
-    STAILQ_INSERT_TAIL(&file->unsent, write, unsent_link);
-    file->unsent_bytes += write->len;
-    fs->behind_bytes += write->len;
-    cache_reserve(fs->cache, write->len);
-    get_ahead(fs, file, &now, at + write->len);
+    file->unsent_bytes += len;
+    fs->behind_bytes += len;
+    cache_reserve(fs->cache, len);
+    get_ahead(fs, file, &now, at + len);
     return 0;
 }
 
@@ -617,8 +768,10 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
                                                           ? file->ahead_mtime_ns
                                                           : record.ctime_ns}};
         rc = run_here(fs, "fs.wrote", &rq);
-        if (!busy || over)
+        if (!busy || over) {
             file->durable.busy = (struct fs_txid){0, 0};
+            file->rooms_lost++;
+        }
     }
     if (rc == -ESTALE || rc == -ENOENT)
         rc = 0;
@@ -631,22 +784,52 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
     return rc;
 }
 
-/* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
-static bool is_lost(struct limpet_fs *fs, uint64_t home)
+/* W6. With the lock. Nothing more of this file arrives; NULL: of all those that are lost. */
+static void revoke(struct limpet_fs *fs, const struct fs_file *only)
 {
-    return lease_valid_ns(fs, home) < LOST_BEFORE_NS;
+    struct limpet_completion *list[REVOKE_AT_ONCE];
+    const struct fs_file *last = NULL;
+    const struct fs_part *part;
+    bool lost = false;
+    size_t n = 0;
+    LIST_FOREACH(part, &fs->parts, link)
+    {
+        /* cppcheck-suppress uninitvar */
+        struct fs_file *file = part->write->file;
+        if (file != last)
+            lost = only != NULL ? file == only : is_lost(fs, fs_home(file->ino));
+        last = file;
+        if (!lost)
+            continue;
+        /* Also when it arrives nevertheless: the record's size does not follow any more. */
+        if (file->error == 0)
+            file->error = -EIO;
+        list[n++] = part->completion;
+        if (n == REVOKE_AT_ONCE) {
+            completions_revoke(list, n);
+            n = 0;
+        }
+    }
+    completions_revoke(list, n);
 }
 
 /* With the lock. Nothing more of the file arrives. */
 static void give_up(struct limpet_fs *fs, struct fs_file *file)
 {
-    struct fs_part *part;
+    revoke(fs, file);
     behind_cancel(fs, file, -EIO);
-    LIST_FOREACH(part, &fs->parts, link)
-    {
-        /* cppcheck-suppress uninitvar */
-        if (part->write->file == file && part->completion != NULL)
-            limpet_completion_cancel(part->completion);
+}
+
+void behind_lost(struct limpet_fs *fs)
+{
+    struct fs_file *file, *next;
+    if (planted(PLANTED_FS_WRITES_LATE))
+        return;
+    revoke(fs, NULL);
+    for (file = LIST_FIRST(&fs->ahead); file != NULL; file = next) {
+        next = LIST_NEXT(file, ahead_link);
+        if (!TAILQ_EMPTY(&file->writes) && is_lost(fs, fs_home(file->ino)))
+            behind_cancel(fs, file, -EIO);
     }
 }
 
@@ -659,15 +842,11 @@ static void wait_for_writes(struct limpet_fs *fs, struct fs_file *file)
     uint64_t number = file->last_write;
     const struct fs_write *first;
     file->waiters++;
-    hurry(fs, file);
-    while ((first = TAILQ_FIRST(&file->writes)) != NULL && first->number <= number) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec++;
-        if (pthread_cond_timedwait(&fs->behind_changed, &fs->lock, &until) == ETIMEDOUT &&
-            is_lost(fs, fs_home(file->ino)))
-            give_up(fs, file);
-    }
+    drain(fs, file);
+    if (!TAILQ_EMPTY(&file->writes) && is_lost(fs, fs_home(file->ino)))
+        give_up(fs, file);
+    while ((first = TAILQ_FIRST(&file->writes)) != NULL && first->number <= number)
+        pthread_cond_wait(&fs->behind_changed, &fs->lock);
     file->waiters--;
 }
 
@@ -694,8 +873,8 @@ void behind_wait_sent(struct limpet_fs *fs, uint64_t ino)
     if (file != NULL) {
         file->holds++;
         file->waiters++;
-        hurry(fs, file);
-        while (!STAILQ_EMPTY(&file->unsent) || file->sending)
+        drain(fs, file);
+        while (!TAILQ_EMPTY(&file->unsent) || file->sending)
             pthread_cond_wait(&fs->behind_changed, &fs->lock);
         file->waiters--;
         file->holds--;
@@ -706,7 +885,7 @@ void behind_wait_sent(struct limpet_fs *fs, uint64_t ino)
 
 bool behind_has_unsent(const struct fs_file *file)
 {
-    return !STAILQ_EMPTY(&file->unsent) || file->sending;
+    return !TAILQ_EMPTY(&file->unsent) || file->sending;
 }
 
 /* With the lock. What was not sent never will be. */
@@ -714,8 +893,8 @@ void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error)
 {
     struct fs_calls syncs = STAILQ_HEAD_INITIALIZER(syncs);
     struct fs_write *write;
-    while ((write = STAILQ_FIRST(&file->unsent)) != NULL) {
-        STAILQ_REMOVE_HEAD(&file->unsent, unsent_link);
+    while ((write = TAILQ_FIRST(&file->unsent)) != NULL) {
+        TAILQ_REMOVE(&file->unsent, write, unsent_link);
         file->unsent_bytes -= write->len;
         write_over(write, error, &syncs);
         write_free(write);
@@ -806,7 +985,7 @@ static void sync_waits(struct fs_call *call, struct fs_file *file)
     }
     call->until_write = file->last_write;
     STAILQ_INSERT_TAIL(&file->syncs, call, link);
-    hurry(fs, file);
+    drain(fs, file);
     if (early)
         write_back_all(fs);
 }
@@ -877,7 +1056,7 @@ int behind_error(struct limpet_fs *fs, uint64_t ino)
     return error;
 }
 
-/* ---- The thread: makes room, and notes ---- */
+/* ---- The thread: makes room, sends what waited for others, and notes ---- */
 
 /* The record has room for a write of the file, durably or not yet. */
 static int ask_for_room(struct limpet_fs *fs, const struct fs_file *file,
@@ -898,10 +1077,10 @@ static int ask_for_room(struct limpet_fs *fs, const struct fs_file *file,
     return run_here(fs, "fs.wrote", &rq);
 }
 
-/* With the lock: 0, -ESTALE, or another error. */
+/* With the lock: 0, -ESTALE, or another error. *inode: where room will be, or is. */
 static int make_room(struct limpet_fs *fs, const struct fs_file *file, struct fs_inode *inode)
 {
-    const struct fs_write *write = STAILQ_FIRST(&file->unsent);
+    const struct fs_write *write = find_roomless(fs, file);
     if (write == NULL)
         return 0;
     if (!lease_record(fs, file->ino, inode))
@@ -916,8 +1095,8 @@ static int make_room(struct limpet_fs *fs, const struct fs_file *file, struct fs
 
 struct roomy {
     struct fs_file *file;
-    struct fs_inode inode;
-    uint64_t grant;
+    struct fs_inode inode; /* Its number is 0: nothing needs room any more. */
+    uint64_t grant, rooms_lost;
     int rc;
 };
 
@@ -932,27 +1111,37 @@ static void make_rooms(struct limpet_fs *fs)
         file->wants_room = false;
         file->holds++;
         struct roomy *room = &rooms[n++];
-        *room = (struct roomy){.file = file, .grant = lease_current(fs, fs_home(file->ino))};
-        room->rc = room->grant != 0 ? make_room(fs, file, &room->inode) : -EIO;
+        *room = (struct roomy){.file = file,
+                               .grant = lease_current(fs, fs_home(file->ino)),
+                               .rooms_lost = file->rooms_lost};
+        bool lost = room->grant == 0 || is_lost(fs, fs_home(file->ino));
+        room->rc = lost ? -EIO : make_room(fs, file, &room->inode);
     }
     pthread_mutex_unlock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
         /* Those of one shard become durable together: the later calls have nothing to do. */
-        if (rooms[i].rc == 0 && !planted(PLANTED_FS_ROOM_LATE))
+        if (rooms[i].rc == 0 && rooms[i].inode.ino != 0 && !planted(PLANTED_FS_ROOM_LATE))
             rooms[i].rc = shard_write_back(fs, fs_home(rooms[i].file->ino));
     }
     pthread_mutex_lock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
         file = rooms[i].file;
-        if (rooms[i].rc == 0) {
-            file->durable = rooms[i].inode;
-            file->durable_grant = rooms[i].grant;
-        } else {
+        if (rooms[i].rc != 0)
             behind_cancel(fs, file, rooms[i].rc == -ESTALE ? 0 : rooms[i].rc);
-        }
+        else if (rooms[i].inode.ino != 0)
+            behind_has_room(file, &rooms[i].inode, rooms[i].grant, rooms[i].rooms_lost);
         file->holds--;
         drain(fs, file);
     }
+}
+
+/* With the lock, which is released for a while. */
+static void drain_first(struct limpet_fs *fs)
+{
+    struct fs_file *file = TAILQ_FIRST(&fs->want_drain);
+    TAILQ_REMOVE(&fs->want_drain, file, drain_link);
+    file->wants_drain = false;
+    drain(fs, file);
 }
 
 /* With the lock. */
@@ -981,9 +1170,12 @@ void *behind_thread(void *arg)
     struct limpet_fs *fs = arg;
     int64_t note_ns = 0;
     pthread_mutex_lock(&fs->lock);
-    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !TAILQ_EMPTY(&fs->want_room)) {
+    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !TAILQ_EMPTY(&fs->want_room) ||
+           !TAILQ_EMPTY(&fs->want_drain)) {
         int64_t now_ns = clock_ns(CLOCK_REALTIME);
-        if (room_is_due(fs, now_ns)) {
+        if (!TAILQ_EMPTY(&fs->want_drain)) {
+            drain_first(fs);
+        } else if (room_is_due(fs, now_ns)) {
             make_rooms(fs);
         } else if (!LIST_EMPTY(&fs->ahead) &&
                    (fs->stopping || (note_ns != 0 && now_ns >= note_ns))) {
@@ -997,6 +1189,26 @@ void *behind_thread(void *arg)
                 note_ns = now_ns + NOTE_MS * INT64_C(1000000);
             wait_until(fs, note_ns);
         }
+    }
+    pthread_mutex_unlock(&fs->lock);
+    return NULL;
+}
+
+/* ---- The other one: waits for nothing but time, whatever becomes of OSDs (W6) ---- */
+
+void *behind_guard(void *arg)
+{
+    struct limpet_fs *fs = arg;
+    pthread_mutex_lock(&fs->lock);
+    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !LIST_EMPTY(&fs->parts)) {
+        if (LIST_EMPTY(&fs->ahead) && LIST_EMPTY(&fs->parts)) {
+            pthread_cond_wait(&fs->behind_begun, &fs->lock);
+            continue;
+        }
+        int64_t until_ns = clock_ns(CLOCK_REALTIME) + LOOK_MS * INT64_C(1000000);
+        struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+        pthread_cond_timedwait(&fs->behind_begun, &fs->lock, &until);
+        behind_lost(fs);
     }
     pthread_mutex_unlock(&fs->lock);
     return NULL;

@@ -368,26 +368,37 @@ static bool room_is_durable(struct limpet_fs *fs, const struct fs_file *file, ui
                                         data_covers(&file->durable, offset, len));
 }
 
+/* The record was read when rooms had been lost so often. */
 static int make_room_durable(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t offset,
-                             uint64_t len)
+                             uint64_t len, uint64_t rooms_lost)
 {
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, inode->ino, false);
     bool durable = file != NULL ? room_is_durable(fs, file, offset, len)
                                 : !shard_buffers(fs, fs_home(inode->ino));
     uint64_t grant = lease_current(fs, fs_home(inode->ino));
+    if (file != NULL)
+        file->holds++;
     pthread_mutex_unlock(&fs->lock);
-    if (durable)
-        return 0;
-    int rc = shard_write_back(fs, fs_home(inode->ino));
+    int rc = durable ? 0 : shard_write_back(fs, fs_home(inode->ino));
     pthread_mutex_lock(&fs->lock);
-    file = file_find(fs, inode->ino, false);
-    if (rc == 0 && file != NULL) {
-        file->durable = *inode;
-        file->durable_grant = grant;
+    if (file != NULL) {
+        if (rc == 0 && !durable)
+            behind_has_room(file, inode, grant, rooms_lost);
+        file->holds--;
+        file_drop(fs, file);
     }
     pthread_mutex_unlock(&fs->lock);
     return rc;
+}
+
+static uint64_t count_rooms_lost(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    const struct fs_file *file = file_find(fs, ino, false);
+    uint64_t lost = file != NULL ? file->rooms_lost : 0;
+    pthread_mutex_unlock(&fs->lock);
+    return lost;
 }
 
 void data_forget_room(struct limpet_fs *fs, uint64_t ino)
@@ -395,7 +406,7 @@ void data_forget_room(struct limpet_fs *fs, uint64_t ino)
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
     if (file != NULL)
-        file->durable_grant = 0;
+        behind_lose_room(file);
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -447,6 +458,7 @@ int data_write_slowly(struct fs_call *call)
                             .flags = (call->rq.flags & LIMPET_FS_APPEND ? FS_APPEND : 0) |
                                      (call->rq.flags & LIMPET_FS_KILL_PRIV ? FS_KILL_PRIV : 0)};
     struct fs_answer answer;
+    uint64_t rooms_lost = count_rooms_lost(call->fs, rq.ino);
     /* What is ahead of the record goes first: the shard is being given back. */
     int rc = behind_settle(call->fs, rq.ino, true);
     if (rc == 0)
@@ -458,7 +470,7 @@ int data_write_slowly(struct fs_call *call)
         return -FS_MOVING;
     call->rq.offset = call->result.offset = answer.offset;
     rc = call->rq.len > 0
-             ? make_room_durable(call->fs, &answer.inode, call->rq.offset, call->rq.len)
+             ? make_room_durable(call->fs, &answer.inode, call->rq.offset, call->rq.len, rooms_lost)
              : 0;
     if (rc != 0)
         return rc;

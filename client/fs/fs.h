@@ -35,7 +35,7 @@ enum {
     FS_WORKERS = 4,
     /* Of orphans, the keeper of leases, who asks for them, who writes back records, and contents,
      * who makes requests anew, who splits directories: workers may wait for those. */
-    FS_THREADS = FS_WORKERS + 7,
+    FS_THREADS = FS_WORKERS + 8,
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
     FS_DELAY_MS = 2000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
@@ -62,7 +62,7 @@ struct fs_part;
 LIST_HEAD(fs_parts, fs_part);
 struct fs_write;
 TAILQ_HEAD(fs_writes, fs_write);
-STAILQ_HEAD(fs_unsent, fs_write);
+TAILQ_HEAD(fs_unsent, fs_write);
 STAILQ_HEAD(fs_orphans, fs_orphan);
 struct fs_lease;
 STAILQ_HEAD(fs_leases, fs_lease);
@@ -177,12 +177,14 @@ struct limpet_fs {
     unsigned n_errors;
 
     /* behind.c */
-    pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread. */
+    pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread, */
+    pthread_cond_t behind_begun;                  /* this one for its guard. */
     struct fs_ahead_list ahead;                   /* Files whose records are behind. */
     struct fs_parts parts;         /* Requests for contents that are being written. */
     struct fs_room_list want_room; /* Urgent ones first; all, at: */
     int64_t room_due_ns;
-    struct fs_calls throttled; /* Writes that wait for memory. */
+    struct fs_room_list want_drain; /* Files of which the thread is to send more. */
+    struct fs_calls throttled;      /* Writes that wait for memory. */
     uint64_t behind_bytes, behind_max;
 };
 
@@ -248,19 +250,22 @@ struct fs_file {
     struct fs_calls syncs;   /* That wait for writes. */
     uint64_t last_write;     /* Its number. */
     uint64_t unsent_bytes;
+    unsigned n_sent; /* That were sent and have not arrived; where the last one of these ended: */
+    uint64_t sent_bytes, sent_end;
     unsigned waiters; /* For writes to be sent, or to have arrived. */
-    bool sending, wants_room, ahead, mtime_seen;
+    bool sending, wants_room, wants_drain, ahead, mtime_seen;
     uint64_t ahead_size, arrived_end;
-    uint64_t settled_end; /* How far those reach that have arrived with all before them. */
+    uint64_t settled_end;     /* How far those reach that have arrived with all before them. */
     int64_t ahead_mtime_ns;   /* 0: as in the record. */
     struct fs_txid behind_tx; /* By which the record says that contents may lie beyond its size. */
     int error;                /* Of a write, until somebody was told. */
     LIST_ENTRY(fs_file) ahead_link;
-    TAILQ_ENTRY(fs_file) room_link;
+    TAILQ_ENTRY(fs_file) room_link, drain_link;
     uint64_t changes; /* The client's contents_changed at the last one of this file. */
     bool known;
     struct fs_inode durable; /* Where a buffered inode is known to have room for data, */
     uint64_t durable_grant;  /* while this is the grant of its shard. */
+    uint64_t rooms_lost;     /* So often: what was read of the record before is no room. */
     struct fs_inode inode;   /* As it was seen last; what never changes may be relied on. */
     bool telling;            /* `tell`, a `wrote`, is on its way. */
     struct fs_tell tell;
@@ -650,8 +655,16 @@ bool behind_has_unsent(const struct fs_file *file);
 void behind_wait_sent(struct limpet_fs *fs, uint64_t ino);
 /* With the lock: whether the file's writes still need what its record says by this `busy`. */
 bool behind_needs(struct limpet_fs *fs, uint64_t ino, struct fs_txid busy);
+/* With the lock. The record is durable as it was read when rooms had been lost so often. */
+void behind_has_room(struct fs_file *file, const struct fs_inode *inode, uint64_t grant,
+                     uint64_t rooms_lost);
+/* With the lock. What is known of its room is so no more. */
+void behind_lose_room(struct fs_file *file);
 /* With the lock: what was not sent never will be. */
 void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error);
+/* With the lock. A watch may be lost: of what was written under it nothing is to arrive any more.
+ */
+void behind_lost(struct limpet_fs *fs);
 /* fsync; ino 0: of everything. It ends the call. */
 void behind_sync(struct fs_call *call);
 /* A worker's part of it. */
@@ -661,6 +674,7 @@ int behind_error(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
 /* With the lock: what has failed of the file before, once. */
 int behind_take_error(struct fs_file *file) MUST_CHECK;
 void *behind_thread(void *arg);
+void *behind_guard(void *arg);
 
 /* ---- cache.c: all of these with the lock ---- */
 

@@ -100,7 +100,8 @@ uint64_t lease_valid_ns(struct limpet_fs *fs, uint64_t home)
 {
     struct fs_lease *lease = lease_find(fs, home);
     const struct fs_lease *top = lease != NULL ? top_of(lease) : NULL;
-    return top != NULL ? valid_ns(top) : 0;
+    /* Once it was written back its watch ends without the lock. */
+    return top != NULL && !top->written ? valid_ns(top) : 0;
 }
 
 /* L5 */
@@ -883,10 +884,15 @@ static void on_recalled(struct limpet_watch *watch, void *arg, unsigned mode)
     pthread_mutex_unlock(&lease->fs->lock);
 }
 
+/* Who gives leases back may be waiting for another one's batches. */
 static void on_lost(struct limpet_watch *watch, void *arg, int error)
 {
+    struct limpet_fs *fs = ((struct fs_lease *)arg)->fs;
     (void)error;
     on_recalled(watch, arg, LIMPET_LEASE_EXCLUSIVE);
+    pthread_mutex_lock(&fs->lock);
+    behind_lost(fs);
+    pthread_mutex_unlock(&fs->lock);
 }
 
 static const struct limpet_watch_calls lease_calls = {.recalled = on_recalled, .lost = on_lost};

@@ -53,7 +53,7 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
     file->mtime_seen = true;
     STAILQ_INIT(&file->told_next);
     TAILQ_INIT(&file->writes);
-    STAILQ_INIT(&file->unsent);
+    TAILQ_INIT(&file->unsent);
     STAILQ_INIT(&file->syncs);
     LIST_INSERT_HEAD(&fs->files[bucket], file, link);
     return file;
@@ -62,7 +62,7 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
 void file_drop(struct limpet_fs *fs, struct fs_file *file)
 {
     if (file->opens > 0 || file->holds > 0 || file->telling || !STAILQ_EMPTY(&file->told_next) ||
-        file->ahead || file->sending || file->wants_room || !TAILQ_EMPTY(&file->writes))
+        file->ahead || file->sending || file->wants_room || file->wants_drain || !TAILQ_EMPTY(&file->writes))
         return;
     (void)fs;
     LIST_REMOVE(file, link);

@@ -177,6 +177,7 @@ static void client_lost(struct limpet_watch *watch, void *arg, int error)
     (void)watch, (void)error;
     pthread_mutex_lock(&fs->lock);
     fs->lost = true;
+    behind_lost(fs);
     pthread_mutex_unlock(&fs->lock);
     if (fs->cache_calls.lost != NULL)
         fs->cache_calls.lost(fs->cache_arg);
@@ -238,6 +239,7 @@ static void fs_free(struct limpet_fs *fs)
     pthread_cond_destroy(&fs->grew);
     pthread_cond_destroy(&fs->behind_changed);
     pthread_cond_destroy(&fs->behind_wanted);
+    pthread_cond_destroy(&fs->behind_begun);
     free(fs);
 }
 
@@ -268,9 +270,11 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     pthread_cond_init(&fs->grew, NULL);
     pthread_cond_init(&fs->behind_changed, NULL);
     pthread_cond_init(&fs->behind_wanted, NULL);
+    pthread_cond_init(&fs->behind_begun, NULL);
     LIST_INIT(&fs->parts);
     LIST_INIT(&fs->ahead);
     TAILQ_INIT(&fs->want_room);
+    TAILQ_INIT(&fs->want_drain);
     STAILQ_INIT(&fs->throttled);
     fs->behind_max = behind_share(LIMPET_FS_MEMORY);
     lease_memory(fs, LIMPET_FS_MEMORY);

@@ -57,8 +57,8 @@ static void *work(void *arg)
 int work_start(struct limpet_fs *fs)
 {
     static void *(*const others[])(void *) = {orphan_thread,     lease_keeper,  lease_asker,
-                                              write_back_thread, behind_thread, parts_thread,
-                                              ask_anew};
+                                              write_back_thread, behind_thread, behind_guard,
+                                              parts_thread,      ask_anew};
     for (unsigned i = 0; i < FS_THREADS; i++) {
         int error = pthread_create(&fs->workers[i], NULL,
                                    i < FS_WORKERS ? work : others[i - FS_WORKERS], fs);
@@ -78,6 +78,7 @@ void work_stop(struct limpet_fs *fs)
     pthread_cond_broadcast(&fs->written);
     pthread_cond_broadcast(&fs->orphaned);
     pthread_cond_broadcast(&fs->behind_wanted);
+    pthread_cond_broadcast(&fs->behind_begun);
     pthread_cond_broadcast(&fs->grew);
     pthread_mutex_unlock(&fs->lock);
     for (unsigned i = 0; i < fs->n_workers && i < FS_THREADS - 1; i++)

@@ -40,6 +40,12 @@ void cluster_wait(struct limpet_cluster *cluster, struct waiter *waiter);
 /* Afterwards the waiter may be gone. */
 void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
 
+/*
+ * As limpet_completion_cancel(), for several of one cluster; and what was sent of them does not
+ * arrive later, but for what the OSDs' machines have by then.
+ */
+void completions_revoke(struct limpet_completion *const *list, size_t n);
+
 /* An option of the type duration, in nanoseconds. */
 int cluster_duration(struct limpet_cluster *cluster, const char *option, uint64_t *ns) MUST_CHECK;
 /* Of the types number and size; bool. */

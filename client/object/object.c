@@ -705,6 +705,26 @@ void limpet_completion_cancel(struct limpet_completion *completion)
     cluster_unlock(c);
 }
 
+void completions_revoke(struct limpet_completion *const *list, size_t n)
+{
+    struct limpet_cluster *c = NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct limpet_completion *completion = list[i];
+        if (!completion->used || limpet_completion_is_done(completion))
+            continue;
+        if (c == NULL) {
+            c = completion->cluster;
+            cluster_lock(c);
+        }
+        if (completion->request != NULL && c->client != NULL)
+            client_revoke(c->client, &completion->request->op);
+    }
+    if (c != NULL) {
+        loop_flush(c);
+        cluster_unlock(c);
+    }
+}
+
 /* ---- Asynchronous calls ---- */
 
 static int async_data(struct limpet_pool *pool, const char *name,

@@ -2,6 +2,7 @@
 """Contents of files that one mount has to itself: writes are acknowledged early, and what that must not change."""
 
 import errno
+import json
 import os
 import sys
 import threading
@@ -34,6 +35,30 @@ def starts():
     cluster.start()
     cluster.pool("fs")
     mounts.create(FS, "--object-size", "64K")
+
+
+def pool_stats():
+    pools = json.loads(cluster.limpet("df", "detail", "-f", "json").text)["pools"]
+    return next(pool["stats"] for pool in pools if pool["name"] == "fs")
+
+
+@case
+def writes_that_follow_each_other_go_together():
+    """The first case: statistics come late, and tell of nothing else."""
+    path = mounts.mount(FS)
+    pieces = 32 * UNIT // 4096
+    data = random_bytes(32 * UNIT, 9)
+    fd = os.open(os.path.join(alone(os.path.join(path, "together")), "file"), os.O_RDWR | os.O_CREAT)
+    for at in range(pieces):
+        os.write(fd, data[at * 4096:(at + 1) * 4096])
+    os.fsync(fd)
+    check(os.pread(fd, len(data), 0) == data, "the contents")
+    os.close(fd)
+    wait_until("statistics of all", lambda: pool_stats()["wr_bytes"] >= len(data), 30)
+    made = pool_stats()["wr"]
+    print("     %d writes were %d" % (pieces, made))
+    check(32 <= made < pieces / 2, "%d writes were %d" % (pieces, made))
+    mounts.umount(path)
 
 
 @case

@@ -80,6 +80,8 @@ def starts():
     mounts.create(FS)
     one, two = mounts.mount(FS), mounts.mount(FS)
     os.mkdir(os.path.join(one, "dir"))
+    os.mkdir(os.path.join(one, "other"))
+    open(os.path.join(one, "other", "unsynced"), "wb").close()
 
 
 @case
@@ -91,9 +93,10 @@ def enospc_is_told_by_who_syncs():
 
 @case
 def enospc_is_told_without_a_sync_too():
-    """Of writes that nobody syncs: by a later write or by close; never not at all while it is open."""
+    """Of writes that nobody syncs: by a later write or by close; never not at all while it is open. Of a file that was there before, since making
+    one is refused, too, where a record of its folder was refused (after the last contents that fitted, if they ended just there)."""
     def write_and_close():
-        fd = os.open(os.path.join(one, "dir", "unsynced"), os.O_CREAT | os.O_WRONLY)
+        fd = os.open(os.path.join(one, "other", "unsynced"), os.O_WRONLY)
         told = ""
         try:
             for _ in range(100):
@@ -142,8 +145,9 @@ def removing_makes_room():
     def remove():
         for path in synced:
             os.unlink(path)
-        for name in os.listdir(os.path.join(one, "dir")):  # What is left of those that were refused.
-            os.unlink(os.path.join(one, "dir", name))
+        for folder in ("dir", "other"):  # What is left of those that were refused.
+            for name in os.listdir(os.path.join(one, folder)):
+                os.unlink(os.path.join(one, folder, name))
         return True
     in_time("removing", remove)
     synced.clear()

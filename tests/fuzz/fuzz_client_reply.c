@@ -88,6 +88,7 @@ static const struct env_ops ops = {
     .net_open = open_session,
     .net_send = send_message,
     .net_close = close_session,
+    .net_drop = close_session,
 };
 
 /* ---- Messages ---- */

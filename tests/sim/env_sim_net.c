@@ -795,6 +795,15 @@ void sim_net_close(struct env *env, struct net_session *session)
     endpoint_kill(end);
 }
 
+void sim_net_drop(struct env *env, struct net_session *session)
+{
+    const struct sim_endpoint *end = endpoint_of(session);
+    struct sim_endpoint *peer = other_end(end);
+    if (peer && !process_of(env)->frozen && end->link->state == LINK_OPEN)
+        cut_flights(peer);
+    sim_net_close(env, session);
+}
+
 void sim_net_pause(struct env *env, struct net_session *session, bool paused)
 {
     struct sim_endpoint *end = endpoint_of(session);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "client/fs/lease.h"
+#include "common/witness.h"
 #include "tests/sim/client_loop.h"
 
 #define POOL "pool0"
@@ -17,7 +18,7 @@
 enum { FILE_ORDER = 12, FILE_FORGET_AT = 200 };
 
 #define TOLD_BEFORE_NS     (SEC_NS / 10) /* Before a lease is given back. */
-#define GIVEN_UP_BEFORE_NS (2 * SEC_NS)  /* Before a lease is over. */
+#define GIVEN_UP_BEFORE_NS SEC_NS        /* Before a lease is over. */
 
 void files_fail(struct files *files, const char *format, ...)
 {
@@ -89,11 +90,22 @@ void files_forget(struct files *files)
         file_model_forget(&files->model, is_durable, files);
 }
 
+/* The model is to be judged, and operations that are under way do not tell what is wrong. */
+static void note_loss(struct files *files)
+{
+    struct file_op *op;
+    TAILQ_FOREACH(op, &files->ops, link)
+    {
+        op->overlaps = true;
+    }
+    files->unsure = true;
+    files->n_losses++;
+}
+
 void files_lose(struct file_client *client, uint64_t home)
 {
     struct files *files = client->files;
     struct file_model *model = &files->model;
-    struct file_op *op;
     file_model_forget(model, is_durable, files);
     for (uint32_t i = 0; i < model->n_changes; i++) {
         struct file_change *change = &model->changes[i];
@@ -101,12 +113,7 @@ void files_lose(struct file_client *client, uint64_t home)
             change->unsure = true;
     }
     file_locks_lose(client, home);
-    TAILQ_FOREACH(op, &files->ops, link)
-    {
-        op->overlaps = true;
-    }
-    files->unsure = true;
-    files->n_losses++;
+    note_loss(files);
 }
 
 static bool lease_is_over(const struct file_client *client, uint64_t home)
@@ -168,6 +175,28 @@ bool files_look_for_lost(struct files *files, const struct file_client *except)
         i = 0;
     }
     return found;
+}
+
+/* struct witness has no room for a pointer to this. */
+static struct files *looking;
+
+/* Whoever has it open will be told; what is there then is seen before. */
+static void look_at_file(struct witness *w, const void *fs, uint64_t ino)
+{
+    struct files *files = looking;
+    const struct file_client *client = NULL;
+    (void)w;
+    for (uint32_t i = 1; i <= files->cluster->options.n_clients; i++) {
+        if (files->clients[i].fs == fs)
+            client = &files->clients[i];
+    }
+    for (uint32_t i = 0; client && i < files->model.n_changes; i++) {
+        struct file_change *change = &files->model.changes[i];
+        if (change->process == client->process && change->data &&
+            files->model.nodes[change->node].ino == ino)
+            change->unsure = true;
+    }
+    note_loss(files);
 }
 
 /* ---- What the library tells ---- */
@@ -430,6 +459,8 @@ struct files *files_create(struct cluster *cluster, const struct scenario *scena
     files->cluster = cluster;
     files->scenario = scenario;
     TAILQ_INIT(&files->ops);
+    looking = files;
+    witness->file = look_at_file;
     files->n_workers = (uint32_t)choose(files, &scenario->files.workers);
     files->think_ns = choose(files, &scenario->files.think);
     set_mix(files);
@@ -488,6 +519,9 @@ void files_destroy(struct files *files)
         member_end(&files->clients[i].client->member, SIM_CRASH, UINT64_MAX);
         files->clients[i].client->images_user = NULL;
     }
+    looking = NULL;
+    if (witness)
+        witness->file = NULL;
     file_locks_destroy(files);
     free(files);
 }

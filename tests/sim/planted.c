@@ -189,6 +189,7 @@ static const struct {
     [PLANTED_FS_LOCKS_LEFT] = {"fs-locks-left",
                                "locks stay that were given back in a batch that was lost"},
     [PLANTED_FS_CUT_LOST] = {"fs-cut-lost", "a truncation leaves the bytes that it cuts off"},
+    [PLANTED_FS_WRITES_LATE] = {"fs-writes-late", "writes go on when their lease is lost"},
     [PLANTED_FS_SIZE_LATE] = {"fs-size-late", "a size ends before what a write is about to change"},
     [PLANTED_FS_SIZE_EARLY] = {"fs-size-early", "a size covers bytes that are on their way"},
     [PLANTED_FS_ROOM_LATE] = {"fs-room-late", "bytes are sent before their room is durable"},

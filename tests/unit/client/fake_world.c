@@ -79,6 +79,12 @@ static void close_session(struct env *env, struct net_session *session)
     s->over = true;
 }
 
+static void drop_session(struct env *env, struct net_session *session)
+{
+    container_of(session, struct fake_session, base)->dropped = true;
+    close_session(env, session);
+}
+
 static uint64_t heard(struct env *env, struct net_session *session)
 {
     (void)env;
@@ -103,6 +109,7 @@ static const struct env_ops ops = {
     .net_open = open_session,
     .net_send = send_message,
     .net_close = close_session,
+    .net_drop = drop_session,
     .net_heard_ns = heard,
     .log = log_line,
 };

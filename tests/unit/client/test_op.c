@@ -214,6 +214,7 @@ static void drops_a_session_whose_path_is_cut(void **state)
     assert_false(cut->over);
     fake_advance(&w, 2 * SEC_NS);
     assert_true(cut->over);
+    assert_true(cut->dropped); /* What it has sent is not to overtake what comes. */
     assert_int_equal(client_counters(c)->osds_silent, 1);
     /* Over a new one, at once and in order. */
     fake_osd_accept(&w, 0);
@@ -224,6 +225,53 @@ static void drops_a_session_whose_path_is_cut(void **state)
         fake_reply(&w, 0, tids[i], 0, 1, "");
         assert_int_equal(ops[i].op.result, 0);
     }
+}
+
+static void what_is_revoked_goes_with_its_session(void **state)
+{
+    (void)state;
+    static struct fake_op ops[4];
+    uint64_t tids[4];
+    send_writes(ops, 4, tids);
+    struct fake_session *old = fake_osd(&w, 0);
+    client_cancel(c, &ops[0].op);
+    fake_settle(&w);
+    assert_false(old->over);
+    client_revoke(c, &ops[1].op);
+    client_revoke(c, &ops[2].op);
+    fake_settle(&w);
+    assert_true(old->dropped);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(ops[i].op.result, -ECANCELED);
+    /* The others go again. */
+    fake_osd_accept(&w, 0);
+    struct fake_session *new = fake_osd(&w, 0);
+    assert_int_equal(fake_request(&w, 0).head.tid, tids[3]);
+    assert_true(fake_no_request(&w, 0));
+    fake_settle(&w);
+    assert_false(new->over);
+    fake_reply(&w, 0, tids[3], 0, 1, "");
+    assert_int_equal(ops[3].op.result, 0);
+}
+
+static void what_was_not_sent_is_revoked_alone(void **state)
+{
+    (void)state;
+    static struct fake_op ops[2];
+    uint64_t tid;
+    send_writes(ops, 1, &tid);
+    struct fake_session *old = fake_osd(&w, 0);
+    fake_map_flags(&w, MAP_PAUSE);
+    fake_settle(&w);
+    fake_op_write(&ops[1], 1, "object", "data");
+    client_submit(c, &ops[1].op);
+    fake_settle(&w);
+    client_revoke(c, &ops[1].op);
+    fake_settle(&w);
+    assert_int_equal(ops[1].op.result, -ECANCELED);
+    assert_false(old->over);
+    fake_reply(&w, 0, tid, 0, 1, "");
+    assert_int_equal(ops[0].op.result, 0);
 }
 
 static void pong(struct fake_session *s, const struct message *ping)
@@ -882,6 +930,8 @@ int main(void)
         CASE(joins_the_data_of_several_steps),
         CASE(sends_all_again_in_order_after_a_lost_session),
         CASE(drops_a_session_whose_path_is_cut),
+        CASE(what_is_revoked_goes_with_its_session),
+        CASE(what_was_not_sent_is_revoked_alone),
         CASE(keeps_a_slow_osd_that_answers_pings),
         CASE(keeps_an_osd_whose_machine_shows_signs_of_life),
         CASE(an_idle_session_is_not_asked),
