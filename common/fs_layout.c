@@ -1,5 +1,6 @@
 #include "common/fs_layout.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -579,14 +580,17 @@ void fs_ranges_cut(struct fs_inode *inode, uint64_t end)
 /* A record inside of another one. */
 static void encode_inode(struct encoder *e, const struct fs_inode *inode)
 {
-    struct encoder inner;
-    encoder_init(&inner);
-    fs_inode_encode(&inner, inode);
-    if (inner.failed)
-        e->failed = true;
+    size_t at = e->len;
+    encode_u16(e, 0);
+    fs_inode_encode(e, inode);
+    if (e->failed)
+        return;
+    size_t len = e->len - at - sizeof(uint16_t);
+    const uint16_t wire = htole16((uint16_t)len);
+    if (len <= UINT16_MAX)
+        memcpy(e->data + at, &wire, sizeof wire);
     else
-        encode_string16(e, inner.data, inner.len);
-    encoder_fini(&inner);
+        e->failed = true;
 }
 
 static int decode_inode(struct decoder *d, struct fs_inode *out)
@@ -704,16 +708,30 @@ int fs_answer_decode(const void *data, size_t len, struct fs_answer *out)
     return error ? error : record_close(&record);
 }
 
-void fs_listed_encode(struct encoder *e, const struct fs_listed *listed)
+static size_t listed_begin(struct encoder *e, const struct fs_listed *listed, bool has_inode)
 {
     size_t begin = record_begin(e);
     encode_u64(e, listed->cookie);
     encode_u64(e, listed->ino);
     encode_u8(e, listed->type);
     encode_string16(e, listed->name.data, listed->name.len);
-    encode_u8(e, listed->has_inode);
+    encode_u8(e, has_inode);
+    return begin;
+}
+
+void fs_listed_encode(struct encoder *e, const struct fs_listed *listed)
+{
+    size_t begin = listed_begin(e, listed, listed->has_inode);
     if (listed->has_inode)
         encode_inode(e, &listed->inode);
+    record_end(e, begin);
+}
+
+void fs_listed_encode_record(struct encoder *e, const struct fs_listed *listed, const void *record,
+                             size_t len)
+{
+    size_t begin = listed_begin(e, listed, true);
+    encode_string16(e, record, len);
     record_end(e, begin);
 }
 
@@ -733,27 +751,38 @@ struct fs_list_head fs_list_head_decode(struct decoder *d)
     return head;
 }
 
+/* All but the inode. */
+static int listed_open(struct decoder *d, struct record *record, struct fs_listed *out)
+{
+    if (!d->failed && decoder_left(d) == 0)
+        return -ENOENT;
+    int error = record_next(d, record);
+    if (error)
+        return error;
+    out->cookie = decode_u64(&record->fields);
+    out->ino = decode_u64(&record->fields);
+    out->type = decode_u8(&record->fields);
+    out->name = decode_name(&record->fields);
+    uint8_t has = decode_u8(&record->fields);
+    out->has_inode = has == 1;
+    return record->fields.failed || has > 1 || out->name.len == 0 ? -EBADMSG : 0;
+}
+
 int fs_listed_next(struct decoder *d, struct fs_listed *out)
 {
     struct record record;
     memset(out, 0, sizeof *out);
-    if (!d->failed && decoder_left(d) == 0)
-        return -ENOENT;
-    int error = record_next(d, &record);
-    if (error)
-        return error;
-    out->cookie = decode_u64(&record.fields);
-    out->ino = decode_u64(&record.fields);
-    out->type = decode_u8(&record.fields);
-    out->name = decode_name(&record.fields);
-    uint8_t has = decode_u8(&record.fields);
-    out->has_inode = has == 1;
-    if (!record.fields.failed && has == 1)
+    int error = listed_open(d, &record, out);
+    if (!error && out->has_inode)
         error = decode_inode(&record.fields, &out->inode);
     out->inode.ino = out->ino;
-    if (!error)
-        error = record_close(&record);
-    return error ? error : has <= 1 && out->name.len > 0 ? 0 : -EBADMSG;
+    return error ? error : record_close(&record);
+}
+
+int fs_listed_skim(struct decoder *d, struct fs_listed *out)
+{
+    struct record record;
+    return listed_open(d, &record, out);
 }
 
 /* ---- Changes ---- */

@@ -417,7 +417,12 @@ void fs_change_encode(struct encoder *e, const struct fs_change *change);
 int fs_change_next(struct decoder *d, struct fs_change *out) MUST_CHECK;
 
 void fs_listed_encode(struct encoder *e, const struct fs_listed *listed);
+/* The same with an inode's record as it is stored. */
+void fs_listed_encode_record(struct encoder *e, const struct fs_listed *listed, const void *record,
+                             size_t len);
 /* The next one of a decoder; -ENOENT: there are no more. */
 int fs_listed_next(struct decoder *d, struct fs_listed *out) MUST_CHECK;
+/* The same, without what its inode says: `inode` is not touched, and may be anything. */
+int fs_listed_skim(struct decoder *d, struct fs_listed *out) MUST_CHECK;
 
 #endif

@@ -117,6 +117,13 @@ int fs_look_inode(struct fs_job *job, uint64_t ino, struct fs_inode *out)
     return error == -ENODATA ? -ESTALE : error;
 }
 
+int fs_look_inode_record(struct fs_job *job, uint64_t ino, struct fs_span *out)
+{
+    uint8_t key[FS_KEY_MAX];
+    int error = look(job, key, fs_index_key(key, FS_KEY_INODE, fs_index(ino)), out);
+    return error == -ENODATA ? -ESTALE : error;
+}
+
 int fs_look_dir(struct fs_job *job)
 {
     uint8_t key[FS_KEY_MAX] = {FS_KEY_SHARD};

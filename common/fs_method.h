@@ -148,6 +148,8 @@ int fs_look_dir(struct fs_job *job) MUST_CHECK;
 int fs_look_entry(struct fs_job *job, struct fs_bytes name, struct fs_entry *out) MUST_CHECK;
 /* -ESTALE: there is no such inode here. */
 int fs_look_inode(struct fs_job *job, uint64_t ino, struct fs_inode *out) MUST_CHECK;
+/* Of one that was born here, as it is stored. */
+int fs_look_inode_record(struct fs_job *job, uint64_t ino, struct fs_span *out) MUST_CHECK;
 /* -ENODATA */
 int fs_look_intent(struct fs_job *job, struct fs_txid tx, struct fs_intent *out) MUST_CHECK;
 /* -ENODATA: there is no such key. */

@@ -179,6 +179,32 @@ int fs_method_lookup(struct fs_method_call *call)
     return error ? error : fs_end(&job);
 }
 
+static int list_name(const struct fs_listed *listed, struct encoder *out)
+{
+    fs_listed_encode(out, listed);
+    return 0;
+}
+
+/* As the record stands; but listings do not tell where links lead. */
+static int list_inode(struct fs_job *job, struct fs_listed *listed, struct encoder *out)
+{
+    struct fs_span record;
+    if (listed->type != S_IFLNK >> 12) {
+        int error = fs_look_inode_record(job, listed->ino, &record);
+        if (error == -ESTALE)
+            return list_name(listed, out);
+        if (!error)
+            fs_listed_encode_record(out, listed, record.data, record.len);
+        return error;
+    }
+    int error = fs_look_inode(job, listed->ino, &listed->inode);
+    if (error && error != -ESTALE)
+        return error;
+    listed->has_inode = !error;
+    listed->inode.target = (struct fs_bytes){NULL, 0};
+    return list_name(listed, out);
+}
+
 static int list_entry(struct fs_job *job, struct fs_span key, struct fs_span value,
                       struct encoder *out)
 {
@@ -193,16 +219,8 @@ static int list_entry(struct fs_job *job, struct fs_span key, struct fs_span val
     listed.name = (struct fs_bytes){key.data + 9, (uint16_t)(key.len - 9)};
     listed.ino = entry.ino;
     listed.type = entry.type;
-    if (job->rq.flags & FS_PLUS && fs_is_local(job, entry.ino)) {
-        int error = fs_look_inode(job, entry.ino, &listed.inode);
-        if (error && error != -ESTALE)
-            return error;
-        listed.has_inode = !error;
-        /* Listings do not tell where links lead. */
-        listed.inode.target = (struct fs_bytes){NULL, 0};
-    }
-    fs_listed_encode(out, &listed);
-    return 0;
+    bool plus = job->rq.flags & FS_PLUS && fs_is_local(job, entry.ino);
+    return plus ? list_inode(job, &listed, out) : list_name(&listed, out);
 }
 
 /* Entries after the cookie `offset`, about `len` bytes of them; those that share a cookie are not
@@ -210,7 +228,7 @@ static int list_entry(struct fs_job *job, struct fs_span key, struct fs_span val
 int fs_method_list(struct fs_method_call *call)
 {
     struct fs_job job;
-    uint8_t from[FS_KEY_MAX];
+    uint8_t from[FS_KEY_MAX + 1];
     struct encoder *out = &call->output;
     int error = fs_begin(call, &job);
     if (!error)
@@ -222,13 +240,13 @@ int fs_method_list(struct fs_method_call *call)
     uint64_t together = max / (job.rq.flags & FS_PLUS ? LISTED_PLUS_BYTES : LISTED_BYTES) + 1;
     uint32_t load = together < LIST_TOGETHER_MAX ? (uint32_t)together : LIST_TOGETHER_MAX;
     struct fs_span key = {from, (uint32_t)fs_cookie_key(from, after + 1)}, value;
-    uint8_t last[9] = {0}, *next;
+    uint8_t last[9] = {0};
     int nameless = after < FS_COOKIE_FIRST ? fs_look_any(&job, FS_KEY_ORPHAN, 0) : -ENODATA;
     bool missed = nameless == FS_MISS, more = false;
     fs_list_head_put(out, (struct fs_list_head){0});
     for (;;) {
         error = fs_next(job.call, key.data, (uint16_t)key.len, load, &key, &value);
-        if (error || key.data[0] != FS_KEY_ENTRY || key.len < sizeof last)
+        if (error || key.data[0] != FS_KEY_ENTRY || key.len < sizeof last || key.len >= sizeof from)
             break;
         more = out->len >= max && memcmp(key.data, last, sizeof last) != 0;
         if (more)
@@ -240,12 +258,9 @@ int fs_method_list(struct fs_method_call *call)
             return error;
         if (error == FS_MISS) /* As large as it will be. */
             (void)encode_reserve(out, 256);
-        next = fs_alloc(job.call, key.len + 1);
-        if (!next)
-            return -ENOMEM;
-        memcpy(next, key.data, key.len);
-        next[key.len] = 0;
-        key = fs_span_of(next, key.len + 1);
+        memmove(from, key.data, key.len);
+        from[key.len] = 0;
+        key = fs_span_of(from, key.len + 1);
     }
     if (missed || (error && error != -ENODATA))
         return missed ? FS_MISS : error;

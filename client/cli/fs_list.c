@@ -2,6 +2,11 @@
  * limpet fs mount: the kernel's requests of open directories. What a piece of a listing may tell to
  * be kept is on its way into the kernel until the kernel says so (fs_listed.c); a listing by our
  * own thread has only what was just written (fs_refresh.c).
+ *
+ * What was asked for before a request of the kernel is told by its answer only if this mount has
+ * changed nothing there since: the kernel believes what it gets, also of what it has removed or
+ * changed meanwhile. While others change something, this mount has no lease, and nothing may be
+ * kept.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,10 +18,10 @@
 
 enum { LIST_BYTES = 512 << 10 };
 
+/* It ends with the cookie `result.offset`. */
 struct piece {
     struct limpet_fs_result result; /* No data: there is none. */
-    uint64_t begin, last;           /* It begins after this cookie, and ends with that one. */
-    bool more;                      /* In the directory, after the piece. */
+    uint64_t begin;                 /* It begins after this one. */
 };
 
 /*
@@ -26,6 +31,7 @@ struct piece {
  */
 struct listing {
     struct piece now;
+    bool disturbed; /* Something was changed while it was told: little is asked for at a time. */
     /* Where the kernel will go on: what comes after this cookie lies there in the piece. */
     uint64_t told;
     size_t place;
@@ -88,9 +94,13 @@ static bool add_own(struct list_request *r, struct out *out, const char *name, u
     return r->after >= cookie || add_entry(r, out, &entry, false);
 }
 
-/* Those that share a cookie are not parted: a later request could not say where it goes on. */
-static void fill(struct list_request *r, struct out *out, bool keep)
+/*
+ * Those that share a cookie are not parted: a later request could not say where it goes on. -EIO:
+ * the rest cannot be read.
+ */
+static int fill(struct list_request *r, struct out *out, bool keep)
 {
+    int rc = 0;
     struct listing *listing = r->listing;
     const struct limpet_fs_result *piece = &listing->now.result;
     struct limpet_fs_entry entry;
@@ -103,7 +113,7 @@ static void fill(struct list_request *r, struct out *out, bool keep)
     size_t from = listing->told == r->after ? listing->place : 0, next = from;
     bool room =
         add_own(r, out, ".", LIMPET_FS_COOKIE_SELF) && add_own(r, out, "..", LIMPET_FS_COOKIE_UP);
-    while (room && limpet_fs_entry_next(piece->data, piece->len, &next, &entry, NULL) == 0) {
+    while (room && (rc = limpet_fs_entry_next(piece->data, piece->len, &next, &entry, NULL)) == 0) {
         if (entry.cookie > r->after) {
             if (entry.cookie != last) {
                 group.out = out->at;
@@ -124,6 +134,7 @@ static void fill(struct list_request *r, struct out *out, bool keep)
     }
     listing->place = from;
     listing->told = last;
+    return rc == -ENOENT ? 0 : rc;
 }
 
 static void list_answer(struct list_request *r)
@@ -137,9 +148,11 @@ static void list_answer(struct list_request *r)
     }
     uint64_t grant = r->listing->now.result.grant, shard = r->listing->now.result.shard;
     bool keep = r->plus && grant != 0 && limpet_fs_keep_begin(fs, shard, grant);
-    fill(r, &out, keep);
+    int rc = fill(r, &out, keep);
     uint64_t number = keep ? fs_listed_begin(out.data, out.at) : 0;
-    if (fuse_reply_buf(r->fuse, out.data, out.at) != 0)
+    if (rc != 0 && out.at == 0)
+        fuse_reply_err(r->fuse, fs_fuse_error(rc));
+    else if (fuse_reply_buf(r->fuse, out.data, out.at) != 0)
         fs_listed_end(number, NULL, NULL);
     if (keep)
         limpet_fs_keep_end(fs, shard);
@@ -152,7 +165,13 @@ static bool piece_has(const struct piece *piece, uint64_t after)
 {
     if (piece->result.data == NULL || after < piece->begin)
         return false;
-    return !piece->more || after < piece->last;
+    return !piece->result.more || after < piece->result.offset;
+}
+
+/* Names alone may be old ones: a program that reads them can tell no difference. */
+static bool is_current(const struct list_request *r, const struct piece *piece)
+{
+    return !r->plus || limpet_fs_untouched(fs_fuse_fs(r->fuse), &piece->result);
 }
 
 static void piece_drop(struct piece *piece)
@@ -165,14 +184,9 @@ static void piece_drop(struct piece *piece)
 static struct piece piece_of(const struct limpet_fs_result *result, ssize_t rc, uint64_t begin)
 {
     struct piece piece = {.result = *result, .begin = begin};
-    struct limpet_fs_entry entry;
-    size_t from = 0;
     piece.result.data = rc > 0 ? malloc(result->len) : NULL;
-    if (piece.result.data == NULL)
-        return piece;
-    memcpy(piece.result.data, result->data, result->len);
-    while (limpet_fs_entry_next(result->data, result->len, &from, &entry, &piece.more) == 0)
-        piece.last = entry.cookie;
+    if (piece.result.data != NULL)
+        memcpy(piece.result.data, result->data, result->len);
     return piece;
 }
 
@@ -192,24 +206,27 @@ static void listing_free(struct listing *listing)
     free(listing);
 }
 
-static void ask_piece(struct limpet_fs *fs, fuse_ino_t ino, uint64_t after, limpet_fs_callback came,
-                      void *arg)
+static void ask_piece(struct limpet_fs *fs, fuse_ino_t ino, uint64_t after, size_t len,
+                      limpet_fs_callback came, void *arg)
 {
-    struct limpet_fs_request rq = {.verb = LIMPET_FS_LIST,
-                                   .ino = ino,
-                                   .len = LIST_BYTES,
-                                   .offset = after,
-                                   .flags = LIMPET_FS_ATTRS};
+    struct limpet_fs_request rq = {
+        .verb = LIMPET_FS_LIST, .ino = ino, .len = len, .offset = after, .flags = LIMPET_FS_ATTRS};
     limpet_fs_submit(fs, &rq, came, arg);
 }
 
 static void piece_came(ssize_t rc, const struct limpet_fs_result *result, void *arg);
 
 /* With the lock: the next piece becomes the one at hand, if it has what is asked for. */
-static bool take_next(struct listing *listing, uint64_t after)
+static bool take_next(const struct list_request *r)
 {
-    if (!piece_has(&listing->next, after))
+    struct listing *listing = r->listing;
+    if (!piece_has(&listing->next, r->after))
         return false;
+    if (!is_current(r, &listing->next)) {
+        listing->disturbed = true;
+        piece_drop(&listing->next);
+        return false;
+    }
     show(listing, listing->next);
     listing->next = (struct piece){.result.data = NULL};
     return true;
@@ -229,14 +246,14 @@ static void next_came(ssize_t rc, const struct limpet_fs_result *result, void *a
     listing->next = piece;
     struct list_request *r = listing->waits;
     listing->waits = NULL;
-    bool taken = r != NULL && take_next(listing, r->after);
+    bool taken = r != NULL && take_next(r);
     pthread_mutex_unlock(&listing->lock);
     if (closed)
         listing_free(listing);
     else if (taken)
         answer_and_ask(r);
-    else if (r != NULL) /* An error, which it will meet again. */
-        ask_piece(fs_fuse_fs(r->fuse), r->ino, r->after, piece_came, r);
+    else if (r != NULL) /* An error, which it will meet again; or it was changed since. */
+        ask_piece(fs_fuse_fs(r->fuse), r->ino, r->after, r->size, piece_came, r);
 }
 
 /* Before the answer: after it the directory may be closed. */
@@ -244,14 +261,16 @@ static void answer_and_ask(struct list_request *r)
 {
     struct listing *listing = r->listing;
     pthread_mutex_lock(&listing->lock);
-    bool ask = listing->now.more && !listing->asked && listing->next.result.data == NULL;
+    const struct limpet_fs_result *now = &listing->now.result;
+    bool ask =
+        now->more && !listing->disturbed && !listing->asked && listing->next.result.data == NULL;
     if (ask) {
         listing->asked = true;
-        listing->asked_after = listing->now.last;
+        listing->asked_after = now->offset;
     }
     pthread_mutex_unlock(&listing->lock);
     if (ask)
-        ask_piece(fs_fuse_fs(r->fuse), r->ino, listing->now.last, next_came, listing);
+        ask_piece(fs_fuse_fs(r->fuse), r->ino, now->offset, LIST_BYTES, next_came, listing);
     list_answer(r);
 }
 
@@ -275,8 +294,11 @@ static void list_anew(struct list_request *r)
     pthread_mutex_lock(&listing->lock);
     listing->unwanted = listing->asked;
     piece_drop(&listing->next);
+    if (listing->now.result.data != NULL)
+        listing->disturbed = !is_current(r, &listing->now);
+    size_t len = listing->disturbed ? r->size : LIST_BYTES;
     pthread_mutex_unlock(&listing->lock);
-    ask_piece(fs_fuse_fs(r->fuse), r->ino, r->after, piece_came, r);
+    ask_piece(fs_fuse_fs(r->fuse), r->ino, r->after, len, piece_came, r);
 }
 
 /* The piece at hand ends here: whether the next one comes, or is here now. */
@@ -286,7 +308,7 @@ static bool go_on(struct list_request *r)
     pthread_mutex_lock(&listing->lock);
     bool waits = listing->asked && !listing->unwanted && listing->now.result.data != NULL &&
                  r->after == listing->asked_after;
-    bool taken = !waits && take_next(listing, r->after);
+    bool taken = !waits && take_next(r);
     if (waits)
         listing->waits = r;
     pthread_mutex_unlock(&listing->lock);
@@ -346,7 +368,7 @@ static void do_list(fuse_req_t fuse, fuse_ino_t ino, size_t size, off_t offset,
                                .after = (uint64_t)offset,
                                .plus = plus,
                                .listing = listing_of(info)};
-    if (offset != 0 && piece_has(&r->listing->now, r->after))
+    if (offset != 0 && piece_has(&r->listing->now, r->after) && is_current(r, &r->listing->now))
         list_answer(r);
     else if (offset == 0 || !go_on(r))
         list_anew(r);

@@ -149,7 +149,7 @@ static bool is_ahead(const struct limpet_fs *fs, const void *raw, size_t len)
     struct decoder d;
     decoder_init(&d, raw, len);
     (void)fs_list_head_decode(&d);
-    while (!LIST_EMPTY(&fs->ahead) && fs_listed_next(&d, &found) == 0) {
+    while (!LIST_EMPTY(&fs->ahead) && fs_listed_skim(&d, &found) == 0) {
         const struct fs_file *file =
             found.has_inode ? file_find((struct limpet_fs *)fs, found.ino, false) : NULL;
         if (file != NULL && file->ahead)

@@ -157,6 +157,8 @@ static int run_remotely(struct limpet_fs *fs, uint64_t home, const char *method,
 {
     int rc = operate_remotely(fs, home, method, input, out, out_len);
     pthread_mutex_lock(&fs->lock);
+    if (method_writes(method, strlen(method)))
+        lease_touch(fs, home);
     lease_returned(fs, home);
     pthread_mutex_unlock(&fs->lock);
     return rc;
@@ -261,6 +263,8 @@ static void ask_returned(struct fs_ask *ask, int rc)
 {
     struct limpet_fs *fs = ask->call->fs;
     pthread_mutex_lock(&fs->lock);
+    if (method_writes(ask->method, strlen(ask->method)))
+        lease_touch(fs, ask->home);
     lease_returned(fs, ask->home);
     pthread_mutex_unlock(&fs->lock);
     ask_end(ask, rc);
@@ -501,6 +505,8 @@ void call_end(struct fs_call *call, ssize_t rc)
     result->keep_name = name != NULL;
     result->keep_attr =
         attr != NULL && lease_keeps(attr, result->attr.ino != 0 ? result->attr.ino : ino);
+    if (verb == LIMPET_FS_WRITE)
+        lease_touch(fs, fs_home(ino)); /* Its size may be ahead of its record. */
     pthread_mutex_unlock(&fs->lock);
     call->done(rc, result, call->arg);
     orphan_over(call);

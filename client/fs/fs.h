@@ -40,6 +40,7 @@ enum {
     FS_DELAY_MS = 2000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
     FS_OPEN_BUCKETS = 1024,
+    FS_TOUCHED = 64,    /* Counters of changes, for shards by their homes. */
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
     FS_CACHE_PAGE = 4096,
     FS_CACHED_READ_MAX = 64 << 10, /* Larger ones are not kept here. */
@@ -151,6 +152,7 @@ struct limpet_fs {
     size_t n_kept, n_born;
     uint64_t record_bytes, record_max; /* Of delegated shards, and batches of theirs. */
     uint64_t uses;                     /* Of leases, so often. */
+    uint64_t touched[FS_TOUCHED];      /* What shards have told has changed here, so often. */
     unsigned shrinking;                /* Leases that are given back for lack of memory. */
     size_t kept_max;
 
@@ -392,6 +394,11 @@ bool lease_birth(struct limpet_fs *fs, uint64_t home, uint64_t cover);
  * has no lease of its own. Waits. */
 void lease_uncover(struct limpet_fs *fs, uint64_t home);
 /* Where a method is to be run. With the lock. */
+/* Something that was told of this shard's names or inodes may not be true any more. With the lock.
+ */
+void lease_touch(struct limpet_fs *fs, uint64_t home);
+/* Another number after that. */
+uint64_t lease_touched(struct limpet_fs *fs, uint64_t home);
 enum lease_route { LEASE_LOCAL, LEASE_AT_OSD, LEASE_WAIT };
 enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
                              struct fs_lease **out);

@@ -352,9 +352,34 @@ uint64_t lease_grant(struct limpet_fs *fs, uint64_t home)
 
 /* ---- Delegated shards ---- */
 
+static uint64_t *touched(struct limpet_fs *fs, uint64_t home)
+{
+    return &fs->touched[home % FS_TOUCHED];
+}
+
+void lease_touch(struct limpet_fs *fs, uint64_t home)
+{
+    ++*touched(fs, home);
+}
+
+uint64_t lease_touched(struct limpet_fs *fs, uint64_t home)
+{
+    pthread_mutex_lock(&fs->lock);
+    uint64_t number = *touched(fs, home);
+    pthread_mutex_unlock(&fs->lock);
+    return number;
+}
+
+bool limpet_fs_untouched(struct limpet_fs *fs, const struct limpet_fs_result *listed)
+{
+    return lease_touched(fs, fs_home(listed->shard)) == listed->touched;
+}
+
 enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
                              struct fs_lease **out)
 {
+    if (writes)
+        lease_touch(fs, home);
     struct fs_lease *lease = fs->cache_calls.drop != NULL ? use(fs, home, writes) : NULL;
     *out = lease;
     if (lease == NULL)
@@ -407,6 +432,7 @@ int lease_run(struct fs_lease *lease, const char *method, const struct encoder *
                    &changed);
     if (changed) {
         struct limpet_fs *fs = lease->fs;
+        lease_touch(fs, lease->home);
         count_records(lease);
         order_after(lease, method);
         shrink(fs);
@@ -769,6 +795,11 @@ void lease_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t gran
     struct fs_lease *lease = lease_find(fs, fs_home(inode->ino));
     if (lease == NULL || lease->grant == 0)
         return;
+    if (lease->shard != NULL) {
+        if (lease->grant == grant)
+            (void)shard_tell(lease->shard, inode->ino);
+        return;
+    }
     HASH_FIND(hh, lease->inodes, &inode->ino, sizeof inode->ino, kept);
     /* What is older than the lease may update what is kept, if it says something newer. */
     if (lease->grant == grant || kept != NULL)
@@ -777,11 +808,11 @@ void lease_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t gran
 
 static bool look_inode(const struct fs_shard_cache *shard, uint64_t ino, struct fs_inode *out)
 {
-    uint8_t from[FS_KEY_MAX];
-    const void *key, *value;
-    size_t len, key_len, size = fs_index_key(from, FS_KEY_INODE, fs_index(ino));
-    if (!shard_next(shard, from, size, &key, &key_len, &value, &len) || key_len != size ||
-        memcmp(key, from, size) != 0 || fs_inode_decode(value, len, out) != 0)
+    uint8_t key[FS_KEY_MAX];
+    const void *value;
+    size_t len;
+    if (!shard_look(shard, key, fs_index_key(key, FS_KEY_INODE, fs_index(ino)), &value, &len) ||
+        fs_inode_decode(value, len, out) != 0)
         return false;
     out->ino = ino;
     out->target = (struct fs_bytes){NULL, 0};
@@ -859,6 +890,8 @@ struct fs_lease *lease_reply(struct limpet_fs *fs, uint64_t home, uint64_t grant
 bool lease_keeps(const struct fs_lease *lease, uint64_t ino)
 {
     struct lease_inode *kept;
+    if (lease->shard != NULL)
+        return shard_is_told(lease->shard, ino);
     HASH_FIND(hh, lease->inodes, &ino, sizeof ino, kept);
     return kept != NULL;
 }
@@ -898,26 +931,37 @@ static void on_lost(struct limpet_watch *watch, void *arg, int error)
 static const struct limpet_watch_calls lease_calls = {.recalled = on_recalled, .lost = on_lost};
 
 struct inos {
+    struct limpet_fs *fs;
     uint64_t *list;
-    size_t n;
+    size_t n, max;
 };
+
+static void take_one(void *arg, uint64_t ino)
+{
+    struct inos *inos = arg;
+    if (inos->n < inos->max)
+        inos->list[inos->n++] = ino;
+    else
+        inos->fs->cache_calls.drop(inos->fs->cache_arg, &ino, 1);
+}
 
 /* With the lock. The numbers of what was kept; when memory is short, the kernel is told at once. */
 static void take_kept(struct limpet_fs *fs, struct fs_lease *lease, struct inos *out)
 {
     struct lease_inode *kept, *next;
     cache_forget_home(fs->cache, lease->home);
-    size_t n = HASH_COUNT(lease->inodes);
+    size_t n = HASH_COUNT(lease->inodes) + (lease->shard != NULL ? lease->shard->n_told : 0);
     uint64_t *list = realloc(out->list, (out->n + n + 1) * sizeof *list);
-    if (list != NULL)
+    if (list != NULL) {
         out->list = list;
+        out->max = out->n + n;
+    }
     HASH_ITER(hh, lease->inodes, kept, next)
     {
-        if (list == NULL)
-            fs->cache_calls.drop(fs->cache_arg, &kept->ino, 1);
-        else
-            list[out->n++] = kept->ino;
+        take_one(out, kept->ino);
     }
+    if (lease->shard != NULL)
+        shard_untell(lease->shard, take_one, out);
     forget_inodes(fs, lease);
 }
 
@@ -1026,7 +1070,7 @@ static void end_lease(struct fs_lease *lease)
 /* With the lock, which is released for a while. */
 static void give_back(struct limpet_fs *fs, struct fs_lease *head)
 {
-    struct inos inos = {0};
+    struct inos inos = {.fs = fs};
     struct family family;
     struct fs_lease *lease;
     find_family(head, &family);
@@ -1331,29 +1375,33 @@ uint64_t limpet_fs_grant(struct limpet_fs *fs, uint64_t dir)
     return grant;
 }
 
+/* A file that has its inode in the same shard as its name, and nothing on its way elsewhere. */
+static bool look_file(const struct fs_shard_cache *shard, const char *name, struct fs_inode *out)
+{
+    uint8_t key[FS_KEY_MAX];
+    const void *value;
+    struct fs_entry entry;
+    size_t len, size = strlen(name);
+    return size <= FS_NAME_BYTES_MAX &&
+           shard_look(shard, key, fs_entry_key(key, name, size), &value, &len) &&
+           fs_entry_decode(value, len, &entry) == 0 && entry.moving.instance == 0 &&
+           fs_home(entry.ino) == shard->home && !fs_is_dir(entry.ino) &&
+           look_inode(shard, entry.ino, out);
+}
+
 bool limpet_fs_known(struct limpet_fs *fs, uint64_t dir, const char *name,
                      struct limpet_fs_attr *out)
 {
-    struct fs_request rq = {.ino = dir, .name = bytes_of(name)};
-    struct encoder input, found;
-    struct fs_answer answer = {0};
-    encoder_init(&found);
-    int rc = call_encode(&input, &rq, NULL, 0);
+    struct fs_inode inode;
     pthread_mutex_lock(&fs->lock);
     struct fs_lease *lease = lease_find(fs, fs_home(dir));
-    if (rc == 0)
-        rc = is_delegated(lease) ? lease_run(lease, "fs.lookup", &input, &found) : -FS_REMOTE;
-    if (rc == 0)
-        rc = fs_answer_decode(found.data, found.len, &answer);
-    bool known = rc == 0 && answer.flags & FS_HAS_INODE;
+    bool known = is_delegated(lease) && lease_current(fs, lease->home) != 0 &&
+                 look_file(lease->shard, name, &inode) && shard_tell(lease->shard, inode.ino);
     if (known) {
-        behind_show(fs, &answer.inode);
-        attr_of_inode(&answer.inode, out);
-        known = lease_current(fs, fs_home(out->ino)) != 0 && fs_home(out->ino) == fs_home(dir);
+        behind_show(fs, &inode);
+        attr_of_inode(&inode, out);
     }
     pthread_mutex_unlock(&fs->lock);
-    encoder_fini(&input);
-    encoder_fini(&found);
     return known;
 }
 

@@ -27,9 +27,12 @@ static bool keep_listed(struct fs_call *call, const void *raw, size_t len)
     (void)fs_list_head_decode(&d);
     pthread_mutex_lock(&fs->lock);
     const struct fs_lease *lease = lease_find(fs, fs_home(call->at));
-    while (fs_listed_next(&d, &found) == 0) {
+    /* Of records that are here nothing is remembered but that they were told. */
+    bool here = lease != NULL && lease->shard != NULL;
+    while ((here ? fs_listed_skim(&d, &found) : fs_listed_next(&d, &found)) == 0) {
         if (!found.has_inode)
             continue;
+        found.inode.ino = found.ino;
         lease_saw(fs, &found.inode, call->grant);
         all = all && lease != NULL && (lease->shard != NULL || lease_keeps(lease, found.ino));
     }
@@ -53,7 +56,7 @@ static bool is_many(const void *raw, size_t len)
     unsigned n = 0;
     decoder_init(&d, raw, len);
     bool more = fs_list_head_decode(&d).flags & FS_LIST_MORE;
-    while (n < MANY && fs_listed_next(&d, &found) == 0)
+    while (n < MANY && fs_listed_skim(&d, &found) == 0)
         n++;
     return more || n == MANY;
 }
@@ -88,6 +91,17 @@ static bool join(struct fs_call *call, const void *raw, size_t len, struct encod
     return !out->failed;
 }
 
+/* Where it ends. */
+static void note_end(struct fs_call *call)
+{
+    struct decoder d;
+    struct fs_listed found;
+    decoder_init(&d, call->result.data, call->result.len);
+    call->result.more = fs_list_head_decode(&d).flags & FS_LIST_MORE;
+    while (fs_listed_skim(&d, &found) == 0)
+        call->result.offset = found.cookie;
+}
+
 static void give(struct fs_call *call, const void *raw, size_t len)
 {
     struct encoder own;
@@ -105,6 +119,8 @@ static void give(struct fs_call *call, const void *raw, size_t len)
     encoder_fini(&own);
     if (rc == 0 && call->result.len > 0 && call->goes_on)
         *(uint8_t *)call->result.data |= FS_LIST_MORE;
+    if (rc == 0)
+        note_end(call);
     call_end(call, rc == 0 ? (ssize_t)call->result.len : rc);
 }
 
@@ -141,6 +157,7 @@ static void listed(struct fs_call *call, int rc, const struct fs_answer *answer,
 static void list_at(struct fs_call *call, uint64_t at, uint64_t after, bool many)
 {
     call->at = call->result.shard = at;
+    call->result.touched = lease_touched(call->fs, fs_home(at));
     call->list_after = after;
     if (many && must_prepare(call, at)) {
         call->prepared = at;

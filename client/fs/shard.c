@@ -3,9 +3,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #include "common/fs_method.h"
 #include "common/method_names.h"
+
+enum {
+    BUCKETS_FROM = 32, /* Records: fewer are found as fast without. */
+    BUCKETS_FIRST = 64,
+};
 
 struct shard_record {
     RB_ENTRY(shard_record) tree;
@@ -14,8 +20,11 @@ struct shard_record {
     bool stored;  /* A batch has had it. */
     bool removed; /* And one has to remove it. */
     bool grows;
+    bool told; /* Of an inode: somebody may keep what it says. */
     uint16_t key_len;
     uint32_t len;
+    uint32_t hash;
+    struct shard_record *same; /* The next one in its bucket. */
     const uint8_t *key;
     uint8_t bytes[]; /* Key, value. */
 };
@@ -83,17 +92,70 @@ static void soil(struct fs_shard_cache *shard, struct shard_record *record)
     shard->dirty_bytes += size_of(record);
 }
 
+static uint32_t hash_of(const void *key, size_t len)
+{
+    uint32_t hash;
+    HASH_VALUE(key, len, hash);
+    return hash;
+}
+
+static struct shard_record **bucket_of(const struct fs_shard_cache *shard, uint32_t hash)
+{
+    return &shard->buckets[hash & (shard->n_buckets - 1)];
+}
+
+static void put_in_bucket(struct fs_shard_cache *shard, struct shard_record *record)
+{
+    struct shard_record **bucket = bucket_of(shard, record->hash);
+    record->same = *bucket;
+    *bucket = record;
+}
+
+static void take_from_bucket(struct fs_shard_cache *shard, const struct shard_record *record)
+{
+    struct shard_record **at = bucket_of(shard, record->hash);
+    while (*at != record)
+        at = &(*at)->same;
+    *at = record->same;
+}
+
+/* As many buckets as records; without memory for them it goes on with what it has. */
+static void grow_buckets(struct fs_shard_cache *shard)
+{
+    size_t n = shard->n_buckets > 0 ? 2 * shard->n_buckets : BUCKETS_FIRST;
+    struct shard_record **buckets = calloc(n, sizeof(struct shard_record *));
+    struct shard_record *record;
+    if (buckets == NULL)
+        return;
+    free(shard->buckets);
+    shard->bytes += (n - shard->n_buckets) * sizeof(struct shard_record *);
+    shard->buckets = buckets;
+    shard->n_buckets = n;
+    RB_FOREACH(record, shard_records, &shard->records)
+    put_in_bucket(shard, record);
+}
+
 static void insert(struct fs_shard_cache *shard, struct shard_record *record)
 {
     RB_INSERT(shard_records, &shard->records, record);
+    record->hash = hash_of(record->key, record->key_len);
+    if (shard->buckets != NULL)
+        put_in_bucket(shard, record);
     shard->bytes += size_of(record);
+    shard->n_told += record->told;
+    if (++shard->n >= (shard->n_buckets > 0 ? shard->n_buckets : BUCKETS_FROM))
+        grow_buckets(shard);
 }
 
 static void forget(struct fs_shard_cache *shard, struct shard_record *record)
 {
     clean(shard, record);
     RB_REMOVE(shard_records, &shard->records, record);
+    if (shard->buckets != NULL)
+        take_from_bucket(shard, record);
     shard->bytes -= size_of(record);
+    shard->n_told -= record->told;
+    shard->n--;
     free(record);
 }
 
@@ -104,6 +166,7 @@ void shard_free(struct fs_shard_cache *shard)
         return;
     while ((record = RB_MIN(shard_records, &shard->records)) != NULL)
         forget(shard, record);
+    free(shard->buckets);
     free(shard);
 }
 
@@ -122,7 +185,13 @@ static struct shard_record *find_from(const struct fs_shard_cache *shard, const 
 static struct shard_record *find(const struct fs_shard_cache *shard, const void *key, size_t len)
 {
     struct shard_record probe = {.key = key, .key_len = (uint16_t)len};
-    return RB_FIND(shard_records, (struct shard_records *)&shard->records, &probe);
+    if (shard->buckets == NULL)
+        return RB_FIND(shard_records, (struct shard_records *)&shard->records, &probe);
+    uint32_t hash = hash_of(key, len);
+    struct shard_record *record = *bucket_of(shard, hash);
+    while (record != NULL && (record->hash != hash || compare(record, &probe) != 0))
+        record = record->same;
+    return record;
 }
 
 int shard_load(struct fs_shard_cache *shard, const void *key, size_t key_len, const void *value,
@@ -160,6 +229,63 @@ bool shard_next(const struct fs_shard_cache *shard, const void *from, size_t len
     return true;
 }
 
+static struct shard_record *find_present(const struct fs_shard_cache *shard, const void *key,
+                                         size_t len)
+{
+    struct shard_record *record = find(shard, key, len);
+    return record != NULL && !record->removed ? record : NULL;
+}
+
+bool shard_look(const struct fs_shard_cache *shard, const void *key, size_t len, const void **value,
+                size_t *value_len)
+{
+    const struct shard_record *record = find_present(shard, key, len);
+    if (record == NULL)
+        return false;
+    *value = value_of(record);
+    *value_len = record->len;
+    return true;
+}
+
+/* ---- What others keep ---- */
+
+static struct shard_record *find_inode(const struct fs_shard_cache *shard, uint64_t ino)
+{
+    uint8_t key[FS_KEY_MAX];
+    return find_present(shard, key, fs_index_key(key, FS_KEY_INODE, fs_index(ino)));
+}
+
+bool shard_tell(struct fs_shard_cache *shard, uint64_t ino)
+{
+    struct shard_record *record = find_inode(shard, ino);
+    if (record == NULL)
+        return false;
+    shard->n_told += !record->told;
+    record->told = true;
+    return true;
+}
+
+bool shard_is_told(const struct fs_shard_cache *shard, uint64_t ino)
+{
+    const struct shard_record *record = find_inode(shard, ino);
+    return record != NULL && record->told;
+}
+
+void shard_untell(struct fs_shard_cache *shard, void (*each)(void *arg, uint64_t ino), void *arg)
+{
+    const uint8_t first = FS_KEY_INODE;
+    struct shard_record *record = shard->n_told > 0 ? find_from(shard, &first, 1) : NULL;
+    uint32_t index;
+    for (; record != NULL && record->key[0] == FS_KEY_INODE;
+         record = RB_NEXT(shard_records, &shard->records, record)) {
+        if (record->told && !record->removed &&
+            fs_index_key_decode(record->key, record->key_len, FS_KEY_INODE, &index) == 0)
+            each(arg, fs_ino(shard->home, index));
+        shard->n_told -= record->told;
+        record->told = false;
+    }
+}
+
 bool shard_has_stored(const struct fs_shard_cache *shard, const void *key, size_t len)
 {
     const struct shard_record *record = find(shard, key, len);
@@ -186,6 +312,7 @@ STAILQ_HEAD(memories, memory);
 
 struct run {
     struct fs_shard_cache *shard;
+    struct shard_record *last; /* That run_next() has found. */
     struct changes changes;
     struct memories memory;
 };
@@ -215,18 +342,35 @@ static int run_may(struct fs_method_call *call, bool unseen)
 
 static int run_look(struct fs_method_call *call, const void *key, size_t len, struct fs_span *out)
 {
-    const struct shard_record *record = find(run_of(call)->shard, key, len);
-    if (record == NULL || record->removed)
+    const struct shard_record *record = find_present(run_of(call)->shard, key, len);
+    if (record == NULL)
         return -ENODATA;
     *out = fs_span_of(value_of(record), record->len);
     return 0;
 }
 
+/* From the key on that comes right after the last one, in order. */
+static bool follows_last(const struct run *run, const uint8_t *from, size_t len)
+{
+    const struct shard_record *last = run->last;
+    return last != NULL && len == last->key_len + 1u && from[len - 1] == 0 &&
+           memcmp(from, last->key, last->key_len) == 0;
+}
+
 static int run_next(struct fs_method_call *call, const void *from, size_t len, uint32_t max,
                     struct fs_span *key, struct fs_span *value)
 {
-    const struct shard_record *record = find_from(run_of(call)->shard, from, len);
+    struct run *run = run_of(call);
+    struct shard_record *record = run->last;
     (void)max;
+    if (follows_last(run, from, len)) {
+        do
+            record = RB_NEXT(shard_records, &run->shard->records, record);
+        while (record != NULL && record->removed);
+    } else {
+        record = find_from(run->shard, from, len);
+    }
+    run->last = record;
     if (record == NULL)
         return -ENODATA;
     *key = fs_span_of(record->key, record->key_len);
@@ -278,6 +422,7 @@ static void put_record(struct fs_shard_cache *shard, struct shard_record *record
     record->grows = grows;
     if (old != NULL) {
         record->stored = old->stored;
+        record->told = old->told && !old->removed;
         record->grows |= old->dirty && !old->removed && old->grows;
         forget(shard, old);
     }

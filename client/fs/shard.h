@@ -19,7 +19,12 @@ TAILQ_HEAD(shard_dirty, shard_record);
 struct fs_shard_cache {
     uint64_t home;
     struct shard_records records; /* In the order of the store. */
-    struct shard_dirty dirty;     /* Changed since they were taken last. */
+    /* The same by hashes of their keys: in a large tree each step down waits for memory. NULL: they
+     * are few, or memory was short. */
+    struct shard_record **buckets;
+    size_t n, n_buckets;
+    size_t n_told;            /* Inodes. */
+    struct shard_dirty dirty; /* Changed since they were taken last. */
     size_t n_dirty, dirty_bytes, bytes;
     bool exists; /* False: the shard was removed. */
     bool stored; /* Something of it has been taken: its object may be there. */
@@ -43,6 +48,16 @@ int shard_run(struct fs_shard_cache *shard, const char *method, uint64_t caller,
  * there is none. It is valid until the shard changes. */
 bool shard_next(const struct fs_shard_cache *shard, const void *from, size_t len, const void **key,
                 size_t *key_len, const void **value, size_t *value_len);
+
+/* The record with this key, likewise. */
+bool shard_look(const struct fs_shard_cache *shard, const void *key, size_t len, const void **value,
+                size_t *value_len);
+
+/* Somebody is told of an inode, and may keep that. False: it is not there. */
+bool shard_tell(struct fs_shard_cache *shard, uint64_t ino);
+bool shard_is_told(const struct fs_shard_cache *shard, uint64_t ino);
+/* All that were told, and are there: nobody keeps anything of them any more. */
+void shard_untell(struct fs_shard_cache *shard, void (*each)(void *arg, uint64_t ino), void *arg);
 
 /* Whether an inode, or any other record, was ever taken: others may know of it. */
 bool shard_has_stored(const struct fs_shard_cache *shard, const void *key, size_t len);

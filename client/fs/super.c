@@ -288,6 +288,8 @@ int limpet_fs_open(struct limpet_pool *pool, const char *name, struct limpet_fs 
     strcpy(fs->name, name);
     fs->cluster = limpet_pool_cluster(pool);
     fs->instance = limpet_cluster_instance(fs->cluster);
+    for (size_t i = 0; i < FS_TOUCHED; i++)
+        fs->touched[i] = fs->instance << 32; /* Not as another client's are. */
     fs->first = fs->sequence = now_ns();
     rc = read_super(pool, name, &fs->super);
     if (rc == 0 && fs->super.removing)

@@ -192,7 +192,9 @@ struct limpet_fs_result {
     bool brief;
     uint64_t grant;
     uint64_t shard; /* list: what limpet_fs_keep_begin() wants. */
-    uint64_t offset;
+    uint64_t touched;
+    uint64_t offset; /* list: the cookie of the last entry; 0: there is none. */
+    bool more;       /* list: there are others, after that. */
     void *data;
     size_t len;
 };
@@ -222,6 +224,11 @@ LIMPET_API void limpet_fs_cache(struct limpet_fs *fs, const struct limpet_fs_cac
  * first one says so. `shard` and `grant` are the result's.
  */
 LIMPET_API bool limpet_fs_keep_begin(struct limpet_fs *fs, uint64_t shard, uint64_t grant);
+/*
+ * Whether nothing was changed by this file system, since then, in the shard that a listing is of.
+ * What was listed before a change, and is told after it, would undo it for who keeps it.
+ */
+LIMPET_API bool limpet_fs_untouched(struct limpet_fs *fs, const struct limpet_fs_result *listed);
 LIMPET_API void limpet_fs_keep_end(struct limpet_fs *fs, uint64_t shard);
 /* For limpet_fs_keep_begin() of a directory, as it is now; 0: nothing of it may be kept. */
 LIMPET_API uint64_t limpet_fs_grant(struct limpet_fs *fs, uint64_t dir);

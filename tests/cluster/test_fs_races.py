@@ -185,6 +185,36 @@ def a_listing_that_is_taken_in_late():
 
 
 @case
+def a_listing_that_goes_on_while_its_files_change():
+    place = os.path.join(mounts.paths[0], "changing")
+    os.mkdir(place)
+    names = ["f%d" % at for at in range(900)]
+    for name in names:
+        os.close(os.open(os.path.join(place, name), os.O_CREAT | os.O_WRONLY, 0o644))
+    with os.scandir(place) as entries:
+        next(entries)
+        for at, name in enumerate(names):
+            path = os.path.join(place, name)
+            if at % 3 == 0:
+                os.unlink(path)
+            elif at % 3 == 1:
+                os.chmod(path, 0o600)
+            else:
+                with open(path, "ab") as file:
+                    file.write(b"more")
+        told = [entry.name for entry in entries]
+    check(len(told) > len(names) // 2, "the listing has come to its end: %d names" % len(told))
+    for at, name in enumerate(names):
+        try:
+            status = os.stat(os.path.join(place, name))
+            now = (status.st_mode & 0o777, status.st_size)
+        except FileNotFoundError:
+            now = None
+        want = (None, (0o600, 0), (0o644, 4))[at % 3]
+        check(now == want, "%s: %s where %s is right" % (name, now, want))
+
+
+@case
 def osds_that_hang_for_a_moment_cost_nothing():
     """Longer than a wait looks at its lease, and much shorter than that is good: of a new folder of the first one, too."""
     for at in range(60):  # Who makes so many is alone there, and has what it makes to itself.

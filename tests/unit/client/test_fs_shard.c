@@ -9,7 +9,7 @@
 
 #include "client/fs/shard.h"
 
-enum { HOME = 3, CALLER = 77, STEPS = 4000, NAMES = 24 };
+enum { HOME = 3, CALLER = 77, STEPS = 4000, NAMES = 24, MANY = 700 };
 
 static const uint64_t dir = (uint64_t)HOME << FS_INDEX_BITS | FS_INDEX_DIR;
 
@@ -268,6 +268,82 @@ static void batches_carry_all_changes(void **state)
     }
 }
 
+static uint64_t told[MANY];
+static size_t n_told;
+
+static void take_told(void *arg, uint64_t ino)
+{
+    (void)arg;
+    assert_true(n_told < MANY);
+    told[n_told++] = ino;
+}
+
+static void what_was_told_is_known_until_it_goes(void **state)
+{
+    (void)state;
+    assert_int_equal(create("a"), 0);
+    const uint64_t a = answer.inode.ino;
+    assert_int_equal(create("b"), 0);
+    const uint64_t b = answer.inode.ino;
+    assert_false(shard_is_told(shard, a));
+    assert_true(shard_tell(shard, a));
+    assert_true(shard_tell(shard, a));
+    assert_true(shard_tell(shard, b));
+    assert_false(shard_tell(shard, b + 1));
+    assert_int_equal(shard->n_told, 2);
+    /* Its record is another one by then. */
+    assert_int_equal(
+        call("fs.setattr", (struct fs_request){.ino = a,
+                                               .set = FS_SET_MODE,
+                                               .inode = {.mode = 0600, .layout = {12, 12, 1, 0}}}),
+        0);
+    assert_true(shard_is_told(shard, a));
+    (void)write_back();
+    assert_true(shard_is_told(shard, a));
+    assert_int_equal(unlink_name("b"), 0);
+    assert_int_equal(call("fs.purge", (struct fs_request){.ino = b}), 0);
+    assert_false(shard_is_told(shard, b));
+    n_told = 0;
+    shard_untell(shard, take_told, NULL);
+    assert_int_equal(n_told, 1);
+    assert_int_equal(told[0], a);
+    assert_int_equal(shard->n_told, 0);
+    assert_false(shard_is_told(shard, a));
+}
+
+static bool is_there(const char *name)
+{
+    uint8_t key[FS_KEY_MAX];
+    const void *value;
+    size_t len;
+    return shard_look(shard, key, fs_entry_key(key, name, strlen(name)), &value, &len);
+}
+
+static void each_of_many_is_found_by_its_name(void **state)
+{
+    char name[16];
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        assert_false(is_there(name));
+        assert_int_equal(create(name), 0);
+        assert_true(is_there(name));
+    }
+    (void)write_back();
+    size_t bytes = shard->bytes;
+    for (unsigned i = 0; i < MANY; i += 2) {
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(unlink_name(name), 0);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "n%u", i);
+        assert_int_equal(is_there(name), i % 2);
+    }
+    (void)write_back();
+    assert_true(shard->bytes < bytes);
+    assert_stored();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +354,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_directory_that_goes_leaves_no_records, begin, end),
         cmocka_unit_test_setup_teardown(room_is_asked_for_only_by_what_grows, begin, end),
         cmocka_unit_test_setup_teardown(malformed_changes_are_refused, begin, end),
+        cmocka_unit_test_setup_teardown(what_was_told_is_known_until_it_goes, begin, end),
+        cmocka_unit_test_setup_teardown(each_of_many_is_found_by_its_name, begin, end),
         cmocka_unit_test_setup_teardown(batches_carry_all_changes, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
