@@ -131,7 +131,7 @@ static int find_holder(const char *device)
     const struct dirent *entry;
     while (processes != NULL && holder == 0 && (entry = readdir(processes)) != NULL) {
         if (isdigit((unsigned char)entry->d_name[0]) && sees(entry->d_name, device))
-            holder = atoi(entry->d_name);
+            holder = (int)strtol(entry->d_name, NULL, 10);
     }
     if (processes != NULL)
         closedir(processes);

@@ -251,7 +251,7 @@ struct fs_file {
     unsigned waiters; /* For writes to be sent, or to have arrived. */
     bool sending, wants_room, ahead, mtime_seen;
     uint64_t ahead_size, arrived_end;
-    uint64_t settled_end; /* How far those reach that have arrived with all before them. */
+    uint64_t settled_end;     /* How far those reach that have arrived with all before them. */
     int64_t ahead_mtime_ns;   /* 0: as in the record. */
     struct fs_txid behind_tx; /* By which the record says that contents may lie beyond its size. */
     int error;                /* Of a write, until somebody was told. */

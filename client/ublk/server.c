@@ -366,14 +366,13 @@ static int add_device(struct ublk_server *s)
 /* The image may have got another size while nobody served the device. */
 static void read_size(struct ublk_server *s)
 {
-    char path[64];
-    unsigned long long sectors;
+    char path[64], line[32];
     snprintf(path, sizeof path, "/sys/block/ublkb%u/size", s->info.dev_id);
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return;
-    if (fscanf(file, "%llu", &sectors) == 1)
-        s->size = sectors * UBLK_SECTOR;
+    if (fgets(line, sizeof line, file) != NULL)
+        s->size = strtoull(line, NULL, 10) * UBLK_SECTOR;
     fclose(file);
 }
 
