@@ -95,7 +95,10 @@ int map_remove(struct limpet_pool *data, const char *id, uint64_t objects)
 {
     char name[IMAGE_OBJECT_NAME_MAX];
     int rc = 0;
-    for (uint64_t at = 0; at < objects && rc == 0 && objects <= OBJECTS_MAX; at += CHUNK_ENTRIES) {
+    /* One that has become too large for a map may have one of the time before. */
+    if (objects > OBJECTS_MAX)
+        objects = OBJECTS_MAX;
+    for (uint64_t at = 0; at < objects && rc == 0; at += CHUNK_ENTRIES) {
         chunk_name(id, at / CHUNK_ENTRIES, name);
         rc = limpet_remove(data, name);
         rc = rc == -ENOENT ? 0 : rc;
