@@ -398,7 +398,12 @@ static bool map_is_valid(const struct limpet_image *image)
     const struct header *header = &image->header;
     const uint64_t invalid = LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
     size_t at = image->snap != 0 ? header_snap(header, image->snap) : header->n_snaps;
-    if (at < header->n_snaps)
+    bool is_snap = at < header->n_snaps;
+    /* None is kept of what is too large, whichever part of it is looked at. */
+    uint64_t size = is_snap ? header->snaps[at].size : header->core.extent;
+    if (!map_reaches(stripe_objects(&image->stripe, size)))
+        return false;
+    if (is_snap)
         return (header->snaps[at].flags & invalid) == 0;
     return (header->core.features & LIMPET_IMAGE_OBJECT_MAP) != 0 &&
            (header->core.flags & invalid) == 0;

@@ -394,6 +394,8 @@ bool map_note_removed(struct limpet_image *image, uint64_t object, const struct 
 enum { MAP_REMOVED = 1 };
 /* It is kept of images of at most so many objects. */
 bool map_reaches(uint64_t objects);
+/* Of a header whose extent is new: what is written beyond that is in no map, for good. */
+void map_outgrown(struct image_core *core);
 int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t first, uint64_t end,
              uint32_t **entries) MUST_CHECK;
 /* Of the owner, while the gate is shut: all entries. */

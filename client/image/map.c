@@ -111,6 +111,15 @@ bool map_reaches(uint64_t objects)
     return objects <= OBJECTS_MAX;
 }
 
+void map_outgrown(struct image_core *core)
+{
+    struct stripe stripe = {
+        .order = core->order, .unit = core->stripe_unit, .count = core->stripe_count};
+    if ((core->features & LIMPET_IMAGE_OBJECT_MAP) != 0 &&
+        !map_reaches(stripe_objects(&stripe, core->extent)))
+        core->flags |= LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
+}
+
 static bool is_used(const struct image_core *core, uint64_t objects)
 {
     return (core->features & LIMPET_IMAGE_OBJECT_MAP) != 0 &&
@@ -170,10 +179,15 @@ void map_resize(struct limpet_image *image)
     uint64_t objects = stripe_objects(&image->stripe, image->header.core.extent);
     if (objects <= map->n)
         return;
-    uint32_t *more = objects <= OBJECTS_MAX ? realloc(map->entries, objects * sizeof *more) : NULL;
-    /* What it does not reach is unknown. */
-    if (more == NULL)
+    /* What it does not reach is unknown, and it is not valid any more: map_outgrown(). */
+    if (objects > OBJECTS_MAX)
         return;
+    uint32_t *more = realloc(map->entries, objects * sizeof *more);
+    /* What is written there would be in no map, which the next owner believes. */
+    if (more == NULL) {
+        image->dead = -ENOMEM;
+        return;
+    }
     /* Objects that have been beyond the end have entries of their own in the chunks: unless they
      * were never written, they say that they were removed. */
     memset(more + map->n, 0, (objects - map->n) * sizeof *more);
