@@ -410,6 +410,12 @@ enum { OBJECT_NO_VERSION = -1 };
 ptrdiff_t object_version_at(const struct limpet_snapset *set, uint64_t snap);
 
 /*
+ * As limpet_image_diff(), of an image's parent as it is now. -EAGAIN: it was flattened meanwhile,
+ * what was told does not count.
+ */
+int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len, bool whole_object,
+                      limpet_image_extent extent, void *arg) MUST_CHECK;
+/*
  * What of a range must be discarded: all of a short one, of a long one what there is. As
  * limpet_image_diff().
  */
