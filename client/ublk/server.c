@@ -281,7 +281,8 @@ static void ask(struct ublk_server *s, unsigned op, uint64_t data)
 
 static void follow_size(struct ublk_server *s)
 {
-    if (s->asked != 0 || !s->lives || s->wants == s->size)
+    bool same = s->wants / UBLK_SECTOR == s->size / UBLK_SECTOR;
+    if (s->asked != 0 || !s->lives || same || (s->control.features & UBLK_HAS_UPDATE_SIZE) == 0)
         return;
     s->size = s->wants;
     ask(s, UBLK_OP_UPDATE_SIZE, s->size / UBLK_SECTOR);
