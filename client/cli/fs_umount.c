@@ -150,7 +150,7 @@ static void wait_for_end(int fd, const char *path, const char *device)
         if (rc == 0)
             holder = find_holder(device);
     }
-    if (holder != 0)
+    if (rc <= 0 && holder != 0)
         fprintf(
             stderr,
             "limpet: %s is still mounted in another mount namespace (of process %d), and is served "
