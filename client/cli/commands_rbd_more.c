@@ -178,7 +178,7 @@ const struct cli_command cli_commands_rbd_more[] = {
      .run = rbd_object_map_rebuild,
      .options = snap_options,
      .params = image_param,
-     .summary = "make an object map anew"},
+     .summary = "make an object map anew, as after info says that it is invalid"},
     {.path = "rbd image-meta", .options = image_options, .summary = "metadata of images"},
     {.path = "rbd image-meta set",
      .run = rbd_image_meta_set,

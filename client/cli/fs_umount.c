@@ -131,7 +131,7 @@ static int find_holder(const char *device)
     const struct dirent *entry;
     while (processes != NULL && holder == 0 && (entry = readdir(processes)) != NULL) {
         if (isdigit((unsigned char)entry->d_name[0]) && sees(entry->d_name, device))
-            holder = atoi(entry->d_name);
+            holder = (int)strtol(entry->d_name, NULL, 10);
     }
     if (processes != NULL)
         closedir(processes);
@@ -150,7 +150,7 @@ static void wait_for_end(int fd, const char *path, const char *device)
         if (rc == 0)
             holder = find_holder(device);
     }
-    if (holder != 0)
+    if (rc <= 0 && holder != 0)
         fprintf(
             stderr,
             "limpet: %s is still mounted in another mount namespace (of process %d), and is served "

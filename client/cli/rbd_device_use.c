@@ -157,18 +157,24 @@ static bool is_open(const char *pid, const char *fd)
     return open;
 }
 
+/* Without asking a server for attributes, who may be dead: the file may be of any file system. */
+static bool is_device(const char *path, const struct devices *d)
+{
+    struct statx st;
+    return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 &&
+           S_ISBLK(st.stx_mode) && is_among(d, makedev(st.stx_rdev_major, st.stx_rdev_minor));
+}
+
 static bool process_has(const char *pid, const struct devices *d)
 {
     char folder[DEVICE_PATH_MAX], path[2 * DEVICE_PATH_MAX];
-    struct stat st;
     const struct dirent *e;
     bool found = false;
     snprintf(folder, sizeof folder, "/proc/%s/fd", pid);
     DIR *dir = opendir(folder);
     while (dir != NULL && !found && (e = readdir(dir)) != NULL) {
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        found = e->d_name[0] != '.' && stat(path, &st) == 0 && S_ISBLK(st.st_mode) &&
-                is_among(d, st.st_rdev) && is_open(pid, e->d_name);
+        found = e->d_name[0] != '.' && is_device(path, d) && is_open(pid, e->d_name);
     }
     if (dir != NULL)
         closedir(dir);

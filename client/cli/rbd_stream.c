@@ -145,27 +145,100 @@ static int put_block(struct file *f, const struct rbd_slot *slot)
     return rc;
 }
 
+/* What an image has, in order; what lies between reads as zeroes and is not read. */
+struct shown {
+    struct range {
+        uint64_t begin, end;
+    } * ranges;
+    size_t n, room;
+    size_t next; /* The range that the next block is of, */
+    uint64_t at; /* and up to where blocks of it were taken. */
+};
+
+static int add_shown(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    struct shown *shown = arg;
+    if (!exists || len == 0)
+        return 0;
+    if (shown->n == shown->room) {
+        size_t room = shown->room > 0 ? 2 * shown->room : 64;
+        struct range *more = realloc(shown->ranges, room * sizeof *more);
+        if (more == NULL)
+            return -ENOMEM;
+        shown->ranges = more;
+        shown->room = room;
+    }
+    shown->ranges[shown->n++] = (struct range){offset, offset + len};
+    return 0;
+}
+
+/* The next piece to read, at most as far as a multiple of READ_BLOCK; false: there is none. */
+static bool next_block(struct shown *shown, uint64_t *offset, size_t *len)
+{
+    if (shown->next == shown->n)
+        return false;
+    const struct range *range = &shown->ranges[shown->next];
+    uint64_t from = shown->at > range->begin ? shown->at : range->begin;
+    uint64_t to = (from / READ_BLOCK + 1) * READ_BLOCK;
+    shown->at = to < range->end ? to : range->end;
+    shown->next += shown->at == range->end;
+    *offset = from;
+    *len = (size_t)(shown->at - from);
+    return true;
+}
+
+/* Standard output gets holes as zeroes. */
+static int put_hole(struct file *f, uint64_t from, uint64_t to, uint64_t size,
+                    struct rbd_progress *progress)
+{
+    static const char zeroes[READ_BLOCK];
+    int rc = 0;
+    while (rc == 0 && f->is_standard && from < to) {
+        size_t len = to - from < READ_BLOCK ? (size_t)(to - from) : READ_BLOCK;
+        rc = write_all(f->fd, zeroes, len);
+        from += len;
+        rbd_progress_step(from, size, progress);
+    }
+    return rc;
+}
+
+static int read_shown(struct rbd_queue *q, struct shown *shown, uint64_t size, struct file *f,
+                      struct rbd_progress *progress)
+{
+    uint64_t asked = 0, offset, at = 0;
+    size_t len;
+    int rc = 0;
+    for (uint64_t i = 0; rc == 0; i++) {
+        while (rc == 0 && asked < i + SLOTS && next_block(shown, &offset, &len))
+            rc = rbd_slot_read(rbd_queue_slot(q, asked++), offset, len);
+        if (rc != 0 || i == asked)
+            break;
+        struct rbd_slot *slot = rbd_queue_slot(q, i);
+        if (slot->result != (ssize_t)slot->len)
+            rc = slot->result < 0 ? (int)slot->result : -EIO;
+        if (rc == 0)
+            rc = put_hole(f, at, slot->offset, size, progress);
+        if (rc == 0)
+            rc = put_block(f, slot);
+        at = slot->offset + slot->len;
+        rbd_progress_step(at, size, progress);
+    }
+    return rc != 0 ? rc : put_hole(f, at, size, size, progress);
+}
+
 static int export_blocks(struct limpet_image *image, uint64_t size, struct file *f,
                          struct rbd_progress *progress)
 {
-    struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
-    uint64_t blocks = (size + READ_BLOCK - 1) / READ_BLOCK, asked = 0;
-    int rc = 0;
-    for (uint64_t i = 0; rc == 0 && i < blocks; i++) {
-        for (; rc == 0 && asked < blocks && asked < i + SLOTS; asked++) {
-            uint64_t offset = asked * READ_BLOCK;
-            size_t len = (size_t)(size - offset < READ_BLOCK ? size - offset : READ_BLOCK);
-            rc = rbd_slot_read(rbd_queue_slot(q, asked), offset, len);
-        }
-        struct rbd_slot *slot = rbd_queue_slot(q, i);
-        if (rc == 0 && slot->result != (ssize_t)slot->len)
-            rc = slot->result < 0 ? (int)slot->result : -EIO;
-        if (rc == 0)
-            rc = put_block(f, slot);
-        rbd_progress_step(i, blocks, progress);
+    struct shown shown = {0};
+    int rc = limpet_image_diff(image, NULL, 0, size, true, true, add_shown, &shown);
+    if (rc == 0) {
+        struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
+        rc = read_shown(q, &shown, size, f, progress);
+        int failed = rbd_queue_destroy(q);
+        rc = rc != 0 ? rc : failed;
     }
-    int failed = rbd_queue_destroy(q);
-    return rc != 0 ? rc : failed;
+    free(shown.ranges);
+    return rc;
 }
 
 static int sink_write(void *arg, const void *data, size_t len)

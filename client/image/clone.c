@@ -382,7 +382,7 @@ static int find_shown(struct limpet_image *image, struct flattening *f)
     if (stripe_objects(&image->stripe, f->overlap) <= SHOWN_FROM)
         return 0;
     f->shown.known = true;
-    return limpet_image_diff(image->parent, NULL, 0, f->overlap, true, true, add_shown, &s);
+    return image_diff_parent(image, 0, f->overlap, true, add_shown, &s);
 }
 
 static const struct flat_snap *find_flat(const struct flattening *f, uint64_t id)
@@ -436,7 +436,7 @@ static int flatten(struct limpet_image *image, limpet_image_progress progress, v
         pthread_mutex_unlock(&image->lock);
         rc = find_shown(image, &f);
         if (rc != 0)
-            break;
+            continue;
         struct sweep s = {.image = image,
                           .view = f.view,
                           .breathes = true,

@@ -120,13 +120,44 @@ static int add_of_parent(uint64_t offset, uint64_t len, bool exists, void *arg)
     return exists ? add(&d->above, offset, len, true) : 0;
 }
 
+/* How much of its own parent it shows now; handles that only read hear of no changes. */
+static int shown_now(struct limpet_image *parent, uint64_t *overlap)
+{
+    int rc = image_refresh(parent);
+    pthread_mutex_lock(&parent->lock);
+    *overlap = parent->overlap;
+    pthread_mutex_unlock(&parent->lock);
+    return rc;
+}
+
+int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len, bool whole_object,
+                      limpet_image_extent extent, void *arg)
+{
+    struct limpet_image *parent = image->parent;
+    uint64_t before, after;
+    int rc = shown_now(parent, &before);
+    if (rc != 0)
+        return rc;
+    rc = limpet_image_diff(parent, NULL, offset, len, true, whole_object, extent, arg);
+    int looked = shown_now(parent, &after);
+    if (looked != 0)
+        return rc != 0 ? rc : looked;
+    /* What it shows is in its own objects now, and what its parent had may be gone. */
+    return before != after ? -EAGAIN : rc;
+}
+
 static int load_parent(struct diff *d)
 {
     uint64_t end = d->end < d->to_overlap ? d->end : d->to_overlap;
+    int rc;
     if (d->from != 0 || !d->include_parent || d->image->parent == NULL || d->begin >= end)
         return 0;
-    return limpet_image_diff(d->image->parent, NULL, d->begin, end - d->begin, true,
-                             d->whole_object, add_of_parent, d);
+    do {
+        d->above.n = 0;
+        rc = image_diff_parent(d->image, d->begin, end - d->begin, d->whole_object, add_of_parent,
+                               d);
+    } while (rc == -EAGAIN);
+    return rc;
 }
 
 /* The first of the parent's extents that ends beyond an offset. */
@@ -398,7 +429,12 @@ static bool map_is_valid(const struct limpet_image *image)
     const struct header *header = &image->header;
     const uint64_t invalid = LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
     size_t at = image->snap != 0 ? header_snap(header, image->snap) : header->n_snaps;
-    if (at < header->n_snaps)
+    bool is_snap = at < header->n_snaps;
+    /* None is kept of what is too large, whichever part of it is looked at. */
+    uint64_t size = is_snap ? header->snaps[at].size : header->core.extent;
+    if (!map_reaches(stripe_objects(&image->stripe, size)))
+        return false;
+    if (is_snap)
         return (header->snaps[at].flags & invalid) == 0;
     return (header->core.features & LIMPET_IMAGE_OBJECT_MAP) != 0 &&
            (header->core.flags & invalid) == 0;

@@ -394,6 +394,8 @@ bool map_note_removed(struct limpet_image *image, uint64_t object, const struct 
 enum { MAP_REMOVED = 1 };
 /* It is kept of images of at most so many objects. */
 bool map_reaches(uint64_t objects);
+/* Of a header whose extent is new: what is written beyond that is in no map, for good. */
+void map_outgrown(struct image_core *core);
 int map_read(struct limpet_pool *data, const char *id, uint64_t snap, uint64_t first, uint64_t end,
              uint32_t **entries) MUST_CHECK;
 /* Of the owner, while the gate is shut: all entries. */
@@ -407,6 +409,12 @@ int map_remove(struct limpet_pool *data, const char *id, uint64_t objects) MUST_
 enum { OBJECT_NO_VERSION = -1 };
 ptrdiff_t object_version_at(const struct limpet_snapset *set, uint64_t snap);
 
+/*
+ * As limpet_image_diff(), of an image's parent as it is now. -EAGAIN: it was flattened meanwhile,
+ * what was told does not count.
+ */
+int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len, bool whole_object,
+                      limpet_image_extent extent, void *arg) MUST_CHECK;
 /*
  * What of a range must be discarded: all of a short one, of a long one what there is. As
  * limpet_image_diff().

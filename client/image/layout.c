@@ -193,7 +193,7 @@ static bool core_makes_sense(const struct image_core *core)
            core->order <= LIMPET_IMAGE_ORDER_MAX && core->size <= core->extent &&
            core->extent <= LIMPET_IMAGE_SIZE_MAX && core->stripe_unit > 0 &&
            core->stripe_unit <= object_size && object_size % core->stripe_unit == 0 &&
-           core->stripe_count > 0 && core->stripe_count <= LIMPET_IMAGE_OBJECTS_MAX &&
+           core->stripe_count > 0 && core->stripe_count <= IMAGE_STRIPES_MAX &&
            core->overlap <= core->size;
 }
 

@@ -111,6 +111,8 @@ int image_new_core(struct limpet_pool *pool, uint64_t size,
         rc = set_stripes(options, core);
     if (rc == 0)
         rc = check_size(core, size);
+    if (rc == 0)
+        map_outgrown(core);
     return rc == 0 ? set_data_pool(pool, options->data_pool, core) : rc;
 }
 

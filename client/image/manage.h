@@ -4,10 +4,7 @@
 
 #include "client/image/image.h"
 
-enum {
-    IMAGE_SECTOR = 512,        /* Stripe units are multiples of it. */
-    IMAGE_STRIPES_MAX = 65536, /* Objects that are filled together. */
-};
+enum { IMAGE_SECTOR = 512 /* Stripe units are multiples of it. */ };
 
 /* With both of object-map and fast-diff, if one of them is among them. */
 /*

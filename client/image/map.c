@@ -95,7 +95,10 @@ int map_remove(struct limpet_pool *data, const char *id, uint64_t objects)
 {
     char name[IMAGE_OBJECT_NAME_MAX];
     int rc = 0;
-    for (uint64_t at = 0; at < objects && rc == 0 && objects <= OBJECTS_MAX; at += CHUNK_ENTRIES) {
+    /* One that has become too large for a map may have one of the time before. */
+    if (objects > OBJECTS_MAX)
+        objects = OBJECTS_MAX;
+    for (uint64_t at = 0; at < objects && rc == 0; at += CHUNK_ENTRIES) {
         chunk_name(id, at / CHUNK_ENTRIES, name);
         rc = limpet_remove(data, name);
         rc = rc == -ENOENT ? 0 : rc;
@@ -106,6 +109,15 @@ int map_remove(struct limpet_pool *data, const char *id, uint64_t objects)
 bool map_reaches(uint64_t objects)
 {
     return objects <= OBJECTS_MAX;
+}
+
+void map_outgrown(struct image_core *core)
+{
+    struct stripe stripe = {
+        .order = core->order, .unit = core->stripe_unit, .count = core->stripe_count};
+    if ((core->features & LIMPET_IMAGE_OBJECT_MAP) != 0 &&
+        !map_reaches(stripe_objects(&stripe, core->extent)))
+        core->flags |= LIMPET_IMAGE_OBJECT_MAP_INVALID | LIMPET_IMAGE_FAST_DIFF_INVALID;
 }
 
 static bool is_used(const struct image_core *core, uint64_t objects)
@@ -167,10 +179,15 @@ void map_resize(struct limpet_image *image)
     uint64_t objects = stripe_objects(&image->stripe, image->header.core.extent);
     if (objects <= map->n)
         return;
-    uint32_t *more = objects <= OBJECTS_MAX ? realloc(map->entries, objects * sizeof *more) : NULL;
-    /* What it does not reach is unknown. */
-    if (more == NULL)
+    /* What it does not reach is unknown, and it is not valid any more: map_outgrown(). */
+    if (objects > OBJECTS_MAX)
         return;
+    uint32_t *more = realloc(map->entries, objects * sizeof *more);
+    /* What is written there would be in no map, which the next owner believes. */
+    if (more == NULL) {
+        image->dead = -ENOMEM;
+        return;
+    }
     /* Objects that have been beyond the end have entries of their own in the chunks: unless they
      * were never written, they say that they were removed. */
     memset(more + map->n, 0, (objects - map->n) * sizeof *more);

@@ -267,6 +267,7 @@ static int set_size(struct header *next, struct limpet_op *op, void *arg)
     core->size = r->size;
     if (core->extent < r->size)
         core->extent = r->size;
+    map_outgrown(core);
     if (core->has_parent && core->overlap > r->size)
         core->overlap = r->size;
     return 0;

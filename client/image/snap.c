@@ -354,6 +354,7 @@ static int roll_back_header(struct header *next, struct limpet_op *op, void *arg
     next->core.size = r->snap.size;
     if (next->core.extent < end)
         next->core.extent = end;
+    map_outgrown(&next->core);
     if (next->core.has_parent)
         next->core.overlap = r->snap.overlap;
     return 0;

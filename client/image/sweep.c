@@ -135,7 +135,8 @@ int sweep(const struct sweep *sweep)
 int sweep_what_exists(struct sweep *sweep, bool kept, struct exist *exist)
 {
     struct limpet_image *image = sweep->image;
-    if (sweep->first >= sweep->end || map_ask(image, sweep->first) != MAP_UNKNOWN ||
+    /* A map that is in memory may reach but the first of them. */
+    if (sweep->first >= sweep->end || map_ask(image, sweep->end - 1) != MAP_UNKNOWN ||
         !exist_is_cheaper(image->bare, sweep->end - sweep->first))
         return 0;
     int rc = exist_list(image->bare, image->prefix, sweep->first, sweep->end, kept, exist);

@@ -281,7 +281,8 @@ static void ask(struct ublk_server *s, unsigned op, uint64_t data)
 
 static void follow_size(struct ublk_server *s)
 {
-    if (s->asked != 0 || !s->lives || s->wants == s->size)
+    bool same = s->wants / UBLK_SECTOR == s->size / UBLK_SECTOR;
+    if (s->asked != 0 || !s->lives || same || (s->control.features & UBLK_HAS_UPDATE_SIZE) == 0)
         return;
     s->size = s->wants;
     ask(s, UBLK_OP_UPDATE_SIZE, s->size / UBLK_SECTOR);
@@ -366,14 +367,13 @@ static int add_device(struct ublk_server *s)
 /* The image may have got another size while nobody served the device. */
 static void read_size(struct ublk_server *s)
 {
-    char path[64];
-    unsigned long long sectors;
+    char path[64], line[32];
     snprintf(path, sizeof path, "/sys/block/ublkb%u/size", s->info.dev_id);
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return;
-    if (fscanf(file, "%llu", &sectors) == 1)
-        s->size = sectors * UBLK_SECTOR;
+    if (fgets(line, sizeof line, file) != NULL)
+        s->size = strtoull(line, NULL, 10) * UBLK_SECTOR;
     fclose(file);
 }
 

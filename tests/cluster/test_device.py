@@ -203,6 +203,26 @@ def busy_devices_stay():
 
 
 @case
+def a_file_system_that_hangs_does_not_hold_up_unmap():
+    """Who has the device open is looked for among the files of all processes, also those whose server hangs."""
+    create("hangs")
+    hangs = devices.map("hangs")
+    mapper = devices.mapper(hangs)
+    device = devices.map("disk")
+    with open(os.path.join(devices.run, "0", "image"), "rb"):
+        waker = threading.Timer(20, os.kill, (mapper, signal.SIGCONT))
+        os.kill(mapper, signal.SIGSTOP)
+        waker.start()
+        devices.unmap(device)
+        check(waker.is_alive(), "it waited for a server that hangs")
+        waker.cancel()
+        os.kill(mapper, signal.SIGCONT)
+    devices.unmap(hangs)
+    succeeds(cluster.limpet("rbd", "rm", "hangs", "--no-progress"))
+    nothing_is_left()
+
+
+@case
 def discards_reach_the_image():
     create("trim", "512M")
     device = devices.map("trim")

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -868,6 +869,64 @@ def of_huge_images_what_exists_is_looked_at():
     left = [name for name in cluster.rados("-p", "data", "ls").text.splitlines() if name.startswith(("rbd_data.", "rbd_header."))]
     check(left == [], "objects are left: %r" % left[:5])
     check(time.monotonic() - begun < 300, "it takes %d s" % (time.monotonic() - begun))
+
+
+@case
+def a_map_that_was_outgrown_is_not_believed():
+    """No map is kept of more than 2^25 objects: neither a part of such an image, nor what it was cut to, is what its map says."""
+    c, size, data = client(), 1 << 50, b"a" * 4096
+    image = c.create("wide", size)
+    image.write(8 * MIB, data)
+    check(image.info().flags == 3, "the map is not valid")
+    told = [exists for offset, length, exists in image.diff(size=1 << 30, whole=True) if offset <= 8 * MIB < offset + length]
+    check(told == [True], "a part of it: %r" % told)
+    image.snap("s")
+    child = c.clone("wide", "s", "child")
+    good(child.resize(1 << 40), "shrink")
+    good(child.flatten(), "flatten")
+    check(child.read(8 * MIB, 4096) == data, "flattened")
+    child.close()
+    good(c.remove("child"), "remove")
+    good(image.snap_remove("s"), "remove the snapshot")
+    good(image.resize(1 << 30), "shrink")
+    image.close()
+    image = c.open("wide")
+    image.write(0, b"b")
+    check(image.read(8 * MIB, 4096) == data, "what was written before it was cut")
+    good(lib.limpet_image_rebuild_object_map(image.handle, None, None), "rebuild")
+    check(image.info().flags == 0, "the map is valid again")
+    image.write(0, b"c")
+    check(image.read(8 * MIB, 4096) == data, "with a map")
+    good(image.resize(size), "grow")
+    zeroes = b"rbd diff v1\ns" + struct.pack("<Q", size) + b"z" + struct.pack("<QQ", 0, 1 << 30) + b"e"
+    good(image.import_diff(zeroes), "import")
+    check(image.read(8 * MIB, 4096) == bytes(4096), "zeroes that were imported")
+    image.close()
+    good(c.remove("wide"), "remove")
+
+
+@case
+def what_a_flattened_parent_has_is_its_clones():
+    """The clone was open before: it asks its parent anew what that has, whose own parent is gone."""
+    c, data = client(), b"a" * 4096
+    for features in (FEATURES, PLAIN):
+        grand = c.create("grand", 32 << 30, features=features)
+        grand.write(8 * MIB, data)
+        grand.snap("s")
+        middle = c.clone("grand", "s", "middle", features=features)
+        middle.snap("s")
+        child = c.clone("middle", "s", "child", features=features)
+        good(middle.flatten(), "flatten the parent")
+        good(grand.snap_remove("s"), "remove the snapshot")
+        grand.close()
+        good(c.remove("grand"), "remove what the parent was made from")
+        good(child.flatten(), "flatten")
+        check(child.read(8 * MIB, 4096) == data, "flattened")
+        child.close()
+        good(c.remove("child"), "remove")
+        good(middle.snap_remove("s"), "remove the snapshot")
+        middle.close()
+        good(c.remove("middle"), "remove")
 
 
 @case

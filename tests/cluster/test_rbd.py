@@ -285,6 +285,13 @@ def exports_and_imports():
     check(succeeds(rbd("export", "imp", "-")).out == data, "to standard output")
     succeeds(rbd("import", "-", "piped", data=data))
     check(succeeds(rbd("export", "piped", "-")).out == data, "from standard input")
+    succeeds(rbd("resize", "piped", "--size", "4T"))
+    wide = os.path.join(WHERE, "wide")
+    succeeds(rbd("export", "piped", wide))
+    with open(wide, "rb") as file:
+        check(os.fstat(file.fileno()).st_size == 1 << 42 and file.read(len(data) + MIB) == data + bytes(MIB),
+              "what is not there is not read")
+    os.unlink(wide)
     succeeds(rbd("import", path))
     check("in\n" in says("ls"), "named like the file")
     stream = succeeds(rbd("export", "--export-format", "2", "imp", "-", "--no-progress")).out

@@ -40,16 +40,28 @@ EXPORT int rbd_lock_release(void *image)
     return h != NULL ? limpet_image_lock_release(h->image) : -EINVAL;
 }
 
+/* -EINVAL: the image has no exclusive lock that could have an owner. */
+static int lock_owner(struct rbd_handle *h, struct limpet_image_owner *owner)
+{
+    struct limpet_image_info info;
+    int rc = limpet_image_info(h->image, &info);
+    if (rc == 0 && (info.features & LIMPET_IMAGE_EXCLUSIVE_LOCK) == 0)
+        rc = -EINVAL;
+    return rc == 0 ? limpet_image_lock_owner(h->image, owner) : rc;
+}
+
 EXPORT int rbd_lock_get_owners(void *image, int *mode, char **owners, size_t *max)
 {
     struct rbd_handle *h = image;
     struct limpet_image_owner owner;
     if (h == NULL || mode == NULL || owners == NULL || max == NULL)
         return -EINVAL;
-    int rc = limpet_image_lock_owner(h->image, &owner);
+    size_t room = *max;
+    for (size_t i = 0; i < room; i++)
+        owners[i] = NULL; /* Python gives them all to the cleanup, also after an error. */
+    int rc = lock_owner(h, &owner);
     if (rc != 0)
         return rc;
-    size_t room = *max;
     *max = 1;
     *mode = RBD_LOCK_MODE_EXCLUSIVE;
     if (room < 1)
@@ -75,7 +87,7 @@ EXPORT int rbd_lock_break(void *image, int mode, const char *address)
         return -EINVAL;
     if (mode != RBD_LOCK_MODE_EXCLUSIVE)
         return -EOPNOTSUPP;
-    int rc = limpet_image_lock_owner(h->image, &owner);
+    int rc = lock_owner(h, &owner);
     if (rc == 0 && strcmp(owner.address, address) != 0)
         rc = -EBUSY;
     return rc == 0 ? limpet_image_lock_break(h->image, owner.instance) : rc;

@@ -123,6 +123,12 @@ static void refuses_what_makes_no_sense(void **state)
     assert_int_equal(image_core_decode(e.data, e.len, &got), -EBADMSG);
     encoder_reset(&e);
     bad = core;
+    bad.order = 25;
+    bad.stripe_count = UINT64_C(1) << 39; /* Sets of 2^64 bytes. */
+    image_core_encode(&e, &bad);
+    assert_int_equal(image_core_decode(e.data, e.len, &got), -EBADMSG);
+    encoder_reset(&e);
+    bad = core;
     bad.order = 64;
     image_core_encode(&e, &bad);
     assert_int_equal(image_core_decode(e.data, e.len, &got), -EBADMSG);
