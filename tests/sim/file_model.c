@@ -504,19 +504,26 @@ static bool judge_missing(const struct judge *judge, const struct file_node *bef
     return true;
 }
 
-/* What the living have changed may be lost another time. */
-static void forget_unsure(struct file_model *model)
+/* What is there, or was changed once more, may be lost another time while its process lives. */
+static void forget_unsure(const struct judge *judge,
+                          bool (*may_be_lost)(void *ctx, const struct file_change *change),
+                          void *ctx)
 {
+    struct file_model *model = judge->model;
     uint32_t n = 0;
     for (uint32_t i = 0; i < model->n_changes; i++) {
-        if (!model->changes[i].unsure)
-            model->changes[n++] = model->changes[i];
+        struct file_change *change = &model->changes[i];
+        if (change->unsure && (judge->absent[i] || !may_be_lost(ctx, change)))
+            continue;
+        change->unsure = false;
+        model->changes[n++] = *change;
     }
     model->n_changes = n;
 }
 
-bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t n, char *why,
-                      size_t why_max)
+bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t n,
+                      bool (*may_be_lost)(void *ctx, const struct file_change *change), void *ctx,
+                      char *why, size_t why_max)
 {
     struct judge judge = {.model = model, .seen = seen, .n = n, .why = why, .why_max = why_max};
     struct file_node *before = malloc(sizeof model->nodes);
@@ -541,7 +548,7 @@ bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t
                     node->cells[CELL_FIRST + k] = FILE_NONE;
             }
         }
-        forget_unsure(model);
+        forget_unsure(&judge, may_be_lost, ctx);
         file_nodes_collect(model);
     }
     free(judge.there);

@@ -104,9 +104,11 @@ struct file_seen {
 
 /*
  * Whether the tree, whose root is seen[FILE_ROOT], is what the model allows; then the model is as
- * it was seen, and nothing is unsure any more. False: `why` says what is wrong.
+ * it was seen, and nothing is unsure any more; changes are remembered that may be lost another time.
+ * False: `why` says what is wrong.
  */
-bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t n, char *why,
-                      size_t why_max);
+bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t n,
+                      bool (*may_be_lost)(void *ctx, const struct file_change *change), void *ctx,
+                      char *why, size_t why_max);
 
 #endif

@@ -84,6 +84,11 @@ static bool is_durable(void *ctx, const struct file_change *change)
             (contents_are_there(client->fs, ino) && !may_have_given_up(client, change->home)));
 }
 
+bool files_may_lose(void *ctx, const struct file_change *change)
+{
+    return client_of(ctx, change->process) != NULL && !is_durable(ctx, change);
+}
+
 void files_forget(struct files *files)
 {
     if (files->model.n_changes >= FILE_FORGET_AT)

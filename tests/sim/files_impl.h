@@ -150,6 +150,8 @@ bool files_is_losing(const struct file_client *client, uint64_t home);
 bool files_is_clean(const struct file_client *client, uint64_t home);
 /* Forgets changes that are durable by now. */
 void files_forget(struct files *files);
+/* ctx: the files. Its process lives, and has not made it durable yet. */
+bool files_may_lose(void *ctx, const struct file_change *change);
 
 /* ---- file_ops.c ---- */
 
