@@ -50,6 +50,11 @@ uint32_t file_node_make(struct file_model *model, unsigned type, uint32_t spare)
     return first;
 }
 
+uint64_t file_node_home(const struct file_node *node)
+{
+    return node->ino >> 24;
+}
+
 unsigned file_node_links(const struct file_model *model, uint32_t node)
 {
     unsigned n = 0;
@@ -110,6 +115,34 @@ void file_model_change(struct file_model *model, const struct file_change *chang
     model->changes[model->n_changes++] = *change;
 }
 
+static bool is_name(const struct file_node *node, uint32_t cell)
+{
+    return node->type == S_IFDIR && cell >= CELL_FIRST;
+}
+
+static bool moves_names(const struct file_model *model, uint64_t operation)
+{
+    unsigned n = 0;
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *change = &model->changes[i];
+        n += change->operation == operation && is_name(&model->nodes[change->node], change->cell);
+    }
+    return n > 1;
+}
+
+/* Whether it moves what another process has put there, which that may lose without knowing it. */
+static bool follows_unsettled(const struct file_model *model, const bool *gone, uint32_t number)
+{
+    const struct file_change *move = &model->changes[number];
+    bool follows = false;
+    for (uint32_t i = 0; !follows && i < number; i++) {
+        const struct file_change *old = &model->changes[i];
+        follows = !gone[i] && old->node == move->node && old->cell == move->cell &&
+                  old->process != move->process;
+    }
+    return follows && moves_names(model, move->operation);
+}
+
 void file_model_forget(struct file_model *model,
                        bool (*durable)(void *ctx, const struct file_change *change), void *ctx)
 {
@@ -119,9 +152,19 @@ void file_model_forget(struct file_model *model,
         abort();
     for (uint32_t i = 0; i < model->n_changes; i++) {
         const struct file_change *change = &model->changes[i];
-        gone[i] = gone[i] || (!change->unsure && durable(ctx, change));
+        gone[i] = gone[i] || change->settled || (!change->unsure && durable(ctx, change));
         for (uint32_t j = 0; gone[i] && change->first && j < model->n_changes; j++)
             gone[j] |= model->changes[j].operation == change->operation;
+    }
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        bool stays = gone[i] && follows_unsettled(model, gone, i);
+        for (uint32_t j = 0; stays && j < model->n_changes; j++) {
+            struct file_change *change = &model->changes[j];
+            if (!gone[j] || change->operation != model->changes[i].operation)
+                continue;
+            change->settled = true;
+            gone[j] = false;
+        }
     }
     for (uint32_t i = 0; i < model->n_changes; i++) {
         if (!gone[i])
@@ -154,16 +197,16 @@ static bool refuse(const struct judge *judge, const char *format, ...)
     return false;
 }
 
-static bool is_name(const struct file_node *node, uint32_t cell)
-{
-    return node->type == S_IFDIR && cell >= CELL_FIRST;
-}
-
-/* A node that nobody has told the number of is recognized by its type. */
+/*
+ * Numbers are given again after a loss, and of some nodes nobody was told theirs: a node is also
+ * recognized by its owner, who is chosen by lot and stays.
+ */
 static bool may_be(const struct judge *judge, uint64_t node, const struct file_seen *found)
 {
     const struct file_node *n = &judge->model->nodes[node];
     if (node == FILE_NONE || n->type != found->type)
+        return false;
+    if (!n->any && n->cells[CELL_UID] != found->cells[CELL_UID])
         return false;
     if (found->node != FILE_NONE)
         return found->node == node;
@@ -363,7 +406,7 @@ static bool judge_name(const struct judge *judge, const struct file_seen *dir, u
         value = found->node;
         for (uint32_t i = FILE_ROOT; value == FILE_NONE && i < FILE_NODES_MAX; i++) {
             if (judge->model->nodes[i].used && judge->model->nodes[i].ino == found->ino &&
-                judge->model->nodes[i].type == found->type)
+                may_be(judge, i, found))
                 value = i;
         }
         if (value == FILE_NONE)
@@ -521,6 +564,51 @@ static void forget_unsure(const struct judge *judge,
     model->n_changes = n;
 }
 
+/*
+ * What somebody else has moved since, from or to a name of which a change is unsure, may be what
+ * had that name before.
+ */
+static void follow_moves(struct file_model *model)
+{
+    bool *follows = calloc(model->n_changes + 1, sizeof *follows);
+    if (!follows)
+        abort();
+    for (uint32_t i = 0; i < model->n_changes; i++) {
+        const struct file_change *move = &model->changes[i];
+        bool moved = false;
+        for (uint32_t j = 0; !moved && j < i; j++) {
+            const struct file_change *old = &model->changes[j];
+            moved = old->node == move->node && old->cell == move->cell &&
+                    old->operation != move->operation &&
+                    (follows[j] || (old->unsure && old->process != move->process));
+        }
+        moved = moved && is_name(&model->nodes[move->node], move->cell) &&
+                moves_names(model, move->operation);
+        for (uint32_t j = 0; moved && j < model->n_changes; j++) {
+            const struct file_change *change = &model->changes[j];
+            struct file_node *node = &model->nodes[change->node];
+            if (change->operation != move->operation || !is_name(node, change->cell))
+                continue;
+            follows[j] = true;
+            node->any_names |= 1u << (change->cell - CELL_FIRST);
+            node->any_by = move->process;
+        }
+    }
+    free(follows);
+}
+
+/* What was found, and only guessed before, is not durable for certain. */
+static bool guess_may_be_lost(const struct file_node *node, uint32_t number,
+                              bool (*may_be_lost)(void *ctx, const struct file_change *change),
+                              void *ctx)
+{
+    const struct file_change guess = {.node = number,
+                                      .process = node->any_by,
+                                      .home = file_node_home(node),
+                                      .data = node->type == S_IFREG};
+    return (node->any || node->any_names != 0) && may_be_lost(ctx, &guess);
+}
+
 bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t n,
                       bool (*may_be_lost)(void *ctx, const struct file_change *change), void *ctx,
                       char *why, size_t why_max)
@@ -531,6 +619,7 @@ bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t
     if (!before || !judge.there)
         abort();
     judge.absent = judge.there + model->n_changes + 1;
+    follow_moves(model);
     memcpy(before, model->nodes, sizeof model->nodes);
     for (uint32_t i = 0; i < FILE_NODES_MAX; i++)
         model->nodes[i].seen = false;
@@ -541,8 +630,10 @@ bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t
         /* Of those that are open somewhere, what can be seen is not judged. */
         for (uint32_t i = FILE_ROOT; i < FILE_NODES_MAX; i++) {
             struct file_node *node = &model->nodes[i];
-            node->any = false;
-            node->any_names = 0;
+            if (!guess_may_be_lost(node, i, may_be_lost, ctx)) {
+                node->any = false;
+                node->any_names = 0;
+            }
             for (uint32_t k = 0; node->ghost && k < FILE_NAMES; k++) {
                 if (node->type == S_IFDIR)
                     node->cells[CELL_FIRST + k] = FILE_NONE;

@@ -48,6 +48,7 @@ struct file_node {
     uint64_t cells[FILE_CELLS];
     uint32_t any_names; /* These may lead anywhere. */
     bool any;           /* Its attributes and contents may be anything. */
+    uint64_t any_by;    /* The last process whose operations have made it so. */
     uint32_t opens[FILE_OWNERS_MAX];
     uint64_t known; /* To these clients: nobody asks for a number that it was not told. */
     /* Operations under way. */
@@ -66,6 +67,7 @@ struct file_change {
     bool data;   /* Durable with the contents. */
     bool first;  /* When this is durable, the operation will be done. */
     bool unsure; /* Its process has died, or has lost it. */
+    bool settled; /* It is durable, and moves what others may lose. */
 };
 
 struct file_model {
@@ -77,6 +79,8 @@ struct file_model {
 void file_model_init(struct file_model *model, uint64_t root_ino);
 /* FILE_NONE: there is no room but for `spare` more. */
 uint32_t file_node_make(struct file_model *model, unsigned type, uint32_t spare);
+/* The shard of its attributes. */
+uint64_t file_node_home(const struct file_node *node);
 unsigned file_node_links(const struct file_model *model, uint32_t node);
 unsigned file_node_opens(const struct file_model *model, uint32_t node);
 /* Whether `node` is the other one or inside of it. */

@@ -46,11 +46,6 @@ static uint64_t below(const struct file_op *op, uint64_t n)
     return files_below(op->client->files, n);
 }
 
-static uint64_t home_of(uint64_t ino)
-{
-    return ino >> 24;
-}
-
 /* ---- What it has for itself ---- */
 
 bool file_op_take(struct file_op *op, uint32_t i, bool alone)
@@ -725,7 +720,7 @@ void file_op_commit(const struct file_op *op, bool unsure)
             .after = op->changes[i].after,
             .process = op->client->process,
             .operation = op->serial,
-            .home = home_of(node->ino),
+            .home = file_node_home(node),
             .begun = op->begun,
             .ended = files_now(files),
             .loose = op->changes[i].loose || unsure,
@@ -780,11 +775,15 @@ static void forgive(const struct file_op *op)
     uint32_t nodes[] = {op->dir, op->to_dir};
     uint32_t names[] = {op->name, op->to_name};
     for (uint32_t i = 0; i < 2 && op->dir != FILE_NONE; i++) {
-        if (nodes[i] != FILE_NONE)
-            node_of(op, nodes[i])->any_names |= 1u << names[i];
+        if (nodes[i] == FILE_NONE)
+            continue;
+        node_of(op, nodes[i])->any_names |= 1u << names[i];
+        node_of(op, nodes[i])->any_by = op->client->process;
     }
-    if (op->node != FILE_NONE)
+    if (op->node != FILE_NONE) {
         node_of(op, op->node)->any = true;
+        node_of(op, op->node)->any_by = op->client->process;
+    }
 }
 
 static bool is_making(const struct file_op *op)
@@ -824,7 +823,7 @@ static void lose_contents(const struct file_op *op)
         struct file_change *change = &model->changes[i];
         if (change->process == op->client->process && change->data &&
             (change->node == op->node || op->kind == FILE_OP_SYNC_ALL))
-            change->unsure = true;
+            change->unsure = !change->settled;
     }
 }
 

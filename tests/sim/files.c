@@ -86,7 +86,7 @@ static bool is_durable(void *ctx, const struct file_change *change)
 
 bool files_may_lose(void *ctx, const struct file_change *change)
 {
-    return client_of(ctx, change->process) != NULL && !is_durable(ctx, change);
+    return !change->settled && client_of(ctx, change->process) != NULL && !is_durable(ctx, change);
 }
 
 void files_forget(struct files *files)
@@ -115,7 +115,7 @@ void files_lose(struct file_client *client, uint64_t home)
     for (uint32_t i = 0; i < model->n_changes; i++) {
         struct file_change *change = &model->changes[i];
         if (change->process == client->process && (home == UINT64_MAX || change->home == home))
-            change->unsure = true;
+            change->unsure = !change->settled;
     }
     file_locks_lose(client, home);
     note_loss(files);
@@ -152,7 +152,7 @@ void files_notice(struct files *files)
     for (uint32_t i = 0; i < files->model.n_changes; i++) {
         struct file_change *change = &files->model.changes[i];
         const struct file_client *client = client_of(files, change->process);
-        if (change->unsure || client == NULL)
+        if (change->unsure || change->settled || client == NULL)
             continue;
         const struct fs_file *file =
             change->data ? file_find(client->fs, files->model.nodes[change->node].ino, false)
@@ -172,8 +172,8 @@ bool files_look_for_lost(struct files *files, const struct file_client *except)
     for (uint32_t i = 0; i < files->model.n_changes; i++) {
         struct file_change *change = &files->model.changes[i];
         const struct file_client *client = client_of(files, change->process);
-        if (change->unsure || client == NULL || client == except || is_durable(files, change) ||
-            !lease_is_over(client, change->home))
+        if (change->unsure || change->settled || client == NULL || client == except ||
+            is_durable(files, change) || !lease_is_over(client, change->home))
             continue;
         files_lose(&files->clients[client->number], change->home);
         found = true;
@@ -199,7 +199,7 @@ static void look_at_file(struct witness *w, const void *fs, uint64_t ino)
         struct file_change *change = &files->model.changes[i];
         if (change->process == client->process && change->data &&
             files->model.nodes[change->node].ino == ino)
-            change->unsure = true;
+            change->unsure = !change->settled;
     }
     note_loss(files);
 }
