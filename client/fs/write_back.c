@@ -827,7 +827,11 @@ int shard_write_back(struct limpet_fs *fs, uint64_t home)
         write_back_wait(fs);
         for (unsigned i = 0; i < fs->n_errors; i++)
             rc = fs->errors[i].home == home ? fs->errors[i].error : rc;
+        lease = lease_find(fs, home);
     }
+    /* What was lost may have been lost while somebody else waited for it. */
+    if (rc == 0 && lease != NULL)
+        rc = lease->failed;
     pthread_mutex_unlock(&fs->lock);
     return rc;
 }
