@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/cli/rbd.h"
+#include "client/image/extents.h"
 
 /*
  * READ_BLOCK: of an export. The memory of all slots stays in the processor's cache so; with 4 MiB
@@ -147,44 +148,43 @@ static int put_block(struct file *f, const struct rbd_slot *slot)
 
 /* What an image has, in order; what lies between reads as zeroes and is not read. */
 struct shown {
-    struct range {
-        uint64_t begin, end;
-    } * ranges;
-    size_t n, room;
-    size_t next; /* The range that the next block is of, */
+    struct limpet_image *image;
+    struct window window;
+    size_t next; /* The extent that the next block is of, */
     uint64_t at; /* and up to where blocks of it were taken. */
 };
 
-static int add_shown(uint64_t offset, uint64_t len, bool exists, void *arg)
+static int shown_source(uint64_t offset, uint64_t len, window_take take, void *take_arg, void *arg)
 {
-    struct shown *shown = arg;
-    if (!exists || len == 0)
-        return 0;
-    if (shown->n == shown->room) {
-        size_t room = shown->room > 0 ? 2 * shown->room : 64;
-        struct range *more = realloc(shown->ranges, room * sizeof *more);
-        if (more == NULL)
-            return -ENOMEM;
-        shown->ranges = more;
-        shown->room = room;
-    }
-    shown->ranges[shown->n++] = (struct range){offset, offset + len};
-    return 0;
+    const struct shown *shown = arg;
+    return limpet_image_diff(shown->image, NULL, offset, len, true, true, take, take_arg);
 }
 
-/* The next piece to read, at most as far as a multiple of READ_BLOCK; false: there is none. */
-static bool next_block(struct shown *shown, uint64_t *offset, size_t *len)
+/* The next piece to read, at most as far as a multiple of READ_BLOCK; of 0 bytes: there is none. */
+static int next_block(struct shown *shown, uint64_t *offset, size_t *len)
 {
-    if (shown->next == shown->n)
-        return false;
-    const struct range *range = &shown->ranges[shown->next];
-    uint64_t from = shown->at > range->begin ? shown->at : range->begin;
-    uint64_t to = (from / READ_BLOCK + 1) * READ_BLOCK;
-    shown->at = to < range->end ? to : range->end;
-    shown->next += shown->at == range->end;
-    *offset = from;
-    *len = (size_t)(shown->at - from);
-    return true;
+    struct window *w = &shown->window;
+    *len = 0;
+    for (;;) {
+        for (; shown->next < w->extents.n; shown->next++) {
+            const struct extent *extent = &w->extents.list[shown->next];
+            uint64_t end = extent->offset + extent->len;
+            uint64_t from = shown->at > extent->offset ? shown->at : extent->offset;
+            uint64_t to = (from / READ_BLOCK + 1) * READ_BLOCK;
+            if (!extent->exists || from >= end)
+                continue;
+            shown->at = to < end ? to : end;
+            *offset = from;
+            *len = (size_t)(shown->at - from);
+            return 0;
+        }
+        if (w->end >= w->limit)
+            return 0;
+        int rc = window_move(w, w->end, 1);
+        shown->next = 0;
+        if (rc != 0)
+            return rc;
+    }
 }
 
 /* Standard output gets holes as zeroes. */
@@ -206,11 +206,14 @@ static int read_shown(struct rbd_queue *q, struct shown *shown, uint64_t size, s
                       struct rbd_progress *progress)
 {
     uint64_t asked = 0, offset, at = 0;
-    size_t len;
+    size_t len = 1;
     int rc = 0;
     for (uint64_t i = 0; rc == 0; i++) {
-        while (rc == 0 && asked < i + SLOTS && next_block(shown, &offset, &len))
-            rc = rbd_slot_read(rbd_queue_slot(q, asked++), offset, len);
+        while (rc == 0 && asked < i + SLOTS && len > 0) {
+            rc = next_block(shown, &offset, &len);
+            if (rc == 0 && len > 0)
+                rc = rbd_slot_read(rbd_queue_slot(q, asked++), offset, len);
+        }
         if (rc != 0 || i == asked)
             break;
         struct rbd_slot *slot = rbd_queue_slot(q, i);
@@ -229,16 +232,15 @@ static int read_shown(struct rbd_queue *q, struct shown *shown, uint64_t size, s
 static int export_blocks(struct limpet_image *image, uint64_t size, struct file *f,
                          struct rbd_progress *progress)
 {
-    struct shown shown = {0};
-    int rc = limpet_image_diff(image, NULL, 0, size, true, true, add_shown, &shown);
-    if (rc == 0) {
-        struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
-        rc = read_shown(q, &shown, size, f, progress);
-        int failed = rbd_queue_destroy(q);
-        rc = rc != 0 ? rc : failed;
-    }
-    free(shown.ranges);
-    return rc;
+    struct shown shown = {
+        .image = image,
+        .window = {.source = shown_source, .arg = &shown, .limit = size},
+    };
+    struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
+    int rc = read_shown(q, &shown, size, f, progress);
+    int failed = rbd_queue_destroy(q);
+    window_fini(&shown.window);
+    return rc != 0 ? rc : failed;
 }
 
 static int sink_write(void *arg, const void *data, size_t len)

@@ -930,6 +930,34 @@ def what_a_flattened_parent_has_is_its_clones():
 
 
 @case
+def of_a_parent_in_many_pieces_all_are_told():
+    """More than a difference has in memory of its parent at a time: client/image/extents.h."""
+    c, unit, sets = client(), 512, 40
+    period = 8 * MIB
+    parent = c.create("pieces", sets * period, order=22, unit=unit, count=2)
+    for number in range(sets):
+        parent.write((number + 1) * period - 2 * unit, b"e" * unit)
+    parent.snap("s")
+    child = c.clone("pieces", "s", "child")
+    child.write(20 * period + unit, b"o" * unit)
+    for offset, whole in ((0, False), (3 * period + unit, True)):
+        got = child.diff(offset=offset, whole=whole)
+        own = [(at, length) for at, length, exists in got if 20 * period <= at < 21 * period]
+        shown = [extent for extent in got if not 20 * period <= extent[0] <= 21 * period]
+        expected = [(at, unit, True) for at in range(0, sets * period, 2 * unit)
+                    if at >= offset and not 20 * period <= at <= 21 * period]
+        wrong = next((i for i, (a, b) in enumerate(zip(shown, expected)) if a != b), len(shown))
+        check(shown == expected, "%d extents of %d from %d: %r, not %r" % (len(shown), len(expected), offset,
+                                                                         shown[wrong:wrong + 2], expected[wrong:wrong + 2]))
+        check(own[0][0] == 20 * period and own[0][1] >= 3 * unit, "what the clone has: %r" % own[:3])
+    child.close()
+    good(c.remove("child"), "remove")
+    good(parent.snap_remove("s"), "remove the snapshot")
+    parent.close()
+    good(c.remove("pieces"), "remove")
+
+
+@case
 def differences_are_told():
     c = client()
     for number, layout in enumerate(({"order": 18}, {"order": 18, "features": PLAIN},
