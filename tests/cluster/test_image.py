@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -561,6 +562,39 @@ def clones_show_their_parents():
         check(child.snaps() == [], "and with the clone it is gone")
         child.close()
         good(c.remove("child"), "remove")
+
+
+def segments_sent():
+    """How often this process has sent data by TCP: tcpi_data_segs_out of its sockets."""
+    total = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.fromfd(int(name), socket.AF_INET, socket.SOCK_STREAM) as one:
+                total += struct.unpack_from("I", one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 156)[0]
+        except OSError:
+            pass
+    return total
+
+
+@case
+def a_read_of_the_parent_costs_one_more_request():
+    """One for the child's object, which is not there, and one for the parent's; with the map in memory that one alone."""
+    c, reads, more = client(), 300, 60
+    parent = c.create_parent(8 * MIB, random_bytes(4 * MIB, 3), order=22)
+    for features, name, requests in ((PLAIN, "plain", 2), (FEATURES, "mapped", 1)):
+        child = c.clone("parent", "base", name, features=features)
+        child.write(4 * MIB, b"the lock is taken, and the map read")
+        before = segments_sent()
+        for number in range(reads):
+            child.read(number * 4096, 4096)
+        sent = segments_sent() - before
+        check(requests * reads <= sent <= requests * reads + more,
+              "%s: %d reads sent %d times, not %d" % (name, reads, sent, requests * reads))
+        child.close()
+        good(c.remove(name), "remove")
+    good(parent.snap_remove("base"), "remove the snapshot")
+    parent.close()
+    good(c.remove("parent"), "remove")
 
 
 @case
