@@ -17,6 +17,9 @@
          .hidden = true,                                                                           \
          .help = "the same"},                                                                      \
         {.name = "image-format", .type = CLI_NUMBER, .value = "2", .hidden = true, .help = "2"},   \
+        {.name = "new-format", .type = CLI_FLAG, .hidden = true, .help = "accepted"},              \
+        {.name = "mirror-image-mode", .type = CLI_TEXT, .hidden = true, .help = "-"},              \
+        RBD_JOURNAL_OPTIONS,                                                                       \
         {.name = "image-feature",                                                                  \
          .type = CLI_TEXT,                                                                         \
          .value = "FEATURES",                                                                      \
@@ -170,7 +173,11 @@ const struct cli_command cli_commands_rbd[] = {
     {.path = "rbd cp",
      .alias = "rbd copy",
      .run = rbd_cp,
-     .options = OPTIONS(RBD_SNAP_SPEC, DEST_OPTIONS, LAYOUT_OPTIONS, RBD_QUIET),
+     .options = OPTIONS(RBD_SNAP_SPEC, DEST_OPTIONS, LAYOUT_OPTIONS, RBD_QUIET,
+                        {.name = "sparse-size",
+                         .type = CLI_TEXT,
+                         .hidden = true,
+                         .help = "accepted: pieces of 4M"}),
      .params = PARAMS(RBD_AT_PARAM, DEST_PARAM),
      .summary = "copy an image, or a snapshot of it, to a new image"},
     {.path = "rbd deep cp",
@@ -195,7 +202,7 @@ const struct cli_command cli_commands_rbd[] = {
          EXAMPLES("limpet rbd snap create data/base@v1", "limpet rbd clone data/base@v1 data/vm1")},
     {.path = "rbd children",
      .run = rbd_children,
-     .options = OPTIONS(RBD_SNAP_SPEC, RBD_PRETTY, RBD_ALL("those in the trash, too"),
+     .options = OPTIONS(RBD_SNAP_SPEC, RBD_PRETTY, RBD_ALL("those in the trash, too"), RBD_SNAP_ID,
                         {.name = "descendants", .type = CLI_FLAG, .help = "clones of clones, too"}),
      .params = PARAMS(RBD_AT_PARAM),
      .summary = "the clones of an image, or of a snapshot"},
@@ -228,8 +235,7 @@ const struct cli_command cli_commands_rbd[] = {
                         {.name = "sparse-size",
                          .type = CLI_TEXT,
                          .value = "SIZE",
-                         .hidden = true,
-                         .help = "accepted"}),
+                         .help = "zeroes of so many bytes together are not written (default: 4K)"}),
      .params = PARAMS(PATH_PARAM, DEST_PARAM),
      .summary = "a new image with the contents of a file, or of standard input ('-')",
      .details =
@@ -262,10 +268,11 @@ const struct cli_command cli_commands_rbd[] = {
      .summary = "apply to an image what 'export-diff' has written"},
     {.path = "rbd merge-diff",
      .run = rbd_merge_diff,
-     .options = OPTIONS(RBD_QUIET),
-     .params = PARAMS({.name = "first", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE},
-                      {.name = "second", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE},
-                      {.name = "merged", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE}),
+     .options = OPTIONS(PATH_OPTION, RBD_QUIET),
+     .params = PARAMS(
+         {.name = "first", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE},
+         {.name = "second", .type = CLI_TEXT, .complete = CLI_COMPLETE_FILE},
+         {.name = "merged", .type = CLI_TEXT, .optional = true, .complete = CLI_COMPLETE_FILE}),
      .summary = "one difference of two that follow each other"},
     {.path = "rbd encryption", .options = encryption_options, .summary = "encrypted images"},
     {.path = "rbd encryption format",
@@ -378,7 +385,10 @@ const struct cli_command cli_commands_rbd[] = {
               .many = true,
               .help = "ro, rw, exclusive, block_size=512|4096, encryption-format=luks1|luks2, "
                       "encryption-passphrase-file=PATH, with commas"},
-             ENCRYPTION_OPTIONS),
+             ENCRYPTION_OPTIONS, {.name = "cookie", .type = CLI_TEXT, .hidden = true, .help = "-"},
+             {.name = "show-cookie", .type = CLI_FLAG, .hidden = true, .help = "-"},
+             {.name = "quiesce", .type = CLI_FLAG, .hidden = true, .help = "-"},
+             {.name = "quiesce-hook", .type = CLI_TEXT, .hidden = true, .help = "-"}),
      .params = PARAMS(RBD_AT_PARAM),
      .summary = "make an image a block device, and print its name",
      .details =

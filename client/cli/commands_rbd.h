@@ -28,6 +28,18 @@
     {                                                                                              \
         .name = "image-id", .type = CLI_TEXT, .value = "ID", .help = "instead of a name"           \
     }
+#define RBD_SNAP_ID                                                                                \
+    {                                                                                              \
+        .name = "snap-id", .type = CLI_NUMBER, .value = "ID",                                      \
+        .help = "the snapshot, by its number"                                                      \
+    }
+/* Of images' journals, which there are none of: as there, they change nothing then. */
+#define RBD_JOURNAL_OPTIONS                                                                        \
+    {.name = "journal-splay-width", .type = CLI_TEXT, .hidden = true, .help = "accepted"},         \
+        {.name = "journal-object-size", .type = CLI_TEXT, .hidden = true, .help = "accepted"},     \
+    {                                                                                              \
+        .name = "journal-pool", .type = CLI_TEXT, .hidden = true, .help = "accepted"               \
+    }
 #define RBD_QUIET                                                                                  \
     {                                                                                              \
         .name = "no-progress", .type = CLI_FLAG, .help = "do not show how far it is"               \

@@ -26,13 +26,11 @@ static const struct cli_param feature_params[] = {
 static const struct cli_param key_params[] = {
     RBD_IMAGE_PARAM, {.name = "key", .type = CLI_TEXT, .optional = true}, END};
 static const struct cli_param image_option_params[] = {
-    {.name = "image-spec", .type = CLI_TEXT, .shown = "[POOL/]IMAGE"},
-    {.name = "option", .type = CLI_TEXT},
-    END};
+    RBD_IMAGE_PARAM, {.name = "option", .type = CLI_TEXT, .optional = true}, END};
 static const struct cli_param image_option_value_params[] = {
-    {.name = "image-spec", .type = CLI_TEXT, .shown = "[POOL/]IMAGE"},
-    {.name = "option", .type = CLI_TEXT},
-    {.name = "value", .type = CLI_TEXT},
+    RBD_IMAGE_PARAM,
+    {.name = "option", .type = CLI_TEXT, .optional = true},
+    {.name = "value", .type = CLI_TEXT, .optional = true},
     END};
 static const struct cli_param pool_option_params[] = {
     {.name = "pool-spec", .type = CLI_TEXT, .shown = "POOL"},
@@ -43,6 +41,85 @@ static const struct cli_param pool_option_value_params[] = {
     {.name = "option", .type = CLI_TEXT},
     {.name = "value", .type = CLI_TEXT},
     END};
+
+#define GROUP_NAME                                                                                 \
+    {                                                                                              \
+        .name = "group", .type = CLI_TEXT, .value = "NAME", .help = "the group, instead of a spec" \
+    }
+#define GROUP_SPEC RBD_WHERE, GROUP_NAME
+/* Of a group, and of an image that may be elsewhere. */
+#define GROUP_IMAGE_SPEC                                                                           \
+    RBD_IMAGE_SPEC, GROUP_NAME,                                                                    \
+        {.name = "group-pool", .type = CLI_TEXT, .value = "POOL", .help = "the group's pool"},     \
+        {.name = "group-namespace",                                                                \
+         .type = CLI_TEXT,                                                                         \
+         .value = "NAME",                                                                          \
+         .help = "the group's namespace"},                                                         \
+        {.name = "image-pool", .type = CLI_TEXT, .value = "POOL", .help = "the image's pool"},     \
+    {                                                                                              \
+        .name = "image-namespace", .type = CLI_TEXT, .value = "NAME",                              \
+        .help = "the image's namespace"                                                            \
+    }
+
+/* Of verbs for what is not there. */
+static const struct cli_option absent_options[] = {
+    RBD_SNAP_SPEC,
+    RBD_IMAGE_ID,
+    RBD_QUIET,
+    RBD_PRETTY,
+    {.name = "all", .type = CLI_FLAG, .hidden = true},
+    {.name = "client-id", .type = CLI_TEXT, .hidden = true},
+    {.name = "cookie", .type = CLI_TEXT, .hidden = true},
+    {.name = "data-pool", .type = CLI_TEXT, .hidden = true},
+    {.name = "dest", .type = CLI_TEXT, .hidden = true},
+    {.name = "dest-journal", .type = CLI_TEXT, .hidden = true},
+    {.name = "dest-namespace", .type = CLI_TEXT, .hidden = true},
+    {.name = "dest-pool", .type = CLI_TEXT, .hidden = true},
+    {.name = "device", .type = CLI_TEXT, .hidden = true},
+    {.name = "device-type", .letter = 't', .type = CLI_TEXT, .hidden = true},
+    {.name = "direction", .type = CLI_TEXT, .hidden = true},
+    {.name = "exclusive", .type = CLI_FLAG, .hidden = true},
+    {.name = "flatten", .type = CLI_FLAG, .hidden = true},
+    {.name = "force", .type = CLI_FLAG, .hidden = true},
+    {.name = "ignore-quiesce-error", .type = CLI_FLAG, .hidden = true},
+    {.name = "image-feature", .type = CLI_TEXT, .hidden = true, .many = true},
+    {.name = "image-format", .type = CLI_TEXT, .hidden = true},
+    {.name = "image-shared", .type = CLI_FLAG, .hidden = true},
+    {.name = "import-only", .type = CLI_FLAG, .hidden = true},
+    {.name = "iterations", .type = CLI_TEXT, .hidden = true},
+    {.name = "journal", .type = CLI_TEXT, .hidden = true},
+    RBD_JOURNAL_OPTIONS,
+    {.name = "mirror-image-mode", .type = CLI_TEXT, .hidden = true},
+    {.name = "no-error", .type = CLI_FLAG, .hidden = true},
+    {.name = "object-size", .type = CLI_TEXT, .hidden = true},
+    {.name = "options", .letter = 'o', .type = CLI_TEXT, .hidden = true, .many = true},
+    {.name = "order", .type = CLI_TEXT, .hidden = true},
+    {.name = "path", .type = CLI_TEXT, .hidden = true},
+    {.name = "quiesce", .type = CLI_FLAG, .hidden = true},
+    {.name = "quiesce-hook", .type = CLI_TEXT, .hidden = true},
+    {.name = "read-only", .type = CLI_FLAG, .hidden = true},
+    {.name = "recursive", .letter = 'R', .type = CLI_FLAG, .hidden = true},
+    {.name = "remote-client-name", .type = CLI_TEXT, .hidden = true},
+    {.name = "remote-cluster", .type = CLI_TEXT, .hidden = true},
+    {.name = "remote-key-file", .type = CLI_TEXT, .hidden = true},
+    {.name = "remote-mon-host", .type = CLI_TEXT, .hidden = true},
+    {.name = "show-cookie", .type = CLI_FLAG, .hidden = true},
+    {.name = "site-name", .type = CLI_TEXT, .hidden = true},
+    {.name = "skip-quiesce", .type = CLI_FLAG, .hidden = true},
+    {.name = "sort-by", .type = CLI_TEXT, .hidden = true},
+    {.name = "source-spec", .type = CLI_TEXT, .hidden = true},
+    {.name = "source-spec-path", .type = CLI_TEXT, .hidden = true},
+    {.name = "stripe-count", .type = CLI_TEXT, .hidden = true},
+    {.name = "stripe-unit", .type = CLI_TEXT, .hidden = true},
+    {.name = "verbose", .type = CLI_FLAG, .hidden = true},
+    END};
+static const struct cli_param absent_params[] = {
+    {.name = "verb", .type = CLI_TEXT, .optional = true, .many = true}, END};
+#define ABSENT(verb, text)                                                                         \
+    {                                                                                              \
+        .path = "rbd " verb, .run = rbd_absent, .options = absent_options,                         \
+        .params = absent_params, .hidden = true, .summary = (text)                                 \
+    }
 
 const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd snap", .options = group_options, .summary = "snapshots of images"},
@@ -66,17 +143,13 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd snap rm",
      .alias = "rbd snap remove",
      .run = rbd_snap_rm,
-     .options =
-         OPTIONS(RBD_SNAP_SPEC, RBD_QUIET, RBD_FORCE("flatten its clones, and unprotect it, first"),
-                 {.name = "snap-id",
-                  .type = CLI_NUMBER,
-                  .value = "ID",
-                  .help = "the snapshot, by its number"}),
+     .options = OPTIONS(RBD_SNAP_SPEC, RBD_IMAGE_ID, RBD_SNAP_ID, RBD_QUIET,
+                        RBD_FORCE("flatten its clones, and unprotect it, first")),
      .params = snap_param,
      .summary = "remove a snapshot"},
     {.path = "rbd snap purge",
      .run = rbd_snap_purge,
-     .options = work_options,
+     .options = OPTIONS(RBD_IMAGE_SPEC, RBD_IMAGE_ID, RBD_QUIET),
      .params = image_param,
      .summary = "remove all snapshots of an image that are not protected"},
     {.path = "rbd snap rollback",
@@ -92,7 +165,7 @@ const struct cli_command cli_commands_rbd_more[] = {
      .summary = "keep a snapshot from being removed"},
     {.path = "rbd snap unprotect",
      .run = rbd_snap_unprotect,
-     .options = snap_options,
+     .options = OPTIONS(RBD_SNAP_SPEC, RBD_IMAGE_ID, RBD_QUIET),
      .params = snap_param,
      .summary = "allow a snapshot to be removed"},
     {.path = "rbd snap rename",
@@ -158,7 +231,7 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd feature", .options = image_options, .summary = "features of images"},
     {.path = "rbd feature enable",
      .run = rbd_feature_enable,
-     .options = OPTIONS(RBD_IMAGE_SPEC),
+     .options = OPTIONS(RBD_IMAGE_SPEC, RBD_JOURNAL_OPTIONS),
      .params = feature_params,
      .summary = "give an image features"},
     {.path = "rbd feature disable",
@@ -207,12 +280,12 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd config image", .options = image_options, .summary = "options of an image"},
     {.path = "rbd config image set",
      .run = rbd_config_image_set,
-     .options = OPTIONS(RBD_WHERE),
+     .options = OPTIONS(RBD_IMAGE_SPEC),
      .params = image_option_value_params,
      .summary = "set an option of an image"},
     {.path = "rbd config image get",
      .run = rbd_config_image_get,
-     .options = OPTIONS(RBD_WHERE),
+     .options = OPTIONS(RBD_IMAGE_SPEC),
      .params = image_option_params,
      .summary = "an option that was set for an image"},
     {.path = "rbd config image ls",
@@ -224,7 +297,7 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd config image rm",
      .alias = "rbd config image remove",
      .run = rbd_config_image_rm,
-     .options = OPTIONS(RBD_WHERE),
+     .options = OPTIONS(RBD_IMAGE_SPEC),
      .params = image_option_params,
      .summary = "forget what was set for an image"},
     {.path = "rbd config pool", .options = pool_options, .summary = "options of a pool's images"},
@@ -331,7 +404,7 @@ const struct cli_command cli_commands_rbd_more[] = {
      .summary = "images whose snapshots are taken together"},
     {.path = "rbd group create",
      .run = rbd_group_create,
-     .options = OPTIONS(RBD_WHERE),
+     .options = OPTIONS(GROUP_SPEC),
      .params = group_param,
      .summary = "make a group"},
     {.path = "rbd group ls",
@@ -343,38 +416,49 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd group rm",
      .alias = "rbd group remove",
      .run = rbd_group_rm,
-     .options = OPTIONS(RBD_WHERE),
+     .options = OPTIONS(GROUP_SPEC),
      .params = group_param,
      .summary = "remove a group; its images stay"},
     {.path = "rbd group rename",
      .run = rbd_group_rename,
-     .options = OPTIONS(RBD_WHERE),
-     .params = PARAMS({.name = "group-spec", .type = CLI_TEXT, .shown = "[POOL/]GROUP"},
-                      {.name = "dest-group-spec", .type = CLI_TEXT, .shown = "[POOL/]NEW"}),
+     .options = OPTIONS(
+         GROUP_SPEC,
+         {.name = "dest-group",
+          .type = CLI_TEXT,
+          .value = "NAME",
+          .help = "the new name, instead of a spec"},
+         {.name = "dest-pool", .type = CLI_TEXT, .value = "POOL", .help = "its pool: the same"},
+         {.name = "dest-namespace",
+          .type = CLI_TEXT,
+          .value = "NAME",
+          .help = "its namespace: the same"}),
+     .params = PARAMS(
+         {.name = "group-spec", .type = CLI_TEXT, .optional = true, .shown = "[POOL/]GROUP"},
+         {.name = "dest-group-spec", .type = CLI_TEXT, .optional = true, .shown = "[POOL/]NEW"}),
      .summary = "give a group another name"},
     {.path = "rbd group image", .options = group_options, .summary = "the images of a group"},
     {.path = "rbd group image add",
      .run = rbd_group_image_add,
-     .options = OPTIONS(RBD_WHERE),
+     .options = OPTIONS(GROUP_IMAGE_SPEC),
      .params = group_image_params,
      .summary = "put an image into a group"},
     {.path = "rbd group image ls",
      .alias = "rbd group image list",
      .run = rbd_group_image_ls,
-     .options = pool_options,
+     .options = OPTIONS(GROUP_SPEC, RBD_PRETTY),
      .params = group_param,
      .summary = "the images of a group"},
     {.path = "rbd group image rm",
      .alias = "rbd group image remove",
      .run = rbd_group_image_rm,
-     .options = OPTIONS(RBD_WHERE),
+     .options = OPTIONS(GROUP_IMAGE_SPEC, RBD_IMAGE_ID),
      .params = group_image_params,
      .summary = "take an image out of a group"},
     {.path = "rbd group snap", .options = group_options, .summary = "the snapshots of a group"},
     {.path = "rbd group snap create",
      .run = rbd_group_snap_create,
      .options = OPTIONS(
-         RBD_WHERE, RBD_SNAP_NAME,
+         GROUP_SPEC, RBD_SNAP_NAME,
          {.name = "skip-quiesce", .type = CLI_FLAG, .hidden = true, .help = "accepted"},
          {.name = "ignore-quiesce-error", .type = CLI_FLAG, .hidden = true, .help = "accepted"}),
      .params = group_snap_param,
@@ -382,25 +466,41 @@ const struct cli_command cli_commands_rbd_more[] = {
     {.path = "rbd group snap ls",
      .alias = "rbd group snap list",
      .run = rbd_group_snap_ls,
-     .options = pool_options,
+     .options = OPTIONS(GROUP_SPEC, RBD_PRETTY),
      .params = group_param,
      .summary = "the snapshots of a group"},
     {.path = "rbd group snap rm",
      .alias = "rbd group snap remove",
      .run = rbd_group_snap_rm,
-     .options = OPTIONS(RBD_WHERE, RBD_SNAP_NAME),
+     .options = OPTIONS(GROUP_SPEC, RBD_SNAP_NAME),
      .params = group_snap_param,
      .summary = "remove a snapshot of a group"},
     {.path = "rbd group snap rename",
      .run = rbd_group_snap_rename,
-     .options = OPTIONS(RBD_WHERE, RBD_SNAP_NAME),
-     .params = PARAMS({.name = "group-snap-spec", .type = CLI_TEXT, .shown = "[POOL/]GROUP@SNAP"},
-                      {.name = "dest-snap", .type = CLI_TEXT, .shown = "NEW"}),
+     .options = OPTIONS(GROUP_SPEC, RBD_SNAP_NAME,
+                        {.name = "dest-snap",
+                         .type = CLI_TEXT,
+                         .value = "SNAP",
+                         .help = "the new name, instead of an argument"}),
+     .params = PARAMS({.name = "group-snap-spec",
+                       .type = CLI_TEXT,
+                       .optional = true,
+                       .shown = "[POOL/]GROUP@SNAP"},
+                      {.name = "dest-snap", .type = CLI_TEXT, .optional = true, .shown = "NEW"}),
      .summary = "give a snapshot of a group another name"},
     {.path = "rbd group snap rollback",
      .run = rbd_group_snap_rollback,
-     .options = OPTIONS(RBD_WHERE, RBD_SNAP_NAME, RBD_QUIET),
+     .options = OPTIONS(GROUP_SPEC, RBD_SNAP_NAME, RBD_QUIET),
      .params = group_snap_param,
      .summary = "make the images of a group what they were"},
+    ABSENT("config global", "options of all images, which there are none of"),
+    ABSENT("device attach", "devices for other programs, which there are none of"),
+    ABSENT("device detach", "devices for other programs, which there are none of"),
+    ABSENT("journal", "journals of images, which there are none of"),
+    ABSENT("migration", "migration, which there is none of"),
+    ABSENT("mirror", "mirroring, which there is none of"),
+    ABSENT("perf", "figures of single images, which there are none of"),
+    ABSENT("persistent-cache", "caches on disks of clients, which there are none of"),
+    ABSENT("trash purge schedule", "schedules of purges, which there are none of"),
     {.path = NULL, .next_table = cli_commands_tools},
 };

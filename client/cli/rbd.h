@@ -17,6 +17,7 @@
  *   rbd_group.c    groups
  *   rbd_nbd.c      an image for NBD clients, by client/nbd/
  *   rbd_device*.c  images as devices of the kernel: rbd_device.h
+ *   rbd_absent.c   verbs for what is not there
  */
 #ifndef LIMPET_CLIENT_CLI_RBD_H
 #define LIMPET_CLIENT_CLI_RBD_H
@@ -36,8 +37,8 @@ struct rbd_spec {
 /* What a spec must have: a name; a snapshot; may have a snapshot. */
 enum rbd_spec_kind { RBD_IMAGE, RBD_IMAGE_OR_SNAP, RBD_SNAP };
 
-/* Which options stand for the parts of a spec: --pool or --dest-pool. */
-enum rbd_side { RBD_SOURCE, RBD_DEST };
+/* Which options stand for the parts of a spec: --pool, --dest-pool, --group-pool ... */
+enum rbd_side { RBD_SOURCE, RBD_DEST, RBD_GROUP, RBD_DEST_GROUP, RBD_GROUP_IMAGE };
 
 /*
  * From the word of this index, if there is one, and from --pool, --namespace, --image and --snap.
@@ -219,6 +220,7 @@ int rbd_trash_purge(struct cli *cli);
 int rbd_namespace_create(struct cli *cli);
 int rbd_namespace_ls(struct cli *cli);
 int rbd_namespace_rm(struct cli *cli);
+int rbd_absent(struct cli *cli);
 int rbd_group_create(struct cli *cli);
 int rbd_group_ls(struct cli *cli);
 int rbd_group_rm(struct cli *cli);

@@ -127,13 +127,35 @@ static int show_children(struct cli *cli, struct limpet_image *image, unsigned d
     return rc;
 }
 
+/* Looks at the snapshot of --snap-id; 0, or a negative errno. */
+static int look_at_id(struct cli *cli, struct limpet_image *image)
+{
+    struct limpet_image_snap *snaps;
+    size_t n, at = 0;
+    uint64_t id = cli_number(cli, "snap-id", 0, 0, UINT64_MAX);
+    int rc = limpet_image_snap_list(image, &snaps, &n);
+    if (rc != 0)
+        return rc;
+    while (at < n && snaps[at].id != id)
+        at++;
+    rc = at < n ? limpet_image_set_snap(image, snaps[at].name) : -ENOENT;
+    limpet_free(snaps);
+    return rc;
+}
+
 int rbd_children(struct cli *cli)
 {
     struct rbd_run run;
-    rbd_begin(cli, RBD_IMAGE_OR_SNAP, false, &run);
+    bool by_id = cli_has(cli, "snap-id");
+    rbd_begin(cli, by_id ? RBD_IMAGE : RBD_IMAGE_OR_SNAP, false, &run);
     json_t *json = json_array();
-    int code = 0, rc = show_children(cli, run.image, 1, json);
-    if (rc != 0)
+    int code = 0, rc = by_id ? look_at_id(cli, run.image) : 0;
+    if (rc == 0)
+        rc = show_children(cli, run.image, 1, json);
+    else if (rc == -ENOENT)
+        code = complain(rc, "snapshot %s does not exist; 'rbd snap ls %s' lists them",
+                        cli_text(cli, "snap-id", ""), rbd_spec_text(&run.spec));
+    if (rc != 0 && code == 0)
         code = complain(rc, "listing children failed: %s", error_phrase(rc));
     else if (rbd_wants_json(cli))
         rbd_print_json(cli, json_incref(json));

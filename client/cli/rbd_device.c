@@ -276,6 +276,12 @@ int rbd_device_map(struct cli *cli)
 {
     struct device_options options;
     struct rbd_spec spec;
+    if (cli_has(cli, "cookie") || cli_has(cli, "show-cookie"))
+        fail(EOPNOTSUPP, "map failed: devices have no cookies; mapping an image again finds the "
+                         "device that lost its process");
+    if (cli_has(cli, "quiesce") || cli_has(cli, "quiesce-hook"))
+        fail(EOPNOTSUPP, "map failed: nobody is told of a snapshot before it is taken; freeze the "
+                         "file system with 'fsfreeze' meanwhile");
     rbd_spec_read(cli, 0, RBD_SOURCE, RBD_IMAGE_OR_SNAP, &spec);
     read_map_options(cli, &options);
     options.read_only |= spec.snap[0] != 0;

@@ -6,11 +6,23 @@
 
 #include "client/cli/rbd.h"
 
+/* A word; with the option that names the same, the words begin behind it. -1: the option does. */
+static int word_at(struct cli *cli, int word, const char *option)
+{
+    return cli_has(cli, option) ? -1 : word;
+}
+
+/* The word behind the group's. */
+static int second_word(struct cli *cli)
+{
+    return word_at(cli, 0, "group") + 1;
+}
+
 /* A spec whose name is a group's. */
 static struct limpet_pool *group_spec(struct cli *cli, enum rbd_spec_kind kind,
                                       struct rbd_spec *spec)
 {
-    rbd_spec_read(cli, 0, RBD_SOURCE, kind, spec);
+    rbd_spec_read(cli, word_at(cli, 0, "group"), RBD_GROUP, kind, spec);
     return rbd_pool(cli, spec);
 }
 
@@ -37,9 +49,11 @@ int rbd_group_rm(struct cli *cli)
 int rbd_group_rename(struct cli *cli)
 {
     struct rbd_spec spec, to;
-    rbd_spec_read(cli, 1, RBD_DEST, RBD_IMAGE, &to);
+    int word = word_at(cli, second_word(cli), "dest-group");
+    rbd_spec_read(cli, word, RBD_DEST_GROUP, RBD_IMAGE, &to);
     struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
-    bool named = cli->n_words > 1 && strchr(cli->words[1], '/') != NULL;
+    const char *text = word >= 0 ? cli->words[word] : cli_text(cli, "dest-group", "");
+    bool named = strchr(text, '/') != NULL || cli_has(cli, "dest-pool");
     if (named && strcmp(to.pool, spec.pool) != 0)
         fail(EINVAL, "group rename across pools not supported");
     return done(pool, limpet_group_rename(pool, spec.name, to.name), "failed to rename group");
@@ -70,16 +84,42 @@ int rbd_group_ls(struct cli *cli)
 
 /* ---- Images ---- */
 
+/* An image of this number, by its name. */
+static struct limpet_pool *image_of_id(struct cli *cli, const char *id, struct rbd_spec *spec)
+{
+    struct limpet_image *image;
+    struct limpet_image_info info;
+    if (cli_has(cli, "image") || cli->n_words > second_word(cli))
+        fail(EINVAL, "trying to access image using both name and id; leave one of them out");
+    rbd_pool_spec_read(cli, -1, spec);
+    if (cli_has(cli, "image-pool"))
+        snprintf(spec->pool, sizeof spec->pool, "%s", cli_text(cli, "image-pool", ""));
+    if (cli_has(cli, "image-namespace"))
+        snprintf(spec->space, sizeof spec->space, "%s", cli_text(cli, "image-namespace", ""));
+    struct limpet_pool *pool = rbd_pool(cli, spec);
+    int rc = limpet_image_open(pool, id, NULL, LIMPET_IMAGE_BY_ID | LIMPET_IMAGE_READ_ONLY, &image);
+    if (rc != 0)
+        fail(rc, "error opening image with id %s: %s", id, rbd_phrase(rc));
+    rbd_info(image, &info);
+    snprintf(spec->name, sizeof spec->name, "%s", info.name);
+    limpet_image_close(image);
+    return pool;
+}
+
 static int with_image(struct cli *cli, const char *what,
                       int (*call)(struct limpet_pool *, const char *, struct limpet_pool *,
                                   const char *))
 {
     struct rbd_spec group, image;
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &group);
-    if (cli->n_words < 2)
-        fail(EINVAL, "image name was not specified");
-    rbd_spec_read(cli, 1, RBD_SOURCE, RBD_IMAGE, &image);
-    struct limpet_pool *image_pool = rbd_pool(cli, &image);
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &group), *image_pool;
+    const char *id = cli_text(cli, "image-id", NULL);
+    if (id != NULL) {
+        image_pool = image_of_id(cli, id, &image);
+    } else {
+        int word = word_at(cli, second_word(cli), "image");
+        rbd_spec_read(cli, word, RBD_GROUP_IMAGE, RBD_IMAGE, &image);
+        image_pool = rbd_pool(cli, &image);
+    }
     int rc = call(pool, group.name, image_pool, image.name);
     limpet_pool_close(image_pool);
     return done(pool, rc, what);
@@ -152,7 +192,8 @@ int rbd_group_snap_rename(struct cli *cli)
 {
     struct rbd_spec spec;
     struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
-    const char *to = cli->n_words > 1 ? cli->words[1] : cli_text(cli, "dest-snap", NULL);
+    int word = second_word(cli);
+    const char *to = cli->n_words > word ? cli->words[word] : cli_text(cli, "dest-snap", NULL);
     if (to == NULL)
         fail(EINVAL, "dest snap name was not specified");
     const char *at = strchr(to, '@');

@@ -196,6 +196,15 @@ int rbd_image_meta_ls(struct cli *cli)
 
 /* ---- config ---- */
 
+/* The words behind the image or the pool: with --image they begin at once. */
+static const char *config_word(struct cli *cli, bool of_image, int index, const char *what)
+{
+    int at = index + (of_image && cli_has(cli, "image") ? 0 : 1);
+    if (at >= cli->n_words)
+        fail(EINVAL, "config %s was not specified", what);
+    return cli->words[at];
+}
+
 /* Where an option is set: for an image, or for a pool. */
 struct place {
     struct rbd_run run; /* image NULL: of the pool. */
@@ -205,7 +214,7 @@ static void begin_config(struct cli *cli, bool of_image, bool write, struct plac
 {
     p->run.image = NULL;
     if (of_image) {
-        rbd_begin(cli, RBD_IMAGE, write, &p->run);
+        begin_meta(cli, write, &p->run);
     } else {
         rbd_pool_spec_read(cli, 0, &p->run.spec);
         p->run.pool = rbd_pool(cli, &p->run.spec);
@@ -229,9 +238,9 @@ static int get_option(struct place *p, const char *name, bool of_image, char **v
                     : limpet_pool_meta_get(p->run.pool, key, value, &len);
 }
 
-static const char *option_word(struct cli *cli)
+static const char *option_word(struct cli *cli, bool of_image)
 {
-    const char *name = cli->words[1];
+    const char *name = config_word(cli, of_image, 0, "key");
     for (int i = 0; i < IMAGE_OPTIONS; i++) {
         if (strcmp(image_options[i].name, name) == 0)
             return name;
@@ -243,21 +252,22 @@ static int config_set(struct cli *cli, bool of_image)
 {
     struct place p;
     char key[128];
-    const char *value = cli->words[2];
-    snprintf(key, sizeof key, IMAGE_OPTION_PREFIX "%s", option_word(cli));
-    rbd_size(option_word(cli), value, 1);
+    const char *name = option_word(cli, of_image);
+    const char *value = config_word(cli, of_image, 1, "value");
+    snprintf(key, sizeof key, IMAGE_OPTION_PREFIX "%s", name);
+    rbd_size(name, value, 1);
     begin_config(cli, of_image, true, &p);
     int rc = of_image ? limpet_image_meta_set(p.run.image, key, value, strlen(value))
                       : limpet_pool_meta_set(p.run.pool, key, value, strlen(value));
-    return end_config(
-        &p, rc != 0 ? complain(rc, "failed to set %s: %s", cli->words[1], error_phrase(rc)) : 0);
+    return end_config(&p,
+                      rc != 0 ? complain(rc, "failed to set %s: %s", name, error_phrase(rc)) : 0);
 }
 
 static int config_get(struct cli *cli, bool of_image)
 {
     struct place p;
     char *value;
-    const char *name = option_word(cli);
+    const char *name = option_word(cli, of_image);
     begin_config(cli, of_image, false, &p);
     int rc = get_option(&p, name, of_image, &value);
     if (rc == -ENOENT)
@@ -273,12 +283,13 @@ static int config_rm(struct cli *cli, bool of_image)
 {
     struct place p;
     char key[128];
-    snprintf(key, sizeof key, IMAGE_OPTION_PREFIX "%s", option_word(cli));
+    const char *name = option_word(cli, of_image);
+    snprintf(key, sizeof key, IMAGE_OPTION_PREFIX "%s", name);
     begin_config(cli, of_image, true, &p);
     int rc = of_image ? limpet_image_meta_remove(p.run.image, key)
                       : limpet_pool_meta_remove(p.run.pool, key);
-    return end_config(
-        &p, rc != 0 ? complain(rc, "failed to remove %s: %s", cli->words[1], error_phrase(rc)) : 0);
+    return end_config(&p, rc != 0 ? complain(rc, "failed to remove %s: %s", name, error_phrase(rc))
+                                  : 0);
 }
 
 static void show_option(struct place *p, const struct image_option *option, struct table *table,

@@ -59,6 +59,20 @@ static void fill(struct cli *cli, const char *option, char *to, size_t size)
 
 #define FILL(cli, option, to) fill(cli, option, to, sizeof(to))
 
+static const struct side {
+    const char *what, *name, *pool, *space, *snap;
+    const char *pool_of_all, *space_of_all; /* Where it has none of its own; NULL: no option. */
+} sides[] = {
+    [RBD_SOURCE] = {"image", "image", "pool", "namespace", "snap", NULL, NULL},
+    [RBD_DEST] = {"destination image", "dest", "dest-pool", "dest-namespace", "dest-snap", NULL,
+                  NULL},
+    [RBD_GROUP] = {"group", "group", "group-pool", "group-namespace", "snap", "pool", "namespace"},
+    [RBD_DEST_GROUP] = {"destination group", "dest-group", "dest-pool", "dest-namespace",
+                        "dest-snap", NULL, NULL},
+    [RBD_GROUP_IMAGE] = {"image", "image", "image-pool", "image-namespace", "snap", "pool",
+                         "namespace"},
+};
+
 /* --image and --dest may be specs themselves: what they name counts where nothing was named yet. */
 static void fill_spec(struct cli *cli, const char *option, struct rbd_spec *out)
 {
@@ -85,21 +99,25 @@ static void check_snap(const char *name)
 void rbd_spec_read(struct cli *cli, int word, enum rbd_side side, enum rbd_spec_kind kind,
                    struct rbd_spec *out)
 {
-    bool dest = side == RBD_DEST;
+    const struct side *s = &sides[side];
     *out = (struct rbd_spec){0};
     if (word >= 0 && word < cli->n_words)
         parse(cli->words[word], out);
-    fill_spec(cli, dest ? "dest" : "image", out);
-    FILL(cli, dest ? "dest-pool" : "pool", out->pool);
-    FILL(cli, dest ? "dest-namespace" : "namespace", out->space);
+    fill_spec(cli, s->name, out);
+    FILL(cli, s->pool, out->pool);
+    FILL(cli, s->space, out->space);
+    if (s->pool_of_all != NULL) {
+        FILL(cli, s->pool_of_all, out->pool);
+        FILL(cli, s->space_of_all, out->space);
+    }
     if (kind != RBD_IMAGE)
-        FILL(cli, dest ? "dest-snap" : "snap", out->snap);
+        FILL(cli, s->snap, out->snap);
     check_snap(out->snap);
     /* A copy lies beside what it is of, as rbd has it: in the default pool. */
     if (out->pool[0] == 0)
         TAKE(out->pool, DEFAULT_POOL, strlen(DEFAULT_POOL), DEFAULT_POOL);
     if (out->name[0] == 0)
-        fail(EINVAL, "%simage name was not specified", dest ? "destination " : "");
+        fail(EINVAL, "%s name was not specified", s->what);
     if (kind == RBD_IMAGE && out->snap[0] != 0)
         fail(EINVAL, "snapshot name specified for a command that doesn't use it");
     if (kind == RBD_SNAP && out->snap[0] == 0)
@@ -211,16 +229,20 @@ struct limpet_image *rbd_image(struct limpet_pool *pool, const struct rbd_spec *
 }
 
 /* By its number, whatever it is called. */
-static void begin_by_id(struct cli *cli, struct rbd_run *run)
+static void begin_by_id(struct cli *cli, enum rbd_spec_kind kind, bool write, struct rbd_run *run)
 {
     const char *id = cli_text(cli, "image-id", "");
-    const unsigned flags = LIMPET_IMAGE_BY_ID | LIMPET_IMAGE_READ_ONLY;
+    const unsigned flags = LIMPET_IMAGE_BY_ID | (write ? 0 : LIMPET_IMAGE_READ_ONLY);
     if (cli->n_words > 0 || cli_has(cli, "image"))
         fail(EINVAL, "trying to access image using both name and id; leave one of them out");
     rbd_pool_spec_read(cli, -1, &run->spec);
-    FILL(cli, "snap", run->spec.snap);
+    if (kind != RBD_IMAGE)
+        FILL(cli, "snap", run->spec.snap);
+    check_snap(run->spec.snap);
+    if (kind == RBD_SNAP && run->spec.snap[0] == 0)
+        fail(EINVAL, "snapshot name was not specified; --snap names it");
     run->pool = rbd_pool(cli, &run->spec);
-    const char *snap = run->spec.snap[0] != 0 ? run->spec.snap : NULL;
+    const char *snap = run->spec.snap[0] != 0 && !write ? run->spec.snap : NULL;
     int rc = limpet_image_open(run->pool, id, snap, flags, &run->image);
     if (rc != 0)
         fail(rc, "error opening image with id %s%s%s: %s", id, snap != NULL ? " at snapshot " : "",
@@ -233,7 +255,7 @@ static void begin_by_id(struct cli *cli, struct rbd_run *run)
 void rbd_begin(struct cli *cli, enum rbd_spec_kind kind, bool write, struct rbd_run *run)
 {
     if (cli_has(cli, "image-id")) {
-        begin_by_id(cli, run);
+        begin_by_id(cli, kind, write, run);
         return;
     }
     rbd_spec_read(cli, 0, RBD_SOURCE, kind, &run->spec);
@@ -362,6 +384,8 @@ void rbd_image_options(struct cli *cli, struct limpet_image_options *out)
     *out = (struct limpet_image_options){.features = LIMPET_IMAGE_FEATURES_DEFAULT};
     if (cli_number(cli, "image-format", 2, 1, 2) == 1)
         fail(EOPNOTSUPP, "--image-format: images have format 2");
+    if (cli_has(cli, "mirror-image-mode"))
+        fail(ENOENT, "--mirror-image-mode: there is no mirroring; leave it out");
     if (cli_has(cli, "image-feature")) {
         out->features = 0;
         for (int i = 0; i < cli->n_values; i++) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/cli/rbd.h"
+#include "client/image/extents.h"
 
 /*
  * READ_BLOCK: of an export. The memory of all slots stays in the processor's cache so; with 4 MiB
@@ -147,44 +148,43 @@ static int put_block(struct file *f, const struct rbd_slot *slot)
 
 /* What an image has, in order; what lies between reads as zeroes and is not read. */
 struct shown {
-    struct range {
-        uint64_t begin, end;
-    } * ranges;
-    size_t n, room;
-    size_t next; /* The range that the next block is of, */
+    struct limpet_image *image;
+    struct window window;
+    size_t next; /* The extent that the next block is of, */
     uint64_t at; /* and up to where blocks of it were taken. */
 };
 
-static int add_shown(uint64_t offset, uint64_t len, bool exists, void *arg)
+static int shown_source(uint64_t offset, uint64_t len, window_take take, void *take_arg, void *arg)
 {
-    struct shown *shown = arg;
-    if (!exists || len == 0)
-        return 0;
-    if (shown->n == shown->room) {
-        size_t room = shown->room > 0 ? 2 * shown->room : 64;
-        struct range *more = realloc(shown->ranges, room * sizeof *more);
-        if (more == NULL)
-            return -ENOMEM;
-        shown->ranges = more;
-        shown->room = room;
-    }
-    shown->ranges[shown->n++] = (struct range){offset, offset + len};
-    return 0;
+    const struct shown *shown = arg;
+    return limpet_image_diff(shown->image, NULL, offset, len, true, true, take, take_arg);
 }
 
-/* The next piece to read, at most as far as a multiple of READ_BLOCK; false: there is none. */
-static bool next_block(struct shown *shown, uint64_t *offset, size_t *len)
+/* The next piece to read, at most as far as a multiple of READ_BLOCK; of 0 bytes: there is none. */
+static int next_block(struct shown *shown, uint64_t *offset, size_t *len)
 {
-    if (shown->next == shown->n)
-        return false;
-    const struct range *range = &shown->ranges[shown->next];
-    uint64_t from = shown->at > range->begin ? shown->at : range->begin;
-    uint64_t to = (from / READ_BLOCK + 1) * READ_BLOCK;
-    shown->at = to < range->end ? to : range->end;
-    shown->next += shown->at == range->end;
-    *offset = from;
-    *len = (size_t)(shown->at - from);
-    return true;
+    struct window *w = &shown->window;
+    *len = 0;
+    for (;;) {
+        for (; shown->next < w->extents.n; shown->next++) {
+            const struct extent *extent = &w->extents.list[shown->next];
+            uint64_t end = extent->offset + extent->len;
+            uint64_t from = shown->at > extent->offset ? shown->at : extent->offset;
+            uint64_t to = (from / READ_BLOCK + 1) * READ_BLOCK;
+            if (!extent->exists || from >= end)
+                continue;
+            shown->at = to < end ? to : end;
+            *offset = from;
+            *len = (size_t)(shown->at - from);
+            return 0;
+        }
+        if (w->end >= w->limit)
+            return 0;
+        int rc = window_move(w, w->end, 1);
+        shown->next = 0;
+        if (rc != 0)
+            return rc;
+    }
 }
 
 /* Standard output gets holes as zeroes. */
@@ -206,11 +206,14 @@ static int read_shown(struct rbd_queue *q, struct shown *shown, uint64_t size, s
                       struct rbd_progress *progress)
 {
     uint64_t asked = 0, offset, at = 0;
-    size_t len;
+    size_t len = 1;
     int rc = 0;
     for (uint64_t i = 0; rc == 0; i++) {
-        while (rc == 0 && asked < i + SLOTS && next_block(shown, &offset, &len))
-            rc = rbd_slot_read(rbd_queue_slot(q, asked++), offset, len);
+        while (rc == 0 && asked < i + SLOTS && len > 0) {
+            rc = next_block(shown, &offset, &len);
+            if (rc == 0 && len > 0)
+                rc = rbd_slot_read(rbd_queue_slot(q, asked++), offset, len);
+        }
         if (rc != 0 || i == asked)
             break;
         struct rbd_slot *slot = rbd_queue_slot(q, i);
@@ -229,16 +232,15 @@ static int read_shown(struct rbd_queue *q, struct shown *shown, uint64_t size, s
 static int export_blocks(struct limpet_image *image, uint64_t size, struct file *f,
                          struct rbd_progress *progress)
 {
-    struct shown shown = {0};
-    int rc = limpet_image_diff(image, NULL, 0, size, true, true, add_shown, &shown);
-    if (rc == 0) {
-        struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
-        rc = read_shown(q, &shown, size, f, progress);
-        int failed = rbd_queue_destroy(q);
-        rc = rc != 0 ? rc : failed;
-    }
-    free(shown.ranges);
-    return rc;
+    struct shown shown = {
+        .image = image,
+        .window = {.source = shown_source, .arg = &shown, .limit = size},
+    };
+    struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
+    int rc = read_shown(q, &shown, size, f, progress);
+    int failed = rbd_queue_destroy(q);
+    window_fini(&shown.window);
+    return rc != 0 ? rc : failed;
 }
 
 static int sink_write(void *arg, const void *data, size_t len)
@@ -285,19 +287,70 @@ int rbd_export(struct cli *cli)
 
 /* ---- import ---- */
 
+struct import {
+    struct file *file;
+    bool grows;   /* Its end is not known. */
+    size_t piece; /* So many zeroes are not written. */
+};
+
+/* --sparse-size: what it may be is rbd's affair, so it is brought to what makes sense. */
+static size_t sparse_size(struct cli *cli)
+{
+    uint64_t size = rbd_size("sparse-size", cli_text(cli, "sparse-size", "4096"), 1);
+    if (size == 0 || size > BLOCK)
+        return BLOCK;
+    return size > 512 ? (size_t)size : 512;
+}
+
 /* The contents of an encrypted image are whole sectors: the last one is filled with zeroes. */
 static uint64_t whole_sectors(uint64_t size)
 {
     return (size + SECTOR - 1) / SECTOR * SECTOR;
 }
 
+/* The next run of pieces with something in them; false: there is none. From *to, 0 at first. */
+static bool next_run(const uint8_t *data, size_t len, size_t piece, size_t *from, size_t *to)
+{
+    size_t at = *to;
+    for (; at < len && is_zero(data + at, piece < len - at ? piece : len - at); at += piece)
+        ;
+    *from = at;
+    for (; at < len && !is_zero(data + at, piece < len - at ? piece : len - at); at += piece)
+        ;
+    *to = at < len ? at : len;
+    return *from < len;
+}
+
+/* Writes what a slot has read of the file, without its zeroes. */
+static int put_runs(struct rbd_queue *q, struct rbd_slot *slot, uint64_t offset, size_t len,
+                    size_t piece)
+{
+    static uint8_t scratch[BLOCK];
+    size_t from, to = 0;
+    int rc = 0;
+    bool more = next_run(slot->data, len, piece, &from, &to);
+    if (more && from == 0 && to == len)
+        return rbd_slot_write(slot, offset, len);
+    if (more)
+        memcpy(scratch, slot->data, len);
+    for (; more && rc == 0; more = next_run(scratch, len, piece, &from, &to)) {
+        slot = rbd_queue_free_slot(q);
+        if (slot == NULL)
+            break; /* The queue tells why. */
+        memcpy(slot->data, scratch + from, to - from);
+        rc = rbd_slot_write(slot, offset + from, to - from);
+    }
+    return rc;
+}
+
 /*
  * Of standard input, whose end is not known, the image grows. `header` bytes of an encrypted one
  * are not its contents.
  */
-static int import_blocks(struct limpet_image *image, struct file *f, uint64_t size, uint64_t header,
-                         bool grows, struct rbd_progress *progress)
+static int import_blocks(struct limpet_image *image, const struct import *i, uint64_t size,
+                         uint64_t header, struct rbd_progress *progress)
 {
+    bool grows = i->grows;
     struct rbd_queue *q = rbd_queue_create(image, SLOTS, BLOCK);
     uint64_t offset = 0;
     int rc = 0;
@@ -305,7 +358,7 @@ static int import_blocks(struct limpet_image *image, struct file *f, uint64_t si
         struct rbd_slot *slot = rbd_queue_free_slot(q);
         if (slot == NULL)
             break;
-        ssize_t n = read_all(f->fd, slot->data, BLOCK);
+        ssize_t n = read_all(i->file->fd, slot->data, BLOCK);
         if (n <= 0) {
             rc = (int)n;
             break;
@@ -317,8 +370,8 @@ static int import_blocks(struct limpet_image *image, struct file *f, uint64_t si
         }
         if (rc == 0 && offset + (uint64_t)n > size)
             rc = -EFBIG; /* The file has grown meanwhile. */
-        if (rc == 0 && !is_zero(slot->data, (size_t)n))
-            rc = rbd_slot_write(slot, offset, (size_t)n);
+        if (rc == 0)
+            rc = put_runs(q, slot, offset, (size_t)n, i->piece);
         if (rc != 0)
             break;
         offset += (uint64_t)n;
@@ -350,12 +403,12 @@ static int encrypt_new(struct limpet_image *image, const struct rbd_encryption *
 }
 
 /* Into a new image that is open; its name is removed again if this fails. */
-static int import_contents(struct limpet_image *image, struct file *f, uint64_t size, bool grows,
+static int import_contents(struct limpet_image *image, const struct import *i, uint64_t size,
                            const struct rbd_encryption *e, struct rbd_progress *progress)
 {
     uint64_t header = 0;
     int rc = e->format != NULL ? encrypt_new(image, e, size, &header) : 0;
-    return rc == 0 ? import_blocks(image, f, size, header, grows, progress) : rc;
+    return rc == 0 ? import_blocks(image, i, size, header, progress) : rc;
 }
 
 /* The name of a file is that of its image, if nothing is said. */
@@ -427,9 +480,9 @@ int rbd_import(struct cli *cli)
         fail(EISDIR, "%s: %s", path, error_phrase(EISDIR));
     if (all)
         return import_all(cli, &spec, &options, &f);
-    bool grows = !S_ISREG(st.st_mode);
+    struct import import = {&f, !S_ISREG(st.st_mode), sparse_size(cli)};
     struct limpet_pool *pool = rbd_pool(cli, &spec);
-    uint64_t size = grows ? 0 : (uint64_t)st.st_size;
+    uint64_t size = import.grows ? 0 : (uint64_t)st.st_size;
     uint64_t room = encryption.format != NULL ? HEADER_ROOM : 0;
     size = encryption.format != NULL ? whole_sectors(size) : size;
     int rc = limpet_image_create(pool, spec.name, size + room, &options);
@@ -438,7 +491,7 @@ int rbd_import(struct cli *cli)
     struct rbd_progress progress = rbd_progress_begin(cli, "Importing image");
     rc = limpet_image_open(pool, spec.name, NULL, 0, &image);
     if (rc == 0) {
-        rc = import_contents(image, &f, size, grows, &encryption, &progress);
+        rc = import_contents(image, &import, size, &encryption, &progress);
         int closed = limpet_image_close(image);
         rc = rc != 0 ? rc : closed;
     }
@@ -549,7 +602,7 @@ int rbd_merge_diff(struct cli *cli)
 {
     struct file first = open_file(cli->words[0], "merge-diff"),
                 second = open_file(cli->words[1], "merge-diff"),
-                to = create_file(cli->words[2], "merge-diff");
+                to = create_file(path_word(cli, 2, "path", NULL), "merge-diff");
     struct limpet_image_source sources[] = {{source_read, &first}, {source_read, &second}};
     struct limpet_image_sink sink = {sink_write, &to};
     struct rbd_progress progress = rbd_progress_begin(cli, "Merging image diff");

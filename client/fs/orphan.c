@@ -62,7 +62,8 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
 void file_drop(struct limpet_fs *fs, struct fs_file *file)
 {
     if (file->opens > 0 || file->holds > 0 || file->telling || !STAILQ_EMPTY(&file->told_next) ||
-        file->ahead || file->sending || file->wants_room || file->wants_drain || !TAILQ_EMPTY(&file->writes))
+        file->ahead || file->sending || file->wants_room || file->wants_drain ||
+        !TAILQ_EMPTY(&file->writes))
         return;
     (void)fs;
     LIST_REMOVE(file, link);

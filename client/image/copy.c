@@ -6,51 +6,37 @@
 #include <string.h>
 
 #include "client/image/crypt.h"
+#include "client/image/extents.h"
 #include "client/image/manage.h"
 #include "client/image/snap.h"
 
 enum { PIECE_BYTES = 4 * 1024 * 1024 };
 
-struct part {
-    uint64_t offset, len;
-    bool exists;
-};
-
-/* From one open image to another. */
+/* From one open image to another: what differs in it from a snapshot. */
 struct copying {
     struct limpet_image *from, *to;
-    struct part *parts;
-    size_t n, room;
+    const char *since;
+    bool include_parent;
+    struct extents parts; /* Of what the window shows. */
+    limpet_image_progress progress;
+    void *arg;
+    uint64_t begin, end, size; /* Of the window; of all. */
 };
-
-static int add_part(struct copying *c, uint64_t offset, uint64_t len, bool exists)
-{
-    if (c->n == c->room) {
-        size_t room = c->room > 0 ? 2 * c->room : 64;
-        struct part *more = realloc(c->parts, room * sizeof *more);
-        if (more == NULL)
-            return -ENOMEM;
-        c->parts = more;
-        c->room = room;
-    }
-    c->parts[c->n++] = (struct part){offset, len, exists};
-    return 0;
-}
 
 static int add_discard(uint64_t offset, uint64_t len, bool exists, void *arg)
 {
-    return exists ? add_part(arg, offset, len, false) : 0;
+    struct copying *c = arg;
+    return exists ? extents_add(&c->parts, offset, len, false) : 0;
 }
 
-static int add_extent(uint64_t offset, uint64_t len, bool exists, void *arg)
+static int add_extent(struct copying *c, uint64_t offset, uint64_t len, bool exists)
 {
-    struct copying *c = arg;
     int rc = exists ? 0 : image_discard_extents(c->to, offset, len, add_discard, c);
     for (uint64_t at = 0; at < len && exists && rc == 0;) {
         /* Pieces end where objects of most images do. */
         uint64_t n = PIECE_BYTES - (offset + at) % PIECE_BYTES;
         n = n < len - at ? n : len - at;
-        rc = add_part(c, offset + at, n, true);
+        rc = extents_add(&c->parts, offset + at, n, true);
         at += n;
     }
     return rc;
@@ -72,7 +58,7 @@ static void was_read(ssize_t result, void *arg)
 {
     struct swept *swept = arg;
     struct copying *c = swept->arg;
-    const struct part *part = &c->parts[swept->object];
+    const struct extent *part = &c->parts.list[swept->object];
     int rc = result < 0 ? (int)result : 0;
     if (rc == 0 && is_zero(swept->memory, part->len))
         rc = limpet_image_aio_discard(c->to, part->len, part->offset, was_written, swept);
@@ -86,7 +72,7 @@ static void was_read(ssize_t result, void *arg)
 static int start_part(struct swept *swept)
 {
     struct copying *c = swept->arg;
-    const struct part *part = &c->parts[swept->object];
+    const struct extent *part = &c->parts.list[swept->object];
     if (!part->exists)
         return limpet_image_aio_discard(c->to, part->len, part->offset, was_written, swept);
     swept->memory = malloc(part->len);
@@ -96,18 +82,61 @@ static int start_part(struct swept *swept)
                                  swept);
 }
 
+static int change_source(uint64_t offset, uint64_t len, window_take take, void *take_arg, void *arg)
+{
+    const struct copying *c = arg;
+    return limpet_image_diff(c->from, c->since, offset, len, c->include_parent, c->since == NULL,
+                             take, take_arg);
+}
+
+static int part_progress(uint64_t done, uint64_t total, void *arg)
+{
+    const struct copying *c = arg;
+    double part = (double)done / (double)total;
+    uint64_t bytes = (uint64_t)((double)(c->end - c->begin) * part);
+    return c->progress(c->begin + bytes, c->size, c->arg);
+}
+
+static int copy_parts(struct copying *c, const struct window *w)
+{
+    int rc = 0;
+    c->parts.n = 0;
+    c->begin = w->begin;
+    c->end = w->end;
+    for (size_t i = 0; i < w->extents.n && rc == 0; i++) {
+        const struct extent *extent = &w->extents.list[i];
+        rc = add_extent(c, extent->offset, extent->len, extent->exists);
+    }
+    struct sweep s = {.end = c->parts.n,
+                      .start = start_part,
+                      .arg = c,
+                      .progress = c->progress != NULL ? part_progress : NULL,
+                      .progress_arg = c};
+    return rc == 0 ? sweep(&s) : rc;
+}
+
 /* What differs in `from`, as it looks, from its snapshot `since` is done to `to`. */
 static int copy_changes(struct limpet_image *from, const char *since, bool include_parent,
                         struct limpet_image *to, limpet_image_progress progress, void *arg)
 {
-    struct copying c = {.from = from, .to = to};
-    int rc = limpet_image_diff(from, since, 0, UINT64_MAX, include_parent, since == NULL,
-                               add_extent, &c);
-    struct sweep s = {
-        .end = c.n, .start = start_part, .arg = &c, .progress = progress, .progress_arg = arg};
-    if (rc == 0)
-        rc = sweep(&s);
-    free(c.parts);
+    struct copying c = {.from = from,
+                        .to = to,
+                        .since = since,
+                        .include_parent = include_parent,
+                        .progress = progress,
+                        .arg = arg};
+    pthread_mutex_lock(&from->lock);
+    c.size = crypt_shown_size(from);
+    pthread_mutex_unlock(&from->lock);
+    struct window w = {.source = change_source, .arg = &c, .limit = c.size};
+    int rc = 0;
+    while (rc == 0 && w.end < w.limit) {
+        rc = window_move(&w, w.end, 1);
+        if (rc == 0)
+            rc = copy_parts(&c, &w);
+    }
+    window_fini(&w);
+    extents_fini(&c.parts);
     return rc;
 }
 

@@ -11,18 +11,9 @@
 #include <string.h>
 
 #include "client/image/crypt.h"
+#include "client/image/extents.h"
 
 enum { DISCARD_WHOLE = 64 }; /* Objects that are discarded whether or not they are there. */
-
-struct extent {
-    uint64_t offset, len;
-    bool exists;
-};
-
-struct extents {
-    struct extent *list;
-    size_t n, room;
-};
 
 struct diff {
     struct limpet_image *image;
@@ -30,30 +21,16 @@ struct diff {
     uint32_t from_ordinal;
     uint64_t from_overlap, to_overlap;
     bool include_parent, whole_object;
-    uint64_t first;       /* The first object that is looked at; */
-    uint32_t *entries;    /* of the map at `to`, from that one on; NULL: nothing is known. */
-    struct exist exist;   /* Where there is no map; unless they are few. */
-    struct extents above; /* What the parent has that may be told. */
+    uint64_t first;      /* The first object that is looked at; */
+    uint32_t *entries;   /* of the map at `to`, from that one on; NULL: nothing is known. */
+    struct exist exist;  /* Where there is no map; unless they are few. */
+    struct window above; /* What the parent has that may be told. */
     uint64_t begin, end;
     struct extents set; /* Of the objects that are filled together, not yet told. */
     struct extent last; /* Not yet told, as the next one may continue it. */
     limpet_image_extent extent;
     void *arg;
 };
-
-static int add(struct extents *extents, uint64_t offset, uint64_t len, bool exists)
-{
-    if (extents->n == extents->room) {
-        size_t room = extents->room > 0 ? 2 * extents->room : 16;
-        struct extent *more = realloc(extents->list, room * sizeof *more);
-        if (more == NULL)
-            return -ENOMEM;
-        extents->list = more;
-        extents->room = room;
-    }
-    extents->list[extents->n++] = (struct extent){offset, len, exists};
-    return 0;
-}
 
 /* ---- Telling ---- */
 
@@ -81,17 +58,10 @@ static int tell(struct diff *d, const struct extent *extent)
     return rc;
 }
 
-static int by_offset(const void *a, const void *b)
-{
-    const struct extent *x = a, *y = b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
 static int tell_set(struct diff *d)
 {
     int rc = 0;
-    if (d->set.n > 1)
-        qsort(d->set.list, d->set.n, sizeof *d->set.list, by_offset);
+    extents_sort(&d->set);
     for (size_t i = 0; i < d->set.n && rc == 0; i++)
         rc = tell(d, &d->set.list[i]);
     d->set.n = 0;
@@ -105,7 +75,7 @@ static int add_piece(struct diff *d, uint64_t object, uint64_t offset, uint64_t 
     while (len > 0 && rc == 0) {
         uint64_t run, at = stripe_image_offset(&d->image->stripe, object, offset, &run);
         run = run < len ? run : len;
-        rc = add(&d->set, at, run, exists);
+        rc = extents_add(&d->set, at, run, exists);
         offset += run;
         len -= run;
     }
@@ -113,12 +83,6 @@ static int add_piece(struct diff *d, uint64_t object, uint64_t offset, uint64_t 
 }
 
 /* ---- The parent's part ---- */
-
-static int add_of_parent(uint64_t offset, uint64_t len, bool exists, void *arg)
-{
-    struct diff *d = arg;
-    return exists ? add(&d->above, offset, len, true) : 0;
-}
 
 /* How much of its own parent it shows now; handles that only read hear of no changes. */
 static int shown_now(struct limpet_image *parent, uint64_t *overlap)
@@ -146,46 +110,52 @@ int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len,
     return before != after ? -EAGAIN : rc;
 }
 
-static int load_parent(struct diff *d)
+static int parent_source(uint64_t offset, uint64_t len, window_take take, void *take_arg, void *arg)
 {
-    uint64_t end = d->end < d->to_overlap ? d->end : d->to_overlap;
-    int rc;
-    if (d->from != 0 || !d->include_parent || d->image->parent == NULL || d->begin >= end)
-        return 0;
-    do {
-        d->above.n = 0;
-        rc = image_diff_parent(d->image, d->begin, end - d->begin, d->whole_object, add_of_parent,
-                               d);
-    } while (rc == -EAGAIN);
-    return rc;
+    struct diff *d = arg;
+    return image_diff_parent(d->image, offset, len, d->whole_object, take, take_arg);
 }
 
-/* The first of the parent's extents that ends beyond an offset. */
-static size_t above_at(const struct diff *d, uint64_t offset)
+static void begin_above(struct diff *d)
 {
-    size_t low = 0, high = d->above.n;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        const struct extent *extent = &d->above.list[middle];
-        if (extent->offset + extent->len <= offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    uint64_t end = d->end < d->to_overlap ? d->end : d->to_overlap;
+    bool seen = d->from == 0 && d->include_parent && d->image->parent != NULL && d->begin < end;
+    d->above = (struct window){.source = parent_source,
+                               .arg = d,
+                               .limit = seen ? end : d->begin,
+                               .begin = d->begin,
+                               .end = d->begin};
+}
+
+/* Looks at what the parent has in the place of objects that are filled together. */
+static int show_above(struct diff *d, uint64_t set)
+{
+    struct window *w = &d->above;
+    uint64_t period = d->image->stripe.count << d->image->stripe.order;
+    uint64_t from = set * period, to = from + period;
+    int rc = 0;
+    from = from > d->begin ? from : d->begin;
+    to = to < w->limit ? to : w->limit;
+    if (from >= to || (w->begin <= from && to <= w->end))
+        return 0;
+    do {
+        rc = window_move(w, from, to - from);
+    } while (rc == -EAGAIN);
+    return rc;
 }
 
 static int add_above(struct diff *d, uint64_t offset, uint64_t len)
 {
     int rc = 0;
-    for (size_t i = above_at(d, offset); i < d->above.n && rc == 0; i++) {
-        const struct extent *extent = &d->above.list[i];
+    const struct extents *above = &d->above.extents;
+    for (size_t i = extents_at(above, offset); i < above->n && rc == 0; i++) {
+        const struct extent *extent = &above->list[i];
         if (extent->offset >= offset + len)
             break;
         uint64_t from = extent->offset > offset ? extent->offset : offset;
         uint64_t to = extent->offset + extent->len;
         to = to < offset + len ? to : offset + len;
-        rc = add(&d->set, from, to - from, true);
+        rc = extents_add(&d->set, from, to - from, extent->exists);
     }
     return rc;
 }
@@ -201,7 +171,7 @@ static int add_parent(struct diff *d, uint64_t object)
 {
     uint64_t len = stripe_object_bytes(&d->image->stripe, object, d->to_overlap);
     int rc = 0;
-    for (uint64_t at = 0; at < len && d->above.n > 0 && rc == 0;) {
+    for (uint64_t at = 0; at < len && d->above.extents.n > 0 && rc == 0;) {
         uint64_t run, offset = stripe_image_offset(&d->image->stripe, object, at, &run);
         run = run < len - at ? run : len - at;
         rc = add_above(d, offset, run);
@@ -244,10 +214,10 @@ static int subtract(uint64_t from, uint64_t to, const struct limpet_extent *exte
         if (end <= from)
             continue;
         if (begin > from)
-            rc = add(out, from, (begin < to ? begin : to) - from, true);
+            rc = extents_add(out, from, (begin < to ? begin : to) - from, true);
         from = end;
     }
-    return rc == 0 && from < to ? add(out, from, to - from, true) : rc;
+    return rc == 0 && from < to ? extents_add(out, from, to - from, true) : rc;
 }
 
 /* All that any two neighbours between the versions do not share; pieces may overlap. */
@@ -265,8 +235,7 @@ static int add_changes(struct diff *d, uint64_t object, struct extents *changes,
 {
     uint64_t done = 0;
     int rc = 0;
-    if (changes->n > 1)
-        qsort(changes->list, changes->n, sizeof *changes->list, by_offset);
+    extents_sort(changes);
     for (size_t i = 0; i < changes->n && rc == 0; i++) {
         uint64_t from = changes->list[i].offset, to = from + changes->list[i].len;
         from = from > done ? from : done;
@@ -306,7 +275,7 @@ static int add_versions(struct diff *d, uint64_t object, const struct limpet_sna
     }
     int rc;
     if (from == OBJECT_NO_VERSION || to == OBJECT_NO_VERSION)
-        rc = add(&changes, 0, len, true);
+        rc = extents_add(&changes, 0, len, true);
     else
         rc = changed_between(set, from, to, len, &changes);
     if (rc == 0 && d->whole_object && changes.n > 0)
@@ -314,7 +283,7 @@ static int add_versions(struct diff *d, uint64_t object, const struct limpet_sna
                        to != OBJECT_NO_VERSION || shows_parent(d, object));
     else if (rc == 0)
         rc = add_changes(d, object, &changes, after);
-    free(changes.list);
+    extents_fini(&changes);
     return rc;
 }
 
@@ -375,18 +344,28 @@ static uint64_t next_object(const struct diff *d, uint64_t object, uint64_t end)
     return object;
 }
 
-/* The same of objects that are filled together, and with what the parent has. */
-static uint64_t next_set(struct diff *d, uint64_t set, uint64_t end)
+/* The same of objects that are filled together, and with what the parent has, which is looked at.
+ */
+static int next_set(struct diff *d, uint64_t set, uint64_t end, uint64_t *next)
 {
     const struct stripe *stripe = &d->image->stripe;
+    const struct window *w = &d->above;
     uint64_t period = stripe->count << stripe->order;
-    uint64_t own = next_object(d, set * stripe->count, end) / stripe->count;
-    size_t at = above_at(d, set * period);
-    if (at == d->above.n)
-        return own;
-    uint64_t offset = d->above.list[at].offset, above = offset / period;
-    above = above > set ? above : set;
-    return own < above ? own : above;
+    int rc = 0;
+    *next = next_object(d, set * stripe->count, end) / stripe->count;
+    while (rc == 0 && set < *next) {
+        rc = show_above(d, set);
+        size_t at = extents_at(&w->extents, set * period);
+        if (rc == 0 && at < w->extents.n) {
+            uint64_t above = w->extents.list[at].offset / period;
+            set = above > set ? above : set;
+            break;
+        }
+        /* Nothing up to there. */
+        set = w->end < w->limit ? w->end / period : *next;
+    }
+    *next = set < *next ? set : *next;
+    return rc == 0 ? show_above(d, *next) : rc;
 }
 
 /* Objects between that were not there, and are not: where another part of the parent is seen. */
@@ -409,9 +388,11 @@ static int walk(struct diff *d)
     uint64_t set = d->first / count, end_set = (end + count - 1) / count;
     int rc = 0;
     while (set < end_set && rc == 0) {
-        uint64_t next = next_set(d, set, end);
+        uint64_t next;
+        rc = next_set(d, set, end, &next);
         next = next < end_set ? next : end_set;
-        rc = tell_between(d, set, next);
+        if (rc == 0)
+            rc = tell_between(d, set, next);
         for (uint64_t object = next * count; object < (next + 1) * count && object < end && rc == 0;
              object++)
             rc = add_object(d, object);
@@ -460,7 +441,8 @@ static int look(struct diff *d, bool has_map)
     int rc = has_map ? load_map(d, end) : 0;
     if (rc == 0 && d->entries == NULL && exist_is_cheaper(d->image->bare, end - d->first))
         rc = exist_list(d->image->bare, d->image->prefix, d->first, end, true, &d->exist);
-    return rc == 0 ? load_parent(d) : rc;
+    begin_above(d);
+    return rc;
 }
 
 static int diff_raw(struct limpet_image *image, const char *from, uint64_t offset, uint64_t len,
@@ -495,8 +477,8 @@ static int diff_raw(struct limpet_image *image, const char *from, uint64_t offse
         rc = walk(&d);
     free(d.entries);
     exist_fini(&d.exist);
-    free(d.above.list);
-    free(d.set.list);
+    window_fini(&d.above);
+    extents_fini(&d.set);
     return rc;
 }
 

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -563,6 +564,39 @@ def clones_show_their_parents():
         good(c.remove("child"), "remove")
 
 
+def segments_sent():
+    """How often this process has sent data by TCP: tcpi_data_segs_out of its sockets."""
+    total = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.fromfd(int(name), socket.AF_INET, socket.SOCK_STREAM) as one:
+                total += struct.unpack_from("I", one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), 156)[0]
+        except OSError:
+            pass
+    return total
+
+
+@case
+def a_read_of_the_parent_costs_one_more_request():
+    """One for the child's object, which is not there, and one for the parent's; with the map in memory that one alone."""
+    c, reads, more = client(), 300, 60
+    parent = c.create_parent(8 * MIB, random_bytes(4 * MIB, 3), order=22)
+    for features, name, requests in ((PLAIN, "plain", 2), (FEATURES, "mapped", 1)):
+        child = c.clone("parent", "base", name, features=features)
+        child.write(4 * MIB, b"the lock is taken, and the map read")
+        before = segments_sent()
+        for number in range(reads):
+            child.read(number * 4096, 4096)
+        sent = segments_sent() - before
+        check(requests * reads <= sent <= requests * reads + more,
+              "%s: %d reads sent %d times, not %d" % (name, reads, sent, requests * reads))
+        child.close()
+        good(c.remove(name), "remove")
+    good(parent.snap_remove("base"), "remove the snapshot")
+    parent.close()
+    good(c.remove("parent"), "remove")
+
+
 @case
 def clones_and_sizes():
     c = client()
@@ -927,6 +961,34 @@ def what_a_flattened_parent_has_is_its_clones():
         good(middle.snap_remove("s"), "remove the snapshot")
         middle.close()
         good(c.remove("middle"), "remove")
+
+
+@case
+def of_a_parent_in_many_pieces_all_are_told():
+    """More than a difference has in memory of its parent at a time: client/image/extents.h."""
+    c, unit, sets = client(), 512, 40
+    period = 8 * MIB
+    parent = c.create("pieces", sets * period, order=22, unit=unit, count=2)
+    for number in range(sets):
+        parent.write((number + 1) * period - 2 * unit, b"e" * unit)
+    parent.snap("s")
+    child = c.clone("pieces", "s", "child")
+    child.write(20 * period + unit, b"o" * unit)
+    for offset, whole in ((0, False), (3 * period + unit, True)):
+        got = child.diff(offset=offset, whole=whole)
+        own = [(at, length) for at, length, exists in got if 20 * period <= at < 21 * period]
+        shown = [extent for extent in got if not 20 * period <= extent[0] <= 21 * period]
+        expected = [(at, unit, True) for at in range(0, sets * period, 2 * unit)
+                    if at >= offset and not 20 * period <= at <= 21 * period]
+        wrong = next((i for i, (a, b) in enumerate(zip(shown, expected)) if a != b), len(shown))
+        check(shown == expected, "%d extents of %d from %d: %r, not %r" % (len(shown), len(expected), offset,
+                                                                         shown[wrong:wrong + 2], expected[wrong:wrong + 2]))
+        check(own[0][0] == 20 * period and own[0][1] >= 3 * unit, "what the clone has: %r" % own[:3])
+    child.close()
+    good(c.remove("child"), "remove")
+    good(parent.snap_remove("s"), "remove the snapshot")
+    parent.close()
+    good(c.remove("pieces"), "remove")
 
 
 @case

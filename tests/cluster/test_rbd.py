@@ -294,6 +294,14 @@ def exports_and_imports():
     os.unlink(wide)
     succeeds(rbd("import", path))
     check("in\n" in says("ls"), "named like the file")
+    pieces = (b"x" * 4096 + bytes(60 * 1024)) * 64 + bytes(4 * MIB) + b"y" * 5000
+    written = {"4096": 64 * 4096 + 5000, "0": 4 * MIB + 5000}
+    for size, used in written.items():
+        succeeds(rbd("import", "--sparse-size", size, "--object-size", "64K", "-", "pieces", data=pieces))
+        check(succeeds(rbd("export", "pieces", "-")).out == pieces, "--sparse-size %s" % size)
+        got = sum(row["length"] for row in tells("diff", "pieces"))
+        check(got == used, "--sparse-size %s: %d bytes, not %d" % (size, got, used))
+        succeeds(rbd("rm", "pieces"))
     stream = succeeds(rbd("export", "--export-format", "2", "imp", "-", "--no-progress")).out
     for cut in (0, 5, 40, 1000, len(stream) // 2, len(stream) - 1):
         fails(rbd("import", "--export-format", "2", "-", "cut", data=stream[:cut]), errno.EDOM, "cut off")
@@ -321,7 +329,8 @@ def differences():
     fails(rbd("diff", "imp", "--from-snap", "none"), errno.ENOENT, "no snapshot 'none'")
     succeeds(rbd("export-diff", "imp@1", paths[0]))
     succeeds(rbd("export-diff", "--from-snap", "1", "imp@2", paths[1]))
-    succeeds(rbd("merge-diff", *paths[:3]))
+    fails(rbd("merge-diff", *paths[:2]), errno.EINVAL, "path was not specified")
+    succeeds(rbd("merge-diff", *paths[:2], "--path", paths[2]))
     fails(rbd("merge-diff", paths[1], paths[0], paths[3]), errno.EINVAL, "first TO snapshot")
     check(not os.path.exists(paths[3]), "half a file")
     succeeds(rbd("create", "to", "-s", "1"))
@@ -509,6 +518,88 @@ def groups():
     succeeds(rbd("group", "rename", "g", "h"))
     succeeds(rbd("group", "rm", "h"))
     succeeds(rbd("rm", "g1"))
+
+
+@case
+def groups_by_options():
+    """Also of another pool, and images by their numbers."""
+    succeeds(rbd("create", "-s", "1", "other/g1"))
+    fails(rbd("group", "create"), errno.EINVAL, "group name was not specified")
+    succeeds(rbd("group", "create", "--group", "g"))
+    add = ("group", "image", "add", "--group-pool", "rbd", "--group", "g", "--image-pool", "other")
+    fails(rbd(*add), errno.EINVAL, "image name was not specified")
+    succeeds(rbd(*add, "--image", "g1"))
+    check(says("group", "image", "ls", "--group", "g") == "other/g1\n", says("group", "image", "ls", "--group", "g"))
+    succeeds(rbd("group", "snap", "create", "--group", "g", "--snap", "s"))
+    succeeds(rbd("group", "snap", "rename", "--group", "g", "--snap", "s", "--dest-snap", "t"))
+    succeeds(rbd("group", "snap", "rename", "--group", "g", "--snap", "t", "u"))
+    check([row["snapshot"] for row in tells("group", "snap", "ls", "--group", "g")] == ["u"], "renamed")
+    succeeds(rbd("group", "snap", "rollback", "--group", "g", "--snap", "u"))
+    succeeds(rbd("group", "snap", "rm", "--group", "g", "--snap", "u"))
+    fails(rbd("group", "rename", "--group", "g", "--dest-group", "h", "--dest-pool", "other"), errno.EINVAL, "across pools")
+    fails(rbd("group", "rename", "--group", "g"), errno.EINVAL, "destination group name")
+    succeeds(rbd("group", "rename", "--group", "g", "--dest-group", "h"))
+    number = tells("info", "other/g1")["id"]
+    take = ("group", "image", "rm", "h", "--image-pool", "other")
+    fails(rbd(*take, "--image-id", "none"), errno.ENOENT, "none")
+    fails(rbd(*take, "g1", "--image-id", number), errno.EINVAL, "both name and id")
+    succeeds(rbd(*take, "--image-id", number))
+    check(says("group", "image", "ls", "h") == "", "taken out")
+    succeeds(rbd("group", "rm", "--group", "h"))
+    succeeds(rbd("rm", "other/g1"))
+
+
+@case
+def images_and_snapshots_by_number():
+    succeeds(rbd("create", "-s", "1", "n1"))
+    number = tells("info", "n1")["id"]
+    for snap in ("a", "b", "c"):
+        succeeds(rbd("snap", "create", "n1@" + snap))
+        succeeds(rbd("snap", "protect", "n1@" + snap))
+    succeeds(rbd("clone", "n1@a", "n2"))
+    numbers = {row["name"]: str(row["id"]) for row in tells("snap", "ls", "n1")}
+    check(says("children", "n1", "--snap-id", numbers["a"]) == "rbd/n2\n" and says("children", "n1", "--snap-id", numbers["b"]) == "",
+          "children of a snapshot")
+    fails(rbd("children", "n1", "--snap-id", "999"), errno.ENOENT, "rbd snap ls rbd/n1")
+    succeeds(rbd("rm", "n2"))
+    fails(rbd("snap", "unprotect", "--image-id", number), errno.EINVAL, "snapshot name was not specified")
+    fails(rbd("snap", "unprotect", "n1@a", "--image-id", number), errno.EINVAL, "both name and id")
+    succeeds(rbd("snap", "unprotect", "--image-id", number, "--snap", "a"))
+    fails(rbd("snap", "rm", "--image-id", "none", "--snap", "a"), errno.ENOENT, "none")
+    succeeds(rbd("snap", "rm", "--image-id", number, "--snap", "a"))
+    succeeds(rbd("snap", "unprotect", "n1@b"))
+    succeeds(rbd("snap", "rm", "--image-id", number, "--snap-id", numbers["b"]))
+    fails(rbd("snap", "purge", "--image-id", number), errno.EBUSY)
+    succeeds(rbd("snap", "unprotect", "--image-id", number, "--snap", "c"))
+    succeeds(rbd("snap", "purge", "--image-id", number))
+    check(tells("snap", "ls", "n1") == [], "purged")
+    succeeds(rbd("config", "image", "set", "--image", "n1", "rbd_qos_iops_limit", "100"))
+    check(says("config", "image", "get", "--image", "n1", "rbd_qos_iops_limit") == "100\n", "config")
+    fails(rbd("config", "image", "set", "--image", "n1", "rbd_qos_iops_limit"), errno.EINVAL, "value was not specified")
+    succeeds(rbd("config", "image", "rm", "--image", "n1", "rbd_qos_iops_limit"))
+    fails(rbd("config", "image", "get", "n1", "rbd_qos_iops_limit"), errno.ENOENT)
+    succeeds(rbd("rm", "n1"))
+
+
+@case
+def what_is_not_there_says_so():
+    """The numbers are those of Ceph's rbd, where mirroring, journals and schedules are not used."""
+    absent = (("journal", "info", "x"), errno.ENOENT), (("mirror", "pool", "status"), errno.EINVAL), \
+        (("mirror", "image", "enable", "x", "snapshot"), errno.EINVAL), (("migration", "prepare", "x", "y"), errno.EOPNOTSUPP), \
+        (("config", "global", "set", "client", "rbd_cache", "true"), errno.EOPNOTSUPP), \
+        (("config", "global", "get", "client", "rbd_cache"), errno.ENOENT), (("trash", "purge", "schedule", "add", "1d"), errno.EOPNOTSUPP), \
+        (("trash", "purge", "schedule", "ls", "-R"), errno.ENOENT), (("perf", "image", "iostat", "--iterations", "1"), errno.EOPNOTSUPP), \
+        (("device", "attach", "x", "--device", "/dev/nbd0"), errno.EOPNOTSUPP), (("mirror", "pool", "peer", "add", "rbd", "a@b"), errno.EINVAL)
+    for words, error in absent:
+        fails(rbd(*words), error, "%s: (%d) " % (" ".join(words[:2]), error) if words[0] == "journal" else "(%d) " % error)
+    check(says("mirror", "pool", "info") == "Mode: disabled\n" and tells("mirror", "pool", "info") == {"mode": "disabled"}, "pool info")
+    check(says("config", "global", "ls", "global") == "" and says("persistent-cache", "flush", "x") == "", "nothing to be done")
+    fails(rbd("mirror", "nonsense"), errno.EINVAL, "unknown command 'rbd mirror nonsense'")
+    for option in ("--cookie=x", "--show-cookie", "--quiesce", "--quiesce-hook=/bin/true"):
+        fails(rbd("device", "map", "x", option), errno.EOPNOTSUPP, "map failed")
+    fails(rbd("create", "x", "-s", "1", "--mirror-image-mode", "snapshot"), errno.ENOENT, "there is no mirroring")
+    succeeds(rbd("create", "x", "-s", "1", "--journal-pool", "rbd", "--new-format"))
+    succeeds(rbd("rm", "x"))
 
 
 if __name__ == "__main__":

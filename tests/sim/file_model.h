@@ -63,10 +63,10 @@ struct file_change {
     uint64_t process, operation; /* Who made it, and with what else. */
     uint64_t home;               /* Its shard. */
     uint64_t begun, ended;
-    bool loose;  /* F1 says nothing of it. */
-    bool data;   /* Durable with the contents. */
-    bool first;  /* When this is durable, the operation will be done. */
-    bool unsure; /* Its process has died, or has lost it. */
+    bool loose;   /* F1 says nothing of it. */
+    bool data;    /* Durable with the contents. */
+    bool first;   /* When this is durable, the operation will be done. */
+    bool unsure;  /* Its process has died, or has lost it. */
     bool settled; /* It is durable, and moves what others may lose. */
 };
 
@@ -108,8 +108,8 @@ struct file_seen {
 
 /*
  * Whether the tree, whose root is seen[FILE_ROOT], is what the model allows; then the model is as
- * it was seen, and nothing is unsure any more; changes are remembered that may be lost another time.
- * False: `why` says what is wrong.
+ * it was seen, and nothing is unsure any more; changes are remembered that may be lost another
+ * time. False: `why` says what is wrong.
  */
 bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t n,
                       bool (*may_be_lost)(void *ctx, const struct file_change *change), void *ctx,

@@ -226,8 +226,8 @@ bool files_walk(struct file_client *client)
     (void)files_look_for_lost(files, NULL);
     bool again = losses != files->n_losses || client->lost;
     bool judged = rc == 0 && !again;
-    if (judged && !file_model_judge(&files->model, walk.seen, walk.n, files_may_lose, files, walk.why,
-                                    sizeof walk.why))
+    if (judged && !file_model_judge(&files->model, walk.seen, walk.n, files_may_lose, files,
+                                    walk.why, sizeof walk.why))
         files_fail(files, "walk by client %u: %s", client->number, walk.why);
     else if (rc != 0 && !again)
         files_fail(files, "walk by client %u: %s", client->number, walk.why);
