@@ -5,7 +5,7 @@
  *   fs_check.c    check
  *   fs_mount.c    mount: the process that serves the kernel
  *   fs_umount.c   umount, which waits for that process
- *   fs_abort.c    a process beside it, that ends what the kernel has of it when it was killed
+ *   fs_abort.c    a process beside it, which sees to the end of that one when it is killed
  *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
  *   fs_list.c     those of open directories
@@ -100,8 +100,8 @@ enum { FS_DEVICE_MAX = 32 };
  */
 bool fs_device(const char *path, char device[FS_DEVICE_MAX]);
 /*
- * Should this process die, the kernel is told to give up the mount. The first one is called by its
- * first thread before there are others, the second one when it is mounted.
+ * Should this process be killed, it ends at once, and the kernel gives up the mount. The first one
+ * is called before there are other threads, the second one when it is mounted.
  */
 void fs_abort_begin(void);
 void fs_abort_mounted(const char *path);

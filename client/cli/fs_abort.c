@@ -1,18 +1,29 @@
 /*
- * limpet fs mount: what the kernel has of a mount whose process was killed.
+ * limpet fs mount: the end of a mount whose process is killed.
  *
- * The kernel gives up a mount when nobody has its /dev/fuse open any more. A process that is killed
- * closes that when all of its threads have ended, and one of them may not end: it tells the kernel
- * to drop pages, and waits for one that is being read, by a request that nobody answers now. So
- * reader and thread would wait for each other for good, and the connections of the dead to the
- * cluster would stay, and others wait for its leases. What ends this is a word to the kernel's
- * control file of the connection (fusectl). A process beside the mount says it, which waits for
- * nothing but the end of the first thread of the other: a signal comes then, whatever the rest
- * does. By that time the mount is over in any case, and the file of one that is gone does nothing,
- * even when another has got its number. When both were killed, who unmounts says it.
+ * The kernel gives up a mount, and ends the connections to the cluster, for which others wait, when
+ * the last thread of the process has ended. Two things hold that up:
+ *
+ * - A thread may tell the kernel to drop pages, and wait for one that is being read, by a request
+ *   that nobody answers now. So reader and thread would wait for each other for good. What ends
+ *   this is a word to the kernel's control file of the connection (fusectl).
+ *
+ * - The thread that takes requests may have the policy SCHED_IDLE (fs_receive.c). On a processor
+ *   that others use it gets to its end after seconds, and who would make it an ordinary thread is
+ *   dead.
+ *
+ * A process beside the mount sees to both. It waits for nothing but the end of the thread that has
+ * made it, which does nothing else, and so ends at once: a signal comes then, whatever the rest
+ * does. By that time the mount is over in any case; and the control file of a connection that is
+ * gone does nothing, even when another has got its number. When both processes were killed, who
+ * unmounts ends the connection.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +31,6 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "client/cli/fs.h"
@@ -110,6 +120,26 @@ static void leave_files(int *socket)
     close_range(STANDARD_FILES + 1, ~0U, 0);
 }
 
+/* All its threads end as others do, and not when nobody else wants to run. */
+static void make_ordinary(pid_t server)
+{
+    const struct sched_param param = {.sched_priority = 0};
+    const struct dirent *entry;
+    char path[64];
+    cpu_set_t all;
+    memset(&all, 0xff, sizeof all);
+    snprintf(path, sizeof path, "/proc/%d/task", server);
+    DIR *threads = opendir(path);
+    while (threads != NULL && (entry = readdir(threads)) != NULL) {
+        pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
+        /* Those that have ended meanwhile need it no more. */
+        if (tid > 0 && sched_setscheduler(tid, SCHED_OTHER, &param) == 0)
+            (void)sched_setaffinity(tid, sizeof all, &all);
+    }
+    if (threads != NULL)
+        closedir(threads);
+}
+
 static _Noreturn void watch(pid_t server, int socket)
 {
     char device[FS_DEVICE_MAX];
@@ -126,39 +156,56 @@ static _Noreturn void watch(pid_t server, int socket)
         _exit(EXIT_SUCCESS); /* It was not mounted. */
     device[n] = 0;
     int control = open_control(device);
-    if (control < 0 || send(socket, "", 1, MSG_NOSIGNAL) != 1)
+    if (send(socket, "", 1, MSG_NOSIGNAL) != 1)
         _exit(EXIT_FAILURE);
     while (sigwaitinfo(&ends, NULL) < 0)
         continue;
-    _exit(write(control, "1", 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+    make_ordinary(server);
+    _exit(control < 0 || write(control, "1", 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+struct beginning {
+    int socket;
+    sem_t begun;
+};
+
+static void *make_watcher(void *arg)
+{
+    struct beginning *beginning = arg;
+    pid_t server = getpid(), pid = fork();
+    if (pid == 0)
+        watch(server, beginning->socket);
+    watcher = pid;
+    sem_post(&beginning->begun);
+    for (;;)
+        pause();
+    return NULL;
 }
 
 void fs_abort_begin(void)
 {
     int sockets[2];
+    struct beginning beginning;
+    pthread_t thread;
     sigset_t all, before;
-    pid_t server = getpid();
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
         return;
+    beginning.socket = sockets[0];
+    watcher_socket = sockets[1];
+    sem_init(&beginning.begun, 0, 0);
     sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid == 0)
-        watch(server, sockets[0]);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    close(sockets[0]);
-    if (pid > 0) {
-        watcher = pid;
-        watcher_socket = sockets[1];
-    } else {
-        close(sockets[1]);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, NULL, make_watcher, &beginning) == 0) {
+        pthread_detach(thread);
+        while (sem_wait(&beginning.begun) != 0)
+            continue;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    sem_destroy(&beginning.begun);
+    close(sockets[0]);
 }
 
-/*
- * A process that leaves a core waits for all of its threads before that, and its first one does
- * not end.
- */
+/* A process that leaves a core waits for all of its threads before that, and none of them ends. */
 static void say_that_we_die(int number)
 {
     kill(watcher, signal_of_end());
@@ -180,15 +227,10 @@ static void tell_of_faults(void)
 void fs_abort_mounted(const char *path)
 {
     char device[FS_DEVICE_MAX], ready;
-    if (watcher == 0)
+    if (watcher <= 0)
         return;
-    bool watched = fs_device(path, device) &&
-                   send(watcher_socket, device, strlen(device), MSG_NOSIGNAL) > 0 &&
-                   recv(watcher_socket, &ready, 1, 0) == 1;
-    close(watcher_socket);
-    if (watched)
+    if (fs_device(path, device) && send(watcher_socket, device, strlen(device), MSG_NOSIGNAL) > 0 &&
+        recv(watcher_socket, &ready, 1, 0) == 1)
         tell_of_faults();
-    else
-        while (waitpid(watcher, NULL, 0) < 0 && errno == EINTR)
-            continue;
+    close(watcher_socket);
 }

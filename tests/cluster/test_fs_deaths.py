@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Mounts that are killed at random moments, for LIMPET_SECONDS: another one goes on within 5 s, what was synced or is older than 5 s
-is there, what was renamed or linked is there under one of its names, and nothing is damaged. LIMPET_SEED=N repeats a sequence."""
+is there, what was renamed or linked is there under one of its names, and nothing is damaged. LIMPET_SEED=N repeats a sequence. And their ends: nothing of them stays behind, whatever they did."""
 
 import fcntl
 import json
@@ -181,6 +181,35 @@ def changes_that_go_one_after_the_other_do_not_pile_up():
 def nothing_is_wrong_in_the_end():
     report = mounts.check_clean(FS)
     check(report["damaged"] == 0, "%r" % report)
+
+
+@case
+def one_that_follows_its_caller_dies_at_once_on_a_busy_processor():
+    """Its thread has the policy SCHED_IDLE then, and others' leases wait for its end."""
+    path = mounts.mount(FS)
+    server = mounts.server(path)
+    os.kill(server, signal.SIGSTOP)  # So it stays as it is.
+    os.sched_setscheduler(server, os.SCHED_IDLE, os.sched_param(0))
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+    try:
+        died = time.monotonic()
+        os.kill(server, signal.SIGKILL)
+        wait_until("end of its threads", lambda: not process_alive(server) and threads_of(server) <= 1, 20)
+        waited = time.monotonic() - died
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    print("     %.2f s" % waited)
+    check(waited < 2 * SLOWNESS, "%.2f s" % waited)
+    mounts.umount(path, "--lazy")
+
+
+def threads_of(pid):
+    try:
+        return len(os.listdir("/proc/%d/task" % pid))
+    except OSError:
+        return 0
 
 
 # ---- One that dies while it tells the kernel to drop pages ----
