@@ -5,6 +5,7 @@
  *   fs_check.c    check
  *   fs_mount.c    mount: the process that serves the kernel
  *   fs_umount.c   umount, which waits for that process
+ *   fs_abort.c    a process beside it, which sees to the end of that one when it is killed
  *   fs_recover.c  goes on as another client, when the cluster has given up this one
  *   fs_fuse.c     the kernel's requests, through FUSE
  *   fs_list.c     those of open directories
@@ -98,6 +99,16 @@ enum { FS_DEVICE_MAX = 32 };
  * not asked: it may not be served yet, or any more.
  */
 bool fs_device(const char *path, char device[FS_DEVICE_MAX]);
+/*
+ * Should this process be killed, it ends at once, and the kernel gives up the mount. The first one
+ * is called before there are other threads, the second one when it is mounted.
+ */
+void fs_abort_begin(void);
+void fs_abort_mounted(const char *path);
+/* The kernel is to give up the mount now; false: it cannot be told. */
+bool fs_abort(const char *device);
+/* The same for what is mounted over `path`, if the process that served it is dead. */
+void fs_abort_if_dead(const char *path);
 /* Who unmounts what is mounted over `path` can wait for this process from now on. */
 void fs_umount_expect(const char *path);
 

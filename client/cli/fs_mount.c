@@ -164,6 +164,7 @@ int fs_mount(struct cli *cli)
     struct limpet_pool *pool;
     char path[4096];
     fs_spec_parse(cli->words[0], &spec);
+    fs_abort_if_dead(cli->words[1]);
     check_folder(cli->words[1]);
     if (realpath(cli->words[1], path) == NULL)
         fail(errno, "%s: %s", cli->words[1], error_phrase(errno));
@@ -171,6 +172,7 @@ int fs_mount(struct cli *cli)
     uint64_t memory = cli_number(cli, "memory", LIMPET_FS_MEMORY, LIMPET_FS_MEMORY_MIN, MEMORY_MAX);
     bool foreground = cli_has(cli, "foreground");
     int ready = foreground ? -1 : become_server();
+    fs_abort_begin();
     struct limpet_fs *fs = fs_spec_open(cli, &spec, &pool);
     int rc = limpet_fs_memory(fs, memory);
     if (rc != 0)
@@ -183,6 +185,7 @@ int fs_mount(struct cli *cli)
     free(options.text);
     fuse_set_signal_handlers(session);
     fs_umount_expect(path);
+    fs_abort_mounted(path);
     if (ready >= 0)
         leave_terminal(ready);
     fs_fuse_serve(session, path, !cli_has(cli, "no-follow"), !cli_has(cli, "no-io-uring"));

@@ -107,6 +107,35 @@ static int find_server(const char *path, char device[FS_DEVICE_MAX])
     return fd;
 }
 
+/* Whether the first thread of who is at the other end has ended, though others have not. */
+static bool is_dead(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    char path[64], line[512];
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || peer.pid == 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/stat", peer.pid);
+    FILE *file = fopen(path, "re");
+    const char *name_end =
+        file != NULL && fgets(line, sizeof line, file) != NULL ? strrchr(line, ')') : NULL;
+    bool dead = name_end != NULL && strncmp(name_end, ") Z", 3) == 0;
+    if (file != NULL)
+        fclose(file);
+    return dead;
+}
+
+void fs_abort_if_dead(const char *path)
+{
+    char device[FS_DEVICE_MAX];
+    int server = find_server(path, device);
+    if (server < 0)
+        return;
+    if (is_dead(server))
+        (void)fs_abort(device);
+    close(server);
+}
+
 /* Whether a process sees this device among its mounts. */
 static bool sees(const char *pid, const char *device)
 {
@@ -179,6 +208,7 @@ int fs_umount(struct cli *cli)
     const char *path = cli->words[0];
     bool lazy = cli_has(cli, "lazy");
     char device[FS_DEVICE_MAX];
+    fs_abort_if_dead(path);
     int server = lazy ? -1 : find_server(path, device), rc = 0;
     if (umount2(path, lazy ? MNT_DETACH : 0) != 0) {
         if (errno == EBUSY)

@@ -170,6 +170,7 @@ struct limpet_fs {
     struct fs_orders orders; /* Operations of several steps, under way. */
     uint64_t last_batch;     /* Its number. */
     uint64_t last_level;     /* The highest one of a batch, since there was none. */
+    uint64_t batch_ns;       /* What one takes, about. */
     unsigned n_sending;
     uint64_t sending_bytes;
     size_t n_changes; /* Since the oldest batch began. */

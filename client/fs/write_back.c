@@ -27,8 +27,13 @@ enum {
     RECORDS_MAX = 4096,   /* Of a batch. */
     BYTES_MAX = 1 << 20,  /* Of one. */
     CHANGES_MAX = 100000, /* Before everything is written back at once. */
-    CHAIN_MAX = 256,      /* Batches that go one after the other: about a second. */
+    CHAIN_MAX = 256,      /* Batches that go one after the other, */
+    CHAIN_MS = 2500,      /* and how long they may take, by those that have gone. */
+    AGE_MS = 3500,        /* Of the oldest one, before no more go after it. */
 };
+
+/* What is older than 5 s is durable, as long as the OSDs take it. */
+static_assert(FS_DELAY_MS + CHAIN_MS <= 5000, "batches are begun too late, or take too long");
 
 struct fs_batch {
     TAILQ_ENTRY(fs_batch) link, ready_link;
@@ -36,6 +41,7 @@ struct fs_batch {
     struct fs_lease *lease; /* NULL: it is a request. */
     struct fs_ask *ask;
     uint64_t number;
+    uint64_t since_ns, ready_ns;
     uint64_t first; /* Numbers of operations with steps in it are not less. */
     unsigned waiting, refs;
     uint64_t level; /* Higher than those of the batches that it goes after. */
@@ -100,6 +106,7 @@ static void enqueue_if_ready(struct fs_batch *batch)
     if (!batch->closed || !batch->wanted || waits || batch->queued || batch->ended)
         return;
     batch->queued = true;
+    batch->ready_ns = now_ns();
     TAILQ_INSERT_TAIL(&batch->fs->ready, batch, ready_link);
 }
 
@@ -167,13 +174,14 @@ static struct fs_batch *batch_create(struct limpet_fs *fs)
     batch->fs = fs;
     batch->refs = 1;
     batch->number = ++fs->last_batch;
+    batch->since_ns = now_ns();
     batch->first = first_operation(fs);
     if (TAILQ_EMPTY(&fs->batches))
         fs->last_level = 0;
     else
         batch->level = TAILQ_FIRST(&fs->batches)->level;
     if (fs->dirty_since_ns == 0) {
-        fs->dirty_since_ns = now_ns();
+        fs->dirty_since_ns = batch->since_ns;
         pthread_cond_broadcast(&fs->written);
     }
     TAILQ_INSERT_TAIL(&fs->batches, batch, link);
@@ -333,10 +341,20 @@ static void batch_end(struct fs_batch *batch, int error)
 
 static void pump(struct limpet_fs *fs);
 
+/* With the lock. How long one takes: that they are slower is believed sooner than the contrary. */
+static void learn_time(struct limpet_fs *fs, uint64_t taken_ns)
+{
+    if (taken_ns > fs->batch_ns)
+        fs->batch_ns += (taken_ns - fs->batch_ns) / 2;
+    else
+        fs->batch_ns -= (fs->batch_ns - taken_ns) / 8;
+}
+
 static void batch_came(struct fs_batch *batch, int rc)
 {
     struct limpet_fs *fs = batch->fs;
     pthread_mutex_lock(&fs->lock);
+    learn_time(fs, now_ns() - batch->ready_ns);
     fs->n_sending--;
     fs->sending_bytes -= batch->counted;
     batch_end(batch, rc);
@@ -476,7 +494,11 @@ void write_back_wait(struct limpet_fs *fs)
 static bool is_late(const struct limpet_fs *fs)
 {
     const struct fs_batch *first = TAILQ_FIRST(&fs->batches);
-    return first != NULL && fs->last_level > first->level + CHAIN_MAX;
+    if (first == NULL || fs->last_level <= first->level)
+        return false;
+    uint64_t chain = fs->last_level - first->level;
+    return chain > CHAIN_MAX || chain * fs->batch_ns > CHAIN_MS * UINT64_C(1000000) ||
+           now_ns() - first->since_ns > AGE_MS * UINT64_C(1000000);
 }
 
 bool write_back_is_late(struct limpet_fs *fs)

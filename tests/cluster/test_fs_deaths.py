@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Mounts that are killed at random moments, for LIMPET_SECONDS: another one goes on within 5 s, what was synced or is older than 5 s
-is there, what was renamed or linked is there under one of its names, and nothing is damaged. LIMPET_SEED=N repeats a sequence."""
+is there, what was renamed or linked is there under one of its names, and nothing is damaged. LIMPET_SEED=N repeats a sequence. And their ends: nothing of them stays behind, whatever they did."""
 
 import fcntl
+import json
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from lib.cluster import SLOWNESS, Cluster, case, check, run
+from lib.cluster import SLOWNESS, Cluster, case, check, command, folder, process_alive, run, succeeds, wait_until
 from lib.mount import Mounts, missing
 
 if missing():
@@ -135,11 +136,15 @@ def one_round(at, draw, other):
 
 
 @case
-def others_go_on_and_miss_nothing():
-    print("     LIMPET_SEED=%d repeats this" % SEED)
+def starts():
     cluster.start()
     cluster.pool("fs")
     mounts.create(FS)
+
+
+@case
+def others_go_on_and_miss_nothing():
+    print("     LIMPET_SEED=%d repeats this" % SEED)
     other, draw, at = mounts.mount(FS), random.Random(SEED), 0
     end, waited = time.monotonic() + SECONDS, []
     while time.monotonic() < end or at < 3:
@@ -176,6 +181,146 @@ def changes_that_go_one_after_the_other_do_not_pile_up():
 def nothing_is_wrong_in_the_end():
     report = mounts.check_clean(FS)
     check(report["damaged"] == 0, "%r" % report)
+
+
+@case
+def one_that_follows_its_caller_dies_at_once_on_a_busy_processor():
+    """Its thread has the policy SCHED_IDLE then, and others' leases wait for its end."""
+    path = mounts.mount(FS)
+    server = mounts.server(path)
+    os.kill(server, signal.SIGSTOP)  # So it stays as it is.
+    os.sched_setscheduler(server, os.SCHED_IDLE, os.sched_param(0))
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * os.cpu_count())]
+    try:
+        died = time.monotonic()
+        os.kill(server, signal.SIGKILL)
+        wait_until("end of its threads", lambda: not process_alive(server) and threads_of(server) <= 1, 20)
+        waited = time.monotonic() - died
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    print("     %.2f s" % waited)
+    check(waited < 2 * SLOWNESS, "%.2f s" % waited)
+    mounts.umount(path, "--lazy")
+
+
+def threads_of(pid):
+    try:
+        return len(os.listdir("/proc/%d/task" % pid))
+    except OSError:
+        return 0
+
+
+# ---- One that dies while it tells the kernel to drop pages ----
+
+COPIES_OF_ONE = "one"
+ROOT = "d.0000000000"
+
+
+def primary(space, name):
+    return json.loads(succeeds(cluster.limpet("osd", "map", COPIES_OF_ONE, name, space, "-f", "json")).text)["acting_primary"]
+
+
+def file_apart_from_names(top):
+    """A file whose contents are on another OSD than the names of the folder; that OSD. Whose names the mount has a lease of by now."""
+    listed = [line.split("\t") for line in succeeds(cluster.rados("-p", COPIES_OF_ONE, "ls", "--all")).text.splitlines()]
+    space = [space for space, name in listed if name == ROOT][0]
+    wait_until("lease of the names", lambda: cluster.rados("-p", COPIES_OF_ONE, "-N", space, "listwatchers", ROOT).text, 10)
+    for name in os.listdir(top):
+        osd = primary(space, "f.%016x.%08x.%016x" % (os.stat(os.path.join(top, name)).st_ino, 0, 0))
+        if osd != primary(space, ROOT):
+            return os.path.join(top, name), "osd.%d" % osd
+    return None
+
+
+def drops_pages(server):
+    for tid in os.listdir("/proc/%d/task" % server):
+        with open("/proc/%d/task/%s/stack" % (server, tid), encoding="ascii") as file:
+            if "invalidate_inode_pages" in file.read():
+                return True
+    return False
+
+
+def watcher(server):
+    """The process beside a mount's."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % pid, encoding="ascii", errors="replace") as file:
+                name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            continue
+        if name == "limpet-fs-abort" and int(rest.split()[1]) == server:
+            return int(pid)
+    return None
+
+
+def give_up(device):
+    """What the kernel has of a mount: whoever waits for it ends, so that a failure leaves nothing behind."""
+    there = folder()
+    succeeds(command(["mount", "-t", "fusectl", "none", there]))
+    control = os.path.join(there, str(device), "abort")
+    if os.path.exists(control):
+        with open(control, "w", encoding="ascii") as file:
+            file.write("1")
+    succeeds(command(["umount", there]))
+
+
+def dies_while_it_drops_pages(end):
+    """A reader waits for an OSD that stands still, another mount wants the lease: end(server, path) is called then."""
+    one, two = mounts.mount("%s/%s" % (COPIES_OF_ONE, FS)), mounts.mount("%s/%s" % (COPIES_OF_ONE, FS))
+    for at in range(10):
+        fd = os.open(os.path.join(one, "f%d" % at), os.O_CREAT | os.O_WRONLY)
+        os.write(fd, bytes(256 << 10))
+        os.fsync(fd)
+        os.close(fd)
+    path, osd = file_apart_from_names(one)
+    server, device = mounts.server(one), os.minor(os.stat(one).st_dev)
+    os.kill(cluster.pid(osd), signal.SIGSTOP)
+    try:
+        with subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader, \
+                subprocess.Popen(["chmod", "600", os.path.join(two, "f0")]) as other:
+            try:
+                wait_until("pages are to be dropped", lambda: drops_pages(server), 20)
+                end(server, one)
+                wait_until("end of the mount's process", lambda: not os.path.exists("/proc/%d" % server), 10)
+                check(reader.wait(10 * SLOWNESS) != 0, "nobody answers the reader")
+                check(other.wait(10 * SLOWNESS) == 0, "the other mount goes on")
+            finally:
+                os.kill(cluster.pid(osd), signal.SIGCONT)
+                for process in (reader, other):
+                    process.kill()
+                give_up(device)
+    finally:
+        mounts.umount(two)
+        command(["umount", "-l", one])
+        mounts.paths.clear()
+    mounts.check_clean("%s/%s" % (COPIES_OF_ONE, FS))
+
+
+@case
+def one_that_is_killed_while_pages_are_dropped_goes_away():
+    succeeds(cluster.limpet("pool", "create", COPIES_OF_ONE, "--size", "1", "--min-size", "1"))
+    succeeds(cluster.limpet("osd", "set", "nodown"))
+    mounts.create("%s/%s" % (COPIES_OF_ONE, FS))
+    dies_while_it_drops_pages(lambda server, _: os.kill(server, signal.SIGKILL))
+
+
+@case
+def so_does_one_that_fails():
+    dies_while_it_drops_pages(lambda server, _: os.kill(server, signal.SIGABRT))
+
+
+@case
+def so_does_one_that_is_killed_with_all_its_processes_when_it_is_unmounted():
+    def end(server, path):
+        beside = watcher(server)
+        check(beside is not None, "a process is beside the mount")
+        for pid in (beside, server):
+            os.kill(pid, signal.SIGKILL)
+        wait_until("end of its first thread", lambda: not process_alive(server), 10)
+        mounts.umount(path, "--lazy")
+    dies_while_it_drops_pages(end)
 
 
 if __name__ == "__main__":

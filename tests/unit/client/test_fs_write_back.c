@@ -1,0 +1,298 @@
+/* Batches that go one after the other (write_back.c): how many there may be. The clock is played.
+ */
+#include <pthread.h>
+#include <time.h>
+
+static int played_time(clockid_t clock, struct timespec *out);
+#undef clock_gettime
+#define clock_gettime played_time
+
+#include "client/fs/write_back.c"
+
+#include "tests/lib/test.h"
+
+static struct limpet_fs fs;
+static uint64_t played_ns;
+static unsigned n_begun;
+
+static int played_time(clockid_t clock, struct timespec *out)
+{
+    (void)clock;
+    *out = (struct timespec){.tv_sec = (time_t)(played_ns / 1000000000),
+                             .tv_nsec = (long)(played_ns % 1000000000)};
+    return 0;
+}
+
+/* ---- The rest of the client ---- */
+
+void ask_begin(struct fs_ask *ask)
+{
+    (void)ask;
+    n_begun++;
+}
+
+void ask_free(struct fs_ask *ask)
+{
+    (void)ask;
+}
+
+struct fs_ask *ask_create(struct limpet_fs *of, uint64_t home, const char *method,
+                          const struct fs_request *rq, const void *data, size_t len,
+                          fs_answered answered)
+{
+    (void)of, (void)home, (void)method, (void)rq, (void)data, (void)len, (void)answered;
+    return NULL;
+}
+
+int behind_take_error(struct fs_file *file)
+{
+    (void)file;
+    return 0;
+}
+
+void call_end(struct fs_call *call, ssize_t rc)
+{
+    (void)call, (void)rc;
+}
+
+int call_op_add(struct limpet_op *op, const char *method, const struct fs_request *rq,
+                const void *data, size_t len, void **out, size_t *out_len)
+{
+    (void)op, (void)method, (void)rq, (void)data, (void)len, (void)out, (void)out_len;
+    return 0;
+}
+
+struct fs_file *file_find(struct limpet_fs *of, uint64_t ino, bool make)
+{
+    (void)of, (void)ino, (void)make;
+    return NULL;
+}
+
+void file_drop(struct limpet_fs *of, struct fs_file *file)
+{
+    (void)of, (void)file;
+}
+
+void lease_count(struct limpet_fs *of, uint64_t more, uint64_t less)
+{
+    (void)of, (void)more, (void)less;
+}
+
+struct fs_lease *lease_find(struct limpet_fs *of, uint64_t home)
+{
+    (void)of, (void)home;
+    return NULL;
+}
+
+bool lease_is_covered(const struct fs_lease *lease, uint64_t home)
+{
+    (void)lease, (void)home;
+    return false;
+}
+
+void lease_settle(struct fs_lease *lease)
+{
+    (void)lease;
+}
+
+bool shard_buffers(struct limpet_fs *of, uint64_t home)
+{
+    (void)of, (void)home;
+    return false;
+}
+
+int shard_take(struct fs_shard_cache *shard, struct encoder *out)
+{
+    (void)shard, (void)out;
+    return 0;
+}
+
+/* ---- Batches of a shard, of which there are none here ---- */
+
+struct limpet_op *limpet_op_create(void)
+{
+    return NULL;
+}
+
+void limpet_op_destroy(struct limpet_op *op)
+{
+    (void)op;
+}
+
+int limpet_op_assert_lease(struct limpet_op *op, const struct limpet_watch *watch,
+                           enum limpet_lease_mode mode)
+{
+    (void)op, (void)watch, (void)mode;
+    return 0;
+}
+
+int limpet_op_assert_version(struct limpet_op *op, uint64_t version)
+{
+    (void)op, (void)version;
+    return 0;
+}
+
+int limpet_aio_operate(struct limpet_pool *pool, const char *name,
+                       struct limpet_completion *completion, struct limpet_op *op)
+{
+    (void)pool, (void)name, (void)completion, (void)op;
+    return -EIO;
+}
+
+int limpet_completion_create(limpet_callback callback, void *arg, struct limpet_completion **out)
+{
+    (void)callback, (void)arg, (void)out;
+    return -ENOMEM;
+}
+
+void limpet_completion_release(struct limpet_completion *completion)
+{
+    (void)completion;
+}
+
+ssize_t limpet_completion_result(const struct limpet_completion *completion)
+{
+    (void)completion;
+    return 0;
+}
+
+struct limpet_object_version limpet_completion_version(const struct limpet_completion *completion)
+{
+    (void)completion;
+    return (struct limpet_object_version){0};
+}
+
+void limpet_free(void *memory)
+{
+    (void)memory;
+}
+
+/* ---- What a test does ---- */
+
+static int begin(void **state)
+{
+    (void)state;
+    fs = (struct limpet_fs){.record_max = 1 << 20};
+    played_ns = UINT64_C(1000000000000);
+    n_begun = 0;
+    pthread_mutex_init(&fs.lock, NULL);
+    pthread_cond_init(&fs.written, NULL);
+    TAILQ_INIT(&fs.batches);
+    TAILQ_INIT(&fs.ready);
+    LIST_INIT(&fs.orders);
+    STAILQ_INIT(&fs.syncing);
+    return 0;
+}
+
+static void pass(uint64_t ms)
+{
+    played_ns += ms * 1000000;
+}
+
+/* A request in line, after the one before. */
+static void step(void)
+{
+    struct fs_batch *before = TAILQ_LAST(&fs.batches, fs_batches), *batch = batch_create(&fs);
+    batch->ask = (struct fs_ask *)&fs; /* Something: nothing looks at it. */
+    batch->closed = true;
+    if (before != NULL)
+        assert_int_equal(add_edge(before, batch), 0);
+}
+
+static void steps(unsigned n)
+{
+    while (n-- > 0)
+        step();
+}
+
+static void write_back(void)
+{
+    pthread_mutex_lock(&fs.lock);
+    write_back_all(&fs);
+    pthread_mutex_unlock(&fs.lock);
+}
+
+/* The first ones become durable, each in so long. */
+static void arrive(unsigned n, uint64_t ms)
+{
+    while (n-- > 0) {
+        pass(ms);
+        batch_came(TAILQ_FIRST(&fs.batches), 0);
+    }
+}
+
+static int end(void **state)
+{
+    (void)state;
+    write_back();
+    while (!TAILQ_EMPTY(&fs.batches))
+        arrive(1, 0);
+    return 0;
+}
+
+/* Batches have taken so long for a while. */
+static void have_taken(uint64_t ms)
+{
+    steps(60);
+    write_back();
+    arrive(60, ms);
+}
+
+static void as_many_may_wait_as_go_in_time(void **state)
+{
+    (void)state;
+    have_taken(100);
+    steps(21); /* 2 s. */
+    assert_false(write_back_is_late(&fs));
+    steps(10);
+    assert_true(write_back_is_late(&fs));
+    write_back();
+    arrive(12, 100);
+    assert_false(write_back_is_late(&fs));
+}
+
+static void they_are_bounded_however_fast_they_go(void **state)
+{
+    (void)state;
+    have_taken(1);
+    steps(CHAIN_MAX);
+    assert_false(write_back_is_late(&fs));
+    steps(2);
+    assert_true(write_back_is_late(&fs));
+}
+
+static void slow_ones_are_believed_at_once(void **state)
+{
+    (void)state;
+    have_taken(1);
+    steps(100);
+    write_back();
+    assert_false(write_back_is_late(&fs));
+    arrive(2, 200);
+    assert_true(write_back_is_late(&fs));
+}
+
+static void none_goes_after_old_ones(void **state)
+{
+    (void)state;
+    have_taken(1);
+    steps(1);
+    write_back();
+    pass(AGE_MS + 100);
+    assert_false(write_back_is_late(&fs)); /* Alone, it is no chain. */
+    steps(1);
+    assert_true(write_back_is_late(&fs));
+    arrive(1, 0);
+    assert_false(write_back_is_late(&fs));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(as_many_may_wait_as_go_in_time, begin, end),
+        cmocka_unit_test_setup_teardown(they_are_bounded_however_fast_they_go, begin, end),
+        cmocka_unit_test_setup_teardown(slow_ones_are_believed_at_once, begin, end),
+        cmocka_unit_test_setup_teardown(none_goes_after_old_ones, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
