@@ -303,7 +303,7 @@ static int set_limit(struct cli *cli, uint64_t limit)
 int rbd_snap_limit_set(struct cli *cli)
 {
     if (!cli_has(cli, "limit"))
-        fail(EINVAL, "must specify --limit <num>");
+        fail(ERANGE, "must specify --limit <num>");
     return set_limit(cli, cli_number(cli, "limit", 0, 0, UINT64_MAX));
 }
 

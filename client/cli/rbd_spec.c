@@ -365,7 +365,7 @@ static unsigned order_of(uint64_t size)
     while (order <= LIMPET_IMAGE_ORDER_MAX && UINT64_C(1) << order < size)
         order++;
     if (order > LIMPET_IMAGE_ORDER_MAX || size < UINT64_C(1) << LIMPET_IMAGE_ORDER_MIN)
-        fail(EINVAL, "object size must be between 4K and 32M");
+        fail(EDOM, "object size must be between 4K and 32M");
     return order;
 }
 
@@ -383,7 +383,7 @@ void rbd_image_options(struct cli *cli, struct limpet_image_options *out)
 {
     *out = (struct limpet_image_options){.features = LIMPET_IMAGE_FEATURES_DEFAULT};
     if (cli_number(cli, "image-format", 2, 1, 2) == 1)
-        fail(EOPNOTSUPP, "--image-format: images have format 2");
+        fail(EINVAL, "--image-format: images have format 2");
     if (cli_has(cli, "mirror-image-mode"))
         fail(ENOENT, "--mirror-image-mode: there is no mirroring; leave it out");
     if (cli_has(cli, "image-feature")) {

@@ -412,14 +412,17 @@ def thrash_tests(seconds):
 
 
 def differential_tests(operations, of_images, jobs):
-    """Says that it is skipped where no Ceph is named."""
+    """The first two say that they are skipped where no Ceph is named."""
     program = os.path.join(REPO, "tests/compat/differential")
+    refusals = os.path.join(REPO, "tests/cluster/long_rbd_refusals.py")
     return [Test("long/compat/differential",
                  [sys.executable, "-B", program, "--operations", str(operations)], 7200, jobs,
                  "release"),
             Test("long/compat/images",
                  [sys.executable, "-B", program, "--images", "--pool", "differential-images",
-                  "--operations", str(of_images)], 7200, jobs, "release")]
+                  "--operations", str(of_images)], 7200, jobs, "release"),
+            Test("long/cluster/rbd_refusals", [sys.executable, "-B", refusals], 1800, 1, "release",
+                 {"LIMPET_BUILD": folder_of("release")})]
 
 
 def failure_tests():
@@ -502,7 +505,7 @@ CAMPAIGNS = {
                  lambda jobs: ([build_steps("release", jobs)], failure_tests())),
     "thrash": ("an hour of faults on real daemons in network namespaces",
                lambda jobs: ([build_steps("release", jobs)], thrash_tests(THRASH_SECONDS))),
-    "compat": ("100,000 random operations, and 5,000 on images, beside a real Ceph, that of $CEPH_PEER_CONF",
+    "compat": ("100,000 random operations, and 5,000 on images, beside a real Ceph, that of $CEPH_PEER_CONF; bad input for rbd",
                lambda jobs: ([build_steps("release", jobs)], differential_tests(100000, 5000, jobs))),
     "fs": ("100,000 random operations on mounted file systems beside ext4, by one mount and by two; programs on them; pjdfstest",
            lambda jobs: ([build_steps("release", jobs)], fs_tests())),

@@ -31,13 +31,16 @@ EXPORT int rbd_lock_acquire(void *image, int mode)
     struct rbd_handle *h = image;
     if (h == NULL)
         return -EINVAL;
-    return mode == RBD_LOCK_MODE_EXCLUSIVE ? limpet_image_lock_acquire(h->image) : -EOPNOTSUPP;
+    int rc = mode == RBD_LOCK_MODE_EXCLUSIVE ? limpet_image_lock_acquire(h->image) : -EOPNOTSUPP;
+    /* Of another that keeps it, and of a handle that cannot write: the numbers are librbd's. */
+    return rc == -EBUSY ? -EROFS : rc == -EROFS ? -EINVAL : rc;
 }
 
 EXPORT int rbd_lock_release(void *image)
 {
     struct rbd_handle *h = image;
-    return h != NULL ? limpet_image_lock_release(h->image) : -EINVAL;
+    int rc = h != NULL ? limpet_image_lock_release(h->image) : -EINVAL;
+    return rc == -ENOENT ? -EINVAL : rc; /* It is not its owner. */
 }
 
 /* -EINVAL: the image has no exclusive lock that could have an owner. */
