@@ -312,6 +312,12 @@ PLANTED_STORE = {
     "forget-name": (10, ()),
     "list-old": (60, ()),
     "same-hole": (10, ()),
+    "ring-passed": (10, ()),
+    "ring-reuse-read": (60, ()),
+    "ring-placed-early": (10, ()),
+    "ring-unchecked": (10, ("--rot",)),
+    "ring-freed": (10, ()),
+    "ring-ignored": (10, ()),
 }
 
 
@@ -391,6 +397,9 @@ def store_tests(prefix="", long=False):
              "release"),
         Test(prefix + "store/sim-flips", [program, "--seeds", flips, "--flips", "10", "--jobs", jobs],
              3600, int(jobs), "release"),
+        Test(prefix + "store/sim-rot",
+             [program, "--seeds", "9001-9300" if long else "1-10", "--rot", "--jobs", jobs], 3600,
+             int(jobs), "release"),
         Test(prefix + "store/sim-covering",
              [program, "--seeds", "8001-8500" if long else "1-20", "--covering", "--jobs", jobs], 3600,
              int(jobs), "release"),
