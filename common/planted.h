@@ -112,8 +112,6 @@ enum planted_bug {
     PLANTED_STORE_RING_PLACED_EARLY,
     /* Store: what is read from the ring is put in place without a look at its checksum. */
     PLANTED_STORE_RING_UNCHECKED,
-    /* Store: what the ring has of a block that becomes free is put in place later. */
-    PLANTED_STORE_RING_FREED,
     /* Store: a block is read where it belongs though the ring has its content. */
     PLANTED_STORE_RING_IGNORED,
     /* Store: some names of objects do not get into the filter of them. */

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "common/planted.h"
 #include "osd/store/engine.h"
 
 /*
@@ -106,8 +105,7 @@ void cache_forget(struct engine *e, uint32_t block)
     struct cblock *c = cache_look(e, block);
     if (c)
         detach(e, c);
-    if (!planted(PLANTED_STORE_RING_FREED))
-        ring_forget(e, block);
+    ring_forget(e, block);
 }
 
 struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint8_t *data,

@@ -316,7 +316,6 @@ PLANTED_STORE = {
     "ring-reuse-read": (60, ()),
     "ring-placed-early": (10, ()),
     "ring-unchecked": (10, ("--rot",)),
-    "ring-freed": (10, ()),
     "ring-ignored": (10, ()),
 }
 

@@ -109,8 +109,6 @@ static const struct {
                                          "a block is in place while it is being written there"},
     [PLANTED_STORE_RING_UNCHECKED] = {"store-ring-unchecked",
                                       "what the ring returns is put in place without a look"},
-    [PLANTED_STORE_RING_FREED] = {"store-ring-freed",
-                                  "the ring's content of a freed block is put in place"},
     [PLANTED_STORE_RING_IGNORED] = {"store-ring-ignored",
                                     "a block is read in its place though the ring has it"},
     [PLANTED_STORE_FORGET_NAME] = {"store-forget-name", "the filter of names lacks some"},
