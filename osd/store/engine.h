@@ -706,6 +706,7 @@ struct engine {
     struct env_task save_task;
     /* Everything that a request under way has allocated, so that a crash can be simulated. */
     LIST_HEAD(, fetch) fetches;
+    bool fetched; /* Some have ended, and their transaction has not been looked at since. */
     LIST_HEAD(, refused) refusals;
     LIST_HEAD(, direct_write) direct_writes;
     LIST_HEAD(, reader) readers;

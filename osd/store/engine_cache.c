@@ -160,9 +160,8 @@ void cache_durable(struct engine *e, struct cblock *c)
 void cache_shrink(struct engine *e)
 {
     struct block_cache *cache = &e->cache;
-    const struct txn_ctx *next_txn = STAILQ_FIRST(&e->queue);
-    if (next_txn && next_txn->waiting > 0)
-        return; /* Old content that it has got must be there until it has all. */
+    if (!LIST_EMPTY(&e->fetches) || e->fetched)
+        return; /* Old content that a transaction has got must be there until it has all. */
     uint64_t limit = cache->limit_bytes / (BLOCK_BYTES + sizeof(struct cblock));
     struct cblock *c = TAILQ_FIRST(&cache->clean);
     while (c && cache->n_clean + (uint64_t)cache->n_dirty + cache->n_detached > limit) {

@@ -175,6 +175,7 @@ static void fetch_done(struct disk_io *io)
         cache_data_free(e, data); /* Somebody wrote or read it meanwhile. */
     else
         fetch_insert(f, crc);
+    e->fetched = true;
     ctx->waiting--;
     e->busy--;
     LIST_REMOVE(f, all);

@@ -352,6 +352,7 @@ void engine_pump(struct engine *e)
         if (!STAILQ_EMPTY(&e->queue))
             journal_cut(e);
     }
+    e->fetched = false;
     journal_kick(e);
     place_kick(e); /* Behind the journal's write, which somebody waits for. */
     cache_shrink(e);
