@@ -116,6 +116,7 @@ void shared_clear(struct engine *e);
 
 enum cblock_state {
     CBLOCK_CLEAN,    /* The disk has it too: in its place, or in the journal's ring. */
+    CBLOCK_HELD,     /* The same, while it is put in place: it is on no list. */
     CBLOCK_DIRTY,    /* Of a group that is not durable yet: only memory has it. */
     CBLOCK_DETACHED, /* Superseded or freed; lives until its last pin goes. */
 };
@@ -140,7 +141,7 @@ TAILQ_HEAD(cblock_list, cblock);
 struct block_cache {
     struct cblock *table;
     struct cblock_list clean;
-    uint32_t n_clean, n_dirty, n_detached;
+    uint32_t n_clean, n_held, n_dirty, n_detached;
     uint64_t limit_bytes;        /* Of all blocks; clean ones are dropped to stay below. */
     struct free_data *free_data; /* Memory of blocks that nobody uses. */
     uint8_t **slabs;
@@ -163,6 +164,9 @@ void cache_forget(struct engine *e, uint32_t block);
 void cache_unpin(struct engine *e, struct cblock *c);
 /* A dirty block's group is durable. */
 void cache_durable(struct engine *e, struct cblock *c);
+/* Pins a clean block, out of the way of cache_shrink(); lets it go. */
+void cache_hold(struct engine *e, struct cblock *c);
+void cache_let_go(struct engine *e, struct cblock *c);
 void cache_shrink(struct engine *e);
 void cache_fini(struct engine *e);
 

@@ -90,6 +90,8 @@ static void detach(struct engine *e, struct cblock *c)
     if (c->state == CBLOCK_CLEAN) {
         TAILQ_REMOVE(&cache->clean, c, link);
         cache->n_clean--;
+    } else if (c->state == CBLOCK_HELD) {
+        cache->n_held--;
     } else if (c->state == CBLOCK_DIRTY) {
         cache->n_dirty--;
     }
@@ -157,6 +159,28 @@ void cache_durable(struct engine *e, struct cblock *c)
     e->cache.n_clean++;
 }
 
+/* A batch of what is put in place is all of the oldest, and each shrinking would walk past it. */
+void cache_hold(struct engine *e, struct cblock *c)
+{
+    assert(c->state == CBLOCK_CLEAN);
+    TAILQ_REMOVE(&e->cache.clean, c, link);
+    c->state = CBLOCK_HELD;
+    c->pins++;
+    e->cache.n_clean--;
+    e->cache.n_held++;
+}
+
+void cache_let_go(struct engine *e, struct cblock *c)
+{
+    if (c->state == CBLOCK_HELD) {
+        c->state = CBLOCK_CLEAN;
+        TAILQ_INSERT_HEAD(&e->cache.clean, c, link);
+        e->cache.n_held--;
+        e->cache.n_clean++;
+    }
+    cache_unpin(e, c);
+}
+
 void cache_shrink(struct engine *e)
 {
     struct block_cache *cache = &e->cache;
@@ -164,7 +188,8 @@ void cache_shrink(struct engine *e)
         return; /* Old content that a transaction has got must be there until it has all. */
     uint64_t limit = cache->limit_bytes / (BLOCK_BYTES + sizeof(struct cblock));
     struct cblock *c = TAILQ_FIRST(&cache->clean);
-    while (c && cache->n_clean + (uint64_t)cache->n_dirty + cache->n_detached > limit) {
+    while (c &&
+           (uint64_t)cache->n_clean + cache->n_held + cache->n_dirty + cache->n_detached > limit) {
         struct cblock *next = TAILQ_NEXT(c, link);
         if (c->pins == 0)
             detach(e, c);

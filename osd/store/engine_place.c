@@ -105,7 +105,7 @@ void checkpoint_fini(struct engine *e)
     }
     for (uint32_t i = 0; p->batch && i < p->n; i++)
         if (p->batch[i].cached)
-            cache_unpin(e, p->batch[i].cached);
+            cache_let_go(e, p->batch[i].cached);
     for (uint32_t i = 0; p->run_pool && i < p->run_capacity; i++)
         free(p->run_pool[i]);
     free(p->run_pool);
@@ -160,7 +160,7 @@ static bool choose(struct engine *e, uint64_t until)
                 break; /* The ring's end, or more than fits. */
             data = p->window + in_window;
         } else {
-            c->pins++;
+            cache_hold(e, c);
         }
         p->batch[p->n++] =
             (struct place_block){.block = slot->block, .slot = number, .data = data, .cached = c};
@@ -281,7 +281,7 @@ static void run_put(struct engine *e, struct place_run *run)
 static void release(struct engine *e, struct place_block *b)
 {
     if (b->cached)
-        cache_unpin(e, b->cached);
+        cache_let_go(e, b->cached);
     b->cached = NULL;
 }
 
