@@ -588,6 +588,7 @@ struct placing {
     uint32_t written; /* In the order of the disk: writes of them have begun, at least. */
     bool sorted;
     bool again;      /* The one that comes next is read again. */
+    uint32_t unread; /* Blocks that the disk refused to read. */
     uint8_t *window; /* What is read: window_bytes of the ring from window_at on. */
     uint64_t window_bytes;
     uint64_t window_at;

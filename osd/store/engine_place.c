@@ -11,7 +11,9 @@
  *  P3  A block keeps its slot until its write is done: until then it is read from the ring. It
  *      loses it before when a later record has changed or freed it, and is not written then.
  *  P4  What the ring has lost (its bytes do not match) is told, and is not put in place. Nothing is
- *      served either: the checksum that the onode has is of something that is nowhere.
+ *      served either: the checksum that the onode has is of something that is nowhere. A disk that
+ *      cannot be read at all may have everything: then the store stops, and the next mount looks
+ *      again, since the tail has passed nothing of that batch.
  *
  * When: writers are many as long as they come in bursts, so placing waits until nobody has wanted
  * anything for a while, or until half of the ring waits to be put in place. From there on a batch
@@ -52,6 +54,7 @@ enum {
     PLACE_READ_GAP = 8,      /* Blocks that are needed no more and are read all the same. */
     WINDOW_SHARE = 60,       /* Of the memory target: what of the ring is read for one batch. */
     WINDOW_MIN_BLOCKS = 16,
+    UNREAD_MAX = 64,   /* More in one batch are no bad spot: the disk does not read at all. */
     FREED_MORE = 4096, /* Blocks that come back beside those that somebody waits for. */
     /* Of onodes that are saved in one turn: their chunks are what takes time, and requests wait. */
     SAVE_BYTES = 8 * 1024,
@@ -231,14 +234,17 @@ static void lost(struct engine *e, const struct place_block *b, const struct dis
     e->counters.checksum_errors += io->error == 0;
     log_error(e->env, "journal block unreadable", "block=%u place=%u error=%d crc=%08x want=%08x",
               b->block, b->slot, io->error, crc, e->ring.slots[b->slot].crc);
-    ring_forget(e, b->block);
+    if (io->error && ++e->placing.unread > UNREAD_MAX)
+        engine_fail(e, io->error, "the journal's ring cannot be read");
+    else
+        ring_forget(e, b->block);
 }
 
 /* Compares what was read. What does not match is read again, once, by itself. */
 static bool check_batch(struct engine *e)
 {
     struct placing *p = &e->placing;
-    for (; p->checked < p->n; p->checked++, p->again = false) {
+    for (; p->checked < p->n && !e->failed; p->checked++, p->again = false) {
         struct place_block *b = &p->batch[p->checked];
         if (b->cached || !still_needed(e, b))
             continue;
@@ -413,14 +419,12 @@ static bool place_batch(struct engine *e, uint64_t until)
     }
     if (until > e->ring.end)
         until = e->ring.end;
-    p->checked = p->written = 0;
-    p->sorted = p->again = false;
-    while (choose(e, until)) {
+    while (!e->failed && choose(e, until)) {
+        p->checked = p->written = p->unread = 0;
+        p->sorted = p->again = false;
         read_batch(e);
         if (advance(e))
             return true;
-        p->checked = p->written = 0;
-        p->sorted = p->again = false;
     }
     return false;
 }
