@@ -768,7 +768,8 @@ static void start(struct engine *e, const struct journal_mark *target, uint64_t 
     struct checkpoint *c = &e->checkpoint;
     assert(saved >= target->record && saved <= e->applied + 1);
     c->target = *target;
-    c->saved = saved;
+    if (saved > c->saved)
+        c->saved = saved; /* The index has what an earlier one gave it, and goes on saying so. */
     c->step = CHECKPOINT_PLACING;
     if (!place_busy(e) || !advance(e))
         step(e);
@@ -810,9 +811,15 @@ static const struct journal_mark *mark_behind(const struct engine *e, uint64_t p
 }
 
 /* What is in place, or will be with the batch that is under way. */
-static uint64_t in_place(const struct engine *e)
+static uint64_t in_place(struct engine *e)
 {
-    return planted(PLANTED_STORE_RING_PASSED) ? e->ring.end : e->placing.at;
+    struct placing *p = &e->placing;
+    uint32_t slot = ring_slot_at(e, p->at);
+    while (p->at < e->ring.end && e->ring.slots[slot].block == BLOCK_NONE) {
+        p->at += BLOCK_BYTES; /* Nothing is there to be put in place. */
+        slot = slot + 1 < e->ring.n_slots ? slot + 1 : 0;
+    }
+    return planted(PLANTED_STORE_RING_PASSED) ? e->ring.end : p->at;
 }
 
 void checkpoint_start_for_room(struct engine *e, bool must)
