@@ -600,6 +600,7 @@ struct placing {
     struct place_run **run_pool;
     TAILQ_HEAD(, place_run) runs;
     uint64_t active_ns; /* When somebody last wanted something of the disk. */
+    uint64_t read_ns;   /* When that was last a read. */
     bool idle;          /* All is put in place since nobody does. */
     struct env_timer timer;
 };
@@ -636,7 +637,7 @@ bool place_busy(const struct engine *e);
 /* Whether so much waits to be put in place that writers have to wait, too. */
 bool place_behind(const struct engine *e);
 /* Somebody wants something of the disk. */
-void place_active(struct engine *e);
+void place_active(struct engine *e, bool reads);
 /* A group is in the index: goes on with a checkpoint that waited for it. */
 void checkpoint_settled(struct engine *e);
 /* Of all that is durable now. */

@@ -18,7 +18,7 @@
  * When: writers are many as long as they come in bursts, so placing waits until nobody has wanted
  * anything for a while, or until half of the ring waits to be put in place. From there on a batch
  * goes for each batch that comes, and when the ring has less than a third left writers wait for
- * batches, not for a checkpoint.
+ * batches, not for a checkpoint. While somebody reads and nobody writes a batch rests where it is.
  *
  * A checkpoint moves the journal's tail:
  *
@@ -443,13 +443,23 @@ bool place_behind(const struct engine *e)
 
 static bool nobody_active(const struct engine *e)
 {
-    return e->ctxs == 0 && env_now(e->env) - e->placing.active_ns >= IDLE_NS;
+    return e->ctxs == 0 && e->busy == 0 && env_now(e->env) - e->placing.active_ns >= IDLE_NS;
 }
 
-void place_active(struct engine *e)
+/* Who only reads needs no room in the ring: a batch that is under way rests, and no other starts.
+ */
+static bool only_reads(const struct engine *e)
+{
+    return e->ctxs == 0 && !e->failed && !e->closing && e->placing.read_ns > 0 &&
+           env_now(e->env) - e->placing.read_ns < IDLE_NS;
+}
+
+void place_active(struct engine *e, bool reads)
 {
     e->placing.active_ns = env_now(e->env);
     e->placing.idle = false;
+    if (reads)
+        e->placing.read_ns = e->placing.active_ns;
 }
 
 static bool worth_idle(const struct engine *e)
@@ -468,7 +478,7 @@ static void timer_fired(struct env_timer *timer)
 static void arm(struct engine *e)
 {
     struct placing *p = &e->placing;
-    if (p->timer.armed || p->idle || e->closing || e->failed || !worth_idle(e))
+    if (p->timer.armed || p->idle || e->closing || e->failed || !(worth_idle(e) || place_busy(e)))
         return;
     uint64_t now = env_now(e->env), at = p->active_ns + IDLE_NS;
     env_timer_after(e->env, &p->timer, at > now + MSEC_NS ? at - now : IDLE_NS);
@@ -488,6 +498,10 @@ void place_kick(struct engine *e)
     struct placing *p = &e->placing;
     if (e->checkpoint.step == CHECKPOINT_PLACING)
         return;
+    if (only_reads(e)) {
+        arm(e);
+        return;
+    }
     if (place_busy(e) && advance(e))
         return;
     if (e->failed)

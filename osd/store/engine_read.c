@@ -216,7 +216,7 @@ static bool may_be_remembered(const struct reader *r)
 
 static void submit_runs(struct reader *r)
 {
-    place_active(r->engine);
+    place_active(r->engine, true);
     for (struct read_run *run = r->runs; run; run = run->next)
         r->pending++;
     for (struct read_run *run = r->runs; run; run = run->next) {

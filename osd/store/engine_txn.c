@@ -218,7 +218,7 @@ void engine_submit(struct store *store, struct store_txn *txn)
     }
     ctx->txn = txn;
     txn->damaged = false;
-    place_active(e);
+    place_active(e, false);
     e->queued_bytes += bytes_of(txn);
     e->counters.txns++;
     ctx->error = pin_all(ctx); /* Told in its turn, when no load refers to ctx any more. */
