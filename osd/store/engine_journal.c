@@ -170,6 +170,8 @@ bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload)
 void journal_release(struct engine *e)
 {
     struct journal *j = &e->journal;
+    if (j->tail == j->trimmed)
+        return; /* No look at all reads after each of them. */
     uint64_t until = ring_reads_from(e);
     if (until > j->trimmed || planted(PLANTED_STORE_RING_REUSE_READ))
         until = j->trimmed;
@@ -509,8 +511,11 @@ static void give_up(struct engine *e)
 void journal_kick(struct engine *e)
 {
     struct journal *j = &e->journal;
-    if (e->failed && journal_idle(j) && j->open->directs == 0)
+    if (e->failed && journal_idle(j) && j->open->directs == 0) {
         give_up(e);
+        checkpoint_journal_moved(e); /* It may wait for what will not come. */
+        checkpoint_settled(e);
+    }
     if (e->failed || !may_start(j))
         return;
     append_state(e);
