@@ -23,6 +23,7 @@ enum {
     READ_RUN_BLOCKS = 1024,        /* Blocks of one disk read. */
     READ_CACHED_BYTES = 64 * 1024, /* Longer reads do not enter the cache. */
     READ_ATTEMPTS = 8,
+    READ_FEW_BLOCKS = READ_CACHED_BYTES / BLOCK_BYTES + 1,
 };
 
 struct read_run {
@@ -36,7 +37,7 @@ struct read_run {
     bool ring; /* It is read from the ring, from `slot` on. */
     uint32_t slot;
     struct ring_read reading;
-    uint32_t crc[]; /* What each block must have. */
+    uint32_t *crc; /* What each block must have: a part of the reader's. */
 };
 
 struct reader {
@@ -52,10 +53,31 @@ struct reader {
     uint32_t attempts;
     uint64_t first; /* Block in the object of the buffer's first byte. */
     struct buf_slice buffer;
+    uint32_t *crc; /* One for each block of the buffer. */
+    uint32_t few[READ_FEW_BLOCKS];
     int error;
 };
 
 static void attempt(struct reader *r);
+
+static void drop_buffer(struct reader *r)
+{
+    buf_slice_drop(&r->buffer);
+    if (r->crc != r->few)
+        free(r->crc);
+    r->crc = NULL;
+}
+
+static int take_buffer(struct reader *r, uint64_t blocks)
+{
+    int error = buf_slice_alloc(blocks * BLOCK_BYTES, &r->buffer);
+    if (error < 0)
+        return error;
+    r->crc = blocks <= READ_FEW_BLOCKS ? r->few : malloc(blocks * sizeof *r->crc);
+    if (!r->crc)
+        drop_buffer(r);
+    return r->crc ? 0 : -ENOMEM;
+}
 
 static void complete(struct reader *r)
 {
@@ -64,7 +86,7 @@ static void complete(struct reader *r)
     read->error = r->error;
     if (r->error < 0)
         buf_slice_drop(&read->data);
-    buf_slice_drop(&r->buffer);
+    drop_buffer(r);
     if (r->onode)
         onode_unpin(e, r->onode);
     if (r->other)
@@ -159,7 +181,7 @@ static void all_read(struct reader *r)
     }
     cache_shrink(r->engine);
     if (error == -EAGAIN && ++r->attempts < READ_ATTEMPTS) {
-        buf_slice_drop(&r->buffer);
+        drop_buffer(r);
         attempt(r);
         return;
     }
@@ -187,11 +209,9 @@ static bool run_continues(const struct read_run *run, uint32_t block, bool ring,
            run->ring == ring && (!ring || run->slot + run->count == slot);
 }
 
-/* A run of at most `left` blocks. */
-static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block, uint64_t left)
+static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block)
 {
-    size_t room = left < READ_RUN_BLOCKS ? (size_t)left : READ_RUN_BLOCKS;
-    struct read_run *run = malloc(sizeof *run + room * sizeof run->crc[0]);
+    struct read_run *run = malloc(sizeof *run);
     if (!run)
         return NULL;
     run->reader = r;
@@ -200,6 +220,7 @@ static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t blo
     run->count = 0;
     run->ring = false;
     run->slot = 0;
+    run->crc = r->crc + (index - r->first);
     run->next = r->runs;
     r->runs = run;
     return run;
@@ -267,7 +288,7 @@ static int collect(struct reader *r, uint64_t end)
         uint32_t slot = 0;
         bool ring = ring_find(e, block, &slot) && !planted(PLANTED_STORE_RING_IGNORED);
         if (!run_continues(run, block, ring, slot)) {
-            run = run_start(r, i, block, end - i);
+            run = run_start(r, i, block);
             if (!run)
                 return -ENOMEM;
             run->ring = ring;
@@ -345,7 +366,7 @@ static void read_data(struct reader *r)
     }
     uint64_t end = (read->offset + len + BLOCK_BYTES - 1) / BLOCK_BYTES;
     r->first = read->offset / BLOCK_BYTES;
-    int error = buf_slice_alloc((end - r->first) * BLOCK_BYTES, &r->buffer);
+    int error = take_buffer(r, end - r->first);
     if (error < 0) {
         finish(r, error);
         return;
@@ -842,7 +863,7 @@ void reads_abandon(struct engine *e)
         LIST_REMOVE(r, all);
         free_runs(r);
         buf_slice_drop(&r->read->data);
-        buf_slice_drop(&r->buffer);
+        drop_buffer(r);
         encoder_fini(&r->read->attrs);
         encoder_fini(&r->read->extents);
         free(r);
