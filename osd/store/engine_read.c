@@ -250,7 +250,7 @@ static void submit_runs(struct reader *r)
                                    .iov = &run->iov,
                                    .n_iov = 1,
                                    .len = len,
-                                   .remembered = !run->ring && may_be_remembered(r),
+                                   .remembered = may_be_remembered(r),
                                    .done = run_done};
         if (run->ring) {
             ring_read_begin(r->engine, &run->reading, run->slot);
