@@ -412,6 +412,40 @@ static void the_ring_is_not_written_where_somebody_reads(void **state)
     ring_fini(&e);
 }
 
+/* ---- The block cache ---- */
+
+static void what_is_put_in_place_stays_in_the_cache(void **state)
+{
+    enum { CACHED = 10, HELD = 4, FIT = 6 };
+    struct engine e = {.cache.limit_bytes = FIT * (BLOCK_BYTES + sizeof(struct cblock))};
+    struct cblock *c[CACHED];
+    (void)state;
+    TAILQ_INIT(&e.cache.clean);
+    for (uint32_t i = 0; i < CACHED; i++) {
+        uint8_t *data = cache_data_alloc(&e);
+        assert_non_null(data);
+        c[i] = cache_insert(&e, 1 + i, i, data, CBLOCK_CLEAN);
+        assert_non_null(c[i]);
+    }
+    for (uint32_t i = 0; i < HELD; i++) /* The oldest. */
+        cache_hold(&e, c[i]);
+    cache_shrink(&e);
+    assert_int_equal(e.cache.n_held, HELD);
+    assert_int_equal(e.cache.n_clean, FIT - HELD);
+    for (uint32_t i = 0; i < CACHED; i++)
+        assert_true((cache_look(&e, 1 + i) != NULL) == (i < HELD || i >= CACHED - (FIT - HELD)));
+    cache_forget(&e, 1); /* Overwritten, while it is put in place. */
+    assert_int_equal(e.cache.n_detached, 1);
+    for (uint32_t i = 0; i < HELD; i++)
+        cache_let_go(&e, c[i]);
+    assert_int_equal(e.cache.n_detached + e.cache.n_held, 0);
+    e.cache.limit_bytes = FIT / 2 * (BLOCK_BYTES + sizeof(struct cblock));
+    cache_shrink(&e);
+    assert_int_equal(e.cache.n_clean, FIT / 2);
+    assert_non_null(cache_look(&e, CACHED)); /* What was put in place goes first. */
+    cache_fini(&e);
+}
+
 static void superblocks_keep_their_bytes(void **state)
 {
     struct super_layout s = {.magic = SUPER_MAGIC,
@@ -446,6 +480,7 @@ int main(void)
         cmocka_unit_test(pairs_that_wait_make_the_same_index),
         cmocka_unit_test(the_ring_knows_the_newest_place_of_each_block),
         cmocka_unit_test(the_ring_is_not_written_where_somebody_reads),
+        cmocka_unit_test(what_is_put_in_place_stays_in_the_cache),
         cmocka_unit_test(superblocks_keep_their_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
