@@ -58,7 +58,7 @@ static void plan_done(struct store_txn *txn, int error)
 static void submit_plan(struct run *r, struct plan *p)
 {
     p->run = r;
-    p->reads_fail = r->faults.fail_reads > 0;
+    p->reads_fail = r->faults.fail_reads > 0 || r->rotten;
     p->txn.number = r->next++;
     txn_init(&p->store_txn);
     p->store_txn.done = plan_done;

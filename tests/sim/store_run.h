@@ -71,6 +71,7 @@ struct run {
     uint64_t sequence; /* Of the journal, after the last mount. */
     struct side_read side_reads[SIDE_READS];
     bool unreadable; /* Blocks may have become so: side reads may fail. */
+    bool rotten;     /* One was damaged on purpose: what is written over it may leave damage. */
     bool rests;      /* Now and then nothing is wanted for a while. */
     struct store_totals *totals;
 };

@@ -502,7 +502,7 @@ static bool rot_once(struct run *r, struct model *want)
                     (uint32_t)random_below(&r->random, 8));
     memcpy(rotten, disk_image_bytes(r->image) + ring_offset(slot), BLOCK_BYTES);
     r->totals->rotten++;
-    r->unreadable = true;
+    r->unreadable = r->rotten = true;
     for (uint32_t i = 0; i < r->n_plans; i++)
         r->plans[i]->reads_fail = true; /* Those behind it may leave damage. */
     if (random_below(&r->random, 2))
@@ -510,8 +510,6 @@ static bool rot_once(struct run *r, struct model *want)
     uint64_t n = random_below(&r->random, 2) ? random_below(&r->random, 100) : 0;
     if (!run_work(r, r->next + n) || !run_settle(r) || !run_number(r, &number))
         return false;
-    for (uint32_t i = 0; i < r->n_plans; i++)
-        r->plans[i]->reads_fail = true;
     run_model_at(r, number, want);
     enum verdict verdict = run_read_all(r, want, false);
     if (verdict == DIFFERENT)
