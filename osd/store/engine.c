@@ -568,8 +568,8 @@ static void set_limits(struct engine *e)
     uint64_t target = e->options.memory_target;
     e->cache.limit_bytes = e->options.cache_bytes ? e->options.cache_bytes : target / 4;
     e->dirty_limit = target / 16;
-    e->onode_limit = target / 8;
-    e->pairs.limit = target / 16;
+    e->onode_limit = e->options.unsaved_bytes ? e->options.unsaved_bytes : target / 8;
+    e->pairs.limit = e->options.unsaved_bytes ? e->options.unsaved_bytes : target / 16;
 }
 
 /* Maps that were being copied for objects that never came. */

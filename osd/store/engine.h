@@ -662,6 +662,7 @@ struct engine_options {
     uint64_t journal_bytes; /* At creation. */
     uint32_t group_worth;   /* 0: GROUP_WORTH. */
     uint64_t cache_bytes;   /* Of block contents; 0: a quarter of the target. */
+    uint64_t unsaved_bytes; /* Of onodes, and of pairs; 0: their shares of the target. */
     bool read_only; /* fsck without repair: replays in memory only if nothing is to replay. */
 };
 

@@ -605,7 +605,8 @@ bool run_open(struct run *r, bool quiet)
     struct engine_options options = {.memory_target = r->memory,
                                      .group_worth =
                                          r->shape.deferring ? 0 : 1 + r->in_flight_max / 4,
-                                     .cache_bytes = r->cache_bytes};
+                                     .cache_bytes = r->cache_bytes,
+                                     .unsaved_bytes = r->unsaved_bytes};
     char why[256];
     struct env *env = open_parts(r);
     struct disk_sim_faults mounting = {.sync_left = r->faults.sync_left,
@@ -738,7 +739,7 @@ void run_init(struct run *r, uint64_t seed, enum run_kind kind, bool trace,
     if (r->shape.deferring) { /* The journal turns fast, and objects rest between two turns. */
         r->shape.objects = MODEL_OBJECTS_MAX;
         r->journal_bytes = UINT64_C(4) << 20;
-        r->memory = UINT64_C(128) << 20; /* Only checkpoints put blocks in place. */
+        r->memory = UINT64_C(128) << 20; /* Much may be under way. */
     }
     if (kind == RUN_COVERING) {
         r->shape.covering = true;
@@ -751,6 +752,9 @@ void run_init(struct run *r, uint64_t seed, enum run_kind kind, bool trace,
     r->rests = random_below(&r->random, 2) == 0;
     /* Mostly so little that only the ring has what it has. */
     r->cache_bytes = random_below(&r->random, 3) ? 1 + random_below(&r->random, 512 * 1024) : 0;
+    /* Mostly so little that checkpoints are for room in memory, and the index is ahead of what is
+     * in place. */
+    r->unsaved_bytes = random_below(&r->random, 3) ? 4096 + random_below(&r->random, 65536) : 0;
     r->sim = sim_create(&options);
     r->node = sim_node_create(r->sim, "osd.0", &name);
     r->image = disk_image_create(r->disk_bytes);

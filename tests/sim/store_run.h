@@ -47,7 +47,7 @@ struct run {
     struct sim_node *node;
     struct random_stream random;
     struct model_shape shape;
-    uint64_t memory, cache_bytes;
+    uint64_t memory, cache_bytes, unsaved_bytes;
     uint32_t in_flight_max;
     uint64_t disk_bytes, journal_bytes;
     struct disk_image *image;
