@@ -9,8 +9,8 @@
  *
  *     the content of a block is in its slot if it has one, and in its place if not,
  *
- * and memory needs to hold no copy of it. Slots and table take up to 16 bytes for each block of the
- * ring, 0.4 % of it.
+ * and memory needs to hold no copy of it. Slots and table take 16 to 24 bytes for each block of the
+ * ring, 0.6 % of it at most.
  *
  * Who reads the ring says so (ring_read_begin()), and its space is not written again meanwhile
  * (E10).
