@@ -745,7 +745,8 @@ void run_init(struct run *r, uint64_t seed, enum run_kind kind, bool trace,
         r->shape.covering = true;
         r->shape.deferring = false;
         r->shape.objects = 2;
-        r->memory = UINT64_C(2) << 20; /* A few blocks, and they are put in place. */
+        r->memory = UINT64_C(2) << 20;
+        r->journal_bytes = UINT64_C(4) << 20; /* A few blocks, and they are put in place. */
         r->in_flight_max = 2 + (uint32_t)random_below(&r->random, 6);
     }
     r->disk_bytes = UINT64_C(64) << 20 << large;

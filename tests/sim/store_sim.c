@@ -127,7 +127,7 @@ static bool run_lives(struct run *r, uint32_t cuts)
 {
     bool ok = run_open(r, false);
     for (uint32_t cut = 0; ok && cut < cuts; cut++) {
-        uint64_t most = r->shape.covering ? 20 : 300;
+        uint64_t most = r->shape.covering ? 40 : 300;
         ok = run_work(r, r->next + random_below(&r->random, most)) && end_life(r);
         choose_faults(r);
         bool may_fail = r->may_fail;
