@@ -299,7 +299,7 @@ PLANTED_STORE = {
     "supersede-early": ("61-200", ()),
     "forget-checksum": (10, ("--flips", "5")),
     "ignore-short-write": (60, ()),
-    "ignore-flush-error": ("391-600", ()),
+    "ignore-flush-error": (20, ()),
     "reuse-freed-early": (40, ()),
     "skip-replay-place": (10, ()),
     "trust-direct": ("51-200", ()),

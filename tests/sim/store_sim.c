@@ -50,7 +50,12 @@ static void choose_faults(struct run *r)
     bool slow = random_below(&r->random, 2) || r->shape.deferring;
     r->faults = (struct disk_sim_faults){.slow = slow ? 4 : 0};
     r->may_fail = r->may_refuse = false;
-    switch (random_below(&r->random, 12)) {
+    uint64_t kind = random_below(&r->random, 12);
+    /* A flush that lost something does harm when it is one of the last before a cut. */
+    bool flushes_fail = planted(PLANTED_STORE_IGNORE_FLUSH_ERROR);
+    if (flushes_fail)
+        kind = 2;
+    switch (kind) {
     case 0:
         r->faults.fail_writes = n;
         break;
@@ -58,7 +63,7 @@ static void choose_faults(struct run *r)
         r->faults.short_writes = n;
         break;
     case 2:
-        r->faults.fail_flushes = n / 4 + 1;
+        r->faults.fail_flushes = flushes_fail ? 3 : n / 4 + 1;
         break;
     case 3:
         r->faults.fail_reads = n;
