@@ -104,6 +104,16 @@ enum planted_bug {
     PLANTED_STORE_TRUST_DIRECT,
     /* Store: a checkpoint does not give the index the pairs that are in memory only. */
     PLANTED_STORE_FORGET_PAIRS,
+    /* Store: the journal's tail passes blocks that only its ring has. */
+    PLANTED_STORE_RING_PASSED,
+    /* Store: the journal's ring is written again where somebody reads it. */
+    PLANTED_STORE_RING_REUSE_READ,
+    /* Store: a block is taken for placed as soon as it is being written there. */
+    PLANTED_STORE_RING_PLACED_EARLY,
+    /* Store: what is read from the ring is put in place without a look at its checksum. */
+    PLANTED_STORE_RING_UNCHECKED,
+    /* Store: a block is read where it belongs though the ring has its content. */
+    PLANTED_STORE_RING_IGNORED,
     /* Store: some names of objects do not get into the filter of them. */
     PLANTED_STORE_FORGET_NAME,
     /* Store: a listing does not tell the index of new objects first. */

@@ -461,6 +461,7 @@ static void engine_free(struct engine *e)
     names_fini(e);
     pairs_fini(e);
     cache_fini(e);
+    ring_fini(e);
     shared_clear(e);
     allocator_fini(&e->allocator);
     struct pool_stat *p, *next;
@@ -515,9 +516,9 @@ void engine_check_closed(struct engine *e)
 {
     struct journal *j = &e->journal;
     if (!e->closing || e->busy > 0 || e->ctxs > 0 || !journal_idle(j) ||
-        !LIST_EMPTY(&e->refusals) || e->checkpoint.step != CHECKPOINT_NONE ||
-        e->checkpoint.runs > 0)
+        !LIST_EMPTY(&e->refusals) || e->checkpoint.step != CHECKPOINT_NONE || place_busy(e))
         return;
+    env_timer_stop(e->env, &e->placing.timer);
     if (!e->failed && !STAILQ_EMPTY(&j->marks)) {
         checkpoint_start(e);
         return;
@@ -538,6 +539,7 @@ static void engine_close(struct store *store, void (*closed)(void *ctx), void *c
 void engine_abandon(struct store *store)
 {
     struct engine *e = engine_of(store);
+    env_timer_stop(e->env, &e->placing.timer);
     reads_abandon(e);
     txn_abandon(e);
     e->disk = NULL;
@@ -564,10 +566,10 @@ static const struct store_ops engine_ops = {
 static void set_limits(struct engine *e)
 {
     uint64_t target = e->options.memory_target;
-    e->cache.limit_bytes = target / 4;
+    e->cache.limit_bytes = e->options.cache_bytes ? e->options.cache_bytes : target / 4;
     e->dirty_limit = target / 16;
-    e->onode_limit = target / 8;
-    e->pairs.limit = target / 16;
+    e->onode_limit = e->options.unsaved_bytes ? e->options.unsaved_bytes : target / 8;
+    e->pairs.limit = e->options.unsaved_bytes ? e->options.unsaved_bytes : target / 16;
 }
 
 /* Maps that were being copied for objects that never came. */
@@ -629,7 +631,10 @@ int engine_mount_begin(struct engine *e, struct mount_io *io, bool unclean)
     e->super.tail_offset = e->replayed_to % e->journal.bytes;
     e->super.tail_sequence = e->journal.sequence;
     e->super.tail_record = e->record;
-    e->journal.head = e->journal.tail = e->super.tail_offset;
+    e->journal.head = e->journal.tail = e->journal.trimmed = e->super.tail_offset;
+    e->placing.at = e->journal.head;
+    if (ring_init(e) < 0)
+        return -ENOMEM;
     /* Both copies: the other one would lead a mount that finds this one damaged past new groups. */
     error = super_write(e, io);
     return error < 0 ? error : super_write(e, io);
@@ -668,12 +673,10 @@ struct engine *engine_prepare(struct env *env, struct disk *disk, struct index *
     e->close_task.run = close_run;
     RB_INIT(&e->shared);
     TAILQ_INIT(&e->cache.clean);
-    TAILQ_INIT(&e->cache.dirty);
     TAILQ_INIT(&e->onode_lru);
     for (size_t i = 0; i < UNSAVED_LISTS; i++)
         TAILQ_INIT(&e->unsaved.lists[i]);
     TAILQ_INIT(&e->unlisted);
-    TAILQ_INIT(&e->runs);
     STAILQ_INIT(&e->queue);
     STAILQ_INIT(&e->ctx_pool);
     STAILQ_INIT(&e->journal.marks);

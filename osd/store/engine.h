@@ -42,9 +42,10 @@ enum {
     ENGINE_KEY_MAX = 2 * OBJECT_STRINGS_MAX + 64,
     /* From this many bytes on, whole blocks are written to new places instead of the journal. */
     REDIRECT_BYTES = 64 * 1024,
-    PLACE_RUN_BLOCKS = 256,   /* Blocks of one write when deferred data are put in place. */
-    PLACE_BATCH_BLOCKS = 128, /* Blocks under way at a time: the journal's writes wait behind. */
-    GROUP_PAYLOAD_MAX = 2048, /* Payload blocks of one group. */
+    PLACE_RUN_BLOCKS = 64,     /* Blocks of one write when deferred data are put in place. */
+    PLACE_UNDER_WAY = 128,     /* Blocks under way at a time: the journal's writes wait behind. */
+    PLACE_BATCH_BLOCKS = 2048, /* That are sorted together. */
+    GROUP_PAYLOAD_MAX = 2048,  /* Payload blocks of one group. */
     GROUP_META_MAX = 4 * 1024 * 1024,
     ALLOCATOR_PART_BYTES = 16384,
     /* Of the data area that growth may not take: a share, and at least so much, within a limit. */
@@ -114,9 +115,9 @@ void shared_clear(struct engine *e);
 /* ---- Block cache: contents of disk blocks (engine_cache.c) ---- */
 
 enum cblock_state {
-    CBLOCK_CLEAN,    /* Equal to the disk. */
-    CBLOCK_DIRTY,    /* In the journal (or about to be), not yet in place. */
-    CBLOCK_PLACING,  /* Being written in place. */
+    CBLOCK_CLEAN,    /* The disk has it too: in its place, or in the journal's ring. */
+    CBLOCK_HELD,     /* The same, while it is put in place: it is on no list. */
+    CBLOCK_DIRTY,    /* Of a group that is not durable yet: only memory has it. */
     CBLOCK_DETACHED, /* Superseded or freed; lives until its last pin goes. */
 };
 
@@ -132,17 +133,15 @@ struct cblock {
     enum cblock_state state;
     uint32_t pins;
     bool damaged;             /* Some of it is not what was written: nobody may read it. */
-    uint64_t record;          /* That wrote it; 0 when it was read. */
     uint8_t *data;            /* BLOCK_BYTES, aligned. */
-    TAILQ_ENTRY(cblock) link; /* LRU of clean ones, or the dirty list in order of records. */
+    TAILQ_ENTRY(cblock) link; /* LRU of clean ones. */
 };
 TAILQ_HEAD(cblock_list, cblock);
 
 struct block_cache {
     struct cblock *table;
     struct cblock_list clean;
-    struct cblock_list dirty;
-    uint32_t n_clean, n_dirty, n_detached;
+    uint32_t n_clean, n_held, n_dirty, n_detached;
     uint64_t limit_bytes;        /* Of all blocks; clean ones are dropped to stay below. */
     struct free_data *free_data; /* Memory of blocks that nobody uses. */
     uint8_t **slabs;
@@ -152,15 +151,67 @@ struct block_cache {
 uint8_t *cache_data_alloc(struct engine *e);
 void cache_data_free(struct engine *e, uint8_t *data);
 struct cblock *cache_find(struct engine *e, uint32_t block);
-/* Takes over data. Replaces what was known of the block. NULL when memory is short. */
+/* The same, and it does not count as a use. */
+struct cblock *cache_look(const struct engine *e, uint32_t block);
+/*
+ * Takes over data. Replaces what was known of the block; what the ring has of it is needed no more
+ * when this is new content (dirty). NULL when memory is short.
+ */
 struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint8_t *data,
-                            enum cblock_state state, uint64_t record);
+                            enum cblock_state state);
 /* The block is free or was written past the cache: forget its content. */
 void cache_forget(struct engine *e, uint32_t block);
 void cache_unpin(struct engine *e, struct cblock *c);
-void cache_placed(struct engine *e, struct cblock *c);
+/* A dirty block's group is durable. */
+void cache_durable(struct engine *e, struct cblock *c);
+/* Pins a clean block, out of the way of cache_shrink(); lets it go. */
+void cache_hold(struct engine *e, struct cblock *c);
+void cache_let_go(struct engine *e, struct cblock *c);
 void cache_shrink(struct engine *e);
 void cache_fini(struct engine *e);
+
+/* ---- Deferred blocks that the ring holds and that are not in place (engine_ring.c) ---- */
+
+struct ring_slot {
+    uint32_t block; /* Whose newest content it is; BLOCK_NONE: it is needed no more. */
+    uint32_t crc;
+};
+
+/* While it is there, the ring is not written from its position on. */
+struct ring_read {
+    LIST_ENTRY(ring_read) link;
+    uint64_t position;
+};
+
+struct ring {
+    struct ring_slot *slots; /* One for each block of the ring. */
+    uint32_t n_slots;
+    uint32_t n; /* Not empty. */
+    uint32_t *table;
+    uint32_t mask, shift;
+    uint64_t end; /* Position up to which groups are done, and their payload has its slots. */
+    LIST_HEAD(, ring_read) reads;
+};
+
+struct group;
+
+int ring_init(struct engine *e) MUST_CHECK;
+void ring_fini(struct engine *e);
+/* The payload of a group that is done, as far as no later record has superseded it. */
+void ring_take(struct engine *e, const struct group *g);
+void ring_forget(struct engine *e, uint32_t block);
+/* Whether the block's content is in the ring. */
+bool ring_find(const struct engine *e, uint32_t block, uint32_t *slot);
+uint32_t ring_slot_at(const struct engine *e, uint64_t position);
+static inline uint64_t ring_offset(uint32_t slot)
+{
+    return JOURNAL_OFFSET + ((uint64_t)slot << BLOCK_SHIFT);
+}
+/* Around every read of a slot that is not empty. */
+void ring_read_begin(struct engine *e, struct ring_read *read, uint32_t slot);
+void ring_read_end(struct engine *e, struct ring_read *read);
+/* The oldest position that somebody reads. */
+uint64_t ring_reads_from(const struct engine *e);
 
 /* ---- Onodes: objects in memory (engine_onode.c) ---- */
 
@@ -453,9 +504,10 @@ struct journal_mark {
 STAILQ_HEAD(journal_marks, journal_mark);
 
 struct journal {
-    uint64_t bytes; /* Of the ring. */
-    uint64_t head;  /* Positions grow without end; modulo bytes they are places in the ring. */
-    uint64_t tail;
+    uint64_t bytes;    /* Of the ring. */
+    uint64_t head;     /* Positions grow without end; modulo bytes they are places in the ring. */
+    uint64_t tail;     /* What is before it may be written again. */
+    uint64_t trimmed;  /* The tail of the durable superblock: not before the other one. */
     uint64_t sequence; /* Of the next group. */
     uint64_t flushed;  /* Up to this one all are durable. */
     struct group groups[JOURNAL_UNDER_WAY + 1];
@@ -499,16 +551,58 @@ void journal_kick(struct engine *e);
 /* The same at once, for who has more to execute: only if the group is worth it. */
 void journal_cut(struct engine *e);
 void journal_direct_done(struct engine *e, struct txn_ctx *ctx, int error);
+/* The ring's space up to the durable tail may be written again, as far as nobody reads it. */
+void journal_release(struct engine *e);
 
 /* ---- Putting in place, and checkpoints (engine_place.c) ---- */
+
+/* A block that is put in place. */
+struct place_block {
+    uint32_t block;
+    uint32_t slot;
+    const uint8_t *data;   /* In memory, or where it is read to from the ring. */
+    struct cblock *cached; /* Pinned; NULL: it is read. */
+};
+
+/* A read of some of them from the ring. */
+struct place_read {
+    struct disk_io io;
+    struct iovec iov;
+    struct engine *engine;
+};
 
 struct place_run {
     struct disk_io io;
     struct iovec iov[PLACE_RUN_BLOCKS];
-    struct cblock *blocks[PLACE_RUN_BLOCKS];
-    uint32_t n;
+    uint32_t first, n; /* Of the batch. */
     struct engine *engine;
     TAILQ_ENTRY(place_run) link;
+};
+
+/* One batch of blocks is under way at a time: read from the ring, compared, sorted, written. */
+struct placing {
+    uint64_t at; /* What the ring has before it is in place, needed no more, or in the batch. */
+    struct place_block *batch;
+    uint32_t n;       /* 0: none is under way. */
+    uint32_t checked; /* Of them, in the order of the ring: they are what the ring should have. */
+    uint32_t written; /* In the order of the disk: writes of them have begun, at least. */
+    bool sorted;
+    bool again;      /* The one that comes next is read again. */
+    uint32_t unread; /* Blocks that the disk refused to read. */
+    uint8_t *window; /* What is read: window_bytes of the ring from window_at on. */
+    uint64_t window_bytes;
+    uint64_t window_at;
+    struct ring_read reading;
+    struct place_read *reads;
+    uint32_t n_reads;  /* Under way. */
+    uint32_t n_writes; /* Runs under way. */
+    uint32_t run_capacity;
+    struct place_run **run_pool;
+    TAILQ_HEAD(, place_run) runs;
+    uint64_t active_ns; /* When somebody last wanted something of the disk. */
+    uint64_t read_ns;   /* When that was last a read. */
+    bool idle;          /* All is put in place since nobody does. */
+    struct env_timer timer;
 };
 
 enum checkpoint_step {
@@ -525,28 +619,36 @@ enum checkpoint_step {
 
 struct checkpoint {
     enum checkpoint_step step;
-    struct journal_mark target;
+    struct journal_mark target; /* Where the tail moves to. */
+    uint64_t saved;   /* The index gets what records before this one say, which may be more. */
     uint64_t settled; /* First record that had not been executed when all was in place. */
-    bool again;       /* Asked for while one was running. */
     struct disk_io io;
     struct iovec iov;
     struct env_work work;
     int error;
-    bool index_short; /* Found out with the flush. */
-    uint32_t runs;    /* Placing writes under way. */
-    uint32_t run_capacity;
-    struct place_run **run_pool;
+    bool index_short;           /* Found out with the flush. */
     struct super_layout *super; /* Aligned. */
     uint64_t count;
 };
 
 void place_kick(struct engine *e);
+/* Whether blocks are under way to their places. */
+bool place_busy(const struct engine *e);
+/* Whether so much waits to be put in place that writers have to wait, too. */
+bool place_behind(const struct engine *e);
+/* Somebody wants something of the disk. */
+void place_active(struct engine *e, bool reads);
 /* A group is in the index: goes on with a checkpoint that waited for it. */
 void checkpoint_settled(struct engine *e);
 /* Of all that is durable now. */
 void checkpoint_start(struct engine *e);
-/* When the ring gets full, of at least a quarter of it. */
-void checkpoint_start_for_room(struct engine *e);
+/* For room in the ring, when it gets full, or at once when it must be. */
+void checkpoint_start_for_room(struct engine *e, bool must);
+/* For so many blocks that were freed, and some more. */
+void checkpoint_start_for_blocks(struct engine *e, uint64_t blocks);
+/* For room in memory: the index gets all that is durable, and the tail moves to what is in place.
+ */
+void checkpoint_start_for_memory(struct engine *e);
 /* A group has become durable. */
 void checkpoint_journal_moved(struct engine *e);
 int checkpoint_init(struct engine *e) MUST_CHECK;
@@ -559,6 +661,8 @@ struct engine_options {
     uint64_t memory_target;
     uint64_t journal_bytes; /* At creation. */
     uint32_t group_worth;   /* 0: GROUP_WORTH. */
+    uint64_t cache_bytes;   /* Of block contents; 0: a quarter of the target. */
+    uint64_t unsaved_bytes; /* Of onodes, and of pairs; 0: their shares of the target. */
     bool read_only; /* fsck without repair: replays in memory only if nothing is to replay. */
 };
 
@@ -572,6 +676,7 @@ struct pool_stat {
 struct engine_counters {
     uint64_t txns, records, groups, flushes, checkpoints;
     uint64_t deferred_blocks, direct_blocks, placed_blocks;
+    uint64_t ring_reads; /* Blocks that were read from the ring. */
     uint64_t reads, cache_hits, cache_misses, index_waits;
     uint64_t checksum_errors, read_errors;
 };
@@ -608,14 +713,16 @@ struct engine {
     struct env_task save_task;
     /* Everything that a request under way has allocated, so that a crash can be simulated. */
     LIST_HEAD(, fetch) fetches;
+    bool fetched; /* Some have ended, and their transaction has not been looked at since. */
     LIST_HEAD(, refused) refusals;
     LIST_HEAD(, direct_write) direct_writes;
     LIST_HEAD(, reader) readers;
     LIST_HEAD(, query) queries;
     LIST_HEAD(, omap_reader) omap_readers;
-    TAILQ_HEAD(, place_run) runs;
     uint64_t replayed_to; /* Position in the ring after mounting. */
     struct journal journal;
+    struct ring ring;
+    struct placing placing;
     struct checkpoint checkpoint;
     struct freed *freed;
     uint32_t n_freed, freed_at, freed_capacity;
@@ -623,7 +730,7 @@ struct engine {
     uint32_t reserve;        /* Blocks that growth may not take. */
     bool index_short;        /* The index's disk is nearly full: it should not grow. */
     size_t allocator_loaded; /* Bytes of its stored state, at mount. */
-    uint64_t dirty_limit;    /* Deferred bytes above which writers wait. */
+    uint64_t dirty_limit;    /* Deferred bytes, not durable yet, above which writers wait. */
     bool failed;
     int failure;
     bool closing;

@@ -1,10 +1,11 @@
 /*
- * The block cache: contents of disk blocks, clean ones and those that are not in place yet.
+ * The block cache: contents of disk blocks.
  *
  * A block's content never changes in memory. An overwrite puts a new cblock in the table and
- * detaches the old one, which lives until whoever uses its bytes (a journal write, a placing write,
- * a reader) has let go. Clean blocks are dropped, oldest first, to keep within the limit; dirty
- * ones stay, and writers wait when there are too many.
+ * detaches the old one, which lives until whoever uses its bytes (a journal write, a placing write)
+ * has let go. Blocks are dirty until their group is durable, and stay so long; writers wait when
+ * there are too many. All others the disk has too, in the journal's ring or in their place: they
+ * are dropped, oldest first, to keep within the limit.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -63,10 +64,16 @@ static void destroy(struct engine *e, struct cblock *c)
     free(c);
 }
 
-struct cblock *cache_find(struct engine *e, uint32_t block)
+struct cblock *cache_look(const struct engine *e, uint32_t block)
 {
     struct cblock *c;
     HASH_FIND(hh, e->cache.table, &block, sizeof block, c);
+    return c;
+}
+
+struct cblock *cache_find(struct engine *e, uint32_t block)
+{
+    struct cblock *c = cache_look(e, block);
     if (c && c->state == CBLOCK_CLEAN) {
         TAILQ_REMOVE(&e->cache.clean, c, link);
         TAILQ_INSERT_TAIL(&e->cache.clean, c, link);
@@ -83,8 +90,9 @@ static void detach(struct engine *e, struct cblock *c)
     if (c->state == CBLOCK_CLEAN) {
         TAILQ_REMOVE(&cache->clean, c, link);
         cache->n_clean--;
+    } else if (c->state == CBLOCK_HELD) {
+        cache->n_held--;
     } else if (c->state == CBLOCK_DIRTY) {
-        TAILQ_REMOVE(&cache->dirty, c, link);
         cache->n_dirty--;
     }
     c->state = CBLOCK_DETACHED;
@@ -96,14 +104,14 @@ static void detach(struct engine *e, struct cblock *c)
 
 void cache_forget(struct engine *e, uint32_t block)
 {
-    struct cblock *c;
-    HASH_FIND(hh, e->cache.table, &block, sizeof block, c);
+    struct cblock *c = cache_look(e, block);
     if (c)
         detach(e, c);
+    ring_forget(e, block);
 }
 
 struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint8_t *data,
-                            enum cblock_state state, uint64_t record)
+                            enum cblock_state state)
 {
     assert(state == CBLOCK_CLEAN || state == CBLOCK_DIRTY);
     struct block_cache *cache = &e->cache;
@@ -114,7 +122,6 @@ struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint
     c->block = block;
     c->crc = crc;
     c->state = state;
-    c->record = record;
     c->data = data;
     HASH_ADD(hh, cache->table, block, sizeof c->block, c);
     if (!TABLE_TOOK(c)) {
@@ -128,8 +135,8 @@ struct cblock *cache_insert(struct engine *e, uint32_t block, uint32_t crc, uint
         TAILQ_INSERT_TAIL(&cache->clean, c, link);
         cache->n_clean++;
     } else {
-        TAILQ_INSERT_TAIL(&cache->dirty, c, link);
         cache->n_dirty++;
+        ring_forget(e, block);
     }
     return c;
 }
@@ -143,22 +150,46 @@ void cache_unpin(struct engine *e, struct cblock *c)
     destroy(e, c);
 }
 
-/* A placing write is done and its pin still held: the block equals the disk now. */
-void cache_placed(struct engine *e, struct cblock *c)
+void cache_durable(struct engine *e, struct cblock *c)
 {
-    if (c->state != CBLOCK_PLACING)
-        return;
+    assert(c->state == CBLOCK_DIRTY);
     c->state = CBLOCK_CLEAN;
+    e->cache.n_dirty--;
     TAILQ_INSERT_TAIL(&e->cache.clean, c, link);
     e->cache.n_clean++;
+}
+
+/* A batch of what is put in place is all of the oldest, and each shrinking would walk past it. */
+void cache_hold(struct engine *e, struct cblock *c)
+{
+    assert(c->state == CBLOCK_CLEAN);
+    TAILQ_REMOVE(&e->cache.clean, c, link);
+    c->state = CBLOCK_HELD;
+    c->pins++;
+    e->cache.n_clean--;
+    e->cache.n_held++;
+}
+
+void cache_let_go(struct engine *e, struct cblock *c)
+{
+    if (c->state == CBLOCK_HELD) {
+        c->state = CBLOCK_CLEAN;
+        TAILQ_INSERT_HEAD(&e->cache.clean, c, link);
+        e->cache.n_held--;
+        e->cache.n_clean++;
+    }
+    cache_unpin(e, c);
 }
 
 void cache_shrink(struct engine *e)
 {
     struct block_cache *cache = &e->cache;
+    if (!LIST_EMPTY(&e->fetches) || e->fetched)
+        return; /* Old content that a transaction has got must be there until it has all. */
     uint64_t limit = cache->limit_bytes / (BLOCK_BYTES + sizeof(struct cblock));
     struct cblock *c = TAILQ_FIRST(&cache->clean);
-    while (c && cache->n_clean + (uint64_t)cache->n_dirty + cache->n_detached > limit) {
+    while (c &&
+           (uint64_t)cache->n_clean + cache->n_held + cache->n_dirty + cache->n_detached > limit) {
         struct cblock *next = TAILQ_NEXT(c, link);
         if (c->pins == 0)
             detach(e, c);

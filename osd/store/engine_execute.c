@@ -149,7 +149,7 @@ static void defer_block(struct execution *x, struct onode *o, uint64_t index, ui
         assert(!"free blocks were counted before");
     map_block(x, o, index, block, damaged ? ~crc : crc);
     x->ctx->txn->damaged |= damaged;
-    struct cblock *c = cache_insert(x->e, block, crc, data, CBLOCK_DIRTY, x->record);
+    struct cblock *c = cache_insert(x->e, block, crc, data, CBLOCK_DIRTY);
     if (!c) {
         cache_data_free(x->e, data);
         x->short_of_memory = true;

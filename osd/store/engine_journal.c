@@ -7,7 +7,8 @@
  *  J2  What arrives while a group is under way forms the next. There is no timer. A few groups are
  *      under way at once when each has enough in it to be worth a flush of its own.
  *
- *  J3  The ring is reused only after a durable superblock has moved the tail beyond.
+ *  J3  The ring is reused only after a durable superblock has moved the tail beyond, and where
+ *      nobody reads it (E10).
  *
  *  J4  The index learns nothing of a record before its group is durable.
  *
@@ -162,8 +163,22 @@ bool journal_room(struct engine *e, size_t meta_bytes, uint32_t payload)
         2 * group_bytes(g, meta_bytes, payload); /* It may have to skip the ring's end. */
     if (used + want <= j->bytes)
         return true;
-    checkpoint_start(e);
+    checkpoint_start_for_room(e, true);
     return false;
+}
+
+void journal_release(struct engine *e)
+{
+    struct journal *j = &e->journal;
+    if (j->tail == j->trimmed)
+        return; /* No look at all reads after each of them. */
+    uint64_t until = ring_reads_from(e);
+    if (until > j->trimmed || planted(PLANTED_STORE_RING_REUSE_READ))
+        until = j->trimmed;
+    if (until <= j->tail)
+        return;
+    j->tail = until;
+    env_defer(e->env, &e->pump_task);
 }
 
 static void add_changes(struct encoder *to, const struct encoder *changes)
@@ -287,10 +302,12 @@ static void group_done(struct engine *e, struct group *g)
         int error = g->batch.len > 0 ? index_apply(e->index, &g->batch) : 0;
         if (error == 0)
             error = pairs_change(e, &g->pairs, g->first_record);
-        if (error < 0)
+        if (error < 0) {
             engine_index_failed(e, error, "the index refused a batch");
-        else
+        } else {
             e->applied = g->first_record + g->n_records - 1;
+            ring_take(e, g);
+        }
     }
     unpin_payload(e, g);
     finish_txns(g, e->failed ? e->failure : 0);
@@ -313,8 +330,8 @@ static void group_ended(struct engine *e, struct group *ended)
     checkpoint_journal_moved(e);
     checkpoint_settled(e);
     if (!e->failed && e->pairs.memory > e->pairs.limit)
-        checkpoint_start(e);
-    checkpoint_start_for_room(e);
+        checkpoint_start_for_memory(e);
+    checkpoint_start_for_room(e, false);
     env_defer(e->env, &e->pump_task);
     engine_check_closed(e);
 }
@@ -494,8 +511,11 @@ static void give_up(struct engine *e)
 void journal_kick(struct engine *e)
 {
     struct journal *j = &e->journal;
-    if (e->failed && journal_idle(j) && j->open->directs == 0)
+    if (e->failed && journal_idle(j) && j->open->directs == 0) {
         give_up(e);
+        checkpoint_journal_moved(e); /* It may wait for what will not come. */
+        checkpoint_settled(e);
+    }
     if (e->failed || !may_start(j))
         return;
     append_state(e);
@@ -512,6 +532,7 @@ void journal_kick(struct engine *e)
     g->n_ios = 0;
     uint64_t bytes = group_bytes(g, 0, 0);
     assert(j->head - j->tail + 2 * bytes <= j->bytes);
+    assert(j->head + 2 * bytes <= j->bytes || ring_reads_from(e) >= j->head + 2 * bytes - j->bytes);
     bool pads = j->head % j->bytes + bytes > j->bytes;
     /* One write that nothing else must precede can be its own flush. */
     g->durable = !pads && !g->has_direct && g->n_payload < JOURNAL_IO_IOVS;
@@ -526,6 +547,8 @@ void journal_kick(struct engine *e)
     write_group(e, g);
     j->head += bytes;
     g->end = j->head;
+    if (planted(PLANTED_STORE_APPLY_BEFORE_DURABLE))
+        ring_take(e, g);
     e->counters.groups++;
 }
 

@@ -98,6 +98,9 @@ struct fetch {
     uint32_t block;
     uint32_t crc;
     bool again; /* It failed once. */
+    bool ring;  /* It is read from the ring. */
+    uint32_t slot;
+    struct ring_read reading;
 };
 
 /*
@@ -118,11 +121,39 @@ static void fetch_insert(struct fetch *f, uint32_t crc)
         if (f->io.error)
             memset(data, 0, BLOCK_BYTES);
     }
-    struct cblock *c = cache_insert(e, f->block, crc, data, CBLOCK_CLEAN, 0);
+    struct cblock *c = cache_insert(e, f->block, crc, data, CBLOCK_CLEAN);
     if (c)
         c->damaged = damaged;
     else
         cache_data_free(e, data);
+}
+
+static void fetch_done(struct disk_io *io);
+
+/* From where the content is: in the ring, or in its place. */
+static void fetch_submit(struct fetch *f)
+{
+    struct engine *e = f->ctx->engine;
+    f->ring = ring_find(e, f->block, &f->slot);
+    f->io = (struct disk_io){.op = DISK_READ,
+                             .offset =
+                                 f->ring ? ring_offset(f->slot) : (uint64_t)f->block << BLOCK_SHIFT,
+                             .iov = &f->iov,
+                             .n_iov = 1,
+                             .len = BLOCK_BYTES,
+                             .done = fetch_done};
+    if (f->ring) {
+        ring_read_begin(e, &f->reading, f->slot);
+        e->counters.ring_reads++;
+    }
+    disk_submit(e->disk, &f->io);
+}
+
+/* The block is elsewhere by now. Nothing is executed meanwhile, so it can only be in place. */
+static bool fetch_moved(const struct fetch *f)
+{
+    uint32_t slot;
+    return f->ring && !ring_find(f->ctx->engine, f->block, &slot);
 }
 
 static void fetch_done(struct disk_io *io)
@@ -132,16 +163,19 @@ static void fetch_done(struct disk_io *io)
     struct engine *e = ctx->engine;
     uint8_t *data = f->iov.iov_base;
     uint32_t crc = io->error ? 0 : block_crc(data);
+    if (f->ring)
+        ring_read_end(e, &f->reading);
     struct cblock *known = cache_find(e, f->block);
-    if (!known && (io->error || crc != f->crc) && !f->again) {
+    if (!known && (io->error || crc != f->crc) && (!f->again || fetch_moved(f))) {
         f->again = true; /* Some errors are of the moment. */
-        disk_submit(e->disk, &f->io);
+        fetch_submit(f);
         return;
     }
     if (known)
         cache_data_free(e, data); /* Somebody wrote or read it meanwhile. */
     else
         fetch_insert(f, crc);
+    e->fetched = true;
     ctx->waiting--;
     e->busy--;
     LIST_REMOVE(f, all);
@@ -169,16 +203,10 @@ static void need_old(struct txn_ctx *ctx, struct onode *o, uint64_t index)
     f->block = block;
     f->crc = c->crc[index % CHUNK_BLOCKS];
     f->iov = (struct iovec){.iov_base = data, .iov_len = BLOCK_BYTES};
-    f->io = (struct disk_io){.op = DISK_READ,
-                             .offset = (uint64_t)block << BLOCK_SHIFT,
-                             .iov = &f->iov,
-                             .n_iov = 1,
-                             .len = BLOCK_BYTES,
-                             .done = fetch_done};
     ctx->waiting++;
     e->busy++;
     LIST_INSERT_HEAD(&e->fetches, f, all);
-    disk_submit(e->disk, &f->io);
+    fetch_submit(f);
 }
 
 /* Blocks of the range [from, to) that may be in the tree of shared extents. */

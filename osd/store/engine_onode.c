@@ -620,7 +620,7 @@ void onode_shrink(struct engine *e)
         destroy(e, o);
     }
     if (e->onode_memory > e->onode_limit && e->unsaved.n > 0)
-        checkpoint_start(e);
+        checkpoint_start_for_memory(e);
 }
 
 void onode_fini(struct engine *e)

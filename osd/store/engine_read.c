@@ -1,11 +1,12 @@
 /*
  * Reads: of objects, of listings, of a placement group's pairs.
  *
- * A block's bytes come from the block cache (always, when they are not in place yet) or from the
- * disk, and in the second case are compared with the checksum that the onode held when the read
- * began. A mismatch is looked at again when the block has been overwritten or moved meanwhile, or
- * when the system may have remembered the bytes; otherwise the disk has returned wrong bytes, and
- * the reader gets -EIO instead of them.
+ * A block's bytes come from the block cache (always, when they are not durable yet) or from the
+ * disk: from the journal's ring if they are not in place yet (engine_ring.c). What the disk
+ * returned is compared with the checksum that the onode held when the read began. A mismatch is
+ * looked at again when the block has been overwritten, moved or put in place meanwhile, or when the
+ * system may have remembered the bytes; otherwise the disk has returned wrong bytes, and the reader
+ * gets -EIO instead of them.
  */
 #include <assert.h>
 #include <endian.h>
@@ -22,6 +23,7 @@ enum {
     READ_RUN_BLOCKS = 1024,        /* Blocks of one disk read. */
     READ_CACHED_BYTES = 64 * 1024, /* Longer reads do not enter the cache. */
     READ_ATTEMPTS = 8,
+    READ_FEW_BLOCKS = READ_CACHED_BYTES / BLOCK_BYTES + 1,
 };
 
 struct read_run {
@@ -32,7 +34,10 @@ struct read_run {
     uint64_t index; /* Block in the object. */
     uint32_t block;
     uint32_t count;
-    uint32_t crc[]; /* What each block must have. */
+    bool ring; /* It is read from the ring, from `slot` on. */
+    uint32_t slot;
+    struct ring_read reading;
+    uint32_t *crc; /* What each block must have: a part of the reader's. */
 };
 
 struct reader {
@@ -48,10 +53,31 @@ struct reader {
     uint32_t attempts;
     uint64_t first; /* Block in the object of the buffer's first byte. */
     struct buf_slice buffer;
+    uint32_t *crc; /* One for each block of the buffer. */
+    uint32_t few[READ_FEW_BLOCKS];
     int error;
 };
 
 static void attempt(struct reader *r);
+
+static void drop_buffer(struct reader *r)
+{
+    buf_slice_drop(&r->buffer);
+    if (r->crc != r->few)
+        free(r->crc);
+    r->crc = NULL;
+}
+
+static int take_buffer(struct reader *r, uint64_t blocks)
+{
+    int error = buf_slice_alloc(blocks * BLOCK_BYTES, &r->buffer);
+    if (error < 0)
+        return error;
+    r->crc = blocks <= READ_FEW_BLOCKS ? r->few : malloc(blocks * sizeof *r->crc);
+    if (!r->crc)
+        drop_buffer(r);
+    return r->crc ? 0 : -ENOMEM;
+}
 
 static void complete(struct reader *r)
 {
@@ -60,7 +86,7 @@ static void complete(struct reader *r)
     read->error = r->error;
     if (r->error < 0)
         buf_slice_drop(&read->data);
-    buf_slice_drop(&r->buffer);
+    drop_buffer(r);
     if (r->onode)
         onode_unpin(e, r->onode);
     if (r->other)
@@ -96,6 +122,14 @@ static bool still_mapped(const struct reader *r, const struct read_run *run, uin
            !cache_find(r->engine, run->block + i);
 }
 
+/* The ring has got the block's content since, or the block is in place now. */
+static bool moved(const struct reader *r, const struct read_run *run, uint32_t i)
+{
+    uint32_t slot = 0;
+    bool ring = ring_find(r->engine, run->block + i, &slot);
+    return ring != run->ring || (ring && slot != run->slot + i);
+}
+
 /* 0; -EAGAIN: something changed, look again; -EIO. */
 static int check_run(struct reader *r, const struct read_run *run)
 {
@@ -111,14 +145,15 @@ static int check_run(struct reader *r, const struct read_run *run)
             (run->io.remembered && planted(PLANTED_STORE_TRUST_REMEMBERED)))
             crc = run->crc[i];
         if (crc != run->crc[i]) {
-            if (!still_mapped(r, run, i) || run->io.remembered)
+            if (!still_mapped(r, run, i) || moved(r, run, i) || run->io.remembered)
                 return -EAGAIN;
             e->counters.read_errors += run->io.error != 0;
             e->counters.checksum_errors += run->io.error == 0;
             log_error(e->env, "block unreadable",
-                      "block=%u nid=%llu index=%llu error=%d crc=%08x want=%08x", run->block + i,
-                      (unsigned long long)r->onode->nid, (unsigned long long)(run->index + i),
-                      run->io.error, crc, run->crc[i]);
+                      "block=%u nid=%llu index=%llu journal=%d error=%d crc=%08x want=%08x",
+                      run->block + i, (unsigned long long)r->onode->nid,
+                      (unsigned long long)(run->index + i), run->ring, run->io.error, crc,
+                      run->crc[i]);
             return -EIO;
         }
         if (!cache || !still_mapped(r, run, i))
@@ -127,7 +162,7 @@ static int check_run(struct reader *r, const struct read_run *run)
         if (!copy)
             continue;
         memcpy(copy, bytes, BLOCK_BYTES);
-        if (!cache_insert(e, run->block + i, crc, copy, CBLOCK_CLEAN, 0))
+        if (!cache_insert(e, run->block + i, crc, copy, CBLOCK_CLEAN))
             cache_data_free(e, copy);
     }
     return 0;
@@ -146,7 +181,7 @@ static void all_read(struct reader *r)
     }
     cache_shrink(r->engine);
     if (error == -EAGAIN && ++r->attempts < READ_ATTEMPTS) {
-        buf_slice_drop(&r->buffer);
+        drop_buffer(r);
         attempt(r);
         return;
     }
@@ -159,23 +194,33 @@ static void run_done(struct disk_io *io)
 {
     struct read_run *run = container_of(io, struct read_run, io);
     struct reader *r = run->reader;
+    if (run->ring)
+        ring_read_end(r->engine, &run->reading);
     if (--r->pending == 0)
         all_read(r);
 }
 
 /* ---- Collecting the blocks ---- */
 
-/* A run of at most `left` blocks. */
-static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block, uint64_t left)
+/* Whether the block, whose slot it is if the ring has it, can be read together with the run. */
+static bool run_continues(const struct read_run *run, uint32_t block, bool ring, uint32_t slot)
 {
-    size_t room = left < READ_RUN_BLOCKS ? (size_t)left : READ_RUN_BLOCKS;
-    struct read_run *run = malloc(sizeof *run + room * sizeof run->crc[0]);
+    return run && run->count < READ_RUN_BLOCKS && run->block + run->count == block &&
+           run->ring == ring && (!ring || run->slot + run->count == slot);
+}
+
+static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block)
+{
+    struct read_run *run = malloc(sizeof *run);
     if (!run)
         return NULL;
     run->reader = r;
     run->index = index;
     run->block = block;
     run->count = 0;
+    run->ring = false;
+    run->slot = 0;
+    run->crc = r->crc + (index - r->first);
     run->next = r->runs;
     r->runs = run;
     return run;
@@ -192,6 +237,7 @@ static bool may_be_remembered(const struct reader *r)
 
 static void submit_runs(struct reader *r)
 {
+    place_active(r->engine, true);
     for (struct read_run *run = r->runs; run; run = run->next)
         r->pending++;
     for (struct read_run *run = r->runs; run; run = run->next) {
@@ -199,12 +245,17 @@ static void submit_runs(struct reader *r)
         run->iov = (struct iovec){
             .iov_base = r->buffer.data + (run->index - r->first) * BLOCK_BYTES, .iov_len = len};
         run->io = (struct disk_io){.op = DISK_READ,
-                                   .offset = (uint64_t)run->block << BLOCK_SHIFT,
+                                   .offset = run->ring ? ring_offset(run->slot)
+                                                       : (uint64_t)run->block << BLOCK_SHIFT,
                                    .iov = &run->iov,
                                    .n_iov = 1,
                                    .len = len,
                                    .remembered = may_be_remembered(r),
                                    .done = run_done};
+        if (run->ring) {
+            ring_read_begin(r->engine, &run->reading, run->slot);
+            r->engine->counters.ring_reads += run->count;
+        }
         disk_submit(r->engine->disk, &run->io);
     }
 }
@@ -234,10 +285,15 @@ static int collect(struct reader *r, uint64_t end)
             continue;
         }
         e->counters.cache_misses++;
-        if (!run || run->count == READ_RUN_BLOCKS || run->block + run->count != block)
-            run = run_start(r, i, block, end - i);
-        if (!run)
-            return -ENOMEM;
+        uint32_t slot = 0;
+        bool ring = ring_find(e, block, &slot) && !planted(PLANTED_STORE_RING_IGNORED);
+        if (!run_continues(run, block, ring, slot)) {
+            run = run_start(r, i, block);
+            if (!run)
+                return -ENOMEM;
+            run->ring = ring;
+            run->slot = slot;
+        }
         run->crc[run->count++] = c->crc[i % CHUNK_BLOCKS];
     }
     return 0;
@@ -310,7 +366,7 @@ static void read_data(struct reader *r)
     }
     uint64_t end = (read->offset + len + BLOCK_BYTES - 1) / BLOCK_BYTES;
     r->first = read->offset / BLOCK_BYTES;
-    int error = buf_slice_alloc((end - r->first) * BLOCK_BYTES, &r->buffer);
+    int error = take_buffer(r, end - r->first);
     if (error < 0) {
         finish(r, error);
         return;
@@ -807,7 +863,7 @@ void reads_abandon(struct engine *e)
         LIST_REMOVE(r, all);
         free_runs(r);
         buf_slice_drop(&r->read->data);
-        buf_slice_drop(&r->buffer);
+        drop_buffer(r);
         encoder_fini(&r->read->attrs);
         encoder_fini(&r->read->extents);
         free(r);

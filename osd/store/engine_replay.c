@@ -279,8 +279,9 @@ static int walk(struct replay *r, char why[256])
                       (g->first_record == r->record && group_whole(r, g, vouched)));
         if (!whole && vouched) {
             snprintf(why, 256,
-                     "the journal is damaged at group %llu, which held acknowledged writes; "
-                     "replace this OSD's disk and let the cluster recover it",
+                     "the journal is damaged at group %llu, which held acknowledged writes: have "
+                     "this OSD's data made anew from the others' (limpet osd rm, then limpet-osd "
+                     "--mkfs in an empty folder)",
                      (unsigned long long)r->sequence);
             return -ELIMPET_CORRUPT;
         }
@@ -423,8 +424,9 @@ int engine_replay(struct engine *e, struct mount_io *io, char why[256])
     if (r.index_record >= r.record) {
         snprintf(
             why, 256,
-            "the index knows record %llu but the journal ends before %llu: acknowledged writes "
-            "are missing; replace this OSD's disk and let the cluster recover it",
+            "the index knows record %llu but the journal ends before %llu, so acknowledged writes "
+            "are missing: have this OSD's data made anew from the others' (limpet osd rm, then "
+            "limpet-osd --mkfs in an empty folder)",
             (unsigned long long)r.index_record, (unsigned long long)r.record);
         return -ELIMPET_CORRUPT;
     }

@@ -218,6 +218,7 @@ void engine_submit(struct store *store, struct store_txn *txn)
     }
     ctx->txn = txn;
     txn->damaged = false;
+    place_active(e, false);
     e->queued_bytes += bytes_of(txn);
     e->counters.txns++;
     ctx->error = pin_all(ctx); /* Told in its turn, when no load refers to ctx any more. */
@@ -271,7 +272,7 @@ static int disk_room(struct engine *e, struct txn_ctx *ctx, const struct txn_nee
         return 0;
     if (wanted > later)
         return -ENOSPC;
-    checkpoint_start(e);
+    checkpoint_start_for_blocks(e, wanted - now);
     return -EAGAIN;
 }
 
@@ -290,14 +291,12 @@ static int room(struct engine *e, struct txn_ctx *ctx, const struct txn_need *ne
         if (e->index_short)
             return -ENOSPC;
     }
-    if ((uint64_t)e->cache.n_dirty * BLOCK_BYTES > e->dirty_limit) {
-        place_kick(e);
-        return -EAGAIN;
-    }
+    if ((uint64_t)e->cache.n_dirty * BLOCK_BYTES > e->dirty_limit || place_behind(e))
+        return -EAGAIN; /* Groups under way end, and blocks get in place. */
     if (e->onode_memory > 2 * e->onode_limit)
         onode_shrink(e); /* What the last checkpoint has unpinned. */
     if (e->onode_memory > 2 * e->onode_limit && e->unsaved.n > 0) {
-        checkpoint_start(e);
+        checkpoint_start_for_memory(e);
         return -EAGAIN;
     }
     if (!journal_room(e, need->meta, need->deferred))
@@ -353,6 +352,7 @@ void engine_pump(struct engine *e)
         if (!STAILQ_EMPTY(&e->queue))
             journal_cut(e);
     }
+    e->fetched = false;
     journal_kick(e);
     place_kick(e); /* Behind the journal's write, which somebody waits for. */
     cache_shrink(e);

@@ -15,7 +15,12 @@ enum { PATH_BYTES = 4096 };
 static const uint64_t memory_min = UINT64_C(64) << 20;
 /* Of the target: the program's text, libraries and stacks. */
 static const uint64_t memory_program = UINT64_C(16) << 20;
-static const uint64_t journal_max = UINT64_C(256) << 20;
+/*
+ * A burst of small writes fits half of the journal, and pays for placing afterwards. More would
+ * take longer to replay: all that is in the ring is put in place again after a crash.
+ */
+static const uint64_t journal_share = 32;
+static const uint64_t journal_max = UINT64_C(512) << 20;
 static const uint64_t journal_min = UINT64_C(32) << 20;
 
 /* What is divided: a third is the index's, and the engine has the rest. */
@@ -29,7 +34,7 @@ static uint64_t journal_size(const struct store_engine_options *options, uint64_
 {
     if (options->journal_bytes)
         return options->journal_bytes / BLOCK_BYTES * BLOCK_BYTES;
-    uint64_t size = bytes / 128 / (1 << 20) * (1 << 20);
+    uint64_t size = bytes / journal_share / (1 << 20) * (1 << 20);
     return size > journal_max ? journal_max : size < journal_min ? journal_min : size;
 }
 

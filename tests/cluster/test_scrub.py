@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """A disk changes data behind an OSD's back: scrubs find and repair it, and no client sees it."""
 
+import errno
 import json
 import mmap
 import os
+import shutil
 import signal
 
 from lib.cluster import BIN, Cluster, case, check, command, fails, random_bytes, run, succeeds, \
@@ -190,6 +192,30 @@ def findings_end_with_the_primary():
     fails(cluster.limpet("rados", "list-inconsistent-obj", "7777.0"), 2, "no pool")
     fails(cluster.limpet("rados", "list-inconsistent-obj", pg["pgid"].split(".")[0] + ".ffff"), 2,
           "does not exist")
+
+
+@case
+def a_journal_that_rots_is_replaced_with_its_osd():
+    """What is acknowledged and lost is not passed over: the OSD says so, ends, and is made anew as docs/running.md has it."""
+    small = random_bytes(BLOCK, "rests in the journal")
+    cluster.put("data", "small", small)
+    for number in range(8):  # Groups that say that the one before is durable.
+        cluster.put("data", "later.%d" % number, b"later")
+    cluster.kill("osd.1")
+    with open(os.path.join(data_folder(1), "store", "block"), "r+b") as file:
+        with mmap.mmap(file.fileno(), 0) as disk:
+            found = disk.find(small)
+            check(found >= 0, "the journal does not have it")
+            disk[found] ^= 1
+    fails(cluster.daemon("osd.1"), errno.EIO, "held acknowledged writes", "limpet osd rm", "--mkfs")
+    wait_until("nothing counts on it", lambda: cluster.limpet("osd", "rm", "1").code == 0, 30)
+    shutil.rmtree(data_folder(1))
+    os.mkdir(data_folder(1))
+    succeeds(cluster.daemon("osd.1", "--mkfs"))
+    succeeds(cluster.start_daemon("osd.1"))
+    cluster.wait_healthy()
+    check_copy(1)
+    check(cluster.get("data", "small") == small, "the object differs")
     cluster.destroy()
 
 

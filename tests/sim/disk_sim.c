@@ -229,8 +229,8 @@ static void sim_submit(struct disk *disk, struct disk_io *io)
         disk->flushes++;
     }
     LIST_INSERT_HEAD(&d->requests, r, link);
-    bool write = r->write && io->offset >= SLOW_FROM;
-    uint64_t factor = write && strikes(d, d->faults.slow) ? 200 : 2;
+    bool may_be_slow = io->op != DISK_FLUSH && io->offset >= SLOW_FROM;
+    uint64_t factor = may_be_slow && strikes(d, d->faults.slow) ? 200 : 2;
     env_timer_after(d->env, &r->timer, 1 + env_random_u64(d->env) % (factor * d->latency_ns));
 }
 

@@ -32,7 +32,7 @@ struct disk_sim_faults {
     uint32_t fail_reads;   /* -EIO */
     uint32_t fail_flushes; /* -EIO */
     uint32_t short_writes; /* Half is written, and -EIO as a short transfer. */
-    uint32_t slow;         /* A write that takes much longer than others. */
+    uint32_t slow;         /* A read or write that takes much longer than others. */
     uint32_t sync_left;    /* Synchronous requests that succeed yet, when not 0; then -EIO. */
     uint32_t unsteady; /* A synchronous read with one bit wrong, which the next one has right. */
 };

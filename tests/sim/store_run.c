@@ -58,7 +58,7 @@ static void plan_done(struct store_txn *txn, int error)
 static void submit_plan(struct run *r, struct plan *p)
 {
     p->run = r;
-    p->reads_fail = r->faults.fail_reads > 0;
+    p->reads_fail = r->faults.fail_reads > 0 || r->rotten;
     p->txn.number = r->next++;
     txn_init(&p->store_txn);
     p->store_txn.done = plan_done;
@@ -145,12 +145,60 @@ bool run_to_checkpoint(struct run *r, uint64_t until_number)
     return !r->wrong;
 }
 
+void run_rest(struct run *r, uint64_t ns)
+{
+    uint64_t until = sim_now(r->sim) + ns;
+    while (sim_step(r->sim, until))
+        ;
+}
+
+/*
+ * What is read while it changes has some content or other; that it can be read is what counts: the
+ * checksum says that it is right.
+ */
+static void side_read_done(struct store_read *read)
+{
+    struct side_read *s = container_of(read, struct side_read, read);
+    struct run *r = s->run;
+    s->busy = false;
+    if (read->error && read->error != -ENOENT && !r->unreadable && !r->store_failed && !r->closed) {
+        fprintf(stderr, "a read fails beside writes: %s\n", error_text(read->error));
+        r->wrong = true;
+    }
+    buf_slice_drop(&read->data);
+    encoder_fini(&read->attrs);
+    encoder_fini(&read->extents);
+}
+
+static void read_beside(struct run *r)
+{
+    struct side_read *s = &r->side_reads[random_below(&r->random, SIDE_READS)];
+    if (s->busy)
+        return;
+    uint32_t n = (uint32_t)random_below(&r->random, r->shape.objects);
+    *s = (struct side_read){.run = r,
+                            .busy = true,
+                            .read = {.object = model_object_id(&r->shape, n),
+                                     .offset = random_below(&r->random, r->shape.object_bytes),
+                                     .len = 1 + random_below(&r->random, 100000),
+                                     .may_be_remembered = random_below(&r->random, 2) == 0,
+                                     .done = side_read_done}};
+    r->totals->reads++;
+    store_read(r->store, &s->read);
+}
+
 bool run_work(struct run *r, uint64_t until_number)
 {
     uint64_t deadline = sim_now(r->sim) + 3600 * SEC_NS;
     while (r->next <= until_number && !r->wrong && !r->store_failed) {
         while (r->in_flight < r->in_flight_max && r->next <= until_number && !r->store_failed)
             run_submit(r);
+        if (random_below(&r->random, 4) == 0 && !r->store_failed)
+            read_beside(r);
+        if (r->rests && random_below(&r->random, 200) == 0) {
+            run_rest(r, random_below(&r->random, 600) * MSEC_NS);
+            continue;
+        }
         if (!sim_step(r->sim, deadline)) {
             fprintf(stderr, "the store hangs with %u transactions under way\n", r->in_flight);
             return false;
@@ -556,14 +604,17 @@ bool run_open(struct run *r, bool quiet)
     /* Few transactions are under way here: journal groups of few go beside others. */
     struct engine_options options = {.memory_target = r->memory,
                                      .group_worth =
-                                         r->shape.deferring ? 0 : 1 + r->in_flight_max / 4};
+                                         r->shape.deferring ? 0 : 1 + r->in_flight_max / 4,
+                                     .cache_bytes = r->cache_bytes,
+                                     .unsaved_bytes = r->unsaved_bytes};
     char why[256];
     struct env *env = open_parts(r);
     struct disk_sim_faults mounting = {.sync_left = r->faults.sync_left,
                                        .unsteady = r->faults.unsteady};
     disk_sim_faults(r->disk, &mounting);
     int error = engine_open(env, r->disk, r->index, &options, &r->store, why);
-    r->store_failed = false;
+    r->store_failed = r->closed = false;
+    r->unreadable |= r->faults.fail_reads > 0;
     if (error < 0) {
         if (!quiet)
             fprintf(stderr, "the store cannot be mounted: %s\n", why);
@@ -578,8 +629,18 @@ bool run_open(struct run *r, bool quiet)
     return true;
 }
 
+static void count(struct run *r)
+{
+    const struct engine *e = engine_of(r->store);
+    r->totals->ring_reads += e->counters.ring_reads;
+    r->totals->placed += e->counters.placed_blocks;
+}
+
 void run_cut(struct run *r)
 {
+    count(r);
+    for (size_t i = 0; i < SIDE_READS; i++)
+        r->side_reads[i].busy = false; /* Their memory goes with the store. */
     sim_process_freeze(r->node);
     engine_abandon(r->store);
     disk_sim_power_cut(r->disk, &r->random);
@@ -596,6 +657,7 @@ static void on_closed(void *ctx)
 bool run_close(struct run *r)
 {
     r->closed = false;
+    count(r);
     r->store->ops->close(r->store, on_closed, r);
     if (!run_wait(r, &r->closed)) {
         fprintf(stderr, "the store does not close\n");
@@ -677,16 +739,23 @@ void run_init(struct run *r, uint64_t seed, enum run_kind kind, bool trace,
     if (r->shape.deferring) { /* The journal turns fast, and objects rest between two turns. */
         r->shape.objects = MODEL_OBJECTS_MAX;
         r->journal_bytes = UINT64_C(4) << 20;
-        r->memory = UINT64_C(128) << 20; /* Only checkpoints put blocks in place. */
+        r->memory = UINT64_C(128) << 20; /* Much may be under way. */
     }
     if (kind == RUN_COVERING) {
         r->shape.covering = true;
         r->shape.deferring = false;
         r->shape.objects = 2;
-        r->memory = UINT64_C(2) << 20; /* A few blocks, and they are put in place. */
+        r->memory = UINT64_C(2) << 20;
+        r->journal_bytes = UINT64_C(4) << 20; /* A few blocks, and they are put in place. */
         r->in_flight_max = 2 + (uint32_t)random_below(&r->random, 6);
     }
     r->disk_bytes = UINT64_C(64) << 20 << large;
+    r->rests = random_below(&r->random, 2) == 0;
+    /* Mostly so little that only the ring has what it has. */
+    r->cache_bytes = random_below(&r->random, 3) ? 1 + random_below(&r->random, 512 * 1024) : 0;
+    /* Mostly so little that checkpoints are for room in memory, and the index is ahead of what is
+     * in place. */
+    r->unsaved_bytes = random_below(&r->random, 3) ? 4096 + random_below(&r->random, 65536) : 0;
     r->sim = sim_create(&options);
     r->node = sim_node_create(r->sim, "osd.0", &name);
     r->image = disk_image_create(r->disk_bytes);

@@ -27,16 +27,27 @@ struct plan {
 
 struct store_totals {
     uint64_t seeds, failed, transactions, cuts, refused, failures;
+    uint64_t reads, ring_reads, placed; /* Blocks: read from the ring, and put in place. */
+    uint64_t rotten, rotten_told, rotten_healed, rotten_mount;
     uint64_t flips, flips_read, flips_fsck, flips_mount, flips_harmless, flips_last_group;
     uint64_t unsteady, unsteady_refused;
 };
+
+/* While transactions are under way somebody reads. */
+struct side_read {
+    struct store_read read;
+    struct run *run;
+    bool busy;
+};
+
+enum { SIDE_READS = 4 };
 
 struct run {
     struct sim *sim;
     struct sim_node *node;
     struct random_stream random;
     struct model_shape shape;
-    uint64_t memory;
+    uint64_t memory, cache_bytes, unsaved_bytes;
     uint32_t in_flight_max;
     uint64_t disk_bytes, journal_bytes;
     struct disk_image *image;
@@ -58,6 +69,10 @@ struct run {
     bool store_failed; /* It said so. */
     bool closed;
     uint64_t sequence; /* Of the journal, after the last mount. */
+    struct side_read side_reads[SIDE_READS];
+    bool unreadable; /* Blocks may have become so: side reads may fail. */
+    bool rotten;     /* One was damaged on purpose: what is written over it may leave damage. */
+    bool rests;      /* Now and then nothing is wanted for a while. */
     struct store_totals *totals;
 };
 
@@ -90,6 +105,8 @@ bool run_to_checkpoint(struct run *r, uint64_t until_number);
 /* Lets everything come to an end. */
 bool run_settle(struct run *r);
 bool run_wait(struct run *r, const bool *flag);
+/* Lets time pass in which nobody wants anything. */
+void run_rest(struct run *r, uint64_t ns);
 
 /* Takes the model to a number. */
 void run_model_at(const struct run *r, uint64_t number, struct model *out);

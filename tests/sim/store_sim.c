@@ -15,6 +15,9 @@
  * check must find it, unless nothing uses the bit. As often it mounts the undamaged disk while that
  * returns a wrong bit now and then, and the right one afterwards.
  *
+ * With --rot a seed damages, while the store works, a block of the journal's ring that is not in
+ * place yet: it must be found, and put nowhere.
+ *
  * With --covering all seeds write large pieces and small ones over them at once, and rest before
  * the power fails: the journal's last groups then name data that have newer content already.
  */
@@ -35,6 +38,7 @@ struct arguments {
     uint64_t first, last;
     uint32_t cuts, flips, jobs;
     bool covering;
+    bool rot;
     bool trace;
 };
 
@@ -46,7 +50,12 @@ static void choose_faults(struct run *r)
     bool slow = random_below(&r->random, 2) || r->shape.deferring;
     r->faults = (struct disk_sim_faults){.slow = slow ? 4 : 0};
     r->may_fail = r->may_refuse = false;
-    switch (random_below(&r->random, 12)) {
+    uint64_t kind = random_below(&r->random, 12);
+    /* A flush that lost something does harm when it is one of the last before a cut. */
+    bool flushes_fail = planted(PLANTED_STORE_IGNORE_FLUSH_ERROR);
+    if (flushes_fail)
+        kind = 2;
+    switch (kind) {
     case 0:
         r->faults.fail_writes = n;
         break;
@@ -54,7 +63,7 @@ static void choose_faults(struct run *r)
         r->faults.short_writes = n;
         break;
     case 2:
-        r->faults.fail_flushes = n / 4 + 1;
+        r->faults.fail_flushes = flushes_fail ? 3 : n / 4 + 1;
         break;
     case 3:
         r->faults.fail_reads = n;
@@ -123,7 +132,7 @@ static bool run_lives(struct run *r, uint32_t cuts)
 {
     bool ok = run_open(r, false);
     for (uint32_t cut = 0; ok && cut < cuts; cut++) {
-        uint64_t most = r->shape.covering ? 20 : 300;
+        uint64_t most = r->shape.covering ? 40 : 300;
         ok = run_work(r, r->next + random_below(&r->random, most)) && end_life(r);
         choose_faults(r);
         bool may_fail = r->may_fail;
@@ -464,15 +473,103 @@ static bool run_flips(struct run *r, uint32_t flips)
     return ok;
 }
 
+/* ---- A ring that rots ---- */
+
+/* One of the blocks that only the ring has; false: there is none. */
+static bool choose_slot(struct run *r, uint32_t *slot)
+{
+    const struct ring *ring = &engine_of(r->store)->ring;
+    uint32_t first = (uint32_t)random_below(&r->random, ring->n_slots);
+    for (uint32_t i = 0; i < ring->n_slots; i++) {
+        *slot = (first + i) % ring->n_slots;
+        uint32_t block = ring->slots[*slot].block;
+        if (block != BLOCK_NONE && !cache_look(engine_of(r->store), block))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * After the damage: blocks are overwritten in part or whole, read, put in place. What a read
+ * returns is right, or it fails, and the store has said so.
+ */
+static bool rot_once(struct run *r, struct model *want)
+{
+    const struct engine *e = engine_of(r->store);
+    uint8_t rotten[BLOCK_BYTES];
+    uint32_t slot;
+    uint64_t number;
+    if (!choose_slot(r, &slot))
+        return true;
+    uint32_t block = e->ring.slots[slot].block;
+    uint64_t told = e->counters.checksum_errors;
+    disk_image_flip(r->image, ring_offset(slot) + random_below(&r->random, BLOCK_BYTES),
+                    (uint32_t)random_below(&r->random, 8));
+    memcpy(rotten, disk_image_bytes(r->image) + ring_offset(slot), BLOCK_BYTES);
+    r->totals->rotten++;
+    r->unreadable = r->rotten = true;
+    for (uint32_t i = 0; i < r->n_plans; i++)
+        r->plans[i]->reads_fail = true; /* Those behind it may leave damage. */
+    if (random_below(&r->random, 2))
+        run_rest(r, random_below(&r->random, 2000) * MSEC_NS);
+    uint64_t n = random_below(&r->random, 2) ? random_below(&r->random, 100) : 0;
+    if (!run_work(r, r->next + n) || !run_settle(r) || !run_number(r, &number))
+        return false;
+    run_model_at(r, number, want);
+    enum verdict verdict = run_read_all(r, want, false);
+    if (verdict == DIFFERENT)
+        return false;
+    if (verdict == UNREADABLE && e->counters.checksum_errors == told) {
+        fprintf(stderr, "damage of the ring is not told\n");
+        return false;
+    }
+    r->totals->rotten_told += e->counters.checksum_errors > told;
+    r->totals->rotten_healed += verdict == EQUAL;
+    const uint8_t *place = disk_image_bytes(r->image) + ((uint64_t)block << BLOCK_SHIFT);
+    if (memcmp(rotten, place, BLOCK_BYTES) == 0) {
+        fprintf(stderr, "damaged content of the ring is put in place\n");
+        return false;
+    }
+    return true;
+}
+
+static bool run_rotten(struct run *r)
+{
+    struct model want;
+    r->cache_bytes = 1; /* The ring has it all. */
+    bool ok = run_open(r, false);
+    model_init(&want, &r->shape);
+    ok = ok && run_work(r, r->next + 100 + random_below(&r->random, 200)) && run_settle(r);
+    for (uint32_t i = 0; ok && i < 4; i++)
+        ok = run_work(r, r->next + 50) && run_settle(r) && rot_once(r, &want);
+    run_cut(r);
+    uint64_t number;
+    if (ok && !run_open(r, true)) {
+        r->totals->rotten_mount++; /* It was acknowledged, and is not there: refused. */
+        ok = r->totals->rotten > 0;
+    } else if (ok) {
+        ok = run_number(r, &number) && number == r->acknowledged;
+        if (ok)
+            run_model_at(r, number, &want);
+        ok = ok && run_read_all(r, &want, false) != DIFFERENT;
+        run_cut(r);
+    }
+    model_fini(&want);
+    return ok;
+}
+
 /* ---- Seeds ---- */
 
 static bool run_seed(uint64_t seed, const struct arguments *a, struct store_totals *totals)
 {
     struct run r;
-    bool full = a->flips == 0 && !a->covering && seed % 10 == 0;
+    bool full = a->flips == 0 && !a->covering && !a->rot && seed % 10 == 0;
     enum run_kind kind = full ? RUN_FULL : a->covering ? RUN_COVERING : RUN_ANY;
     run_init(&r, seed, kind, a->trace, totals);
-    bool ok = a->flips > 0 ? run_flips(&r, a->flips) : full ? run_full(&r) : run_lives(&r, a->cuts);
+    bool ok = a->rot         ? run_rotten(&r)
+              : a->flips > 0 ? run_flips(&r, a->flips)
+              : full         ? run_full(&r)
+                             : run_lives(&r, a->cuts);
     totals->seeds++;
     if (ok) {
         run_fini(&r);
@@ -484,7 +581,9 @@ static bool run_seed(uint64_t seed, const struct arguments *a, struct store_tota
     fprintf(stderr,
             "seed %llu FAILED; repeat: limpet-store-sim --seeds %llu --cuts %u --flips %u%s\n",
             (unsigned long long)seed, (unsigned long long)seed, a->cuts, a->flips,
-            a->covering ? " --covering" : "");
+            a->covering ? " --covering"
+            : a->rot    ? " --rot"
+                        : "");
     return false;
 }
 
@@ -557,7 +656,7 @@ static void run_seeds(const struct arguments *a, struct store_totals *sum)
 
 static const char usage[] =
     "usage: limpet-store-sim [--seeds A-B] [--cuts N] [--flips N] [--jobs N] [--planted NAME]\n"
-    "                        [--covering] [--trace]\n";
+    "                        [--covering | --rot] [--trace]\n";
 
 static void parse(int argc, char **argv, struct arguments *a)
 {
@@ -565,6 +664,10 @@ static void parse(int argc, char **argv, struct arguments *a)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--trace") == 0) {
             a->trace = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--rot") == 0) {
+            a->rot = true;
             continue;
         }
         if (strcmp(argv[i], "--covering") == 0) {
@@ -609,6 +712,14 @@ int main(int argc, char **argv)
     printf("%llu transactions, %llu power cuts, %llu refused, %llu failures of the store\n",
            (unsigned long long)sum.transactions, (unsigned long long)sum.cuts,
            (unsigned long long)sum.refused, (unsigned long long)sum.failures);
+    printf("%llu reads beside them, %llu blocks read from the ring, %llu put in place\n",
+           (unsigned long long)sum.reads, (unsigned long long)sum.ring_reads,
+           (unsigned long long)sum.placed);
+    if (a.rot)
+        printf("%llu blocks of the ring damaged: %llu told, %llu overwritten or never needed, %llu "
+               "mounts refused\n",
+               (unsigned long long)sum.rotten, (unsigned long long)sum.rotten_told,
+               (unsigned long long)sum.rotten_healed, (unsigned long long)sum.rotten_mount);
     if (a.flips > 0)
         printf(
             "%llu bits flipped: %llu found by reads and deep check, %llu by the check only, %llu "

@@ -336,6 +336,116 @@ static void pairs_that_wait_make_the_same_index(void **state)
     }
 }
 
+/* ---- What only the ring has ---- */
+
+enum { RING_BLOCKS = 64, RING_PAYLOAD = 3 };
+
+/* Groups go round a small ring; blocks are few, so that each is written and forgotten often. */
+static void the_ring_knows_the_newest_place_of_each_block(void **state)
+{
+    struct engine e = {.journal = {.bytes = RING_BLOCKS * BLOCK_BYTES}};
+    uint32_t slot_of[40], crc_of[40]; /* What it should know; UINT32_MAX: nothing. */
+    uint64_t head = 0;
+    (void)state;
+    memset(slot_of, 0xff, sizeof slot_of);
+    TAILQ_INIT(&e.cache.clean);
+    assert_int_equal(ring_init(&e), 0);
+    for (uint32_t step = 0; step < 20000; step++) {
+        struct cblock blocks[RING_PAYLOAD] = {0};
+        struct cblock *payload[RING_PAYLOAD];
+        struct group g = {.payload = payload, .n_payload = RING_PAYLOAD};
+        /* What the group will stand on has been put in place. */
+        for (uint32_t n = 0; n < RING_PAYLOAD; n++)
+            for (uint32_t b = 1; b < 40; b++)
+                if (slot_of[b] == (head / BLOCK_BYTES + n) % RING_BLOCKS) {
+                    ring_forget(&e, b);
+                    slot_of[b] = UINT32_MAX;
+                }
+        for (uint32_t n = 0; n < RING_PAYLOAD; n++) {
+            uint32_t b = 1 + n * 13 + (uint32_t)rand() % 13, crc = (uint32_t)rand();
+            bool superseded = rand() % 5 == 0;
+            blocks[n] = (struct cblock){
+                .block = b, .crc = crc, .state = superseded ? CBLOCK_DETACHED : CBLOCK_DIRTY};
+            payload[n] = &blocks[n];
+            ring_forget(&e, b);
+            e.cache.n_dirty++;
+            slot_of[b] = superseded ? UINT32_MAX : (uint32_t)(head / BLOCK_BYTES + n) % RING_BLOCKS;
+            crc_of[b] = crc;
+        }
+        head += (uint64_t)RING_PAYLOAD * BLOCK_BYTES;
+        g.end = head;
+        ring_take(&e, &g);
+        TAILQ_INIT(&e.cache.clean); /* They are on the stack. */
+        assert_true(e.ring.end == head);
+        uint32_t known = 0;
+        for (uint32_t b = 1; b < 40; b++) {
+            uint32_t slot;
+            bool found = ring_find(&e, b, &slot);
+            assert_int_equal(found, slot_of[b] != UINT32_MAX);
+            known += found;
+            if (found)
+                assert_true(slot == slot_of[b] && e.ring.slots[slot].crc == crc_of[b]);
+        }
+        assert_int_equal(e.ring.n, known);
+    }
+    ring_fini(&e);
+}
+
+static void the_ring_is_not_written_where_somebody_reads(void **state)
+{
+    struct engine e = {.journal = {.bytes = RING_BLOCKS * BLOCK_BYTES}};
+    struct ring_read first, second;
+    struct journal *j = &e.journal;
+    (void)state;
+    assert_int_equal(ring_init(&e), 0);
+    j->tail = j->trimmed = (uint64_t)(RING_BLOCKS + 60) * BLOCK_BYTES;
+    j->head = j->tail + (uint64_t)20 * BLOCK_BYTES;
+    ring_read_begin(&e, &first, 62);
+    ring_read_begin(&e, &second, 3); /* Behind the ring's end. */
+    assert_true(first.position == (uint64_t)(RING_BLOCKS + 62) * BLOCK_BYTES);
+    assert_true(second.position == (uint64_t)(2 * RING_BLOCKS + 3) * BLOCK_BYTES);
+    assert_true(ring_reads_from(&e) == first.position);
+    LIST_REMOVE(&first, link);
+    assert_true(ring_reads_from(&e) == second.position);
+    LIST_REMOVE(&second, link);
+    assert_true(ring_reads_from(&e) == UINT64_MAX);
+    ring_fini(&e);
+}
+
+/* ---- The block cache ---- */
+
+static void what_is_put_in_place_stays_in_the_cache(void **state)
+{
+    enum { CACHED = 10, HELD = 4, FIT = 6 };
+    struct engine e = {.cache.limit_bytes = FIT * (BLOCK_BYTES + sizeof(struct cblock))};
+    struct cblock *c[CACHED];
+    (void)state;
+    TAILQ_INIT(&e.cache.clean);
+    for (uint32_t i = 0; i < CACHED; i++) {
+        uint8_t *data = cache_data_alloc(&e);
+        assert_non_null(data);
+        c[i] = cache_insert(&e, 1 + i, i, data, CBLOCK_CLEAN);
+        assert_non_null(c[i]);
+    }
+    for (uint32_t i = 0; i < HELD; i++) /* The oldest. */
+        cache_hold(&e, c[i]);
+    cache_shrink(&e);
+    assert_int_equal(e.cache.n_held, HELD);
+    assert_int_equal(e.cache.n_clean, FIT - HELD);
+    for (uint32_t i = 0; i < CACHED; i++)
+        assert_true((cache_look(&e, 1 + i) != NULL) == (i < HELD || i >= CACHED - (FIT - HELD)));
+    cache_forget(&e, 1); /* Overwritten, while it is put in place. */
+    assert_int_equal(e.cache.n_detached, 1);
+    for (uint32_t i = 0; i < HELD; i++)
+        cache_let_go(&e, c[i]);
+    assert_int_equal(e.cache.n_detached + e.cache.n_held, 0);
+    e.cache.limit_bytes = FIT / 2 * (BLOCK_BYTES + sizeof(struct cblock));
+    cache_shrink(&e);
+    assert_int_equal(e.cache.n_clean, FIT / 2);
+    assert_non_null(cache_look(&e, CACHED)); /* What was put in place goes first. */
+    cache_fini(&e);
+}
+
 static void superblocks_keep_their_bytes(void **state)
 {
     struct super_layout s = {.magic = SUPER_MAGIC,
@@ -368,6 +478,9 @@ int main(void)
         cmocka_unit_test(chunks_survive_encoding_and_damage_is_refused),
         cmocka_unit_test(batches_are_read_back),
         cmocka_unit_test(pairs_that_wait_make_the_same_index),
+        cmocka_unit_test(the_ring_knows_the_newest_place_of_each_block),
+        cmocka_unit_test(the_ring_is_not_written_where_somebody_reads),
+        cmocka_unit_test(what_is_put_in_place_stays_in_the_cache),
         cmocka_unit_test(superblocks_keep_their_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
