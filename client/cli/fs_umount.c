@@ -168,10 +168,11 @@ static int find_holder(const char *device)
 }
 
 /*
- * Containers, and whoever else has begun a mount namespace meanwhile, have a mount of their own,
- * for which the server goes on: nobody knows for how long.
+ * 0: all is durable. Containers, and whoever else has begun a mount namespace meanwhile, have a
+ * mount of their own, for which the server goes on: nobody knows for how long, or what it has not
+ * written back yet.
  */
-static void wait_for_end(int fd, const char *path, const char *device)
+static int wait_for_end(int fd, const char *path, const char *device)
 {
     struct pollfd poller = {.fd = fd, .events = POLLIN};
     int rc, holder = 0;
@@ -179,12 +180,13 @@ static void wait_for_end(int fd, const char *path, const char *device)
         if (rc == 0)
             holder = find_holder(device);
     }
-    if (rc <= 0 && holder != 0)
-        fprintf(
-            stderr,
-            "limpet: %s is still mounted in another mount namespace (of process %d), and is served "
-            "there\n",
-            path, holder);
+    if (rc > 0)
+        return 0;
+    return complain(
+        EINPROGRESS,
+        "%s is unmounted here, and still mounted in another mount namespace (of process %d): it is "
+        "served there, and what was written last and not synced may not be durable yet",
+        path, holder);
 }
 
 /* For users other than root. */
@@ -220,6 +222,6 @@ int fs_umount(struct cli *cli)
         rc = run_fusermount(path, lazy);
     }
     if (rc == 0 && server >= 0)
-        wait_for_end(server, path, device);
+        rc = wait_for_end(server, path, device);
     return rc;
 }

@@ -158,12 +158,14 @@ static bool is_ahead(const struct limpet_fs *fs, const void *raw, size_t len)
     return false;
 }
 
-bool behind_merge_list(struct limpet_fs *fs, const void *raw, size_t len, struct encoder *out)
+bool behind_merge_list(struct limpet_fs *fs, const void *raw, size_t len, bool touched,
+                       struct encoder *out)
 {
     struct fs_listed found;
     struct decoder d;
     pthread_mutex_lock(&fs->lock);
-    bool ahead = is_ahead(fs, raw, len);
+    /* What was ahead when it was listed may have been noted since. */
+    bool ahead = touched || is_ahead(fs, raw, len);
     if (ahead) {
         decoder_init(&d, raw, len);
         fs_list_head_put(out, fs_list_head_decode(&d));
@@ -855,7 +857,8 @@ int behind_settle(struct limpet_fs *fs, uint64_t ino, bool final)
     int rc = 0;
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, ino, false);
-    if (file != NULL && file->ahead) {
+    /* What has failed is ahead no more, and may still be on its way. */
+    if (file != NULL && (file->ahead || !TAILQ_EMPTY(&file->writes))) {
         file->holds++;
         wait_for_writes(fs, file);
         rc = note(fs, file, final);
@@ -927,6 +930,15 @@ static struct fs_file **hold_ahead(struct limpet_fs *fs, uint64_t home, size_t *
     return files;
 }
 
+/* With the lock. Also of files that are ahead no more, since something of them has failed. */
+static bool is_any_on_its_way(const struct limpet_fs *fs, uint64_t home)
+{
+    const struct fs_part *part = LIST_FIRST(&fs->parts);
+    while (part != NULL && home != 0 && fs_home(part->write->file->ino) != home)
+        part = LIST_NEXT(part, link);
+    return part != NULL;
+}
+
 /* With the lock, which is released for a while when it waits for what is on its way. */
 static int note_all(struct limpet_fs *fs, uint64_t home, bool wait)
 {
@@ -944,6 +956,8 @@ static int note_all(struct limpet_fs *fs, uint64_t home, bool wait)
         file_drop(fs, files[i]);
     }
     free(files);
+    while (wait && is_any_on_its_way(fs, home))
+        pthread_cond_wait(&fs->behind_changed, &fs->lock);
     return rc;
 }
 

@@ -646,8 +646,10 @@ bool behind_write(struct fs_call *call);
 void behind_merge(struct limpet_fs *fs, struct fs_inode *inode);
 /* The same, and somebody is told of it. */
 void behind_show(struct limpet_fs *fs, struct fs_inode *inode);
-/* The same for a listing, in `out`; false: there is nothing to be changed. */
-bool behind_merge_list(struct limpet_fs *fs, const void *raw, size_t len, struct encoder *out);
+/* The same for a listing, in `out`; false: there is nothing to be changed. touched: the shard was,
+ * since it was asked for. */
+bool behind_merge_list(struct limpet_fs *fs, const void *raw, size_t len, bool touched,
+                       struct encoder *out);
 /* Somebody sets the time of change, which no write before shall change. */
 void behind_set_mtime(struct limpet_fs *fs, uint64_t ino);
 /*

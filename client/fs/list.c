@@ -113,7 +113,8 @@ static void give(struct fs_call *call, const void *raw, size_t len)
     } else {
         if (call->grant != 0 && keep_listed(call, raw, len))
             call->result.grant = call->grant;
-        bool merged = len > 0 && behind_merge_list(call->fs, raw, len, &own);
+        bool touched = !limpet_fs_untouched(call->fs, &call->result);
+        bool merged = len > 0 && behind_merge_list(call->fs, raw, len, touched, &own);
         rc = merged ? call_give_bytes(call, own.data, own.len) : call_give_bytes(call, raw, len);
     }
     encoder_fini(&own);

@@ -649,6 +649,103 @@ static void nothing_is_sent_when_the_lease_may_soon_be_over(void **state)
     assert_int_equal(behind_error(&fs, file->ino), -EIO);
 }
 
+/* ---- Something of the file has failed, and the rest is on its way still ---- */
+
+struct patient {
+    pthread_t thread;
+    int (*function)(void);
+};
+
+static void *wait_there(void *arg)
+{
+    struct patient *patient = arg;
+    assert_int_equal(patient->function(), 0);
+    return NULL;
+}
+
+static int settle(void)
+{
+    return behind_settle(&fs, file->ino, true);
+}
+
+static int write_back_shard(void)
+{
+    return behind_write_back(&fs, HOME);
+}
+
+static void waits_for_what_is_on_its_way(int (*function)(void))
+{
+    struct patient patient = {.function = function};
+    struct timespec until;
+    has_written_one();
+    pthread_mutex_lock(&fs.lock);
+    behind_cancel(&fs, file, -ENOSPC);
+    pthread_mutex_unlock(&fs.lock);
+    assert_false(TAILQ_EMPTY(&file->writes));
+    assert_int_equal(pthread_create(&patient.thread, NULL, wait_there, &patient), 0);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++;
+    assert_int_equal(pthread_timedjoin_np(patient.thread, NULL, &until), ETIMEDOUT);
+    arrive(0, 0);
+    assert_int_equal(pthread_join(patient.thread, NULL), 0);
+}
+
+/* Otherwise it would cut what arrives afterwards. */
+static void a_truncation_waits_for_what_is_on_its_way(void **state)
+{
+    (void)state;
+    waits_for_what_is_on_its_way(settle);
+}
+
+/* W5 */
+static void a_lease_is_kept_until_all_has_arrived(void **state)
+{
+    (void)state;
+    waits_for_what_is_on_its_way(write_back_shard);
+}
+
+/* ---- Listings ---- */
+
+static uint64_t size_in(const void *raw, size_t len)
+{
+    struct fs_listed found;
+    struct decoder d;
+    decoder_init(&d, raw, len);
+    (void)fs_list_head_decode(&d);
+    assert_int_equal(fs_listed_next(&d, &found), 0);
+    assert_true(found.has_inode);
+    return found.inode.size;
+}
+
+/* It was read before that, and is told afterwards. */
+static void a_listing_tells_what_was_noted_meanwhile(void **state)
+{
+    struct fs_request rq = {.ino = (uint64_t)HOME << FS_INDEX_BITS | FS_INDEX_DIR,
+                            .offset = LIMPET_FS_COOKIE_UP,
+                            .len = 1 << 16,
+                            .flags = FS_PLUS};
+    struct encoder input, raw, merged;
+    bool changed;
+    (void)state;
+    has_written_one();
+    encoder_init(&raw);
+    encoder_init(&merged);
+    assert_int_equal(call_encode(&input, &rq, NULL, 0), 0);
+    assert_int_equal(
+        shard_run(shard, "fs.list", CALLER, ++now, input.data, input.len, &raw, &changed), 0);
+    encoder_fini(&input);
+    assert_int_equal(size_in(raw.data, raw.len), 0);
+    arrive(0, 0);
+    pthread_mutex_lock(&fs.lock);
+    assert_int_equal(note(&fs, file, true), 0);
+    pthread_mutex_unlock(&fs.lock);
+    assert_false(file->ahead);
+    assert_true(behind_merge_list(&fs, raw.data, raw.len, true, &merged));
+    assert_int_equal(size_in(merged.data, merged.len), PIECE);
+    encoder_fini(&raw);
+    encoder_fini(&merged);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -665,6 +762,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_size_follows_what_has_arrived, begin, end),
         cmocka_unit_test_setup_teardown(nothing_is_sent_when_the_lease_may_soon_be_over, begin,
                                         end),
+        cmocka_unit_test_setup_teardown(a_truncation_waits_for_what_is_on_its_way, begin, end),
+        cmocka_unit_test_setup_teardown(a_lease_is_kept_until_all_has_arrived, begin, end),
+        cmocka_unit_test_setup_teardown(a_listing_tells_what_was_noted_meanwhile, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
