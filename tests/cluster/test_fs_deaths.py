@@ -255,15 +255,19 @@ def watcher(server):
     return None
 
 
-def give_up(device):
-    """What the kernel has of a mount: whoever waits for it ends, so that a failure leaves nothing behind."""
+def control_of(path):
+    """The kernel's control file of a mount: one that is gone does nothing, and another mount may have its number by then."""
     there = folder()
     succeeds(command(["mount", "-t", "fusectl", "none", there]))
-    control = os.path.join(there, str(device), "abort")
-    if os.path.exists(control):
-        with open(control, "w", encoding="ascii") as file:
-            file.write("1")
-    succeeds(command(["umount", there]))
+    control = os.open(os.path.join(there, str(os.minor(os.stat(path).st_dev)), "abort"), os.O_WRONLY)
+    succeeds(command(["umount", "-l", there]))
+    return control
+
+
+def give_up(control):
+    """What the kernel has of a mount: whoever waits for it ends, so that a failure leaves nothing behind."""
+    os.write(control, b"1")
+    os.close(control)
 
 
 def dies_while_it_drops_pages(end):
@@ -275,7 +279,7 @@ def dies_while_it_drops_pages(end):
         os.fsync(fd)
         os.close(fd)
     path, osd = file_apart_from_names(one)
-    server, device = mounts.server(one), os.minor(os.stat(one).st_dev)
+    server, control = mounts.server(one), control_of(one)
     os.kill(cluster.pid(osd), signal.SIGSTOP)
     try:
         with subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader, \
@@ -290,7 +294,7 @@ def dies_while_it_drops_pages(end):
                 os.kill(cluster.pid(osd), signal.SIGCONT)
                 for process in (reader, other):
                     process.kill()
-                give_up(device)
+                give_up(control)
     finally:
         mounts.umount(two)
         command(["umount", "-l", one])
