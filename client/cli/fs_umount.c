@@ -127,11 +127,11 @@ static bool is_dead(int fd)
 
 void fs_abort_if_dead(const char *path)
 {
-    char device[FS_DEVICE_MAX];
+    char device[FS_DEVICE_MAX], now[FS_DEVICE_MAX];
     int server = find_server(path, device);
     if (server < 0)
         return;
-    if (is_dead(server))
+    if (is_dead(server) && fs_device(path, now) && strcmp(device, now) == 0)
         (void)fs_abort(device);
     close(server);
 }

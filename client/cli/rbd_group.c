@@ -18,10 +18,15 @@ static int second_word(struct cli *cli)
     return word_at(cli, 0, "group") + 1;
 }
 
-/* A spec whose name is a group's. */
-static struct limpet_pool *group_spec(struct cli *cli, enum rbd_spec_kind kind,
+/* A spec whose name is a group's. second: the option that may stand for the word behind it; NULL:
+ * there is none. */
+static struct limpet_pool *group_spec(struct cli *cli, enum rbd_spec_kind kind, const char *second,
                                       struct rbd_spec *spec)
 {
+    bool word_left = second != NULL && !cli_has(cli, second);
+    if (cli->n_words > second_word(cli) + (word_left ? 1 : 0))
+        fail(EINVAL, "%s: named by an option, too; leave one of them out",
+             cli->words[cli->n_words - 1]);
     rbd_spec_read(cli, word_at(cli, 0, "group"), RBD_GROUP, kind, spec);
     return rbd_pool(cli, spec);
 }
@@ -35,14 +40,14 @@ static int done(struct limpet_pool *pool, int rc, const char *what)
 int rbd_group_create(struct cli *cli)
 {
     struct rbd_spec spec;
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, NULL, &spec);
     return done(pool, limpet_group_create(pool, spec.name), "failed to create group");
 }
 
 int rbd_group_rm(struct cli *cli)
 {
     struct rbd_spec spec;
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, NULL, &spec);
     return done(pool, limpet_group_remove(pool, spec.name), "failed to remove group");
 }
 
@@ -51,11 +56,13 @@ int rbd_group_rename(struct cli *cli)
     struct rbd_spec spec, to;
     int word = word_at(cli, second_word(cli), "dest-group");
     rbd_spec_read(cli, word, RBD_DEST_GROUP, RBD_IMAGE, &to);
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, "dest-group", &spec);
     const char *text = word >= 0 ? cli->words[word] : cli_text(cli, "dest-group", "");
     bool named = strchr(text, '/') != NULL || cli_has(cli, "dest-pool");
     if (named && strcmp(to.pool, spec.pool) != 0)
         fail(EINVAL, "group rename across pools not supported");
+    if (to.space[0] != 0 && strcmp(to.space, spec.space) != 0)
+        fail(EINVAL, "group rename across namespaces not supported");
     return done(pool, limpet_group_rename(pool, spec.name, to.name), "failed to rename group");
 }
 
@@ -111,7 +118,7 @@ static int with_image(struct cli *cli, const char *what,
                                   const char *))
 {
     struct rbd_spec group, image;
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &group), *image_pool;
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, "image", &group), *image_pool;
     const char *id = cli_text(cli, "image-id", NULL);
     if (id != NULL) {
         image_pool = image_of_id(cli, id, &image);
@@ -146,7 +153,7 @@ int rbd_group_image_ls(struct cli *cli)
     struct rbd_spec spec;
     struct limpet_image_spec *images;
     size_t n;
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, NULL, &spec);
     int rc = limpet_group_images(pool, spec.name, &images, &n);
     if (rc != 0)
         return done(pool, rc, "failed to list images of the group");
@@ -174,7 +181,7 @@ int rbd_group_image_ls(struct cli *cli)
 int rbd_group_snap_create(struct cli *cli)
 {
     struct rbd_spec spec;
-    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, NULL, &spec);
     return done(pool, limpet_group_snap_create(pool, spec.name, spec.snap),
                 "failed to create group snapshot");
 }
@@ -182,7 +189,7 @@ int rbd_group_snap_create(struct cli *cli)
 int rbd_group_snap_rm(struct cli *cli)
 {
     struct rbd_spec spec;
-    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, NULL, &spec);
     return done(pool, limpet_group_snap_remove(pool, spec.name, spec.snap),
                 "failed to remove group snapshot");
 }
@@ -191,7 +198,7 @@ int rbd_group_snap_rm(struct cli *cli)
 int rbd_group_snap_rename(struct cli *cli)
 {
     struct rbd_spec spec;
-    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, "dest-snap", &spec);
     int word = second_word(cli);
     const char *to = cli->n_words > word ? cli->words[word] : cli_text(cli, "dest-snap", NULL);
     if (to == NULL)
@@ -205,7 +212,7 @@ int rbd_group_snap_rename(struct cli *cli)
 int rbd_group_snap_rollback(struct cli *cli)
 {
     struct rbd_spec spec;
-    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_SNAP, NULL, &spec);
     struct rbd_progress progress = rbd_progress_begin(cli, "Rolling back to group snapshot");
     int rc = limpet_group_snap_rollback(pool, spec.name, spec.snap, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
@@ -217,7 +224,7 @@ int rbd_group_snap_ls(struct cli *cli)
     struct rbd_spec spec;
     struct limpet_group_snap *snaps;
     size_t n;
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, &spec);
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, NULL, &spec);
     int rc = limpet_group_snap_list(pool, spec.name, &snaps, &n);
     if (rc != 0)
         return done(pool, rc, "failed to list snapshots of the group");

@@ -605,7 +605,9 @@ void target_fini(struct client *c)
     struct osd_link *osd, *next_osd;
     HASH_ITER(hh, c->osds, osd, next_osd)
     {
-        osd_disconnect(osd);
+        if (osd->session != NULL)
+            net_close(c->env, osd->session);
+        osd->session = NULL;
         env_timer_stop(c->env, &osd->retry);
         env_timer_stop(c->env, &osd->watch);
         /* NOLINTNEXTLINE(clang-analyzer-core.*): the analyzer does not follow uthash. */

@@ -278,6 +278,8 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
         file->sent_bytes -= write->len;
     }
     fs->behind_bytes -= write->len;
+    if (fs->stopping && fs->behind_bytes == 0)
+        pthread_cond_signal(&fs->behind_begun);
     cache_release(fs->cache, write->len);
     if (error != 0) {
         file->error = file->error != 0 ? file->error : error;
@@ -302,6 +304,7 @@ static void write_ended(struct fs_write *write)
     pthread_mutex_lock(&fs->lock);
     write_over(write, write->error, &syncs);
     drain_soon(fs, write->file);
+    file_drop(fs, write->file);
     pthread_mutex_unlock(&fs->lock);
     write_free(write);
     while ((call = STAILQ_FIRST(&syncs)) != NULL) {
@@ -325,8 +328,6 @@ static void forget_part(struct fs_part *part)
     struct limpet_fs *fs = part->write->fs;
     pthread_mutex_lock(&fs->lock);
     LIST_REMOVE(part, link);
-    if (fs->stopping && LIST_EMPTY(&fs->parts))
-        pthread_cond_signal(&fs->behind_begun);
     pthread_mutex_unlock(&fs->lock);
 }
 
@@ -343,6 +344,12 @@ static void part_came(struct limpet_completion *completion, void *arg)
 }
 
 /* ---- Sending ---- */
+
+/* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
+static bool is_lost(struct limpet_fs *fs, uint64_t home)
+{
+    return lease_valid_ns(fs, home) < LOST_BEFORE_NS;
+}
 
 static int part_send(struct fs_write *write, const struct fs_inode *inode, uint64_t at, size_t from,
                      size_t len)
@@ -368,8 +375,11 @@ static int part_send(struct fs_write *write, const struct fs_inode *inode, uint6
     if (rc == 0) {
         pthread_mutex_lock(&fs->lock);
         LIST_INSERT_HEAD(&fs->parts, part, link);
+        if (is_lost(fs, fs_home(inode->ino)))
+            rc = -EIO;
         pthread_mutex_unlock(&fs->lock);
-        rc = limpet_aio_operate(data_pool(fs, inode), name, part->completion, part->op);
+        if (rc == 0)
+            rc = limpet_aio_operate(data_pool(fs, inode), name, part->completion, part->op);
         if (rc == 0)
             return 0;
         forget_part(part);
@@ -419,12 +429,6 @@ static void write_send(struct fs_write *write, const struct fs_inode *inode)
         left -= len;
     }
     part_over(write, joined);
-}
-
-/* With the lock. Others may soon have the lease, or have it: it is to be as if we had died. */
-static bool is_lost(struct limpet_fs *fs, uint64_t home)
-{
-    return lease_valid_ns(fs, home) < LOST_BEFORE_NS;
 }
 
 /* B3, W6. With the lock: whether objects may be made there now. */
@@ -777,12 +781,10 @@ static int note(struct limpet_fs *fs, struct fs_file *file, bool final)
     }
     if (rc == -ESTALE || rc == -ENOENT)
         rc = 0;
-    if (rc != 0 && file->error == 0)
-        file->error = rc;
-    if (rc != 0 || (TAILQ_EMPTY(&file->writes) && (over || !busy)))
-        forget_ahead(fs, file);
     if (rc != 0)
-        leave_behind(file);
+        behind_cancel(fs, file, rc);
+    else if (TAILQ_EMPTY(&file->writes) && (over || !busy))
+        forget_ahead(fs, file);
     return rc;
 }
 
@@ -891,11 +893,18 @@ bool behind_has_unsent(const struct fs_file *file)
     return !TAILQ_EMPTY(&file->unsent) || file->sending;
 }
 
-/* With the lock. What was not sent never will be. */
+/*
+ * With the lock. What was not sent never will be, and what was is not noted any more: also if it
+ * arrives, the record's size does not follow.
+ */
 void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error)
 {
     struct fs_calls syncs = STAILQ_HEAD_INITIALIZER(syncs);
     struct fs_write *write;
+    if (error != 0 && (file->ahead || !TAILQ_EMPTY(&file->writes))) {
+        file->error = file->error != 0 ? file->error : error;
+        witness_file(fs, file->ino);
+    }
     while ((write = TAILQ_FIRST(&file->unsent)) != NULL) {
         TAILQ_REMOVE(&file->unsent, write, unsent_link);
         file->unsent_bytes -= write->len;
@@ -930,13 +939,18 @@ static struct fs_file **hold_ahead(struct limpet_fs *fs, uint64_t home, size_t *
     return files;
 }
 
-/* With the lock. Also of files that are ahead no more, since something of them has failed. */
+/* With the lock. Of files that are ahead no more, since something of them has failed. */
 static bool is_any_on_its_way(const struct limpet_fs *fs, uint64_t home)
 {
-    const struct fs_part *part = LIST_FIRST(&fs->parts);
-    while (part != NULL && home != 0 && fs_home(part->write->file->ino) != home)
-        part = LIST_NEXT(part, link);
-    return part != NULL;
+    const struct fs_file *file;
+    for (unsigned bucket = 0; bucket < FS_OPEN_BUCKETS; bucket++) {
+        for (file = LIST_FIRST(&fs->files[bucket]); file != NULL; file = LIST_NEXT(file, link)) {
+            if (!file->ahead && !TAILQ_EMPTY(&file->writes) &&
+                (home == 0 || fs_home(file->ino) == home))
+                return true;
+        }
+    }
+    return false;
 }
 
 /* With the lock, which is released for a while when it waits for what is on its way. */
@@ -1214,8 +1228,8 @@ void *behind_guard(void *arg)
 {
     struct limpet_fs *fs = arg;
     pthread_mutex_lock(&fs->lock);
-    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !LIST_EMPTY(&fs->parts)) {
-        if (LIST_EMPTY(&fs->ahead) && LIST_EMPTY(&fs->parts)) {
+    while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || fs->behind_bytes > 0) {
+        if (LIST_EMPTY(&fs->ahead) && fs->behind_bytes == 0) {
             pthread_cond_wait(&fs->behind_begun, &fs->lock);
             continue;
         }

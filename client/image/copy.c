@@ -60,6 +60,9 @@ static void was_read(ssize_t result, void *arg)
     struct copying *c = swept->arg;
     const struct extent *part = &c->parts.list[swept->object];
     int rc = result < 0 ? (int)result : 0;
+    /* The source may have shrunk meanwhile. */
+    if (rc == 0 && (uint64_t)result < part->len)
+        memset((uint8_t *)swept->memory + result, 0, part->len - (uint64_t)result);
     if (rc == 0 && is_zero(swept->memory, part->len))
         rc = limpet_image_aio_discard(c->to, part->len, part->offset, was_written, swept);
     else if (rc == 0)

@@ -84,12 +84,14 @@ static int add_piece(struct diff *d, uint64_t object, uint64_t offset, uint64_t 
 
 /* ---- The parent's part ---- */
 
-/* How much of its own parent it shows now; handles that only read hear of no changes. */
+/* How much of its own parent it shows now, and whether its snapshot is still there; handles that
+ * only read hear of no changes. */
 static int shown_now(struct limpet_image *parent, uint64_t *overlap)
 {
     int rc = image_refresh(parent);
     pthread_mutex_lock(&parent->lock);
     *overlap = parent->overlap;
+    rc = rc == 0 && parent->snap_lost ? -ENOENT : rc;
     pthread_mutex_unlock(&parent->lock);
     return rc;
 }
@@ -105,7 +107,7 @@ int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len,
     rc = limpet_image_diff(parent, NULL, offset, len, true, whole_object, extent, arg);
     int looked = shown_now(parent, &after);
     if (looked != 0)
-        return rc != 0 ? rc : looked;
+        return rc < 0 ? rc : looked;
     /* What it shows is in its own objects now, and what its parent had may be gone. */
     return before != after ? -EAGAIN : rc;
 }

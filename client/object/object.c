@@ -292,7 +292,14 @@ static void pass_to_core(struct request *r, struct limpet_cluster *c)
     client_submit(c->client, &r->op);
 }
 
-/* With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted; -ENOMEM.
+static bool is_revoked(const struct request *r)
+{
+    return r->completion != NULL && r->completion->revoked;
+}
+
+/*
+ * With the lock held. -ENOTCONN: the cluster is gone, and the request was not submitted;
+ * -ECANCELED: it was revoked while it waited; -ENOMEM.
  */
 static int submit(struct request *r, struct limpet_cluster *c)
 {
@@ -300,6 +307,8 @@ static int submit(struct request *r, struct limpet_cluster *c)
         wait_for_budget(c, r->cost);
     if (c->client == NULL)
         return -ENOTCONN;
+    if (is_revoked(r))
+        return -ECANCELED;
     int rc = r->pool != NULL ? request_take_snaps(r, r->pool) : 0;
     if (rc == 0)
         pass_to_core(r, c);
@@ -309,14 +318,14 @@ static int submit(struct request *r, struct limpet_cluster *c)
 static void take_queued(struct request *r, struct limpet_cluster *c)
 {
     c->async_pending++;
-    if (c->client != NULL) {
+    if (c->client != NULL && !is_revoked(r)) {
         pass_to_core(r, c);
         return;
     }
     free(r->snaps);
     r->snaps = NULL;
     drop_data(r);
-    r->result = -ENOTCONN;
+    r->result = c->client != NULL ? -ECANCELED : -ENOTCONN;
     completion_finish(r);
 }
 
@@ -422,10 +431,10 @@ int request_run_async(struct limpet_pool *pool, const char *name,
     }
     set_up(r, c);
     r->completion = completion;
-    completion->used = true;
     completion->cluster = c;
     completion->request = r;
     atomic_fetch_add(&completion->refs, 1);
+    completion->used = true; /* From now on others may look at the rest. */
     if (loop_queue(c, r))
         return 0;
     cluster_lock(c);
@@ -710,6 +719,7 @@ void completions_revoke(struct limpet_completion *const *list, size_t n)
     struct limpet_cluster *c = NULL;
     for (size_t i = 0; i < n; i++) {
         struct limpet_completion *completion = list[i];
+        completion->revoked = true;
         if (!completion->used || limpet_completion_is_done(completion))
             continue;
         if (c == NULL) {

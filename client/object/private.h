@@ -132,7 +132,8 @@ struct limpet_completion {
     atomic_uint refs; /* The user's, and the request's until its callback has returned. */
     limpet_callback callback;
     void *arg;
-    bool used;
+    atomic_bool used;
+    atomic_bool revoked; /* What was not passed on yet never will be. */
     atomic_bool done;
     struct request *request; /* While it is under way. */
     struct limpet_cluster *cluster;

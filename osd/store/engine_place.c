@@ -496,6 +496,7 @@ static void idle_over(struct engine *e)
 void place_kick(struct engine *e)
 {
     struct placing *p = &e->placing;
+    bool behind = place_behind(e);
     if (e->checkpoint.step == CHECKPOINT_PLACING)
         return;
     if (only_reads(e)) {
@@ -510,6 +511,9 @@ void place_kick(struct engine *e)
     bool started = (full || p->idle) && place_batch(e, UINT64_MAX);
     if (!started && p->idle)
         idle_over(e);
+    /* All that waited was superseded: nothing ends that would let writers go on. */
+    if (behind && !place_behind(e))
+        env_defer(e->env, &e->pump_task);
     arm(e);
 }
 

@@ -205,8 +205,8 @@ static void run_done(struct disk_io *io)
 /* Whether the block, whose slot it is if the ring has it, can be read together with the run. */
 static bool run_continues(const struct read_run *run, uint32_t block, bool ring, uint32_t slot)
 {
-    return run && run->count < READ_RUN_BLOCKS && run->block + run->count == block &&
-           run->ring == ring && (!ring || run->slot + run->count == slot);
+    return run->count < READ_RUN_BLOCKS && run->block + run->count == block && run->ring == ring &&
+           (!ring || run->slot + run->count == slot);
 }
 
 static struct read_run *run_start(struct reader *r, uint64_t index, uint32_t block)
@@ -287,7 +287,7 @@ static int collect(struct reader *r, uint64_t end)
         e->counters.cache_misses++;
         uint32_t slot = 0;
         bool ring = ring_find(e, block, &slot) && !planted(PLANTED_STORE_RING_IGNORED);
-        if (!run_continues(run, block, ring, slot)) {
+        if (!run || !run_continues(run, block, ring, slot)) {
             run = run_start(r, i, block);
             if (!run)
                 return -ENOMEM;

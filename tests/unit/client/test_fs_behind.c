@@ -349,6 +349,7 @@ static int begin(void **state)
     TAILQ_INIT(&file->writes);
     TAILQ_INIT(&file->unsent);
     STAILQ_INIT(&file->syncs);
+    LIST_INSERT_HEAD(&fs.files[0], file, link);
     return 0;
 }
 
@@ -690,6 +691,21 @@ static void waits_for_what_is_on_its_way(int (*function)(void))
     assert_int_equal(pthread_join(patient.thread, NULL), 0);
 }
 
+/* Its bytes may arrive, and its size does not follow: a sync must not say that all is well. */
+static void what_is_given_up_is_told_also_when_all_was_sent(void **state)
+{
+    (void)state;
+    has_written_one();
+    arrive(0, 0);
+    pthread_mutex_lock(&fs.lock);
+    assert_true(TAILQ_EMPTY(&file->writes) && file->ahead);
+    behind_cancel(&fs, file, -EIO);
+    assert_int_equal(behind_take_error(file), -EIO);
+    behind_cancel(&fs, file, -EIO);
+    assert_int_equal(behind_take_error(file), 0);
+    pthread_mutex_unlock(&fs.lock);
+}
+
 /* Otherwise it would cut what arrives afterwards. */
 static void a_truncation_waits_for_what_is_on_its_way(void **state)
 {
@@ -761,6 +777,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_needs_no_room_writes_nothing_back, begin, end),
         cmocka_unit_test_setup_teardown(the_size_follows_what_has_arrived, begin, end),
         cmocka_unit_test_setup_teardown(nothing_is_sent_when_the_lease_may_soon_be_over, begin,
+                                        end),
+        cmocka_unit_test_setup_teardown(what_is_given_up_is_told_also_when_all_was_sent, begin,
                                         end),
         cmocka_unit_test_setup_teardown(a_truncation_waits_for_what_is_on_its_way, begin, end),
         cmocka_unit_test_setup_teardown(a_lease_is_kept_until_all_has_arrived, begin, end),
