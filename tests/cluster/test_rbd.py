@@ -538,6 +538,10 @@ def groups_by_options():
     succeeds(rbd("group", "snap", "rm", "--group", "g", "--snap", "u"))
     fails(rbd("group", "rename", "--group", "g", "--dest-group", "h", "--dest-pool", "other"), errno.EINVAL, "across pools")
     fails(rbd("group", "rename", "--group", "g"), errno.EINVAL, "destination group name")
+    fails(rbd("group", "rename", "--group", "g", "--dest-group", "h", "--dest-namespace", "other"), errno.EINVAL, "across namespaces")
+    fails(rbd("group", "rename", "--group", "g", "h", "--dest-group", "h"), errno.EINVAL, "leave one")
+    fails(rbd("group", "rm", "rbd/x", "--group", "g"), errno.EINVAL, "leave one")
+    fails(rbd("group", "snap", "rollback", "x@s", "--group", "g", "--snap", "s"), errno.EINVAL, "leave one")
     succeeds(rbd("group", "rename", "--group", "g", "--dest-group", "h"))
     number = tells("info", "other/g1")["id"]
     take = ("group", "image", "rm", "h", "--image-pool", "other")
