@@ -2,6 +2,7 @@
 """Mounts that are killed at random moments, for LIMPET_SECONDS: another one goes on within 5 s, what was synced or is older than 5 s
 is there, what was renamed or linked is there under one of its names, and nothing is damaged. LIMPET_SEED=N repeats a sequence. And their ends: nothing of them stays behind, whatever they did."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -234,12 +235,16 @@ def file_apart_from_names(top):
     return None
 
 
+def stack_has(tid, word):
+    try:
+        with open("/proc/%s/stack" % tid, encoding="ascii") as file:
+            return word in file.read()
+    except OSError:
+        return False  # It has ended.
+
+
 def drops_pages(server):
-    for tid in os.listdir("/proc/%d/task" % server):
-        with open("/proc/%d/task/%s/stack" % (server, tid), encoding="ascii") as file:
-            if "invalidate_inode_pages" in file.read():
-                return True
-    return False
+    return any(stack_has(tid, "invalidate_inode_pages") for tid in os.listdir("/proc/%d/task" % server))
 
 
 def watcher(server):
@@ -282,9 +287,13 @@ def dies_while_it_drops_pages(end):
     server, control = mounts.server(one), control_of(one)
     os.kill(cluster.pid(osd), signal.SIGSTOP)
     try:
-        with subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader, \
-                subprocess.Popen(["chmod", "600", os.path.join(two, "f0")]) as other:
+        with contextlib.ExitStack() as stack:
+            reader = stack.enter_context(subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            processes = [reader]
             try:
+                wait_until("a page is being read", lambda: stack_has(reader.pid, "folio_wait"), 20)
+                other = stack.enter_context(subprocess.Popen(["chmod", "600", os.path.join(two, "f0")]))
+                processes.append(other)
                 wait_until("pages are to be dropped", lambda: drops_pages(server), 20)
                 end(server, one)
                 wait_until("end of the mount's process", lambda: not os.path.exists("/proc/%d" % server), 10)
@@ -292,7 +301,7 @@ def dies_while_it_drops_pages(end):
                 check(other.wait(10 * SLOWNESS) == 0, "the other mount goes on")
             finally:
                 os.kill(cluster.pid(osd), signal.SIGCONT)
-                for process in (reader, other):
+                for process in processes:
                     process.kill()
                 give_up(control)
     finally:
