@@ -14,6 +14,7 @@ static int played_time(clockid_t clock, struct timespec *out);
 static struct limpet_fs fs;
 static uint64_t played_ns;
 static unsigned n_begun;
+static struct fs_lease *found;
 
 static int played_time(clockid_t clock, struct timespec *out)
 {
@@ -81,7 +82,7 @@ void lease_count(struct limpet_fs *of, uint64_t more, uint64_t less)
 struct fs_lease *lease_find(struct limpet_fs *of, uint64_t home)
 {
     (void)of, (void)home;
-    return NULL;
+    return found;
 }
 
 bool lease_is_covered(const struct fs_lease *lease, uint64_t home)
@@ -286,6 +287,19 @@ static void none_goes_after_old_ones(void **state)
     assert_false(write_back_is_late(&fs));
 }
 
+/* Nothing of the shard is on its way any more when its turn comes. */
+static void what_was_lost_while_others_were_waited_for_is_told(void **state)
+{
+    struct fs_lease lease = {.fs = &fs};
+    (void)state;
+    found = &lease;
+    assert_int_equal(shard_write_back(&fs, 1), 0);
+    lease.failed = -ENOTCONN;
+    int rc = shard_write_back(&fs, 1);
+    found = NULL;
+    assert_int_equal(rc, -ENOTCONN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +307,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(they_are_bounded_however_fast_they_go, begin, end),
         cmocka_unit_test_setup_teardown(slow_ones_are_believed_at_once, begin, end),
         cmocka_unit_test_setup_teardown(none_goes_after_old_ones, begin, end),
+        cmocka_unit_test_setup_teardown(what_was_lost_while_others_were_waited_for_is_told, begin,
+                                        end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
