@@ -90,8 +90,8 @@ struct fs_recovery *fs_recovery_begin(struct cli *cli, const struct fs_spec *spe
                                       struct limpet_fs *fs, struct limpet_pool *pool);
 /* Of limpet_fs_cache_calls.lost. */
 void fs_recovery_needed(struct fs_recovery *recovery);
-/* Closes the file system, as it is then. */
-void fs_recovery_end(struct fs_recovery *recovery);
+/* Closes the file system, as it is then. 0: all is durable; or by which error something is lost. */
+int fs_recovery_end(struct fs_recovery *recovery);
 
 enum { FS_DEVICE_MAX = 32 };
 /*
@@ -111,6 +111,8 @@ bool fs_abort(const char *device);
 void fs_abort_if_dead(const char *path);
 /* Who unmounts what is mounted over `path` can wait for this process from now on. */
 void fs_umount_expect(const char *path);
+/* They learn by which error something was lost, or 0; the mount is not there any more. */
+void fs_umount_tell(int error);
 
 /* The kernel is about to be told of an entry: counts, if it is of a directory. */
 void fs_dirs_tell(const struct limpet_fs_attr *attr);

@@ -189,9 +189,12 @@ int fs_mount(struct cli *cli)
     if (ready >= 0)
         leave_terminal(ready);
     fs_fuse_serve(session, path, !cli_has(cli, "no-follow"), !cli_has(cli, "no-io-uring"));
-    fs_recovery_end(recovery);
+    int error = -fs_recovery_end(recovery);
+    fs_umount_tell(error);
     fs_fuse_end();
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);
-    return 0;
+    return error != 0 ? complain(error, "mount: something that was not synced is lost: %s",
+                                 error_phrase(error))
+                      : 0;
 }

@@ -191,12 +191,26 @@ static void set(struct fs_recovery *recovery, bool *what)
     pthread_mutex_unlock(&recovery->lock);
 }
 
-void fs_recovery_end(struct fs_recovery *recovery)
+/* What is lost from now on, nobody else is told of: all that can be told was asked for. */
+static int make_durable(struct limpet_fs *fs)
+{
+    const struct limpet_fs_request rq = {.verb = LIMPET_FS_SYNC};
+    struct limpet_fs_result *result = NULL;
+    uint64_t losses = limpet_fs_losses(fs);
+    int rc = (int)limpet_fs_do(fs, &rq, &result);
+    limpet_fs_result_destroy(result);
+    if (limpet_fs_losses(fs) == losses)
+        return 0;
+    return rc != 0 ? rc : -EIO;
+}
+
+int fs_recovery_end(struct fs_recovery *recovery)
 {
     pthread_t thread;
     bool seen_to = pthread_create(&thread, NULL, see_to_the_end, recovery) == 0;
     set(recovery, &recovery->ending);
     pthread_join(recovery->thread, NULL);
+    int rc = make_durable(recovery->fs);
     limpet_fs_close(recovery->fs);
     limpet_pool_close(recovery->pool);
     if (recovery->cluster != recovery->cli->cluster)
@@ -205,4 +219,5 @@ void fs_recovery_end(struct fs_recovery *recovery)
     if (seen_to)
         pthread_join(thread, NULL);
     free(recovery);
+    return rc;
 }

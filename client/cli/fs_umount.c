@@ -1,7 +1,9 @@
 /*
  * limpet fs umount. The kernel is done with a mount before its process is, which writes back then
- * what it still has. So that process has a socket that is named after the mount, and accepts
- * nobody; who unmounts connects, and waits for the end that comes when the process ends.
+ * what it still has. So that process has a socket that is named after the mount; who unmounts
+ * connects, and is accepted when nothing is mounted any more. Then it hears 0, as all is durable,
+ * or the error by which something was lost of which nobody was told yet; and the connection ends
+ * with the process.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -46,6 +48,8 @@ static socklen_t name_socket(const char *device, struct sockaddr_un *out)
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
 }
 
+static int waiters = -1; /* The socket for them. */
+
 void fs_umount_expect(const char *path)
 {
     struct sockaddr_un address;
@@ -54,10 +58,19 @@ void fs_umount_expect(const char *path)
         return;
     socklen_t len = name_socket(device, &address);
     /* It stays open until the process ends. Without it nobody waits, as umount(8) does not. */
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 &&
-        (bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, WAITERS_MAX) != 0))
-        close(fd);
+    waiters = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (waiters >= 0 && (bind(waiters, (struct sockaddr *)&address, len) != 0 ||
+                         listen(waiters, WAITERS_MAX) != 0)) {
+        close(waiters);
+        waiters = -1;
+    }
+}
+
+void fs_umount_tell(int error)
+{
+    int fd; /* Open until the process ends. */
+    while (waiters >= 0 && (fd = accept4(waiters, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        (void)!send(fd, &error, sizeof error, MSG_NOSIGNAL);
 }
 
 /* Others may have taken the name. */
@@ -175,18 +188,33 @@ static int find_holder(const char *device)
 static int wait_for_end(int fd, const char *path, const char *device)
 {
     struct pollfd poller = {.fd = fd, .events = POLLIN};
-    int rc, holder = 0;
-    while ((rc = poll(&poller, 1, LOOK_MS)) <= 0 && holder == 0) {
-        if (rc == 0)
+    bool told = false, ended = false;
+    int holder = 0, error = 0;
+    while (!ended && holder == 0) {
+        int rc = poll(&poller, 1, LOOK_MS);
+        bool tells = rc > 0 && recv(fd, &error, sizeof error, MSG_DONTWAIT) == sizeof error;
+        told |= tells;
+        ended = rc > 0 && !tells;
+        if (rc == 0 && !told)
             holder = find_holder(device);
     }
-    if (rc > 0)
-        return 0;
-    return complain(
-        EINPROGRESS,
-        "%s is unmounted here, and still mounted in another mount namespace (of process %d): it is "
-        "served there, and what was written last and not synced may not be durable yet",
-        path, holder);
+    if (holder != 0)
+        return complain(
+            EINPROGRESS,
+            "%s is unmounted here, and still mounted in another mount namespace (of process %d): "
+            "it is served there, and what was written last and not synced may not be durable yet",
+            path, holder);
+    if (!told)
+        return complain(EIO,
+                        "%s is unmounted, but its process died before it had written all back: "
+                        "look whether what was written last and not synced is there",
+                        path);
+    if (error != 0)
+        return complain(error,
+                        "%s is unmounted, but something that was not synced is lost: %s; look "
+                        "whether what was written last is there",
+                        path, error_phrase(error));
+    return 0;
 }
 
 /* For users other than root. */

@@ -282,6 +282,7 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
         pthread_cond_signal(&fs->behind_begun);
     cache_release(fs->cache, write->len);
     if (error != 0) {
+        fs->losses++;
         file->error = file->error != 0 ? file->error : error;
         file->changes = ++fs->contents_changed;
         cache_forget(fs->cache, file->ino, write->offset, write->len);
@@ -902,6 +903,7 @@ void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error)
     struct fs_calls syncs = STAILQ_HEAD_INITIALIZER(syncs);
     struct fs_write *write;
     if (error != 0 && (file->ahead || !TAILQ_EMPTY(&file->writes))) {
+        fs->losses++;
         file->error = file->error != 0 ? file->error : error;
         witness_file(fs, file->ino);
     }

@@ -178,6 +178,7 @@ struct limpet_fs {
     struct fs_calls syncing; /* Requests that wait for batches. */
     struct fs_error errors[FS_ERRORS_MAX];
     unsigned n_errors;
+    uint64_t losses;
 
     /* behind.c */
     pthread_cond_t behind_changed, behind_wanted; /* The second one is for the thread, */

@@ -211,6 +211,14 @@ static uint64_t behind_share(uint64_t memory)
     return memory / 4;
 }
 
+uint64_t limpet_fs_losses(struct limpet_fs *fs)
+{
+    pthread_mutex_lock(&fs->lock);
+    uint64_t losses = fs->losses;
+    pthread_mutex_unlock(&fs->lock);
+    return losses;
+}
+
 int limpet_fs_memory(struct limpet_fs *fs, uint64_t bytes)
 {
     struct fs_cache *cache;

@@ -193,6 +193,7 @@ static void note_error(struct limpet_fs *fs, uint64_t home, int error)
 {
     unsigned i = 0;
     struct fs_file *file;
+    fs->losses++;
     if (planted(PLANTED_FS_LOSS_UNTOLD))
         return;
     for (unsigned bucket = 0; bucket < FS_OPEN_BUCKETS; bucket++) {

@@ -211,6 +211,9 @@ struct limpet_fs_cache_calls {
     /* Changes in this directory, or of what was made in it, are lost: fsync tells it, too. */
     void (*failed)(void *arg, uint64_t dir, int error);
 };
+/* Grows with each loss of what had not become durable, whoever is told of it. */
+LIMPET_API uint64_t limpet_fs_losses(struct limpet_fs *fs);
+
 /*
  * How much memory contents may take, of files that are read and written: LIMPET_FS_MEMORY, unless
  * something is said before the first request. -EINVAL: less than LIMPET_FS_MEMORY_MIN.

@@ -870,6 +870,29 @@ def umount_waits_for_what_is_written_back():
 
 
 @case
+def umount_tells_what_is_lost():
+    """The process that served the mount dies with what it had not written back."""
+    path = mounts.mount(FS)
+    server = mounts.server(path)
+    for at in range(300):
+        os.mkdir(os.path.join(path, "lost%d" % at))
+    osds = [pid for name, pid in cluster.pids().items() if name.startswith("osd")]
+    for pid in osds:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with subprocess.Popen([os.path.join(BIN, "limpet"), "fs", "umount", path], stderr=subprocess.PIPE, text=True,
+                              env={**os.environ, "LIMPET_CONF": cluster.conf}) as umount:
+            wait_until("end of the mount", lambda: not os.path.ismount(path), 10)
+            os.kill(server, signal.SIGKILL)
+            said = umount.communicate(timeout=20 * SLOWNESS)[1]
+    finally:
+        for pid in osds:
+            os.kill(pid, signal.SIGCONT)
+    check(umount.returncode == errno.EIO and "died" in said, "%d: %s" % (umount.returncode, said))
+    mounts.paths.remove(path)
+
+
+@case
 def umount_does_not_wait_for_containers():
     """Who has begun a mount namespace has a mount of its own, which is served on; who unmounts is told so, and does not wait for it: nor is all durable, so that is no success."""
     path = mounts.mount(FS)
