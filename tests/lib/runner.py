@@ -273,12 +273,10 @@ PLANTED = {
     "fs-room-late": (30, ("--scenario", "fs")),
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
-    "fs-size-late": (60, ("--scenario", "fs-moves", "--seeds", "641-700")),
-    "fs-intent-dropped": (40, ("--scenario", "fs-deaths")),
-    "fs-intent-early": (100, ("--scenario", "fs", "--seeds", "31-130")),
-    "fs-locks-left": (100, ("--scenario", "fs-given", "--seeds", "71-170")),
-    "fs-unguarded": (100, ("--scenario", "fs-late", "--seeds", "51-150")),
-    "fs-loss-untold": (60, ("--scenario", "fs-cut", "--seeds", "31-60")),
+    "fs-intent-dropped": (80, ("--scenario", "fs-deaths")),
+    "fs-locks-left": (300, ("--scenario", "fs-given", "--seeds", "71-370")),
+    "fs-unguarded": (300, ("--scenario", "fs-late", "--seeds", "51-350")),
+    "fs-loss-untold": (100, ("--scenario", "fs-given")),
 }
 
 

@@ -634,6 +634,24 @@ static void the_size_follows_what_has_arrived(void **state)
     assert_int_equal(inode.size, 2 * PIECE);
 }
 
+/* What a sync has promised. */
+static void a_later_write_takes_no_size_back(void **state)
+{
+    struct fs_inode inode;
+    (void)state;
+    has_written_one();
+    write_pieces(1, 2);
+    arrive_all();
+    thread_works();
+    write_pieces(0, 1); /* Over what has arrived. */
+    pthread_mutex_lock(&fs.lock);
+    int rc = note(&fs, file, false);
+    pthread_mutex_unlock(&fs.lock);
+    assert_int_equal(rc, 0);
+    assert_true(lease_record(&fs, file->ino, &inode));
+    assert_int_equal(inode.size, 2 * PIECE);
+}
+
 /* W6. */
 static void nothing_is_sent_when_the_lease_may_soon_be_over(void **state)
 {
@@ -795,6 +813,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(room_that_was_read_before_a_cut_is_none, begin, end),
         cmocka_unit_test_setup_teardown(who_needs_no_room_writes_nothing_back, begin, end),
         cmocka_unit_test_setup_teardown(the_size_follows_what_has_arrived, begin, end),
+        cmocka_unit_test_setup_teardown(a_later_write_takes_no_size_back, begin, end),
         cmocka_unit_test_setup_teardown(nothing_is_sent_when_the_lease_may_soon_be_over, begin,
                                         end),
         cmocka_unit_test_setup_teardown(nothing_is_sent_that_was_begun_before, begin, end),

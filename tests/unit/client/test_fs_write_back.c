@@ -300,6 +300,24 @@ static void what_was_lost_while_others_were_waited_for_is_told(void **state)
     assert_int_equal(rc, -ENOTCONN);
 }
 
+/* B9: an intent may be written when its directory's name is durable, and not before. */
+static void an_intent_waits_for_the_name_it_leads_to(void **state)
+{
+    struct fs_lease lease = {.fs = &fs};
+    struct fs_order order;
+    (void)state;
+    found = &lease;
+    steps(1);
+    lease.name = TAILQ_FIRST(&fs.batches);
+    order_begin(&fs, &order, false);
+    int rc = order_follow_name(&fs, 1);
+    const struct fs_batch *waits_for = order.last;
+    order_end(&fs);
+    found = NULL;
+    assert_int_equal(rc, 0);
+    assert_ptr_equal(waits_for, TAILQ_FIRST(&fs.batches));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +327,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(none_goes_after_old_ones, begin, end),
         cmocka_unit_test_setup_teardown(what_was_lost_while_others_were_waited_for_is_told, begin,
                                         end),
+        cmocka_unit_test_setup_teardown(an_intent_waits_for_the_name_it_leads_to, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
