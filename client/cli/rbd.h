@@ -69,6 +69,16 @@ void rbd_begin(struct cli *cli, enum rbd_spec_kind kind, bool write, struct rbd_
 /* Returns the exit status. */
 int rbd_end(struct rbd_run *run, int code);
 void rbd_info(struct limpet_image *image, struct limpet_image_info *out);
+/*
+ * After reading all of an image that is open only to be read, which hears of no changes: -ENOENT if
+ * the snapshot that it looks at has gone meanwhile.
+ */
+int rbd_check_shown(struct limpet_image *image);
+/*
+ * An error of what reads an image, or its changes since a snapshot (NULL: none): whether one of
+ * these has gone meanwhile. Static memory.
+ */
+const char *rbd_reading_phrase(const struct rbd_run *run, const char *from, int rc);
 /* From now on it shows what --encryption-format and its passphrase decrypt; exits with a message.
  */
 void rbd_decrypt(struct cli *cli, struct limpet_image *image);

@@ -52,7 +52,8 @@ static int copy(struct cli *cli, bool deep)
              : limpet_image_copy(run.image, pool, to.name, &options, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     int code = rc != 0 ? complain(rc, "%scopy failed: %s", deep ? "deep " : "",
-                                  rbd_making_phrase(rc, &options))
+                                  rc == -ENOENT ? rbd_reading_phrase(&run, NULL, rc)
+                                                : rbd_making_phrase(rc, &options))
                        : 0;
     limpet_pool_close(pool);
     return rbd_end(&run, code);

@@ -283,6 +283,52 @@ void rbd_info(struct limpet_image *image, struct limpet_image_info *out)
         fail(rc, "error reading the image's header: %s", error_phrase(rc));
 }
 
+int rbd_check_shown(struct limpet_image *image)
+{
+    struct limpet_image_info info;
+    rbd_info(image, &info);
+    if (info.snap == 0)
+        return 0;
+    int rc = limpet_image_refresh(image);
+    rbd_info(image, &info);
+    return rc == 0 && info.snap_lost ? -ENOENT : rc;
+}
+
+static bool has_snap(struct limpet_image *image, const char *name)
+{
+    struct limpet_image_snap *snaps = NULL;
+    size_t n = 0;
+    bool has = limpet_image_snap_list(image, &snaps, &n) != 0;
+    for (size_t i = 0; i < n && !has; i++)
+        has = strcmp(snaps[i].name, name) == 0;
+    limpet_free(snaps);
+    return has;
+}
+
+const char *rbd_reading_phrase(const struct rbd_run *run, const char *from, int rc)
+{
+    static char text[2 * LIMPET_IMAGE_NAME_MAX + 256];
+    struct limpet_image_info before, now;
+    rbd_info(run->image, &before);
+    int refreshed = limpet_image_refresh(run->image);
+    rbd_info(run->image, &now);
+    if (rc == -ENOENT && refreshed == -ENOENT)
+        snprintf(text, sizeof text, "%s; the image was removed meanwhile", error_phrase(rc));
+    else if (rc == -ENOENT && now.snap_lost)
+        snprintf(text, sizeof text,
+                 "%s; the snapshot '%s' was removed meanwhile, so what was read of it may be "
+                 "zeroes: 'rbd snap ls' lists those that there are",
+                 error_phrase(rc), run->spec.snap);
+    else if (rc == -ENOENT && from != NULL && !has_snap(run->image, from))
+        snprintf(text, sizeof text, "%s; there is no snapshot '%s': 'rbd snap ls' lists them",
+                 error_phrase(rc), from);
+    else if ((rc == -EIO || rc == -EINVAL) && now.size < before.size)
+        snprintf(text, sizeof text, "%s; the image was made smaller meanwhile", error_phrase(rc));
+    else
+        return rbd_phrase(rc);
+    return text;
+}
+
 char *rbd_pool_text(struct cli *cli, uint64_t id)
 {
     struct limpet_pool *pool;

@@ -202,6 +202,13 @@ static int put_hole(struct file *f, uint64_t from, uint64_t to, uint64_t size,
     return rc;
 }
 
+/* What it showed of its parent is its own, if that has gone meanwhile: it was flattened. */
+static void read_again(struct limpet_image *image, struct rbd_slot *slot)
+{
+    if (limpet_image_refresh(image) == 0)
+        slot->result = limpet_image_read(image, slot->data, slot->len, slot->offset, 0);
+}
+
 static int read_shown(struct rbd_queue *q, struct shown *shown, uint64_t size, struct file *f,
                       struct rbd_progress *progress)
 {
@@ -217,6 +224,8 @@ static int read_shown(struct rbd_queue *q, struct shown *shown, uint64_t size, s
         if (rc != 0 || i == asked)
             break;
         struct rbd_slot *slot = rbd_queue_slot(q, i);
+        if (slot->result == -ENOENT)
+            read_again(shown->image, slot);
         if (slot->result != (ssize_t)slot->len)
             rc = slot->result < 0 ? (int)slot->result : -EIO;
         if (rc == 0)
@@ -238,9 +247,10 @@ static int export_blocks(struct limpet_image *image, uint64_t size, struct file 
     };
     struct rbd_queue *q = rbd_queue_create(image, SLOTS, READ_BLOCK);
     int rc = read_shown(q, &shown, size, f, progress);
-    int failed = rbd_queue_destroy(q);
+    /* What a slot has failed with was looked at. */
+    (void)rbd_queue_destroy(q);
     window_fini(&shown.window);
-    return rc != 0 ? rc : failed;
+    return rc != 0 ? rc : rbd_check_shown(image);
 }
 
 static int sink_write(void *arg, const void *data, size_t len)
@@ -282,7 +292,8 @@ int rbd_export(struct cli *cli)
         rc = -errno;
     rc = close_written(&f, rc);
     rbd_progress_end(&progress, rc);
-    return rbd_end(&run, rc != 0 ? complain(rc, "export error: %s", error_phrase(rc)) : 0);
+    return rbd_end(
+        &run, rc != 0 ? complain(rc, "export error: %s", rbd_reading_phrase(&run, NULL, rc)) : 0);
 }
 
 /* ---- import ---- */
@@ -539,10 +550,8 @@ int rbd_diff(struct cli *cli)
     table_cell(d.table, "Type");
     int code = 0, rc = limpet_image_diff(run.image, from, 0, info.size, true,
                                          cli_has(cli, "whole-object"), diff_extent, &d);
-    if (rc == -ENOENT)
-        code = complain(rc, "diff error: %s; there is no snapshot '%s'", error_phrase(rc), from);
-    else if (rc != 0)
-        code = complain(rc, "diff error: %s", error_phrase(rc));
+    if (rc != 0)
+        code = complain(rc, "diff error: %s", rbd_reading_phrase(&run, from, rc));
     else if (rbd_wants_json(cli))
         rbd_print_json(cli, json_incref(d.json));
     else if (d.rows > 0)
@@ -561,12 +570,14 @@ int rbd_export_diff(struct cli *cli)
     struct file f = create_file(path_word(cli, 1, "path", NULL), "export-diff error");
     struct limpet_image_sink sink = {sink_write, &f};
     struct rbd_progress progress = rbd_progress_begin(cli, "Exporting image");
-    int rc =
-        limpet_image_export_diff(run.image, cli_text(cli, "from-snap", NULL),
-                                 cli_has(cli, "whole-object"), &sink, rbd_progress_step, &progress);
+    const char *from = cli_text(cli, "from-snap", NULL);
+    int rc = limpet_image_export_diff(run.image, from, cli_has(cli, "whole-object"), &sink,
+                                      rbd_progress_step, &progress);
     rc = close_written(&f, rc);
     rbd_progress_end(&progress, rc);
-    return rbd_end(&run, rc != 0 ? complain(rc, "export-diff error: %s", error_phrase(rc)) : 0);
+    return rbd_end(
+        &run,
+        rc != 0 ? complain(rc, "export-diff error: %s", rbd_reading_phrase(&run, from, rc)) : 0);
 }
 
 int rbd_import_diff(struct cli *cli)

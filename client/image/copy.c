@@ -10,37 +10,18 @@
 #include "client/image/manage.h"
 #include "client/image/snap.h"
 
-enum { PIECE_BYTES = 4 * 1024 * 1024 };
+enum { PIECE_BYTES = 4 * 1024 * 1024, PARTS_MAX = 1 << 16 };
 
 /* From one open image to another: what differs in it from a snapshot. */
 struct copying {
     struct limpet_image *from, *to;
     const char *since;
     bool include_parent;
-    struct extents parts; /* Of what the window shows. */
+    struct extents parts; /* To be done; at most PARTS_MAX. */
     limpet_image_progress progress;
     void *arg;
-    uint64_t begin, end, size; /* Of the window; of all. */
+    uint64_t size;
 };
-
-static int add_discard(uint64_t offset, uint64_t len, bool exists, void *arg)
-{
-    struct copying *c = arg;
-    return exists ? extents_add(&c->parts, offset, len, false) : 0;
-}
-
-static int add_extent(struct copying *c, uint64_t offset, uint64_t len, bool exists)
-{
-    int rc = exists ? 0 : image_discard_extents(c->to, offset, len, add_discard, c);
-    for (uint64_t at = 0; at < len && exists && rc == 0;) {
-        /* Pieces end where objects of most images do. */
-        uint64_t n = PIECE_BYTES - (offset + at) % PIECE_BYTES;
-        n = n < len - at ? n : len - at;
-        rc = extents_add(&c->parts, offset + at, n, true);
-        at += n;
-    }
-    return rc;
-}
 
 /* ---- One part ---- */
 
@@ -52,6 +33,14 @@ static void was_written(ssize_t result, void *arg)
 static bool is_zero(const uint8_t *data, size_t len)
 {
     return len == 0 || (data[0] == 0 && memcmp(data, data + 1, len - 1) == 0);
+}
+
+static bool lies_beyond(struct limpet_image *image, uint64_t offset)
+{
+    pthread_mutex_lock(&image->lock);
+    bool beyond = offset >= crypt_shown_size(image);
+    pthread_mutex_unlock(&image->lock);
+    return beyond;
 }
 
 static void was_read(ssize_t result, void *arg)
@@ -81,8 +70,59 @@ static int start_part(struct swept *swept)
     swept->memory = malloc(part->len);
     if (swept->memory == NULL)
         return -ENOMEM;
-    return limpet_image_aio_read(c->from, swept->memory, part->len, part->offset, 0, was_read,
-                                 swept);
+    int rc =
+        limpet_image_aio_read(c->from, swept->memory, part->len, part->offset, 0, was_read, swept);
+    if (rc != -EINVAL || !lies_beyond(c->from, part->offset))
+        return rc;
+    was_read(0, swept);
+    return 0;
+}
+
+/* ---- The parts ---- */
+
+static int part_progress(uint64_t done, uint64_t total, void *arg)
+{
+    const struct copying *c = arg;
+    const struct extent *part = &c->parts.list[done - 1];
+    (void)total;
+    return c->progress(part->offset + part->len, c->size, c->arg);
+}
+
+static int do_parts(struct copying *c)
+{
+    struct sweep s = {.end = c->parts.n,
+                      .start = start_part,
+                      .arg = c,
+                      .progress = c->progress != NULL ? part_progress : NULL,
+                      .progress_arg = c};
+    int rc = sweep(&s);
+    c->parts.n = 0;
+    return rc;
+}
+
+/* An image that is full has 25 million of 100 TiB: they are done in between. */
+static int add_part(struct copying *c, uint64_t offset, uint64_t len, bool exists)
+{
+    int rc = extents_add(&c->parts, offset, len, exists);
+    return rc == 0 && c->parts.n == PARTS_MAX ? do_parts(c) : rc;
+}
+
+static int add_discard(uint64_t offset, uint64_t len, bool exists, void *arg)
+{
+    return exists ? add_part(arg, offset, len, false) : 0;
+}
+
+static int add_extent(struct copying *c, uint64_t offset, uint64_t len, bool exists)
+{
+    int rc = exists ? 0 : image_discard_extents(c->to, offset, len, add_discard, c);
+    for (uint64_t at = 0; at < len && exists && rc == 0;) {
+        /* Pieces end where objects of most images do. */
+        uint64_t n = PIECE_BYTES - (offset + at) % PIECE_BYTES;
+        n = n < len - at ? n : len - at;
+        rc = add_part(c, offset + at, n, true);
+        at += n;
+    }
+    return rc;
 }
 
 static int change_source(uint64_t offset, uint64_t len, window_take take, void *take_arg, void *arg)
@@ -92,30 +132,36 @@ static int change_source(uint64_t offset, uint64_t len, window_take take, void *
                              take, take_arg);
 }
 
-static int part_progress(uint64_t done, uint64_t total, void *arg)
+static int copy_window(struct copying *c, struct window *w, uint64_t offset)
 {
-    const struct copying *c = arg;
-    double part = (double)done / (double)total;
-    uint64_t bytes = (uint64_t)((double)(c->end - c->begin) * part);
-    return c->progress(c->begin + bytes, c->size, c->arg);
-}
-
-static int copy_parts(struct copying *c, const struct window *w)
-{
-    int rc = 0;
+    int rc = window_move(w, offset, 1);
     c->parts.n = 0;
-    c->begin = w->begin;
-    c->end = w->end;
     for (size_t i = 0; i < w->extents.n && rc == 0; i++) {
         const struct extent *extent = &w->extents.list[i];
         rc = add_extent(c, extent->offset, extent->len, extent->exists);
     }
-    struct sweep s = {.end = c->parts.n,
-                      .start = start_part,
-                      .arg = c,
-                      .progress = c->progress != NULL ? part_progress : NULL,
-                      .progress_arg = c};
-    return rc == 0 ? sweep(&s) : rc;
+    return rc == 0 ? do_parts(c) : rc;
+}
+
+static int copy_windows(struct copying *c, struct window *w)
+{
+    struct limpet_image *from = c->from;
+    int rc = 0;
+    while (rc == 0 && w->end < w->limit) {
+        uint64_t offset = w->end;
+        pthread_mutex_lock(&from->lock);
+        uint64_t overlap = from->overlap;
+        pthread_mutex_unlock(&from->lock);
+        rc = copy_window(c, w, offset);
+        if (rc == -ENOENT && image_was_flattened(from, overlap)) {
+            /* What could not be read of its parent is its own now. */
+            w->end = offset;
+            rc = 0;
+        } else if (rc == 0 && c->progress != NULL) {
+            rc = c->progress(w->end, c->size, c->arg);
+        }
+    }
+    return rc;
 }
 
 /* What differs in `from`, as it looks, from its snapshot `since` is done to `to`. */
@@ -130,17 +176,13 @@ static int copy_changes(struct limpet_image *from, const char *since, bool inclu
                         .arg = arg};
     pthread_mutex_lock(&from->lock);
     c.size = crypt_shown_size(from);
+    bool is_snap = from->snap != 0;
     pthread_mutex_unlock(&from->lock);
     struct window w = {.source = change_source, .arg = &c, .limit = c.size};
-    int rc = 0;
-    while (rc == 0 && w.end < w.limit) {
-        rc = window_move(&w, w.end, 1);
-        if (rc == 0)
-            rc = copy_parts(&c, &w);
-    }
+    int rc = copy_windows(&c, &w);
     window_fini(&w);
     extents_fini(&c.parts);
-    return rc;
+    return rc == 0 && is_snap ? image_check_shown(from, 0) : rc;
 }
 
 /* ---- What it shows ---- */

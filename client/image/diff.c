@@ -28,6 +28,8 @@ struct diff {
     uint64_t begin, end;
     struct extents set; /* Of the objects that are filled together, not yet told. */
     struct extent last; /* Not yet told, as the next one may continue it. */
+    uint64_t told;      /* Up to where all is. */
+    bool parent_failed; /* It could not be asked. */
     limpet_image_extent extent;
     void *arg;
 };
@@ -38,7 +40,10 @@ static int tell_last(struct diff *d)
 {
     struct extent last = d->last;
     d->last.len = 0;
-    return last.len > 0 ? d->extent(last.offset, last.len, last.exists, d->arg) : 0;
+    if (last.len == 0)
+        return 0;
+    d->told = last.offset + last.len;
+    return d->extent(last.offset, last.len, last.exists, d->arg);
 }
 
 static int tell(struct diff *d, const struct extent *extent)
@@ -84,32 +89,14 @@ static int add_piece(struct diff *d, uint64_t object, uint64_t offset, uint64_t 
 
 /* ---- The parent's part ---- */
 
-/* How much of its own parent it shows now, and whether its snapshot is still there; handles that
- * only read hear of no changes. */
-static int shown_now(struct limpet_image *parent, uint64_t *overlap)
-{
-    int rc = image_refresh(parent);
-    pthread_mutex_lock(&parent->lock);
-    *overlap = parent->overlap;
-    rc = rc == 0 && parent->snap_lost ? -ENOENT : rc;
-    pthread_mutex_unlock(&parent->lock);
-    return rc;
-}
-
 int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len, bool whole_object,
                       limpet_image_extent extent, void *arg)
 {
-    struct limpet_image *parent = image->parent;
-    uint64_t before, after;
-    int rc = shown_now(parent, &before);
-    if (rc != 0)
-        return rc;
-    rc = limpet_image_diff(parent, NULL, offset, len, true, whole_object, extent, arg);
-    int looked = shown_now(parent, &after);
-    if (looked != 0)
-        return rc < 0 ? rc : looked;
-    /* What it shows is in its own objects now, and what its parent had may be gone. */
-    return before != after ? -EAGAIN : rc;
+    /* Handles that only read hear of no changes: it may have been flattened. */
+    int rc = image_refresh(image->parent);
+    return rc == 0 ? limpet_image_diff(image->parent, NULL, offset, len, true, whole_object, extent,
+                                       arg)
+                   : rc;
 }
 
 static int parent_source(uint64_t offset, uint64_t len, window_take take, void *take_arg, void *arg)
@@ -135,14 +122,12 @@ static int show_above(struct diff *d, uint64_t set)
     struct window *w = &d->above;
     uint64_t period = d->image->stripe.count << d->image->stripe.order;
     uint64_t from = set * period, to = from + period;
-    int rc = 0;
     from = from > d->begin ? from : d->begin;
     to = to < w->limit ? to : w->limit;
     if (from >= to || (w->begin <= from && to <= w->end))
         return 0;
-    do {
-        rc = window_move(w, from, to - from);
-    } while (rc == -EAGAIN);
+    int rc = window_move(w, from, to - from);
+    d->parent_failed = rc < 0;
     return rc;
 }
 
@@ -447,41 +432,98 @@ static int look(struct diff *d, bool has_map)
     return rc;
 }
 
+/*
+ * What the handle looks at now, and what the difference begins with: by name at first, by number
+ * when it is looked at again.
+ */
+static int take_view(struct diff *d, const char *from, uint64_t *size, bool *has_map)
+{
+    struct limpet_image *image = d->image;
+    const struct header *header = &image->header;
+    int rc = 0;
+    pthread_mutex_lock(&image->lock);
+    size_t at = from == NULL   ? header->n_snaps
+                : d->from != 0 ? header_snap(header, d->from)
+                               : header_snap_named(header, from);
+    if (image->snap_lost || (from != NULL && at == header->n_snaps))
+        rc = -ENOENT;
+    if (rc == 0 && from != NULL) {
+        d->from = header->snaps[at].id;
+        d->from_ordinal = header->snaps[at].ordinal;
+        d->from_overlap = header->snaps[at].overlap;
+    }
+    if (rc == 0 && image->snap != 0 && d->from > image->snap)
+        rc = -EINVAL;
+    d->to = image->snap;
+    d->to_overlap = image->overlap;
+    *size = image->size;
+    *has_map = rc == 0 && map_is_valid(image);
+    pthread_mutex_unlock(&image->lock);
+    return rc;
+}
+
+/* Tells what was not told yet, up to `end`. */
+static int tell_rest(struct diff *d, const char *from, uint64_t end)
+{
+    uint64_t size;
+    bool has_map;
+    d->begin = d->told;
+    d->parent_failed = false;
+    d->last.len = 0;
+    int rc = take_view(d, from, &size, &has_map);
+    if (rc != 0 || d->begin >= size || (d->from != 0 && d->from == d->to))
+        return rc;
+    d->end = end < size ? end : size;
+    rc = look(d, has_map);
+    if (rc == 0)
+        rc = walk(d);
+    free(d->entries);
+    d->entries = NULL;
+    exist_fini(&d->exist);
+    window_fini(&d->above);
+    extents_fini(&d->set);
+    return rc;
+}
+
+bool image_was_flattened(struct limpet_image *image, uint64_t overlap)
+{
+    int rc = image_refresh(image);
+    pthread_mutex_lock(&image->lock);
+    bool fell = rc == 0 && image->overlap < overlap;
+    pthread_mutex_unlock(&image->lock);
+    return fell;
+}
+
+int image_check_shown(struct limpet_image *image, uint64_t snap)
+{
+    int rc = image_refresh(image);
+    pthread_mutex_lock(&image->lock);
+    bool lost = image->snap_lost ||
+                (snap != 0 && header_snap(&image->header, snap) == image->header.n_snaps);
+    pthread_mutex_unlock(&image->lock);
+    return rc == 0 && lost ? -ENOENT : rc;
+}
+
 static int diff_raw(struct limpet_image *image, const char *from, uint64_t offset, uint64_t len,
                     bool include_parent, bool whole_object, limpet_image_extent extent, void *arg)
 {
     struct diff d = {.image = image,
                      .include_parent = include_parent,
                      .whole_object = whole_object,
-                     .begin = offset,
+                     .told = offset,
                      .extent = extent,
                      .arg = arg};
-    pthread_mutex_lock(&image->lock);
-    size_t at = from != NULL ? header_snap_named(&image->header, from) : image->header.n_snaps;
-    int rc = image->snap_lost || (from != NULL && at == image->header.n_snaps) ? -ENOENT : 0;
-    if (rc == 0 && from != NULL) {
-        d.from = image->header.snaps[at].id;
-        d.from_ordinal = image->header.snaps[at].ordinal;
-        d.from_overlap = image->header.snaps[at].overlap;
-    }
-    if (rc == 0 && image->snap != 0 && d.from > image->snap)
-        rc = -EINVAL;
-    d.to = image->snap;
-    d.to_overlap = image->overlap;
-    uint64_t size = image->size;
-    bool has_map = rc == 0 && map_is_valid(image);
-    pthread_mutex_unlock(&image->lock);
-    if (rc != 0 || offset >= size || (d.from != 0 && d.from == d.to))
+    uint64_t end = len < UINT64_MAX - offset ? offset + len : UINT64_MAX;
+    int rc;
+    /* The parent may go when it has been flattened: then all is in its own objects. */
+    do {
+        rc = tell_rest(&d, from, end);
+    } while (rc < 0 && d.parent_failed && image_was_flattened(image, d.to_overlap));
+    /* Objects do not tell what a snapshot that was removed has shown. */
+    if (rc < 0 || (d.to == 0 && d.from == 0))
         return rc;
-    d.end = len < size - offset ? offset + len : size;
-    rc = look(&d, has_map);
-    if (rc == 0)
-        rc = walk(&d);
-    free(d.entries);
-    exist_fini(&d.exist);
-    window_fini(&d.above);
-    extents_fini(&d.set);
-    return rc;
+    int shown = image_check_shown(image, d.from);
+    return shown != 0 ? shown : rc;
 }
 
 /* Of a handle that is decrypted: places in what it shows. */

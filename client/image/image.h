@@ -409,12 +409,19 @@ int map_remove(struct limpet_pool *data, const char *id, uint64_t objects) MUST_
 enum { OBJECT_NO_VERSION = -1 };
 ptrdiff_t object_version_at(const struct limpet_snapset *set, uint64_t snap);
 
-/*
- * As limpet_image_diff(), of an image's parent as it is now. -EAGAIN: it was flattened meanwhile,
- * what was told does not count.
- */
+/* As limpet_image_diff(), of an image's parent as it is now. -ENOENT: its snapshot is gone. */
 int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len, bool whole_object,
                       limpet_image_extent extent, void *arg) MUST_CHECK;
+/*
+ * When its parent could not be asked: whether it shows less of it than it did, for what it showed
+ * is in its own objects.
+ */
+bool image_was_flattened(struct limpet_image *image, uint64_t overlap);
+/*
+ * After reading: whether the snapshot that the handle looks at, and another one (0: none), are
+ * still there, so that what was read is not zeroes in the place of what they had. -ENOENT.
+ */
+int image_check_shown(struct limpet_image *image, uint64_t snap) MUST_CHECK;
 /*
  * What of a range must be discarded: all of a short one, of a long one what there is. As
  * limpet_image_diff().
@@ -485,9 +492,8 @@ int sweep(const struct sweep *sweep) MUST_CHECK;
  * or that snapshots show. exist_fini() *exist after the sweep.
  */
 int sweep_what_exists(struct sweep *sweep, bool kept, struct exist *exist) MUST_CHECK;
-/* -ENOENT is no error of a sweep. */
 void swept_end(struct swept *swept, int result);
-/* A completion that ends it. */
+/* A completion that ends it; that there is no such object is no error of the sweep. */
 int swept_completion(struct swept *swept, struct limpet_completion **out) MUST_CHECK;
 /* Of that completion's request: it was not submitted, which is passed on, or is under way. */
 int swept_submitted(struct limpet_completion *completion, int rc) MUST_CHECK;

@@ -451,6 +451,8 @@ static int find_and_roll_back(struct limpet_image *image, const char *name, uint
     pthread_mutex_unlock(&image->lock);
     if (rc == 0)
         rc = run_rollback(&r, progress, arg);
+    if (rc == 0)
+        rc = image_check_shown(image, r.snap.id);
     image_open_gate(image);
     /* What lies beyond its end now. */
     if (rc == 0)

@@ -32,7 +32,12 @@ static bool is_zero(const uint8_t *data, size_t len)
 static int export_piece(struct exporting *e, uint64_t offset, uint64_t len)
 {
     struct diff_record record = {.kind = 'w', .offset = offset, .len = len};
+    pthread_mutex_lock(&e->image->lock);
+    uint64_t overlap = e->image->overlap;
+    pthread_mutex_unlock(&e->image->lock);
     ssize_t got = limpet_image_read(e->image, e->buffer, len, offset, 0);
+    if (got == -ENOENT && image_was_flattened(e->image, overlap))
+        got = limpet_image_read(e->image, e->buffer, len, offset, 0);
     if (got != (ssize_t)len)
         return got < 0 ? (int)got : -EIO;
     if (is_zero(e->buffer, len))

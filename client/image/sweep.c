@@ -19,7 +19,7 @@ static void count_end(struct sweeping *s, int result)
     if (s->sweep->image != NULL)
         image_held_end(s->sweep->image);
     pthread_mutex_lock(&s->lock);
-    if (result < 0 && result != -ENOENT && s->error == 0)
+    if (result < 0 && s->error == 0)
         s->error = result;
     s->under_way--;
     pthread_cond_signal(&s->changed);
@@ -34,18 +34,24 @@ static void swept_free(struct swept *swept)
     free(swept);
 }
 
-void swept_end(struct swept *swept, int result)
+static void end(struct swept *swept, int result, int counted)
 {
     struct sweeping *s = swept->sweeping;
     if (s->sweep->ended != NULL)
         s->sweep->ended(swept, result);
     swept_free(swept);
-    count_end(s, result);
+    count_end(s, counted);
+}
+
+void swept_end(struct swept *swept, int result)
+{
+    end(swept, result, result);
 }
 
 static void was_done(struct limpet_completion *completion, void *arg)
 {
-    swept_end(arg, (int)limpet_completion_result(completion));
+    int result = (int)limpet_completion_result(completion);
+    end(arg, result, result == -ENOENT ? 0 : result);
 }
 
 int swept_completion(struct swept *swept, struct limpet_completion **out)

@@ -950,10 +950,23 @@ def what_a_flattened_parent_has_is_its_clones():
         middle = c.clone("grand", "s", "middle", features=features)
         middle.snap("s")
         child = c.clone("middle", "s", "child", features=features)
+        # They hear of no changes.
+        readers = [c.open("middle", "s", READ_ONLY) for _ in range(4)]
         good(middle.flatten(), "flatten the parent")
         good(grand.snap_remove("s"), "remove the snapshot")
         grand.close()
         good(c.remove("grand"), "remove what the parent was made from")
+        for whole, reader in enumerate(readers[:2]):
+            told = [exists for at, length, exists in reader.diff(whole=bool(whole)) if at <= 8 * MIB < at + length]
+            check(told == [True], "what it has: %r" % told)
+        good(readers[2].copy("copy"), "copy")
+        copy = c.open("copy")
+        check(copy.read(8 * MIB, 4096) == data, "copied")
+        check(data in readers[3].export_diff(), "exported")
+        copy.close()
+        good(c.remove("copy"), "remove")
+        for reader in readers:
+            reader.close()
         good(child.flatten(), "flatten")
         check(child.read(8 * MIB, 4096) == data, "flattened")
         child.close()
@@ -984,11 +997,31 @@ def of_a_parent_in_many_pieces_all_are_told():
         check(shown == expected, "%d extents of %d from %d: %r, not %r" % (len(shown), len(expected), offset,
                                                                          shown[wrong:wrong + 2], expected[wrong:wrong + 2]))
         check(own[0][0] == 20 * period and own[0][1] >= 3 * unit, "what the clone has: %r" % own[:3])
+
     child.close()
     good(c.remove("child"), "remove")
-    good(parent.snap_remove("s"), "remove the snapshot")
-    parent.close()
-    good(c.remove("pieces"), "remove")
+    # Little is to be copied, but the parent is looked at everywhere.
+    child = c.clone("pieces", "s", "child", features=PLAIN)
+    for number in range(2, 2 * sets):
+        name = b"%s.%016x" % (child.info().prefix, number)
+        good(lib.limpet_write(c.pool, name, b"o" * unit, ctypes.c_size_t(unit), ctypes.c_uint64(0)), "an object of its own")
+
+    def flatten():
+        good(child.flatten(), "flatten")
+        good(parent.snap_remove("s"), "remove the snapshot")
+        parent.close()
+        good(c.remove("pieces"), "remove")
+    reader = c.open("child", flags=READ_ONLY)
+    told = reader.diff(at_first=flatten)
+    check(isinstance(told, list), "the parent has gone meanwhile: %r" % told)
+    ends = [0] + [at + length for at, length, _ in told]
+    check(all(at >= end for (at, _, _), end in zip(told, ends)), "the order after the parent has gone")
+    expected = [*range(0, period, 2 * unit), (sets - 1) * period]
+    shown = [at for at in expected if any(start <= at < start + length for start, length, exists in told[-4:] + told[:9000] if exists)]
+    check(shown == expected, "%d of %d are told after the parent has gone" % (len(shown), len(expected)))
+    reader.close()
+    child.close()
+    good(c.remove("child"), "remove")
 
 
 @case
@@ -1163,6 +1196,33 @@ def copies():
     good(base.snap_remove("s"), "remove")
     base.close()
     good(c.remove("base"), "remove")
+
+
+@case
+def a_snapshot_that_goes_while_it_is_read_is_told():
+    """What is read of it then may be zeroes: that is no difference, no export, and no copy."""
+    c, size = client(), 40 * MIB
+    for features in (FEATURES, PLAIN):
+        for goes, what in (("b", lambda image, go: image.diff(at_first=go)),
+                           ("b", lambda image, go: image.diff("a", at_first=go)),
+                           ("a", lambda image, go: image.diff("a", at_first=go)),
+                           ("b", lambda image, go: image.try_export_diff(progress=go)),
+                           ("a", lambda image, go: image.try_export_diff("a", progress=go)),
+                           ("b", lambda image, go: image.copy("copy", go))):
+            image = c.create("going", size, features=features)
+            for snap in ("a", "b", "c"):
+                for at in range(0, size, 4 * MIB):
+                    image.write(at, snap.encode() * 4096)
+                image.snap(snap)
+            reader = c.open("going", "b", READ_ONLY)
+            rc = what(reader, lambda image=image, goes=goes: good(image.snap_remove(goes), "remove"))
+            check(rc == -errno.ENOENT, "%s went while it was read: %.80r" % (goes, rc))
+            check("copy" not in c.names(), "half a copy is left")
+            reader.close()
+            for snap in image.snap_names():
+                good(image.snap_remove(snap), "remove")
+            image.close()
+            good(c.remove("going"), "remove")
 
 
 @case

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 
-from lib.cluster import BIN, REPO, Cluster, case, check, fails, folder, read_file, run, succeeds, wait_until
+from lib.cluster import BIN, REPO, Cluster, case, check, fails, folder, random_bytes, read_file, run, succeeds, wait_until
 
 cluster = Cluster(mons=1, osds=3)
 QUIET = "--no-progress"
@@ -118,6 +118,24 @@ def an_export_that_is_cut_off_leaves_no_image():
         check("cut" not in succeeds(rbd("ls")).text.split(), "an image of %d bytes" % len_)
     fails(rbd("import", "--export-format", "2", path_of("v1", theirs("v1")), "cut", QUIET), errno.EINVAL,
           "damaged, or no export")
+
+
+@case
+def an_export_of_a_snapshot_that_was_removed_meanwhile_fails():
+    """What it has read since then may be zeroes."""
+    succeeds(rbd("import", "-", "going", QUIET, data=random_bytes(40 << 20, 1)))
+    for words in (("export", "going@a", "-"), ("export-diff", "going@a", "-"),
+                  ("export-diff", "--from-snap", "a", "going", "-")):
+        succeeds(rbd("snap", "create", "going@a", QUIET))
+        succeeds(rbd("bench", "--io-type", "write", "--io-size", "1M", "--io-total", "40M", "--io-pattern", "seq", "going"))
+        exporter = subprocess.Popen([os.path.join(BIN, "limpet"), "rbd", *words, QUIET], env=dict(os.environ, **cluster.env),
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        check(len(exporter.stdout.read(1 << 20)) == 1 << 20, "it begins: %r" % exporter.stderr)
+        succeeds(rbd("snap", "rm", "going@a", QUIET))
+        _out, err = exporter.communicate(timeout=120)
+        check(exporter.returncode == errno.ENOENT and b"'a'" in err,
+              "%s: %d, %r" % (words, exporter.returncode, err))
+    succeeds(rbd("rm", "going", QUIET))
 
 
 @case

@@ -342,16 +342,22 @@ class Image:
         good(lib.limpet_image_lock_is_owner(self.handle, ctypes.byref(owner)), "owner")
         return owner.value
 
-    def diff(self, since=None, offset=0, size=None, parent=True, whole=False):
+    def diff(self, since=None, offset=0, size=None, parent=True, whole=False, at_first=None):
+        """at_first() is called when the first extent was told."""
         found = []
 
         def extent(at, length, exists, _arg):
             found.append((at, length, exists))
+            if at_first and len(found) == 1:
+                at_first()
             return 0
         call = EXTENT(extent)
-        good(lib.limpet_image_diff(self.handle, text(since), U(offset),
+        rc = lib.limpet_image_diff(self.handle, text(since), U(offset),
                                    U(self.info().size if size is None else size),
-                                   ctypes.c_bool(parent), ctypes.c_bool(whole), call, None), "diff")
+                                   ctypes.c_bool(parent), ctypes.c_bool(whole), call, None)
+        if rc != 0 and at_first:
+            return rc
+        good(rc, "diff")
         return found
 
     def used(self, since=None):
@@ -364,25 +370,41 @@ class Image:
         good(lib.limpet_image_export(self.handle, ctypes.byref(sink), None, None), "export")
         return bytes(out)
 
-    def export_diff(self, since=None, whole=False):
+    def try_export_diff(self, since=None, whole=False, progress=None):
         sink, out, _keep = sink_to_memory()
-        good(lib.limpet_image_export_diff(self.handle, text(since), ctypes.c_bool(whole),
-                                          ctypes.byref(sink), None, None), "export")
-        return bytes(out)
+        rc = lib.limpet_image_export_diff(self.handle, text(since), ctypes.c_bool(whole), ctypes.byref(sink),
+                                          once(progress), None)
+        return bytes(out) if rc == 0 else rc
+
+    def export_diff(self, since=None, whole=False):
+        stream = self.try_export_diff(since, whole)
+        check(isinstance(stream, bytes), "export: %r" % stream)
+        return stream
 
     def import_diff(self, data):
         source, _keep = source_of(data)
         return lib.limpet_image_import_diff(self.handle, ctypes.byref(source), None, None)
 
-    def copy(self, name, **options):
+    def copy(self, name, progress=None, **options):
         given = Options(options.get("features", FEATURES), options.get("order", 0), 0, 0, None, 0)
         return lib.limpet_image_copy(self.handle, self.client.pool, text(name), ctypes.byref(given),
-                                     None, None)
+                                     once(progress), None)
 
     def deep_copy(self, name, flatten=False, **options):
         given = Options(options.get("features", FEATURES), options.get("order", 0), 0, 0, None, 0)
         return lib.limpet_image_deep_copy(self.handle, self.client.pool, text(name),
                                           ctypes.byref(given), ctypes.c_bool(flatten), None, None)
+
+
+def once(call):
+    """A progress that calls it the first time."""
+    calls = [call] if call else []
+
+    def progress(_done, _total, _arg):
+        if calls:
+            calls.pop()()
+        return 0
+    return PROGRESS(progress)
 
 
 def source_of(data):
