@@ -25,8 +25,9 @@ struct client_options {
     struct uuid fsid;          /* Zero: take the cluster's. Otherwise another one is refused. */
     uint32_t n_mons;
     struct net_address mons[MAP_MONS_MAX];
-    uint64_t connect_timeout_ns;  /* Until the first map; 0: 30 s. */
-    uint64_t op_timeout_ns;       /* An operation fails with -ETIMEDOUT after this; 0: see below. */
+    uint64_t connect_timeout_ns; /* Until the first map; 0: 30 s. */
+    /* An operation fails with -ETIMEDOUT after this; 0: see below. A write is revoked, then. */
+    uint64_t op_timeout_ns;
     uint64_t max_bytes_in_flight; /* 0: default. More operations wait in line. */
     uint32_t max_ops_in_flight;   /* 0: default. */
 };

@@ -109,10 +109,17 @@ void op_fail_all(struct client *c, int error)
     op_run_finished(c);
 }
 
+void op_give_up(struct client *c, struct client_op *op)
+{
+    if (op->state == CLIENT_OP_SENT && op->write)
+        target_revoke(c, op);
+    op_finish_later(c, op, -ETIMEDOUT);
+}
+
 static void timed_out(struct env_timer *timer)
 {
     struct client_op *op = container_of(timer, struct client_op, timer);
-    op_finish_now(op->client, op, -ETIMEDOUT);
+    op_give_up(op->client, op);
 }
 
 void op_limit_fired(struct env_timer *timer)

@@ -575,7 +575,7 @@ void target_end_old_writes(struct client *c)
             log_warn(c->env, "a write has no answer",
                      "pool=%" PRIu64 " pg=%" PRIu64 " tid=%" PRIu64, pg->key.pool, pg->key.seed,
                      op->tid);
-            op_finish_later(c, op, -ETIMEDOUT);
+            op_give_up(c, op);
         }
     }
 }

@@ -682,7 +682,7 @@ static void gives_up_after_the_time_out(void **state)
     fake_world_init(&w);
     c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = 5 * SEC_NS});
     static struct fake_op o;
-    fake_op_write(&o, 1, "object", "data");
+    fake_op_read(&o, 1, "object", 4);
     client_submit(c, &o.op);
     fake_osd_accept(&w, 0);
     uint64_t tid = fake_request(&w, 0).head.tid;
@@ -692,7 +692,60 @@ static void gives_up_after_the_time_out(void **state)
     assert_true(o.done);
     assert_int_equal(o.op.result, -ETIMEDOUT);
     /* A late reply finds nobody. */
-    fake_reply(&w, 0, tid, 0, 1, "");
+    fake_reply(&w, 0, tid, 0, 1, "late");
+}
+
+/* Whoever was told lets others change the same bytes. */
+static void a_write_that_took_too_long_does_not_arrive_later(void **state)
+{
+    (void)state;
+    client_destroy(c);
+    c = NULL;
+    fake_world_fini(&w);
+    fake_world_init(&w);
+    c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = 5 * SEC_NS});
+    static struct fake_op ops[2];
+    uint64_t tid;
+    send_writes(ops, 1, &tid);
+    struct fake_session *old = fake_osd(&w, 0);
+    fake_advance(&w, 3 * SEC_NS);
+    old->heard_ns = w.now_ns; /* Its machine lives. */
+    fake_op_write(&ops[1], 1, "object", "later");
+    client_submit(c, &ops[1].op);
+    uint64_t later = fake_request(&w, 0).head.tid;
+    /* When it is told, the session is over. */
+    while (!ops[0].done) {
+        assert_false(old->over);
+        fake_advance(&w, 100 * MSEC_NS);
+    }
+    assert_int_equal(ops[0].op.result, -ETIMEDOUT);
+    assert_true(old->dropped);
+    /* The other one goes again. */
+    fake_osd_accept(&w, 0);
+    assert_int_equal(fake_request(&w, 0).head.tid, later);
+    assert_true(fake_no_request(&w, 0));
+    fake_reply(&w, 0, later, 0, 1, "");
+    assert_int_equal(ops[1].op.result, 0);
+}
+
+/* A read does no harm when it arrives. */
+static void a_read_that_took_too_long_leaves_the_session_alone(void **state)
+{
+    (void)state;
+    client_destroy(c);
+    c = NULL;
+    fake_world_fini(&w);
+    fake_world_init(&w);
+    c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = 3 * SEC_NS});
+    static struct fake_op o;
+    fake_op_read(&o, 1, "object", 4);
+    client_submit(c, &o.op);
+    fake_osd_accept(&w, 0);
+    struct fake_session *session = fake_osd(&w, 0);
+    fake_advance(&w, 3 * SEC_NS);
+    assert_int_equal(o.op.result, -ETIMEDOUT);
+    fake_settle(&w);
+    assert_false(session->over);
 }
 
 static void a_read_waits_for_ever_without_a_time_out(void **state)
@@ -712,11 +765,16 @@ static void a_write_is_given_up_after_ten_minutes(void **state)
     static struct fake_op ops[1];
     uint64_t tids[1];
     send_writes(ops, 1, tids);
+    struct fake_session *old = NULL;
     fake_advance(&w, CLIENT_WRITE_LIMIT_NS - SEC_NS);
+    /* It was sent again and again. */
+    fake_osd_accept(&w, 0);
+    old = fake_osd(&w, 0);
     assert_false(ops[0].done);
     fake_advance(&w, 10 * SEC_NS);
     assert_true(ops[0].done);
     assert_int_equal(ops[0].op.result, -ETIMEDOUT);
+    assert_true(old->dropped);
 }
 
 static void says_which_writes_it_waits_for(void **state)
@@ -953,6 +1011,8 @@ int main(void)
         CASE(doubtful_operations_can_be_cancelled),
         CASE(finds_new_groups_when_a_pool_is_split),
         CASE(gives_up_after_the_time_out),
+        CASE(a_write_that_took_too_long_does_not_arrive_later),
+        CASE(a_read_that_took_too_long_leaves_the_session_alone),
         CASE(a_read_waits_for_ever_without_a_time_out),
         CASE(a_write_is_given_up_after_ten_minutes),
         CASE(says_which_writes_it_waits_for),
