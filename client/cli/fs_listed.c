@@ -23,9 +23,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "client/cli/fs.h"
+#include "common/cond.h"
 
 enum {
     LISTED_MAX = 256, /* On their way. */
@@ -152,16 +152,12 @@ static bool is_waited_for(uint64_t order)
 void fs_listed_wait(void)
 {
     struct listed *listed;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += WAIT_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const uint64_t until_ns = cond_now_ns() + WAIT_MS * UINT64_C(1000000);
     pthread_mutex_lock(&on_way.lock);
     const uint64_t order = on_way.order;
     int rc = 0;
     while (rc != ETIMEDOUT && is_waited_for(order))
-        rc = pthread_cond_timedwait(&on_way.taken, &on_way.lock, &until);
+        rc = cond_wait_until(&on_way.taken, &on_way.lock, until_ns);
     LIST_FOREACH(listed, &on_way.list, link)
     {
         if (listed->order <= order)

@@ -21,6 +21,7 @@
 #include <uthash.h>
 
 #include "client/cli/fs.h"
+#include "common/cond.h"
 
 enum {
     FILES_MAX = 4096,
@@ -129,12 +130,8 @@ static void drop(void)
 
 static void wait_a_round(void)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += ROUND_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    while (!mapped.ending && pthread_cond_timedwait(&mapped.changed, &mapped.lock, &until) == 0)
+    const uint64_t until_ns = cond_now_ns() + ROUND_MS * UINT64_C(1000000);
+    while (!mapped.ending && cond_wait_until(&mapped.changed, &mapped.lock, until_ns) == 0)
         continue;
 }
 
@@ -207,10 +204,10 @@ void fs_mapped_end(void)
     pthread_cond_broadcast(&mapped.changed);
     pthread_mutex_unlock(&mapped.lock);
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += END_SECONDS;
     /* It may wait for a page that is to be written, which nobody takes any more. */
-    if (running && pthread_timedjoin_np(mapped.thread, NULL, &until) != 0)
+    if (running && pthread_clockjoin_np(mapped.thread, NULL, CLOCK_MONOTONIC, &until) != 0)
         return;
     HASH_ITER(hh, mapped.files, file, next)
     {

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "client/cli/fs.h"
+#include "common/cond.h"
 
 enum {
     AGAIN_MS = 500,
@@ -83,12 +84,8 @@ static int recover(struct fs_recovery *recovery)
 /* With the lock. */
 static void wait_a_while(struct fs_recovery *recovery)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += AGAIN_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    (void)pthread_cond_timedwait(&recovery->changed, &recovery->lock, &until);
+    (void)cond_wait_until(&recovery->changed, &recovery->lock,
+                          cond_now_ns() + AGAIN_MS * UINT64_C(1000000));
 }
 
 static void *watch_over(void *arg)

@@ -23,11 +23,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include <uthash.h>
 
 #include "client/cli/fs.h"
+#include "common/cond.h"
 
 enum {
     MADE_MAX = 8192, /* Files whose names are remembered. */
@@ -317,13 +317,9 @@ static bool refresh_folder(const struct folder *folder, int *root, uint8_t *buff
 /* With the lock. The copy goes soon: while it is there, an unmounted file system is not over. */
 static void wait_for_work(int *root)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += LINGER_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const uint64_t until_ns = cond_now_ns() + LINGER_MS * UINT64_C(1000000);
     int rc = *root < 0 ? pthread_cond_wait(&refresh.changed, &refresh.lock)
-                       : pthread_cond_timedwait(&refresh.changed, &refresh.lock, &until);
+                       : cond_wait_until(&refresh.changed, &refresh.lock, until_ns);
     if (rc == ETIMEDOUT) {
         pthread_mutex_unlock(&refresh.lock);
         close(*root);

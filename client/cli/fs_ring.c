@@ -35,11 +35,11 @@
 #include <sys/mman.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/cli/fs.h"
 #include "client/cli/fuse_uring.h"
+#include "common/cond.h"
 
 enum {
     HEAD_ROOM = 4096,   /* Before the payload: the header, and where a request becomes whole. */
@@ -527,17 +527,13 @@ static struct queue *find_owing(struct fs_ring *ring)
 static void nudge(struct fs_ring *ring, const struct queue *queue)
 {
     struct statx st;
-    struct timespec until;
     pthread_mutex_unlock(&ring->lock);
     if (stay_on(queue->number))
         (void)statx(AT_FDCWD, ring->path, AT_STATX_FORCE_SYNC, STATX_MODE, &st);
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += NUDGE_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    const uint64_t until_ns = cond_now_ns() + NUDGE_MS * UINT64_C(1000000);
     pthread_mutex_lock(&ring->lock);
     if (!ring->ending)
-        (void)pthread_cond_timedwait(&ring->changed, &ring->lock, &until);
+        (void)cond_wait_until(&ring->changed, &ring->lock, until_ns);
 }
 
 static void *nudge_thread(void *arg)

@@ -42,6 +42,7 @@
 
 #include "client/fs/lease.h"
 #include "client/object/inside.h"
+#include "common/cond.h"
 #include "common/planted.h"
 #include "common/witness.h"
 
@@ -477,7 +478,7 @@ static bool is_urgent(const struct limpet_fs *fs, const struct fs_file *file)
 static void want_room(struct limpet_fs *fs, struct fs_file *file)
 {
     if (TAILQ_EMPTY(&fs->want_room)) {
-        fs->room_due_ns = clock_ns(CLOCK_REALTIME) + ROOM_DELAY_MS * INT64_C(1000000);
+        fs->room_due_ns = clock_ns(CLOCK_MONOTONIC) + ROOM_DELAY_MS * INT64_C(1000000);
         pthread_cond_signal(&fs->behind_wanted);
     }
     file->wants_room = true;
@@ -1193,8 +1194,7 @@ static void wait_until(struct limpet_fs *fs, int64_t note_ns)
         pthread_cond_wait(&fs->behind_wanted, &fs->lock);
         return;
     }
-    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
-    pthread_cond_timedwait(&fs->behind_wanted, &fs->lock, &until);
+    (void)cond_wait_until(&fs->behind_wanted, &fs->lock, (uint64_t)until_ns);
 }
 
 void *behind_thread(void *arg)
@@ -1204,7 +1204,7 @@ void *behind_thread(void *arg)
     pthread_mutex_lock(&fs->lock);
     while (!fs->stopping || !LIST_EMPTY(&fs->ahead) || !TAILQ_EMPTY(&fs->want_room) ||
            !TAILQ_EMPTY(&fs->want_drain)) {
-        int64_t now_ns = clock_ns(CLOCK_REALTIME);
+        int64_t now_ns = clock_ns(CLOCK_MONOTONIC);
         if (!TAILQ_EMPTY(&fs->want_drain)) {
             drain_first(fs);
         } else if (room_is_due(fs, now_ns)) {
@@ -1237,9 +1237,8 @@ void *behind_guard(void *arg)
             pthread_cond_wait(&fs->behind_begun, &fs->lock);
             continue;
         }
-        int64_t until_ns = clock_ns(CLOCK_REALTIME) + LOOK_MS * INT64_C(1000000);
-        struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
-        pthread_cond_timedwait(&fs->behind_begun, &fs->lock, &until);
+        (void)cond_wait_until(&fs->behind_begun, &fs->lock,
+                              cond_now_ns() + LOOK_MS * UINT64_C(1000000));
         behind_lost(fs);
     }
     pthread_mutex_unlock(&fs->lock);

@@ -26,6 +26,7 @@
 #include <time.h>
 
 #include "client/fs/lease.h"
+#include "common/cond.h"
 #include "common/fs_method.h"
 #include "common/planted.h"
 
@@ -1148,10 +1149,8 @@ void *lease_keeper(void *arg)
         }
         if (fs->stopping && !fs->lease_asking)
             break;
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += TICK_MS / 1000;
-        pthread_cond_timedwait(&fs->lease_changed, &fs->lock, &until);
+        (void)cond_wait_until(&fs->lease_changed, &fs->lock,
+                              now_ns() + (uint64_t)TICK_MS * UINT64_C(1000000));
         if (now_ns() - looked_ns >= (uint64_t)TICK_MS * 1000000) {
             looked_ns = now_ns();
             look_at_all(fs);

@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "client/fs/fs.h"
+#include "common/cond.h"
 
 enum {
     ORPHANS_AT_ONCE = 512,
@@ -655,12 +656,7 @@ static void work_on(struct limpet_fs *fs, uint64_t *inos, size_t n)
 /* With the lock, which is released for a while. */
 static void wait_ms(struct limpet_fs *fs, uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    uint64_t ns = (uint64_t)until.tv_nsec + ms * 1000000;
-    until.tv_sec += (time_t)(ns / 1000000000);
-    until.tv_nsec = (long)(ns % 1000000000);
-    pthread_cond_timedwait(&fs->orphaned, &fs->lock, &until);
+    (void)cond_wait_until(&fs->orphaned, &fs->lock, cond_now_ns() + ms * 1000000);
 }
 
 /* With the lock, which is released for a while: until something comes, or a tick. */

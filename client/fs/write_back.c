@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "client/fs/lease.h"
+#include "common/cond.h"
 #include "common/planted.h"
 
 enum {
@@ -870,17 +871,8 @@ static bool is_due(const struct limpet_fs *fs)
 
 static void wait_until(struct limpet_fs *fs, uint64_t since_ns)
 {
-    struct timespec until;
-    uint64_t age = now_ns() - since_ns, left = (uint64_t)FS_DELAY_MS * 1000000;
-    left = age < left ? left - age : 0;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)(left / 1000000000);
-    until.tv_nsec += (long)(left % 1000000000);
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&fs->written, &fs->lock, &until);
+    (void)cond_wait_until(&fs->written, &fs->lock,
+                          since_ns + (uint64_t)FS_DELAY_MS * UINT64_C(1000000));
 }
 
 void *write_back_thread(void *arg)

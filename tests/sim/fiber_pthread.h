@@ -26,12 +26,15 @@
 #define pthread_cond_init      fiber_cond_init
 #define pthread_cond_destroy   fiber_cond_destroy
 #define pthread_cond_wait      fiber_cond_wait
-#define pthread_cond_timedwait fiber_cond_timedwait
+#define pthread_cond_clockwait fiber_cond_clockwait
 #define pthread_cond_signal    fiber_cond_signal
 #define pthread_cond_broadcast fiber_cond_broadcast
 #define clock_gettime          fiber_clock_gettime
 #define nanosleep              fiber_nanosleep
 #define getrandom              fiber_getrandom
+
+/* It waits by the clock that people set: see common/cond.h. */
+#pragma GCC poison pthread_cond_timedwait
 
 /* The simulator has a function of this name, too. */
 #define cluster_fail client_cluster_fail

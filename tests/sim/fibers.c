@@ -399,11 +399,13 @@ int fiber_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
     return fiber_mutex_lock(mutex);
 }
 
-int fiber_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until)
+int fiber_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t clock,
+                         const struct timespec *until)
 {
     struct env *env = fiber_env();
+    assert(clock == CLOCK_MONOTONIC);
     uint64_t until_ns = (uint64_t)until->tv_sec * SEC_NS + (uint64_t)until->tv_nsec;
-    uint64_t now_ns = env_wall(env);
+    uint64_t now_ns = env_clock(env);
     (void)fiber_mutex_unlock(mutex);
     struct fiber *me = current;
     me->key = cond;

@@ -67,7 +67,7 @@ bool fiber_mutex_is_free(const pthread_mutex_t *mutex);
 int fiber_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attr);
 int fiber_cond_destroy(pthread_cond_t *cond);
 int fiber_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
-int fiber_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+int fiber_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t clock,
                          const struct timespec *until);
 int fiber_cond_signal(pthread_cond_t *cond);
 int fiber_cond_broadcast(pthread_cond_t *cond);

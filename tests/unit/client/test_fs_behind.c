@@ -3,7 +3,12 @@
  * client is played here, so requests arrive when a test says so, and the thread works when it is
  * told to.
  */
+#include <time.h>
+
+static int look_at_clock(clockid_t clock, struct timespec *out);
+#define clock_gettime look_at_clock
 #include "client/fs/behind.c"
+#undef clock_gettime
 
 #include "tests/lib/test.h"
 
@@ -49,8 +54,17 @@ static uint64_t valid_ns;
 static bool ends_while_sending;
 static int write_back_error;
 static bool cut_meanwhile;
+static time_t ahead_s; /* The clock of the machine, until somebody puts it right. */
 
 /* ---- The rest of the client ---- */
+
+static int look_at_clock(clockid_t clock, struct timespec *out)
+{
+    int rc = clock_gettime(clock, out);
+    if (clock == CLOCK_REALTIME)
+        out->tv_sec += ahead_s;
+    return rc;
+}
 
 struct limpet_buffer *limpet_buffer_create(size_t len)
 {
@@ -325,6 +339,7 @@ static int begin(void **state)
     pthread_cond_init(&fs.changed, NULL);
     pthread_cond_init(&fs.behind_changed, NULL);
     pthread_cond_init(&fs.behind_wanted, NULL);
+    pthread_cond_init(&fs.behind_begun, NULL);
     assert_int_equal(cache_create(64 << 20, &fs.cache), 0);
     shard = shard_create(HOME, false);
     grant = 1;
@@ -685,6 +700,31 @@ static void nothing_is_sent_that_was_begun_before(void **state)
     assert_int_equal(behind_error(&fs, file->ino), -EIO);
 }
 
+/*
+ * W6: who looks every LOOK_MS is told the time by a clock that nobody sets. Here the other one is
+ * put back by an hour as soon as it has been looked at.
+ */
+static void a_clock_that_is_put_back_does_not_let_the_guard_sleep(void **state)
+{
+    (void)state;
+    pthread_t guard;
+    int error = 0;
+    has_written_one();
+    valid_ns = LOST_BEFORE_NS - 1;
+    ahead_s = 3600;
+    assert_int_equal(pthread_create(&guard, NULL, behind_guard, &fs), 0);
+    uint64_t until_ns = cond_now_ns() + 20 * UINT64_C(1000000000);
+    while ((error = behind_error(&fs, file->ino)) == 0 && cond_now_ns() < until_ns)
+        sched_yield();
+    ahead_s = 0;
+    pthread_mutex_lock(&fs.lock);
+    fs.stopping = true;
+    pthread_mutex_unlock(&fs.lock);
+    arrive(0, 0);
+    assert_int_equal(error, -EIO);
+    assert_int_equal(pthread_join(guard, NULL), 0);
+}
+
 /* ---- Something of the file has failed, and the rest is on its way still ---- */
 
 struct patient {
@@ -817,6 +857,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_is_sent_when_the_lease_may_soon_be_over, begin,
                                         end),
         cmocka_unit_test_setup_teardown(nothing_is_sent_that_was_begun_before, begin, end),
+        cmocka_unit_test_setup_teardown(a_clock_that_is_put_back_does_not_let_the_guard_sleep,
+                                        begin, end),
         cmocka_unit_test_setup_teardown(what_is_given_up_is_told_also_when_all_was_sent, begin,
                                         end),
         cmocka_unit_test_setup_teardown(a_truncation_waits_for_what_is_on_its_way, begin, end),
