@@ -16,7 +16,9 @@
  *     when one of them arrives, the thread looks again (it only: a callback is not to wait for
  *     other requests).
  *
- * W3  Bytes on their way are bounded; a write beyond that is answered when there is room.
+ * W3  Memory of writes on their way is bounded, by what they cost and not by their bytes: of many
+ *     small ones the rest is hundreds of times as much. A write beyond that is answered when there
+ *     is room.
  *
  * W4  What has failed is told once: by the next write, fsync or close.
  *
@@ -24,9 +26,9 @@
  *
  * W6  When a lease may be over in LOST_BEFORE_NS, nothing is sent under it any more, and what is on
  *     its way is revoked, with the sessions that it was sent over: others may change the same bytes
- *     soon. Its file is told of it (W4), also of what has arrived nevertheless. One that ends by
- * its time-out is revoked as well, before its end is told (C6 of client/core): the lease may be
- *     given back then, and others may change the same bytes.
+ *     soon. Its file is told of it (W4), also of what has arrived nevertheless.
+ *     One that ends by its time-out is revoked as well, before its end is told (C6 of client/core):
+ *     the lease may be given back then, and others may change the same bytes.
  *
  * Room is made for many files at a time: a file waits for it until it is urgent (somebody waits for
  * the file's writes, or they are many) or ROOM_DELAY_MS have passed. It is asked for when the first
@@ -74,6 +76,7 @@ struct fs_write {
     uint64_t later_end;                       /* How far those after it reach that have arrived. */
     struct limpet_buffer *pieces[PIECES_MAX]; /* Until they are sent. */
     unsigned n_pieces;
+    size_t cost; /* In memory, until it has ended. */
     bool sent;
     _Atomic unsigned pending;
     _Atomic int error;
@@ -280,10 +283,10 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
         file->n_sent--;
         file->sent_bytes -= write->len;
     }
-    fs->behind_bytes -= write->len;
+    fs->behind_bytes -= write->cost;
     if (fs->stopping && fs->behind_bytes == 0)
         pthread_cond_signal(&fs->behind_begun);
-    cache_release(fs->cache, write->len);
+    cache_release(fs->cache, write->cost);
     if (error != 0) {
         fs->losses++;
         file->error = file->error != 0 ? file->error : error;
@@ -562,6 +565,33 @@ static void drain_soon(struct limpet_fs *fs, struct fs_file *file)
     TAILQ_INSERT_TAIL(&fs->want_drain, file, drain_link);
 }
 
+/* ---- What it costs ---- */
+
+/* W3: so much of them are on their way; its memory is asked for when it is sent. */
+static size_t cost_of_write(void)
+{
+    return sizeof(struct fs_write) + sizeof(struct fs_part) + write_memory();
+}
+
+/* At most: what follows a write that is not sent costs its bytes only. */
+static size_t cost_of(const struct fs_call *call)
+{
+    return cost_of_write() + buffer_memory(call->buffer);
+}
+
+/* With the lock. */
+static void charge(struct limpet_fs *fs, struct fs_write *write, size_t cost)
+{
+    write->cost += cost;
+    fs->behind_bytes += cost;
+    cache_reserve(fs->cache, cost);
+}
+
+static bool is_full(const struct limpet_fs *fs, const struct fs_call *call)
+{
+    return fs->behind_bytes > 0 && fs->behind_bytes + cost_of(call) > fs->behind_max;
+}
+
 /* ---- Writing ---- */
 
 /* With the lock. */
@@ -575,8 +605,8 @@ static bool is_possible(struct limpet_fs *fs, const struct fs_call *call, struct
 }
 
 /* With the lock. Whether these bytes have become part of the last write that is not sent. */
-static bool extend(struct fs_file *file, const struct fs_inode *inode, uint64_t at,
-                   struct limpet_buffer *buffer)
+static bool extend(struct limpet_fs *fs, struct fs_file *file, const struct fs_inode *inode,
+                   uint64_t at, struct limpet_buffer *buffer)
 {
     struct fs_write *last = TAILQ_LAST(&file->unsent, fs_unsent);
     size_t len = limpet_buffer_len(buffer);
@@ -585,6 +615,7 @@ static bool extend(struct fs_file *file, const struct fs_inode *inode, uint64_t 
         return false;
     last->pieces[last->n_pieces++] = buffer;
     last->len += len;
+    charge(fs, last, buffer_memory(buffer));
     return true;
 }
 
@@ -601,6 +632,7 @@ static int write_new(struct limpet_fs *fs, struct fs_file *file, uint64_t at,
     write->offset = at;
     write->len = limpet_buffer_len(buffer);
     write->pieces[write->n_pieces++] = buffer;
+    charge(fs, write, cost_of_write() + buffer_memory(buffer));
     TAILQ_INSERT_TAIL(&file->writes, write, link);
     TAILQ_INSERT_TAIL(&file->unsent, write, unsent_link);
     return 0;
@@ -617,7 +649,7 @@ static int accept(struct fs_call *call, struct fs_file *file, const struct fs_in
         return -EFBIG;
     size_t len = call->rq.len;
     limpet_buffer_trim(call->buffer, len);
-    int rc = extend(file, &now, at, call->buffer) ? 0 : write_new(fs, file, at, call->buffer);
+    int rc = extend(fs, file, &now, at, call->buffer) ? 0 : write_new(fs, file, at, call->buffer);
     if (rc != 0)
         return rc;
     file->last_write++;
@@ -629,8 +661,6 @@ static int accept(struct fs_call *call, struct fs_file *file, const struct fs_in
     call->buffer = NULL;
     call->result.offset = at;
     file->unsent_bytes += len;
-    fs->behind_bytes += len;
-    cache_reserve(fs->cache, len);
     get_ahead(fs, file, &now, at + len);
     return 0;
 }
@@ -648,11 +678,6 @@ int behind_take_error(struct fs_file *file)
     return error;
 }
 
-static bool is_full(const struct limpet_fs *fs, size_t more)
-{
-    return fs->behind_bytes > 0 && fs->behind_bytes + more > fs->behind_max;
-}
-
 bool behind_write(struct fs_call *call)
 {
     struct limpet_fs *fs = call->fs;
@@ -664,7 +689,7 @@ bool behind_write(struct fs_call *call)
         pthread_mutex_unlock(&fs->lock);
         return false;
     }
-    if (!call->resumed && (is_full(fs, len) || !STAILQ_EMPTY(&fs->throttled))) {
+    if (!call->resumed && (is_full(fs, call) || !STAILQ_EMPTY(&fs->throttled))) {
         STAILQ_INSERT_TAIL(&fs->throttled, call, link);
         pthread_cond_signal(&fs->behind_wanted);
         pthread_mutex_unlock(&fs->lock);
@@ -697,7 +722,7 @@ static void resume(struct limpet_fs *fs)
     for (;;) {
         pthread_mutex_lock(&fs->lock);
         struct fs_call *call = STAILQ_FIRST(&fs->throttled);
-        if (call != NULL && is_full(fs, call->rq.len))
+        if (call != NULL && is_full(fs, call))
             call = NULL;
         if (call != NULL)
             STAILQ_REMOVE_HEAD(&fs->throttled, link);

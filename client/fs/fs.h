@@ -187,9 +187,9 @@ struct limpet_fs {
     struct fs_parts parts;         /* Requests for contents that are being written. */
     struct fs_room_list want_room; /* Urgent ones first; all, at: */
     int64_t room_due_ns;
-    struct fs_room_list want_drain; /* Files of which the thread is to send more. */
-    struct fs_calls throttled;      /* Writes that wait for memory. */
-    uint64_t behind_bytes, behind_max;
+    struct fs_room_list want_drain;    /* Files of which the thread is to send more. */
+    struct fs_calls throttled;         /* Writes that wait for memory. */
+    uint64_t behind_bytes, behind_max; /* Of memory: what writes cost, and may. */
 };
 
 /* A request. */

@@ -46,6 +46,11 @@ void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
  */
 void completions_revoke(struct limpet_completion *const *list, size_t n);
 
+/* What it takes, with the memory behind it that its bytes leave free. */
+size_t buffer_memory(const struct limpet_buffer *buffer) MUST_CHECK;
+/* What a write of one step takes while it is under way, without its bytes. */
+size_t write_memory(void) MUST_CHECK;
+
 /* An option of the type duration, in nanoseconds. */
 int cluster_duration(struct limpet_cluster *cluster, const char *option, uint64_t *ns) MUST_CHECK;
 /* Of the types number and size; bool. */

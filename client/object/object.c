@@ -735,6 +735,11 @@ void completions_revoke(struct limpet_completion *const *list, size_t n)
     }
 }
 
+size_t write_memory(void)
+{
+    return sizeof(struct limpet_op) + sizeof(struct limpet_completion) + sizeof(struct message);
+}
+
 /* ---- Asynchronous calls ---- */
 
 static int async_data(struct limpet_pool *pool, const char *name,

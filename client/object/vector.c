@@ -41,6 +41,12 @@ void limpet_buffer_skip(struct limpet_buffer *buffer, size_t len)
     buffer->slice.len -= len;
 }
 
+size_t buffer_memory(const struct limpet_buffer *buffer)
+{
+    const struct buf *buf = buffer->slice.buf;
+    return sizeof *buffer + (buf != NULL ? sizeof *buf + buf->capacity : 0);
+}
+
 void limpet_buffer_destroy(struct limpet_buffer *buffer)
 {
     if (buffer == NULL)

@@ -12,6 +12,7 @@ static int look_at_clock(clockid_t clock, struct timespec *out);
 
 #include "tests/lib/test.h"
 
+#include <malloc.h>
 #include <stdio.h>
 
 #include "client/fs/shard.h"
@@ -64,6 +65,16 @@ static int look_at_clock(clockid_t clock, struct timespec *out)
     if (clock == CLOCK_REALTIME)
         out->tv_sec += ahead_s;
     return rc;
+}
+
+size_t buffer_memory(const struct limpet_buffer *buffer)
+{
+    return sizeof *buffer + buffer->len;
+}
+
+size_t write_memory(void)
+{
+    return sizeof(struct limpet_op) + sizeof(struct limpet_completion);
 }
 
 struct limpet_buffer *limpet_buffer_create(size_t len)
@@ -557,6 +568,50 @@ static void at_most_so_much_is_on_its_way(void **state)
 }
 
 /* While what was sent keeps the next from being sent, all of it gets room, in few rounds. */
+static uint64_t memory_used(void)
+{
+    return mallinfo2().uordblks;
+}
+
+/* W3: those that lie apart, each a write of its own. */
+static void many_small_ones_take_no_more_memory_than_large_ones(void **state)
+{
+    (void)state;
+    enum { MANY = SENT_LIST - 1 };
+    unsigned n = 0;
+    has_written_one();
+    arrive(0, 0);
+    fs.behind_max = 1 << 20;
+    struct fs_call *calls[MANY];
+    for (unsigned i = 0; i < MANY; i++) {
+        calls[i] = call_new();
+        calls[i]->rq.verb = LIMPET_FS_WRITE;
+        calls[i]->rq.offset = 2 * i;
+        calls[i]->rq.len = 1;
+        calls[i]->buffer = limpet_buffer_create(1);
+    }
+    uint64_t before = memory_used();
+    while (n < MANY && STAILQ_EMPTY(&fs.throttled))
+        data_write(calls[n++]);
+    assert_in_range(n, 100, MANY - 1);
+    /* What is allocated costs a little more. */
+    assert_true(memory_used() < before + fs.behind_max + fs.behind_max / 4);
+    assert_in_range(fs.behind_bytes, fs.behind_max / 4 * 3, fs.behind_max);
+    while (n < MANY)
+        data_write(calls[n++]);
+}
+
+/* What follows the last one costs its bytes, and not another write. */
+static void what_becomes_part_of_a_write_costs_less(void **state)
+{
+    (void)state;
+    has_written_one();
+    write_pieces(1, 3);
+    uint64_t first = fs.behind_bytes;
+    write_pieces(3, 4);
+    assert_in_range(fs.behind_bytes - first, PIECE, PIECE + 100);
+}
+
 static void room_is_made_before_it_is_missed(void **state)
 {
     enum { PIECES = 128 };
@@ -848,6 +903,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_waits_makes_it_go, begin, end),
         cmocka_unit_test_setup_teardown(a_sync_waits_for_all_that_has_become_one, begin, end),
         cmocka_unit_test_setup_teardown(at_most_so_much_is_on_its_way, begin, end),
+        cmocka_unit_test_setup_teardown(many_small_ones_take_no_more_memory_than_large_ones, begin,
+                                        end),
+        cmocka_unit_test_setup_teardown(what_becomes_part_of_a_write_costs_less, begin, end),
         cmocka_unit_test_setup_teardown(room_is_made_before_it_is_missed, begin, end),
         cmocka_unit_test_setup_teardown(what_got_no_room_is_told_once, begin, end),
         cmocka_unit_test_setup_teardown(room_that_was_read_before_a_cut_is_none, begin, end),
