@@ -111,6 +111,8 @@ bool fs_abort(const char *device);
 void fs_abort_if_dead(const char *path);
 /* Who unmounts what is mounted over `path` can wait for this process from now on. */
 void fs_umount_expect(const char *path);
+/* Nothing is mounted any more: nobody else can; another mount may get this one's device number. */
+void fs_umount_over(void);
 /* They learn by which error something was lost, or 0; the mount is not there any more. */
 void fs_umount_tell(int error);
 

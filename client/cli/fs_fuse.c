@@ -1347,6 +1347,7 @@ void fs_fuse_serve(struct fuse_session *session, const char *path, bool follows,
     if (the_mount.ring != NULL)
         fs_ring_stop(the_mount.ring);
     fuse_session_unmount(session);
+    fs_umount_over();
 }
 
 void fs_fuse_end(void)

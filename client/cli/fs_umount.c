@@ -1,9 +1,14 @@
 /*
  * limpet fs umount. The kernel is done with a mount before its process is, which writes back then
- * what it still has. So that process has a socket that is named after the mount; who unmounts
- * connects, and is accepted when nothing is mounted any more. Then it hears 0, as all is durable,
- * or the error by which something was lost of which nobody was told yet; and the connection ends
- * with the process.
+ * what it still has. So that process has a socket that is named after the mount's device; who
+ * unmounts connects, and is accepted when nothing is mounted any more. Then it hears 0, as all is
+ * durable, or the error by which something was lost of which nobody was told yet; and the
+ * connection ends with the process.
+ *
+ * The kernel gives the number of a device again as soon as nothing is mounted, when the process of
+ * the mount before may not have noticed yet, or be dead and not have ended. So a name has a number,
+ * too: a new mount takes the one above all that are taken, and the highest is the one that counts.
+ * A process gives its name up when it has noticed.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -22,64 +27,146 @@
 
 #include "client/cli/fs.h"
 
-enum { WAITERS_MAX = 16, LOOK_MS = 1000 };
+enum {
+    WAITERS_MAX = 16,
+    LOOK_MS = 1000,
+    NAMES_MAX = 16, /* Mounts that have ended one after the other while their processes have not. */
+};
+
+static bool is_octal(char c)
+{
+    return c >= '0' && c <= '7';
+}
+
+/* As proc_pid_mountinfo(5) has it: blanks, line ends and backslashes by three octal digits. */
+static void decode(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from != 0; to++) {
+        if (*from == '\\' && is_octal(from[1]) && is_octal(from[2]) && is_octal(from[3])) {
+            *to = (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0'));
+            from += 4;
+        } else {
+            *to = *from++;
+        }
+    }
+    *to = 0;
+}
+
+/* Of a line: ID, parent's ID, device, root, mount point. */
+static bool is_at(char *line, const char *path, char device[FS_DEVICE_MAX])
+{
+    enum { DEVICE = 2, POINT = 4, FIELDS };
+    char *fields[FIELDS], *rest = NULL;
+    for (int i = 0; i < FIELDS; i++) {
+        fields[i] = strtok_r(i == 0 ? line : NULL, " ", &rest);
+        if (fields[i] == NULL)
+            return false;
+    }
+    decode(fields[POINT]);
+    if (strcmp(fields[POINT], path) != 0 || strlen(fields[DEVICE]) >= FS_DEVICE_MAX)
+        return false;
+    strcpy(device, fields[DEVICE]);
+    return true;
+}
 
 bool fs_device(const char *path, char device[FS_DEVICE_MAX])
 {
-    char line[2 * PATH_MAX], number[FS_DEVICE_MAX], at[PATH_MAX];
+    char *line = NULL;
+    size_t capacity = 0;
     bool found = false;
     FILE *file = fopen("/proc/self/mountinfo", "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "%*s %*s %31s %*s %4095s", number, at) == 2 && strcmp(at, path) == 0) {
-            memcpy(device, number, sizeof number);
-            found = true;
-        }
-    }
+    /* The last one is above the others. */
+    while (file != NULL && getline(&line, &capacity, file) > 0)
+        found |= is_at(line, path, device);
     if (file != NULL)
         fclose(file);
+    free(line);
     return found;
 }
 
 /* An abstract name: it goes with the process. */
-static socklen_t name_socket(const char *device, struct sockaddr_un *out)
+static socklen_t name_socket(const char *device, int number, struct sockaddr_un *out)
 {
     *out = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int len = snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "limpet-fs-mount-%s", device);
+    int len = snprintf(out->sun_path + 1, sizeof out->sun_path - 1, "limpet-fs-mount-%s-%d", device,
+                       number);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
 }
 
-static int waiters = -1; /* The socket for them. */
-
-void fs_umount_expect(const char *path)
-{
-    struct sockaddr_un address;
-    char device[FS_DEVICE_MAX];
-    if (!fs_device(path, device))
-        return;
-    socklen_t len = name_socket(device, &address);
-    /* It stays open until the process ends. Without it nobody waits, as umount(8) does not. */
-    waiters = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (waiters >= 0 && (bind(waiters, (struct sockaddr *)&address, len) != 0 ||
-                         listen(waiters, WAITERS_MAX) != 0)) {
-        close(waiters);
-        waiters = -1;
-    }
-}
-
-void fs_umount_tell(int error)
-{
-    int fd; /* Open until the process ends. */
-    while (waiters >= 0 && (fd = accept4(waiters, NULL, NULL, SOCK_CLOEXEC)) >= 0)
-        (void)!send(fd, &error, sizeof error, MSG_NOSIGNAL);
-}
-
-/* Others may have taken the name. */
+/* Anybody may take a name. */
 static bool is_trusted(int fd)
 {
     struct ucred peer;
     socklen_t len = sizeof peer;
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
            (peer.uid == 0 || peer.uid == geteuid());
+}
+
+/* A connection to the mount that has the highest name, whose number is set; -1: none has one. */
+static int connect_highest(const char *device, int *number)
+{
+    struct sockaddr_un address;
+    for (*number = NAMES_MAX - 1; *number >= 0; --*number) {
+        socklen_t len = name_socket(device, *number, &address);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&address, len) == 0 && is_trusted(fd))
+            return fd;
+        if (fd >= 0)
+            close(fd);
+    }
+    return -1;
+}
+
+/* Its number, or one above; -1. */
+static int listen_from(const char *device, int number)
+{
+    struct sockaddr_un address;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    for (; fd >= 0 && number < NAMES_MAX; number++) {
+        socklen_t len = name_socket(device, number, &address);
+        if (bind(fd, (struct sockaddr *)&address, len) == 0 && listen(fd, WAITERS_MAX) == 0)
+            return fd;
+    }
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static int waiters = -1; /* The socket for them. */
+static int waiting[2 * WAITERS_MAX];
+static int n_waiting; /* Those that it had when nothing was mounted any more. */
+
+void fs_umount_expect(const char *path)
+{
+    char device[FS_DEVICE_MAX];
+    int number;
+    if (!fs_device(path, device))
+        return;
+    int before = connect_highest(device, &number);
+    if (before >= 0)
+        close(before);
+    /* Without it nobody waits, as umount(8) does not. */
+    waiters = listen_from(device, number + 1);
+}
+
+void fs_umount_over(void)
+{
+    int fd = -1;
+    while (waiters >= 0 && n_waiting < 2 * WAITERS_MAX &&
+           (fd = accept4(waiters, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        waiting[n_waiting++] = fd;
+    if (waiters >= 0)
+        close(waiters);
+    waiters = -1;
+}
+
+void fs_umount_tell(int error)
+{
+    fs_umount_over();
+    /* They stay open until the process ends. */
+    for (int i = 0; i < n_waiting; i++)
+        (void)!send(waiting[i], &error, sizeof error, MSG_NOSIGNAL);
 }
 
 /* Without links, but its last part is left alone: the mount itself is not asked. */
@@ -107,17 +194,9 @@ static bool resolve(const char *path, char out[2 * PATH_MAX])
 /* A connection to the process that serves the mount, or -1; and its device. */
 static int find_server(const char *path, char device[FS_DEVICE_MAX])
 {
-    struct sockaddr_un address;
     char real[2 * PATH_MAX];
-    if (!resolve(path, real) || !fs_device(real, device))
-        return -1;
-    socklen_t len = name_socket(device, &address);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && (connect(fd, (struct sockaddr *)&address, len) != 0 || !is_trusted(fd))) {
-        close(fd);
-        fd = -1;
-    }
-    return fd;
+    int number;
+    return resolve(path, real) && fs_device(real, device) ? connect_highest(device, &number) : -1;
 }
 
 /* Whether the first thread of who is at the other end has ended, though others have not. */

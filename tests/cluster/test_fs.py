@@ -17,7 +17,7 @@ import threading
 
 from lib.cluster import BIN, SLOWNESS, Cluster, case, check, command, fails, folder, process_alive, random_bytes, read_file, run, succeeds, wait_until, write_file
 from lib.mount import (FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, RENAME_EXCHANGE, RENAME_NOREPLACE, Mounts,
-                       fallocate, kept, missing, mounted, rename2)
+                       device_of, fallocate, kept, missing, mounted, rename2)
 
 if missing():
     print("skipped: %s is missing" % missing())
@@ -867,6 +867,70 @@ def umount_waits_for_what_is_written_back():
         os.mkdir(os.path.join(path, "umount%d" % at))
     mounts.umount(path)
     wait_until("end of its process, which has closed everything", lambda: not process_alive(server), 2 * SLOWNESS)
+
+
+@case
+def umount_waits_whatever_the_path_is_called():
+    """mountinfo writes blanks and such as numbers."""
+    path = os.path.join(folder(), "with blanks,\ttabs\nlines and \\040 back\\slashes")
+    os.mkdir(path)
+    mounts.mount(FS, path=path)
+    server = mounts.server(path)
+    check(has_watcher(server), "somebody sees to its end")
+    for at in range(100):
+        os.mkdir(os.path.join(path, "blank%d" % at))
+    os.kill(server, signal.SIGSTOP)
+    with umount(path) as waits:
+        wait_until("end of the mount", lambda: not mounted(path), 10)
+        try:
+            waits.wait(1)
+            check(False, "umount ended before the process that writes back")
+        except subprocess.TimeoutExpired:
+            pass
+        os.kill(server, signal.SIGCONT)
+        ends_well(waits)
+    mounts.paths.remove(path)
+    check(not process_alive(server), "its process has ended")
+
+
+@case
+def umount_waits_for_the_right_process():
+    """The kernel gives the number of a mount's device again, while the process that served it does not know yet that it is over."""
+    first = mounts.mount(FS)
+    late, device = mounts.server(first), device_of(first)
+    os.kill(late, signal.SIGSTOP)
+    try:
+        succeeds(command(["umount", "-l", first]))
+        mounts.paths.remove(first)
+        second = mounts.mount(FS)
+        check(device_of(second) == device, "the number is given again: %s, %s" % (device, device_of(second)))
+        server = mounts.server(second)
+        with umount(second) as waits:
+            ends_well(waits)
+        mounts.paths.remove(second)
+        check(not process_alive(server) and process_alive(late), "it waits for that one, and not for the other")
+    finally:
+        os.kill(late, signal.SIGCONT)
+    wait_until("end of the other one", lambda: not process_alive(late), 20)
+
+
+def umount(path):
+    return subprocess.Popen([os.path.join(BIN, "limpet"), "fs", "umount", path], stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "LIMPET_CONF": cluster.conf})
+
+
+def ends_well(process):
+    try:
+        process.wait(20 * SLOWNESS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    check(process.wait() == 0, "%d: %s" % (process.returncode, process.stderr.read()))
+
+
+def has_watcher(server):
+    """The process that sees to the end of a mount whose own process is killed."""
+    said = command(["ps", "--ppid", str(server), "-o", "comm="])
+    return said.text.split() == ["limpet-fs-abort"]
 
 
 @case

@@ -5,6 +5,7 @@ import fcntl
 import json
 import mmap
 import os
+import re
 import select
 import signal
 import struct
@@ -74,9 +75,16 @@ class Hole:
         os.close(self.fd)
 
 
+def device_of(path):
+    """The number of the device that is mounted there; None: nothing is. mountinfo writes blanks and such as octal numbers."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        found = [line.split()[2:5:2] for line in file]
+    at = [device for device, point in found if re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), point) == path]
+    return at[-1] if at else None
+
+
 def mounted(path):
-    with open("/proc/self/mounts", encoding="utf-8") as file:
-        return path in (line.split()[1] for line in file)
+    return device_of(path) is not None
 
 
 class Mounts:
@@ -91,8 +99,8 @@ class Mounts:
         succeeds(self.cluster.limpet("fs", "create", name, *options))
         return name
 
-    def mount(self, name, *options):
-        path = folder()
+    def mount(self, name, *options, path=None):
+        path = path or folder()
         succeeds(self.cluster.limpet("fs", "mount", name, path, *options))
         self.paths.append(path)
         check(mounted(path), "nothing is mounted over %s" % path)
