@@ -91,45 +91,41 @@ int rbd_group_ls(struct cli *cli)
 
 /* ---- Images ---- */
 
-/* An image of this number, by its name. */
-static struct limpet_pool *image_of_id(struct cli *cli, const char *id, struct rbd_spec *spec)
-{
-    struct limpet_image *image;
-    struct limpet_image_info info;
-    if (cli_has(cli, "image") || cli->n_words > second_word(cli))
-        fail(EINVAL, "trying to access image using both name and id; leave one of them out");
-    rbd_pool_spec_read(cli, -1, spec);
-    if (cli_has(cli, "image-pool"))
-        snprintf(spec->pool, sizeof spec->pool, "%s", cli_text(cli, "image-pool", ""));
-    if (cli_has(cli, "image-namespace"))
-        snprintf(spec->space, sizeof spec->space, "%s", cli_text(cli, "image-namespace", ""));
-    struct limpet_pool *pool = rbd_pool(cli, spec);
-    int rc = limpet_image_open(pool, id, NULL, LIMPET_IMAGE_BY_ID | LIMPET_IMAGE_READ_ONLY, &image);
-    if (rc != 0)
-        fail(rc, "error opening image with id %s: %s", id, rbd_phrase(rc));
-    rbd_info(image, &info);
-    snprintf(spec->name, sizeof spec->name, "%s", info.name);
-    limpet_image_close(image);
-    return pool;
-}
+typedef int (*group_change)(struct limpet_pool *pool, const char *group,
+                            struct limpet_pool *image_pool, const char *image);
 
-static int with_image(struct cli *cli, const char *what,
-                      int (*call)(struct limpet_pool *, const char *, struct limpet_pool *,
-                                  const char *))
+static int with_image(struct cli *cli, const char *what, group_change call)
 {
     struct rbd_spec group, image;
-    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, "image", &group), *image_pool;
-    const char *id = cli_text(cli, "image-id", NULL);
-    if (id != NULL) {
-        image_pool = image_of_id(cli, id, &image);
-    } else {
-        int word = word_at(cli, second_word(cli), "image");
-        rbd_spec_read(cli, word, RBD_GROUP_IMAGE, RBD_IMAGE, &image);
-        image_pool = rbd_pool(cli, &image);
-    }
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, "image", &group);
+    int word = word_at(cli, second_word(cli), "image");
+    rbd_spec_read(cli, word, RBD_GROUP_IMAGE, RBD_IMAGE, &image);
+    struct limpet_pool *image_pool = rbd_pool(cli, &image);
     int rc = call(pool, group.name, image_pool, image.name);
     limpet_pool_close(image_pool);
     return done(pool, rc, what);
+}
+
+/* It need not be one that can be opened. */
+static int take_out_id(struct cli *cli, const char *id)
+{
+    struct rbd_spec group, image;
+    struct limpet_pool *pool = group_spec(cli, RBD_IMAGE, "image", &group);
+    if (cli_has(cli, "image") || cli->n_words > second_word(cli))
+        fail(EINVAL, "trying to access image using both name and id; leave one of them out");
+    rbd_pool_spec_read(cli, -1, &image);
+    if (cli_has(cli, "image-pool"))
+        snprintf(image.pool, sizeof image.pool, "%s", cli_text(cli, "image-pool", ""));
+    if (cli_has(cli, "image-namespace"))
+        snprintf(image.space, sizeof image.space, "%s", cli_text(cli, "image-namespace", ""));
+    struct limpet_pool *image_pool = rbd_pool(cli, &image);
+    int rc = limpet_group_take_out_id(pool, group.name, image_pool, id);
+    limpet_pool_close(image_pool);
+    limpet_pool_close(pool);
+    if (rc == -ENOENT)
+        return complain(rc, "remove image error: %s; there is no group '%s' with an image of id %s",
+                        error_phrase(rc), rbd_spec_text(&group), id);
+    return rc != 0 ? complain(rc, "remove image error: %s", error_phrase(rc)) : 0;
 }
 
 int rbd_group_image_add(struct cli *cli)
@@ -139,7 +135,9 @@ int rbd_group_image_add(struct cli *cli)
 
 int rbd_group_image_rm(struct cli *cli)
 {
-    return with_image(cli, "remove image error", limpet_group_take_out);
+    const char *id = cli_text(cli, "image-id", NULL);
+    return id != NULL ? take_out_id(cli, id)
+                      : with_image(cli, "remove image error", limpet_group_take_out);
 }
 
 static int by_name(const void *a, const void *b)

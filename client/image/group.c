@@ -247,17 +247,16 @@ static int take_out(const struct group *group, const struct image_link *link)
     return rc;
 }
 
-int limpet_group_take_out(struct limpet_pool *pool, const char *name,
-                          struct limpet_pool *image_pool, const char *image)
+int limpet_group_take_out_id(struct limpet_pool *pool, const char *name,
+                             struct limpet_pool *image_pool, const char *id)
 {
     struct group group;
     struct image_link link;
     struct members members;
-    char id[LIMPET_IMAGE_ID_MAX + 1];
     bool found = false;
     int rc = find_group(pool, name, &group);
-    if (rc == 0)
-        rc = directory_id(image_pool, IMAGE_DIRECTORY, image, id);
+    if (rc == 0 && !image_is_id(id))
+        rc = -ENOENT;
     if (rc == 0)
         rc = list_members(&group, &members);
     if (rc != 0)
@@ -272,6 +271,17 @@ int limpet_group_take_out(struct limpet_pool *pool, const char *name,
     if (rc != 0)
         return rc;
     return found ? take_out(&group, &link) : -ENOENT;
+}
+
+int limpet_group_take_out(struct limpet_pool *pool, const char *name,
+                          struct limpet_pool *image_pool, const char *image)
+{
+    struct group group;
+    char id[LIMPET_IMAGE_ID_MAX + 1];
+    int rc = find_group(pool, name, &group);
+    if (rc == 0)
+        rc = directory_id(image_pool, IMAGE_DIRECTORY, image, id);
+    return rc == 0 ? limpet_group_take_out_id(pool, name, image_pool, id) : rc;
 }
 
 int limpet_group_images(struct limpet_pool *pool, const char *name, struct limpet_image_spec **out,

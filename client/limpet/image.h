@@ -571,6 +571,9 @@ LIMPET_API int limpet_group_add(struct limpet_pool *pool, const char *group,
                                 struct limpet_pool *image_pool, const char *image);
 LIMPET_API int limpet_group_take_out(struct limpet_pool *pool, const char *group,
                                      struct limpet_pool *image_pool, const char *image);
+/* By its id; also one that cannot be opened, or is gone. */
+LIMPET_API int limpet_group_take_out_id(struct limpet_pool *pool, const char *group,
+                                        struct limpet_pool *image_pool, const char *id);
 /* Release *out with limpet_free(). */
 LIMPET_API int limpet_group_images(struct limpet_pool *pool, const char *group,
                                    struct limpet_image_spec **out, size_t *n);

@@ -547,8 +547,12 @@ def groups_by_options():
     take = ("group", "image", "rm", "h", "--image-pool", "other")
     fails(rbd(*take, "--image-id", "none"), errno.ENOENT, "none")
     fails(rbd(*take, "g1", "--image-id", number), errno.EINVAL, "both name and id")
+    # By its id, whatever it is called, and also if nobody knows.
+    succeeds(cluster.rados("-p", "other", "rmomapkey", "rbd_directory", "i/" + number))
     succeeds(rbd(*take, "--image-id", number))
     check(says("group", "image", "ls", "h") == "", "taken out")
+    fails(rbd(*take, "--image-id", number), errno.ENOENT, number)
+    succeeds(cluster.rados("-p", "other", "setomapval", "rbd_directory", "i/" + number, "g1"))
     succeeds(rbd("group", "rm", "--group", "h"))
     succeeds(rbd("rm", "other/g1"))
 

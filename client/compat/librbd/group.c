@@ -103,12 +103,7 @@ EXPORT int rbd_group_image_remove(void *ioctx, const char *group, void *image_io
 EXPORT int rbd_group_image_remove_by_id(void *ioctx, const char *group, void *image_ioctx,
                                         const char *id)
 {
-    struct limpet_pool *pool;
-    char name[LIMPET_IMAGE_NAME_MAX + 1];
-    int rc = group != NULL && id != NULL ? rbd_pool_of(image_ioctx, &pool) : -EINVAL;
-    if (rc == 0)
-        rc = limpet_image_name_of(pool, id, name);
-    return rc == 0 ? with_image(limpet_group_take_out, ioctx, group, image_ioctx, name) : rc;
+    return with_image(limpet_group_take_out_id, ioctx, group, image_ioctx, id);
 }
 
 EXPORT int rbd_group_image_list_cleanup(rbd_group_image_info_t *images, size_t size, size_t n)
