@@ -412,6 +412,55 @@ static void the_ring_is_not_written_where_somebody_reads(void **state)
     ring_fini(&e);
 }
 
+/* ---- Placing ---- */
+
+static const struct env_task *deferred[4];
+static unsigned n_deferred;
+
+static uint64_t standing_clock(struct env *env)
+{
+    (void)env;
+    return SEC_NS;
+}
+
+static void note_deferred(struct env *env, struct env_task *task)
+{
+    (void)env;
+    assert_true(n_deferred < 4);
+    deferred[n_deferred++] = task;
+}
+
+static void ignore_timer(struct env *env, struct env_timer *timer, uint64_t deadline_ns)
+{
+    (void)env, (void)timer, (void)deadline_ns;
+}
+
+/* Writers wait for a batch, and no batch is started, since nothing is left of what waited. */
+static void writers_go_on_when_all_that_waited_was_superseded(void **state)
+{
+    const struct env_ops ops = {
+        .now_ns = standing_clock, .defer = note_deferred, .timer_arm = ignore_timer};
+    struct env env = {.ops = &ops};
+    struct engine e = {.env = &env,
+                       .options.memory_target = 64 << 20,
+                       .journal = {.bytes = RING_BLOCKS * BLOCK_BYTES}};
+    (void)state;
+    n_deferred = 0;
+    assert_int_equal(ring_init(&e), 0);
+    assert_int_equal(checkpoint_init(&e), 0);
+    e.journal.head = e.ring.end = (uint64_t)(RING_BLOCKS - 4) * BLOCK_BYTES;
+    assert_true(place_behind(&e));
+    place_kick(&e);
+    assert_false(place_busy(&e));
+    assert_false(place_behind(&e));
+    assert_int_equal(n_deferred, 1);
+    assert_ptr_equal(deferred[0], &e.pump_task);
+    place_kick(&e); /* Nobody waits any more. */
+    assert_int_equal(n_deferred, 1);
+    checkpoint_fini(&e);
+    ring_fini(&e);
+}
+
 /* ---- The block cache ---- */
 
 static void what_is_put_in_place_stays_in_the_cache(void **state)
@@ -480,6 +529,7 @@ int main(void)
         cmocka_unit_test(pairs_that_wait_make_the_same_index),
         cmocka_unit_test(the_ring_knows_the_newest_place_of_each_block),
         cmocka_unit_test(the_ring_is_not_written_where_somebody_reads),
+        cmocka_unit_test(writers_go_on_when_all_that_waited_was_superseded),
         cmocka_unit_test(what_is_put_in_place_stays_in_the_cache),
         cmocka_unit_test(superblocks_keep_their_bytes),
     };
