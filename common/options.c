@@ -219,6 +219,13 @@ static const struct option_info options[] = {
      .min = 1,
      .max = 1000000,
      .description = "Unfinished operations from which a client makes its caller wait."},
+    {.name = "client_busy_poll",
+     .type = OPTION_DURATION,
+     .default_value = "300us",
+     .max = MS,
+     .description =
+         "How long at most a client with a single operation under way looks for its answer "
+         "before it sleeps, as long as answers come within that time; 0: never."},
     {.name = "rbd_cache",
      .type = OPTION_BOOL,
      .default_value = "false",

@@ -179,7 +179,7 @@ static int read_key(struct limpet_cluster *c, struct auth_secret *secret)
 
 static int read_limits(struct limpet_cluster *c, struct client_options *options, char why[256])
 {
-    uint64_t ops;
+    uint64_t ops, busy_ns;
     int rc = config_get_duration(c->config, "connect_timeout", &options->connect_timeout_ns, why);
     if (rc == 0)
         rc = config_get_duration(c->config, "rados_osd_op_timeout", &options->op_timeout_ns, why);
@@ -189,9 +189,12 @@ static int read_limits(struct limpet_cluster *c, struct client_options *options,
         rc = config_get_u64(c->config, "client_max_bytes_in_flight", &c->bytes_max, why);
     if (rc == 0)
         rc = config_get_u64(c->config, "client_max_ops_in_flight", &ops, why);
+    if (rc == 0)
+        rc = config_get_duration(c->config, "client_busy_poll", &busy_ns, why);
     if (rc != 0)
         return rc;
     c->ops_max = ops;
+    busy_poll_init(&c->busy_poll, busy_ns);
     /* The library makes its callers wait; the core behind it only bounds what callbacks add. */
     options->max_bytes_in_flight = c->bytes_max;
     options->max_ops_in_flight = (uint32_t)ops;

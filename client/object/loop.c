@@ -319,7 +319,7 @@ static void turn_and_poll(struct limpet_cluster *c, struct waiter *waiter)
                                {.fd = c->later_fd, .events = POLLIN}};
         c->poll_deadline_ms = timeout_ms < 0 ? INT64_MAX : now_ms() + timeout_ms;
         pthread_mutex_unlock(&c->lock);
-        poll(fds, 2, timeout_ms);
+        busy_poll(&c->busy_poll, fds, 2, timeout_ms);
         if (waiter == NULL)
             set_taker(c, QUEUE_AWAKE);
         if (fds[1].revents & POLLIN)
@@ -511,10 +511,12 @@ static int sleep_for_fds(struct limpet_cluster *c, struct pollfd *fds, unsigned 
         memcpy(all + 2, fds, n * sizeof *fds);
     uv_update_time(loop);
     int own_ms = uv_backend_timeout(loop), until_ms = earlier(own_ms, timeout_ms);
-    if (c->polling && c->poller_waits_for == &c->server)
+    bool has_place = c->polling && c->poller_waits_for == &c->server;
+    if (has_place)
         c->poll_deadline_ms = own_ms < 0 ? INT64_MAX : now_ms() + own_ms;
     pthread_mutex_unlock(&c->lock);
-    int ready = poll(all, n + 2, until_ms);
+    int ready =
+        has_place ? busy_poll(&c->busy_poll, all, n + 2, until_ms) : poll(all, n + 2, until_ms);
     int error = ready < 0 ? -errno : 0;
     /* Who only looks takes the turn of a timer when it is back. */
     *turn = (ready == 0 && until_ms != 0) || all[0].revents != 0 || all[1].revents != 0;

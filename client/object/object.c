@@ -287,7 +287,7 @@ static void set_up(struct request *r, struct limpet_cluster *c)
 
 static void pass_to_core(struct request *r, struct limpet_cluster *c)
 {
-    c->ops_pending++;
+    busy_poll_submitted(&c->busy_poll, ++c->ops_pending);
     c->bytes_pending += r->cost;
     client_submit(c->client, &r->op);
 }

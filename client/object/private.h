@@ -13,6 +13,7 @@
  *   app.c       what pools are used for
  *   watch.c     watches, notifies, leases
  *   lock.c      advisory locks
+ *   busy_poll.c for how long an answer is looked for before sleeping
  *
  * Invariants:
  *
@@ -53,6 +54,8 @@
  *      when something comes, as anybody may (L1); whoever leaves the place wakes it, so that it
  *      takes it and learns of timers. What it submits in between leaves with its next turn (L6).
  *      Callbacks by waiters are its part, not the driver's, even while it does not sleep.
+ *  L9  The poller looks for an answer for a while before it sleeps, if only one request at a time
+ * has been under way (`busy_poll`, which is his who has the place). Others see no difference.
  */
 #ifndef LIMPET_CLIENT_OBJECT_PRIVATE_H
 #define LIMPET_CLIENT_OBJECT_PRIVATE_H
@@ -174,6 +177,13 @@ enum queue_taker {
 };
 STAILQ_HEAD(queued_list, request);
 
+/* How long to look before sleeping. */
+struct busy_poll {
+    int64_t max_ns;          /* 0: never. */
+    int64_t ns;              /* As it was learnt. */
+    atomic_uint waits_alone; /* Since two requests were under way. */
+};
+
 enum driver_state { DRIVER_NONE, DRIVER_BUSY, DRIVER_POLLING, DRIVER_SLEEPING };
 
 struct limpet_cluster {
@@ -193,7 +203,8 @@ struct limpet_cluster {
     unsigned servers;                /* Threads that do. */
     unsigned beside;                 /* Of them, asleep while another thread has the place. */
     int64_t poll_deadline_ms;        /* When the poller wakes by itself. */
-    int later_fd;                    /* A timer that wakes him, too; -1: there is none. */
+    struct busy_poll busy_poll;
+    int later_fd; /* A timer that wakes him, too; -1: there is none. */
     struct blocked_list blocked;
     int64_t last_sync_ms; /* A thread waited for something then. */
 
@@ -277,6 +288,13 @@ bool loop_queue(struct limpet_cluster *cluster, struct request *request) MUST_CH
 /* Nobody queues in between, nor looks at what a pool handle says. */
 void loop_queue_shut(struct limpet_cluster *cluster);
 void loop_queue_open(struct limpet_cluster *cluster);
+
+/* busy_poll.c. `max_ns`: for how long at most. */
+void busy_poll_init(struct busy_poll *busy, uint64_t max_ns);
+/* There are as many requests now. */
+void busy_poll_submitted(struct busy_poll *busy, uint64_t under_way);
+/* As poll(2), by the poller. */
+int busy_poll(struct busy_poll *busy, struct pollfd *fds, nfds_t n, int timeout_ms);
 
 /* object.c. Submits what is queued; the lock is held. */
 void requests_take_queued(struct limpet_cluster *cluster);
