@@ -323,6 +323,22 @@ int rbd_show(struct cli *cli)
 
 /* ---- rm, mv, resize, sparsify ---- */
 
+/* It has snapshots: whether they are but such as clones still need. */
+static bool has_only_clones(struct limpet_pool *pool, const char *name)
+{
+    struct limpet_image *image;
+    struct limpet_image_snap *snaps = NULL;
+    size_t n = 0;
+    if (limpet_image_open(pool, name, NULL, LIMPET_IMAGE_READ_ONLY, &image) != 0)
+        return false;
+    bool only = limpet_image_snap_list(image, &snaps, &n) == 0 && n > 0;
+    for (size_t i = 0; i < n; i++)
+        only = only && snaps[i].kind == LIMPET_IMAGE_SNAP_TRASH;
+    limpet_free(snaps);
+    limpet_image_close(image);
+    return only;
+}
+
 int rbd_rm(struct cli *cli)
 {
     struct rbd_spec spec;
@@ -331,7 +347,13 @@ int rbd_rm(struct cli *cli)
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing image");
     int code = 0, rc = limpet_image_remove(pool, spec.name, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
-    if (rc == -ENOTEMPTY)
+    if (rc == -ENOTEMPTY && has_only_clones(pool, spec.name))
+        code = complain(rc,
+                        "image has snapshots with linked clones - these must be deleted or "
+                        "flattened before the image can be removed: 'rbd children --all %s' "
+                        "lists them",
+                        rbd_spec_text(&spec));
+    else if (rc == -ENOTEMPTY)
         code =
             complain(rc, "image has snapshots - these must be deleted with 'rbd snap purge' before "
                          "the image can be removed");

@@ -26,7 +26,10 @@ static int change_features(struct cli *cli, bool enabled)
     for (int i = first; i < cli->n_words; i++)
         features |= rbd_features(cli->words[i]);
     int code = 0, rc = limpet_image_set_features(run.image, features, enabled);
-    if (rc == -EINVAL)
+    if (rc == -EINVAL && (features & ~(uint64_t)LIMPET_IMAGE_FEATURES_ALL) != 0)
+        code = complain(rc, "failed to update image features: %s; there is no journaling",
+                        error_phrase(rc));
+    else if (rc == -EINVAL)
         code = complain(rc,
                         "failed to update image features: %s; object-map needs exclusive-lock, and "
                         "fast-diff needs object-map; layering stays as it is",

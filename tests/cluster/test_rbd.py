@@ -258,6 +258,7 @@ def clones():
     succeeds(rbd("rm", "k3"))
     succeeds(rbd("snap", "rm", "a@s"))
     check("trash (s)" in says("snap", "ls", "a", "--all"), "it waits for its clone")
+    fails(rbd("rm", "a", "--no-progress"), errno.ENOTEMPTY, "'rbd children --all rbd/a' lists them")
     check("snap-trash" in tells("info", "a")["op_features"], tells("info", "a"))
     succeeds(rbd("trash", "mv", "k1"))
     row = tells("trash", "ls", "-l")[0]
@@ -429,6 +430,7 @@ def features_and_metadata():
     succeeds(rbd("feature", "enable", "a", "fast-diff"))
     fails(rbd("feature", "disable", "a", "layering"), errno.EINVAL, "failed to update image features")
     fails(rbd("feature", "disable", "a"), errno.EINVAL, "at least one feature")
+    fails(rbd("feature", "enable", "a", "journaling"), errno.EINVAL, "there is no journaling")
     check(says("image-meta", "ls", "a") == "There are 0 metadata on this image.\n", "none")
     succeeds(rbd("image-meta", "set", "a", "k", "v"))
     check(says("image-meta", "get", "a", "k") == "v\n", "get")
