@@ -77,6 +77,12 @@ static void close_session(struct env *env, struct net_session *which)
     (void)which;
 }
 
+static bool has_left(struct env *env, struct net_session *session)
+{
+    (void)env, (void)session;
+    return true;
+}
+
 static const struct env_ops ops = {
     .now_ns = now_ns,
     .clock_ns = now_ns,
@@ -89,6 +95,7 @@ static const struct env_ops ops = {
     .net_send = send_message,
     .net_close = close_session,
     .net_drop = close_session,
+    .net_withdraw = has_left,
 };
 
 /* ---- Messages ---- */
