@@ -218,6 +218,8 @@ enum planted_bug {
     PLANTED_FS_OUT_OF_ORDER,
     /* Files: what is made in a new directory does not wait for its name. */
     PLANTED_FS_NAME_LATE,
+    /* Files: what was begun in a directory whose name was lost goes on in it. */
+    PLANTED_FS_UNFOUND_USED,
     /* Files: an intent does not wait for the name of the directory that it leads to. */
     PLANTED_FS_INTENT_EARLY,
     /* Files: records are believed though their lease is over. */

@@ -151,6 +151,38 @@ static int find_route(struct limpet_fs *fs, uint64_t home, bool writes, enum lea
     return *route == LEASE_AT_OSD && order_at_once() ? -FS_REMOTE : 0;
 }
 
+/*
+ * B10. Without the lock, before something of a shard is asked for whose name was lost. One that is
+ * empty goes, as if it were being removed: if its name is durable all the same, whoever meets it
+ * takes it away. One that is not has its name (B9).
+ */
+static int end_unfound(struct limpet_fs *fs, uint64_t home)
+{
+    struct fs_request rq = {.ino = fs_ino(home, FS_INDEX_DIR)};
+    struct encoder input;
+    void *out = NULL;
+    size_t out_len = 0;
+    pthread_mutex_lock(&fs->lock);
+    bool unfound = lease_is_unfound(fs, home);
+    rq.tx = (struct fs_txid){fs->instance, unfound ? ++fs->sequence : 0};
+    pthread_mutex_unlock(&fs->lock);
+    if (!unfound)
+        return 0;
+    int rc = call_encode(&input, &rq, NULL, 0);
+    if (rc == 0)
+        rc = operate_remotely(fs, home, "fs.dying", &input, &out, &out_len);
+    encoder_fini(&input);
+    limpet_free(out);
+    /* Somebody else removes it, or it never was there. */
+    if (rc == -ENOTEMPTY || rc == -FS_MOVING || rc == -ENOENT)
+        rc = 0;
+    pthread_mutex_lock(&fs->lock);
+    if (rc == 0)
+        lease_forget_unfound(fs, home);
+    pthread_mutex_unlock(&fs->lock);
+    return rc;
+}
+
 /* At the OSD. Nothing that our own batches may wait for is held while they are waited for. */
 static int run_remotely(struct limpet_fs *fs, uint64_t home, const char *method,
                         const struct encoder *input, void **out, size_t *out_len)
@@ -181,14 +213,15 @@ static int run_method(struct limpet_fs *fs, uint64_t home, const char *method,
             *out_len = answer.len;
         }
         bool early = rc == 0 && route == LEASE_AT_OSD && order_is_pending();
-        if (route == LEASE_AT_OSD && (rc != 0 || early))
+        bool unfound = rc == 0 && route == LEASE_AT_OSD && lease_is_unfound(fs, home);
+        if (route == LEASE_AT_OSD && (rc != 0 || early || unfound))
             lease_returned(fs, home);
         pthread_mutex_unlock(&fs->lock);
         if (rc != 0 || route == LEASE_LOCAL)
             return rc;
-        if (!early)
+        if (!early && !unfound)
             return run_remotely(fs, home, method, input, out, out_len);
-        rc = order_wait(fs);
+        rc = early ? order_wait(fs) : end_unfound(fs, home);
         if (rc != 0)
             return rc;
     }
@@ -291,8 +324,12 @@ static void asked(struct limpet_completion *completion, void *arg)
 void ask_again(struct fs_ask *ask)
 {
     if (ask->parked) {
-        ask->parked = false;
-        ask_begin(ask);
+        int rc = ask->unfound ? end_unfound(ask->call->fs, ask->home) : 0;
+        ask->parked = ask->unfound = false;
+        if (rc == 0)
+            ask_begin(ask);
+        else
+            ask_end(ask, rc);
         return;
     }
     ask->call->grant = 0;
@@ -363,6 +400,13 @@ void ask_begin(struct fs_ask *ask)
         route = LEASE_AT_OSD;
         lease->remote++;
         encoder_fini(&answer);
+    }
+    if (route == LEASE_AT_OSD && lease_is_unfound(fs, ask->home)) {
+        lease_returned(fs, ask->home);
+        ask->parked = ask->unfound = true;
+        STAILQ_INSERT_TAIL(&fs->refused, ask, link);
+        pthread_cond_broadcast(&fs->changed);
+        route = LEASE_WAIT;
     }
     pthread_mutex_unlock(&fs->lock);
     if (route == LEASE_LOCAL) {

@@ -39,6 +39,7 @@ enum {
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
     FS_DELAY_MS = 2000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
+    FS_UNFOUND_MAX = 256,    /* Shards whose names were lost, that are remembered. */
     FS_OPEN_BUCKETS = 1024,
     FS_TOUCHED = 64,    /* Counters of changes, for shards by their homes. */
     FS_PIECES_MAX = 16, /* Data objects that one request works on at a time. */
@@ -175,7 +176,9 @@ struct limpet_fs {
     uint64_t sending_bytes;
     size_t n_changes; /* Since the oldest batch began. */
     uint64_t dirty_since_ns;
-    struct fs_calls syncing; /* Requests that wait for batches. */
+    struct fs_calls syncing;          /* Requests that wait for batches. */
+    uint64_t unfound[FS_UNFOUND_MAX]; /* Homes of shards whose names were lost (B10). */
+    unsigned n_unfound;
     struct fs_error errors[FS_ERRORS_MAX];
     unsigned n_errors;
     uint64_t losses;
@@ -290,6 +293,7 @@ struct fs_ask {
     size_t out_len;
     bool raw;
     bool parked;   /* To be begun anew, once what it waits for is over. */
+    bool unfound;  /* And a shard that nobody finds is to go before (B10). */
     bool deferred; /* It is a batch: others wait for it. */
 };
 
@@ -406,6 +410,10 @@ enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
                              struct fs_lease **out);
 /* A request has come back from the OSD; with the lock. */
 void lease_returned(struct limpet_fs *fs, uint64_t home);
+/* B10, with the lock: nobody finds the shard. */
+void lease_add_unfound(struct limpet_fs *fs, uint64_t home);
+bool lease_is_unfound(const struct limpet_fs *fs, uint64_t home);
+void lease_forget_unfound(struct limpet_fs *fs, uint64_t home);
 /* With the lock: memory of records was taken, or given back. */
 void lease_count(struct limpet_fs *fs, uint64_t more, uint64_t less);
 /* With the lock. Whether the lease of a shard is over in which something is not durable. */

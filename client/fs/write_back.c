@@ -234,7 +234,11 @@ void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
     {
         if (lease->batches > 0)
             fail(lease, -EIO);
+        if (write_back_has_no_name(lease))
+            lease_add_unfound(heir, lease->home);
     }
+    for (unsigned i = 0; i < fs->n_unfound; i++)
+        lease_add_unfound(heir, fs->unfound[i]);
     memcpy(heir->errors, fs->errors, sizeof heir->errors);
     heir->n_errors = fs->n_errors;
 }
@@ -665,6 +669,12 @@ static int follow_name(struct fs_lease *lease, struct fs_batch *batch, const cha
         fail(lease, batch->error);
     }
     return 0;
+}
+
+bool write_back_has_no_name(const struct fs_lease *lease)
+{
+    const struct fs_batch *name = lease->name;
+    return lease->born && name != NULL && (!name->ended || name->error != 0);
 }
 
 void write_back_unname(struct fs_lease *lease)

@@ -184,6 +184,8 @@ static const struct {
                                  "batches of changes do not wait for those before them"},
     [PLANTED_FS_NAME_LATE] = {"fs-name-late",
                               "a new directory's contents do not wait for its name"},
+    [PLANTED_FS_UNFOUND_USED] = {"fs-unfound-used",
+                                 "what was begun in a directory whose name was lost goes on"},
     [PLANTED_FS_INTENT_EARLY] = {"fs-intent-early",
                                  "an intent does not wait for the name of where it leads to"},
     [PLANTED_FS_LEASE_OVER] = {"fs-lease-over", "answers are given under a lease that is over"},

@@ -85,6 +85,11 @@ struct fs_lease *lease_find(struct limpet_fs *of, uint64_t home)
     return found;
 }
 
+void lease_add_unfound(struct limpet_fs *of, uint64_t home)
+{
+    of->unfound[of->n_unfound++] = home;
+}
+
 bool lease_is_covered(const struct fs_lease *lease, uint64_t home)
 {
     (void)lease, (void)home;
@@ -318,6 +323,45 @@ static void an_intent_waits_for_the_name_it_leads_to(void **state)
     assert_ptr_equal(waits_for, TAILQ_FIRST(&fs.batches));
 }
 
+/* B10: of a shard that was born, from when its name counts as lost, or may be. */
+static void a_shard_has_no_name_until_that_is_durable(void **state)
+{
+    struct fs_lease lease = {.fs = &fs, .born = true};
+    (void)state;
+    assert_false(write_back_has_no_name(&lease)); /* It was not told of. */
+    steps(1);
+    struct fs_batch *name = TAILQ_FIRST(&fs.batches);
+    lease.name = name;
+    assert_true(write_back_has_no_name(&lease));
+    name->ended = true;
+    assert_false(write_back_has_no_name(&lease));
+    name->error = -ENOTCONN;
+    assert_true(write_back_has_no_name(&lease));
+    lease.born = false;
+    assert_false(write_back_has_no_name(&lease));
+    name->ended = false;
+    name->error = 0;
+}
+
+/* B10: who goes on as another client does not know what has become of names on their way. */
+static void an_heir_knows_which_shards_have_no_name(void **state)
+{
+    static struct limpet_fs heir;
+    struct fs_lease lease = {.fs = &fs, .home = 7, .born = true};
+    (void)state;
+    fs.unfound[0] = 5;
+    fs.n_unfound = 1;
+    steps(1);
+    lease.name = TAILQ_FIRST(&fs.batches);
+    HASH_ADD(hh, fs.leases, home, sizeof lease.home, &lease);
+    write_back_abandon(&fs, &heir);
+    HASH_DEL(fs.leases, &lease);
+    fs.n_unfound = 0;
+    assert_int_equal(heir.n_unfound, 2);
+    assert_int_equal(heir.unfound[0], 7);
+    assert_int_equal(heir.unfound[1], 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +372,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_lost_while_others_were_waited_for_is_told, begin,
                                         end),
         cmocka_unit_test_setup_teardown(an_intent_waits_for_the_name_it_leads_to, begin, end),
+        cmocka_unit_test_setup_teardown(a_shard_has_no_name_until_that_is_durable, begin, end),
+        cmocka_unit_test_setup_teardown(an_heir_knows_which_shards_have_no_name, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
