@@ -110,12 +110,12 @@ static void who_is_interrupted_lets_others_work(void **state)
 {
     (void)state;
     wait_for(20, SOON_US);
-    look_ns = 50 * US;
-    wait_for_one(SOON_US);
+    look_ns = 280 * US;
+    wait_for_one(LATE_US);
     assert_int_equal(n_looks, 1);
     assert_int_equal(n_sleeps, 1);
     look_ns = LOOK_US * US;
-    wait_for_one(SOON_US);
+    wait_for_one(SOON_US / 2);
     assert_int_equal(n_sleeps, 1);
     wait_for(10, SOON_US);
     assert_int_equal(n_sleeps, 0);
