@@ -276,6 +276,8 @@ PLANTED = {
     "fs-intent-dropped": (80, ("--scenario", "fs-deaths")),
     "fs-locks-left": (300, ("--scenario", "fs-given", "--seeds", "71-370")),
     "fs-unguarded": (300, ("--scenario", "fs-late", "--seeds", "51-350")),
+    "fs-changes-late": (10, ("--scenario", "fs-drops")),
+    "fs-lease-over": (100, ("--scenario", "fs-drops")),
     "fs-unfound-used": (30, ("--scenario", "fs-late", "--seeds", "61001-61030")),
     "fs-loss-untold": (100, ("--scenario", "fs-given")),
 }

@@ -15,7 +15,7 @@
 #define POOL "pool0"
 #define NAME "home"
 
-enum { FILE_ORDER = 12, FILE_FORGET_AT = 200 };
+enum { FILE_ORDER = 12, FILE_FORGET_AT = 200, DROP_SLOW_EACH = 4 };
 
 #define TOLD_BEFORE_NS     (SEC_NS / 10) /* Before a lease is given back. */
 #define GIVEN_UP_BEFORE_NS SEC_NS        /* Before a lease is over. */
@@ -206,9 +206,18 @@ static void look_at_file(struct witness *w, const void *fs, uint64_t ino)
 
 /* ---- What the library tells ---- */
 
+/*
+ * The kernel drops what it caches at once, unless a page is locked by a request that is under way:
+ * then whoever tells it waits for that.
+ */
 static void on_drop(void *arg, const uint64_t *inos, size_t n)
 {
-    (void)arg, (void)inos, (void)n;
+    struct file_client *client = arg;
+    struct files *files = client->files;
+    (void)inos, (void)n;
+    client->drop_ns = files_now(files);
+    if (files->drop_ns > 0 && files_below(files, DROP_SLOW_EACH) == 0)
+        fiber_sleep(1 + files_below(files, files->drop_ns));
 }
 
 static void on_lost(void *arg)
@@ -225,9 +234,9 @@ static void on_failed(void *arg, uint64_t dir, int error)
     struct file_client *client = arg;
     sim_log(client->files->cluster->sim, sim_node_name(client->client->member.node),
             "has lost changes below %" PRIu64 ": %d", dir, error);
-    /* A request may have been told just before the lease is given back. */
+    /* A request may have been told just before the lease is given back, which begins by a drop. */
     if (client->untold_ns == 0 &&
-        (client->told_ns == 0 || client->told_ns + TOLD_BEFORE_NS < files_now(client->files)))
+        (client->told_ns == 0 || client->told_ns + TOLD_BEFORE_NS < client->drop_ns))
         client->untold_ns = files_now(client->files);
     /* What it had made in there may hang on names of others. */
     files_lose(client, UINT64_MAX);
@@ -468,6 +477,7 @@ struct files *files_create(struct cluster *cluster, const struct scenario *scena
     witness->file = look_at_file;
     files->n_workers = (uint32_t)choose(files, &scenario->files.workers);
     files->think_ns = choose(files, &scenario->files.think);
+    files->drop_ns = scenario_most(&scenario->files.drop);
     set_mix(files);
     files->lock_weight = (uint32_t)choose(files, &scenario->files.lock);
     file_locks_create(files);

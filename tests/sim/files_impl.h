@@ -97,6 +97,7 @@ struct file_client {
     bool lost;
     uint64_t untold_ns; /* It has lost changes, then, and no request was told of it yet; or 0. */
     uint64_t told_ns;   /* A request was told of a loss. */
+    uint64_t drop_ns;   /* The kernel was last told to drop something. */
     struct env_timer again; /* A process that is lost ends. */
 };
 
@@ -104,7 +105,7 @@ struct files {
     struct cluster *cluster;
     const struct scenario *scenario;
     uint32_t n_workers;
-    uint64_t think_ns;
+    uint64_t think_ns, drop_ns;
     uint32_t mix[FILE_OPS_END];
     uint64_t mix_sum;
     bool started, stopping, finishing, calm, finished;

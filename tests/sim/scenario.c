@@ -130,6 +130,8 @@ static const struct field file_fields[] = {
     {"xattr_set", FIELD_COUNT, IN_SCENARIO(files.xattr_set), 0, 1000, "weight"},
     {"race", FIELD_COUNT, IN_SCENARIO(files.race), 0, 1000, "weight"},
     {"lock", FIELD_COUNT, IN_SCENARIO(files.lock), 0, 1000, "weight"},
+    {"drop", FIELD_TIME, IN_SCENARIO(files.drop), 0, HOUR_NS,
+     "the kernel takes at most so long to drop what it caches; a quarter of the times at all"},
     {0},
 };
 
@@ -262,7 +264,8 @@ static const char file_defaults[] = "workers = 0\n"
                                     "xattr_get = 8\n"
                                     "xattr_set = 12\n"
                                     "race = 12\n"
-                                    "lock = 30\n";
+                                    "lock = 30\n"
+                                    "drop = 0s\n";
 
 static const char fault_defaults[] = "every = 250ms..8s\n"
                                      "emphasis = 4\n";

@@ -73,6 +73,7 @@ struct scenario_files {
     struct scenario_value lookup, getattr, create, mkdir, symlink, unlink, rmdir; /* Weights. */
     struct scenario_value rename, link, list, setattr, truncate, open, release, read, write;
     struct scenario_value sync, sync_all, xattr_get, xattr_set, race, lock;
+    struct scenario_value drop;
 };
 
 struct scenario {
