@@ -77,9 +77,9 @@ static void close_session(struct env *env, struct net_session *which)
     (void)which;
 }
 
-static bool has_left(struct env *env, struct net_session *session)
+static bool has_left(struct env *env, struct net_session *which)
 {
-    (void)env, (void)session;
+    (void)env, (void)which;
     return true;
 }
 
