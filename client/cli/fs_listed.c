@@ -25,7 +25,7 @@
 #include <string.h>
 
 #include "client/cli/fs.h"
-#include "common/cond.h"
+#include "client/fs/cond.h"
 
 enum {
     LISTED_MAX = 256, /* On their way. */

@@ -21,7 +21,7 @@
 #include <uthash.h>
 
 #include "client/cli/fs.h"
-#include "common/cond.h"
+#include "client/fs/cond.h"
 
 enum {
     FILES_MAX = 4096,

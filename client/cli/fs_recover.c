@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "client/cli/fs.h"
-#include "common/cond.h"
+#include "client/fs/cond.h"
 
 enum {
     AGAIN_MS = 500,

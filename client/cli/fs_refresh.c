@@ -27,7 +27,7 @@
 #include <uthash.h>
 
 #include "client/cli/fs.h"
-#include "common/cond.h"
+#include "client/fs/cond.h"
 
 enum {
     MADE_MAX = 8192, /* Files whose names are remembered. */

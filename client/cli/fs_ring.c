@@ -39,7 +39,7 @@
 
 #include "client/cli/fs.h"
 #include "client/cli/fuse_uring.h"
-#include "common/cond.h"
+#include "client/fs/cond.h"
 
 enum {
     HEAD_ROOM = 4096,   /* Before the payload: the header, and where a request becomes whole. */

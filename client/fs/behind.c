@@ -42,9 +42,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "client/fs/cond.h"
 #include "client/fs/lease.h"
 #include "client/object/inside.h"
-#include "common/cond.h"
 #include "common/planted.h"
 #include "common/witness.h"
 

@@ -25,8 +25,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "client/fs/cond.h"
 #include "client/fs/lease.h"
-#include "common/cond.h"
 #include "common/fs_method.h"
 #include "common/planted.h"
 

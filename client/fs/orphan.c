@@ -20,8 +20,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "client/fs/cond.h"
 #include "client/fs/fs.h"
-#include "common/cond.h"
 
 enum {
     ORPHANS_AT_ONCE = 512,

@@ -33,7 +33,7 @@
 #define nanosleep              fiber_nanosleep
 #define getrandom              fiber_getrandom
 
-/* It waits by the clock that people set: see common/cond.h. */
+/* It waits by the clock that people set: see client/fs/cond.h. */
 #pragma GCC poison pthread_cond_timedwait
 
 /* The simulator has a function of this name, too. */

@@ -2,8 +2,8 @@
  * Waiting for a condition with a limit of time, by the clock that nobody sets: a thread whose task
  * is to be in time must not sleep because somebody has put the clock of the machine back.
  */
-#ifndef LIMPET_COMMON_COND_H
-#define LIMPET_COMMON_COND_H
+#ifndef LIMPET_CLIENT_FS_COND_H
+#define LIMPET_CLIENT_FS_COND_H
 
 #include <pthread.h>
 #include <stdint.h>
