@@ -130,7 +130,10 @@ void connection_update_poll(struct connection *c)
         events = UV_READABLE;
         break;
     case CONNECTION_OPEN:
-        if (!c->session->paused && !c->starved)
+        /* While it is not read, nothing else would tell that the peer's process has died. */
+        if (c->session->paused)
+            events = UV_DISCONNECT;
+        else if (!c->starved)
             events = UV_READABLE;
         if (c->blocked)
             events |= UV_WRITABLE;
@@ -481,6 +484,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     case CONNECTION_OPEN:
         if (status < 0 || (events & UV_READABLE) != 0)
             connection_read(c);
+        else if ((events & UV_DISCONNECT) != 0)
+            connection_broken(c, -ECONNRESET);
         break;
     case CONNECTION_LEAVING:
     case CONNECTION_CLOSED:

@@ -967,6 +967,22 @@ static void pausing_holds_messages_that_were_already_read(void **state)
     side_destroy(&server);
 }
 
+static void a_paused_session_whose_peer_has_died_is_lost(void **state)
+{
+    (void)state;
+    struct side server, client;
+    side_server(&server, "mon.a", NULL);
+    side_client(&client, "client.x", NULL);
+    side_connect(&client, &server);
+    net_pause(server.env, server.session, true);
+    side_send(&client, NET_TEST_DATA, 1, 100, 10000);
+    side_destroy(&client);
+    SIDES_UNTIL(server.disconnected == 1, &server);
+    assert_true(server.hung_up);
+    assert_int_equal(server.received, 0);
+    side_destroy(&server);
+}
+
 static struct message *held[64];
 static unsigned n_held;
 
@@ -1135,6 +1151,7 @@ int main(void)
         cmocka_unit_test(other_sessions_can_be_closed_inside_closed),
         cmocka_unit_test(sessions_can_be_opened_inside_closed),
         cmocka_unit_test(a_paused_session_takes_nothing),
+        cmocka_unit_test(a_paused_session_whose_peer_has_died_is_lost),
         cmocka_unit_test(pausing_holds_messages_that_were_already_read),
         cmocka_unit_test(stops_reading_payloads_at_the_receive_limit),
         cmocka_unit_test(a_message_larger_than_the_limit_gets_through),
