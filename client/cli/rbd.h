@@ -71,7 +71,7 @@ int rbd_end(struct rbd_run *run, int code);
 void rbd_info(struct limpet_image *image, struct limpet_image_info *out);
 /*
  * After reading all of an image that is open only to be read, which hears of no changes: -ENOENT if
- * the snapshot that it looks at has gone meanwhile.
+ * it, or the snapshot that it looks at, has gone meanwhile.
  */
 int rbd_check_shown(struct limpet_image *image);
 /*

@@ -286,9 +286,6 @@ void rbd_info(struct limpet_image *image, struct limpet_image_info *out)
 int rbd_check_shown(struct limpet_image *image)
 {
     struct limpet_image_info info;
-    rbd_info(image, &info);
-    if (info.snap == 0)
-        return 0;
     int rc = limpet_image_refresh(image);
     rbd_info(image, &info);
     return rc == 0 && info.snap_lost ? -ENOENT : rc;
@@ -312,7 +309,7 @@ const char *rbd_reading_phrase(const struct rbd_run *run, const char *from, int 
     rbd_info(run->image, &before);
     int refreshed = limpet_image_refresh(run->image);
     rbd_info(run->image, &now);
-    if (rc == -ENOENT && refreshed == -ENOENT)
+    if (rc == -ENOENT && (refreshed == -ENOENT || (now.snap_lost && now.snap == 0)))
         snprintf(text, sizeof text, "%s; the image was removed meanwhile", error_phrase(rc));
     else if (rc == -ENOENT && now.snap_lost)
         snprintf(text, sizeof text,

@@ -165,24 +165,26 @@ static int copy_windows(struct copying *c, struct window *w)
 }
 
 /* What differs in `from`, as it looks, from its snapshot `since` is done to `to`. */
-static int copy_changes(struct limpet_image *from, const char *since, bool include_parent,
-                        struct limpet_image *to, limpet_image_progress progress, void *arg)
+static int copy_changes(struct limpet_image *from, const struct image_snap *since,
+                        bool include_parent, struct limpet_image *to,
+                        limpet_image_progress progress, void *arg)
 {
     struct copying c = {.from = from,
                         .to = to,
-                        .since = since,
+                        .since = since != NULL ? since->name : NULL,
                         .include_parent = include_parent,
                         .progress = progress,
                         .arg = arg};
     pthread_mutex_lock(&from->lock);
     c.size = crypt_shown_size(from);
-    bool is_snap = from->snap != 0;
     pthread_mutex_unlock(&from->lock);
     struct window w = {.source = change_source, .arg = &c, .limit = c.size};
-    int rc = copy_windows(&c, &w);
+    int rc = since != NULL ? image_check_same(from, since) : 0;
+    if (rc == 0)
+        rc = copy_windows(&c, &w);
     window_fini(&w);
     extents_fini(&c.parts);
-    return rc == 0 && is_snap ? image_check_shown(from, 0) : rc;
+    return rc == 0 ? image_check_shown(from, since != NULL ? since->id : 0) : rc;
 }
 
 /* ---- What it shows ---- */
@@ -230,8 +232,8 @@ int limpet_image_copy(struct limpet_image *image, struct limpet_pool *pool, cons
 /* ---- All that it has ever shown ---- */
 
 /* One of its snapshots (NULL: the head), after `since` was done. */
-static int copy_state(struct limpet_image *image, const char *since, const struct image_snap *snap,
-                      bool include_parent, struct limpet_image *to)
+static int copy_state(struct limpet_image *image, const struct image_snap *since,
+                      const struct image_snap *snap, bool include_parent, struct limpet_image *to)
 {
     struct limpet_image *from;
     int rc = image_open_id(image->cluster, limpet_pool_id(image->meta),
@@ -253,14 +255,14 @@ static int copy_state(struct limpet_image *image, const char *since, const struc
 static int copy_states(struct limpet_image *image, const struct header *header, bool include_parent,
                        struct limpet_image *to, limpet_image_progress progress, void *arg)
 {
-    const char *since = NULL;
+    const struct image_snap *since = NULL;
     int rc = 0;
     for (size_t i = 0; i <= header->n_snaps && rc == 0; i++) {
         const struct image_snap *snap = i < header->n_snaps ? &header->snaps[i] : NULL;
         if (snap != NULL && snap->kind != LIMPET_IMAGE_SNAP_USER)
             continue;
         rc = copy_state(image, since, snap, include_parent, to);
-        since = snap != NULL ? snap->name : NULL;
+        since = snap;
         if (rc == 0 && progress != NULL)
             rc = progress(i + 1, header->n_snaps + 1, arg);
     }

@@ -494,11 +494,21 @@ bool image_was_flattened(struct limpet_image *image, uint64_t overlap)
     return fell;
 }
 
+int image_check_same(struct limpet_image *image, const struct image_snap *snap)
+{
+    const struct header *header = &image->header;
+    pthread_mutex_lock(&image->lock);
+    size_t at = header_snap_named(header, snap->name);
+    bool same = at < header->n_snaps && header->snaps[at].id == snap->id;
+    pthread_mutex_unlock(&image->lock);
+    return same ? 0 : -ENOENT;
+}
+
 int image_check_shown(struct limpet_image *image, uint64_t snap)
 {
     int rc = image_refresh(image);
     pthread_mutex_lock(&image->lock);
-    bool lost = image->snap_lost ||
+    bool lost = image->snap_lost || image->header.core.state == IMAGE_REMOVING ||
                 (snap != 0 && header_snap(&image->header, snap) == image->header.n_snaps);
     pthread_mutex_unlock(&image->lock);
     return rc == 0 && lost ? -ENOENT : rc;

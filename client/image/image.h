@@ -417,9 +417,12 @@ int image_diff_parent(struct limpet_image *image, uint64_t offset, uint64_t len,
  * is in its own objects.
  */
 bool image_was_flattened(struct limpet_image *image, uint64_t overlap);
+/* Before it is named: whether its name is not another one's now. -ENOENT. */
+int image_check_same(struct limpet_image *image, const struct image_snap *snap) MUST_CHECK;
 /*
- * After reading: whether the snapshot that the handle looks at, and another one (0: none), are
- * still there, so that what was read is not zeroes in the place of what they had. -ENOENT.
+ * After reading: whether the image, the snapshot that the handle looks at, and another one (0:
+ * none), are still there, so that what was read is not zeroes in the place of what they had.
+ * -ENOENT.
  */
 int image_check_shown(struct limpet_image *image, uint64_t snap) MUST_CHECK;
 /*

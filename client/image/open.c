@@ -759,7 +759,7 @@ int limpet_image_info(struct limpet_image *image, struct limpet_image_info *out)
         .modified_ns = core->modified_ns,
         .overlap = image->overlap,
         .has_parent = core->has_parent && image->overlap > 0,
-        .snap_lost = image->snap_lost,
+        .snap_lost = image->snap_lost || core->state == IMAGE_REMOVING,
         .read_only = image->read_only || image->snap != 0,
     };
     memcpy(out->id, image->id, sizeof out->id);

@@ -107,6 +107,8 @@ static int export_changes(struct exporting *e, const char *from, bool whole_obje
     if (rc == 0)
         rc = limpet_image_diff(image, from, 0, UINT64_MAX, true, whole_object, export_extent, e);
     if (rc == 0)
+        rc = image_check_shown(image, 0);
+    if (rc == 0)
         rc = diff_write_record(e->sink, e->version, &end);
     free(e->buffer);
     return rc;
@@ -180,7 +182,9 @@ static int export_state(struct limpet_image *image, const struct image_snap *fro
                            true, &e.image);
     if (rc != 0)
         return rc;
-    rc = export_changes(&e, from != NULL ? from->name : NULL, false);
+    rc = from != NULL ? image_check_same(e.image, from) : 0;
+    if (rc == 0)
+        rc = export_changes(&e, from != NULL ? from->name : NULL, false);
     int closed = limpet_image_close(e.image);
     return rc != 0 ? rc : closed;
 }

@@ -186,7 +186,7 @@ struct limpet_image_info {
     uint64_t created_ns, accessed_ns, modified_ns; /* Since 1970 UTC. */
     uint64_t overlap;                              /* Bytes that it may share with its parent. */
     bool has_parent;
-    bool snap_lost; /* The snapshot was removed. */
+    bool snap_lost; /* The snapshot was removed, or the image is being removed. */
     bool read_only;
     char id[LIMPET_IMAGE_ID_MAX + 1];
     char name[LIMPET_IMAGE_NAME_MAX + 1];

@@ -14,7 +14,7 @@ import threading
 import time
 
 from lib.cluster import Cluster, case, check, random_bytes, run, wait_until
-from lib.image import (BY_ID, FEATURES, MIB, PLAIN, READ_ONLY, Client, Qos, good, lib, merge_diff, refused)
+from lib.image import (BY_ID, FEATURES, MIB, PLAIN, PROGRESS, READ_ONLY, Client, Qos, good, lib, merge_diff, refused)
 
 cluster = Cluster(mons=1, osds=3)
 clients = []
@@ -1223,6 +1223,52 @@ def a_snapshot_that_goes_while_it_is_read_is_told():
                 good(image.snap_remove(snap), "remove")
             image.close()
             good(c.remove("going"), "remove")
+
+
+@case
+def a_snapshot_that_is_made_anew_is_another_one():
+    """What has changed since the one that was copied is not what has changed since the one that has its name now."""
+    c = client()
+    for what in (lambda image, again: image.deep_copy("copy", progress=again), lambda image, again: image.try_export(again)):
+        image = c.create("renewed", 8 * MIB)
+        image.write(0, b"a" * 4096)
+        image.snap("a")
+        image.write(0, b"head" * 1024)
+
+        def again(image=image):
+            good(image.snap_remove("a"), "remove")
+            image.snap("a")
+        reader = c.open("renewed", flags=READ_ONLY)
+        rc = what(reader, again)
+        check(rc == -errno.ENOENT, "it was made anew meanwhile: %.80r" % rc)
+        check("copy" not in c.names(), "half a copy is left")
+        reader.close()
+        good(image.snap_remove("a"), "remove")
+        image.close()
+        good(c.remove("renewed"), "remove")
+
+
+@case
+def an_image_that_goes_while_it_is_read_is_told():
+    """Also when its objects have gone, and its header has not yet."""
+    c, size = client(), 40 * MIB
+    stop = PROGRESS(lambda _done, _total, _arg: -errno.ECANCELED)
+    for half in (False, True):
+        for what in (lambda image, go: image.try_export_diff(progress=go), lambda image, go: image.copy("copy", go)):
+            image = c.create("going", size)
+            for at in range(0, size, 4 * MIB):
+                image.write(at, b"head" * 1024)
+            image.close()
+            reader = c.open("going", flags=READ_ONLY)
+            check(not reader.info().snap_lost, "it is there")
+            rc = what(reader, lambda half=half: check(c.remove("going", stop if half else None) ==
+                                                      (-errno.ECANCELED if half else 0), "remove"))
+            check(rc == -errno.ENOENT, "it went while it was read: %.80r" % rc)
+            check("copy" not in c.names(), "half a copy is left")
+            if half:
+                check(reader.info().snap_lost, "the header says so")
+                good(c.remove("going"), "remove")
+            reader.close()
 
 
 @case

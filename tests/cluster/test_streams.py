@@ -139,6 +139,19 @@ def an_export_of_a_snapshot_that_was_removed_meanwhile_fails():
 
 
 @case
+def an_export_of_an_image_that_was_removed_meanwhile_fails():
+    for words in (("export", "going", "-"), ("export-diff", "going", "-"), ("export", "--export-format", "2", "going", "-")):
+        succeeds(rbd("import", "-", "going", QUIET, data=random_bytes(40 << 20, 1)))
+        exporter = subprocess.Popen([os.path.join(BIN, "limpet"), "rbd", *words, QUIET], env=dict(os.environ, **cluster.env),
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        check(len(exporter.stdout.read(1 << 20)) == 1 << 20, "it begins: %r" % exporter.stderr)
+        succeeds(rbd("rm", "going", QUIET))
+        _out, err = exporter.communicate(timeout=120)
+        check(exporter.returncode == errno.ENOENT and b"the image was removed meanwhile" in err,
+              "%s: %d, %r" % (words, exporter.returncode, err))
+
+
+@case
 def an_import_that_was_killed_leaves_what_rm_removes():
     """With snapshots, which nobody can remove: nobody can open it."""
     whole = theirs("v2")

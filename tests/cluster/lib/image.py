@@ -169,8 +169,8 @@ class Client:
         check(isinstance(image, Image), "open %r: %r" % (name, image))
         return image
 
-    def remove(self, name):
-        return lib.limpet_image_remove(self.pool, text(name), None, None)
+    def remove(self, name, progress=None):
+        return lib.limpet_image_remove(self.pool, text(name), progress, None)
 
     def rename(self, name, to):
         return lib.limpet_image_rename(self.pool, text(name), text(to))
@@ -365,10 +365,15 @@ class Image:
         good(lib.limpet_image_used(self.handle, text(since), ctypes.byref(used)), "used")
         return used.value
 
+    def try_export(self, ended=None):
+        sink, out, _keep = sink_to_memory(ended)
+        rc = lib.limpet_image_export(self.handle, ctypes.byref(sink), None, None)
+        return bytes(out) if rc == 0 else rc
+
     def export(self):
-        sink, out, _keep = sink_to_memory()
-        good(lib.limpet_image_export(self.handle, ctypes.byref(sink), None, None), "export")
-        return bytes(out)
+        stream = self.try_export()
+        check(isinstance(stream, bytes), "export: %r" % stream)
+        return stream
 
     def try_export_diff(self, since=None, whole=False, progress=None):
         sink, out, _keep = sink_to_memory()
@@ -390,10 +395,10 @@ class Image:
         return lib.limpet_image_copy(self.handle, self.client.pool, text(name), ctypes.byref(given),
                                      once(progress), None)
 
-    def deep_copy(self, name, flatten=False, **options):
+    def deep_copy(self, name, flatten=False, progress=None, **options):
         given = Options(options.get("features", FEATURES), options.get("order", 0), 0, 0, None, 0)
         return lib.limpet_image_deep_copy(self.handle, self.client.pool, text(name),
-                                          ctypes.byref(given), ctypes.c_bool(flatten), None, None)
+                                          ctypes.byref(given), ctypes.c_bool(flatten), once(progress), None)
 
 
 def once(call):
@@ -420,12 +425,15 @@ def source_of(data):
     return Stream(ctypes.cast(call, P), None), call
 
 
-def sink_to_memory():
-    """A stream to be written, what was written, and what must live as long."""
+def sink_to_memory(ended=None):
+    """A stream to be written, what was written, and what must live as long. It is called when the first difference has ended."""
     out = bytearray()
+    calls = [ended] if ended else []
 
     def write(_arg, data, length):
         out.extend(ctypes.string_at(data, length))
+        if calls and ctypes.string_at(data, length) == b"e":
+            calls.pop()()
         return 0
     call = SINK(write)
     return Stream(ctypes.cast(call, P), None), out, call
