@@ -230,6 +230,8 @@ enum planted_bug {
     PLANTED_FS_CHANGES_LATE,
     /* Files: nobody is told of changes that could not be written back. */
     PLANTED_FS_LOSS_UNTOLD,
+    /* Files: who completes what a client has left takes the mark of what is done away. */
+    PLANTED_FS_MARK_EARLY,
     /* Files: an intent of a dead client goes without what it stands for. */
     PLANTED_FS_INTENT_DROPPED,
     /* Files: who completes what a client has left does not have it blocked. */

@@ -163,7 +163,7 @@ static int end_unfound(struct limpet_fs *fs, uint64_t home)
     void *out = NULL;
     size_t out_len = 0;
     pthread_mutex_lock(&fs->lock);
-    bool unfound = lease_is_unfound(fs, home);
+    bool unfound = unfound_has(fs, home);
     rq.tx = (struct fs_txid){fs->instance, unfound ? ++fs->sequence : 0};
     pthread_mutex_unlock(&fs->lock);
     if (!unfound)
@@ -178,7 +178,7 @@ static int end_unfound(struct limpet_fs *fs, uint64_t home)
         rc = 0;
     pthread_mutex_lock(&fs->lock);
     if (rc == 0)
-        lease_forget_unfound(fs, home);
+        unfound_forget(fs, home);
     pthread_mutex_unlock(&fs->lock);
     return rc;
 }
@@ -212,8 +212,11 @@ static int run_method(struct limpet_fs *fs, uint64_t home, const char *method,
             *out = answer.data;
             *out_len = answer.len;
         }
+        /* The step before was lost: none is taken that counts on it. */
+        if (rc == 0 && route == LEASE_AT_OSD)
+            rc = order_broken();
         bool early = rc == 0 && route == LEASE_AT_OSD && order_is_pending();
-        bool unfound = rc == 0 && route == LEASE_AT_OSD && lease_is_unfound(fs, home);
+        bool unfound = rc == 0 && route == LEASE_AT_OSD && unfound_has(fs, home);
         if (route == LEASE_AT_OSD && (rc != 0 || early || unfound))
             lease_returned(fs, home);
         pthread_mutex_unlock(&fs->lock);
@@ -401,7 +404,7 @@ void ask_begin(struct fs_ask *ask)
         lease->remote++;
         encoder_fini(&answer);
     }
-    if (route == LEASE_AT_OSD && lease_is_unfound(fs, ask->home)) {
+    if (route == LEASE_AT_OSD && unfound_has(fs, ask->home)) {
         lease_returned(fs, ask->home);
         ask->parked = ask->unfound = true;
         STAILQ_INSERT_TAIL(&fs->refused, ask, link);

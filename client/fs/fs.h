@@ -103,6 +103,12 @@ enum fs_notify {
     FS_NOTIFY_LEFT = 4
 };
 
+/* A shard of which nobody may find the name (B10). */
+struct fs_unfound {
+    uint64_t home;
+    struct fs_batch *name; /* On its way, when its lease ended; NULL: it was lost. */
+};
+
 struct limpet_fs {
     struct limpet_cluster *cluster;
     struct limpet_pool *pool, *data, *root; /* `root`: without the namespace. */
@@ -176,8 +182,8 @@ struct limpet_fs {
     uint64_t sending_bytes;
     size_t n_changes; /* Since the oldest batch began. */
     uint64_t dirty_since_ns;
-    struct fs_calls syncing;          /* Requests that wait for batches. */
-    uint64_t unfound[FS_UNFOUND_MAX]; /* Homes of shards whose names were lost (B10). */
+    struct fs_calls syncing; /* Requests that wait for batches. */
+    struct fs_unfound unfound[FS_UNFOUND_MAX];
     unsigned n_unfound;
     struct fs_error errors[FS_ERRORS_MAX];
     unsigned n_errors;
@@ -410,10 +416,11 @@ enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
                              struct fs_lease **out);
 /* A request has come back from the OSD; with the lock. */
 void lease_returned(struct limpet_fs *fs, uint64_t home);
-/* B10, with the lock: nobody finds the shard. */
-void lease_add_unfound(struct limpet_fs *fs, uint64_t home);
-bool lease_is_unfound(const struct limpet_fs *fs, uint64_t home);
-void lease_forget_unfound(struct limpet_fs *fs, uint64_t home);
+/* B10, with the lock: whether nobody finds the shard, since its name was lost. */
+bool unfound_has(struct limpet_fs *fs, uint64_t home);
+void unfound_forget(struct limpet_fs *fs, uint64_t home);
+/* Forgets all. */
+void unfound_clear(struct limpet_fs *fs);
 /* With the lock: memory of records was taken, or given back. */
 void lease_count(struct limpet_fs *fs, uint64_t more, uint64_t less);
 /* With the lock. Whether the lease of a shard is over in which something is not durable. */

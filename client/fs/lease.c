@@ -1034,41 +1034,13 @@ static void write_back_family(struct limpet_fs *fs, struct fs_lease *head, struc
         write_back_wait(fs);
 }
 
-/* ---- Shards that nobody finds (B10) ---- */
-
-void lease_add_unfound(struct limpet_fs *fs, uint64_t home)
-{
-    if (fs->n_unfound == FS_UNFOUND_MAX)
-        memmove(fs->unfound, fs->unfound + 1, --fs->n_unfound * sizeof fs->unfound[0]);
-    fs->unfound[fs->n_unfound++] = home;
-}
-
-bool lease_is_unfound(const struct limpet_fs *fs, uint64_t home)
-{
-    unsigned i = 0;
-    while (i < fs->n_unfound && fs->unfound[i] != home)
-        i++;
-    return i < fs->n_unfound && !planted(PLANTED_FS_UNFOUND_USED);
-}
-
-void lease_forget_unfound(struct limpet_fs *fs, uint64_t home)
-{
-    unsigned kept = 0;
-    for (unsigned i = 0; i < fs->n_unfound; i++) {
-        if (fs->unfound[i] != home)
-            fs->unfound[kept++] = fs->unfound[i];
-    }
-    fs->n_unfound = kept;
-}
-
 /* With the lock. It is as if it had not been had; `lease` may be gone afterwards. */
 static void end_lease(struct fs_lease *lease)
 {
     struct limpet_fs *fs = lease->fs;
     bool exclusive = lease->wants_exclusive && !lease->foreign && lease->shard == NULL;
     bool born = lease->born;
-    if (write_back_has_no_name(lease))
-        lease_add_unfound(fs, lease->home);
+    unfound_note(lease);
     write_back_unname(lease);
     lock_lost(lease);
     shard_free(lease->shard);

@@ -92,6 +92,8 @@ void order_after(struct fs_lease *lease, const char *method);
 void write_back_unname(struct fs_lease *lease);
 /* B10, with the lock: whether it was born, and its name is not durable. */
 bool write_back_has_no_name(const struct fs_lease *lease) MUST_CHECK;
+/* The lease ends: what becomes of its shard's name is of interest from now on. */
+void unfound_note(struct fs_lease *lease);
 /* Wishes all that is not durable to become so, and sees to it. */
 void write_back_all(struct limpet_fs *fs);
 /* The same, and waits for it; what could not be written back is remembered (write_back_error). */

@@ -2,13 +2,18 @@
  * Operations over two shards, each by one thread, in an order in which every beginning is harmless
  * or can be told from what stands in the shards:
  *
- * M1  Only one client ever works on an operation: who began it, until it is known to be dead and
- *     blocked; from then on who has blocked it. So nothing late arrives.
+ * M1  Only one client works on an operation: who began it, until it is known to be dead and
+ *     blocked, so that nothing late arrives of it. From then on whoever meets its intent, which he
+ *     looks at once more when it is blocked: one that stands then was not ended.
  * M2  Of an operation whose intent stands, each part may be done again: its mark at the target
- *     tells whether it was done.
- * M3  A mark goes after the intent that it belongs to.
- * M4  Of a client that lives, what it has lost the end of (the lease of a shard was lost) is
- *     cleared by itself: whoever meets it tells, and the client knows what is not under way.
+ *     tells whether it was done. Who completes a link or a move of which the mark does not say so
+ *     takes it back: it may have been refused, which its caller was told, and what stood in its way
+ *     may be gone.
+ * M3  A mark goes after the intent that it belongs to, by who began the operation. Who completes it
+ *     leaves the mark: several may be doing so at once, and one that is late must find that its
+ * part was done. A check takes it away. M4  Of a client that lives, what it has lost the end of
+ * (the lease of a shard was lost) is cleared by itself: whoever meets it tells, and the client
+ * knows what is not under way.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,6 +26,10 @@
 
 enum { ADD = 1, DROP = 2 };                  /* fs.links */
 enum { SETTLE_INTENT = 1, SETTLE_MARK = 2 }; /* fs.settle */
+/* Whose operation it is (M2, M3). */
+enum whose { OWN, COMPLETED };
+/* The inode of no entry: with it nothing is entered that has no mark. */
+#define NO_INODE UINT64_MAX
 enum {
     DEPTH_MAX = 4096,
     PATIENT_TRIES = 16, /* Before it is looked at whether an owner lives. */
@@ -54,6 +63,13 @@ static void settle(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, uint8_
 {
     struct fs_request rq = {.ino = ino, .tx = tx, .type = what};
     fs_method_hopefully(fs, fs_home(ino), "fs.settle", &rq);
+}
+
+/* M3 */
+static void settle_mark(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, enum whose whose)
+{
+    if (whose == OWN || planted(PLANTED_FS_MARK_EARLY))
+        settle(fs, ino, tx, SETTLE_MARK);
 }
 
 static int shard_dying(struct limpet_fs *fs, uint64_t at, struct fs_txid tx, bool undo,
@@ -101,7 +117,8 @@ static void vanish(struct limpet_fs *fs, uint64_t dir, struct fs_txid tx, uint64
 
 /* The second half of what takes a name from an inode elsewhere; `dir` has the intent. Nobody sees
  * that the name is gone before its inode has a link less: what is told agrees with some order. */
-static int drop_elsewhere(struct limpet_fs *fs, uint64_t dir, uint64_t ino, struct fs_txid tx)
+static int drop_elsewhere(struct limpet_fs *fs, uint64_t dir, uint64_t ino, struct fs_txid tx,
+                          enum whose whose)
 {
     struct fs_request rq = {.ino = ino, .tx = tx, .type = DROP};
     struct fs_answer answer;
@@ -113,7 +130,7 @@ static int drop_elsewhere(struct limpet_fs *fs, uint64_t dir, uint64_t ino, stru
     if (ended != 0 && ended != -ENOENT)
         return ended;
     if (rc == 0)
-        settle(fs, ino, tx, SETTLE_MARK);
+        settle_mark(fs, ino, tx, whose);
     if (rc == 0 && answer.flags & FS_ORPHANED)
         orphan_add(fs, ino);
     return 0;
@@ -121,11 +138,11 @@ static int drop_elsewhere(struct limpet_fs *fs, uint64_t dir, uint64_t ino, stru
 
 /* What an entry has left that went. */
 static int after_drop(struct limpet_fs *fs, uint64_t dir, const struct fs_answer *answer,
-                      struct fs_txid tx)
+                      struct fs_txid tx, enum whose whose)
 {
     if (answer->flags & FS_ORPHANED)
         orphan_add(fs, answer->inode.ino);
-    return answer->flags & FS_DROPPED ? drop_elsewhere(fs, dir, answer->ino, tx) : 0;
+    return answer->flags & FS_DROPPED ? drop_elsewhere(fs, dir, answer->ino, tx, whose) : 0;
 }
 
 static void touch(struct limpet_fs *fs, uint64_t ino)
@@ -143,12 +160,13 @@ static bool is_unknown(int rc)
 /* ---- Links ---- */
 
 static int enter_link(struct limpet_fs *fs, uint64_t dir, struct fs_bytes name, uint64_t ino,
-                      uint8_t type, struct fs_txid tx, struct fs_answer *out)
+                      uint8_t type, struct fs_txid tx, enum whose whose, struct fs_answer *out)
 {
     struct fs_request rq = {.ino = dir,
                             .name = name,
                             .tx = tx,
                             .flags = FS_NO_REPLACE | (tx.instance == 0 ? FS_COUNT : 0),
+                            .expect = whose == COMPLETED ? NO_INODE : 0,
                             .intent = {.kind = FS_INTENT_LINK, .ino = ino, .type = type}};
     return fs_method(fs, fs_home(dir), "fs.enter", &rq, out);
 }
@@ -156,12 +174,12 @@ static int enter_link(struct limpet_fs *fs, uint64_t dir, struct fs_bytes name, 
 /* From the intent on; either the entry is there in the end, or nothing has changed, or (an error
  * that says neither) the intent stands for whoever meets it. */
 static int finish_link(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
-                       const struct fs_intent *intent)
+                       const struct fs_intent *intent, enum whose whose)
 {
-    int rc = enter_link(fs, intent->to_dir, intent->to, ino, intent->type, tx, NULL);
+    int rc = enter_link(fs, intent->to_dir, intent->to, ino, intent->type, tx, whose, NULL);
     if (rc == 0) {
         settle(fs, ino, tx, SETTLE_INTENT);
-        settle(fs, intent->to_dir, tx, SETTLE_MARK);
+        settle_mark(fs, intent->to_dir, tx, whose);
         return 0;
     }
     if (is_unknown(rc))
@@ -196,7 +214,7 @@ int move_link(struct fs_call *call)
         return rc;
     uint8_t type = (uint8_t)(inode.mode >> 12 & 15);
     if (fs_home(ino) == fs_home(dir)) {
-        rc = enter_link(fs, dir, bytes_of(call->to_name), ino, type, (struct fs_txid){0, 0},
+        rc = enter_link(fs, dir, bytes_of(call->to_name), ino, type, (struct fs_txid){0, 0}, OWN,
                         &answer);
         if (rc == 0)
             entered(call, dir, call->rq.to_ino, call->to_name);
@@ -219,7 +237,7 @@ int move_link(struct fs_call *call)
     if (rc == 0)
         rc = fs_method(fs, fs_home(ino), "fs.links", &rq, &answer);
     if (rc == 0)
-        rc = finish_link(fs, ino, tx, &rq.intent);
+        rc = finish_link(fs, ino, tx, &rq.intent, OWN);
     if (rc == 0)
         entered(call, dir, call->rq.to_ino, call->to_name);
     if (rc == 0)
@@ -235,7 +253,7 @@ int move_unlink(struct fs_call *call)
     int rc = part_of_name(call->fs, call->rq.ino, call->name, &rq.ino);
     if (rc == 0)
         rc = fs_method(call->fs, fs_home(rq.ino), "fs.unlink", &rq, &answer);
-    return rc == 0 ? after_drop(call->fs, rq.ino, &answer, tx) : rc;
+    return rc == 0 ? after_drop(call->fs, rq.ino, &answer, tx, OWN) : rc;
 }
 
 /* ---- Directories ---- */
@@ -445,7 +463,7 @@ static int rename_inside(struct fs_call *call, uint64_t at, uint64_t over, struc
     if (!(answer.flags & FS_DROPPED) && answer.ino != 0 &&
         (fs_is_dir(answer.ino) || fs_home(answer.ino) != fs_home(rq.ino)))
         touch(fs, answer.ino);
-    return after_drop(fs, rq.ino, &answer, tx);
+    return after_drop(fs, rq.ino, &answer, tx, OWN);
 }
 
 static int rename_here(struct fs_call *call, uint64_t at)
@@ -521,7 +539,8 @@ static int move_back(struct limpet_fs *fs, uint64_t from, struct fs_txid tx, uin
  * says why). A directory that is replaced is dying by the same operation.
  */
 static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
-                       const struct fs_intent *intent, unsigned flags, uint64_t over_parts)
+                       const struct fs_intent *intent, unsigned flags, uint64_t over_parts,
+                       enum whose whose)
 {
     bool swap = intent->kind == FS_INTENT_SWAP;
     uint64_t over = !swap && fs_is_dir(intent->to_ino) ? intent->to_ino : 0;
@@ -529,7 +548,7 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
                             .name = intent->to,
                             .tx = tx,
                             .flags = flags,
-                            .expect = intent->to_ino,
+                            .expect = whose == COMPLETED ? NO_INODE : intent->to_ino,
                             .intent = *intent};
     struct fs_answer answer;
     int rc = fs_method(fs, fs_home(intent->to_dir), "fs.enter", &rq, &answer);
@@ -539,7 +558,7 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
         int back = move_back(fs, from, tx, over, over_parts);
         return back != 0 ? back : rc;
     }
-    rc = after_drop(fs, intent->to_dir, &answer, tx);
+    rc = after_drop(fs, intent->to_dir, &answer, tx, whose);
     if (rc == 0 && fs_is_dir(intent->ino))
         rc = set_parent(fs, intent->ino, intent->to_dir);
     if (rc == 0 && swap && fs_is_dir(intent->to_ino))
@@ -551,7 +570,7 @@ static int finish_move(struct limpet_fs *fs, uint64_t from, struct fs_txid tx,
         return rc;
     if (!fs_is_dir(intent->ino) && fs_home(intent->ino) != fs_home(from))
         touch(fs, intent->ino);
-    settle(fs, intent->to_dir, tx, SETTLE_MARK);
+    settle_mark(fs, intent->to_dir, tx, whose);
     if (over != 0)
         vanish(fs, over, tx, over_parts);
     return 0;
@@ -595,7 +614,7 @@ static int move_across(struct fs_call *call, uint64_t from, uint64_t to, const s
             rc = -EIO;
         return rc;
     }
-    rc = finish_move(fs, rq.ino, tx, &rq.intent, flags_of(call), parts);
+    rc = finish_move(fs, rq.ino, tx, &rq.intent, flags_of(call), parts, OWN);
     if (rc == 0)
         entered(call, to, call->rq.to_ino, call->to_name);
     return rc;
@@ -718,15 +737,16 @@ static int complete(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx,
     }
     switch (intent->kind) {
     case FS_INTENT_DROP:
-        rc = drop_elsewhere(fs, ino, intent->ino, tx);
+        rc = drop_elsewhere(fs, ino, intent->ino, tx, COMPLETED);
         break;
     case FS_INTENT_LINK:
-        rc = finish_link(fs, intent->ino, tx, intent);
+        rc = finish_link(fs, intent->ino, tx, intent, COMPLETED);
         break;
     case FS_INTENT_MOVE:
     case FS_INTENT_SWAP:
         rc = finish_move(fs, ino, tx, intent, intent->kind == FS_INTENT_SWAP ? FS_SWAP : 0,
-                         intent->kind == FS_INTENT_SWAP ? 0 : parts_of(fs, intent->to_ino));
+                         intent->kind == FS_INTENT_SWAP ? 0 : parts_of(fs, intent->to_ino),
+                         COMPLETED);
         break;
     default:
         rc = -EIO;
@@ -818,18 +838,40 @@ static int is_left(struct limpet_fs *fs, uint64_t ino, struct fs_txid tx, bool *
     return rc == 0 ? 1 : rc;
 }
 
+static int list_intents(struct limpet_fs *fs, uint64_t ino, struct intents *found)
+{
+    found->n = 0;
+    int rc = shard_list(fs, fs_home(ino), FS_KEY_INTENT, take_intent, found);
+    return rc == 0 && found->damaged ? -EIO : rc;
+}
+
+static bool is_among(const struct fs_txid *list, size_t n, struct fs_txid tx)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (fs_txid_equal(list[i], tx))
+            return true;
+    }
+    return false;
+}
+
 static int clear_intents(struct limpet_fs *fs, uint64_t ino, bool *lives)
 {
+    struct fs_txid left[INTENTS_AT_ONCE];
+    size_t n_left = 0;
     struct intents *found = calloc(1, sizeof *found);
     uint64_t dir = fs_ino(fs_home(ino), FS_INDEX_DIR);
-    int rc =
-        found != NULL ? shard_list(fs, fs_home(ino), FS_KEY_INTENT, take_intent, found) : -ENOMEM;
-    if (rc == 0 && found->damaged)
-        rc = -EIO;
+    int rc = found != NULL ? list_intents(fs, ino, found) : -ENOMEM;
     for (size_t i = 0; rc == 0 && i < found->n; i++) {
-        int left = is_left(fs, dir, found->list[i].tx, lives);
-        rc = left < 0 ? left : 0;
-        if (left > 0)
+        int is = is_left(fs, dir, found->list[i].tx, lives);
+        rc = is < 0 ? is : 0;
+        if (is > 0)
+            left[n_left++] = found->list[i].tx;
+    }
+    /* Who began it may have ended it before he was blocked (M1). */
+    if (rc == 0 && n_left > 0)
+        rc = list_intents(fs, ino, found);
+    for (size_t i = 0; rc == 0 && n_left > 0 && i < found->n; i++) {
+        if (is_among(left, n_left, found->list[i].tx))
             rc = complete(fs, dir, found->list[i].tx, &found->list[i].intent);
     }
     free(found);

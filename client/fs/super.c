@@ -234,6 +234,7 @@ int limpet_fs_memory(struct limpet_fs *fs, uint64_t bytes)
 
 static void fs_free(struct limpet_fs *fs)
 {
+    unfound_clear(fs);
     cache_destroy(fs->cache);
     limpet_pool_close(fs->pool);
     limpet_pool_close(fs->data);

@@ -227,6 +227,58 @@ static void fail(struct fs_lease *lease, int error)
     pthread_cond_broadcast(&fs->lease_changed);
 }
 
+/* ---- Shards that nobody finds (B10) ---- */
+
+static void unfound_drop(struct limpet_fs *fs, unsigned i)
+{
+    unref(fs->unfound[i].name);
+    fs->n_unfound--;
+    memmove(fs->unfound + i, fs->unfound + i + 1, (fs->n_unfound - i) * sizeof fs->unfound[0]);
+}
+
+static void unfound_add(struct limpet_fs *fs, uint64_t home, struct fs_batch *name)
+{
+    if (fs->n_unfound == FS_UNFOUND_MAX)
+        unfound_drop(fs, 0);
+    if (name != NULL)
+        name->refs++;
+    fs->unfound[fs->n_unfound++] = (struct fs_unfound){.home = home, .name = name};
+}
+
+void unfound_note(struct fs_lease *lease)
+{
+    if (write_back_has_no_name(lease))
+        unfound_add(lease->fs, lease->home, lease->name->ended ? NULL : lease->name);
+}
+
+bool unfound_has(struct limpet_fs *fs, uint64_t home)
+{
+    unsigned i = 0;
+    while (i < fs->n_unfound && fs->unfound[i].home != home)
+        i++;
+    if (i == fs->n_unfound)
+        return false;
+    const struct fs_batch *name = fs->unfound[i].name;
+    bool lost = name == NULL || (name->ended && name->error != 0);
+    if (!lost && name->ended)
+        unfound_drop(fs, i); /* It is durable. */
+    return lost && !planted(PLANTED_FS_UNFOUND_USED);
+}
+
+void unfound_forget(struct limpet_fs *fs, uint64_t home)
+{
+    for (unsigned i = fs->n_unfound; i-- > 0;) {
+        if (fs->unfound[i].home == home)
+            unfound_drop(fs, i);
+    }
+}
+
+void unfound_clear(struct limpet_fs *fs)
+{
+    while (fs->n_unfound > 0)
+        unfound_drop(fs, fs->n_unfound - 1);
+}
+
 void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
 {
     struct fs_lease *lease, *next;
@@ -235,10 +287,13 @@ void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
         if (lease->batches > 0)
             fail(lease, -EIO);
         if (write_back_has_no_name(lease))
-            lease_add_unfound(heir, lease->home);
+            unfound_add(heir, lease->home, NULL);
     }
-    for (unsigned i = 0; i < fs->n_unfound; i++)
-        lease_add_unfound(heir, fs->unfound[i]);
+    for (unsigned i = 0; i < fs->n_unfound; i++) {
+        const struct fs_batch *name = fs->unfound[i].name;
+        if (name == NULL || !name->ended || name->error != 0)
+            unfound_add(heir, fs->unfound[i].home, NULL);
+    }
     memcpy(heir->errors, fs->errors, sizeof heir->errors);
     heir->n_errors = fs->n_errors;
 }

@@ -192,6 +192,7 @@ static const struct {
     [PLANTED_FS_UNGUARDED] = {"fs-unguarded",
                               "changes are written back without asking for the lease"},
     [PLANTED_FS_CHANGES_LATE] = {"fs-changes-late", "a shard takes changes while it is given back"},
+    [PLANTED_FS_MARK_EARLY] = {"fs-mark-early", "who completes an operation takes its mark away"},
     [PLANTED_FS_LOSS_UNTOLD] = {"fs-loss-untold", "nobody is told of changes that were lost"},
     [PLANTED_FS_INTENT_DROPPED] = {"fs-intent-dropped",
                                    "an intent of the dead is cleared, and not completed"},

@@ -85,11 +85,6 @@ struct fs_lease *lease_find(struct limpet_fs *of, uint64_t home)
     return found;
 }
 
-void lease_add_unfound(struct limpet_fs *of, uint64_t home)
-{
-    of->unfound[of->n_unfound++] = home;
-}
-
 bool lease_is_covered(const struct fs_lease *lease, uint64_t home)
 {
     (void)lease, (void)home;
@@ -349,7 +344,7 @@ static void an_heir_knows_which_shards_have_no_name(void **state)
     static struct limpet_fs heir;
     struct fs_lease lease = {.fs = &fs, .home = 7, .born = true};
     (void)state;
-    fs.unfound[0] = 5;
+    fs.unfound[0].home = 5;
     fs.n_unfound = 1;
     steps(1);
     lease.name = TAILQ_FIRST(&fs.batches);
@@ -358,8 +353,31 @@ static void an_heir_knows_which_shards_have_no_name(void **state)
     HASH_DEL(fs.leases, &lease);
     fs.n_unfound = 0;
     assert_int_equal(heir.n_unfound, 2);
-    assert_int_equal(heir.unfound[0], 7);
-    assert_int_equal(heir.unfound[1], 5);
+    assert_int_equal(heir.unfound[0].home, 7);
+    assert_int_equal(heir.unfound[1].home, 5);
+}
+
+/* A lease may end, and be given to others, while its shard's name is on its way. */
+static void a_name_that_arrives_later_is_found(void **state)
+{
+    struct fs_lease lease = {.fs = &fs, .home = 7, .born = true};
+    (void)state;
+    steps(1);
+    struct fs_batch *name = TAILQ_FIRST(&fs.batches);
+    lease.name = name;
+    unfound_note(&lease);
+    bool before = unfound_has(&fs, 7);
+    name->ended = true;
+    name->error = -ENOTCONN;
+    bool when_lost = unfound_has(&fs, 7);
+    name->error = 0;
+    bool when_durable = unfound_has(&fs, 7);
+    name->ended = false;
+    assert_false(before);
+    assert_true(when_lost);
+    assert_false(when_durable);
+    assert_int_equal(fs.n_unfound, 0);
+    assert_false(unfound_has(&fs, 7));
 }
 
 int main(void)
@@ -373,6 +391,7 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(an_intent_waits_for_the_name_it_leads_to, begin, end),
         cmocka_unit_test_setup_teardown(a_shard_has_no_name_until_that_is_durable, begin, end),
+        cmocka_unit_test_setup_teardown(a_name_that_arrives_later_is_found, begin, end),
         cmocka_unit_test_setup_teardown(an_heir_knows_which_shards_have_no_name, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
