@@ -141,7 +141,6 @@ struct env_ops {
     void (*net_send)(struct env *env, struct net_session *session, struct message *message);
     void (*net_close)(struct env *env, struct net_session *session);
     void (*net_drop)(struct env *env, struct net_session *session);
-    bool (*net_withdraw)(struct env *env, struct net_session *session);
     void (*net_pause)(struct env *env, struct net_session *session, bool paused);
     uint64_t (*net_heard_ns)(struct env *env, struct net_session *session);
 
@@ -298,16 +297,6 @@ static inline void net_close(struct env *env, struct net_session *session)
 static inline void net_drop(struct env *env, struct net_session *session)
 {
     env->ops->net_drop(env, session);
-}
-
-/*
- * For whoever would rather keep the session: true if all that was sent is with the peer's machine,
- * so net_drop() could take nothing back. If the peer's process has not acknowledged it when the
- * connection breaks, the session ends then, and nothing of it is sent again. False: drop it.
- */
-static inline bool MUST_CHECK net_withdraw(struct env *env, struct net_session *session)
-{
-    return env->ops->net_withdraw(env, session);
 }
 
 /* Stops or resumes taking messages from the peer: back-pressure through TCP's window. */

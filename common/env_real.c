@@ -270,11 +270,6 @@ static void real_net_drop(struct env *env, struct net_session *session)
     messenger_abandon(real_env(env)->messenger, session);
 }
 
-static bool real_net_withdraw(struct env *env, struct net_session *session)
-{
-    return messenger_withdraw(real_env(env)->messenger, session);
-}
-
 static void real_net_pause(struct env *env, struct net_session *session, bool paused)
 {
     messenger_pause(real_env(env)->messenger, session, paused);
@@ -306,7 +301,6 @@ static const struct env_ops real_ops = {
     .net_send = real_net_send,
     .net_close = real_net_close,
     .net_drop = real_net_drop,
-    .net_withdraw = real_net_withdraw,
     .net_pause = real_net_pause,
     .net_heard_ns = real_net_heard_ns,
     .file_open = real_file_open,

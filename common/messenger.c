@@ -151,13 +151,6 @@ void messenger_abandon(struct messenger *m, struct net_session *session)
     session_drop(s);
 }
 
-bool messenger_withdraw(struct messenger *m, struct net_session *session)
-{
-    struct session *s = container_of(session, struct session, pub);
-    assert(s->m == m);
-    return session_withdraw(s);
-}
-
 void messenger_pause(struct messenger *m, struct net_session *session, bool paused)
 {
     struct session *s = container_of(session, struct session, pub);

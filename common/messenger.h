@@ -36,7 +36,6 @@ int messenger_open(struct messenger *m, const struct net_address *to,
 void messenger_send(struct messenger *m, struct net_session *session, struct message *message);
 void messenger_close(struct messenger *m, struct net_session *session);
 void messenger_abandon(struct messenger *m, struct net_session *session);
-bool messenger_withdraw(struct messenger *m, struct net_session *session) MUST_CHECK;
 void messenger_pause(struct messenger *m, struct net_session *session, bool paused);
 uint64_t messenger_heard_ns(struct messenger *m, const struct net_session *session) MUST_CHECK;
 

@@ -148,7 +148,6 @@ struct session {
     uint32_t damaged;
     int last_error; /* Why the last attempt failed: told when there are no more. */
     int end_error;
-    uint64_t not_again; /* Sequences below this are not for another connection. */
     bool paused;
     bool half_full; /* queued_bytes reached half of its limit: drained() is owed. */
     bool ack_now;   /* MESSENGER_ACK_NS have passed. */
@@ -279,8 +278,6 @@ void session_end(struct session *s, int error);
 void session_leave(struct session *s);
 /* The same, and what was sent is not to leave any more. */
 void session_drop(struct session *s);
-/* Whether all that was sent has left; it is never sent again then. */
-bool session_withdraw(struct session *s) MUST_CHECK;
 /* The session's connection is gone, for whatever reason. */
 void session_disconnected(struct session *s, int error);
 /* Its connection has sent everything, or is gone: nothing is left to do but to free it. */
@@ -326,8 +323,6 @@ int connection_reader_put(struct connection *c, const void *data, size_t len) MU
 
 /* messenger_send.c */
 void connection_flush(struct connection *c);
-/* Nothing that was sent is here any more, nor on its way. */
-bool connection_is_empty(const struct connection *c) MUST_CHECK;
 void batch_release(struct connection *c);
 void batch_destroy(struct batch *b);
 
@@ -343,8 +338,6 @@ socklen_t socket_address(const struct net_address *address, struct sockaddr_stor
 void socket_address_read(const struct sockaddr_storage *from, struct net_address *out);
 /* A connection to itself: what connecting to a free port of this host can give. */
 bool socket_is_own_peer(int fd) MUST_CHECK;
-/* Bytes that the peer's kernel has not acknowledged; -1: that cannot be told. */
-int socket_unacknowledged(int fd) MUST_CHECK;
 /* For how long the peer's kernel has not answered ours; 0 while it lets us send nothing. */
 uint64_t socket_silent_ns(int fd) MUST_CHECK;
 

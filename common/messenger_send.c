@@ -256,12 +256,6 @@ static void send_failed(struct connection *c, int error)
         connection_broken(c, error);
 }
 
-bool connection_is_empty(const struct connection *c)
-{
-    return c->state == CONNECTION_OPEN && c->batch == NULL &&
-           !session_has_unsent(&c->session->state) && socket_unacknowledged(c->fd) == 0;
-}
-
 void connection_flush(struct connection *c)
 {
     bool sends = c->state == CONNECTION_OPEN || c->state == CONNECTION_LEAVING;

@@ -6,9 +6,7 @@
  *  2. A session is freed only by session_attend(), at the end of a turn, so that its pointer stays
  *     valid in whatever called the user.
  *  3. closed() is called once, or not at all when the user closed the session before.
- *  4. What was withdrawn (session_withdraw()) goes over no other connection: its session ends with
- *     the one that carried it, unless the peer's process has acknowledged it before.
- *  5. An inbound session stands in the hash table until it ends: then its peer gets a reset.
+ *  4. An inbound session stands in the hash table until it ends: then its peer gets a reset.
  */
 #include <assert.h>
 #include <errno.h>
@@ -122,14 +120,6 @@ void session_drop(struct session *s)
     }
     connection_close(s->connection);
     session_dead(s);
-}
-
-bool session_withdraw(struct session *s)
-{
-    if (s->phase != SESSION_UP || !connection_is_empty(s->connection))
-        return false;
-    s->not_again = s->state.next_send;
-    return true;
 }
 
 /* ---- Outbound: connecting ---- */
@@ -246,10 +236,6 @@ static void lost_connection(struct session *s, int error)
               s->pub.outbound);
     if (s->damaged > MESSENGER_DAMAGED_MAX) {
         session_end(s, -EPROTO);
-        return;
-    }
-    if (s->state.first < s->not_again) {
-        session_end(s, -ECONNRESET);
         return;
     }
     if (s->pub.outbound) {

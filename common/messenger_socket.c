@@ -115,12 +115,6 @@ bool socket_is_own_peer(int fd)
     return net_address_equal(&a, &b);
 }
 
-int socket_unacknowledged(int fd)
-{
-    int bytes;
-    return ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : -1;
-}
-
 /*
  * A window that is closed was closed by the peer, and how often the kernel asks whether it has
  * opened is none of our business: after some time that is rarer than we would like to hear of it.

@@ -157,8 +157,8 @@ void client_submit(struct client *client, struct client_op *op);
 /* done follows with -ECANCELED; a write may or may not have happened. */
 void client_cancel(struct client *client, struct client_op *op);
 /*
- * The same; and it does not arrive later, but for what the OSD's machine has by then: a session
- * that may have something of it here still ends.
+ * The same; and a session that it was sent over ends, so that it does not arrive later, but for
+ * what the OSD's machine has by then.
  */
 void client_revoke(struct client *client, struct client_op *op);
 

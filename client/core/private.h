@@ -28,8 +28,8 @@
  *  C4  done callbacks are made with no list of ours half changed, and never from inside a call of
  *      the API except client_destroy().
  *  C6  What was sent of a write that ends without an answer because it took too long, or was
- *      revoked, does not leave this machine after done was called: it is executed later only if the
- *      OSD's machine has it by then. Its session is dropped if anything of it is here still.
+ *      revoked, is dropped with its session before done is called: it arrives later only if the
+ *      OSD's machine has it by then.
  */
 #ifndef LIMPET_CLIENT_CORE_PRIVATE_H
 #define LIMPET_CLIENT_CORE_PRIVATE_H

@@ -207,11 +207,7 @@ static void osd_disconnect(struct osd_link *osd)
     osd_mark_unsent(osd);
 }
 
-/*
- * Several are revoked before this is done, and what is left goes over one new session. One that has
- * sent all to the OSD's machine is kept: its end would take nothing back, and cut short the leases
- * that are had over it.
- */
+/* Several are revoked before this is done, and what is left goes over one new session. */
 void target_revoke(struct client *c, const struct client_op *op)
 {
     op->pg->osd->revoked = true;
@@ -223,10 +219,8 @@ void target_drop_revoked(struct client *c)
     struct osd_link *osd, *next;
     HASH_ITER(hh, c->osds, osd, next)
     {
-        bool kept = osd->revoked && osd->session != NULL && net_withdraw(c->env, osd->session);
-        if (osd->revoked && !kept)
+        if (osd->revoked)
             osd_disconnect(osd);
-        osd->revoked = false;
     }
 }
 

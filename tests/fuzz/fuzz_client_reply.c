@@ -77,12 +77,6 @@ static void close_session(struct env *env, struct net_session *which)
     (void)which;
 }
 
-static bool has_left(struct env *env, struct net_session *which)
-{
-    (void)env, (void)which;
-    return true;
-}
-
 static const struct env_ops ops = {
     .now_ns = now_ns,
     .clock_ns = now_ns,
@@ -95,7 +89,6 @@ static const struct env_ops ops = {
     .net_send = send_message,
     .net_close = close_session,
     .net_drop = close_session,
-    .net_withdraw = has_left,
 };
 
 /* ---- Messages ---- */

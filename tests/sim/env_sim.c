@@ -439,7 +439,6 @@ static const struct env_ops sim_env_ops = {
     .net_send = sim_net_send,
     .net_close = sim_net_close,
     .net_drop = sim_net_drop,
-    .net_withdraw = sim_net_withdraw,
     .net_pause = sim_net_pause,
     .net_heard_ns = sim_net_heard_ns,
     .file_open = sim_file_open,

@@ -804,23 +804,6 @@ void sim_net_drop(struct env *env, struct net_session *session)
     sim_net_close(env, session);
 }
 
-/* What stands still before a process that does not run counts as being on its way. */
-bool sim_net_withdraw(struct env *env, struct net_session *session)
-{
-    const struct sim_endpoint *end = endpoint_of(session);
-    const struct sim_endpoint *peer = other_end(end);
-    const struct flight *flight;
-    assert(end->process == process_of(env) && !end->dead);
-    if (!peer || end->link->state != LINK_OPEN)
-        return false;
-    STAILQ_FOREACH(flight, &peer->in, link)
-    {
-        if (flight->kind == FLIGHT_MESSAGE)
-            return false;
-    }
-    return true;
-}
-
 void sim_net_pause(struct env *env, struct net_session *session, bool paused)
 {
     struct sim_endpoint *end = endpoint_of(session);

@@ -158,7 +158,6 @@ int sim_net_open(struct env *env, const struct net_address *to, const struct net
 void sim_net_send(struct env *env, struct net_session *session, struct message *message);
 void sim_net_close(struct env *env, struct net_session *session);
 void sim_net_drop(struct env *env, struct net_session *session);
-bool sim_net_withdraw(struct env *env, struct net_session *session);
 void sim_net_pause(struct env *env, struct net_session *session, bool paused);
 uint64_t sim_net_heard_ns(struct env *env, struct net_session *session);
 

@@ -85,12 +85,6 @@ static void drop_session(struct env *env, struct net_session *session)
     close_session(env, session);
 }
 
-static bool withdraw(struct env *env, struct net_session *session)
-{
-    (void)env;
-    return container_of(session, struct fake_session, base)->has_left;
-}
-
 static uint64_t heard(struct env *env, struct net_session *session)
 {
     (void)env;
@@ -116,7 +110,6 @@ static const struct env_ops ops = {
     .net_send = send_message,
     .net_close = close_session,
     .net_drop = drop_session,
-    .net_withdraw = withdraw,
     .net_heard_ns = heard,
     .log = log_line,
 };

@@ -19,7 +19,6 @@ struct fake_session {
     struct net_expect expect;
     bool over;
     bool dropped;      /* By net_drop(). */
-    bool has_left;     /* What net_withdraw() says. */
     uint64_t heard_ns; /* What net_heard_ns() says. */
     uint32_t n_sent;
     uint32_t n_taken; /* The test has looked at those before. */

@@ -254,30 +254,6 @@ static void what_is_revoked_goes_with_its_session(void **state)
     assert_int_equal(ops[3].op.result, 0);
 }
 
-/* The end of the session would take nothing back, and cut short the leases that are had over it. */
-static void what_the_osd_has_is_revoked_alone(void **state)
-{
-    (void)state;
-    static struct fake_op ops[2];
-    uint64_t tids[2];
-    send_writes(ops, 2, tids);
-    struct fake_session *session = fake_osd(&w, 0);
-    session->has_left = true;
-    client_revoke(c, &ops[0].op);
-    fake_settle(&w);
-    assert_int_equal(ops[0].op.result, -ECANCELED);
-    assert_false(session->over);
-    fake_reply(&w, 0, tids[0], 0, 1, "");
-    fake_reply(&w, 0, tids[1], 0, 1, "");
-    assert_int_equal(ops[1].op.result, 0);
-    /* It is asked for each time. */
-    send_writes(ops, 2, tids);
-    session->has_left = false;
-    client_revoke(c, &ops[0].op);
-    fake_settle(&w);
-    assert_true(session->dropped);
-}
-
 static void what_was_not_sent_is_revoked_alone(void **state)
 {
     (void)state;
@@ -1013,7 +989,6 @@ int main(void)
         CASE(sends_all_again_in_order_after_a_lost_session),
         CASE(drops_a_session_whose_path_is_cut),
         CASE(what_is_revoked_goes_with_its_session),
-        CASE(what_the_osd_has_is_revoked_alone),
         CASE(what_was_not_sent_is_revoked_alone),
         CASE(keeps_a_slow_osd_that_answers_pings),
         CASE(keeps_an_osd_whose_machine_shows_signs_of_life),

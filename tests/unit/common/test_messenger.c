@@ -187,53 +187,6 @@ static void a_large_payload_survives_a_break_in_its_middle(void **state)
     proxy_destroy(proxy);
 }
 
-/* What has left this machine cannot be taken back; but it can be kept from being sent again. */
-static void what_was_withdrawn_goes_over_no_other_connection(void **state)
-{
-    (void)state;
-    struct side server, client;
-    struct net_address via;
-    side_server(&server, "mon.a", NULL);
-    side_client(&client, "client.x", NULL);
-    struct proxy *proxy = proxy_create(&server.address, &via);
-    side_open(&client, &via);
-    SIDES_UNTIL(client.opened == 1, &client, &server);
-    net_pause(server.env, server.session, true);
-    side_send(&client, NET_TEST_DATA, 1, 100, 1000);
-    assert_false(net_withdraw(client.env, client.session)); /* It leaves at the end of the turn. */
-    SIDES_UNTIL(net_withdraw(client.env, client.session), &client, &server);
-    assert_true(client.session->queued_bytes > 0);
-    proxy_cut(proxy);
-    SIDES_UNTIL(client.closed == 1, &client, &server);
-    assert_int_equal(client.disconnected, 0);
-    side_destroy(&client);
-    side_destroy(&server);
-    proxy_destroy(proxy);
-}
-
-static void a_session_goes_on_when_the_peer_has_taken_in_what_was_withdrawn(void **state)
-{
-    (void)state;
-    struct side server, client;
-    struct net_address via;
-    side_server(&server, "mon.a", NULL);
-    side_client(&client, "client.x", NULL);
-    struct proxy *proxy = proxy_create(&server.address, &via);
-    side_open(&client, &via);
-    SIDES_UNTIL(client.opened == 1, &client, &server);
-    side_send(&client, NET_TEST_DATA, 1, 100, 1000);
-    SIDES_UNTIL(client.session->queued_bytes == 0, &client, &server);
-    assert_true(net_withdraw(client.env, client.session));
-    proxy_cut(proxy);
-    SIDES_UNTIL(client.disconnected == 1, &client, &server);
-    side_send(&client, NET_TEST_DATA, 2, 100, 1000);
-    SIDES_UNTIL(server.received == 2, &client, &server);
-    assert_int_equal(client.closed, 0);
-    side_destroy(&client);
-    side_destroy(&server);
-    proxy_destroy(proxy);
-}
-
 /* ---- Payloads in lent memory ---- */
 
 struct lent {
@@ -926,7 +879,6 @@ static void a_paused_session_takes_nothing(void **state)
     sides_for(200, (struct side *const[]){&client, &server}, 2);
     assert_int_equal(server.received, 0);
     assert_true(client.session->queued_bytes > NET_QUEUE_LIMIT / 2);
-    assert_false(net_withdraw(client.env, client.session));
     assert_int_equal(client.drained, 0);
     /* It takes nothing, and lives. */
     uint64_t now_ns = env_now(client.env);
@@ -1125,8 +1077,6 @@ int main(void)
         cmocka_unit_test(acknowledgements_empty_the_queue_when_nothing_is_sent_back),
         cmocka_unit_test(every_message_arrives_once_and_in_order_however_connections_break),
         cmocka_unit_test(a_large_payload_survives_a_break_in_its_middle),
-        cmocka_unit_test(what_was_withdrawn_goes_over_no_other_connection),
-        cmocka_unit_test(a_session_goes_on_when_the_peer_has_taken_in_what_was_withdrawn),
         cmocka_unit_test(a_payload_is_received_in_lent_memory),
         cmocka_unit_test(revoked_memory_is_left_alone_and_the_message_comes_again),
         cmocka_unit_test(payloads_are_passed_on_as_they_came_however_connections_break),
