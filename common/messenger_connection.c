@@ -131,10 +131,7 @@ void connection_update_poll(struct connection *c)
         break;
     case CONNECTION_OPEN:
         /* While it is not read, nothing else would tell that the peer's process has died. */
-        if (c->session->paused)
-            events = UV_DISCONNECT;
-        else if (!c->starved)
-            events = UV_READABLE;
+        events = c->session->paused || c->starved ? UV_DISCONNECT : UV_READABLE;
         if (c->blocked)
             events |= UV_WRITABLE;
         break;

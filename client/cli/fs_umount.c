@@ -1,9 +1,9 @@
 /*
  * limpet fs umount. The kernel is done with a mount before its process is, which writes back then
  * what it still has. So that process has a socket that is named after the mount's device; who
- * unmounts connects, and is accepted when nothing is mounted any more. Then it hears 0, as all is
- * durable, or the error by which something was lost of which nobody was told yet; and the
- * connection ends with the process.
+ * unmounts connects, and is accepted when nothing is mounted any more. Then it hears 0, as nothing
+ * was lost when the rest was written back, or the error by which something was; and the connection
+ * ends with the process.
  *
  * The kernel gives the number of a device again as soon as nothing is mounted, when the process of
  * the mount before may not have noticed yet, or be dead and not have ended. So a name has a number,
@@ -28,7 +28,8 @@
 #include "client/cli/fs.h"
 
 enum {
-    WAITERS_MAX = 16,
+    WAITERS_MAX = 64,
+    BACKLOG = 4096, /* Each umount that found the mount busy leaves connections, too. */
     LOOK_MS = 1000,
     NAMES_MAX = 16, /* Mounts that have ended one after the other while their processes have not. */
 };
@@ -125,7 +126,7 @@ static int listen_from(const char *device, int number)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     for (; fd >= 0 && number < NAMES_MAX; number++) {
         socklen_t len = name_socket(device, number, &address);
-        if (bind(fd, (struct sockaddr *)&address, len) == 0 && listen(fd, WAITERS_MAX) == 0)
+        if (bind(fd, (struct sockaddr *)&address, len) == 0 && listen(fd, BACKLOG) == 0)
             return fd;
     }
     if (fd >= 0)
@@ -134,7 +135,7 @@ static int listen_from(const char *device, int number)
 }
 
 static int waiters = -1; /* The socket for them. */
-static int waiting[2 * WAITERS_MAX];
+static int waiting[WAITERS_MAX];
 static int n_waiting; /* Those that it had when nothing was mounted any more. */
 
 void fs_umount_expect(const char *path)
@@ -150,12 +151,22 @@ void fs_umount_expect(const char *path)
     waiters = listen_from(device, number + 1);
 }
 
+static bool has_hung_up(int fd)
+{
+    struct pollfd poller = {.fd = fd, .events = POLLRDHUP};
+    return poll(&poller, 1, 0) > 0;
+}
+
 void fs_umount_over(void)
 {
     int fd = -1;
-    while (waiters >= 0 && n_waiting < 2 * WAITERS_MAX &&
-           (fd = accept4(waiters, NULL, NULL, SOCK_CLOEXEC)) >= 0)
-        waiting[n_waiting++] = fd;
+    while (waiters >= 0 && n_waiting < WAITERS_MAX &&
+           (fd = accept4(waiters, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        if (has_hung_up(fd))
+            close(fd);
+        else
+            waiting[n_waiting++] = fd;
+    }
     if (waiters >= 0)
         close(waiters);
     waiters = -1;
