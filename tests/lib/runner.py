@@ -278,7 +278,6 @@ PLANTED = {
     "fs-unguarded": (300, ("--scenario", "fs-late", "--seeds", "51-350")),
     "fs-changes-late": (10, ("--scenario", "fs-drops")),
     "fs-lease-over": (100, ("--scenario", "fs-drops")),
-    "fs-unfound-used": (30, ("--scenario", "fs-late", "--seeds", "61001-61030")),
     "fs-loss-untold": (100, ("--scenario", "fs-given")),
 }
 

@@ -17,8 +17,8 @@
 
 enum { FILE_ORDER = 12, FILE_FORGET_AT = 200, DROP_SLOW_EACH = 4 };
 
-#define TOLD_BEFORE_NS     (SEC_NS / 10) /* Before a lease is given back. */
-#define GIVEN_UP_BEFORE_NS SEC_NS        /* Before a lease is over. */
+#define TOLD_BEFORE_NS     (SEC_NS / 2) /* Before a lease is given back: it may wait for an OSD. */
+#define GIVEN_UP_BEFORE_NS SEC_NS       /* Before a lease is over. */
 
 void files_fail(struct files *files, const char *format, ...)
 {
