@@ -12,10 +12,11 @@
  *     request comes in. Answers of other threads are handed to it (`answered`).
  *
  * R3  Requests may wait for each other, for a lock, or for what another mount gives back. So a
- *     queue never runs out of entries for long: when few are left, more are registered. A burst
- *     that took all of them may have left requests in the kernel's own list, from which only a
- *     commit takes them; until one shows that the list is empty (`owes`), a thread makes requests
- *     of its own on that processor (nudge()).
+ *     queue never runs out of entries for long: when few are left, more are registered. Before
+ * these are, a burst may have taken all and left requests in the kernel's own list, from which only
+ * a commit takes them. How many were taken then cannot be told, as they come to us in portions. So
+ * until a commit that goes after the new ones shows that the list is empty (`owes`), a thread makes
+ * requests of its own on that processor (nudge()).
  *
  * R4  The memory of entries stays until nobody can answer any more: fs_ring_destroy().
  */
@@ -393,10 +394,11 @@ static void owe(struct queue *queue)
 /* R3. */
 static void keep_spare(struct queue *queue)
 {
-    if (queue->n_taken >= queue->n_entries && !queue->owes)
+    if (queue->gives_up || queue->n_entries >= queue->n_taken + ENTRIES_SPARE)
+        return;
+    (void)add_entries(queue, ENTRIES);
+    if (!queue->owes)
         owe(queue);
-    if (!queue->gives_up && queue->n_entries < queue->n_taken + ENTRIES_SPARE)
-        (void)add_entries(queue, ENTRIES);
 }
 
 /* Takes what has come; returns whether an entry came back that was only just committed. */
@@ -427,7 +429,6 @@ static bool take_some(struct queue *queue)
         else
             take_request(queue, entry);
     }
-    keep_spare(queue);
     return came_back;
 }
 
@@ -449,8 +450,11 @@ static void serve_queue(struct queue *queue)
         queue->asleep = false;
         pthread_mutex_unlock(&queue->lock);
         bool came_back = take_some(queue);
+        while (looks && !came_back && io_uring_cq_ready(&queue->io) > 0)
+            came_back = take_some(queue);
         if (looks && !came_back)
             queue->owes = false;
+        keep_spare(queue);
     }
 }
 
