@@ -1,9 +1,9 @@
 /*
  * limpet fs umount. The kernel is done with a mount before its process is, which writes back then
  * what it still has. So that process has a socket that is named after the mount's device; who
- * unmounts connects, and is accepted when nothing is mounted any more. Then it hears 0, as nothing
- * was lost when the rest was written back, or the error by which something was; and the connection
- * ends with the process.
+ * unmounts connects, and is accepted when nothing is mounted any more, and hears EINPROGRESS. Then
+ * it hears 0, as nothing was lost when the rest was written back, or the error by which something
+ * was; and the connection ends with the process.
  *
  * The kernel gives the number of a device again as soon as nothing is mounted, when the process of
  * the mount before may not have noticed yet, or be dead and not have ended. So a name has a number,
@@ -159,13 +159,16 @@ static bool has_hung_up(int fd)
 
 void fs_umount_over(void)
 {
+    const int over = EINPROGRESS;
     int fd = -1;
     while (waiters >= 0 && n_waiting < WAITERS_MAX &&
            (fd = accept4(waiters, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-        if (has_hung_up(fd))
+        if (has_hung_up(fd)) {
             close(fd);
-        else
-            waiting[n_waiting++] = fd;
+            continue;
+        }
+        (void)!send(fd, &over, sizeof over, MSG_NOSIGNAL);
+        waiting[n_waiting++] = fd;
     }
     if (waiters >= 0)
         close(waiters);
@@ -278,14 +281,16 @@ static int find_holder(const char *device)
 static int wait_for_end(int fd, const char *path, const char *device)
 {
     struct pollfd poller = {.fd = fd, .events = POLLIN};
-    bool told = false, ended = false;
+    bool over = false, told = false, ended = false;
     int holder = 0, error = 0;
     while (!ended && holder == 0) {
         int rc = poll(&poller, 1, LOOK_MS);
         bool tells = rc > 0 && recv(fd, &error, sizeof error, MSG_DONTWAIT) == sizeof error;
-        told |= tells;
+        over |= tells;
+        told |= tells && error != EINPROGRESS;
         ended = rc > 0 && !tells;
-        if (rc == 0 && !told)
+        /* Once it is over, the device's number may be another mount's. */
+        if (rc == 0 && !over)
             holder = find_holder(device);
     }
     if (holder != 0)

@@ -497,7 +497,7 @@ static int earlier(int a, int b)
 
 /* Without the lock in between. Whether the loop has something to do. */
 static int sleep_for_fds(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int timeout_ms,
-                         bool *turn)
+                         bool has_place, bool *turn)
 {
     uv_loop_t *loop = env_real_loop(c->env);
     struct pollfd few[FDS_INLINE + 2], *all = few;
@@ -511,7 +511,6 @@ static int sleep_for_fds(struct limpet_cluster *c, struct pollfd *fds, unsigned 
         memcpy(all + 2, fds, n * sizeof *fds);
     uv_update_time(loop);
     int own_ms = uv_backend_timeout(loop), until_ms = earlier(own_ms, timeout_ms);
-    bool has_place = c->polling && c->poller_waits_for == &c->server;
     if (has_place)
         c->poll_deadline_ms = own_ms < 0 ? INT64_MAX : now_ms() + own_ms;
     pthread_mutex_unlock(&c->lock);
@@ -575,7 +574,7 @@ int loop_serve(struct limpet_cluster *c, struct pollfd *fds, unsigned n, int tim
         timeout_ms = 0;
     if (beside)
         tell_poller(c);
-    int ready = sleep_for_fds(c, fds, n, timeout_ms, &turn);
+    int ready = sleep_for_fds(c, fds, n, timeout_ms, !beside, &turn);
     if (ready >= 0)
         serve_now(c, turn);
     if (beside) {

@@ -944,15 +944,14 @@ def umount_tells_what_is_lost():
     for pid in osds:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with subprocess.Popen([os.path.join(BIN, "limpet"), "fs", "umount", path], stderr=subprocess.PIPE, text=True,
-                              env={**os.environ, "LIMPET_CONF": cluster.conf}) as umount:
-            wait_until("end of the mount", lambda: not os.path.ismount(path), 10)
+        with umount(path) as waits:
+            wait_until("end of the mount", lambda: not mounted(path), 10)
             os.kill(server, signal.SIGKILL)
-            said = umount.communicate(timeout=20 * SLOWNESS)[1]
+            said = waits.communicate(timeout=20 * SLOWNESS)[1]
     finally:
         for pid in osds:
             os.kill(pid, signal.SIGCONT)
-    check(umount.returncode == errno.EIO and "died" in said, "%d: %s" % (umount.returncode, said))
+    check(waits.returncode == errno.EIO and "died" in said, "%d: %s" % (waits.returncode, said))
     mounts.paths.remove(path)
 
 
