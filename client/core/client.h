@@ -25,9 +25,8 @@ struct client_options {
     struct uuid fsid;          /* Zero: take the cluster's. Otherwise another one is refused. */
     uint32_t n_mons;
     struct net_address mons[MAP_MONS_MAX];
-    uint64_t connect_timeout_ns; /* Until the first map; 0: 30 s. */
-    /* An operation fails with -ETIMEDOUT after this; 0: see below. A write is revoked, then. */
-    uint64_t op_timeout_ns;
+    uint64_t connect_timeout_ns;  /* Until the first map; 0: 30 s. */
+    uint64_t op_timeout_ns;       /* An operation fails with -ETIMEDOUT after this; 0: see below. */
     uint64_t max_bytes_in_flight; /* 0: default. More operations wait in line. */
     uint32_t max_ops_in_flight;   /* 0: default. */
 };
@@ -109,6 +108,8 @@ struct client_op {
     size_t into_len;
     bool patient;    /* It may take long, and that is no sign that something is wrong. */
     bool tries_full; /* WIRE_OP_FULL_TRY */
+    /* A write that ends by its time-out is revoked: it must not arrive later. */
+    bool revoke_late;
     uint16_t n_steps;
     struct client_step steps[CLIENT_STEPS_INLINE]; /* The first; the usual request has no more. */
     struct client_step *more_steps;                /* Those after them; memory of the caller. */

@@ -111,7 +111,7 @@ void op_fail_all(struct client *c, int error)
 
 void op_give_up(struct client *c, struct client_op *op)
 {
-    if (op->state == CLIENT_OP_SENT && op->write)
+    if (op->state == CLIENT_OP_SENT && op->revoke_late && op->write)
         target_revoke(c, op);
     op_finish_later(c, op, -ETIMEDOUT);
 }

@@ -27,9 +27,9 @@
  *      it (osd/pg/pg_clients.h).
  *  C4  done callbacks are made with no list of ours half changed, and never from inside a call of
  *      the API except client_destroy().
- *  C6  What was sent of a write that ends without an answer because it took too long, or was
- *      revoked, is dropped with its session before done is called: it arrives later only if the
- *      OSD's machine has it by then.
+ *  C6  What was sent of a write that is revoked, or that is to be (`revoke_late`) and took too
+ *      long, is dropped with its session before done is called: it arrives later only if the OSD's
+ *      machine has it by then.
  */
 #ifndef LIMPET_CLIENT_CORE_PRIVATE_H
 #define LIMPET_CLIENT_CORE_PRIVATE_H
@@ -257,8 +257,8 @@ void op_finish_later(struct client *client, struct client_op *op, int result);
 /* Calls done(); the last thing that a handler does. */
 void op_finish_now(struct client *client, struct client_op *op, int result);
 /*
- * It took too long. A write goes as if it were revoked: whoever is told may let others change the
- * same bytes. done() follows when its session has been dropped.
+ * It took too long. One with `revoke_late` goes as if it were revoked: whoever is told may let
+ * others change the same bytes. done() follows when its session has been dropped.
  */
 void op_give_up(struct client *client, struct client_op *op);
 void op_run_finished(struct client *client);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/fs/fs.h"
+#include "client/object/inside.h"
 
 enum { LIST_MAX = 1024 };
 
@@ -24,9 +25,10 @@ static int pool_open(struct limpet_pool *pool, uint64_t id, const char *space,
                      struct limpet_pool **out)
 {
     int rc = limpet_pool_open_id(limpet_pool_cluster(pool), id, out);
-    if (rc == 0)
-        rc = limpet_pool_set_namespace(*out, space);
-    return rc;
+    if (rc != 0)
+        return rc;
+    pool_revoke_late(*out); /* W6 */
+    return limpet_pool_set_namespace(*out, space);
 }
 
 static void space_name(const struct fs_super *super, char out[32])

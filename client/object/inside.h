@@ -46,6 +46,12 @@ void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
  */
 void completions_revoke(struct limpet_completion *const *list, size_t n);
 
+/*
+ * Writes by this handle that end by their time-outs do not arrive later, either. It costs the
+ * session to their OSD, so it is for those who let others write then.
+ */
+void pool_revoke_late(struct limpet_pool *pool);
+
 /* What it takes, with the memory behind it that its bytes leave free. */
 size_t buffer_memory(const struct limpet_buffer *buffer) MUST_CHECK;
 /* What a write of one step takes while it is under way, without its bytes. */

@@ -281,6 +281,7 @@ static void set_up(struct request *r, struct limpet_cluster *c)
 {
     r->cluster = c;
     r->op.done = request_done;
+    r->op.revoke_late = r->pool != NULL && r->pool->revoke_late;
     set_place(r);
     r->cost = request_cost(r);
 }

@@ -61,6 +61,11 @@ static int open_pool(struct limpet_cluster *c, const char *name, uint64_t id,
     return 0;
 }
 
+void pool_revoke_late(struct limpet_pool *pool)
+{
+    pool->revoke_late = true;
+}
+
 int limpet_pool_open(struct limpet_cluster *c, const char *name, struct limpet_pool **out)
 {
     cluster_lock(c);

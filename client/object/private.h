@@ -162,6 +162,7 @@ struct limpet_pool {
     char name[LIMPET_POOL_NAME_MAX + 1];
     char space[LIMPET_OBJECT_SPACE_MAX + 1];
     char locator[LIMPET_OBJECT_LOCATOR_MAX + 1];
+    bool revoke_late;
     uint64_t snap_read; /* 0: the objects as they are. */
     /* The snap context of writes. It may change meanwhile: who changes it has both locks. */
     uint64_t snap_seq;

@@ -673,14 +673,19 @@ static void finds_new_groups_when_a_pool_is_split(void **state)
         assert_true(fake_no_request(&w, osd));
 }
 
-static void gives_up_after_the_time_out(void **state)
+static void connect_with_time_out(uint64_t op_timeout_ns)
 {
-    (void)state;
     client_destroy(c);
     c = NULL;
     fake_world_fini(&w);
     fake_world_init(&w);
-    c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = 5 * SEC_NS});
+    c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = op_timeout_ns});
+}
+
+static void gives_up_after_the_time_out(void **state)
+{
+    (void)state;
+    connect_with_time_out(5 * SEC_NS);
     static struct fake_op o;
     fake_op_read(&o, 1, "object", 4);
     client_submit(c, &o.op);
@@ -699,14 +704,11 @@ static void gives_up_after_the_time_out(void **state)
 static void a_write_that_took_too_long_does_not_arrive_later(void **state)
 {
     (void)state;
-    client_destroy(c);
-    c = NULL;
-    fake_world_fini(&w);
-    fake_world_init(&w);
-    c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = 5 * SEC_NS});
+    connect_with_time_out(5 * SEC_NS);
     static struct fake_op ops[2];
     uint64_t tid;
     send_writes(ops, 1, &tid);
+    ops[0].op.revoke_late = true;
     struct fake_session *old = fake_osd(&w, 0);
     fake_advance(&w, 3 * SEC_NS);
     old->heard_ns = w.now_ns; /* Its machine lives. */
@@ -732,11 +734,7 @@ static void a_write_that_took_too_long_does_not_arrive_later(void **state)
 static void a_read_that_took_too_long_leaves_the_session_alone(void **state)
 {
     (void)state;
-    client_destroy(c);
-    c = NULL;
-    fake_world_fini(&w);
-    fake_world_init(&w);
-    c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = 3 * SEC_NS});
+    connect_with_time_out(3 * SEC_NS);
     static struct fake_op o;
     fake_op_read(&o, 1, "object", 4);
     client_submit(c, &o.op);
@@ -744,6 +742,21 @@ static void a_read_that_took_too_long_leaves_the_session_alone(void **state)
     struct fake_session *session = fake_osd(&w, 0);
     fake_advance(&w, 3 * SEC_NS);
     assert_int_equal(o.op.result, -ETIMEDOUT);
+    fake_settle(&w);
+    assert_false(session->over);
+}
+
+/* Of most writes nobody minds, and others are under way over the same session. */
+static void other_late_writes_leave_the_session_alone(void **state)
+{
+    (void)state;
+    connect_with_time_out(3 * SEC_NS);
+    static struct fake_op ops[1];
+    uint64_t tid;
+    send_writes(ops, 1, &tid);
+    struct fake_session *session = fake_osd(&w, 0);
+    fake_advance(&w, 3 * SEC_NS);
+    assert_int_equal(ops[0].op.result, -ETIMEDOUT);
     fake_settle(&w);
     assert_false(session->over);
 }
@@ -770,6 +783,7 @@ static void a_write_is_given_up_after_ten_minutes(void **state)
     /* It was sent again and again. */
     fake_osd_accept(&w, 0);
     old = fake_osd(&w, 0);
+    ops[0].op.revoke_late = true;
     assert_false(ops[0].done);
     fake_advance(&w, 10 * SEC_NS);
     assert_true(ops[0].done);
@@ -1012,6 +1026,7 @@ int main(void)
         CASE(finds_new_groups_when_a_pool_is_split),
         CASE(gives_up_after_the_time_out),
         CASE(a_write_that_took_too_long_does_not_arrive_later),
+        CASE(other_late_writes_leave_the_session_alone),
         CASE(a_read_that_took_too_long_leaves_the_session_alone),
         CASE(a_read_waits_for_ever_without_a_time_out),
         CASE(a_write_is_given_up_after_ten_minutes),
