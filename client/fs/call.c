@@ -153,8 +153,8 @@ static int find_route(struct limpet_fs *fs, uint64_t home, bool writes, enum lea
 
 /*
  * B10. Without the lock, before something of a shard is asked for whose name was lost. One that is
- * empty goes, as if it were being removed: if its name is durable all the same, whoever meets it
- * takes it away. One that is not has its name (B9).
+ * empty goes, as if it were being removed, and there is nothing to be asked for: -ENOENT, also from
+ * then on. One that is not has its name (B9).
  */
 static int end_unfound(struct limpet_fs *fs, uint64_t home)
 {
@@ -163,24 +163,25 @@ static int end_unfound(struct limpet_fs *fs, uint64_t home)
     void *out = NULL;
     size_t out_len = 0;
     pthread_mutex_lock(&fs->lock);
-    bool unfound = unfound_has(fs, home);
+    bool unfound = unfound_has(fs, home), gone = unfound && unfound_is_gone(fs, home);
     rq.tx = (struct fs_txid){fs->instance, unfound ? ++fs->sequence : 0};
     pthread_mutex_unlock(&fs->lock);
-    if (!unfound)
-        return 0;
+    if (!unfound || gone)
+        return gone ? -ENOENT : 0;
     int rc = call_encode(&input, &rq, NULL, 0);
     if (rc == 0)
         rc = operate_remotely(fs, home, "fs.dying", &input, &out, &out_len);
     encoder_fini(&input);
     limpet_free(out);
-    /* Somebody else removes it, or it never was there. */
-    if (rc == -ENOTEMPTY || rc == -FS_MOVING || rc == -ENOENT)
-        rc = 0;
+    /* It has its name, or somebody else removes it, or it never was there. */
+    bool over = rc == -ENOTEMPTY || rc == -FS_MOVING || rc == -ENOENT;
     pthread_mutex_lock(&fs->lock);
     if (rc == 0)
+        unfound_end(fs, home);
+    else if (over)
         unfound_forget(fs, home);
     pthread_mutex_unlock(&fs->lock);
-    return rc;
+    return rc == 0 ? -ENOENT : over ? 0 : rc;
 }
 
 /* At the OSD. Nothing that our own batches may wait for is held while they are waited for. */

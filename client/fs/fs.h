@@ -107,6 +107,7 @@ enum fs_notify {
 struct fs_unfound {
     uint64_t home;
     struct fs_batch *name; /* On its way, when its lease ended; NULL: it was lost. */
+    bool gone;             /* It was removed: nothing is in it, and nothing comes into it. */
 };
 
 struct limpet_fs {
@@ -418,6 +419,10 @@ enum lease_route lease_route(struct limpet_fs *fs, uint64_t home, bool writes,
 void lease_returned(struct limpet_fs *fs, uint64_t home);
 /* B10, with the lock: whether nobody finds the shard, since its name was lost. */
 bool unfound_has(struct limpet_fs *fs, uint64_t home);
+bool unfound_is_gone(const struct limpet_fs *fs, uint64_t home);
+/* It has been removed. */
+void unfound_end(struct limpet_fs *fs, uint64_t home);
+/* It is found after all. */
 void unfound_forget(struct limpet_fs *fs, uint64_t home);
 /* Forgets all. */
 void unfound_clear(struct limpet_fs *fs);

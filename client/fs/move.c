@@ -938,6 +938,7 @@ void move_clear_met(struct limpet_fs *fs)
 {
     while (fs->n_left > 0) {
         uint64_t ino = fs->left[--fs->n_left];
+        unfound_forget(fs, fs_home(ino)); /* Somebody has found it by its name. */
         pthread_mutex_unlock(&fs->lock);
         int rc = move_clear(fs, ino, 0);
         (void)rc; /* It is met again. */

@@ -251,11 +251,30 @@ void unfound_note(struct fs_lease *lease)
         unfound_add(lease->fs, lease->home, lease->name->ended ? NULL : lease->name);
 }
 
-bool unfound_has(struct limpet_fs *fs, uint64_t home)
+static unsigned unfound_find(const struct limpet_fs *fs, uint64_t home)
 {
     unsigned i = 0;
     while (i < fs->n_unfound && fs->unfound[i].home != home)
         i++;
+    return i;
+}
+
+bool unfound_is_gone(const struct limpet_fs *fs, uint64_t home)
+{
+    unsigned i = unfound_find(fs, home);
+    return i < fs->n_unfound && fs->unfound[i].gone;
+}
+
+void unfound_end(struct limpet_fs *fs, uint64_t home)
+{
+    unsigned i = unfound_find(fs, home);
+    if (i < fs->n_unfound)
+        fs->unfound[i].gone = true;
+}
+
+bool unfound_has(struct limpet_fs *fs, uint64_t home)
+{
+    unsigned i = unfound_find(fs, home);
     if (i == fs->n_unfound)
         return false;
     const struct fs_batch *name = fs->unfound[i].name;
@@ -293,6 +312,8 @@ void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
         const struct fs_batch *name = fs->unfound[i].name;
         if (name == NULL || !name->ended || name->error != 0)
             unfound_add(heir, fs->unfound[i].home, NULL);
+        if (fs->unfound[i].gone)
+            unfound_end(heir, fs->unfound[i].home);
     }
     memcpy(heir->errors, fs->errors, sizeof heir->errors);
     heir->n_errors = fs->n_errors;

@@ -357,6 +357,32 @@ static void an_heir_knows_which_shards_have_no_name(void **state)
     assert_int_equal(heir.unfound[1].home, 5);
 }
 
+/* B10: what was removed stays so, also for an heir, until somebody has found it. */
+static void a_shard_that_was_removed_is_gone(void **state)
+{
+    static struct limpet_fs heir;
+    struct fs_lease lease = {.fs = &fs, .home = 7, .born = true};
+    (void)state;
+    steps(1);
+    struct fs_batch *name = TAILQ_FIRST(&fs.batches);
+    lease.name = name;
+    name->ended = true;
+    name->error = -ENOTCONN;
+    unfound_note(&lease);
+    name->ended = false;
+    name->error = 0;
+    assert_true(unfound_has(&fs, 7));
+    assert_false(unfound_is_gone(&fs, 7));
+    unfound_end(&fs, 7);
+    assert_true(unfound_has(&fs, 7));
+    assert_true(unfound_is_gone(&fs, 7));
+    write_back_abandon(&fs, &heir);
+    assert_true(unfound_is_gone(&heir, 7));
+    unfound_forget(&fs, 7);
+    assert_false(unfound_has(&fs, 7));
+    assert_false(unfound_is_gone(&fs, 7));
+}
+
 /* A lease may end, and be given to others, while its shard's name is on its way. */
 static void a_name_that_arrives_later_is_found(void **state)
 {
@@ -392,6 +418,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_intent_waits_for_the_name_it_leads_to, begin, end),
         cmocka_unit_test_setup_teardown(a_shard_has_no_name_until_that_is_durable, begin, end),
         cmocka_unit_test_setup_teardown(a_name_that_arrives_later_is_found, begin, end),
+        cmocka_unit_test_setup_teardown(a_shard_that_was_removed_is_gone, begin, end),
         cmocka_unit_test_setup_teardown(an_heir_knows_which_shards_have_no_name, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
