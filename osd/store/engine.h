@@ -300,7 +300,10 @@ void onode_wait(struct onode *o, struct waiter *waiter);
 void onode_wake(struct onode *o);
 /* The chunk for writing, made if absent. NULL when memory is short. */
 struct chunk *onode_chunk(struct engine *e, struct onode *o, uint32_t number);
-/* Drops all content and attributes from memory: as an object that does not exist. */
+/*
+ * Drops all content and attributes from memory: as an object that does not exist. Its info stays,
+ * for listings until the index knows.
+ */
 void onode_clear(struct engine *e, struct onode *o);
 /* Widens the range to hold the chunk. */
 void chunk_range_add(struct chunk_range *range, uint32_t number);
@@ -699,6 +702,7 @@ struct engine {
     struct names names;
     uint64_t onode_memory;
     uint64_t onode_limit;
+    uint64_t onodes_forgotten; /* How many have left the memory. */
     struct engine_pairs pairs;
     struct pool_stat *pools;
     uint64_t next_nid;

@@ -344,6 +344,7 @@ static void make_exist(struct execution *x, struct onode *o)
     o->exists = true;
     o->nid = x->e->next_nid++;
     o->size = 0;
+    o->info_len = 0;
     engine_pool(x->e, o->pool)->value.objects++;
     engine_pool(x->e, o->pool)->dirty = true;
 }

@@ -283,7 +283,6 @@ void onode_clear(struct engine *e, struct onode *o)
     o->flags = 0;
     o->nid = 0;
     o->size = 0;
-    o->info_len = 0;
     o->memory = sizeof *o + o->key_len;
     account(e, o, before);
 }
@@ -293,6 +292,7 @@ static void destroy(struct engine *e, struct onode *o)
     assert(o->pins == 0 && STAILQ_EMPTY(&o->waiters));
     onode_clear(e, o);
     HASH_DEL(e->onodes, o);
+    e->onodes_forgotten++;
     e->onode_memory -= o->memory;
     encoder_fini(&o->attrs);
     encoder_fini(&o->loaded);

@@ -471,7 +471,10 @@ struct query {
     int (*ask)(struct query *q, bool may_block);
     void (*answer)(struct query *q);
     void *request;
-    uint64_t until; /* Of a listing: the last record whose objects it must show. */
+    bool listing;       /* Its answer is corrected by what is in memory. */
+    uint64_t until;     /* Of a listing: the last record whose objects it must show. */
+    bool helped;        /* By a helper thread. */
+    uint64_t forgotten; /* When that began: the engine's onodes_forgotten. */
     int error;
 };
 
@@ -492,11 +495,6 @@ static void query_run(struct env_work *work)
     q->error = q->ask(q, true);
 }
 
-static void query_done(struct env_work *work)
-{
-    query_complete(&container_of(work, struct query, work)->task);
-}
-
 static struct query *query_create(struct engine *e, int (*ask)(struct query *, bool),
                                   void (*answer)(struct query *), void *request)
 {
@@ -512,19 +510,33 @@ static struct query *query_create(struct engine *e, int (*ask)(struct query *, b
     return q;
 }
 
+static void query_done(struct env_work *work);
+
 static void query_ask(struct query *q)
 {
     struct engine *e = q->engine;
     if (q->error == 0)
         q->error = e->failed ? e->failure : e->closing ? -ESHUTDOWN : q->ask(q, false);
-    if (q->error == -EAGAIN) {
+    q->helped = q->error == -EAGAIN;
+    if (q->helped) {
         e->counters.index_waits++;
+        q->forgotten = e->onodes_forgotten;
         q->work = (struct env_work){.run = query_run, .done = query_done};
         env_work(e->env, &q->work);
     } else {
         q->task.run = query_complete;
         env_defer(e->env, &q->task);
     }
+}
+
+/* What has left the memory since a helper thread began may have been newer than what that read. */
+static void query_done(struct env_work *work)
+{
+    struct query *q = container_of(work, struct query, work);
+    if (q->listing && q->error == 0 && q->forgotten != q->engine->onodes_forgotten)
+        query_ask(q);
+    else
+        query_complete(&q->task);
 }
 
 static int query_start(struct engine *e, int (*ask)(struct query *, bool),
@@ -550,7 +562,7 @@ static int list_entry(struct store_list *list, const void *key, size_t key_len, 
     memcpy(&layout, value, sizeof layout);
     if (layout.info_len > STORE_INFO_MAX || len < sizeof layout + layout.info_len)
         return -EIO;
-    /* With room for any info, since what is in memory may be newer: see list_answer(). */
+    /* With room for any info, since what is in memory may be newer: see list_correct(). */
     uint8_t info[STORE_INFO_MAX] = {0};
     memcpy(info, (const uint8_t *)value + sizeof layout, layout.info_len);
     int error = list_add(list, &id, layout.size, info, sizeof info);
@@ -559,7 +571,7 @@ static int list_entry(struct store_list *list, const void *key, size_t key_len, 
     return error;
 }
 
-static int list_ask(struct query *q, bool may_block)
+static int list_index(struct query *q, bool may_block)
 {
     struct store_list *list = q->request;
     struct engine *e = q->engine;
@@ -580,6 +592,7 @@ static int list_ask(struct query *q, bool may_block)
         from[after_len] = 0;
         from_len = after_len + 1;
     }
+    list_fini(list); /* Of the time before, if it is asked again. */
     list_begin(list);
     struct index_iter *iter;
     int error = index_iterate(e->index, from, from_len, to, sizeof to, false, may_block, &iter);
@@ -600,19 +613,39 @@ static int list_ask(struct query *q, bool may_block)
     return error < 0 ? error : 0;
 }
 
-static void list_answer(struct query *q)
+/*
+ * What is in memory may be newer than the index, also of an object that is being removed: the index
+ * has a record of it until the removal is durable, and its onode remembers the last info.
+ */
+static void list_correct(struct query *q)
 {
     struct store_list *list = q->request;
-    list->error = q->error;
-    for (uint32_t i = 0; q->error == 0 && i < list->n; i++) {
+    for (uint32_t i = 0; i < list->n; i++) {
         struct store_list_entry *entry = &list->entries[i];
         const struct onode *o = onode_find(q->engine, &entry->id);
-        if (!o || !o->exists || o->loading)
+        if (!o || o->loading || (!o->exists && o->info_len == 0))
             continue;
-        entry->size = o->size;
+        if (o->exists)
+            entry->size = o->size;
         entry->info_len = o->info_len;
         memcpy((uint8_t *)(uintptr_t)entry->info, o->info, o->info_len);
     }
+}
+
+static int list_ask(struct query *q, bool may_block)
+{
+    int error = list_index(q, may_block);
+    if (error == 0 && !may_block)
+        list_correct(q);
+    return error;
+}
+
+static void list_answer(struct query *q)
+{
+    struct store_list *list = q->request;
+    if (q->error == 0 && q->helped)
+        list_correct(q);
+    list->error = q->error;
     list->done(list);
 }
 
@@ -642,6 +675,7 @@ void engine_list(struct store *store, struct store_list *list)
         list->done(list);
         return;
     }
+    q->listing = true;
     q->until = engine_of(store)->applied;
     q->task.run = list_prepare;
     list_prepare(&q->task);

@@ -472,6 +472,56 @@ static void listing_is_in_order_and_complete(void **state)
     }
 }
 
+struct outcome {
+    struct store_txn txn;
+    bool done;
+    int error;
+};
+
+static void outcome_done(struct store_txn *txn, int error)
+{
+    struct outcome *o = container_of(txn, struct outcome, txn);
+    o->done = true;
+    o->error = error;
+}
+
+/* While an object is being removed, a listing has it as it was at last, or no more. */
+static void a_listing_shows_nothing_older_than_what_was_committed(void **state)
+{
+    struct store_fixture *f = *state;
+    const struct object_id id = object_named("leaves", 1);
+    for (char old = 'a'; old < 'k'; old++) {
+        struct store_txn txn;
+        txn_init(&txn);
+        txn_object(&txn, &id);
+        txn_set_info(&txn, &old, 1);
+        commit(f, &txn);
+        fixture_reopen(f); /* Now the index has it so. */
+        txn_init(&txn);
+        txn_object(&txn, &id);
+        txn_set_info(&txn, "new", 3);
+        commit(f, &txn);
+        struct outcome removal = {0};
+        txn_init(&removal.txn);
+        removal.txn.done = outcome_done;
+        txn_object(&removal.txn, &id);
+        txn_remove(&removal.txn);
+        store_submit(f->store, &removal.txn);
+        while (!removal.done) {
+            struct store_list list = {.pool = 1, .last = UINT32_MAX, .max = 1024};
+            run_list(f, &list);
+            assert_true(list.n <= 1);
+            if (list.n > 0) {
+                assert_int_equal(list.entries[0].info_len, 3);
+                assert_memory_equal(list.entries[0].info, "new", 3);
+            }
+            list_fini(&list);
+        }
+        assert_int_equal(removal.error, 0);
+        txn_fini(&removal.txn);
+    }
+}
+
 /* ---- Pairs of placement groups ---- */
 
 static void set_pairs(struct store_fixture *f, struct pg_id pg, uint8_t n)
@@ -779,19 +829,6 @@ static void both_stores_agree_on_random_histories(void **state)
 
 /* ---- Damage ---- */
 
-struct outcome {
-    struct store_txn txn;
-    bool done;
-    int error;
-};
-
-static void outcome_done(struct store_txn *txn, int error)
-{
-    struct outcome *o = container_of(txn, struct outcome, txn);
-    o->done = true;
-    o->error = error;
-}
-
 /* A write under way counts as what waits or as what is used, never as both. */
 static void space_of_a_write_under_way_counts_once(void **state)
 {
@@ -922,6 +959,7 @@ int main(void)
         ON_BOTH(space_is_the_sum_of_its_objects),
         ON_BOTH(space_of_a_write_under_way_counts_once),
         ON_BOTH(listing_is_in_order_and_complete),
+        ON_BOTH(a_listing_shows_nothing_older_than_what_was_committed),
         ON_BOTH(pairs_are_ordered_and_ranges_are_removed),
         ON_BOTH(many_transactions_commit_in_order),
         ON_BOTH(largest_object_fits),
