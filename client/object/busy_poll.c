@@ -6,6 +6,10 @@
  * answer came soon enough to be looked for and later than was looked, and halves when it came too
  * late. So a program that waits for writes, or for a slow OSD, sleeps at once. Others come first:
  * who is interrupted looks no more, until answers have come soon enough again.
+ *
+ * Between two looks the processor is offered to others: who is to answer may be waiting for this
+ * very one, and the kernel may leave it to whoever looks until he sleeps. When it does not come
+ * back soon, it was taken for other work: then it is not offered for a while.
  */
 #include "client/object/private.h"
 
@@ -13,7 +17,7 @@
 #include <time.h>
 
 /* Interrupts of a virtual machine take up to 100 us; others are given a processor for longer. */
-enum { FIRST_NS = 10 * 1000, INTERRUPTED_NS = 250 * 1000, ALONE_MIN = 8 };
+enum { FIRST_NS = 10 * 1000, INTERRUPTED_NS = 250 * 1000, ALONE_MIN = 8, KEPT_WAITS = 512 };
 
 static int64_t monotonic_ns(void)
 {
@@ -59,12 +63,17 @@ int busy_poll(struct busy_poll *busy, struct pollfd *fds, nfds_t n, int timeout_
     if (timeout_ms == 0 || busy->max_ns == 0)
         return poll(fds, n, timeout_ms);
     int64_t begun_ns = monotonic_ns(), now_ns = begun_ns;
+    busy->waits_kept -= busy->waits_kept > 0 ? 1 : 0;
     while (ready == 0 && now_ns - begun_ns < busy->ns && is_alone(busy)) {
         int64_t last_ns = now_ns;
         ready = poll(fds, n, 0);
+        if (ready == 0 && busy->waits_kept == 0)
+            sched_yield();
         now_ns = monotonic_ns();
-        if (now_ns - last_ns > INTERRUPTED_NS)
+        if (now_ns - last_ns > INTERRUPTED_NS) {
             busy->ns = 0;
+            busy->waits_kept = KEPT_WAITS;
+        }
     }
     if (ready == 0)
         ready = poll(fds, n, timeout_ms);

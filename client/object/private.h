@@ -183,6 +183,7 @@ struct busy_poll {
     int64_t max_ns;          /* 0: never. */
     int64_t ns;              /* As it was learnt. */
     atomic_uint waits_alone; /* Since two requests were under way. */
+    unsigned waits_kept;     /* In so many the processor is not offered to others. */
 };
 
 enum driver_state { DRIVER_NONE, DRIVER_BUSY, DRIVER_POLLING, DRIVER_SLEEPING };
