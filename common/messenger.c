@@ -12,9 +12,7 @@
 static void trim_fire(struct env_timer *timer)
 {
     struct messenger *m = container_of(timer, struct messenger, trim_timer);
-    if (!m->memory->cache_used)
-        receive_memory_trim(m->memory);
-    m->memory->cache_used = false;
+    receive_memory_trim(m->memory);
     buf_trim();
 }
 

@@ -2,7 +2,8 @@
  * Invariants:
  *  1. memory->live is the sum of `counted` over all payload buffers in use; lane->live is that over
  *     those of one session.
- *  2. Every block of the cache has its class's size, and cached_bytes is their sum.
+ *  2. Every block of the cache has its class's size, and cached_bytes is their sum. `n` of a class
+ *     counts its blocks, and `least` is the smallest that `n` was since they were looked at.
  *  3. A lane lives as long as its session or one of its buffers; the memory as long as the
  *     messenger or one of its lanes.
  */
@@ -59,17 +60,35 @@ static void free_block(struct receive_buf *r)
     free(r);
 }
 
+static struct receive_buf *take_cached(struct receive_memory *memory, struct receive_class *class)
+{
+    struct receive_buf *r = SLIST_FIRST(&class->blocks);
+    if (r == NULL)
+        return NULL;
+    SLIST_REMOVE_HEAD(&class->blocks, link);
+    assert(class->n > 0 && memory->cached_bytes >= r->base.capacity);
+    class->n--;
+    class->least = class->least < class->n ? class->least : class->n;
+    memory->cached_bytes -= r->base.capacity;
+    return r;
+}
+
+static void keep(struct receive_memory *memory, struct receive_class *class, struct receive_buf *r)
+{
+    SLIST_INSERT_HEAD(&class->blocks, r, link);
+    class->n++;
+    memory->cached_bytes += r->base.capacity;
+}
+
+/* Each class for itself: large blocks may lie idle for long while small ones come and go. */
 void receive_memory_trim(struct receive_memory *memory)
 {
     for (unsigned i = 0; i < RECEIVE_CLASSES; i++) {
-        struct receive_buf *r;
-        while ((r = SLIST_FIRST(&memory->cache[i])) != NULL) {
-            SLIST_REMOVE_HEAD(&memory->cache[i], link);
-            memory->cached_bytes -= r->base.capacity;
-            free_block(r);
-        }
+        struct receive_class *class = &memory->classes[i];
+        for (unsigned idle = class->least; idle > 0; idle--)
+            free_block(take_cached(memory, class));
+        class->least = class->n;
     }
-    assert(memory->cached_bytes == 0);
 }
 
 void receive_memory_unref(struct receive_memory *memory)
@@ -77,7 +96,12 @@ void receive_memory_unref(struct receive_memory *memory)
     assert(memory->refs > 0);
     if (--memory->refs == 0) {
         assert(memory->live == 0);
-        receive_memory_trim(memory);
+        for (unsigned i = 0; i < RECEIVE_CLASSES; i++) {
+            struct receive_buf *r;
+            while ((r = take_cached(memory, &memory->classes[i])) != NULL)
+                free_block(r);
+        }
+        assert(memory->cached_bytes == 0);
         free(memory);
     }
 }
@@ -121,12 +145,10 @@ static void release(struct buf *buf)
     struct receive_lane *lane = r->lane;
     struct receive_memory *memory = lane->memory;
     uncount(r);
-    if (r->class < RECEIVE_CLASSES && memory->cached_bytes + buf->capacity <= RECEIVE_CACHE_BYTES) {
-        SLIST_INSERT_HEAD(&memory->cache[r->class], r, link);
-        memory->cached_bytes += buf->capacity;
-    } else {
+    if (r->class < RECEIVE_CLASSES && memory->cached_bytes + buf->capacity <= RECEIVE_CACHE_BYTES)
+        keep(memory, &memory->classes[r->class], r);
+    else
         free_block(r);
-    }
     receive_lane_unref(lane);
 }
 
@@ -156,13 +178,11 @@ static struct receive_buf *take_block(struct receive_memory *memory, size_t len)
     }
     size_t rounded;
     unsigned class = class_of(len, &rounded);
-    struct receive_buf *r = class < RECEIVE_CLASSES ? SLIST_FIRST(&memory->cache[class]) : NULL;
-    if (r != NULL) {
-        SLIST_REMOVE_HEAD(&memory->cache[class], link);
-        memory->cached_bytes -= r->base.capacity;
-        memory->cache_used = true;
+    struct receive_buf *r = NULL;
+    if (class < RECEIVE_CLASSES)
+        r = take_cached(memory, &memory->classes[class]);
+    if (r != NULL)
         return r;
-    }
     r = new_block(rounded);
     if (r != NULL)
         r->class = class;

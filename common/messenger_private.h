@@ -62,18 +62,19 @@ enum {
 };
 
 struct receive_buf;
-SLIST_HEAD(receive_cache, receive_buf);
 
 /* Shared by the messenger and the payloads that it handed out, which may outlive it. */
 struct receive_memory {
     uint32_t refs;
     uint64_t live; /* Bytes handed out or being received. */
     uint64_t limit;
-    bool wanted;     /* A connection waits for memory. */
-    bool freed;      /* Some was released since. */
-    bool cache_used; /* Since the timer looked. */
+    bool wanted; /* A connection waits for memory. */
+    bool freed;  /* Some was released since. */
     size_t cached_bytes;
-    struct receive_cache cache[RECEIVE_CLASSES];
+    struct receive_class {
+        SLIST_HEAD(receive_blocks, receive_buf) blocks; /* Released last first. */
+        unsigned n, least;
+    } classes[RECEIVE_CLASSES];
 };
 
 /* The same of one session. */
@@ -85,7 +86,7 @@ struct receive_lane {
 
 struct receive_memory *receive_memory_create(uint64_t limit) MUST_CHECK;
 void receive_memory_unref(struct receive_memory *memory);
-/* Frees what is kept for reuse. */
+/* Frees what is kept for reuse, and was not used since this was called last. */
 void receive_memory_trim(struct receive_memory *memory);
 struct receive_lane *receive_lane_create(struct receive_memory *memory) MUST_CHECK;
 void receive_lane_unref(struct receive_lane *lane);
