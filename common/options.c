@@ -155,11 +155,11 @@ static const struct option_info options[] = {
          "file grows with its contents, and an OSD stops when the file system is full."},
     {.name = "osd_memory_target",
      .type = OPTION_SIZE,
-     .default_value = "256M",
+     .default_value = "176M",
      .min = 64 * MIB,
-     .description = "The memory budget of an OSD, for all its caches, logs and queues. What the "
-                    "system keeps of "
-                    "its disk in free memory comes on top."},
+     .description = "The memory budget of an OSD, for all its caches, logs and queues. Large "
+                    "writes under way come on top, and what the system keeps of its disk in free "
+                    "memory."},
     {.name = "osd_heartbeat_interval",
      .type = OPTION_DURATION,
      .default_value = "500ms",
