@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
+#include <jemalloc/jemalloc.h>
 #include <netinet/in.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -34,6 +35,15 @@ enum { IDENTITY_MAX = 4096 };
 extern const char *malloc_conf __attribute__((visibility("default")));
 const char *malloc_conf = "narenas:2,thp:always";
 
+/*
+ * It gives back what has been free for a while as others are allocated and freed. An idle OSD does
+ * little of that, and would keep what a burst has left. Sanitizers do without jemalloc.
+ */
+#pragma weak mallctl
+#define ALL_ARENAS(n)  "arena." NUMBER_TEXT(n) ".decay"
+#define NUMBER_TEXT(n) #n
+static const uint64_t give_back_ns = 5 * SEC_NS;
+
 static const struct daemon_program program = {
     .name = "limpet-osd",
     .type = ENTITY_OSD,
@@ -53,6 +63,7 @@ struct process {
     struct daemon daemon;
     struct env *env;
     struct osd *osd;
+    struct env_timer give_back;
     int error; /* Why it ends; 0: it was told to. */
 };
 
@@ -372,6 +383,14 @@ static void fill_options(struct process *process, const struct identity *identit
     options->fatal_ctx = process;
 }
 
+static void give_memory_back(struct env_timer *timer)
+{
+    struct process *process = container_of(timer, struct process, give_back);
+    int error = mallctl(ALL_ARENAS(MALLCTL_ARENAS_ALL), NULL, NULL, NULL, 0);
+    (void)error; /* Then it stays as it was. */
+    env_timer_after(process->env, timer, give_back_ns);
+}
+
 static int run(struct process *process)
 {
     struct identity identity = identity_read(process);
@@ -392,7 +411,11 @@ static int run(struct process *process)
     env_real_set_auth(process->env, osd_auth(process->osd));
     daemon_run_signals(&process->daemon, env_real_loop(process->env), stop, process);
     daemon_ready(&process->daemon);
+    process->give_back.fire = give_memory_back;
+    if (mallctl != NULL)
+        env_timer_after(process->env, &process->give_back, give_back_ns);
     env_real_run(process->env);
+    env_timer_stop(process->env, &process->give_back);
     if (process->error)
         exit(error_exit_code(process->error)); /* Nothing may be finished that has failed. */
     daemon_end_signals(&process->daemon);
