@@ -550,6 +550,8 @@ int rbd_diff(struct cli *cli)
     table_cell(d.table, "Type");
     int code = 0, rc = limpet_image_diff(run.image, from, 0, info.size, true,
                                          cli_has(cli, "whole-object"), diff_extent, &d);
+    if (rc == 0)
+        rc = rbd_check_shown(run.image);
     if (rc != 0)
         code = complain(rc, "diff error: %s", rbd_reading_phrase(&run, from, rc));
     else if (rbd_wants_json(cli))

@@ -1,8 +1,8 @@
 """Builds, runs the tests in parallel, keeps their logs, and reports.
 
 A test is a command with a name, a time limit and a weight: how many of the machine's slots it takes
-while it runs. Cluster tests wait for disks and clocks most of the time; so one of them at a time runs beside
-what takes the slots, which gives way to it. Builds come first; a test whose build failed counts as failed. The
+while it runs. Cluster tests wait for disks and clocks most of the time; so one of them at a time (two when nothing
+else is left) runs beside what takes the slots, which gives way to it. Builds come first; a test whose build failed counts as failed. The
 last line printed is always "N passed, N failed", and the exit status is 1 when something failed.
 """
 
@@ -598,11 +598,11 @@ class Runner:
         self.stopping = False
 
     def next_test(self):
-        """One that waits, when none does, or the first of the others; its build is settled. One that needs more
-        slots than are free blocks those behind it, so that it gets its turn."""
+        """One that waits, when no more than may do, or the first of the others; its build is settled. One that needs
+        more slots than are free blocks those behind it, so that it gets its turn."""
         ready = [test for test in self.waiting if not test.needs or self.build_settled(test.needs)]
         beside = [test for test in ready if test.waits]
-        if any(test.waits for test in self.board.running):
+        if not self.may_wait(beside[:1]):
             beside = []
         others = [test for test in ready if not test.waits]
         for test in beside[:1] + others[:1]:
@@ -611,6 +611,13 @@ class Runner:
             if test.waits:
                 return None
         return None
+
+    def may_wait(self, more):
+        """One that waits at a time; two when nothing else is left, if neither of them needs slots."""
+        waiting = [test for test in self.board.running if test.waits]
+        pair = (self.slots > 1 and not any(test.weight for test in waiting + more)
+                and all(test.waits for test in self.waiting + self.board.running))
+        return len(waiting) < (2 if pair else 1)
 
     def taken_by(self, test):
         """With one slot nothing runs beside anything."""
