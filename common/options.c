@@ -178,6 +178,13 @@ static const struct option_info options[] = {
      .min = 100 * MS,
      .max = 10 * SEC,
      .description = "How often an idle OSD sends its statistics, which also say that it lives."},
+    {.name = "osd_op_complaint_time",
+     .type = OPTION_DURATION,
+     .default_value = "30s",
+     .min = 100 * MS,
+     .max = 3600 * SEC,
+     .description = "A client's request that has waited for so long is in the health report "
+                    "(SLOW_OPS) and in the OSD's log."},
     {.name = "osd_scrub_interval",
      .type = OPTION_DURATION,
      .default_value = "1d",

@@ -288,6 +288,31 @@ static void check_repairs(const struct mon *mon, struct health *health)
                  "%" PRIu64 " osd(s) had to repair many objects", check->count);
 }
 
+/* Clients that wait: the first that people ask about. */
+static void check_slow(const struct mon *mon, struct health *health)
+{
+    const struct cluster_map *map = mon->state.map;
+    struct health_check *check = NULL;
+    uint64_t oldest_ms = 0;
+
+    for (int32_t id = 0; id < map->max_osd; id++) {
+        const struct osd_stat *stat = stats_osd(mon->stats, map, id);
+        if (stat == NULL || stat->slow_ops == 0 || !map_osd_up(map, id))
+            continue;
+        if (check == NULL)
+            check = check_add(health, "SLOW_OPS", HEALTH_WARN, 0);
+        check->count += stat->slow_ops;
+        if (stat->slowest_ms > oldest_ms)
+            oldest_ms = stat->slowest_ms;
+        check_detail(check, "osd.%d has %u slow requests, the oldest waits for %" PRIu64 " s, %s",
+                     id, stat->slow_ops, stat->slowest_ms / 1000, stat->slowest_waits);
+    }
+    if (check != NULL)
+        snprintf(check->summary, sizeof check->summary,
+                 "%" PRIu64 " slow ops, oldest one blocked for %" PRIu64 " s", check->count,
+                 oldest_ms / 1000);
+}
+
 static void check_pgs(const struct mon *mon, const struct summary *summary, struct health *health)
 {
     struct health_check *check;
@@ -362,6 +387,7 @@ struct health *health_make(const struct mon *mon, const struct summary *summary)
     check_pgs(mon, summary, health);
     check_inconsistent(mon, summary, health);
     check_repairs(mon, health);
+    check_slow(mon, health);
     check_pools(mon, health);
     return health;
 }

@@ -87,6 +87,15 @@ static const struct health_code codes[] = {
      "limpet pg repair PG writes bad copies anew from good ones; objects that stay have no good "
      "copy: limpet rados list-inconsistent-obj PG names them; restore them from elsewhere, or "
      "remove them. Check the disks of the OSDs"},
+    {"SLOW_OPS",
+     "Requests of clients have waited in an OSD for longer than osd_op_complaint_time: for a copy "
+     "on another OSD whose disk or network is slow or hangs, for an object that somebody else "
+     "holds, or for a placement group that does not serve.",
+     "The programs that sent them wait: for these requests, and for what follows on the same "
+     "objects.",
+     "limpet health detail says what the oldest of each OSD waits for. If it is the copy on "
+     "another OSD, look at the disk and the network of that one, and restart it if it hangs; "
+     "the log of the OSD (\"slow requests\") names the client"},
     {"OSD_TOO_MANY_REPAIRS",
      "An OSD could not read many of its objects, or had to write many of them anew from other "
      "copies, since it started: its disk is failing.",

@@ -142,6 +142,10 @@ static void osd_report(struct stats *stats, struct osd_stat *osd,
     osd->bytes_used = report->bytes_used;
     osd->read_errors = report->read_errors;
     osd->repaired = report->repaired;
+    osd->slow_ops = report->slow_ops;
+    osd->slowest_ms = report->slowest_ms;
+    snprintf(osd->slowest_waits, sizeof osd->slowest_waits, "%s",
+             report->slowest_waits ? report->slowest_waits : "");
     snprintf(osd->version, sizeof osd->version, "%s", report->version ? report->version : "");
 }
 
@@ -455,6 +459,10 @@ Limpet__Wire__OsdStats *stats_replay(const struct stats *stats, const struct clu
     out->read_errors = osd->read_errors;
     out->repaired = osd->repaired;
     out->version = osd->version[0] != '\0' ? strdup(osd->version) : NULL;
+    out->has_slow_ops = out->has_slowest_ms = osd->slow_ops > 0;
+    out->slow_ops = osd->slow_ops;
+    out->slowest_ms = osd->slowest_ms;
+    out->slowest_waits = osd->slow_ops > 0 ? strdup(osd->slowest_waits) : NULL;
     return out;
 }
 
@@ -468,5 +476,6 @@ void stats_report_free(Limpet__Wire__OsdStats *report)
     }
     free(report->pgs);
     free(report->version);
+    free(report->slowest_waits);
     free(report);
 }

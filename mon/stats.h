@@ -56,7 +56,7 @@ enum stats_rate {
     RATE_BYTES_RECOVERED,
     RATES,
 };
-enum { STATS_WINDOW_S = 10 };
+enum { STATS_WINDOW_S = 10, STATS_WAITS_MAX = 160 };
 
 struct osd_stat {
     uint64_t instance; /* 0: no report. */
@@ -64,10 +64,13 @@ struct osd_stat {
     uint64_t epoch;
     uint64_t bytes_total;
     uint64_t bytes_used;
-    uint64_t counters[4];             /* write ops, read ops, write bytes, read bytes */
-    uint64_t read_errors;             /* Of its disk, since it started. */
-    uint64_t repaired;                /* Objects of its own written anew, likewise. */
-    char version[LIMPET_VERSION_MAX]; /* Of its program; empty: it did not say. */
+    uint64_t counters[4];                /* write ops, read ops, write bytes, read bytes */
+    uint64_t read_errors;                /* Of its disk, since it started. */
+    uint64_t repaired;                   /* Objects of its own written anew, likewise. */
+    uint32_t slow_ops;                   /* Requests that have waited for too long, */
+    uint64_t slowest_ms;                 /* the oldest of them for so long, */
+    char slowest_waits[STATS_WAITS_MAX]; /* for this. */
+    char version[LIMPET_VERSION_MAX];    /* Of its program; empty: it did not say. */
 };
 
 struct stats;

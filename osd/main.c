@@ -377,6 +377,7 @@ static void fill_options(struct process *process, const struct identity *identit
     options->heartbeat_ms = own_milliseconds(process, "osd_heartbeat_interval");
     options->heartbeat_grace_ms = own_milliseconds(process, "osd_heartbeat_grace");
     options->stats_ms = own_milliseconds(process, "osd_stats_interval");
+    options->complaint_ms = own_milliseconds(process, "osd_op_complaint_time");
     options->scrub_interval_ns = own_duration(process, "osd_scrub_interval");
     options->deep_scrub_interval_ns = own_duration(process, "osd_deep_scrub_interval");
     options->fatal = fatal;

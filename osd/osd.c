@@ -314,6 +314,7 @@ int osd_create(struct env *env, const struct osd_options *options, struct store 
         osd->heartbeat_ns = OSD_PING_MAX_NS;
     osd->grace_ns = choose_ns(options->heartbeat_grace_ms, OSD_GRACE_NS);
     osd->stats_ns = choose_ns(options->stats_ms, OSD_STATS_NS);
+    osd->complaint_ns = choose_ns(options->complaint_ms, OSD_COMPLAINT_NS);
     TAILQ_INIT(&osd->guests);
     TAILQ_INIT(&osd->waiting);
     TAILQ_INIT(&osd->held);

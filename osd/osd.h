@@ -28,6 +28,7 @@ struct osd_options {
     uint32_t heartbeat_ms;       /* 0: default 500 */
     uint32_t heartbeat_grace_ms; /* 0: default 2000 */
     uint32_t stats_ms;           /* 0: default */
+    uint32_t complaint_ms;       /* 0: default 30,000 */
     uint64_t scrub_interval_ns;  /* 0: only when ordered; and deep ones. */
     uint64_t deep_scrub_interval_ns;
     uint64_t scrub_first_ns; /* No scheduled one so soon after a start; 0: default */

@@ -362,6 +362,7 @@ static void receive_request(struct osd *osd, struct osd_guest *guest, struct mes
     if (!error && request->pg.ops.head.client != guest->session->peer.instance)
         error = -EPERM;
     request->guest = guest;
+    request->came_ns = env_now(osd->env);
     request->pg.caller = (struct ops_caller){.instance = guest->session->peer.instance,
                                              .address = guest->address,
                                              .peer = &guest->session->peer.address};

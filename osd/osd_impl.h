@@ -47,6 +47,7 @@ enum {
 #define OSD_STATS_NS            (5 * SEC_NS)
 #define OSD_STATS_BUSY_NS       (1 * SEC_NS)
 #define OSD_STATS_SOON_NS       (50 * MSEC_NS)
+#define OSD_COMPLAINT_NS        (30 * SEC_NS)
 #define OSD_REPEAT_NS           (1 * SEC_NS)
 #define OSD_MON_ATTEMPT_NS      (2 * SEC_NS)
 #define OSD_MON_PAUSE_NS        (100 * MSEC_NS)
@@ -75,6 +76,7 @@ struct osd_request {
     struct pg_request pg;
     struct osd_guest *guest;
     size_t bytes;
+    uint64_t came_ns;       /* env_now() */
     uint64_t reading_bytes; /* Of its reply. */
     bool waits_for_map;     /* In osd->waiting. */
     TAILQ_ENTRY(osd_request) guest_link;
@@ -89,9 +91,22 @@ struct osd_guest {
     size_t bytes; /* Of requests under way. */
     bool paused;
     char address[NET_ADDRESS_TEXT_MAX]; /* Of the peer. */
-    struct osd_request_list requests;
+    struct osd_request_list requests;   /* By when they came. */
     TAILQ_ENTRY(osd_guest) link;
 };
+
+/* ---- Requests that take too long ---- */
+
+enum { OSD_WAITS_MAX = 160 };
+
+struct osd_slow {
+    uint32_t n;
+    uint64_t oldest_ns;        /* How long it has waited, ... */
+    char waits[OSD_WAITS_MAX]; /* ... and for what. */
+};
+
+/* Looks for them, and writes into the log. */
+void osd_slow_look(struct osd *osd);
 
 /* ---- Other OSDs ---- */
 
@@ -233,6 +248,10 @@ struct osd {
     bool stats_soon;
     uint64_t stats_told_ns;
     uint64_t stats_writes; /* Counter of writes when they were told last. */
+
+    uint64_t complaint_ns;
+    struct osd_slow slow;  /* When it was looked last. */
+    uint64_t slow_told_ns; /* To the log; 0: there were none. */
 
     struct env_timer stop_timer;
     uint64_t stop_ns;

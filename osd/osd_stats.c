@@ -35,6 +35,10 @@ static void send_stats(struct osd *osd, Limpet__Wire__PgStat **list, size_t n, b
     stats.results_dropped = osd->world.results_dropped;
     stats.repeats_refused = osd->world.repeats_refused;
     stats.version = (char *)(uintptr_t)limpet_version_text();
+    stats.has_slow_ops = stats.has_slowest_ms = osd->slow.n > 0;
+    stats.slow_ops = osd->slow.n;
+    stats.slowest_ms = osd->slow.oldest_ns / MSEC_NS;
+    stats.slowest_waits = osd->slow.n > 0 ? osd->slow.waits : NULL;
     osd_mon_send(osd, MSG_OSD_STATS, &stats.base);
 }
 
@@ -114,6 +118,7 @@ static void timer_fired(struct env_timer *timer)
     if (osd->closing)
         return;
     osd_space_check(osd);
+    osd_slow_look(osd);
     if (osd_is_up(osd) && osd->mon.live && !osd->stopping) {
         bool all = osd->stats_all || now - osd->stats_complete_ns >= osd->stats_ns;
         if (all)

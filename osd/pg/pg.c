@@ -819,7 +819,7 @@ bool pg_has_writes(const struct pg *pg)
     return !TAILQ_EMPTY(&pg->writes) || !TAILQ_EMPTY(&pg->waiting);
 }
 
-static const char *why_waiting(const struct pg *pg)
+const char *pg_why_waiting(const struct pg *pg)
 {
     if (pg->lacks_commits)
         return "a member has acknowledged writes that the primary lacks";
@@ -875,7 +875,7 @@ void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out)
     stat_totals(pg, out);
     pg_fills_stat(pg, out);
     /* protobuf-c has no const strings, but packing does not write to them. */
-    out->waiting = (char *)(uintptr_t)why_waiting(pg);
+    out->waiting = (char *)(uintptr_t)pg_why_waiting(pg);
     pg_scrub_stat(pg, out);
     out->has_snaps_trimmed = pg->trimmed_epoch > 0;
     out->snaps_trimmed = pg->trimmed_epoch;

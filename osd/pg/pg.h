@@ -269,6 +269,11 @@ uint32_t pg_partners(const struct pg *pg, int32_t out[PG_PARTNERS_MAX]);
 bool pg_is_busy(const struct pg *pg);
 /* Writes that are not yet durable here, or not yet acknowledged. */
 bool pg_has_writes(const struct pg *pg);
+/* Whether a request waits for watchers. */
+bool pg_request_notifies(const struct pg_request *request);
+/* What a request of the pg waits for, in words; returns out. */
+enum { PG_WAITS_MAX = 128 };
+const char *pg_request_waits(const struct pg_request *request, char out[PG_WAITS_MAX]);
 /* For a primary. `waiting` points to static memory. */
 void pg_stat(const struct pg *pg, Limpet__Wire__PgStat *out);
 /*

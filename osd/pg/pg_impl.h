@@ -569,6 +569,8 @@ void pg_encode_id(const struct object_id *id, struct encoder *e, uint8_t memory[
 int pg_decode_id(const struct pg *pg, const void *data, size_t len,
                  struct object_id *out) MUST_CHECK;
 uint64_t pg_epoch(const struct pg *pg);
+/* For a primary: what keeps it from serving, or from being clean. Static memory; NULL: nothing. */
+const char *pg_why_waiting(const struct pg *pg);
 const char *pg_text(const struct pg *pg);
 
 /* ---- pg_snap.c ---- */

@@ -516,6 +516,10 @@ void world_report(struct world_peer *osd, int32_t id)
     stats.has_repaired = true;
     stats.repaired = osd->repaired;
     stats.has_read_errors = true;
+    stats.has_slow_ops = stats.has_slowest_ms = osd->slow_ops > 0;
+    stats.slow_ops = osd->slow_ops;
+    stats.slowest_ms = UINT64_C(40000) + (uint64_t)id * 1000;
+    stats.slowest_waits = osd->slow_ops > 0 ? "for the copy on osd.7" : NULL;
     stats.read_errors = osd->read_errors;
     stats.has_complete = true;
     stats.complete = true;

@@ -47,7 +47,8 @@ struct world_peer {
     uint64_t bytes_used;   /* That an OSD reports; 0: 1 GiB */
     uint32_t inconsistent; /* Objects of each of its groups, as it reports; */
     uint64_t repaired;     /* and objects that it repaired, */
-    uint64_t read_errors;  /* and what its disk could not read. */
+    uint64_t read_errors;  /* and what its disk could not read; */
+    uint32_t slow_ops;     /* requests that wait for long. */
     uint32_t scrub_orders;
     bool deep_ordered; /* By the last one. */
 };

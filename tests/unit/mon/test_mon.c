@@ -644,6 +644,42 @@ static void scrubs_are_ordered_and_what_they_find_is_told(void **state)
     world_destroy(world);
 }
 
+static void slow_requests_are_in_the_health_report(void **state)
+{
+    (void)state;
+    struct world *world = world_create(19, 3, NULL);
+    struct world_peer *osds[3];
+
+    world_await_leader(world, -1);
+    world_run_ms(world, 1000);
+    struct world_peer *admin = world_peer(world, "client.admin", 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "osd.%u", i);
+        osds[i] = world_peer(world, name, i);
+    }
+    reach_clean(world, osds, 3);
+    osds[1]->slow_ops = 3;
+    osds[2]->slow_ops = 1;
+    for (uint32_t i = 0; i < 3; i++)
+        world_report(osds[i], (int32_t)i);
+    world_run_ms(world, 100);
+    assert_int_equal(world_command(admin, "{\"prefix\": \"health\", \"detail\": \"detail\"}"), 0);
+    assert_non_null(strstr(admin->output, "HEALTH_WARN"));
+    assert_non_null(
+        strstr(admin->output, "[WRN] SLOW_OPS: 4 slow ops, oldest one blocked for 42 s"));
+    assert_non_null(strstr(admin->output, "osd.1 has 3 slow requests, the oldest waits for 41 s, "
+                                          "for the copy on osd.7"));
+    for (uint32_t i = 0; i < 3; i++) {
+        osds[i]->slow_ops = 0;
+        world_report(osds[i], (int32_t)i);
+    }
+    world_run_ms(world, 100);
+    assert_int_equal(world_command(admin, "{\"prefix\": \"health\"}"), 0);
+    assert_null(strstr(admin->output, "SLOW_OPS"));
+    world_destroy(world);
+}
+
 /* Others would not wait for leases of one that is gone. */
 static void removal_by_force_waits_until_leases_have_run_out(void **state)
 {
@@ -891,6 +927,7 @@ int main(void)
         cmocka_unit_test(silent_osds_are_noticed_and_marked_out),
         cmocka_unit_test(a_new_leader_hears_the_reports_again),
         cmocka_unit_test(scrubs_are_ordered_and_what_they_find_is_told),
+        cmocka_unit_test(slow_requests_are_in_the_health_report),
         cmocka_unit_test(removal_by_force_waits_until_leases_have_run_out),
         cmocka_unit_test(tickets_are_given_to_those_with_capabilities),
         cmocka_unit_test(subscribers_get_increments_or_a_map),

@@ -853,6 +853,49 @@ static void a_request_of_a_newer_map_waits_for_it(void **state)
     assert_int_equal(result_of(client, 1), -ENOENT);
 }
 
+/* What the last statistics say of requests that take too long. */
+static void assert_slow(const struct fake_session *mon, uint32_t n, const char *waits)
+{
+    const struct message *message = last_sent(mon, MSG_OSD_STATS);
+    assert_non_null(message);
+    Limpet__Wire__OsdStats *stats =
+        (Limpet__Wire__OsdStats *)message_unpack(message, &limpet__wire__osd_stats__descriptor);
+    assert_int_equal(stats->slow_ops, n);
+    if (n > 0) {
+        assert_true(stats->slowest_ms >= 30000 && stats->slowest_ms < 60000);
+        assert_string_equal(stats->slowest_waits, waits);
+    }
+    limpet__wire__osd_stats__free_unpacked(stats, NULL);
+}
+
+static void change_flags(uint32_t flags)
+{
+    struct map_increment *inc = map_increment_create(fake.map->epoch + 1);
+    must(map_increment_set_flags(inc, flags));
+    change(inc);
+}
+
+static void tells_of_requests_that_take_too_long(void **state)
+{
+    (void)state;
+    serve_alone();
+    live(SEC_NS, false);
+    struct fake_session *client = guest(ENTITY_CLIENT, "a", "allow *");
+    change_flags(MAP_PAUSE);
+    receive(client, request("x", fake.map->epoch, WIRE_OP_CODE_STAT, 1));
+    live(20 * SEC_NS, false);
+    assert_slow(mon_session(), 0, NULL);
+    receive(client, request("y", fake.map->epoch, WIRE_OP_CODE_STAT, 2));
+    live(18 * SEC_NS, false);
+    assert_slow(mon_session(), 1, "for the flag 'pause' to be unset");
+    live(17 * SEC_NS, false);
+    assert_slow(mon_session(), 2, "for the flag 'pause' to be unset");
+    change_flags(0);
+    live(6 * SEC_NS, false);
+    assert_int_equal(count_sent(client, MSG_OSD_OP_REPLY), 2);
+    assert_slow(mon_session(), 0, NULL);
+}
+
 static void ends_a_session_that_sends_garbage(void **state)
 {
     (void)state;
@@ -967,6 +1010,7 @@ int main(void)
         TEST(refuses_requests_in_anothers_name),
         TEST(sends_clients_away_when_it_is_not_primary),
         TEST(a_request_of_a_newer_map_waits_for_it),
+        TEST(tells_of_requests_that_take_too_long),
         TEST(ends_a_session_that_sends_garbage),
         TEST(ignores_messages_of_osds_from_clients),
         TEST(a_client_that_goes_leaves_nothing),
