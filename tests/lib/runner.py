@@ -298,7 +298,7 @@ PLANTED_STORE = {
     "trim-early": (10, ()),
     "supersede-early": ("61-200", ()),
     "forget-checksum": (10, ("--flips", "5")),
-    "ignore-short-write": (60, ()),
+    "ignore-short-write": ("61-120", ()),
     "ignore-flush-error": (20, ()),
     "reuse-freed-early": (40, ()),
     "skip-replay-place": (10, ()),
