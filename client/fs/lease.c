@@ -5,7 +5,9 @@
  * change takes the exclusive lease for the time of it.
  *
  * L1  What is kept was asked for after the lease was had, and told before it was given back.
- * L2  A lease is given back after everything that was kept under it has been dropped.
+ * L2  A lease is given back after everything that was kept under it has been dropped; but of a
+ *     directory that we have removed, which is durable, only that it has no names was told, and
+ *     stays true.
  * L3  Giving back waits for answers that are being handed over, and for nothing else: not for
  *     requests under way, which may wait for another client who waits for this lease.
  * L4  A lease that is not certain for LEASE_MARGIN_NS more is dropped as if it were recalled.
@@ -1069,21 +1071,30 @@ static void end_lease(struct fs_lease *lease)
     }
 }
 
+/* Its object is not there any more, which is why the lease ends. */
+static bool is_removed(const struct fs_lease *lease)
+{
+    return lease->shard != NULL && !lease->shard->exists && lease->failed == 0;
+}
+
 /* With the lock, which is released for a while. */
 static void give_back(struct limpet_fs *fs, struct fs_lease *head)
 {
     struct inos inos = {.fs = fs};
     struct family family;
     struct fs_lease *lease;
+    bool removed = true;
     find_family(head, &family);
     write_back_family(fs, head, &family);
     for (lease = STAILQ_FIRST(&family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
         take_kept(fs, lease, &inos);
         lease->written = true;
+        removed = removed && is_removed(lease);
     }
     struct limpet_watch *watch = head->watch;
     pthread_mutex_unlock(&fs->lock);
-    fs->cache_calls.drop(fs->cache_arg, inos.list, inos.n);
+    if (!removed || inos.n > 0)
+        fs->cache_calls.drop(fs->cache_arg, inos.list, inos.n);
     free(inos.list);
     for (lease = STAILQ_FIRST(&family); lease != NULL; lease = STAILQ_NEXT(lease, family)) {
         if (lease->failed != 0 && fs->cache_calls.failed != NULL)
