@@ -188,6 +188,7 @@ struct limpet_fs {
     unsigned n_unfound;
     struct fs_error errors[FS_ERRORS_MAX];
     unsigned n_errors;
+    int untold; /* What was lost last; 0: nothing since somebody was told of a loss. */
     uint64_t losses;
 
     /* behind.c */
@@ -703,7 +704,7 @@ void behind_sync_slowly(struct fs_call *call);
 /* What has failed since somebody was told. */
 int behind_error(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
 /* With the lock: what has failed of the file before, once. */
-int behind_take_error(struct fs_file *file) MUST_CHECK;
+int behind_take_error(struct limpet_fs *fs, struct fs_file *file) MUST_CHECK;
 void *behind_thread(void *arg);
 void *behind_guard(void *arg);
 

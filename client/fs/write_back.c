@@ -197,6 +197,7 @@ static void note_error(struct limpet_fs *fs, uint64_t home, int error)
     fs->losses++;
     if (planted(PLANTED_FS_LOSS_UNTOLD))
         return;
+    fs->untold = error;
     for (unsigned bucket = 0; bucket < FS_OPEN_BUCKETS; bucket++) {
         for (file = LIST_FIRST(&fs->files[bucket]); file != NULL; file = LIST_NEXT(file, link)) {
             if (fs_home(file->ino) == home && file->error == 0)
@@ -317,6 +318,7 @@ void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
     }
     memcpy(heir->errors, fs->errors, sizeof heir->errors);
     heir->n_errors = fs->n_errors;
+    heir->untold = fs->untold;
 }
 
 /* Its changes are its own: what comes now is another one's. */
@@ -885,7 +887,7 @@ static int take_error(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_file *file = ino != 0 ? file_find(fs, ino, false) : NULL;
     if (file != NULL) {
-        int error = behind_take_error(file);
+        int error = behind_take_error(fs, file);
         file_drop(fs, file);
         return error;
     }
@@ -893,6 +895,7 @@ static int take_error(struct limpet_fs *fs, uint64_t ino)
         if (ino == 0 || fs->errors[i].home == fs_home(ino) || fs->errors[i].any) {
             int error = fs->errors[i].error;
             fs->errors[i] = fs->errors[--fs->n_errors];
+            fs->untold = 0;
             return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ? error : -EIO;
         }
     }

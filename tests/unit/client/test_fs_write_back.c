@@ -45,9 +45,9 @@ struct fs_ask *ask_create(struct limpet_fs *of, uint64_t home, const char *metho
     return NULL;
 }
 
-int behind_take_error(struct fs_file *file)
+int behind_take_error(struct limpet_fs *of, struct fs_file *file)
 {
-    (void)file;
+    (void)of, (void)file;
     return 0;
 }
 
