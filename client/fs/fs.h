@@ -423,6 +423,9 @@ bool unfound_has(struct limpet_fs *fs, uint64_t home);
 bool unfound_is_gone(const struct limpet_fs *fs, uint64_t home);
 /* It has been removed. */
 void unfound_end(struct limpet_fs *fs, uint64_t home);
+/* Without the lock: an entry leads to the inode. If it counts as gone, its removal is taken back.
+ */
+void unfound_met(struct limpet_fs *fs, uint64_t ino);
 /* It is found after all. */
 void unfound_forget(struct limpet_fs *fs, uint64_t home);
 /* Forgets all. */

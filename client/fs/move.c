@@ -56,6 +56,8 @@ static int look(struct limpet_fs *fs, uint64_t dir, const char *name, struct fs_
         rc = fs_method(fs, fs_home(second), "fs.lookup", &rq, out);
     }
     *at = rq.ino;
+    if (rc == 0)
+        unfound_met(fs, out->ino);
     return rc;
 }
 

@@ -104,6 +104,7 @@ static void looked_up(struct fs_call *call, int rc, const struct fs_answer *answ
         call_end(call, 0);
     } else {
         struct fs_request rq = {.ino = answer->ino};
+        unfound_met(call->fs, answer->ino);
         fs_ask(call, fs_home(answer->ino), "fs.getattr", &rq, NULL, 0, got_attr);
     }
 }

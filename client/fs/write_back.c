@@ -273,6 +273,14 @@ void unfound_end(struct limpet_fs *fs, uint64_t home)
         fs->unfound[i].gone = true;
 }
 
+void unfound_met(struct limpet_fs *fs, uint64_t ino)
+{
+    pthread_mutex_lock(&fs->lock);
+    if (ino == fs_ino(fs_home(ino), FS_INDEX_DIR) && unfound_is_gone(fs, fs_home(ino)))
+        move_met(fs, ino);
+    pthread_mutex_unlock(&fs->lock);
+}
+
 bool unfound_has(struct limpet_fs *fs, uint64_t home)
 {
     unsigned i = unfound_find(fs, home);

@@ -17,8 +17,10 @@ static int pool_open(struct limpet_cluster *cluster, uint64_t id, const char *sp
                      struct limpet_pool **out)
 {
     int rc = limpet_pool_open_id(cluster, id, out);
-    if (rc == 0)
+    if (rc == 0) {
+        pool_revoke_late(*out); /* L2: who gives the lease back has no writes on their way. */
         rc = limpet_pool_set_namespace(*out, space);
+    }
     if (rc != 0) {
         limpet_pool_close(*out);
         *out = NULL;

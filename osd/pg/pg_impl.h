@@ -699,6 +699,8 @@ void pg_list_start(struct pg_request *request);
 void pg_run_disown(struct pg_request *request);
 /* It waits in an object's line, though it runs. */
 bool pg_run_waits(const struct pg_request *request);
+/* What it waits for, in words. */
+const char *pg_run_why(const struct pg_request *request);
 void pg_list_disown(struct pg_request *request);
 
 /* ---- pg_write.c ---- */

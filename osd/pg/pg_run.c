@@ -97,6 +97,15 @@ bool pg_run_waits(const struct pg_request *request)
     return container_of(request->operation, struct pg_run, async)->waiter.queued;
 }
 
+const char *pg_run_why(const struct pg_request *request)
+{
+    const struct pg_run *run = container_of(request->operation, struct pg_run, async);
+    return run->waiter.queued ? "for its turn on its object"
+           : run->settling    ? "for the writes before it on its object"
+           : run->waits       ? "for memory: clients do not take their replies"
+                              : "for the disk to be read";
+}
+
 /* ---- The end ---- */
 
 /* All parts in one slice; a single part as it is. They fit a message: see run_give(). */

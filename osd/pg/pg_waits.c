@@ -52,7 +52,7 @@ const char *pg_request_waits(const struct pg_request *request, char out[PG_WAITS
     const char *why = "to be executed";
     switch ((enum request_place)request->place) {
     case REQUEST_HELD:
-        why = pg_why_waiting(pg);
+        why = pg->serving && pg->view.active ? NULL : pg_why_waiting(pg);
         if (!why)
             why = "writes before it fill the log";
         break;
@@ -60,8 +60,7 @@ const char *pg_request_waits(const struct pg_request *request, char out[PG_WAITS
         why = "for its turn on its object";
         break;
     case REQUEST_RUNNING:
-        why = !request->ops.list && pg_run_waits(request) ? "for its turn on its object"
-                                                          : "for the disk to be read";
+        why = request->ops.list ? "for the disk to be read" : pg_run_why(request);
         break;
     case REQUEST_UNLEASED:
         say_leases(pg, out);

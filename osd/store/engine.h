@@ -241,13 +241,14 @@ struct onode {
     bool loading;
     int error; /* Of the load; it is tried again at the next use. */
     bool exists;
-    bool dirty;           /* Changed by the transaction being executed. */
-    bool listed;          /* The index has a record of it. */
-    bool unlisted;        /* It exists, and the index has none; on e->unlisted, and unsaved. */
-    uint64_t created;     /* While it is so: the record that made it. */
-    bool unsaved;         /* Its record in the index is old; on e->unsaved, and pinned. */
-    uint64_t saved_until; /* While unsaved: the first record whose changes the index may lack. */
-    uint64_t last_record; /* Newest record that changed it. */
+    bool dirty;            /* Changed by the transaction being executed. */
+    bool listed;           /* The index has a record of it. */
+    bool unlisted;         /* It exists, and the index has none; on e->unlisted, and unsaved. */
+    uint64_t created;      /* While it is so: the record that made it. */
+    bool unsaved;          /* Its record in the index is old; on e->unsaved, and pinned. */
+    uint64_t saved_until;  /* While unsaved: the first record whose changes the index may lack. */
+    uint64_t last_record;  /* Newest record that changed it. */
+    uint64_t index_change; /* Number of the last change of it that the index has learned of. */
     struct chunk_range dirty_chunks, unsaved_chunks; /* Hold all chunks that are so. */
     TAILQ_ENTRY(onode) unsaved_link;
     TAILQ_ENTRY(onode) unlisted_link;
@@ -702,7 +703,8 @@ struct engine {
     struct names names;
     uint64_t onode_memory;
     uint64_t onode_limit;
-    uint64_t onodes_forgotten; /* How many have left the memory. */
+    uint64_t index_changes;    /* Counts what the index learns of onodes, ... */
+    uint64_t forgotten_change; /* ... and the newest of one that has left the memory since. */
     struct engine_pairs pairs;
     struct pool_stat *pools;
     uint64_t next_nid;

@@ -292,7 +292,8 @@ static void destroy(struct engine *e, struct onode *o)
     assert(o->pins == 0 && STAILQ_EMPTY(&o->waiters));
     onode_clear(e, o);
     HASH_DEL(e->onodes, o);
-    e->onodes_forgotten++;
+    if (o->index_change > e->forgotten_change)
+        e->forgotten_change = o->index_change;
     e->onode_memory -= o->memory;
     encoder_fini(&o->attrs);
     encoder_fini(&o->loaded);
@@ -356,6 +357,7 @@ void onode_save(struct engine *e, struct onode *o, struct encoder *batch)
     batch->failed |= value.failed;
     encoder_fini(&value);
     o->unsaved = false;
+    o->index_change = ++e->index_changes;
     e->unsaved.n--;
     TAILQ_REMOVE(unsaved_list(e, o), o, unsaved_link);
     onode_unpin(e, o);

@@ -471,10 +471,10 @@ struct query {
     int (*ask)(struct query *q, bool may_block);
     void (*answer)(struct query *q);
     void *request;
-    bool listing;       /* Its answer is corrected by what is in memory. */
-    uint64_t until;     /* Of a listing: the last record whose objects it must show. */
-    bool helped;        /* By a helper thread. */
-    uint64_t forgotten; /* When that began: the engine's onodes_forgotten. */
+    bool listing;     /* Its answer is corrected by what is in memory. */
+    uint64_t until;   /* Of a listing: the last record whose objects it must show. */
+    bool helped;      /* By a helper thread. */
+    uint64_t changes; /* When that began: the engine's index_changes. */
     int error;
 };
 
@@ -520,7 +520,7 @@ static void query_ask(struct query *q)
     q->helped = q->error == -EAGAIN;
     if (q->helped) {
         e->counters.index_waits++;
-        q->forgotten = e->onodes_forgotten;
+        q->changes = e->index_changes;
         q->work = (struct env_work){.run = query_run, .done = query_done};
         env_work(e->env, &q->work);
     } else {
@@ -529,11 +529,14 @@ static void query_ask(struct query *q)
     }
 }
 
-/* What has left the memory since a helper thread began may have been newer than what that read. */
+/*
+ * What the index has learned since a helper thread began, that may have missed it; and the onode
+ * that knows it better may have left the memory since.
+ */
 static void query_done(struct env_work *work)
 {
     struct query *q = container_of(work, struct query, work);
-    if (q->listing && q->error == 0 && q->forgotten != q->engine->onodes_forgotten)
+    if (q->listing && q->error == 0 && q->engine->forgotten_change > q->changes)
         query_ask(q);
     else
         query_complete(&q->task);

@@ -83,8 +83,12 @@ void txn_finish(struct txn_ctx *ctx, int error)
 {
     struct engine *e = ctx->engine;
     struct store_txn *txn = ctx->txn;
-    for (uint32_t i = 0; i < ctx->n_onodes; i++)
-        onode_unpin(e, ctx->onodes[i]->onode);
+    for (uint32_t i = 0; i < ctx->n_onodes; i++) {
+        struct onode *o = ctx->onodes[i]->onode;
+        if (!o->exists) /* Which the index knows since the group is durable. */
+            o->index_change = ++e->index_changes;
+        onode_unpin(e, o);
+    }
     free_slots(ctx);
     e->ctxs--;
     encoder_fini(&ctx->omap);

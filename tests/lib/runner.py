@@ -44,9 +44,9 @@ SANITIZER_ENV = {
 
 class Test:
     """One command. `needs` names the build that must have worked. One that `waits` most of the time runs beside
-    what takes the slots, and takes some itself only when nothing else may run."""
+    what takes the slots, and takes some itself only when nothing else may run; none runs beside one that is `apart`."""
 
-    def __init__(self, name, argv, timeout=300, weight=1, needs=None, env=None, waits=False):
+    def __init__(self, name, argv, timeout=300, weight=1, needs=None, env=None, waits=False, apart=False):
         self.name = name
         self.argv = argv
         self.timeout = timeout
@@ -54,6 +54,7 @@ class Test:
         self.needs = needs
         self.env = env or {}
         self.waits = waits
+        self.apart = apart
         self.passed = None
         self.why = ""
         self.seconds = 0.0
@@ -364,6 +365,9 @@ def lint_tests(jobs, long=False):
 
 # Cluster tests of how the processors are shared, which run when nothing else does.
 ALONE = ("fs_follow", "fs_ring")
+# Those that mount, or make mount namespaces, are not run beside one another: numbers of devices that become free
+# go to others then, and a namespace keeps what was mounted when it was made.
+APART = re.compile("fs|files|libvirt|thrash|errors|device|guest|encryption|programs|pages|dev$")
 
 
 def cluster_tests(preset, jobs, prefix="", only=None):
@@ -376,7 +380,8 @@ def cluster_tests(preset, jobs, prefix="", only=None):
         if only and name not in only:
             continue
         tests.append(Test("%scluster/%s" % (prefix, name), [sys.executable, "-B", path], timeout=600,
-                          weight=jobs if name in ALONE else 0, needs=preset, env=env, waits=True))
+                          weight=jobs if name in ALONE else 0, needs=preset, env=env, waits=True,
+                          apart=bool(APART.match(name))))
     # At the end little has to come to its end first.
     return sorted(tests, key=lambda test: test.weight)
 
@@ -613,9 +618,9 @@ class Runner:
         return None
 
     def may_wait(self, more):
-        """One that waits at a time; two when nothing else is left, if neither of them needs slots."""
+        """One that waits at a time; two when nothing else is left, if neither needs slots or is apart."""
         waiting = [test for test in self.board.running if test.waits]
-        pair = (self.slots > 1 and not any(test.weight for test in waiting + more)
+        pair = (self.slots > 1 and not any(test.weight or test.apart for test in waiting + more)
                 and all(test.waits for test in self.waiting + self.board.running))
         return len(waiting) < (2 if pair else 1)
 

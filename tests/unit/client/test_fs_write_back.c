@@ -45,6 +45,14 @@ struct fs_ask *ask_create(struct limpet_fs *of, uint64_t home, const char *metho
     return NULL;
 }
 
+static uint64_t met;
+
+void move_met(struct limpet_fs *of, uint64_t ino)
+{
+    (void)of;
+    met = ino;
+}
+
 int behind_take_error(struct limpet_fs *of, struct fs_file *file)
 {
     (void)of, (void)file;
@@ -373,9 +381,17 @@ static void a_shard_that_was_removed_is_gone(void **state)
     name->error = 0;
     assert_true(unfound_has(&fs, 7));
     assert_false(unfound_is_gone(&fs, 7));
+    met = 0;
+    unfound_met(&fs, fs_ino(7, FS_INDEX_DIR));
+    assert_int_equal(met, 0);
     unfound_end(&fs, 7);
     assert_true(unfound_has(&fs, 7));
     assert_true(unfound_is_gone(&fs, 7));
+    unfound_met(&fs, fs_ino(8, FS_INDEX_DIR));
+    assert_int_equal(met, 0);
+    /* It has a name after all. */
+    unfound_met(&fs, fs_ino(7, FS_INDEX_DIR));
+    assert_int_equal(met, fs_ino(7, FS_INDEX_DIR));
     write_back_abandon(&fs, &heir);
     assert_true(unfound_is_gone(&heir, 7));
     unfound_forget(&fs, 7);
