@@ -188,20 +188,16 @@ static void set(struct fs_recovery *recovery, bool *what)
     pthread_mutex_unlock(&recovery->lock);
 }
 
-/*
- * What is lost from now on, nobody else is told of: all that can be told was asked for. Nor of what
- * was lost before, unless somebody has asked since.
- */
+/* What is lost from now on, nobody else is told of: all that can be told was asked for. */
 static int make_durable(struct limpet_fs *fs)
 {
     const struct limpet_fs_request rq = {.verb = LIMPET_FS_SYNC};
     struct limpet_fs_result *result = NULL;
     uint64_t losses = limpet_fs_losses(fs);
-    int untold = limpet_fs_untold(fs);
     int rc = (int)limpet_fs_do(fs, &rq, &result);
     limpet_fs_result_destroy(result);
     if (limpet_fs_losses(fs) == losses)
-        return untold;
+        return 0;
     return rc != 0 ? rc : -EIO;
 }
 

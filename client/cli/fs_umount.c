@@ -2,8 +2,8 @@
  * limpet fs umount. The kernel is done with a mount before its process is, which writes back then
  * what it still has. So that process has a socket that is named after the mount's device; who
  * unmounts connects, and is accepted when nothing is mounted any more, and hears EINPROGRESS. Then
- * it hears 0, as nothing was lost of which nobody was told, or the error by which something was;
- * and the connection ends with the process.
+ * it hears 0, as nothing was lost when the rest was written back, or the error by which something
+ * was; and the connection ends with the process.
  *
  * The kernel gives the number of a device again as soon as nothing is mounted, when the process of
  * the mount before may not have noticed yet, or be dead and not have ended. So a name has a number,

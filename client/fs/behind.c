@@ -289,7 +289,6 @@ static void write_over(struct fs_write *write, int error, struct fs_calls *syncs
     cache_release(fs->cache, write->cost);
     if (error != 0) {
         fs->losses++;
-        fs->untold = error;
         file->error = file->error != 0 ? file->error : error;
         file->changes = ++fs->contents_changed;
         cache_forget(fs->cache, file->ino, write->offset, write->len);
@@ -672,18 +671,9 @@ static int error_of(const struct fs_file *file)
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG || error == 0 ? error : -EIO;
 }
 
-/* Somebody is told. */
-static int tell(struct limpet_fs *fs, const struct fs_file *file)
+int behind_take_error(struct fs_file *file)
 {
     int error = error_of(file);
-    if (error != 0)
-        fs->untold = 0;
-    return error;
-}
-
-int behind_take_error(struct limpet_fs *fs, struct fs_file *file)
-{
-    int error = tell(fs, file);
     file->error = 0;
     return error;
 }
@@ -705,7 +695,7 @@ bool behind_write(struct fs_call *call)
         pthread_mutex_unlock(&fs->lock);
         return true;
     }
-    int rc = behind_take_error(fs, file);
+    int rc = behind_take_error(file);
     if (rc == 0)
         rc = accept(call, file, &inode);
     bool waits = rc == 0 && call->rq.flags & LIMPET_FS_DURABLE;
@@ -846,7 +836,7 @@ static void revoke(struct limpet_fs *fs, const struct fs_file *only)
             continue;
         /* Also when it arrives nevertheless: the record's size does not follow any more. */
         if (file->error == 0)
-            file->error = fs->untold = -EIO;
+            file->error = -EIO;
         list[n++] = part->completion;
         if (n == REVOKE_AT_ONCE) {
             completions_revoke(list, n);
@@ -942,7 +932,6 @@ void behind_cancel(struct limpet_fs *fs, struct fs_file *file, int error)
     struct fs_write *write;
     if (error != 0 && (file->ahead || !TAILQ_EMPTY(&file->writes))) {
         fs->losses++;
-        fs->untold = error;
         file->error = file->error != 0 ? file->error : error;
         witness_file(fs, file->ino);
     }
@@ -1076,12 +1065,12 @@ void behind_sync(struct fs_call *call)
         return;
     }
     if (file != NULL) {
-        error = behind_take_error(fs, file);
+        error = behind_take_error(file);
         works = error == 0 && to_note(fs, file, call->rq.flags) != NOTE_NOTHING;
     }
     if (works && TAILQ_EMPTY(&file->writes)) {
         file->holds++;
-        error = note(fs, file, false) != 0 ? behind_take_error(fs, file) : 0;
+        error = note(fs, file, false) != 0 ? behind_take_error(file) : 0;
         file->holds--;
         file_drop(fs, file);
         works = false;
@@ -1104,7 +1093,7 @@ void behind_sync_slowly(struct fs_call *call)
     pthread_mutex_lock(&fs->lock);
     struct fs_file *file = file_find(fs, call->rq.ino, false);
     if (file != NULL && file->error != 0) {
-        rc = behind_take_error(fs, file);
+        rc = behind_take_error(file);
         file_drop(fs, file);
     }
     pthread_mutex_unlock(&fs->lock);
@@ -1120,7 +1109,7 @@ int behind_error(struct limpet_fs *fs, uint64_t ino)
     const struct fs_file *file = file_find(fs, ino, false);
     /* Not taken: who closes may be a child that knows nothing of the file, and fsync comes later.
      */
-    int error = file != NULL ? tell(fs, file) : 0;
+    int error = file != NULL ? error_of(file) : 0;
     pthread_mutex_unlock(&fs->lock);
     return error;
 }

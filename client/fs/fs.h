@@ -186,9 +186,9 @@ struct limpet_fs {
     struct fs_calls syncing; /* Requests that wait for batches. */
     struct fs_unfound unfound[FS_UNFOUND_MAX];
     unsigned n_unfound;
+    _Atomic uint64_t gones; /* How many have become `gone`. */
     struct fs_error errors[FS_ERRORS_MAX];
     unsigned n_errors;
-    int untold; /* What was lost last; 0: nothing since somebody was told of a loss. */
     uint64_t losses;
 
     /* behind.c */
@@ -224,6 +224,7 @@ struct fs_call {
     uint64_t grant, name_grant, name_home;
     /* What was asked last, of a directory of several shards: itself or a part. And its parts. */
     uint64_t at, parts;
+    uint64_t gones; /* Of the file system, then. */
     /* A listing (list.c): it goes on in the next shard; entries get attributes that are known; the
      * place in the shard; the shard whose lease was asked for. */
     bool goes_on, joins;
@@ -423,9 +424,12 @@ bool unfound_has(struct limpet_fs *fs, uint64_t home);
 bool unfound_is_gone(const struct limpet_fs *fs, uint64_t home);
 /* It has been removed. */
 void unfound_end(struct limpet_fs *fs, uint64_t home);
-/* Without the lock: an entry leads to the inode. If it counts as gone, its removal is taken back.
+/*
+ * Without the lock: an entry that was looked up when there were `gones` leads to the inode. If it
+ * counted as gone then, its removal is taken back. What has become so since may have been found in
+ * memory, by a name that was lost meanwhile.
  */
-void unfound_met(struct limpet_fs *fs, uint64_t ino);
+void unfound_met(struct limpet_fs *fs, uint64_t ino, uint64_t gones);
 /* It is found after all. */
 void unfound_forget(struct limpet_fs *fs, uint64_t home);
 /* Forgets all. */
@@ -707,7 +711,7 @@ void behind_sync_slowly(struct fs_call *call);
 /* What has failed since somebody was told. */
 int behind_error(struct limpet_fs *fs, uint64_t ino) MUST_CHECK;
 /* With the lock: what has failed of the file before, once. */
-int behind_take_error(struct limpet_fs *fs, struct fs_file *file) MUST_CHECK;
+int behind_take_error(struct fs_file *file) MUST_CHECK;
 void *behind_thread(void *arg);
 void *behind_guard(void *arg);
 

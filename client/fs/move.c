@@ -49,6 +49,7 @@ static int look(struct limpet_fs *fs, uint64_t dir, const char *name, struct fs_
                 uint64_t *at)
 {
     struct fs_request rq = {.ino = part_first(fs, dir, name), .name = bytes_of(name)};
+    uint64_t gones = fs->gones;
     int rc = fs_method(fs, fs_home(rq.ino), "fs.lookup", &rq, out);
     uint64_t second = rc == -FS_SPLIT ? part_second(fs, dir, name) : 0;
     if (second != 0) {
@@ -57,7 +58,7 @@ static int look(struct limpet_fs *fs, uint64_t dir, const char *name, struct fs_
     }
     *at = rq.ino;
     if (rc == 0)
-        unfound_met(fs, out->ino);
+        unfound_met(fs, out->ino, gones);
     return rc;
 }
 

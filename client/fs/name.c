@@ -104,7 +104,7 @@ static void looked_up(struct fs_call *call, int rc, const struct fs_answer *answ
         call_end(call, 0);
     } else {
         struct fs_request rq = {.ino = answer->ino};
-        unfound_met(call->fs, answer->ino);
+        unfound_met(call->fs, answer->ino, call->gones);
         fs_ask(call, fs_home(answer->ino), "fs.getattr", &rq, NULL, 0, got_attr);
     }
 }
@@ -113,6 +113,7 @@ static void look_at(struct fs_call *call, uint64_t at)
 {
     struct fs_request rq = {.ino = at, .name = bytes_of(call->name)};
     call->at = at;
+    call->gones = call->fs->gones;
     fs_ask(call, fs_home(at), "fs.lookup", &rq, NULL, 0, looked_up);
 }
 

@@ -228,8 +228,6 @@ int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
     for (unsigned i = 0; i < FS_OPEN_BUCKETS; i++) {
         const struct fs_file *file;
         for (file = LIST_FIRST(&old->files[i]); file != NULL; file = LIST_NEXT(file, link)) {
-            if (file->ahead || !TAILQ_EMPTY(&file->writes))
-                fs->untold = -EIO;
             struct fs_file *mine = file->opens > 0 ? file_find(fs, file->ino, true) : NULL;
             if (mine != NULL) {
                 mine->opens = file->opens;

@@ -213,14 +213,6 @@ static uint64_t behind_share(uint64_t memory)
     return memory / 4;
 }
 
-int limpet_fs_untold(struct limpet_fs *fs)
-{
-    pthread_mutex_lock(&fs->lock);
-    int error = fs->untold;
-    pthread_mutex_unlock(&fs->lock);
-    return error == 0 || error == -ENOSPC || error == -EDQUOT ? error : -EIO;
-}
-
 uint64_t limpet_fs_losses(struct limpet_fs *fs)
 {
     pthread_mutex_lock(&fs->lock);

@@ -197,7 +197,6 @@ static void note_error(struct limpet_fs *fs, uint64_t home, int error)
     fs->losses++;
     if (planted(PLANTED_FS_LOSS_UNTOLD))
         return;
-    fs->untold = error;
     for (unsigned bucket = 0; bucket < FS_OPEN_BUCKETS; bucket++) {
         for (file = LIST_FIRST(&fs->files[bucket]); file != NULL; file = LIST_NEXT(file, link)) {
             if (fs_home(file->ino) == home && file->error == 0)
@@ -269,14 +268,17 @@ bool unfound_is_gone(const struct limpet_fs *fs, uint64_t home)
 void unfound_end(struct limpet_fs *fs, uint64_t home)
 {
     unsigned i = unfound_find(fs, home);
-    if (i < fs->n_unfound)
+    if (i < fs->n_unfound) {
         fs->unfound[i].gone = true;
+        fs->gones++;
+    }
 }
 
-void unfound_met(struct limpet_fs *fs, uint64_t ino)
+void unfound_met(struct limpet_fs *fs, uint64_t ino, uint64_t gones)
 {
     pthread_mutex_lock(&fs->lock);
-    if (ino == fs_ino(fs_home(ino), FS_INDEX_DIR) && unfound_is_gone(fs, fs_home(ino)))
+    if (gones == fs->gones && ino == fs_ino(fs_home(ino), FS_INDEX_DIR) &&
+        unfound_is_gone(fs, fs_home(ino)))
         move_met(fs, ino);
     pthread_mutex_unlock(&fs->lock);
 }
@@ -326,7 +328,6 @@ void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
     }
     memcpy(heir->errors, fs->errors, sizeof heir->errors);
     heir->n_errors = fs->n_errors;
-    heir->untold = fs->untold;
 }
 
 /* Its changes are its own: what comes now is another one's. */
@@ -895,7 +896,7 @@ static int take_error(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_file *file = ino != 0 ? file_find(fs, ino, false) : NULL;
     if (file != NULL) {
-        int error = behind_take_error(fs, file);
+        int error = behind_take_error(file);
         file_drop(fs, file);
         return error;
     }
@@ -903,7 +904,6 @@ static int take_error(struct limpet_fs *fs, uint64_t ino)
         if (ino == 0 || fs->errors[i].home == fs_home(ino) || fs->errors[i].any) {
             int error = fs->errors[i].error;
             fs->errors[i] = fs->errors[--fs->n_errors];
-            fs->untold = 0;
             return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ? error : -EIO;
         }
     }

@@ -213,8 +213,6 @@ struct limpet_fs_cache_calls {
 };
 /* Grows with each loss of what had not become durable, whoever is told of it. */
 LIMPET_API uint64_t limpet_fs_losses(struct limpet_fs *fs);
-/* The error by which something was lost last, if nobody has been told of a loss since; else 0. */
-LIMPET_API int limpet_fs_untold(struct limpet_fs *fs);
 
 /*
  * How much memory contents may take, of files that are read and written: LIMPET_FS_MEMORY, unless
