@@ -276,6 +276,8 @@ void unfound_end(struct limpet_fs *fs, uint64_t home)
 
 void unfound_met(struct limpet_fs *fs, uint64_t ino, uint64_t gones)
 {
+    if (gones == 0)
+        return;
     pthread_mutex_lock(&fs->lock);
     if (gones == fs->gones && ino == fs_ino(fs_home(ino), FS_INDEX_DIR) &&
         unfound_is_gone(fs, fs_home(ino)))
