@@ -9,13 +9,10 @@
 
 #include "osd/osd_impl.h"
 
-/* Watchers have their own time to acknowledge a notification. */
-static bool counts(const struct osd_request *request)
-{
-    return !pg_request_notifies(&request->pg);
-}
-
-/* Of each session the first ones are the oldest. */
+/*
+ * Of each session the first ones are the oldest. A notification does not count: watchers have a
+ * time of their own to acknowledge it.
+ */
 static const struct osd_request *find_slow(const struct osd *osd, uint64_t now, uint32_t *n)
 {
     const struct osd_request *oldest = NULL, *request;
@@ -27,7 +24,7 @@ static const struct osd_request *find_slow(const struct osd *osd, uint64_t now, 
         {
             if (now - request->came_ns < osd->complaint_ns)
                 break;
-            if (!counts(request))
+            if (pg_request_notifies(&request->pg))
                 continue;
             ++*n;
             if (!oldest || request->came_ns < oldest->came_ns)

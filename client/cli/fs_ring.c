@@ -12,13 +12,14 @@
  *     request comes in. Answers of other threads are handed to it (`answered`).
  *
  * R3  Requests may wait for each other, for a lock, or for what another mount gives back. So a
- *     queue never runs out of entries for long: when few are left, more are registered. Before
- * these are, a burst may have taken all and left requests in the kernel's own list, from which only
- * a commit takes them. How many were taken then cannot be told, as they come to us in portions. So
- * until a commit that goes after the new ones shows that the list is empty (`owes`), a thread makes
- * requests of its own on that processor (nudge()).
+ *     queue never runs out of entries for long: when few are left, more are registered.
  *
  * R4  The memory of entries stays until nobody can answer any more: fs_ring_destroy().
+ *
+ * R5  A burst may have taken all entries, and left requests in the kernel's own list, from which
+ *     only a commit takes them. How many were taken when more are registered cannot be told, as
+ *     they come to us in portions. So until a commit that goes after the new ones shows that the
+ *     list is empty (`owes`), a thread makes requests of its own on that processor (nudge()).
  */
 #define FUSE_USE_VERSION 35
 #include <errno.h>
@@ -391,7 +392,7 @@ static void owe(struct queue *queue)
     pthread_mutex_unlock(&ring->lock);
 }
 
-/* R3. */
+/* R3, R5 */
 static void keep_spare(struct queue *queue)
 {
     if (queue->gives_up || queue->n_entries >= queue->n_taken + ENTRIES_SPARE)
@@ -517,7 +518,7 @@ static void *queue_thread(void *arg)
     return NULL;
 }
 
-/* ---- Requests of our own (R3) ---- */
+/* ---- Requests of our own (R5) ---- */
 
 static struct queue *find_owing(struct fs_ring *ring)
 {

@@ -13,8 +13,10 @@
  *  T2  A pass begins when our store has all that was written before our map showed the removal: the
  *      index then has all clones that there can be. When it has come to the end, and all is
  *      committed, the monitors are told the epoch; when all groups have said so, the snapshots
- * leave the list of what is to be trimmed. T3  Each object waits for its turn among background
- * jobs, and for its clients: it is one writer in the object's line.
+ *      leave the list of what is to be trimmed.
+ *
+ *  T3  Each object waits for its turn among background jobs, and for its clients: it is one writer
+ *      in the object's line.
  *
  *   IDLE -> SETTLING -> LISTING -> TURN -> ENTERING -> LOADING -> COMMITTING --+
  *    ^                   ^  |        ^                                         |

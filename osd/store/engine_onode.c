@@ -392,6 +392,7 @@ int onode_list(struct engine *e, uint64_t until, bool *more)
     encoder_init(&batch);
     encoder_init(&value);
     while ((o = TAILQ_FIRST(&e->unlisted)) != NULL && o->created <= until && n++ < LIST_ONODES) {
+        assert(o->unsaved); /* So it stays, until the index has learned of it as a whole. */
         encoder_reset(&value);
         onode_encode(o, &value);
         batch.failed |= value.failed;

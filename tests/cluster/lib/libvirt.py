@@ -51,7 +51,7 @@ class Libvirt:
         put("passwd", read_file("/etc/passwd").decode() + "libvirt-qemu:x:0:0::/:/bin/false\n")
         put("group", read_file("/etc/group").decode() + "libvirt-qemu:x:0:\n")
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(["unshare", "--mount", "sh", "-ec", START, "sh", self.path], stdout=log, stderr=log,
+            self.process = subprocess.Popen(["unshare", "--mount", "--propagation", "slave", "sh", "-ec", START, "sh", self.path], stdout=log, stderr=log,
                                             env=dict(os.environ, **environment(self.cluster)))
         wait_until("libvirtd listens", self.answers, 60)
 

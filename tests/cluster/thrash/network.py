@@ -32,7 +32,8 @@ def run(*argv):
 
 
 def unshare_command():
-    argv = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # What others unmount is not to stay mounted here.
+    argv = ["unshare", "--mount", "--propagation", "slave", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         argv += ["--user", "--map-root-user"]
     return argv

@@ -418,6 +418,16 @@ static void entities_are_managed(void **state)
 
 /* ---- OSDs ---- */
 
+/* osd.0 to osd.2, each at the monitor of its number. */
+static void connect_osds(struct world *world, struct world_peer *osds[3])
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "osd.%u", i);
+        osds[i] = world_peer(world, name, i);
+    }
+}
+
 static void reach_clean(struct world *world, struct world_peer **osds, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -437,11 +447,7 @@ static void osds_boot_serve_and_die(void **state)
     world->options.osd_down_out_seconds = 60;
     world_await_leader(world, -1);
     struct world_peer *admin = world_peer(world, "client.admin", 2);
-    for (uint32_t i = 0; i < 3; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "osd.%u", i);
-        osds[i] = world_peer(world, name, i);
-    }
+    connect_osds(world, osds);
     reach_clean(world, osds, 3);
     assert_int_equal(world_command(admin, "{\"prefix\": \"osd pool create\", \"pool\": \"p\"}"), 0);
     world_run_ms(world, 100);
@@ -596,11 +602,7 @@ static void scrubs_are_ordered_and_what_they_find_is_told(void **state)
     world_await_leader(world, -1);
     world_run_ms(world, 1000);
     struct world_peer *admin = world_peer(world, "client.admin", 1);
-    for (uint32_t i = 0; i < 3; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "osd.%u", i);
-        osds[i] = world_peer(world, name, i);
-    }
+    connect_osds(world, osds);
     reach_clean(world, osds, 3);
     assert_int_equal(world_command(admin, "{\"prefix\": \"osd pool create\", \"pool\": \"p\"}"), 0);
     world_subscribe(admin, 0);
@@ -653,11 +655,7 @@ static void slow_requests_are_in_the_health_report(void **state)
     world_await_leader(world, -1);
     world_run_ms(world, 1000);
     struct world_peer *admin = world_peer(world, "client.admin", 1);
-    for (uint32_t i = 0; i < 3; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "osd.%u", i);
-        osds[i] = world_peer(world, name, i);
-    }
+    connect_osds(world, osds);
     reach_clean(world, osds, 3);
     osds[1]->slow_ops = 3;
     osds[2]->slow_ops = 1;
@@ -691,11 +689,7 @@ static void removal_by_force_waits_until_leases_have_run_out(void **state)
 
     world_await_leader(world, -1);
     struct world_peer *admin = world_peer(world, "client.admin", 1);
-    for (uint32_t i = 0; i < 3; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "osd.%u", i);
-        osds[i] = world_peer(world, name, i);
-    }
+    connect_osds(world, osds);
     reach_clean(world, osds, 3);
     world_subscribe(admin, 0);
     assert_int_equal(world_command(admin, "{\"prefix\": \"osd down\", \"ids\": [\"2\"]}"), 0);
