@@ -392,6 +392,10 @@ static void a_shard_that_was_removed_is_gone(void **state)
     /* What was looked up before may be a name that was lost meanwhile. */
     unfound_met(&fs, fs_ino(7, FS_INDEX_DIR), before);
     assert_int_equal(met, 0);
+    before = fs.gones;
+    unfound_end(&fs, 7);
+    unfound_met(&fs, fs_ino(7, FS_INDEX_DIR), before);
+    assert_int_equal(met, 0);
     /* It has a name after all. */
     unfound_met(&fs, fs_ino(7, FS_INDEX_DIR), fs.gones);
     assert_int_equal(met, fs_ino(7, FS_INDEX_DIR));
