@@ -151,8 +151,10 @@ def one_mount_alone():
     os.mkdir(path)
     for at in range(10 * SPLIT):
         make(os.path.join(path, "n%d" % at))
-    wait_split(path)
-    want = {"n%d" % at for at in range(10 * SPLIT)}
+    wait_split(path)  # Perhaps only now: these go to the parts in any case.
+    for at in range(10 * SPLIT, 20 * SPLIT):
+        make(os.path.join(path, "n%d" % at))
+    want = {"n%d" % at for at in range(20 * SPLIT)}
     for place in places[:2]:
         names = os.listdir(os.path.join(place, "alone"))
         check(len(names) == len(want) and set(names) == want, "%d of %d names" % (len(set(names)), len(want)))

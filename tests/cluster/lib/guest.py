@@ -269,8 +269,9 @@ class HostGuest:
         """The exit code of its command; None: it has none, as its kernel has died."""
         socket = self.file("socket")
         with open(self.file("log"), "wb") as log:
-            # Not this machine's devices, which it would hold; and mounts that go meanwhile go there, too.
-            self.start(["unshare", "--mount", "--propagation", "slave", "sh", "-c", "mount -t tmpfs none /dev && exec \"$@\"", "sh",
+            # Not this machine's devices and mounts, which it would hold; and mounts that go meanwhile go there, too.
+            self.start(["unshare", "--mount", "--propagation", "slave", "sh", "-c",
+                        "umount -a -i -l -t fuse.limpet; mount -t tmpfs none /dev && exec \"$@\"", "sh",
                         VIRTIOFSD, "--socket-path=" + socket, "-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always",
                         "--thread-pool-size=1"], stdout=log, stderr=log)
         deadline = time.monotonic() + timeout

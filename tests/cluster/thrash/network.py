@@ -32,8 +32,7 @@ def run(*argv):
 
 
 def unshare_command():
-    # What others unmount is not to stay mounted here.
-    argv = ["unshare", "--mount", "--propagation", "slave", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    argv = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() != 0:
         argv += ["--user", "--map-root-user"]
     return argv
@@ -55,6 +54,8 @@ def why_impossible():
 def enter():
     """Returns inside the namespaces; outside, becomes the process that waits for it."""
     if os.environ.get(INSIDE):
+        # What others have mounted, and will unmount, is not to stay mounted here.
+        subprocess.run(["umount", "-a", "-i", "-l", "-t", "fuse.limpet"], check=False)
         return
     os.environ[INSIDE] = "1"
     argv = unshare_command() + [sys.executable, "-B"] + sys.argv
