@@ -242,7 +242,10 @@ void fs_abort_if_dead(const char *path)
     close(server);
 }
 
-/* Whether a process sees this device among its mounts. */
+/*
+ * Whether a process sees this device among its mounts. Its number may be another file system's by
+ * now: those of other kinds, such as the sysfs of a network namespace, come and go all the time.
+ */
 static bool sees(const char *pid, const char *device)
 {
     char path[64], *line = NULL, number[FS_DEVICE_MAX];
@@ -251,7 +254,8 @@ static bool sees(const char *pid, const char *device)
     snprintf(path, sizeof path, "/proc/%.20s/mountinfo", pid);
     FILE *file = fopen(path, "re");
     while (file != NULL && !found && getline(&line, &capacity, file) > 0)
-        found = sscanf(line, "%*s %*s %31s", number) == 1 && strcmp(number, device) == 0;
+        found = sscanf(line, "%*s %*s %31s", number) == 1 && strcmp(number, device) == 0 &&
+                strstr(line, " - fuse") != NULL;
     if (file != NULL)
         fclose(file);
     free(line);
