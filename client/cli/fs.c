@@ -65,6 +65,8 @@ int fs_create(struct cli *cli)
     int rc = limpet_fs_create(pool, spec.name, data_pool, order, split_at);
     if (rc == -EEXIST)
         fail(EEXIST, "there is a file system '%s' in pool '%s' already", spec.name, spec.pool);
+    if (rc == -EILSEQ)
+        fail(EILSEQ, "'%s' is not UTF-8, which names of file systems are", spec.name);
     if (rc != 0)
         fail(rc, "create failed: %s", error_phrase(rc));
     limpet_pool_close(pool);

@@ -10,6 +10,7 @@
 
 #include "client/fs/fs.h"
 #include "client/object/inside.h"
+#include "common/utf8.h"
 
 enum { LIST_MAX = 1024 };
 
@@ -142,6 +143,8 @@ int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_p
     int rc = check_name(name);
     if (rc == 0 && ((order != 0 && (order < 12 || order > 26)) || split_at > LIMPET_FS_SPLIT_MAX))
         rc = -EINVAL;
+    if (rc == 0 && !utf8_text(name))
+        rc = -EILSEQ;
     if (rc != 0)
         return rc;
     clock_gettime(CLOCK_REALTIME, &now);

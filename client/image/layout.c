@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/utf8.h"
+
 /* ---- Names ---- */
 
 void image_data_prefix(const char *id, bool has_data_pool, uint64_t pool, char out[64])
@@ -14,24 +16,6 @@ void image_data_prefix(const char *id, bool has_data_pool, uint64_t pool, char o
         snprintf(out, 64, IMAGE_DATA_PREFIX "%" PRIu64 ".%.32s", pool, id);
     else
         snprintf(out, 64, IMAGE_DATA_PREFIX "%.32s", id);
-}
-
-/* Bytes of the character that begins here; 0: it is none (RFC 3629). */
-static size_t utf8_character(const uint8_t *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < len; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool surrogate = s[0] == 0xed && s[1] > 0x9f;
-    bool beyond = s[0] == 0xf4 && s[1] > 0x8f;
-    return overlong || surrogate || beyond ? 0 : len;
 }
 
 int image_check_name(const char *name)

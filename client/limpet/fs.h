@@ -54,7 +54,7 @@ struct limpet_fs_info {
 /*
  * Makes an empty file system; root belongs to root. order 0: LIMPET_FS_ORDER; 12 to 26. split_at: a
  * directory with so many entries gets more shards; 0: as is best. -EEXIST; -EINVAL: the name is
- * empty, or has '/' in it, or a number is out of range; -ENAMETOOLONG.
+ * empty, or has '/' in it, or a number is out of range; -EILSEQ: it is not UTF-8; -ENAMETOOLONG.
  */
 LIMPET_API int limpet_fs_create(struct limpet_pool *pool, const char *name, uint64_t data_pool,
                                 unsigned order, unsigned split_at);

@@ -64,6 +64,7 @@ def made_listed_mounted():
     fails(cluster.limpet("fs", "create", FS), errno.EEXIST, FS, "already")
     fails(cluster.limpet("fs", "create", "nowhere/x"), errno.ENOENT, "nowhere")
     fails(cluster.limpet("fs", "create", "x", "--object-size", "5K"), errno.EINVAL, "power of two")
+    fails(cluster.limpet("fs", "create", os.fsdecode(b"\xff\xfe")), errno.EILSEQ, "UTF-8")
     check("fs/home" in succeeds(cluster.limpet("fs", "ls")).text, "it is listed")
     one, two = mounts.mount(FS), mounts.mount(FS)
     check(os.listdir(one) == [], "it is empty")
