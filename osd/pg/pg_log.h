@@ -4,6 +4,9 @@
  * Sequences have no gaps: the log holds exactly base.sequence + 1 .. head.sequence. Its bytes are
  * those of the store (osd/pg/pg_layout.h). An index by (client, tid) finds a request that comes a
  * second time.
+ *
+ * An entry is touched when it comes, when it gets into a run and when it leaves, seconds apart: it
+ * is in no cache then. So entries lie one behind the other, and the index does without them.
  */
 #ifndef LIMPET_OSD_PG_PG_LOG_H
 #define LIMPET_OSD_PG_PG_LOG_H
@@ -14,21 +17,37 @@
 enum { PG_LOG_KEEP = 2000 };
 
 struct pg_entry {
-    struct pg_entry *next; /* In its bucket of the index. */
     uint32_t len;
     struct pg_entry_layout head; /* The encoded object_id follows: len bytes from here. */
 };
 
+struct pg_log_slot {
+    struct pg_entry *entry;
+    uint32_t hash; /* Of client and tid. */
+    uint32_t next; /* In its bucket of the index: a slot's number and 1, or 0. */
+};
+
+/* Memory of entries that lie one behind the other. */
+struct pg_log_piece {
+    TAILQ_ENTRY(pg_log_piece) link;
+    uint32_t size, used; /* Of bytes. */
+    uint32_t n;          /* Entries in it. */
+    _Alignas(8) uint8_t bytes[];
+};
+TAILQ_HEAD(pg_log_pieces, pg_log_piece);
+
 struct pg_log {
     struct wire_version base; /* The entry before the oldest one; zero for a log from the start. */
+    struct wire_version head; /* The newest entry; base without one. */
     struct pg_totals base_totals; /* At base. */
     uint64_t packed; /* Entries up to this sequence are in runs in the store; at least base's. */
     uint32_t count;
     uint32_t first;    /* Where the oldest entry is in the ring. */
     uint32_t capacity; /* Of the ring and of the index; 0 or a power of two. */
-    struct pg_entry **ring;
-    struct pg_entry **buckets;
-    struct pg_clients clients; /* Their records are what is true at `base`. */
+    struct pg_log_slot *ring;
+    uint32_t *buckets;           /* As pg_log_slot.next. */
+    struct pg_log_pieces pieces; /* The oldest entry is in the first, the newest in the last. */
+    struct pg_clients clients;   /* Their records are what is true at `base`. */
 };
 
 void pg_log_init(struct pg_log *log);

@@ -23,17 +23,23 @@
 enum {
     PREFIX_MAX = 13, /* KEY_PG, pool and seed; other keys have families of their own. */
     KEY_BYTES_MAX = PREFIX_MAX + STORE_PG_KEY_MAX,
-    PAIRS_FIRST = 64,  /* Capacity of a family. */
+    PAIRS_FIRST = 16,  /* Capacity of a family. */
     SAVE_PAIRS = 64,   /* So many, and a family whole, are saved in one turn of the loop. */
+    PAIR_BEGIN = 10,   /* Numbered keys of a placement group are shorter. */
     PAIR_REMOVED = -1, /* A length: the pair is not there any more. */
 };
 
-/* One key, the family's prefix left out. */
+/*
+ * One key, the family's prefix left out. When it leaves, seconds after it came, its bytes are in no
+ * cache: what is asked of it is beside the others'.
+ */
 struct pair {
+    uint8_t *bytes; /* The key, then the value. */
+    int32_t len;    /* Of the value. */
     uint16_t key_len;
-    int32_t len; /* Of the value, which follows the key. */
-    uint8_t bytes[];
+    uint8_t begin[PAIR_BEGIN]; /* Of the key, then zeroes. */
 };
+static_assert(sizeof(struct pair) == 24, "pair");
 
 /* Removed keys: from the first, without the last; the family's prefix left out. */
 struct pair_range {
@@ -46,7 +52,7 @@ struct family {
     TAILQ_ENTRY(family) link;
     uint64_t since;
     uint32_t first, n, capacity; /* pairs[first .. first + n - 1], ascending. */
-    struct pair **pairs;
+    struct pair *pairs;
     uint32_t n_ranges;
     struct pair_range *ranges; /* Apart from each other. */
     uint8_t prefix_len;
@@ -64,24 +70,30 @@ static int order(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
     return by_bytes ? by_bytes : (a_len > b_len) - (a_len < b_len);
 }
 
+static int pair_order(const struct pair *p, const uint8_t *key, size_t len)
+{
+    const uint8_t *bytes = p->key_len <= PAIR_BEGIN ? p->begin : p->bytes;
+    return order(bytes, p->key_len, key, len);
+}
+
 /* ---- Families ---- */
 
 static uint64_t pair_memory(const struct pair *p)
 {
-    return sizeof *p + p->key_len + (p->len > 0 ? (uint32_t)p->len : 0) + sizeof(struct pair *);
+    return sizeof *p + p->key_len + (p->len > 0 ? (uint32_t)p->len : 0);
 }
 
 static void pair_free(struct engine *e, struct pair *p)
 {
     e->pairs.memory -= pair_memory(p);
-    free(p);
+    free(p->bytes);
 }
 
 static void family_free(struct engine *e, struct family *f)
 {
     assert(e->pairs.families);
     for (uint32_t i = 0; i < f->n; i++)
-        pair_free(e, f->pairs[f->first + i]);
+        pair_free(e, &f->pairs[f->first + i]);
     for (uint32_t i = 0; i < f->n_ranges; i++)
         free(f->ranges[i].bytes);
     TAILQ_REMOVE(&e->pairs.unsaved, f, link);
@@ -119,11 +131,11 @@ static struct family *family_get(struct engine *e, const uint8_t *key, size_t pr
  */
 static uint32_t place_of(const struct family *f, const uint8_t *key, size_t len)
 {
-    struct pair **pairs = f->pairs + f->first;
+    const struct pair *pairs = f->pairs + f->first;
     uint32_t low = 0, high = f->n;
     for (uint32_t step = 1; high > 0; step *= 2) {
         uint32_t probe = high > step ? high - step : 0;
-        if (order(pairs[probe]->bytes, pairs[probe]->key_len, key, len) < 0) {
+        if (pair_order(&pairs[probe], key, len) < 0) {
             low = probe + 1;
             break;
         }
@@ -131,7 +143,7 @@ static uint32_t place_of(const struct family *f, const uint8_t *key, size_t len)
     }
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (order(pairs[middle]->bytes, pairs[middle]->key_len, key, len) < 0)
+        if (pair_order(&pairs[middle], key, len) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -150,7 +162,7 @@ static bool family_room(struct family *f)
         return true;
     }
     uint32_t capacity = f->capacity ? f->capacity * 2 : PAIRS_FIRST;
-    struct pair **grown = realloc(f->pairs, capacity * sizeof *grown);
+    struct pair *grown = realloc(f->pairs, capacity * sizeof *grown);
     if (!grown)
         return false;
     f->pairs = grown;
@@ -162,23 +174,26 @@ static bool family_room(struct family *f)
 static int set_pair(struct engine *e, struct family *f, const uint8_t *key, size_t key_len,
                     const void *value, size_t len)
 {
-    struct pair *p = malloc(sizeof *p + key_len + len);
-    if (!p || !family_room(f)) {
-        free(p);
+    struct pair p = {
+        .bytes = malloc(key_len + len + 1),
+        .len = value ? (int32_t)len : PAIR_REMOVED,
+        .key_len = (uint16_t)key_len,
+    };
+    if (!p.bytes || !family_room(f)) {
+        free(p.bytes);
         return -ENOMEM;
     }
-    p->key_len = (uint16_t)key_len;
-    p->len = value ? (int32_t)len : PAIR_REMOVED;
-    memcpy(p->bytes, key, key_len);
+    memcpy(p.bytes, key, key_len);
+    memcpy(p.begin, key, key_len < PAIR_BEGIN ? key_len : PAIR_BEGIN);
     if (value && len > 0)
-        memcpy(p->bytes + key_len, value, len);
-    e->pairs.memory += pair_memory(p);
+        memcpy(p.bytes + key_len, value, len);
+    e->pairs.memory += pair_memory(&p);
     uint32_t at = place_of(f, key, key_len);
-    struct pair **place = f->pairs + f->first + at;
-    if (at < f->n && order((*place)->bytes, (*place)->key_len, key, key_len) == 0) {
-        pair_free(e, *place);
+    struct pair *place = f->pairs + f->first + at;
+    if (at < f->n && pair_order(place, key, key_len) == 0) {
+        pair_free(e, place);
     } else {
-        memmove(place + 1, place, (f->n - at) * sizeof(struct pair *));
+        memmove(place + 1, place, (f->n - at) * sizeof *place);
         f->n++;
     }
     *place = p;
@@ -245,9 +260,9 @@ static int remove_range(struct engine *e, struct family *f, const uint8_t *from,
                         const uint8_t *to, size_t to_len)
 {
     uint32_t first = place_of(f, from, from_len), end = place_of(f, to, to_len);
-    struct pair **pairs = f->pairs + f->first;
+    struct pair *pairs = f->pairs + f->first;
     for (uint32_t i = first; i < end; i++)
-        pair_free(e, pairs[i]);
+        pair_free(e, &pairs[i]);
     if (first == 0) {
         f->first += end;
     } else if (end > first) {
@@ -310,7 +325,7 @@ static uint32_t family_save(struct engine *e, struct family *f, struct encoder *
                                  f->prefix_len + (size_t)r->to_len);
     }
     for (uint32_t i = 0; i < f->n; i++) {
-        const struct pair *p = f->pairs[f->first + i];
+        const struct pair *p = &f->pairs[f->first + i];
         size_t key_len = f->prefix_len + (size_t)p->key_len;
         memcpy(key + f->prefix_len, p->bytes, p->key_len);
         if (p->len == PAIR_REMOVED)

@@ -202,6 +202,45 @@ static void cuts_entries_off_the_head(void **state)
     pg_log_fini(&log);
 }
 
+/* Whatever is cut and trimmed, each entry has its bytes, and is found. */
+static void keeps_each_entry_as_it_came(void **state)
+{
+    (void)state;
+    struct pg_log log;
+    uint64_t head = 0, random = 1, config = 1;
+    uint64_t configs[4001];
+    pg_log_init(&log);
+    while (head < 4000) {
+        random = random * 6364136223846793005U + 1442695040888963407U;
+        uint64_t n = (random >> 33) % 200, what = (random >> 41) % 8, base = log.base.sequence;
+        if (what == 0) {
+            pg_log_cut(&log, head - n < base || n > head ? base : head - n);
+            head = pg_log_head(&log).sequence;
+            config++;
+        } else if (what == 1) {
+            assert_int_equal(pg_log_trim(&log, base + n > head ? head : base + n), 0);
+            assert_int_equal(log.base_totals.bytes, log.base.sequence * 100);
+        }
+        for (; n > 0 && head < 4000; n--) {
+            configs[++head] = config;
+            add(&log, config, head);
+        }
+        assert_int_equal(pg_log_head(&log).sequence, head);
+        assert_int_equal(log.base.sequence + log.count, head);
+        for (uint64_t at = log.base.sequence + 1; at <= head; at++) {
+            uint8_t bytes[PG_ENTRY_MAX];
+            size_t len = make_entry(configs[at], at, at + 1000, bytes);
+            const struct pg_entry *entry = pg_log_get(&log, at);
+            assert_ptr_equal(pg_log_find(&log, 0x1122334455667788, at + 1000), entry);
+            assert_int_equal(entry->len, len);
+            assert_memory_equal(&entry->head, bytes, len);
+        }
+        assert_null(pg_log_find(&log, 0x1122334455667788, log.base.sequence + 1000));
+        assert_null(pg_log_find(&log, 0x1122334455667788, head + 1001));
+    }
+    pg_log_fini(&log);
+}
+
 /* What another copy tells of its log: entries from..to of `config`, after `base`. */
 struct told {
     uint8_t bytes[16][PG_ENTRY_MAX];
@@ -304,6 +343,7 @@ int main(void)
         cmocka_unit_test(keys_sort_like_their_numbers),
         cmocka_unit_test(appends_finds_and_trims),
         cmocka_unit_test(cuts_entries_off_the_head),
+        cmocka_unit_test(keeps_each_entry_as_it_came),
         cmocka_unit_test(finds_where_logs_part),
         cmocka_unit_test(finds_the_common_base),
         cmocka_unit_test(finds_nothing_in_common_beyond_its_tail),
