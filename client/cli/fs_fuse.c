@@ -314,7 +314,9 @@ static void written(ssize_t rc, const struct limpet_fs_result *result, void *arg
  */
 static void prepare_open(struct fuse_file_info *info, const struct limpet_fs_result *result)
 {
-    info->direct_io = (info->flags & O_ACCMODE) != O_RDONLY;
+    bool reader = (info->flags & O_ACCMODE) == O_RDONLY;
+    info->fh = reader ? LIMPET_FS_READER : 0;
+    info->direct_io = !reader;
     info->keep_cache = result->keep_attr;
 }
 
@@ -803,8 +805,10 @@ static void do_fsync(fuse_req_t fuse, fuse_ino_t ino, int datasync, struct fuse_
 /* A close: what was written is durable, but the locks of this process end. */
 static void do_flush(fuse_req_t fuse, fuse_ino_t ino, struct fuse_file_info *info)
 {
-    struct limpet_fs_request rq = {
-        .verb = LIMPET_FS_UNLOCK_ALL, .ino = ino, .owner = info->lock_owner};
+    struct limpet_fs_request rq = {.verb = LIMPET_FS_UNLOCK_ALL,
+                                   .ino = ino,
+                                   .owner = info->lock_owner,
+                                   .flags = (unsigned)info->fh};
     submit(fuse, &rq, ended);
 }
 

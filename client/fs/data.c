@@ -883,7 +883,7 @@ int data_seek(struct fs_call *call, uint64_t *out)
 
 void data_close(struct fs_call *call)
 {
-    if (!(call->rq.flags & LIMPET_FS_WHOLE))
+    if (!(call->rq.flags & (LIMPET_FS_WHOLE | LIMPET_FS_READER)))
         call->close_error = behind_error(call->fs, call->rq.ino);
     lock_unset_all(call);
 }

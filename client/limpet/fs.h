@@ -111,8 +111,10 @@ enum limpet_fs_verb {
      * before limpet_fs_cancel(): -EINTR. Locks of a client that dies end with it.
      */
     LIMPET_FS_LOCK,
-    LIMPET_FS_LOCK_GET,   /* Whose is in the way: lock; -ENOENT: nobody's. */
-    LIMPET_FS_UNLOCK_ALL, /* What the owner has, if anything. */
+    LIMPET_FS_LOCK_GET, /* Whose is in the way: lock; -ENOENT: nobody's. */
+    /* What the owner has, if anything. Without LIMPET_FS_WHOLE it is a close, which tells the error
+     * of a write, but not with LIMPET_FS_READER. */
+    LIMPET_FS_UNLOCK_ALL,
     /* ino: it, its names and all that they depend on are durable; 0: everything. -EIO: something
      * that was answered before is lost. */
     LIMPET_FS_SYNC,
@@ -145,6 +147,7 @@ enum limpet_fs_flags {
     LIMPET_FS_DURABLE = 1 << 27,    /* write: as if an fsync of the file came with it. */
     LIMPET_FS_DATA_ONLY = 1 << 28,  /* sync: as fdatasync(2), without the time of a write. */
     LIMPET_FS_KILL_PRIV = 1 << 24,  /* write: set-user-id and set-group-id go. */
+    LIMPET_FS_READER = 1 << 29,     /* unlock_all: of who could not write. */
     LIMPET_FS_ATTRS = 1 << 19,      /* list: with attributes of those that are at hand. */
     LIMPET_FS_KILL_GROUP = 1 << 25, /* xattr_set, of an access ACL: set-group-id goes. */
     LIMPET_FS_NAMELESS = 1 << 26,   /* create and open, without a name; link may give it one. */
