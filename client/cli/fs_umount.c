@@ -31,6 +31,7 @@ enum {
     WAITERS_MAX = 64,
     BACKLOG = 4096, /* Each umount that found the mount busy leaves connections, too. */
     LOOK_MS = 1000,
+    LOOKS = 3, /* Whoever has just begun a mount namespace may be about to unmount this, too. */
     NAMES_MAX = 16, /* Mounts that have ended one after the other while their processes have not. */
 };
 
@@ -286,18 +287,20 @@ static int wait_for_end(int fd, const char *path, const char *device)
 {
     struct pollfd poller = {.fd = fd, .events = POLLIN};
     bool over = false, told = false, ended = false;
-    int holder = 0, error = 0;
-    while (!ended && holder == 0) {
+    int holder = 0, looks = 0, error = 0;
+    while (!ended && looks < LOOKS) {
         int rc = poll(&poller, 1, LOOK_MS);
         bool tells = rc > 0 && recv(fd, &error, sizeof error, MSG_DONTWAIT) == sizeof error;
         over |= tells;
         told |= tells && error != EINPROGRESS;
         ended = rc > 0 && !tells;
         /* Once it is over, the device's number may be another mount's. */
-        if (rc == 0 && !over)
-            holder = find_holder(device);
+        if (rc != 0 || over)
+            continue;
+        holder = find_holder(device);
+        looks = holder != 0 ? looks + 1 : 0;
     }
-    if (holder != 0)
+    if (!ended)
         return complain(
             EINPROGRESS,
             "%s is unmounted here, and still mounted in another mount namespace (of process %d): "
