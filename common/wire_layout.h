@@ -191,6 +191,8 @@ enum wire_lease {
 /* How long a watch lasts whose owner's system has ended the connection, if none comes again. */
 #define WIRE_WATCH_HUNG_UP_MS     2000u
 #define WIRE_WATCH_TIMEOUT_MAX_MS 600000u
+/* So long has the owner of a fenced lease that lives to give it back, at least. */
+#define WIRE_FENCE_PATIENCE_MS 60000u
 /* Of notifies, likewise. */
 #define WIRE_NOTIFY_TIMEOUT_MS     10000u
 #define WIRE_NOTIFY_TIMEOUT_MAX_MS 600000u

@@ -46,7 +46,9 @@
  *      after any at which an earlier one could evict.
  *
  * A lease that was recalled and is not given back is not renewed any more after its time-out, and
- * so its owner counts as gone after another one.
+ * so its owner counts as gone after another one. Of a fenced one that time is a minute at least:
+ * its owner may have much to write back, to groups that do not serve at the moment, and would lose
+ * all else that it has not written back.
  */
 #include "osd/pg/pg_watch.h"
 
@@ -752,6 +754,13 @@ static bool has_hung_up(const struct pg *pg, const struct watch *watch, uint64_t
     return now > since && now - since > WIRE_WATCH_HUNG_UP_MS * MSEC_NS;
 }
 
+/* Since it was recalled. */
+static uint64_t patience_ns(const struct watch *watch)
+{
+    uint64_t least = watch->mode == WIRE_LEASE_FENCED ? WIRE_FENCE_PATIENCE_MS * MSEC_NS : 0;
+    return watch->timeout_ns > least ? watch->timeout_ns : least;
+}
+
 static bool is_silent(const struct watch *watch, uint64_t now)
 {
     uint64_t limit =
@@ -775,7 +784,7 @@ static void watch_check(struct pg *pg, struct watch *watch, uint64_t now)
     const struct cluster_map *map = pg->world->map;
     bool lease = watch->mode != WIRE_LEASE_NONE;
     if (lease && !watch->lapsed && watch->recalled_ns != 0 &&
-        now - watch->recalled_ns > watch->timeout_ns) {
+        now - watch->recalled_ns > patience_ns(watch)) {
         watch->lapsed = true;
         send_doubt(pg, watch);
     }
