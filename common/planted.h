@@ -172,8 +172,6 @@ enum planted_bug {
     PLANTED_NOTIFY_NOT_REPEATED,
     /* OSD: a watch is evicted before its time-out. */
     PLANTED_WATCH_EVICTED_EARLY,
-    /* OSD: a fenced lease is taken from a silent owner who is not blocked. */
-    PLANTED_WATCH_UNFENCED,
     /* OSD: a new primary takes watchers that have not come to it yet for long silent. */
     PLANTED_WATCH_FAILOVER_FORGETS,
     /* Client: a watch counts from when it was confirmed, not from when that was asked. */

@@ -505,9 +505,8 @@ void client_watch_change(struct client *c, struct client_watch *watch, uint32_t 
 
 static void watch_finish_end(struct client_watch *watch)
 {
-    if (watch->writing != WATCH_ENDS || watch->ends_late ||
-        watch->write_op.state != CLIENT_OP_IDLE || watch->link_op.state != CLIENT_OP_IDLE ||
-        watch->client->closing)
+    if (watch->writing != WATCH_ENDS || watch->write_op.state != CLIENT_OP_IDLE ||
+        watch->link_op.state != CLIENT_OP_IDLE || watch->client->closing)
         return;
     HASH_DELETE(hh, watch->client->watches, watch);
     watch->writing = WATCH_RESTS;
@@ -522,12 +521,6 @@ static void end_done(struct client_op *op)
     watch_finish_end(container_of(op, struct client_watch, write_op));
 }
 
-static void write_end(struct client_watch *watch)
-{
-    op_prepare(watch, &watch->write_op, WIRE_OP_CODE_UNWATCH, true, end_done);
-    client_submit(watch->client, &watch->write_op);
-}
-
 void client_unwatch(struct client *c, struct client_watch *watch)
 {
     assert(watch->has_begun && watch->writing == WATCH_RESTS);
@@ -535,25 +528,8 @@ void client_unwatch(struct client *c, struct client_watch *watch)
     watch->link_state = WATCH_LOST;
     group_leave(watch);
     client_cancel(c, &watch->link_op);
-    watch->ends_late = watch->mode == WIRE_LEASE_FENCED && c->n_late > 0;
-    c->n_late_ends += watch->ends_late;
-    if (!watch->ends_late)
-        write_end(watch);
-}
-
-void watch_end_fenced(struct client *c)
-{
-    struct client_watch *watch, *next;
-    if (c->n_late > 0 || c->n_late_ends == 0)
-        return;
-    c->n_late_ends = 0;
-    HASH_ITER(hh, c->watches, watch, next)
-    {
-        if (!watch->ends_late)
-            continue;
-        watch->ends_late = false;
-        write_end(watch);
-    }
+    op_prepare(watch, &watch->write_op, WIRE_OP_CODE_UNWATCH, true, end_done);
+    client_submit(c, &watch->write_op);
 }
 
 /* ---- What happens around ---- */

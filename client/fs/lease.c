@@ -10,8 +10,6 @@
  *     stays true.
  * L3  Giving back waits for answers that are being handed over, and for nothing else: not for
  *     requests under way, which may wait for another client who waits for this lease.
- *     An exclusive one is fenced: others get it from us by our giving it back, or by blocking us;
- *     so what we have sent under it, to whatever object, is never executed after what they do.
  * L4  A lease that is not certain for LEASE_MARGIN_NS more is dropped as if it were recalled.
  * L5  Nothing is answered under a lease that is over, or when the watch of `super` is (others may
  *     have this client blocked, which ends its leases at once): who was frozen finds it out here,
@@ -31,7 +29,6 @@
 
 #include "client/fs/cond.h"
 #include "client/fs/lease.h"
-#include "client/object/inside.h"
 #include "common/fs_method.h"
 #include "common/planted.h"
 
@@ -1080,17 +1077,6 @@ static bool is_removed(const struct fs_lease *lease)
     return lease->shard != NULL && !lease->shard->exists && lease->failed == 0;
 }
 
-/* What was given up may hang for long at an OSD, on which others' leases do not depend. */
-static void end_watch(struct limpet_fs *fs, struct limpet_watch *watch)
-{
-    if (cluster_is_late(fs->cluster)) {
-        watch_leave(watch);
-        return;
-    }
-    int rc = limpet_unwatch(watch);
-    (void)rc; /* Who wants it has us blocked, then. */
-}
-
 /* With the lock, which is released for a while. */
 static void give_back(struct limpet_fs *fs, struct fs_lease *head)
 {
@@ -1114,8 +1100,10 @@ static void give_back(struct limpet_fs *fs, struct fs_lease *head)
         if (lease->failed != 0 && fs->cache_calls.failed != NULL)
             fs->cache_calls.failed(fs->cache_arg, fs_ino(lease->home, FS_INDEX_DIR), lease->failed);
     }
-    if (watch != NULL)
-        end_watch(fs, watch);
+    if (watch != NULL) {
+        int rc = limpet_unwatch(watch);
+        (void)rc; /* It ends by its time-out, then. */
+    }
     pthread_mutex_lock(&fs->lock);
     while ((lease = STAILQ_FIRST(&family)) != NULL) {
         STAILQ_REMOVE_HEAD(&family, family);
@@ -1267,7 +1255,7 @@ static void ask(struct limpet_fs *fs, struct fs_lease *lease)
     lease->watched = true;
     fs_shard_object(lease->home, name);
     pthread_mutex_unlock(&fs->lock);
-    int rc = limpet_lease(fs->pool, name, exclusive ? LIMPET_LEASE_FENCED : LIMPET_LEASE_SHARED,
+    int rc = limpet_lease(fs->pool, name, exclusive ? LIMPET_LEASE_EXCLUSIVE : LIMPET_LEASE_SHARED,
                           TIMEOUT_MS, PATIENCE_MS, &lease_calls, lease, &watch);
     pthread_mutex_lock(&fs->lock);
     lease->granted_ns = now_ns();

@@ -668,7 +668,7 @@ static int rename_alone(struct fs_call *call)
     struct limpet_watch *lease;
     int rc = limpet_create(fs->pool, "rename", false);
     if (rc == 0)
-        rc = limpet_lease(fs->pool, "rename", LIMPET_LEASE_FENCED, LEASE_MS, PATIENCE_MS, &none,
+        rc = limpet_lease(fs->pool, "rename", LIMPET_LEASE_EXCLUSIVE, LEASE_MS, PATIENCE_MS, &none,
                           NULL, &lease);
     if (rc != 0)
         return rc;

@@ -46,12 +46,6 @@ void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
  */
 void completions_revoke(struct limpet_completion *const *list, size_t n);
 
-/* Whether what was revoked may still be executed: limpet_unwatch() of a fenced lease waits for it.
- */
-bool cluster_is_late(struct limpet_cluster *cluster);
-/* As limpet_unwatch(), and does not wait: the watch ends as soon as it can, or with the cluster. */
-void watch_leave(struct limpet_watch *watch);
-
 /*
  * Writes by this handle that end by their time-outs do not arrive later, either. It costs the
  * session to their OSD, so it is for those who let others write then.

@@ -18,7 +18,6 @@
 static_assert((int)LIMPET_LEASE_NONE == (int)WIRE_LEASE_NONE, "one order");
 static_assert((int)LIMPET_LEASE_SHARED == (int)WIRE_LEASE_SHARED, "one order");
 static_assert((int)LIMPET_LEASE_EXCLUSIVE == (int)WIRE_LEASE_EXCLUSIVE, "one order");
-static_assert((int)LIMPET_LEASE_FENCED == (int)WIRE_LEASE_FENCED, "one order");
 
 struct limpet_watch {
     struct client_watch core;
@@ -28,10 +27,8 @@ struct limpet_watch {
     atomic_uint refs;
     struct waiter waiter; /* Of who begins, changes or ends it. */
     int result;
-    bool ended;                    /* No callback any more. */
-    int lost;                      /* The error; 0: it is not. */
-    LIST_ENTRY(limpet_watch) link; /* Of those that were left. */
-    bool left;
+    bool ended; /* No callback any more. */
+    int lost;   /* The error; 0: it is not. */
     char names[];
 };
 
@@ -114,20 +111,9 @@ static void on_began(struct client_watch *core, int error)
     finish(watch_of(core), error);
 }
 
-static void left_over(struct limpet_watch *watch)
-{
-    LIST_REMOVE(watch, link);
-    watch->cluster->watches--;
-    watch_unref(watch);
-}
-
 static void on_ended(struct client_watch *core, int error)
 {
-    struct limpet_watch *watch = watch_of(core);
-    if (watch->left)
-        left_over(watch);
-    else
-        finish(watch, error);
+    finish(watch_of(core), error);
 }
 
 static void on_event(struct client_watch *core, const struct client_watch_event *event)
@@ -252,38 +238,6 @@ int limpet_unwatch(struct limpet_watch *watch)
     cluster_unlock(c);
     watch_unref(watch);
     return rc == -ENOENT ? 0 : rc;
-}
-
-void watch_leave(struct limpet_watch *watch)
-{
-    struct limpet_cluster *c = watch->cluster;
-    cluster_lock(c);
-    watch->ended = true;
-    bool open = c->client != NULL;
-    if (open) {
-        watch->left = true;
-        LIST_INSERT_HEAD(&c->left, watch, link);
-        client_unwatch(c->client, &watch->core);
-        loop_submitted(c);
-    }
-    cluster_unlock(c);
-    if (!open)
-        watch_unref(watch);
-}
-
-void watch_forget_left(struct limpet_cluster *c)
-{
-    struct limpet_watch *watch;
-    while ((watch = LIST_FIRST(&c->left)) != NULL)
-        left_over(watch);
-}
-
-bool cluster_is_late(struct limpet_cluster *c)
-{
-    cluster_lock(c);
-    bool late = c->client != NULL && client_is_late(c->client);
-    cluster_unlock(c);
-    return late;
 }
 
 void limpet_watch_release(struct limpet_watch *watch)
@@ -638,16 +592,11 @@ int limpet_block(struct limpet_cluster *c, uint64_t instance, uint32_t seconds)
 
 /* ---- Leases ---- */
 
-static bool is_lease(enum limpet_lease_mode mode)
-{
-    return mode >= LIMPET_LEASE_SHARED && mode <= LIMPET_LEASE_FENCED;
-}
-
 int limpet_lease(struct limpet_pool *pool, const char *name, enum limpet_lease_mode mode,
                  uint32_t timeout_ms, uint32_t patience_ms, const struct limpet_watch_calls *calls,
                  void *arg, struct limpet_watch **out)
 {
-    if (!is_lease(mode))
+    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
         return -EINVAL;
     return begin_new(pool, name, (uint32_t)mode, timeout_ms, patience_ms, calls, arg, out);
 }
@@ -666,7 +615,7 @@ int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
                         uint32_t patience_ms)
 {
     struct limpet_cluster *c = lease->cluster;
-    if (mode != LIMPET_LEASE_NONE && !is_lease(mode))
+    if (mode != LIMPET_LEASE_NONE && mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
         return -EINVAL;
     cluster_lock(c);
     int rc = c->client == NULL ? -ENOTCONN : lease->lost;
@@ -683,7 +632,7 @@ int limpet_recall(struct limpet_pool *pool, const char *name, enum limpet_lease_
                   uint64_t own, uint32_t timeout_ms)
 {
     const struct wire_recall recall = {.cookie = own, .mode = (uint32_t)mode};
-    if (!is_lease(mode))
+    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
         return -EINVAL;
     return notify(pool, name, WIRE_RECALL, &recall, sizeof recall, timeout_ms, NULL);
 }

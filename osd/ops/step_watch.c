@@ -31,7 +31,8 @@ int watchers_decode(struct view_bytes value, struct watchers *out)
             return -EIO;
         memcpy(&watcher->head, head, sizeof watcher->head);
         watcher->address = decode_bytes(&d, watcher->head.address_len);
-        if (watcher->head.mode > WIRE_LEASE_FENCED || watcher->head.address_len > WATCH_ADDRESS_MAX)
+        if (watcher->head.mode > WIRE_LEASE_EXCLUSIVE ||
+            watcher->head.address_len > WATCH_ADDRESS_MAX)
             return -EIO;
     }
     if (decoder_end(&d))
@@ -124,7 +125,7 @@ int check_watch(const struct wire_op *step, const uint8_t *data)
     if (step->data_len != sizeof watch)
         return -EINVAL;
     memcpy(&watch, data, sizeof watch);
-    return watch.mode <= WIRE_LEASE_FENCED ? 0 : -EINVAL;
+    return watch.mode <= WIRE_LEASE_EXCLUSIVE ? 0 : -EINVAL;
 }
 
 static uint32_t between(uint32_t value, uint32_t low, uint32_t high)
@@ -276,7 +277,7 @@ int check_notify(const struct wire_op *step, const uint8_t *data)
     if (step->offset != WIRE_RECALL || step->data_len != sizeof recall)
         return -EINVAL;
     memcpy(&recall, data, sizeof recall);
-    bool is_lease = recall.mode >= WIRE_LEASE_SHARED && recall.mode <= WIRE_LEASE_FENCED;
+    bool is_lease = recall.mode == WIRE_LEASE_SHARED || recall.mode == WIRE_LEASE_EXCLUSIVE;
     return is_lease ? 0 : -EINVAL;
 }
 

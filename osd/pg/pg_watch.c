@@ -15,10 +15,6 @@
  *      connection up before that, and trusts its watch no longer than we wait (W3). Silence is no
  *      such end.
  *
- *      A fenced lease is evicted only when its owner is blocked (or wants the object itself, with
- *      another one): of an owner that is gone in any other way the monitors are told as soon as
- *      somebody waits for it (W7).
- *
  *  W3  The owner takes its watch for alive until the time-out, less a margin for clocks that differ
  *      in speed, has passed since it sent the last sign of life that was answered; when it loses
  *      its connection, until WIRE_WATCH_HUNG_UP_MS less that margin later, if that is earlier: by
@@ -36,19 +32,9 @@
  *      an earlier life learns by the answer to its next sign of life that there is another one. A
  *      process has one session with an OSD: what comes late of the one before is not executed
  *      (osd_guest.c), so no connection goes back to it.
- *  W7  Once a fenced lease has been taken from its owner, nothing that the owner has sent to any
- *      object is executed after what anybody does who has had an answer from here since: answers
- *      to requests of older maps say that the map is needed first (WIRE_REPLY_FENCED), and an OSD
- *      knows the map of a request, and so who is blocked, before it executes it. An owner that
- *      ends its lease knows the same of its map: what it has sent to OSDs that are others by it
- *      cannot be executed under it (C7 of client/core). A later primary
- *      need not say so: it takes no requests of maps from before its time, and its time began
- *      after any at which an earlier one could evict.
  *
  * A lease that was recalled and is not given back is not renewed any more after its time-out, and
- * so its owner counts as gone after another one. Of a fenced one that time is a minute at least:
- * its owner may have much to write back, to groups that do not serve at the moment, and would lose
- * all else that it has not written back.
+ * so is evicted after another one.
  */
 #include "osd/pg/pg_watch.h"
 
@@ -66,8 +52,6 @@ enum {
 
 /* Later than this, and the process slept. */
 #define WATCH_TICK_LATE_NS (2 * SEC_NS)
-/* The monitors are told again. */
-#define WATCH_FENCE_AGAIN_NS SEC_NS
 /* All answers to a notify together. */
 #define NOTIFY_ANSWERS_BYTES_MAX (8u * 1024 * 1024)
 
@@ -79,10 +63,8 @@ struct watch {
     struct net_session *session; /* NULL: it is not connected. */
     struct net_session *writer;  /* Of the request that began it; NULL: that is over. */
     uint64_t heard_ns;           /* env_clock() */
-    uint64_t fenced_ns;          /* env_clock() when the monitors were told of it; 0: never. */
     uint64_t recalled_ns;        /* env_clock(): since when somebody waits for it; 0: nobody. */
     bool lapsed;                 /* It was recalled in vain, and is not renewed any more. */
-    bool owner_wants;            /* Its owner asks for the object with another one. */
     bool expired;                /* To be evicted. */
     bool evicting;               /* A request of ours is under way. */
 };
@@ -379,8 +361,6 @@ static void notify_tell_all(struct pg_notify *notify)
             continue;
         if (notify->recalls && watch->recalled_ns == 0)
             watch->recalled_ns = now;
-        if (notify->recalls && watch->instance == notify->request->ops.head.client)
-            watch->owner_wants = true;
         tell(notify, watch);
     }
 }
@@ -455,10 +435,8 @@ static int take_ack(struct pg_request *request, struct pg_object *object)
 
 /* ---- Following the durable list ---- */
 
-static void note_end(struct pg_watched *watched, const struct watch *watch,
-                     const struct pg_request *request)
+static void note_end(struct pg_watched *watched, const struct watch *watch)
 {
-    struct pg *pg = watched->pg;
     struct pg_notify *notify;
     TAILQ_FOREACH(notify, &watched->notifies, link)
     {
@@ -468,9 +446,6 @@ static void note_end(struct pg_watched *watched, const struct watch *watch,
         else if (target)
             target->left = true;
     }
-    /* Of the eviction, or of the owner. */
-    if (watch->mode == WIRE_LEASE_FENCED && request->ops.head.epoch > pg->fenced_epoch)
-        pg->fenced_epoch = request->ops.head.epoch;
 }
 
 /* Whoever holds what is asked for may give it back by holding less. */
@@ -528,7 +503,7 @@ static void follow_list(struct pg_request *request, struct pg_object *object,
         next = TAILQ_NEXT(watch, link);
         if (watchers_find(watchers, watch->instance, watch->cookie) != WATCHERS_MAX)
             continue;
-        note_end(watched, watch, request);
+        note_end(watched, watch);
         send_doubt(pg, watch);
         watch_free(watched, watch);
     }
@@ -582,7 +557,7 @@ static int connect_watch(struct pg_request *request, struct pg_object *object, u
     watch->session = request->session;
     watch->writer = NULL;
     watch->heard_ns = clock_of(pg);
-    watch->expired = watch->owner_wants = false;
+    watch->expired = false;
     struct pg_notify *notify;
     TAILQ_FOREACH(notify, &watched->notifies, link)
     {
@@ -754,44 +729,23 @@ static bool has_hung_up(const struct pg *pg, const struct watch *watch, uint64_t
     return now > since && now - since > WIRE_WATCH_HUNG_UP_MS * MSEC_NS;
 }
 
-/* Since it was recalled. */
-static uint64_t patience_ns(const struct watch *watch)
-{
-    uint64_t least = watch->mode == WIRE_LEASE_FENCED ? WIRE_FENCE_PATIENCE_MS * MSEC_NS : 0;
-    return watch->timeout_ns > least ? watch->timeout_ns : least;
-}
-
-static bool is_silent(const struct watch *watch, uint64_t now)
-{
-    uint64_t limit =
-        planted(PLANTED_WATCH_EVICTED_EARLY) ? watch->timeout_ns / 2 : watch->timeout_ns;
-    return now > watch->heard_ns && now - watch->heard_ns > limit;
-}
-
-static void owner_gone(struct pg *pg, struct watch *watch, uint64_t now)
-{
-    if (watch->mode != WIRE_LEASE_FENCED || watch->owner_wants || planted(PLANTED_WATCH_UNFENCED)) {
-        watch->expired = true;
-    } else if (watch->recalled_ns != 0 &&
-               (watch->fenced_ns == 0 || now - watch->fenced_ns >= WATCH_FENCE_AGAIN_NS)) {
-        watch->fenced_ns = now;
-        pg->world->ops->fence(pg->world->ctx, watch->instance);
-    }
-}
-
 static void watch_check(struct pg *pg, struct watch *watch, uint64_t now)
 {
     const struct cluster_map *map = pg->world->map;
+    if (has_hung_up(pg, watch, now))
+        watch->expired = true;
+    if (map->n_blocked > 0 && map_blocks(map, watch->instance, NULL))
+        watch->expired = true;
     bool lease = watch->mode != WIRE_LEASE_NONE;
     if (lease && !watch->lapsed && watch->recalled_ns != 0 &&
-        now - watch->recalled_ns > patience_ns(watch)) {
+        now - watch->recalled_ns > watch->timeout_ns) {
         watch->lapsed = true;
         send_doubt(pg, watch);
     }
-    if (map->n_blocked > 0 && map_blocks(map, watch->instance, NULL))
+    uint64_t limit =
+        planted(PLANTED_WATCH_EVICTED_EARLY) ? watch->timeout_ns / 2 : watch->timeout_ns;
+    if (now > watch->heard_ns && now - watch->heard_ns > limit)
         watch->expired = true;
-    else if (has_hung_up(pg, watch, now) || is_silent(watch, now))
-        owner_gone(pg, watch, now);
 }
 
 /* One at a time, since an eviction may run at once, and change everything. */

@@ -234,7 +234,6 @@ PLANTED = {
     "snap-reads-head": (30, ("--scenario", "snaps")),
     "notify-not-repeated": (200, ("--scenario", "watch")),
     "watch-evicted-early": (30, ("--scenario", "watch")),
-    "watch-unfenced": (60, ("--scenario", "fence")),
     "watch-failover-forgets": (60, ("--scenario", "watch")),
     "watch-never-lost": (30, ("--scenario", "lease")),
     "watch-cut-ignored": (400, ("--scenario", "cut")),

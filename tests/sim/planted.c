@@ -134,8 +134,6 @@ static const struct {
                                      "who watches again is not told of notifies that wait"},
     [PLANTED_WATCH_EVICTED_EARLY] = {"watch-evicted-early",
                                      "a watch is evicted before its time-out"},
-    [PLANTED_WATCH_UNFENCED] = {"watch-unfenced",
-                                "a fenced lease is taken from who is silent, and not blocked"},
     [PLANTED_WATCH_FAILOVER_FORGETS] = {"watch-failover-forgets",
                                         "a new primary evicts whoever has not come to it yet"},
     [PLANTED_WATCH_FROM_ANSWER] = {"watch-from-answer",

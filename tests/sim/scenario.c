@@ -51,7 +51,6 @@ static const struct field cluster_fields[] = {
     {"ends_per_hour", FIELD_COUNT, IN_SCENARIO(ends), 0, 100000, "of each session"},
     {"watched", FIELD_COUNT, IN_SCENARIO(watched), 0, 4, "objects that clients watch"},
     {"leased", FIELD_COUNT, IN_SCENARIO(leased), 0, 4, "objects of which they take leases"},
-    {"fenced", FIELD_COUNT, IN_SCENARIO(fenced), 0, 4, "objects of which they take fenced ones"},
     {"watch_timeout", FIELD_TIME, IN_SCENARIO(watch_timeout), SEC_NS, HOUR_NS, "on average"},
     {0},
 };
@@ -205,7 +204,6 @@ static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
                                        "ends_per_hour = 20\n"
                                        "watched = 0\n"
                                        "leased = 0\n"
-                                       "fenced = 0\n"
                                        "watch_timeout = 2s..8s\n";
 
 static const char check_defaults[] = "answer = 30s\n"
@@ -652,7 +650,7 @@ int scenario_parse(struct scenario *scenario, const char *text, char why[SCENARI
     if (parse_lines(&parser, text) < 0)
         return -EINVAL;
     if (scenario->n_workloads == 0 && scenario_most(&scenario->images.number) == 0 &&
-        scenario_most(&scenario->files.workers) == 0 && scenario_most(&scenario->fenced) == 0)
+        scenario_most(&scenario->files.workers) == 0)
         return refuse(&parser, "the scenario ends without a workload");
     return 0;
 }

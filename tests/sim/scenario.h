@@ -86,7 +86,6 @@ struct scenario {
     struct scenario_value log_keep, scrub_every, records, held;
     struct scenario_value drift, breaks, ends;
     struct scenario_value watched, leased, watch_timeout; /* Objects; see watchers.h. */
-    struct scenario_value fenced;                         /* Objects; see fenced.h. */
     /* [workload NAME], each. */
     uint32_t n_workloads;
     struct scenario_workload workloads[SCENARIO_WORKLOADS_MAX];

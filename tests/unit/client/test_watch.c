@@ -526,117 +526,6 @@ static void holds_the_lesser_of_two_while_one_becomes_the_other(void **state)
     assert_int_equal(told.watch.mode, WIRE_LEASE_EXCLUSIVE);
 }
 
-/* ---- Fenced leases ---- */
-
-static void pong(struct fake_session *session)
-{
-    const struct message *ping = fake_take_type(session, MSG_PING);
-    assert_non_null(ping);
-    struct message *m = message_create(MSG_PING_REPLY, ping->body_len);
-    assert_non_null(m);
-    memcpy(m->body, ping->body, ping->body_len);
-    fake_deliver(&w, session, m);
-    fake_settle(&w);
-}
-
-/* A write that its OSD has, and that is revoked. */
-static void revoke_one(void)
-{
-    static struct fake_op write;
-    fake_op_write(&write, 1, "other", "data");
-    client_submit(c, &write.op);
-    fake_settle(&w);
-    assert_int_equal(fake_request(&w, 0).first_code, WIRE_OP_CODE_WRITE_FULL);
-    client_revoke(c, &write.op);
-    assert_true(client_is_late(c));
-}
-
-static void a_fenced_lease_ends_when_nothing_is_late(void **state)
-{
-    (void)state;
-    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
-    begin();
-    revoke_one();
-    client_unwatch(c, &told.watch);
-    fake_settle(&w);
-    fake_advance(&w, SEC_NS);
-    fake_osd_accept(&w, 0);
-    fake_advance(&w, SEC_NS);
-    /* The session is there, and the OSD has not said that it knows. */
-    assert_true(client_is_late(c));
-    assert_int_equal(told.n_ended, 0);
-    pong(fake_osd(&w, 0));
-    assert_false(client_is_late(c));
-    answer(0, WIRE_OP_CODE_UNWATCH, 0, "");
-    assert_int_equal(told.n_ended, 1);
-}
-
-static void other_leases_end_at_once(void **state)
-{
-    (void)state;
-    prepare(TIMEOUT_MS, WIRE_LEASE_EXCLUSIVE);
-    begin();
-    revoke_one();
-    client_unwatch(c, &told.watch);
-    fake_settle(&w);
-    answer(0, WIRE_OP_CODE_UNWATCH, 0, "");
-    assert_int_equal(told.n_ended, 1);
-}
-
-static void an_osd_that_is_another_one_is_not_late(void **state)
-{
-    (void)state;
-    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
-    begin();
-    revoke_one();
-    client_unwatch(c, &told.watch);
-    fake_settle(&w);
-    fake_map_osd(&w, 0, true, 4711);
-    fake_settle(&w);
-    assert_false(client_is_late(c));
-    answer(0, WIRE_OP_CODE_UNWATCH, 0, "");
-    assert_int_equal(told.n_ended, 1);
-}
-
-static void a_client_goes_with_a_lease_that_ends_late(void **state)
-{
-    (void)state;
-    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
-    begin();
-    revoke_one();
-    client_unwatch(c, &told.watch);
-    fake_settle(&w);
-    client_destroy(c);
-    assert_int_equal(told.n_ended, 0);
-    c = fake_connected_client(&w, &(struct client_options){0});
-}
-
-/* What another client has sent may be executed by OSDs that know no newer map than ours. */
-static void what_an_answer_relies_on_is_known_first(void **state)
-{
-    (void)state;
-    static struct fake_op first, second;
-    fake_op_read(&first, 1, "object", 4);
-    client_submit(c, &first.op);
-    fake_settle(&w);
-    fake_osd_accept(&w, 0);
-    uint64_t tid = fake_request(&w, 0).head.tid, epoch = w.map->epoch;
-    w.reply_flags = WIRE_REPLY_FENCED;
-    fake_reply(&w, 0, tid, 0, epoch + 1, "data");
-    w.reply_flags = 0;
-    assert_int_equal(first.op.result, 0);
-    fake_op_read(&second, 1, "object", 4);
-    client_submit(c, &second.op);
-    fake_settle(&w);
-    assert_true(fake_no_request(&w, 0));
-    fake_map_touch(&w);
-    fake_settle(&w);
-    struct fake_request request = fake_request(&w, 0);
-    assert_int_equal(request.head.epoch, epoch + 1);
-    fake_reply(&w, 0, request.head.tid, 0, epoch + 1, "data");
-    assert_int_equal(second.op.result, 0);
-}
-
 /* ---- The end ---- */
 
 static void ends_with_a_write(void **state)
@@ -751,11 +640,6 @@ int main(void)
         TEST(without_patience_nobody_is_asked),
         TEST(a_recall_that_is_refused_for_good_ends_it),
         TEST(holds_the_lesser_of_two_while_one_becomes_the_other),
-        TEST(a_fenced_lease_ends_when_nothing_is_late),
-        TEST(other_leases_end_at_once),
-        TEST(an_osd_that_is_another_one_is_not_late),
-        TEST(a_client_goes_with_a_lease_that_ends_late),
-        TEST(what_an_answer_relies_on_is_known_first),
         TEST(ends_with_a_write),
         TEST(without_a_connection_it_is_valid_for_a_short_time),
         TEST(ends_while_it_connects),
