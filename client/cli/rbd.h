@@ -246,7 +246,5 @@ int rbd_group_snap_rollback(struct cli *cli);
 
 /* For ls -l: "excl", "shr" or "" (rbd_lock.c). */
 const char *rbd_lock_kind(struct limpet_pool *pool, struct limpet_image *image);
-/* Somebody has taken a lock of it by `lock add`. */
-bool rbd_is_locked(struct limpet_pool *pool, const char *name);
 
 #endif

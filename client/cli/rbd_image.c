@@ -344,11 +344,6 @@ int rbd_rm(struct cli *cli)
     struct rbd_spec spec;
     rbd_spec_read(cli, 0, RBD_SOURCE, RBD_IMAGE, &spec);
     struct limpet_pool *pool = rbd_pool(cli, &spec);
-    if (rbd_is_locked(pool, spec.name)) {
-        limpet_pool_close(pool);
-        return complain(-EBUSY, "image is locked: 'rbd lock ls' shows by whom, 'rbd lock rm' takes "
-                                "the lock away");
-    }
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing image");
     int code = 0, rc = limpet_image_remove(pool, spec.name, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);

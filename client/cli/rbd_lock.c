@@ -41,21 +41,6 @@ const char *rbd_lock_kind(struct limpet_pool *pool, struct limpet_image *image)
     return kind;
 }
 
-bool rbd_is_locked(struct limpet_pool *pool, const char *name)
-{
-    struct limpet_image *image;
-    struct limpet_lock_info *info;
-    if (limpet_image_open(pool, name, NULL, LIMPET_IMAGE_READ_ONLY, &image) != 0)
-        return false;
-    bool is = false;
-    if (lock_info(pool, image, &info) == 0) {
-        is = info->n_holders > 0;
-        limpet_free(info);
-    }
-    limpet_image_close(image);
-    return is;
-}
-
 int rbd_lock_add(struct cli *cli)
 {
     struct rbd_run run;
