@@ -251,16 +251,6 @@ int image_block(struct limpet_cluster *cluster, uint64_t instance)
     return limpet_block(cluster, instance, IMAGE_BLOCK_S);
 }
 
-/* Reads and writes wait for it: the limit of commands is not theirs. */
-static int block_patiently(struct limpet_image *image, uint64_t instance)
-{
-    int rc;
-    do {
-        rc = image_block(image->cluster, instance);
-    } while (rc == -ETIMEDOUT);
-    return rc;
-}
-
 /* L3: whoever left without giving back is blocked, and its entry goes with the next operation. */
 static int block_dead(struct limpet_image *image, const struct header *header, struct limpet_op *op)
 {
@@ -278,7 +268,7 @@ static int block_dead(struct limpet_image *image, const struct header *header, s
         /* What an earlier handle of this process has sent comes before what we send. */
         if (owner->instance != limpet_cluster_instance(image->cluster) &&
             !planted(PLANTED_IMAGE_NOT_BLOCKED))
-            rc = block_patiently(image, owner->instance);
+            rc = image_block(image->cluster, owner->instance);
         if (rc == 0)
             rc = add_removal(op, owner);
     }

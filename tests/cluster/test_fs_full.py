@@ -114,6 +114,42 @@ def enospc_is_told_without_a_sync_too():
 
 
 @case
+def who_only_reads_is_not_told():
+    """Neither does it take the error from who wrote."""
+    path = os.path.join(one, "other", "unsynced")
+
+    def write_until_closing_fails(fd):
+        for _ in range(100):
+            try:
+                os.write(fd, bytes(range(256)) * 4096)
+                os.close(os.dup(fd))
+            except OSError as problem:
+                check(problem.errno == errno.ENOSPC, "told was: %s" % problem)
+                try:
+                    os.close(os.dup(fd))  # Who closes one of several copies is told, and leaves it to the others.
+                except OSError:
+                    return True
+        return False
+
+    def look():
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            check(write_until_closing_fails(fd), "ENOSPC is not told twice")
+            os.close(os.open(path, os.O_RDONLY))
+            try:
+                os.fsync(fd)
+            except OSError as problem:
+                return check(problem.errno == errno.ENOSPC, "told was: %s" % problem) or True
+            return False
+        finally:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    check(in_time("writing, reading and syncing", look), "fsync told nothing")
+
+
+@case
 def what_was_synced_is_there_and_the_rest_works():
     def look():
         for path, at in synced.items():

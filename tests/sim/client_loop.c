@@ -195,6 +195,7 @@ int client_loop_connect(const struct client_options *options, struct limpet_clus
         return rc;
     c->bytes_max = options->max_bytes_in_flight;
     c->ops_max = options->max_ops_in_flight;
+    c->command_timeout_ns = 365 * 86400 * SEC_NS; /* "For ever", as the configuration has it. */
     *out = c;
     do {
         pthread_mutex_lock(&c->lock);

@@ -160,8 +160,8 @@ void image_op_lost(struct image_op *op)
 
 /*
  * An error that is not explained by the operation itself: the process is blocked; or, of one that
- * is not a read or a write, monitors have not answered a command in time, or it has not answered
- * its own notify, since it stood still. Nobody knows what was done.
+ * is not a read or a write, it has not answered its own notify, since it stood still. Nobody knows
+ * what was done.
  */
 void image_op_failed(struct image_op *op, int64_t error)
 {

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 
+from lib import own_mounts
 from lib.cluster import BUILD, at_end, check, command, folder, read_file, succeeds, write_file
 
 KERNEL = os.path.join(BUILD, "guest")
@@ -270,8 +271,8 @@ class HostGuest:
         socket = self.file("socket")
         with open(self.file("log"), "wb") as log:
             # Not this machine's devices and mounts, which it would hold; and mounts that go meanwhile go there, too.
-            self.start(["unshare", "--mount", "--propagation", "slave", "sh", "-c",
-                        "umount -a -i -l -t fuse.limpet; mount -t tmpfs none /dev && exec \"$@\"", "sh",
+            self.start(["unshare", "--mount", "--propagation", "slave", sys.executable, "-B", own_mounts.__file__,
+                        "sh", "-c", "mount -t tmpfs none /dev && exec \"$@\"", "sh",
                         VIRTIOFSD, "--socket-path=" + socket, "-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always",
                         "--thread-pool-size=1"], stdout=log, stderr=log)
         deadline = time.monotonic() + timeout

@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 
+from lib import own_mounts
 from lib.cluster import at_end, check, command, folder, read_file, succeeds, wait_until, write_file
 from lib.librados import environment
 
@@ -13,7 +15,6 @@ SECRET = "5c7b3a52-0c1d-4f0e-8a5e-6d1c0f3b2a11"
 
 # libvirtd knows its folders by name. The user under whom it would run guests comes with a package of system services.
 START = """
-umount -a -i -l -t fuse.limpet || :  # What others have mounted, and will unmount.
 for folder in /etc/libvirt /var/lib/libvirt /var/cache/libvirt /run/libvirt /var/log/libvirt; do
     mkdir -p $folder && mount -t tmpfs none $folder
 done
@@ -52,8 +53,9 @@ class Libvirt:
         put("passwd", read_file("/etc/passwd").decode() + "libvirt-qemu:x:0:0::/:/bin/false\n")
         put("group", read_file("/etc/group").decode() + "libvirt-qemu:x:0:\n")
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(["unshare", "--mount", "sh", "-ec", START, "sh", self.path], stdout=log, stderr=log,
-                                            env=dict(os.environ, **environment(self.cluster)))
+            self.process = subprocess.Popen(
+                ["unshare", "--mount", sys.executable, "-B", own_mounts.__file__, "sh", "-ec", START, "sh", self.path],
+                stdout=log, stderr=log, env=dict(os.environ, **environment(self.cluster)))
         wait_until("libvirtd listens", self.answers, 60)
 
     def answers(self):

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 
+from lib import own_mounts
+
 INSIDE = "LIMPET_THRASH_INSIDE"
 SUBNET = "10.77.0."
 BRIDGE = "br0"
@@ -52,13 +54,9 @@ def why_impossible():
 
 
 def enter():
-    """Returns inside the namespaces; outside, becomes the process that waits for it."""
-    if os.environ.get(INSIDE):
-        # What others have mounted, and will unmount, is not to stay mounted here.
-        subprocess.run(["umount", "-a", "-i", "-l", "-t", "fuse.limpet"], check=False)
-        return
+    """Becomes the process that waits for another, which is this program again, inside the namespaces."""
     os.environ[INSIDE] = "1"
-    argv = unshare_command() + [sys.executable, "-B"] + sys.argv
+    argv = unshare_command() + [sys.executable, "-B", own_mounts.__file__, sys.executable, "-B"] + sys.argv
     os.execvp(argv[0], argv)
 
 
