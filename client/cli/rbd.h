@@ -244,7 +244,21 @@ int rbd_group_snap_rm(struct cli *cli);
 int rbd_group_snap_rename(struct cli *cli);
 int rbd_group_snap_rollback(struct cli *cli);
 
+/* Of as many objects rbd keeps no map, and makes no image that shall have one. */
+bool rbd_map_is_too_large(uint64_t features, uint64_t objects);
+#define RBD_NO_MAP                                                                                 \
+    "image size not compatible with object map; larger objects (--object-size), or an image "      \
+    "without the features object-map and fast-diff, allow more"
+
 /* For ls -l: "excl", "shr" or "" (rbd_lock.c). */
 const char *rbd_lock_kind(struct limpet_pool *pool, struct limpet_image *image);
+/*
+ * -EROFS: somebody has locked it by `lock add`. Rbd has but one lock on an image with
+ * exclusive-lock, so that such a one keeps all others from changing it; here verbs that change the
+ * image look first.
+ */
+int rbd_check_unlocked(const struct rbd_run *run);
+/* The same by name. */
+bool rbd_is_locked(struct limpet_pool *pool, const char *name);
 
 #endif

@@ -100,6 +100,8 @@ int rbd_bench(struct cli *cli)
     rbd_decrypt(cli, run.image);
     rbd_info(run.image, &info);
     b.size = info.size;
+    if (strcmp(b.type, "read") != 0 && rbd_check_unlocked(&run) != 0)
+        return rbd_end(&run, complain(EROFS, "bench failed: %s", rbd_phrase(-EROFS)));
     if (b.io_size == 0 || b.io_size > info.size || b.total < b.io_size)
         return rbd_end(&run, complain(EINVAL,
                                       "--io-size: %" PRIu64 " bytes do not fit into the "

@@ -189,7 +189,9 @@ int rbd_flatten(struct cli *cli)
     struct rbd_run run;
     rbd_begin(cli, RBD_IMAGE, true, &run);
     struct rbd_progress progress = rbd_progress_begin(cli, "Image flatten");
-    int code = 0, rc = limpet_image_flatten(run.image, rbd_progress_step, &progress);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_flatten(run.image, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     if (rc == -EINVAL)
         code = complain(rc, "flatten error: %s; the image has no parent", error_phrase(rc));

@@ -29,8 +29,10 @@ int rbd_encryption_format(struct cli *cli)
     bool short_key = strcmp(cli_text(cli, "cipher-alg", "aes-256"), "aes-128") == 0;
     size_t len = read_passphrase(path, passphrase);
     rbd_begin(cli, RBD_IMAGE, true, &run);
-    int code = 0, rc = limpet_image_encrypt(run.image, format_of(format), short_key ? 128 : 256,
-                                            passphrase, len);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_encrypt(run.image, format_of(format), short_key ? 128 : 256, passphrase,
+                                  len);
     explicit_bzero(passphrase, sizeof passphrase);
     if (rc == -ENOSPC)
         code = complain(rc, "encryption format error: %s; the image is smaller than the header",

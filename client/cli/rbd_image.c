@@ -18,6 +18,9 @@ int rbd_create(struct cli *cli)
     rbd_image_options(cli, &options);
     if (cli_has(cli, "thick-provision"))
         fail(EOPNOTSUPP, "--thick-provision: images are thin");
+    unsigned order = options.order != 0 ? options.order : LIMPET_IMAGE_ORDER_DEFAULT;
+    if (rbd_map_is_too_large(options.features, size >> order))
+        fail(EINVAL, "create error: " RBD_NO_MAP);
     struct limpet_pool *pool = rbd_pool(cli, &spec);
     int code = 0, rc = limpet_image_create(pool, spec.name, size, &options);
     if (rc == -ENOENT && options.data_pool != NULL)
@@ -339,11 +342,33 @@ static bool has_only_clones(struct limpet_pool *pool, const char *name)
     return only;
 }
 
+/* Nothing else keeps it from being removed, or that is named first. */
+static bool only_a_lock_keeps(struct limpet_pool *pool, const char *name)
+{
+    struct limpet_image *image;
+    struct limpet_image_snap *snaps = NULL;
+    struct limpet_image_spec group;
+    size_t n = 0;
+    if (!rbd_is_locked(pool, name) ||
+        limpet_image_open(pool, name, NULL, LIMPET_IMAGE_READ_ONLY, &image) != 0)
+        return false;
+    bool only = limpet_image_snap_list(image, &snaps, &n) == 0 && n == 0 &&
+                limpet_image_group(image, &group) != 0;
+    limpet_free(snaps);
+    limpet_image_close(image);
+    return only;
+}
+
 int rbd_rm(struct cli *cli)
 {
     struct rbd_spec spec;
     rbd_spec_read(cli, 0, RBD_SOURCE, RBD_IMAGE, &spec);
     struct limpet_pool *pool = rbd_pool(cli, &spec);
+    if (only_a_lock_keeps(pool, spec.name)) {
+        limpet_pool_close(pool);
+        return complain(EBUSY, "image is locked: 'rbd lock ls' shows by whom, 'rbd lock rm' takes "
+                               "the lock away");
+    }
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing image");
     int code = 0, rc = limpet_image_remove(pool, spec.name, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
@@ -385,7 +410,9 @@ int rbd_mv(struct cli *cli)
         fail(EINVAL, "mv/rename across pools not supported; 'rbd deep cp' copies an image with its "
                      "snapshots");
     struct limpet_pool *pool = rbd_pool(cli, &spec);
-    int code = 0, rc = limpet_image_rename(pool, spec.name, to.name);
+    int code = 0, rc = rbd_is_locked(pool, spec.name) ? -EROFS : 0;
+    if (rc == 0)
+        rc = limpet_image_rename(pool, spec.name, to.name);
     if (rc != 0)
         code = complain(rc, "rename error: %s",
                         rbd_making_phrase(rc, &(struct limpet_image_options){0}));
@@ -404,8 +431,12 @@ int rbd_resize(struct cli *cli)
     if (size < info.size && !shrink)
         return rbd_end(&run, complain(EINVAL, "shrinking an image is only allowed with the "
                                               "--allow-shrink flag"));
+    if (rbd_map_is_too_large(info.features, size >> info.order))
+        return rbd_end(&run, complain(EINVAL, "resize error: " RBD_NO_MAP));
     struct rbd_progress progress = rbd_progress_begin(cli, "Resizing image");
-    int code = 0, rc = limpet_image_resize(run.image, size, shrink, rbd_progress_step, &progress);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_resize(run.image, size, shrink, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     if (rc != 0)
         code = complain(rc, "resize error: %s", rbd_phrase(rc));
@@ -418,7 +449,9 @@ int rbd_sparsify(struct cli *cli)
     uint64_t unit = rbd_size("sparse-size", cli_text(cli, "sparse-size", "4096"), 1);
     rbd_begin(cli, RBD_IMAGE, true, &run);
     struct rbd_progress progress = rbd_progress_begin(cli, "Image sparsify");
-    int code = 0, rc = limpet_image_sparsify(run.image, unit, rbd_progress_step, &progress);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_sparsify(run.image, unit, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     if (rc != 0)
         code = complain(rc, "sparsify error: %s", rbd_phrase(rc));

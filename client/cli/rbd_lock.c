@@ -41,6 +41,34 @@ const char *rbd_lock_kind(struct limpet_pool *pool, struct limpet_image *image)
     return kind;
 }
 
+static bool is_locked(struct limpet_pool *pool, struct limpet_image *image)
+{
+    struct limpet_image_info image_info;
+    struct limpet_lock_info *info;
+    if (limpet_image_info(image, &image_info) != 0 ||
+        (image_info.features & LIMPET_IMAGE_EXCLUSIVE_LOCK) == 0 ||
+        lock_info(pool, image, &info) != 0)
+        return false;
+    bool is = info->n_holders > 0;
+    limpet_free(info);
+    return is;
+}
+
+int rbd_check_unlocked(const struct rbd_run *run)
+{
+    return is_locked(run->pool, run->image) ? -EROFS : 0;
+}
+
+bool rbd_is_locked(struct limpet_pool *pool, const char *name)
+{
+    struct limpet_image *image;
+    if (limpet_image_open(pool, name, NULL, LIMPET_IMAGE_READ_ONLY, &image) != 0)
+        return false;
+    bool is = is_locked(pool, image);
+    limpet_image_close(image);
+    return is;
+}
+
 int rbd_lock_add(struct cli *cli)
 {
     struct rbd_run run;

@@ -12,9 +12,18 @@ enum { JOURNALING = 64 };
 
 /* ---- feature, object-map ---- */
 
+enum { RBD_MAP_OBJECTS = 256000000 };
+
+bool rbd_map_is_too_large(uint64_t features, uint64_t objects)
+{
+    const uint64_t map = LIMPET_IMAGE_OBJECT_MAP | LIMPET_IMAGE_FAST_DIFF;
+    return (features & map) != 0 && objects > RBD_MAP_OBJECTS;
+}
+
 static int change_features(struct cli *cli, bool enabled)
 {
     struct rbd_run run;
+    struct limpet_image_info info;
     uint64_t features = 0;
     int first = cli_has(cli, "image") ? 0 : 1;
     if (first == 1) {
@@ -28,7 +37,12 @@ static int change_features(struct cli *cli, bool enabled)
         return rbd_end(&run, complain(EINVAL, "at least one feature name must be specified"));
     for (int i = first; i < cli->n_words; i++)
         features |= rbd_features(cli->words[i]);
-    int code = 0, rc = limpet_image_set_features(run.image, features, enabled);
+    rbd_info(run.image, &info);
+    if (enabled && rbd_map_is_too_large(features, info.objects))
+        return rbd_end(&run, complain(EINVAL, "failed to update image features: " RBD_NO_MAP));
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_set_features(run.image, features, enabled);
     if (rc == -EINVAL && (features & JOURNALING) != 0)
         code = complain(rc, "failed to update image features: %s; there is no journaling",
                         error_phrase(rc));
@@ -58,7 +72,9 @@ static int object_map(struct cli *cli, const char *what, const char *verb,
     struct rbd_run run;
     rbd_begin(cli, RBD_IMAGE, true, &run);
     struct rbd_progress progress = rbd_progress_begin(cli, what);
-    int code = 0, rc = call(run.image, rbd_progress_step, &progress);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = call(run.image, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     if (rc == -EILSEQ)
         code = complain(rc, "the object map is wrong; 'rbd object-map rebuild %s' makes it anew",
@@ -106,9 +122,10 @@ int rbd_image_meta_set(struct cli *cli)
     struct rbd_run run;
     const char *key = word_after(cli, 0, "key"), *value = word_after(cli, 1, "value");
     begin_meta(cli, true, &run);
-    int rc = limpet_image_meta_set(run.image, key, value, strlen(value));
-    return rbd_end(&run,
-                   rc != 0 ? complain(rc, "setting metadata failed: %s", error_phrase(rc)) : 0);
+    int rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_meta_set(run.image, key, value, strlen(value));
+    return rbd_end(&run, rc != 0 ? complain(rc, "setting metadata failed: %s", rbd_phrase(rc)) : 0);
 }
 
 int rbd_image_meta_get(struct cli *cli)
@@ -132,9 +149,11 @@ int rbd_image_meta_rm(struct cli *cli)
     struct rbd_run run;
     const char *key = word_after(cli, 0, "key");
     begin_meta(cli, true, &run);
-    int rc = limpet_image_meta_remove(run.image, key);
+    int rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_meta_remove(run.image, key);
     return rbd_end(&run,
-                   rc != 0 ? complain(rc, "removing metadata failed: %s", error_phrase(rc)) : 0);
+                   rc != 0 ? complain(rc, "removing metadata failed: %s", rbd_phrase(rc)) : 0);
 }
 
 /* What keys in lists begin with, "m/", is no part of their names. */
@@ -263,10 +282,11 @@ static int config_set(struct cli *cli, bool of_image)
     snprintf(key, sizeof key, IMAGE_OPTION_PREFIX "%s", name);
     rbd_size(name, value, 1);
     begin_config(cli, of_image, true, &p);
-    int rc = of_image ? limpet_image_meta_set(p.run.image, key, value, strlen(value))
+    int rc = of_image ? rbd_check_unlocked(&p.run) : 0;
+    if (rc == 0)
+        rc = of_image ? limpet_image_meta_set(p.run.image, key, value, strlen(value))
                       : limpet_pool_meta_set(p.run.pool, key, value, strlen(value));
-    return end_config(&p,
-                      rc != 0 ? complain(rc, "failed to set %s: %s", name, error_phrase(rc)) : 0);
+    return end_config(&p, rc != 0 ? complain(rc, "failed to set %s: %s", name, rbd_phrase(rc)) : 0);
 }
 
 static int config_get(struct cli *cli, bool of_image)
@@ -292,10 +312,12 @@ static int config_rm(struct cli *cli, bool of_image)
     const char *name = option_word(cli, of_image);
     snprintf(key, sizeof key, IMAGE_OPTION_PREFIX "%s", name);
     begin_config(cli, of_image, true, &p);
-    int rc = of_image ? limpet_image_meta_remove(p.run.image, key)
+    int rc = of_image ? rbd_check_unlocked(&p.run) : 0;
+    if (rc == 0)
+        rc = of_image ? limpet_image_meta_remove(p.run.image, key)
                       : limpet_pool_meta_remove(p.run.pool, key);
-    return end_config(&p, rc != 0 ? complain(rc, "failed to remove %s: %s", name, error_phrase(rc))
-                                  : 0);
+    return end_config(&p,
+                      rc != 0 ? complain(rc, "failed to remove %s: %s", name, rbd_phrase(rc)) : 0);
 }
 
 static void show_option(struct place *p, const struct image_option *option, struct table *table,

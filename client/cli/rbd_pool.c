@@ -66,8 +66,13 @@ int rbd_trash_mv(struct cli *cli)
     if (expires < now)
         fail(EINVAL, "--expires-at: time is in the past");
     struct limpet_pool *pool = rbd_pool(cli, &spec);
-    int code = 0, rc = limpet_image_trash_move(pool, spec.name, (uint64_t)(expires - now));
-    if (rc == -EBUSY)
+    bool locked = rbd_is_locked(pool, spec.name);
+    int code = 0,
+        rc = locked ? -EBUSY : limpet_image_trash_move(pool, spec.name, (uint64_t)(expires - now));
+    if (locked)
+        code = complain(rc, "deferred delete error: image is locked: 'rbd lock ls' shows by whom, "
+                            "'rbd lock rm' takes the lock away");
+    else if (rc == -EBUSY)
         code = complain(rc, "deferred delete error: %s; 'rbd status' shows where it is open",
                         error_phrase(rc));
     else if (rc != 0)

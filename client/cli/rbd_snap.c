@@ -12,7 +12,9 @@ int rbd_snap_create(struct cli *cli)
     struct rbd_run run;
     rbd_begin(cli, RBD_SNAP, true, &run);
     struct rbd_progress progress = rbd_progress_begin(cli, "Creating snap");
-    int code = 0, rc = limpet_image_snap_create(run.image, run.spec.snap);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_snap_create(run.image, run.spec.snap);
     rbd_progress_end(&progress, rc);
     if (rc == -EDQUOT)
         code = complain(rc,
@@ -155,10 +157,12 @@ static int remove_by_id(struct cli *cli)
     rbd_begin(cli, RBD_IMAGE, true, &run);
     uint64_t id = cli_number(cli, "snap-id", 0, 0, UINT64_MAX);
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing snap");
-    int code = 0, rc = limpet_image_snap_remove_id(run.image, id);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_snap_remove_id(run.image, id);
     rbd_progress_end(&progress, rc);
     if (rc != 0)
-        code = complain(rc, "failed to remove snapshot: %s", error_phrase(rc));
+        code = complain(rc, "failed to remove snapshot: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 
@@ -169,8 +173,8 @@ int rbd_snap_rm(struct cli *cli)
         return remove_by_id(cli);
     rbd_begin(cli, RBD_SNAP, true, &run);
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing snap");
-    int code = 0, rc = 0;
-    if (cli_has(cli, "force")) {
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0 && cli_has(cli, "force")) {
         rc = rbd_flatten_children(cli, run.image, run.spec.snap);
         if (rc == 0)
             rc = limpet_image_snap_unprotect(run.image, run.spec.snap);
@@ -185,7 +189,7 @@ int rbd_snap_rm(struct cli *cli)
                         "allows it once it has no clones",
                         run.spec.snap, rbd_spec_text(&run.spec));
     else if (rc != 0)
-        code = complain(rc, "failed to remove snapshot: %s", error_phrase(rc));
+        code = complain(rc, "failed to remove snapshot: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 
@@ -198,6 +202,7 @@ int rbd_snap_purge(struct cli *cli)
     int code = 0, rc = limpet_image_snap_list(run.image, &snaps, &n);
     if (rc != 0)
         return rbd_end(&run, complain(rc, "removing snaps failed: %s", error_phrase(rc)));
+    rc = n > 0 ? rbd_check_unlocked(&run) : 0;
     struct rbd_progress progress = rbd_progress_begin(cli, "Removing all snapshots");
     for (size_t i = 0; rc == 0 && i < n; i++) {
         rbd_progress_step(i, n, &progress);
@@ -217,7 +222,7 @@ int rbd_snap_purge(struct cli *cli)
     }
     limpet_free(snaps);
     if (rc != 0)
-        code = complain(rc, "removing snaps failed: %s", error_phrase(rc));
+        code = complain(rc, "removing snaps failed: %s", rbd_phrase(rc));
     return rbd_end(&run, code != 0 ? code : kept > 0 ? EBUSY : 0);
 }
 
@@ -228,10 +233,12 @@ int rbd_snap_rollback(struct cli *cli)
     struct rbd_run run;
     rbd_begin(cli, RBD_SNAP, true, &run);
     struct rbd_progress progress = rbd_progress_begin(cli, "Rolling back to snapshot");
-    int code = 0,
+    int code = 0, rc = rbd_check_unlocked(&run);
+    bool locked = rc != 0;
+    if (rc == 0)
         rc = limpet_image_snap_rollback(run.image, run.spec.snap, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
-    if (rc == -EROFS || rc == -EBUSY)
+    if (!locked && (rc == -EROFS || rc == -EBUSY))
         code = complain(rc, "rollback failed: %s; 'rbd status' shows who has the image open",
                         error_phrase(rc));
     else if (rc != 0)
@@ -291,12 +298,14 @@ static int set_limit(struct cli *cli, uint64_t limit)
 {
     struct rbd_run run;
     rbd_begin(cli, RBD_IMAGE, true, &run);
-    int code = 0, rc = limpet_image_snap_set_limit(run.image, limit);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_snap_set_limit(run.image, limit);
     if (rc == -ERANGE)
         code = complain(rc, "setting snapshot limit failed: %s; it has more already",
                         error_phrase(rc));
     else if (rc != 0)
-        code = complain(rc, "setting snapshot limit failed: %s", error_phrase(rc));
+        code = complain(rc, "setting snapshot limit failed: %s", rbd_phrase(rc));
     return rbd_end(&run, code);
 }
 

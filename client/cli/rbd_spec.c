@@ -157,7 +157,9 @@ const char *rbd_phrase(int rc)
     static char text[512];
     const char *advice = "";
     if (rc == -EROFS)
-        advice = "; another client keeps the image's exclusive lock: 'rbd lock ls' shows which";
+        advice =
+            "; another client keeps the image's exclusive lock: 'rbd lock ls' shows which, 'rbd "
+            "lock rm' takes one of 'rbd lock add' away";
     else if (rc == -ENAMETOOLONG)
         advice = "; names have 255 bytes at most";
     snprintf(text, sizeof text, "%s%s", error_phrase(rc), advice);

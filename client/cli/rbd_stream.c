@@ -591,7 +591,9 @@ int rbd_import_diff(struct cli *cli)
     struct rbd_run run = {.spec = spec, .pool = rbd_pool(cli, &spec)};
     run.image = rbd_image(run.pool, &spec, true);
     struct rbd_progress progress = rbd_progress_begin(cli, "Importing image diff");
-    int code = 0, rc = limpet_image_import_diff(run.image, &source, rbd_progress_step, &progress);
+    int code = 0, rc = rbd_check_unlocked(&run);
+    if (rc == 0)
+        rc = limpet_image_import_diff(run.image, &source, rbd_progress_step, &progress);
     rbd_progress_end(&progress, rc);
     close_read(&f);
     if (rc == -EEXIST)

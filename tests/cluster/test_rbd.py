@@ -109,8 +109,9 @@ def refuses_sizes_and_names():
     """What happens to the numbers is in rbd_session.py, beside Ceph's: here is what is said of them."""
     check(says("create", "odd", "-s", "513B") == "" and tells("info", "odd")["size"] == 513, "any size will do")
     for words, error, text in (
-            (("create", "-s", "8E", "c"), errno.EFBIG, "more than an image can have"),
-            (("create", "-s", "4096P", "--object-size", "1M", "c"), errno.EFBIG, "2^40 objects"),
+            (("create", "-s", "100P", "c"), errno.EINVAL, "not compatible with object map"),
+            (("create", "-s", "8E", "c", "--image-feature", "layering"), errno.EFBIG, "more than an image can have"),
+            (("create", "-s", "4096P", "--object-size", "1M", "c", "--image-shared"), errno.EFBIG, "2^40 objects"),
             (("create", "-s", "16M", "--stripe-unit", "3K", "--stripe-count", "4", "c"), errno.EINVAL, "a multiple of 512"),
             (("create", "-s", "16M", "--stripe-unit", "8M", "--stripe-count", "2", "c"), errno.EINVAL, "a multiple of 512"),
             (("create", "-s", "16M", "--image-feature", "journaling", "c"), errno.ENOSYS, "no journaling"),
@@ -122,7 +123,7 @@ def refuses_sizes_and_names():
             (("snap", "create", "--image", "odd", "--snap", "a@b"), errno.EINVAL, "invalid snap name"),
             (("mv", "odd", "--dest", "other/odd"), errno.EINVAL, "across pools"),
             (("mv", "odd", "odd@s"), errno.EINVAL, "snapshot name specified"),
-            (("resize", "odd", "-s", "8E"), errno.EFBIG, "more than an image can have"),
+            (("resize", "odd", "-s", "977T"), errno.EINVAL, "not compatible with object map"),
             (("resize", "odd", "-s", "-1"), errno.EINVAL, "--size")):
         fails(rbd(*words), error, text)
     for name in (b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xc0\xaf"):
@@ -421,6 +422,49 @@ def locks_and_watchers():
             watch.send_signal(signal.SIGKILL)
             watch.wait()
         watch.stdout.close()
+
+
+@case
+def a_lock_keeps_others_from_changing_an_image():
+    """With exclusive-lock, as by rbd: it cannot take its lock then. Removing waits there for ever; here it is refused."""
+    succeeds(rbd("create", "locked", "-s", "8M"))
+    succeeds(rbd("snap", "create", "locked@s"))
+    succeeds(rbd("clone", "locked@s", "lclone", "--rbd-default-clone-format", "2"))
+    at = folder()
+    difference, passphrase = os.path.join(at, "diff"), os.path.join(at, "pass")
+    write_file(passphrase, b"secret")
+    succeeds(rbd("export-diff", "locked@s", difference))
+    for name in ("locked", "lclone"):
+        succeeds(rbd("lock", "add", name, "mine"))
+    for words in (("resize", "locked", "-s", "16M"), ("snap", "create", "locked@t"), ("snap", "rm", "locked@s"),
+                  ("snap", "rm", "locked", "--snap-id", "1"), ("snap", "purge", "locked"), ("snap", "rollback", "locked@s"),
+                  ("snap", "limit", "set", "locked", "--limit", "5"), ("mv", "locked", "moved"), ("flatten", "lclone"),
+                  ("feature", "disable", "locked", "fast-diff"), ("object-map", "rebuild", "locked"),
+                  ("image-meta", "set", "locked", "k", "v"), ("image-meta", "rm", "locked", "k"),
+                  ("config", "image", "set", "locked", "rbd_qos_iops_limit", "3"), ("sparsify", "locked"),
+                  ("config", "image", "rm", "locked", "rbd_qos_iops_limit"),
+                  ("import-diff", difference, "locked"),
+                  ("encryption", "format", "locked", "luks2", passphrase),
+                  ("bench", "locked", "--io-type", "write", "--io-size", "4K", "--io-total", "4K")):
+        fails(rbd(*words), errno.EROFS, "'rbd lock ls' shows which")
+    fails(rbd("rm", "locked"), errno.ENOTEMPTY, "has snapshots")
+    fails(rbd("trash", "mv", "locked"), errno.EBUSY, "image is locked")
+    fails(rbd("rm", "lclone"), errno.EBUSY, "image is locked")
+    fails(rbd("rm", "lclone", "--no-progress"), errno.EBUSY, "image is locked")
+    # What changes no more than a snapshot's record, and what reads, needs no lock there either.
+    succeeds(rbd("snap", "rename", "locked@s", "locked@r"))
+    succeeds(rbd("snap", "protect", "locked@r"))
+    succeeds(rbd("snap", "unprotect", "locked@r"))
+    succeeds(rbd("bench", "locked", "--io-type", "read", "--io-size", "4K", "--io-total", "4K"))
+    check(tells("info", "locked")["size"] == 8 << 20 and "locked\n" in says("ls"), "nothing has changed")
+    for name in ("lclone", "locked"):
+        succeeds(rbd("lock", "rm", name, "mine", tells("lock", "ls", name)[0]["locker"]))
+        succeeds(rbd("snap", "purge", name))
+        succeeds(rbd("rm", name))
+    succeeds(rbd("create", "locked", "-s", "8M", "--image-feature", "layering"))
+    succeeds(rbd("lock", "add", "locked", "mine"))
+    succeeds(rbd("resize", "locked", "-s", "16M"))
+    succeeds(rbd("rm", "locked"))
 
 
 @case

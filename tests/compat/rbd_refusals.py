@@ -29,6 +29,7 @@ create s --size 1.5G
 create s --size 1Q
 create s --size 99999999999999999999
 create s --size 16E
+create s --size 100P
 create s --size 1G --object-size 2K
 create s --size 1G --object-size 64M
 create s --size 1G --object-size 5000
@@ -177,6 +178,16 @@ lock add held y
 lock rm held x
 lock rm held x client.1
 lock rm held none client.1
+resize held --size 16M --no-progress
+resize held --size 977T --no-progress
+snap create held@x --no-progress
+snap purge held --no-progress
+mv held x
+feature disable held fast-diff
+object-map rebuild held --no-progress
+image-meta set held k v
+config image set held rbd_qos_iops_limit 3
+sparsify held --no-progress
 mv none x
 mv b
 mv b plain
