@@ -37,6 +37,7 @@ enum message_type {
     MSG_OSD_FAILURE = 25,       /* OsdFailure */
     MSG_OSD_STATS = 26,         /* OsdStats */
     MSG_PG_ADD_MEMBER = 27,     /* PgAddMember */
+    MSG_OSD_FENCE = 28,         /* OsdFence */
     MSG_PG_SCRUB_ORDER = 30,    /* PgScrubOrder: to an OSD */
     /* Between monitors; protobuf. */
     MSG_RAFT = 32,          /* RaftMessage; entries or snapshot in the payload */

@@ -172,6 +172,14 @@ enum planted_bug {
     PLANTED_NOTIFY_NOT_REPEATED,
     /* OSD: a watch is evicted before its time-out. */
     PLANTED_WATCH_EVICTED_EARLY,
+    /* OSD: a fenced lease is taken from a silent owner who is not blocked. */
+    PLANTED_WATCH_UNFENCED,
+    /* OSD: the leases of who is blocked are over before it knows. */
+    PLANTED_WATCH_BLOCKED_AT_ONCE,
+    /* Client: a fenced lease is ended while what was revoked may still be executed. */
+    PLANTED_WATCH_ENDS_EARLY,
+    /* Client: it goes on without the map by which somebody was blocked, or ended a fenced lease. */
+    PLANTED_WATCH_MAP_IGNORED,
     /* OSD: a new primary takes watchers that have not come to it yet for long silent. */
     PLANTED_WATCH_FAILOVER_FORGETS,
     /* Client: a watch counts from when it was confirmed, not from when that was asked. */

@@ -180,6 +180,9 @@ enum wire_lease {
     WIRE_LEASE_NONE = 0, /* A watch. */
     WIRE_LEASE_SHARED = 1,
     WIRE_LEASE_EXCLUSIVE = 2,
+    /* As exclusive, and nobody gets it from a process that does not end it before that is blocked.
+     */
+    WIRE_LEASE_FENCED = 3,
 };
 
 /* Time-outs of watches: of who does not say, and what others are made fit to. */
@@ -188,6 +191,8 @@ enum wire_lease {
 /* How long a watch lasts whose owner's system has ended the connection, if none comes again. */
 #define WIRE_WATCH_HUNG_UP_MS     2000u
 #define WIRE_WATCH_TIMEOUT_MAX_MS 600000u
+/* So long has the owner of a fenced lease that lives to give it back, at least. */
+#define WIRE_FENCE_PATIENCE_MS 60000u
 /* Of notifies, likewise. */
 #define WIRE_NOTIFY_TIMEOUT_MS     10000u
 #define WIRE_NOTIFY_TIMEOUT_MAX_MS 600000u
@@ -303,9 +308,18 @@ struct WIRE_PACKED wire_osd_op_reply {
     struct wire_version version;
     int32_t result; /* 0 or the negative errno of the first op that failed. */
     uint16_t n_ops;
-    uint16_t reserved;
+    uint16_t flags; /* WIRE_REPLY_* */
 };
 static_assert(sizeof(struct wire_osd_op_reply) == 40, "wire_osd_op_reply");
+
+enum {
+    /*
+     * Somebody was blocked since the map of the request: whoever relies on the answer sends nothing
+     * before he knows the map `epoch`, so that no OSD that he asks executes what comes late of who
+     * was blocked.
+     */
+    WIRE_REPLY_FENCED = 1,
+};
 
 struct WIRE_PACKED wire_op_result {
     int32_t result;

@@ -261,6 +261,7 @@ static struct message *forward_unwrap(const Limpet__Wire__Forward *forward,
     case MSG_OSD_FAILURE:
     case MSG_OSD_STATS:
     case MSG_PG_ADD_MEMBER:
+    case MSG_OSD_FENCE:
         break;
     default:
         return NULL;

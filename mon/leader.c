@@ -263,6 +263,8 @@ static int request_stage(struct leader *leader, struct batch *batch, struct requ
         return leader_stage_boot(leader, batch, request);
     case MSG_PG_ADD_MEMBER:
         return leader_stage_add_member(leader, batch, request);
+    case MSG_OSD_FENCE:
+        return leader_stage_fence(leader, batch, request);
     default:
         return 0;
     }

@@ -161,6 +161,8 @@ int leader_stage_boot(struct leader *leader, struct batch *batch,
                       struct request *request) MUST_CHECK;
 int leader_stage_add_member(struct leader *leader, struct batch *batch,
                             const struct request *request) MUST_CHECK;
+int leader_stage_fence(struct leader *leader, struct batch *batch,
+                       const struct request *request) MUST_CHECK;
 int leader_stage_initial(struct leader *leader, struct batch *batch) MUST_CHECK;
 void leader_stats(struct leader *leader, const struct request *request);
 void leader_watch_begin(struct leader *leader);

@@ -11,6 +11,7 @@
 
 enum {
     COMPACT_AFTER_S = 10,    /* A pool is left alone for this long before it is compacted. */
+    FENCE_DAYS = 7,          /* Longer than a machine sleeps, whose client then goes on. */
     LATE_TICK_S = 3,         /* So late a tick means that we ourselves were stopped. */
     SUBTREE_IN_PERCENT = 25, /* Automatic out never leaves fewer OSDs in than this. */
 };
@@ -147,6 +148,36 @@ int leader_stage_add_member(struct leader *leader, struct batch *batch,
               "pg=%" PRIu64 ".%x config=%" PRIu64 " osd=%d result=%d", wire->pool, wire->seed,
               wire->config, wire->osd, rc);
     limpet__wire__pg_add_member__free_unpacked(wire, NULL);
+    return rc;
+}
+
+/* Repeated until the OSD knows the map, and asked for by all who have a lease of it. */
+int leader_stage_fence(struct leader *leader, struct batch *batch, const struct request *request)
+{
+    struct map_blocked blocked = {.address.family = 4};
+    Limpet__Wire__OsdFence *wire = (Limpet__Wire__OsdFence *)message_unpack(
+        request->message, &limpet__wire__osd_fence__descriptor);
+
+    if (wire == NULL)
+        return -EBADMSG;
+    int rc = request->sender.type != ENTITY_OSD ? -EPERM : wire->client == 0 ? -EINVAL : 0;
+    blocked.instance = wire->client;
+    blocked.until_ns = env_wall(leader->mon->env) + FENCE_DAYS * 24 * 3600 * SEC_NS;
+    bool known = rc == 0 && map_blocks(change_map(batch->change), wire->client, NULL);
+    if (rc == 0 && !known)
+        rc = machine_block(batch->change, &blocked);
+    if (rc == -ENOSPC)
+        log_warn(leader->mon->env, "client not fenced",
+                 "client=%" PRIx64 " error=\"%d are blocked already: others wait for what it holds until "
+                 "'limpet osd blocklist rm' has made room\"",
+                 wire->client, MAP_BLOCKED_MAX);
+    else if (rc != 0)
+        log_warn(leader->mon->env, "client not fenced", "client=%" PRIx64 " error=\"%s\"",
+                 wire->client, error_text(rc));
+    else if (!known)
+        log_info(leader->mon->env, "client fenced", "client=%" PRIx64 " by=osd.%d", wire->client,
+                 entity_osd_id(&request->sender));
+    limpet__wire__osd_fence__free_unpacked(wire, NULL);
     return rc;
 }
 

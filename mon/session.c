@@ -436,6 +436,7 @@ static void receive_from_osd(struct mon *mon, struct mon_session *session, struc
     case MSG_OSD_BOOT:
     case MSG_OSD_FAILURE:
     case MSG_PG_ADD_MEMBER:
+    case MSG_OSD_FENCE:
         forward_submit(mon, session, message, true);
         break;
     default:

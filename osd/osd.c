@@ -77,6 +77,13 @@ static void group_add_member(void *ctx, struct pg_id pg, uint64_t config, int32_
     osd_mon_send(osd, MSG_PG_ADD_MEMBER, &add.base);
 }
 
+static void group_fence(void *ctx, uint64_t client)
+{
+    Limpet__Wire__OsdFence fence = LIMPET__WIRE__OSD_FENCE__INIT;
+    fence.client = client;
+    osd_mon_send(ctx, MSG_OSD_FENCE, &fence.base);
+}
+
 static void group_changed(void *ctx, struct pg *pg)
 {
     struct osd *osd = ctx;
@@ -101,6 +108,7 @@ static const struct pg_world_ops world_ops = {
     .request_done = osd_request_done,
     .may_read = osd_may_read,
     .add_member = group_add_member,
+    .fence = group_fence,
     .lease_until = osd_lease_until,
     .granted_until = osd_granted_until,
     .changed = group_changed,

@@ -170,6 +170,7 @@ static const char *mode_name(unsigned mode)
 {
     return mode == LIMPET_LEASE_SHARED      ? " lease=shared"
            : mode == LIMPET_LEASE_EXCLUSIVE ? " lease=exclusive"
+           : mode == LIMPET_LEASE_FENCED    ? " lease=fenced"
                                             : "";
 }
 

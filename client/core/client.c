@@ -104,6 +104,7 @@ static void run_task(struct env_timer *timer)
 {
     struct client *c = container_of(timer, struct client, task);
     target_drop_revoked(c);
+    watch_end_fenced(c);
     if (c->kick) {
         c->kick = false;
         target_kick(c);
@@ -212,6 +213,7 @@ struct client *client_create(struct env *env, const struct client_options *optio
     c->connect_timer.fire = connect_timed_out;
     c->task.fire = run_task;
     c->limit.fire = op_limit_fired;
+    c->late.fire = target_ask_late;
     mon_link_init(c);
     ticket_init(c);
     net_handlers_set(env, &handlers, c);
@@ -233,6 +235,7 @@ void client_destroy(struct client *c)
     target_fini(c);
     env_timer_stop(c->env, &c->task);
     env_timer_stop(c->env, &c->limit);
+    env_timer_stop(c->env, &c->late);
     map_destroy(c->map);
     assert(HASH_COUNT(c->by_tid) == 0 && c->ops_in_flight == 0 && c->bytes_in_flight == 0);
     sodium_memzero(&c->options.secret, sizeof c->options.secret);

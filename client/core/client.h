@@ -162,6 +162,8 @@ void client_cancel(struct client *client, struct client_op *op);
  * what the OSD's machine has by then.
  */
 void client_revoke(struct client *client, struct client_op *op);
+/* Whether something that was revoked, or has no answer, may still be executed, for all we know. */
+bool client_is_late(const struct client *client);
 
 /* A command to the monitors. Zero-initialize. */
 struct client_command {

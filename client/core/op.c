@@ -417,6 +417,8 @@ void op_reply(struct client *c, struct osd_link *osd, struct message *message)
         return;
     }
     target_answered(op->pg);
+    if (reply.fenced)
+        target_fenced(c, reply.epoch);
     op->answered_by = osd;
     int rc = reply_take_results(message, &reply, op);
     if (rc != 0) {

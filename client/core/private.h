@@ -30,6 +30,13 @@
  *  C6  What was sent of a write that is revoked, or that is to be (`revoke_late`) and took too
  *      long, is dropped with its session before done is called: it arrives later only if the OSD's
  *      machine has it by then.
+ *  C7  A fenced lease is ended only when nothing that was sent before, and is not under way any
+ *      more, can be executed later: not while there are OSDs whose session ended with writes
+ *      without an answer (`late`), and that we have not heard of over another one since, with which
+ *      they take nothing of the one before (osd/osd_guest.c); nor are they others by the map, which
+ *      whoever gets the lease has to know then (osd/pg/pg_watch.c, W7). They are asked until then.
+ *  C8  When an answer says that it relies on a map that we do not know, nothing is sent before we
+ *      do.
  */
 #ifndef LIMPET_CLIENT_CORE_PRIVATE_H
 #define LIMPET_CLIENT_CORE_PRIVATE_H
@@ -110,6 +117,7 @@ struct osd_link {
     int32_t id;
     struct net_session *session;
     bool revoked; /* It may have requests that must not arrive any more. */
+    bool late;    /* C7: its last session ended with writes that may still be executed. */
     uint64_t instance;
     struct net_address address;
     uint64_t opened_ns;
@@ -191,6 +199,10 @@ struct client {
     struct env_timer task;
     bool kick;
     bool closing;
+    uint64_t fenced_epoch; /* C8: nothing is sent before we know this map. */
+    uint32_t n_late;       /* C7: OSDs. */
+    uint32_t n_late_ends;  /* Leases that are to be ended when there are none. */
+    struct env_timer late; /* Armed while there are some: they are asked. */
     uint64_t next_cookie;
     bool watch_links_lost; /* Some session ended: watches look whether it was theirs. */
     struct client_watch *watches;
@@ -279,6 +291,7 @@ struct op_reply {
     struct wire_version version;
     int32_t result;
     uint16_t n_ops;
+    bool fenced; /* WIRE_REPLY_FENCED */
 };
 int reply_decode(const struct message *message, struct op_reply *out) MUST_CHECK;
 /* Gives every step its result and a slice of the payload. */
@@ -292,6 +305,8 @@ void watch_check_links(struct client *client);
 void watch_cut(struct client *client, const struct osd_link *osd);
 void watch_disconnected(struct client *client, const struct osd_link *osd);
 void watch_map_changed(struct client *client);
+/* Nothing is late any more (C7). */
+void watch_end_fenced(struct client *client);
 void watch_fini(struct client *client);
 
 /* target.c */
@@ -300,12 +315,15 @@ uint64_t target_interval(const struct client *client, uint64_t pool, uint32_t se
 /* Appends the op to its group's list and sends it if possible. -ENOENT: no such pool or group. */
 int target_add(struct client *client, struct client_op *op) MUST_CHECK;
 void target_remove(struct client *client, struct client_op *op);
+/* An answer relies on that map. */
+void target_fenced(struct client *client, uint64_t epoch);
 void target_refused(struct client *client, struct client_op *op, uint64_t epoch);
 void target_answered(struct client_pg *pg);
 void target_kick(struct client *client);
 /* What was sent of it is not to arrive any more: see client_revoke(). */
 void target_revoke(struct client *client, const struct client_op *op);
 void target_drop_revoked(struct client *client);
+void target_ask_late(struct env_timer *timer);
 void target_map_changed(struct client *client);
 /* Ends writes that were sent too long ago (CLIENT_WRITE_LIMIT_NS). */
 void target_end_old_writes(struct client *client);

@@ -23,6 +23,7 @@ int reply_decode(const struct message *message, struct op_reply *out)
         .version = head.version,
         .result = head.result < 0 ? head.result : 0,
         .n_ops = head.n_ops,
+        .fenced = (head.flags & WIRE_REPLY_FENCED) != 0,
     };
     uint64_t data_len = 0;
     for (uint16_t i = 0; i < head.n_ops; i++) {

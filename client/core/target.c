@@ -187,8 +187,37 @@ static void osd_mark_unsent(struct osd_link *osd)
     }
 }
 
+static bool owes_write(const struct osd_link *osd)
+{
+    const struct client_pg *pg;
+    TAILQ_FOREACH(pg, &osd->client->active, link)
+    {
+        if (pg->osd == osd && !TAILQ_EMPTY(&pg->writes) &&
+            TAILQ_FIRST(&pg->writes)->state == CLIENT_OP_SENT)
+            return true;
+    }
+    return false;
+}
+
+static void set_late(struct osd_link *osd, bool late)
+{
+    struct client *c = osd->client;
+    if (osd->late == late)
+        return;
+    osd->late = late;
+    c->n_late += late ? 1 : -1u;
+    if (c->n_late == 0) {
+        env_timer_stop(c->env, &c->late);
+        client_schedule(c, false); /* watch_end_fenced() */
+    } else if (!c->late.armed) {
+        env_timer_after(c->env, &c->late, OSD_RETRY_MIN_NS);
+    }
+}
+
 static void session_lost(struct osd_link *osd)
 {
+    if ((osd->revoked || owes_write(osd)) && !osd->client->closing)
+        set_late(osd, true);
     osd->session = NULL;
     osd->revoked = false;
     env_timer_stop(osd->client->env, &osd->watch);
@@ -207,10 +236,16 @@ static void osd_disconnect(struct osd_link *osd)
     osd_mark_unsent(osd);
 }
 
+bool client_is_late(const struct client *c)
+{
+    return c->n_late > 0;
+}
+
 /* Several are revoked before this is done, and what is left goes over one new session. */
 void target_revoke(struct client *c, const struct client_op *op)
 {
     op->pg->osd->revoked = true;
+    set_late(op->pg->osd, true);
     client_schedule(c, true);
 }
 
@@ -290,6 +325,8 @@ static void osd_watch(struct osd_link *osd)
 
 void osd_link_received(struct osd_link *osd)
 {
+    if (!osd->revoked)
+        set_late(osd, false);
     osd->heard_ns = env_now(osd->client->env);
 }
 
@@ -375,12 +412,26 @@ void osd_link_closed(struct osd_link *osd, int error)
     client_schedule(c, true);
 }
 
+/* C7 */
+void target_ask_late(struct env_timer *timer)
+{
+    struct client *c = container_of(timer, struct client, late);
+    struct osd_link *osd, *next;
+    HASH_ITER(hh, c->osds, osd, next)
+    {
+        if (osd->late && osd_connect(c, osd->id) == osd && osd->session->open)
+            osd_ping(osd);
+    }
+    env_timer_after(c->env, &c->late, OSD_RETRY_MIN_NS);
+}
+
 /* ---- Sending ---- */
 
 static void pg_send(struct client_pg *pg)
 {
     struct client *c = pg->client;
-    if (pg->unsent == NULL || pg->primary < 0 || pg->wait_epoch != 0 || pg->retry.armed)
+    if (pg->unsent == NULL || pg->primary < 0 || pg->wait_epoch != 0 || pg->retry.armed ||
+        (c->map->epoch < c->fenced_epoch && !planted(PLANTED_WATCH_MAP_IGNORED)))
         return;
     struct osd_link *osd = osd_connect(c, pg->primary);
     if (osd == NULL)
@@ -482,6 +533,15 @@ void target_refused(struct client *c, struct client_op *op, uint64_t epoch)
     env_timer_after(c->env, &pg->retry, delay < PG_RETRY_MAX_NS ? delay : PG_RETRY_MAX_NS);
 }
 
+void target_fenced(struct client *c, uint64_t epoch)
+{
+    if (epoch <= c->fenced_epoch)
+        return;
+    c->fenced_epoch = epoch;
+    if (epoch > c->map->epoch)
+        mon_link_busy(c);
+}
+
 void target_no_ticket(struct client *c, int error)
 {
     struct client_pg *pg, *next_pg;
@@ -539,6 +599,7 @@ void target_map_changed(struct client *c)
     {
         if (!osd_matches_map(osd, map_osd(c->map, osd->id))) {
             osd_disconnect(osd);
+            set_late(osd, false);
             osd->failures = 0;
             env_timer_stop(c->env, &osd->retry);
         }

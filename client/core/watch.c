@@ -18,6 +18,9 @@
  *      session, and another life of the service has another number.
  *  V3  The primary has the last word on whether a watch exists only while that is not past; after
  *      that it is lost, whatever a late connection says.
+ *  V4  A fenced lease of which nobody knows whether it is in the list, since beginning or ending it
+ *      has failed, is ended for as long as it takes: whoever wants the object would have this
+ *      process blocked for it. While it may not be ended yet (C7) it is kept alive.
  */
 #include "client/core/watch.h"
 
@@ -66,6 +69,92 @@ static uint64_t timeout_ns(const struct client_watch *watch)
     if (ms > WIRE_WATCH_TIMEOUT_MAX_MS)
         ms = WIRE_WATCH_TIMEOUT_MAX_MS;
     return ms * MSEC_NS;
+}
+
+/* V4. Its memory is there from the beginning. */
+struct watch_leftover {
+    struct client_op op;
+    struct client *client;
+    uint64_t cookie;
+    struct object_id object;
+    uint8_t names[];
+};
+
+static const uint8_t *copy_name(uint8_t **to, const uint8_t *name, size_t len)
+{
+    uint8_t *at = *to;
+    if (len > 0)
+        memcpy(at, name, len);
+    *to += len;
+    return at;
+}
+
+static int prepare_leftover(struct client_watch *watch)
+{
+    const struct object_id *id = &watch->object;
+    size_t len = (size_t)id->name_len + id->space_len + id->locator_len;
+    struct watch_leftover *left = calloc(1, sizeof *left + len);
+    uint8_t *names = left != NULL ? left->names : NULL;
+    if (left == NULL)
+        return -ENOMEM;
+    left->client = watch->client;
+    left->cookie = watch->cookie;
+    left->object = *id;
+    left->object.name = copy_name(&names, id->name, id->name_len);
+    left->object.space = copy_name(&names, id->space, id->space_len);
+    left->object.locator = copy_name(&names, id->locator, id->locator_len);
+    watch->leftover = left;
+    return 0;
+}
+
+static void forget_leftover(struct client_watch *watch)
+{
+    free(watch->leftover);
+    watch->leftover = NULL;
+}
+
+static void end_leftover(struct watch_leftover *left);
+
+static void leftover_ended(struct client_op *op)
+{
+    struct watch_leftover *left = container_of(op, struct watch_leftover, op);
+    struct client *c = left->client;
+    buf_slice_drop(&op->steps[0].data);
+    if (op->result == -ETIMEDOUT && !c->closing) {
+        end_leftover(left);
+        return;
+    }
+    if (op->result != 0 && !c->closing)
+        log_info(c->env, "lease left behind", "cookie=%" PRIu64 " error=%d", left->cookie,
+                 op->result);
+    free(left);
+}
+
+static void end_leftover(struct watch_leftover *left)
+{
+    memset(&left->op, 0, sizeof left->op);
+    left->op.object = left->object;
+    left->op.write = true;
+    left->op.n_steps = 1;
+    left->op.steps[0].code = WIRE_OP_CODE_UNWATCH;
+    left->op.steps[0].length = left->cookie;
+    left->op.done = leftover_ended;
+    client_submit(left->client, &left->op);
+}
+
+/* With the error by which it failed. */
+static void leave_over(struct client_watch *watch, int error)
+{
+    struct watch_leftover *left = watch->leftover;
+    bool certain = error == 0 || error == -EBUSY || error == -ENOENT || error == -ESHUTDOWN;
+    if (left == NULL)
+        return;
+    if (certain || watch->client->closing) {
+        forget_leftover(watch);
+        return;
+    }
+    watch->leftover = NULL;
+    end_leftover(left);
 }
 
 static bool is_linked(const struct client_watch *watch)
@@ -292,6 +381,7 @@ static void watch_lose(struct client_watch *watch, int error)
         watch->lost(watch, error);
     } else {
         HASH_DELETE(hh, c->watches, watch);
+        leave_over(watch, error);
         watch->began(watch, error);
     }
 }
@@ -395,8 +485,10 @@ static void watch_connect(struct client_watch *watch)
 static void begin_failed(struct client_watch *watch, int error)
 {
     watch->writing = WATCH_RESTS;
-    if (!watch->has_begun)
+    if (!watch->has_begun) {
         HASH_DELETE(hh, watch->client->watches, watch);
+        leave_over(watch, error);
+    }
     watch->began(watch, error);
 }
 
@@ -488,12 +580,16 @@ void client_watch(struct client *c, struct client_watch *watch)
     watch->wanted_mode = watch->mode;
     watch->valid_until_ns = 0;
     HASH_ADD(hh, c->watches, cookie, sizeof watch->cookie, watch);
-    write_watch(watch);
+    if (watch->mode == WIRE_LEASE_FENCED && prepare_leftover(watch) != 0)
+        begin_failed(watch, -ENOMEM);
+    else
+        write_watch(watch);
 }
 
 void client_watch_change(struct client *c, struct client_watch *watch, uint32_t mode)
 {
     assert(watch->has_begun && watch->writing == WATCH_RESTS);
+    assert((mode == WIRE_LEASE_FENCED) == (watch->mode == WIRE_LEASE_FENCED)); /* C7 */
     watch->wanted_mode = mode;
     watch->wanted_until_ns = env_now(c->env) + watch->patience_ns;
     if (mode < watch->mode)
@@ -505,13 +601,15 @@ void client_watch_change(struct client *c, struct client_watch *watch, uint32_t 
 
 static void watch_finish_end(struct client_watch *watch)
 {
-    if (watch->writing != WATCH_ENDS || watch->write_op.state != CLIENT_OP_IDLE ||
-        watch->link_op.state != CLIENT_OP_IDLE || watch->client->closing)
+    if (watch->writing != WATCH_ENDS || watch->ends_late ||
+        watch->write_op.state != CLIENT_OP_IDLE || watch->link_op.state != CLIENT_OP_IDLE ||
+        watch->client->closing)
         return;
     HASH_DELETE(hh, watch->client->watches, watch);
     watch->writing = WATCH_RESTS;
     watch->link_state = WATCH_APART;
     watch->has_begun = false;
+    leave_over(watch, watch->write_op.result);
     watch->ended(watch, watch->write_op.result);
 }
 
@@ -521,15 +619,39 @@ static void end_done(struct client_op *op)
     watch_finish_end(container_of(op, struct client_watch, write_op));
 }
 
-void client_unwatch(struct client *c, struct client_watch *watch)
+static void end_now(struct client_watch *watch)
 {
-    assert(watch->has_begun && watch->writing == WATCH_RESTS);
-    watch->writing = WATCH_ENDS;
+    struct client *c = watch->client;
+    watch->ends_late = false;
     watch->link_state = WATCH_LOST;
     group_leave(watch);
     client_cancel(c, &watch->link_op);
     op_prepare(watch, &watch->write_op, WIRE_OP_CODE_UNWATCH, true, end_done);
     client_submit(c, &watch->write_op);
+}
+
+void client_unwatch(struct client *c, struct client_watch *watch)
+{
+    assert(watch->has_begun && watch->writing == WATCH_RESTS);
+    watch->writing = WATCH_ENDS;
+    watch->ends_late = watch->mode == WIRE_LEASE_FENCED && c->n_late > 0 &&
+                       !planted(PLANTED_WATCH_ENDS_EARLY);
+    c->n_late_ends += watch->ends_late;
+    if (!watch->ends_late)
+        end_now(watch);
+}
+
+void watch_end_fenced(struct client *c)
+{
+    struct client_watch *watch, *next;
+    if (c->n_late > 0 || c->n_late_ends == 0)
+        return;
+    c->n_late_ends = 0;
+    HASH_ITER(hh, c->watches, watch, next)
+    {
+        if (watch->ends_late)
+            end_now(watch);
+    }
 }
 
 /* ---- What happens around ---- */
@@ -563,7 +685,8 @@ void watch_received(struct client *c, struct osd_link *osd, const struct message
     switch (wire.kind) {
     case WIRE_WATCH_NOTIFIED:
     case WIRE_WATCH_RECALLED:
-        watch->event(watch, &event);
+        if (watch->writing != WATCH_ENDS)
+            watch->event(watch, &event);
         break;
     case WIRE_WATCH_DOUBTFUL:
         watch_connect(watch);
@@ -649,6 +772,7 @@ void watch_fini(struct client *c)
     {
         HASH_DELETE(hh, c->watches, watch);
         watch->group = NULL;
+        forget_leftover(watch);
     }
     HASH_ITER(hh, c->watch_groups, group, next_group)
     {

@@ -49,6 +49,8 @@ struct client_watch {
     enum watch_link link_state;
     bool has_begun;
     bool again;                /* It connects, and must do so once more. */
+    bool ends_late;            /* It is to be ended when nothing is late (C7). */
+    struct watch_leftover *leftover; /* Of a fenced one: what ends it should that fail. */
     struct client_op write_op; /* Begins, recalls, ends. */
     struct client_op link_op;  /* Connects. */
     uint32_t wanted_mode;      /* That is being written. */
@@ -67,7 +69,11 @@ struct client_watch {
 void client_watch(struct client *client, struct client_watch *watch);
 /* Another mode; began() tells. While the answer is out, the lesser of both is held. */
 void client_watch_change(struct client *client, struct client_watch *watch, uint32_t mode);
-/* Allowed at any time but before began(); ended() follows when it is over, whatever the error. */
+/*
+ * Allowed at any time but before began(); ended() follows when it is over, whatever the error. Of a
+ * fenced lease, when nothing can be executed any more of what was revoked (client_revoke()); until
+ * then it is kept alive.
+ */
 void client_unwatch(struct client *client, struct client_watch *watch);
 /* Whether nobody can have taken it from us yet. */
 bool client_watch_valid(const struct client_watch *watch);

@@ -10,6 +10,8 @@
  *     stays true.
  * L3  Giving back waits for answers that are being handed over, and for nothing else: not for
  *     requests under way, which may wait for another client who waits for this lease.
+ *     An exclusive one is fenced: others get it from us by our giving it back, or by blocking us;
+ *     so what we have sent under it, to whatever object, is never executed after what they do.
  * L4  A lease that is not certain for LEASE_MARGIN_NS more is dropped as if it were recalled.
  * L5  Nothing is answered under a lease that is over, or when the watch of `super` is (others may
  *     have this client blocked, which ends its leases at once): who was frozen finds it out here,
@@ -29,6 +31,7 @@
 
 #include "client/fs/cond.h"
 #include "client/fs/lease.h"
+#include "client/object/inside.h"
 #include "common/fs_method.h"
 #include "common/planted.h"
 
@@ -1031,9 +1034,15 @@ static void write_back_family(struct limpet_fs *fs, struct fs_lease *head, struc
         while (lease->replies > 0)
             pthread_cond_wait(&fs->lease_changed, &fs->lock);
     }
-    /* Steps that were put in line may change it still. */
-    while (has_batches(family))
-        write_back_wait(fs);
+    /*
+     * Steps that were put in line may change it still. For what is on its way elsewhere nobody
+     * waits: it may need the lease of a client who waits for this one.
+     */
+    while (has_batches(family)) {
+        write_back_all(fs);
+        if (has_batches(family))
+            pthread_cond_wait(&fs->written, &fs->lock);
+    }
 }
 
 /* With the lock. It is as if it had not been had; `lease` may be gone afterwards. */
@@ -1100,10 +1109,8 @@ static void give_back(struct limpet_fs *fs, struct fs_lease *head)
         if (lease->failed != 0 && fs->cache_calls.failed != NULL)
             fs->cache_calls.failed(fs->cache_arg, fs_ino(lease->home, FS_INDEX_DIR), lease->failed);
     }
-    if (watch != NULL) {
-        int rc = limpet_unwatch(watch);
-        (void)rc; /* It ends by its time-out, then. */
-    }
+    if (watch != NULL)
+        watch_end_lease(watch);
     pthread_mutex_lock(&fs->lock);
     while ((lease = STAILQ_FIRST(&family)) != NULL) {
         STAILQ_REMOVE_HEAD(&family, family);
@@ -1255,7 +1262,7 @@ static void ask(struct limpet_fs *fs, struct fs_lease *lease)
     lease->watched = true;
     fs_shard_object(lease->home, name);
     pthread_mutex_unlock(&fs->lock);
-    int rc = limpet_lease(fs->pool, name, exclusive ? LIMPET_LEASE_EXCLUSIVE : LIMPET_LEASE_SHARED,
+    int rc = limpet_lease(fs->pool, name, exclusive ? LIMPET_LEASE_FENCED : LIMPET_LEASE_SHARED,
                           TIMEOUT_MS, PATIENCE_MS, &lease_calls, lease, &watch);
     pthread_mutex_lock(&fs->lock);
     lease->granted_ns = now_ns();

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "client/fs/fs.h"
+#include "client/object/inside.h"
 #include "common/planted.h"
 #include "common/posix_acl.h"
 
@@ -36,7 +37,7 @@ enum {
     TELL_TRIES = 256,   /* Before an owner that lives is told. */
     TELL_MS = 1000,
     LEASE_MS = 10000,
-    PATIENCE_MS = 60000,
+    PATIENCE_MS = 120000, /* By then one that is deaf has been blocked. */
     BLOCK_SECONDS = 7 * 24 * 3600,
 };
 
@@ -668,13 +669,12 @@ static int rename_alone(struct fs_call *call)
     struct limpet_watch *lease;
     int rc = limpet_create(fs->pool, "rename", false);
     if (rc == 0)
-        rc = limpet_lease(fs->pool, "rename", LIMPET_LEASE_EXCLUSIVE, LEASE_MS, PATIENCE_MS, &none,
+        rc = limpet_lease(fs->pool, "rename", LIMPET_LEASE_FENCED, LEASE_MS, PATIENCE_MS, &none,
                           NULL, &lease);
     if (rc != 0)
         return rc;
     rc = rename_across(call);
-    int ended = limpet_unwatch(lease);
-    (void)ended; /* It ends by its time-out, then. */
+    watch_end_lease(lease);
     return rc;
 }
 

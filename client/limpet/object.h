@@ -460,7 +460,14 @@ LIMPET_API int limpet_watchers(struct limpet_pool *pool, const char *name,
 enum limpet_lease_mode {
     LIMPET_LEASE_NONE = 0,
     LIMPET_LEASE_SHARED = 1,
-    LIMPET_LEASE_EXCLUSIVE = 2
+    LIMPET_LEASE_EXCLUSIVE = 2,
+    /*
+     * As exclusive, and others get it from a holder that does not give it back only when that has
+     * been blocked: nothing that it has sent, to any object, arrives later. Only for leases that
+     * their holder ends: one that is left behind has all of its process blocked when somebody wants
+     * the object.
+     */
+    LIMPET_LEASE_FENCED = 3
 };
 
 /*

@@ -294,6 +294,7 @@ static void unmake_world(struct limpet_cluster *c, struct client *client)
 {
     c->client = NULL;
     client_destroy(client);
+    watch_forget_left(c);
     loop_stop_driver(c);
     loop_end_env(c);
 }

@@ -47,6 +47,12 @@ void cluster_wake(struct limpet_cluster *cluster, struct waiter *waiter);
 void completions_revoke(struct limpet_completion *const *list, size_t n);
 
 /*
+ * As limpet_unwatch(), but does not wait for what was revoked and may still be executed: the lease
+ * ends by itself as soon as nothing is, or with the cluster.
+ */
+void watch_end_lease(struct limpet_watch *lease);
+
+/*
  * Writes by this handle that end by their time-outs do not arrive later, either. It costs the
  * session to their OSD, so it is for those who let others write then.
  */

@@ -227,6 +227,7 @@ struct limpet_cluster {
     _Atomic uint64_t bytes_pending; /* Read without the lock, as ops_pending. */
     _Atomic uint64_t ops_pending;
     uint64_t async_pending;
+    LIST_HEAD(, limpet_watch) left; /* They end by themselves: watch_end_lease(). */
     uint64_t watches; /* Or begun: the driver polls, unless a thread does that waits. */
     struct budget_list budget_waiters;
 
@@ -278,6 +279,8 @@ void loop_serve_end(struct limpet_cluster *cluster);
 /* From a callback of the core. */
 void loop_done(struct limpet_cluster *cluster, struct waiter *waiter);
 /* From a callback of a completion. */
+/* watch.c: those that have not ended with the client. */
+void watch_forget_left(struct limpet_cluster *cluster);
 void loop_done_by_callback(struct limpet_cluster *cluster, struct waiter *waiter);
 int loop_start_driver(struct limpet_cluster *cluster) MUST_CHECK;
 /* Makes the callbacks that are due, ends the driver. */

@@ -18,6 +18,7 @@
 static_assert((int)LIMPET_LEASE_NONE == (int)WIRE_LEASE_NONE, "one order");
 static_assert((int)LIMPET_LEASE_SHARED == (int)WIRE_LEASE_SHARED, "one order");
 static_assert((int)LIMPET_LEASE_EXCLUSIVE == (int)WIRE_LEASE_EXCLUSIVE, "one order");
+static_assert((int)LIMPET_LEASE_FENCED == (int)WIRE_LEASE_FENCED, "one order");
 
 struct limpet_watch {
     struct client_watch core;
@@ -27,8 +28,10 @@ struct limpet_watch {
     atomic_uint refs;
     struct waiter waiter; /* Of who begins, changes or ends it. */
     int result;
-    bool ended; /* No callback any more. */
-    int lost;   /* The error; 0: it is not. */
+    bool ended;                    /* No callback any more. */
+    int lost;                      /* The error; 0: it is not. */
+    LIST_ENTRY(limpet_watch) link; /* Of those that were left. */
+    bool left;
     char names[];
 };
 
@@ -111,9 +114,20 @@ static void on_began(struct client_watch *core, int error)
     finish(watch_of(core), error);
 }
 
+static void left_over(struct limpet_watch *watch)
+{
+    LIST_REMOVE(watch, link);
+    watch->cluster->watches--;
+    watch_unref(watch);
+}
+
 static void on_ended(struct client_watch *core, int error)
 {
-    finish(watch_of(core), error);
+    struct limpet_watch *watch = watch_of(core);
+    if (watch->left)
+        left_over(watch);
+    else
+        finish(watch, error);
 }
 
 static void on_event(struct client_watch *core, const struct client_watch_event *event)
@@ -238,6 +252,31 @@ int limpet_unwatch(struct limpet_watch *watch)
     cluster_unlock(c);
     watch_unref(watch);
     return rc == -ENOENT ? 0 : rc;
+}
+
+void watch_end_lease(struct limpet_watch *lease)
+{
+    struct limpet_cluster *c = lease->cluster;
+    cluster_lock(c);
+    bool late = c->client != NULL && client_is_late(c->client);
+    if (late) {
+        lease->ended = lease->left = true;
+        LIST_INSERT_HEAD(&c->left, lease, link);
+        client_unwatch(c->client, &lease->core);
+        loop_submitted(c);
+    }
+    cluster_unlock(c);
+    if (late)
+        return;
+    int rc = limpet_unwatch(lease);
+    (void)rc; /* The core goes on with it (V4), or others wait for its time-out. */
+}
+
+void watch_forget_left(struct limpet_cluster *c)
+{
+    struct limpet_watch *watch;
+    while ((watch = LIST_FIRST(&c->left)) != NULL)
+        left_over(watch);
 }
 
 void limpet_watch_release(struct limpet_watch *watch)
@@ -592,11 +631,16 @@ int limpet_block(struct limpet_cluster *c, uint64_t instance, uint32_t seconds)
 
 /* ---- Leases ---- */
 
+static bool is_lease(enum limpet_lease_mode mode)
+{
+    return mode >= LIMPET_LEASE_SHARED && mode <= LIMPET_LEASE_FENCED;
+}
+
 int limpet_lease(struct limpet_pool *pool, const char *name, enum limpet_lease_mode mode,
                  uint32_t timeout_ms, uint32_t patience_ms, const struct limpet_watch_calls *calls,
                  void *arg, struct limpet_watch **out)
 {
-    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
+    if (!is_lease(mode))
         return -EINVAL;
     return begin_new(pool, name, (uint32_t)mode, timeout_ms, patience_ms, calls, arg, out);
 }
@@ -615,7 +659,9 @@ int limpet_lease_change(struct limpet_watch *lease, enum limpet_lease_mode mode,
                         uint32_t patience_ms)
 {
     struct limpet_cluster *c = lease->cluster;
-    if (mode != LIMPET_LEASE_NONE && mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
+    if (mode != LIMPET_LEASE_NONE && !is_lease(mode))
+        return -EINVAL;
+    if (mode == LIMPET_LEASE_FENCED || lease->core.mode == WIRE_LEASE_FENCED)
         return -EINVAL;
     cluster_lock(c);
     int rc = c->client == NULL ? -ENOTCONN : lease->lost;
@@ -632,7 +678,7 @@ int limpet_recall(struct limpet_pool *pool, const char *name, enum limpet_lease_
                   uint64_t own, uint32_t timeout_ms)
 {
     const struct wire_recall recall = {.cookie = own, .mode = (uint32_t)mode};
-    if (mode != LIMPET_LEASE_SHARED && mode != LIMPET_LEASE_EXCLUSIVE)
+    if (!is_lease(mode))
         return -EINVAL;
     return notify(pool, name, WIRE_RECALL, &recall, sizeof recall, timeout_ms, NULL);
 }

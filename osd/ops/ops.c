@@ -162,6 +162,7 @@ struct message *ops_reply(const struct wire_osd_op *head, const struct ops_resul
         .version = result->unchanged ? result->kept : result->version,
         .result = result->result,
         .n_ops = n,
+        .flags = result->fenced ? WIRE_REPLY_FENCED : 0,
     };
     memcpy(message->body, &reply, sizeof reply);
     uint8_t *at = message->body + sizeof reply;

@@ -58,6 +58,7 @@ struct ops_result {
     uint64_t epoch;
     struct wire_version version; /* Of the log's entry; of a reading request, of the object. */
     int result;
+    bool fenced;          /* WIRE_REPLY_FENCED */
     uint16_t failed_step; /* Meaningful when result is an error of a step. */
     bool unchanged;       /* A writing request left the object as it was, with this version: */
     struct wire_version kept;

@@ -75,6 +75,7 @@ struct ops_run {
     bool changed;      /* A step that changes the object has not failed. */
     /* The watchers as the last step that looked at them has left them, if one has. */
     bool saw_watchers;
+    bool ended_fenced; /* A fenced lease is not in the list any more. */
     struct view_bytes watchers;
     struct run_result results[WIRE_OPS_MAX]; /* As many as the request has steps. */
 };

@@ -31,8 +31,7 @@ int watchers_decode(struct view_bytes value, struct watchers *out)
             return -EIO;
         memcpy(&watcher->head, head, sizeof watcher->head);
         watcher->address = decode_bytes(&d, watcher->head.address_len);
-        if (watcher->head.mode > WIRE_LEASE_EXCLUSIVE ||
-            watcher->head.address_len > WATCH_ADDRESS_MAX)
+        if (watcher->head.mode > WIRE_LEASE_FENCED || watcher->head.address_len > WATCH_ADDRESS_MAX)
             return -EIO;
     }
     if (decoder_end(&d))
@@ -125,7 +124,7 @@ int check_watch(const struct wire_op *step, const uint8_t *data)
     if (step->data_len != sizeof watch)
         return -EINVAL;
     memcpy(&watch, data, sizeof watch);
-    return watch.mode <= WIRE_LEASE_EXCLUSIVE ? 0 : -EINVAL;
+    return watch.mode <= WIRE_LEASE_FENCED ? 0 : -EINVAL;
 }
 
 static uint32_t between(uint32_t value, uint32_t low, uint32_t high)
@@ -154,6 +153,10 @@ int step_watch(struct ops_run *run, const struct wire_op *step, const uint8_t *d
     uint32_t at = watchers_find(watchers, run->caller.instance, step->length);
     if (!may_hold(watchers, at, wire.mode))
         return -EBUSY;
+    /* A fenced one is ended, and nothing else becomes of it. */
+    if (at != WATCHERS_MAX && wire.mode != watchers->list[at].head.mode &&
+        (wire.mode == WIRE_LEASE_FENCED || watchers->list[at].head.mode == WIRE_LEASE_FENCED))
+        return -EINVAL;
     if (at == WATCHERS_MAX && watchers->n == WATCHERS_MAX)
         return -EUSERS;
     size_t address_len = strlen(run->caller.address);
@@ -183,6 +186,7 @@ static int end_watch(struct ops_run *run, uint64_t instance, uint64_t cookie)
     uint32_t at = watchers_find(watchers, instance, cookie);
     if (at == WATCHERS_MAX)
         return 0;
+    run->ended_fenced |= watchers->list[at].head.mode == WIRE_LEASE_FENCED;
     watchers->n--;
     memmove(&watchers->list[at], &watchers->list[at + 1],
             (watchers->n - at) * sizeof watchers->list[0]);
@@ -277,7 +281,7 @@ int check_notify(const struct wire_op *step, const uint8_t *data)
     if (step->offset != WIRE_RECALL || step->data_len != sizeof recall)
         return -EINVAL;
     memcpy(&recall, data, sizeof recall);
-    bool is_lease = recall.mode == WIRE_LEASE_SHARED || recall.mode == WIRE_LEASE_EXCLUSIVE;
+    bool is_lease = recall.mode >= WIRE_LEASE_SHARED && recall.mode <= WIRE_LEASE_FENCED;
     return is_lease ? 0 : -EINVAL;
 }
 

@@ -41,6 +41,8 @@ struct pg_world_ops {
     bool (*may_read)(void *ctx, struct pg_request *request, uint64_t bytes);
     /* To the monitors, once; the pg repeats it. */
     void (*add_member)(void *ctx, struct pg_id pg, uint64_t config, int32_t osd);
+    /* To the monitors, once: this client is to be blocked; the pg repeats it. */
+    void (*fence)(void *ctx, uint64_t client);
     /*
      * Until when (env_clock()) we hold a lease of that OSD's process, the one that our map names,
      * which it granted under no newer map than ours; 0: none.

@@ -447,6 +447,7 @@ struct pg {
     struct pg_view view;
     uint64_t config_first;   /* Oldest configuration number with this set and these processes. */
     uint64_t primary_since;  /* Number under which we became the primary that we still are. */
+    uint64_t fenced_epoch;   /* Map by which we took a fenced lease from its owner (W7); 0: none. */
     uint64_t followed_epoch; /* Newest map by which a primary has told us what to do. */
     struct member_life lives[PG_SIZE_MAX];
     uint8_t n_formers; /* Primaries since one is known to have served; the oldest first. */

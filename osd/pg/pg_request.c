@@ -76,6 +76,7 @@ void pg_request_finish(struct pg_request *request, const struct ops_result *resu
     struct pg *pg = request->pg;
     struct ops_result answer = *result;
     answer.epoch = pg_epoch(pg);
+    answer.fenced = request->ops.head.epoch < pg->fenced_epoch;
     bool counted = request->place != REQUEST_NOWHERE && request->place != REQUEST_HELD &&
                    request->place != REQUEST_NOTIFYING;
     if (counted && !request->ops.list)

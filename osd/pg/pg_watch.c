@@ -10,10 +10,15 @@
  *      not come to it yet, from when it began to serve. Signs of life are answered under read
  *      leases, so no earlier primary can have confirmed one after that. A process that slept counts
  *      anew. Or at once, when the map says that the owner is blocked: then none of its requests is
- *      executed any more. Or WIRE_WATCH_HUNG_UP_MS after the owner's system has ended the
+ *      executed any more; but of a shared or a fenced lease, under which it may answer without
+ *      asking anybody, no sign of life counts from then on. Or WIRE_WATCH_HUNG_UP_MS after the owner's system has ended the
  *      connection, if the session has not got another one: its process is dead, or has given the
  *      connection up before that, and trusts its watch no longer than we wait (W3). Silence is no
  *      such end.
+ *
+ *      A fenced lease is evicted only when its owner is blocked: of an owner that is gone in any
+ *      other way the monitors are told as soon as another process waits for it (W7). Its own
+ *      process ends what it has left behind (V4 of client/core/watch.c).
  *
  *  W3  The owner takes its watch for alive until the time-out, less a margin for clocks that differ
  *      in speed, has passed since it sent the last sign of life that was answered; when it loses
@@ -32,9 +37,19 @@
  *      an earlier life learns by the answer to its next sign of life that there is another one. A
  *      process has one session with an OSD: what comes late of the one before is not executed
  *      (osd_guest.c), so no connection goes back to it.
+ *  W7  Once a fenced lease has been taken from its owner, nothing that the owner has sent to any
+ *      object is executed after what anybody does who has had an answer from here since: answers
+ *      to requests of older maps say that the map is needed first (WIRE_REPLY_FENCED), and an OSD
+ *      knows the map of a request, and so who is blocked, before it executes it. An owner that
+ *      ends its lease knows the same of its map: what it has sent to OSDs that are others by it
+ *      cannot be executed under it (C7 of client/core). A later primary
+ *      need not say so: it takes no requests of maps from before its time, and its time began
+ *      after any at which an earlier one could evict.
  *
  * A lease that was recalled and is not given back is not renewed any more after its time-out, and
- * so is evicted after another one.
+ * so its owner counts as gone after another one. Of a fenced one that time is a minute at least:
+ * its owner may have much to write back, to groups that do not serve at the moment, and would lose
+ * all else that it has not written back.
  */
 #include "osd/pg/pg_watch.h"
 
@@ -52,6 +67,8 @@ enum {
 
 /* Later than this, and the process slept. */
 #define WATCH_TICK_LATE_NS (2 * SEC_NS)
+/* The monitors are told again. */
+#define WATCH_FENCE_AGAIN_NS SEC_NS
 /* All answers to a notify together. */
 #define NOTIFY_ANSWERS_BYTES_MAX (8u * 1024 * 1024)
 
@@ -63,6 +80,7 @@ struct watch {
     struct net_session *session; /* NULL: it is not connected. */
     struct net_session *writer;  /* Of the request that began it; NULL: that is over. */
     uint64_t heard_ns;           /* env_clock() */
+    uint64_t fenced_ns;          /* env_clock() when the monitors were told of it; 0: never. */
     uint64_t recalled_ns;        /* env_clock(): since when somebody waits for it; 0: nobody. */
     bool lapsed;                 /* It was recalled in vain, and is not renewed any more. */
     bool expired;                /* To be evicted. */
@@ -350,6 +368,14 @@ static void notify_supersede(struct pg_notify *notify, struct pg_request *reques
     pg_request_orphan(older);
 }
 
+/* A process does not wait for itself: what it has left of a fenced lease it ends (W2). */
+static void note_recall(const struct pg_notify *notify, struct watch *watch, uint64_t now)
+{
+    bool own = watch->instance == notify->request->ops.head.client;
+    if (notify->recalls && watch->recalled_ns == 0 && !(own && watch->mode == WIRE_LEASE_FENCED))
+        watch->recalled_ns = now;
+}
+
 static void notify_tell_all(struct pg_notify *notify)
 {
     struct watch *watch;
@@ -359,8 +385,7 @@ static void notify_tell_all(struct pg_notify *notify)
         const struct target *target = target_find(notify, watch->instance, watch->cookie);
         if (!target)
             continue;
-        if (notify->recalls && watch->recalled_ns == 0)
-            watch->recalled_ns = now;
+        note_recall(notify, watch, now);
         tell(notify, watch);
     }
 }
@@ -532,6 +557,9 @@ void pg_watch_wrote(struct pg_request *request, struct pg_object *object, struct
 {
     struct pg *pg = request->pg;
     struct view_bytes value;
+    /* W7. The map of the owner who ended it, or of the eviction. */
+    if (run->ended_fenced && request->ops.head.epoch > pg->fenced_epoch)
+        pg->fenced_epoch = request->ops.head.epoch;
     if (!pg->watched && !run->request->watches)
         return;
     if (!watchers_after(run, &value))
@@ -564,8 +592,7 @@ static int connect_watch(struct pg_request *request, struct pg_object *object, u
         struct target *target = target_find(notify, watch->instance, watch->cookie);
         if (!target || target->answered || planted(PLANTED_NOTIFY_NOT_REPEATED))
             continue;
-        if (notify->recalls && watch->recalled_ns == 0)
-            watch->recalled_ns = watch->heard_ns;
+        note_recall(notify, watch, watch->heard_ns);
         tell(notify, watch);
     }
     return 0;
@@ -729,23 +756,54 @@ static bool has_hung_up(const struct pg *pg, const struct watch *watch, uint64_t
     return now > since && now - since > WIRE_WATCH_HUNG_UP_MS * MSEC_NS;
 }
 
+/* Since it was recalled. */
+static uint64_t patience_ns(const struct watch *watch)
+{
+    uint64_t least = watch->mode == WIRE_LEASE_FENCED ? WIRE_FENCE_PATIENCE_MS * MSEC_NS : 0;
+    return watch->timeout_ns > least ? watch->timeout_ns : least;
+}
+
+/* W2: its owner may answer from what it has, and not ask. */
+static bool keeps_data(const struct watch *watch)
+{
+    bool keeps = watch->mode == WIRE_LEASE_SHARED || watch->mode == WIRE_LEASE_FENCED;
+    return keeps && !planted(PLANTED_WATCH_BLOCKED_AT_ONCE);
+}
+
+static bool is_silent(const struct watch *watch, uint64_t now)
+{
+    uint64_t limit =
+        planted(PLANTED_WATCH_EVICTED_EARLY) ? watch->timeout_ns / 2 : watch->timeout_ns;
+    return now > watch->heard_ns && now - watch->heard_ns > limit;
+}
+
+/* Of one that is not blocked. */
+static void owner_gone(struct pg *pg, struct watch *watch, uint64_t now)
+{
+    if (watch->mode != WIRE_LEASE_FENCED || planted(PLANTED_WATCH_UNFENCED)) {
+        watch->expired = true;
+    } else if (watch->recalled_ns != 0 &&
+               (watch->fenced_ns == 0 || now - watch->fenced_ns >= WATCH_FENCE_AGAIN_NS)) {
+        watch->fenced_ns = now;
+        pg->world->ops->fence(pg->world->ctx, watch->instance);
+    }
+}
+
 static void watch_check(struct pg *pg, struct watch *watch, uint64_t now)
 {
     const struct cluster_map *map = pg->world->map;
-    if (has_hung_up(pg, watch, now))
-        watch->expired = true;
-    if (map->n_blocked > 0 && map_blocks(map, watch->instance, NULL))
-        watch->expired = true;
     bool lease = watch->mode != WIRE_LEASE_NONE;
     if (lease && !watch->lapsed && watch->recalled_ns != 0 &&
-        now - watch->recalled_ns > watch->timeout_ns) {
+        now - watch->recalled_ns > patience_ns(watch)) {
         watch->lapsed = true;
         send_doubt(pg, watch);
     }
-    uint64_t limit =
-        planted(PLANTED_WATCH_EVICTED_EARLY) ? watch->timeout_ns / 2 : watch->timeout_ns;
-    if (now > watch->heard_ns && now - watch->heard_ns > limit)
+    bool blocked = map->n_blocked > 0 && map_blocks(map, watch->instance, NULL);
+    bool gone = has_hung_up(pg, watch, now) || is_silent(watch, now);
+    if (blocked && (gone || !keeps_data(watch)))
         watch->expired = true;
+    else if (gone)
+        owner_gone(pg, watch, now);
 }
 
 /* One at a time, since an eviction may run at once, and change everything. */

@@ -37,6 +37,7 @@
 #define CONNECT_PATIENCE_NS (4 * SEC_NS)
 #define RETRY_NS            (200 * MSEC_NS)
 #define HOUR_NS             (3600 * SEC_NS)
+#define LATE_EACH           2 /* Sessions of which one is late, where anything is. */
 
 enum flight_kind {
     FLIGHT_MESSAGE,
@@ -264,6 +265,13 @@ static void push_first(struct sim_endpoint *end, enum flight_kind kind, uint64_t
     arm_deliver(end);
 }
 
+/* Some router may have kept what was sent. */
+static uint64_t lateness(struct sim *sim)
+{
+    uint64_t late = sim->options.late_ns;
+    return late > 0 && chance_below(sim, LATE_EACH) == 0 ? chance_below(sim, late) : 0;
+}
+
 /* Keeps a random prefix of what is under way; it will arrive whatever happens to the link. */
 static void cut_flights(struct sim_endpoint *end)
 {
@@ -275,11 +283,13 @@ static void cut_flights(struct sim_endpoint *end)
     STAILQ_FOREACH(flight, &end->in, link)
     n++;
     n = lost ? 0 : chance_below(end->link->sim, n + 1);
+    uint64_t late = n > 0 ? lateness(end->link->sim) : 0;
     while ((flight = STAILQ_FIRST(&end->in))) {
         STAILQ_REMOVE_HEAD(&end->in, link);
         /* Notices are not sent by anybody, so they cannot be lost. */
         if (n > 0 || !flight->remote) {
             flight->remote = false;
+            flight->at += late;
             STAILQ_INSERT_TAIL(&kept, flight, link);
         } else {
             flight_free(flight);

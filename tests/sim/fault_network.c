@@ -78,22 +78,32 @@ void fault_osd_pair_is_cut(struct faults *f)
     heal_network_in(f, SEC_NS + fault_below(f, 10 * SEC_NS));
 }
 
-/* Some or all monitors, to, from, or both; other OSDs and clients see nothing of it. */
-void fault_osd_loses_mons(struct faults *f)
+/* Some or all monitors, to, from, or both; others see nothing of it. */
+static void lose_mons(struct faults *f, const struct member *member)
 {
-    struct member *osd = fault_osd(f);
     uint64_t ways = 1 + fault_below(f, 3), one_in = 1 + fault_below(f, 2);
-    sim_log(f->cluster->sim, "fault", "%s loses monitors", sim_node_name(osd->node));
+    sim_log(f->cluster->sim, "fault", "%s loses monitors", sim_node_name(member->node));
     for (uint32_t i = 0; i < f->cluster->options.n_mons; i++) {
         struct sim_node *mon = f->cluster->mons[i].member.node;
         if (fault_below(f, one_in) != 0)
             continue;
         if (ways & 1)
-            sim_block(f->cluster->sim, osd->node, mon, true);
+            sim_block(f->cluster->sim, member->node, mon, true);
         if (ways & 2)
-            sim_block(f->cluster->sim, mon, osd->node, true);
+            sim_block(f->cluster->sim, mon, member->node, true);
     }
     heal_network_in(f, SEC_NS + fault_below(f, 14 * SEC_NS));
+}
+
+void fault_osd_loses_mons(struct faults *f)
+{
+    lose_mons(f, fault_osd(f));
+}
+
+void fault_client_loses_mons(struct faults *f)
+{
+    uint64_t i = 1 + fault_below(f, f->cluster->options.n_clients);
+    lose_mons(f, &f->cluster->clients[i].member);
 }
 
 static void block_one_way(struct faults *f, bool inbound)

@@ -630,7 +630,8 @@ bool file_model_judge(struct file_model *model, struct file_seen *seen, uint32_t
         /* Of those that are open somewhere, what can be seen is not judged. */
         for (uint32_t i = FILE_ROOT; i < FILE_NODES_MAX; i++) {
             struct file_node *node = &model->nodes[i];
-            if (!guess_may_be_lost(node, i, may_be_lost, ctx)) {
+            /* One that was not seen may have its name again when its removal is lost. */
+            if (node->seen && !guess_may_be_lost(node, i, may_be_lost, ctx)) {
                 node->any = false;
                 node->any_names = 0;
             }

@@ -24,6 +24,7 @@
 #include "tests/sim/compare.h"
 #include "tests/sim/damage.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/fenced.h"
 #include "tests/sim/files.h"
 #include "tests/sim/images.h"
 #include "tests/sim/linear.h"
@@ -48,6 +49,7 @@ struct run {
     struct workload *workload;
     struct lister *lister;
     struct watchers *watchers;
+    struct fenced *fenced;
     struct images *images; /* NULL: there are none. */
     struct files *files;   /* Likewise. */
     struct faults *faults;
@@ -81,6 +83,7 @@ static void create_world(struct run *run)
         .trace = options->trace,
         .log_mask = LOG_MASK_DEFAULT | (options->debug ? 1u << LOG_LEVEL_DEBUG : 0),
         .drift_ppm = (uint32_t)scenario_most(&scenario->drift),
+        .late_ns = scenario_most(&scenario->late),
         .breaks_per_h = options->no_faults ? 0 : (uint32_t)scenario_most(&scenario->breaks),
         .ends_per_h = options->no_faults ? 0 : (uint32_t)scenario_most(&scenario->ends),
     };
@@ -189,6 +192,7 @@ static bool start_workload(struct run *run)
     workload_start(run->workload);
     run->lister = lister_create(run->cluster, run->workload);
     run->watchers = watchers_create(run->cluster, run->options->scenario, map->pools[0].id);
+    run->fenced = fenced_create(run->cluster, run->options->scenario, map->pools[0].id);
     if (run->images)
         images_start(run->images);
     if (run->files)
@@ -235,7 +239,8 @@ static bool phase_settle(struct run *run)
     if (!cluster_run_until(cluster, quiet, run, in(run, choose(run, &scenario->answer)),
                            "operations are not answered after all faults are over"))
         return false;
-    if (!watchers_finish(run->watchers, choose(run, &scenario->answer)))
+    if (!watchers_finish(run->watchers, choose(run, &scenario->answer)) ||
+        !fenced_finish(run->fenced, choose(run, &scenario->answer)))
         return false;
     if (run->images && !images_finish(run->images, settle_ns))
         return false;
@@ -444,6 +449,7 @@ static void fill_result(struct run *run)
     if (run->workload) {
         result->operations = workload_n_answered(run->workload);
         result->operations += run->watchers ? watchers_count(run->watchers) : 0;
+        result->operations += run->fenced ? fenced_count(run->fenced) : 0;
         result->operations += run->images ? images_count(run->images) : 0;
         result->operations += run->files ? files_count(run->files) : 0;
         result->longest_ns = workload_longest(run->workload);
@@ -469,6 +475,8 @@ void run_seed(const struct run_options *options, struct run_result *result)
         lister_destroy(run.lister);
     if (run.watchers)
         watchers_destroy(run.watchers);
+    if (run.fenced)
+        fenced_destroy(run.fenced);
     if (run.images)
         images_destroy(run.images);
     if (run.files)

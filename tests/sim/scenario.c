@@ -48,9 +48,11 @@ static const struct field cluster_fields[] = {
     {"scrub_every", FIELD_TIME, IN_SCENARIO(scrub_every), 0, HOUR_NS, "0s: only when ordered"},
     {"drift_ppm", FIELD_COUNT, IN_SCENARIO(drift), 0, 100000, "of clocks, at most"},
     {"breaks_per_hour", FIELD_COUNT, IN_SCENARIO(breaks), 0, 100000, "of each connection"},
+    {"late", FIELD_TIME, IN_SCENARIO(late), 0, HOUR_NS, "what was sent before a session ended"},
     {"ends_per_hour", FIELD_COUNT, IN_SCENARIO(ends), 0, 100000, "of each session"},
     {"watched", FIELD_COUNT, IN_SCENARIO(watched), 0, 4, "objects that clients watch"},
     {"leased", FIELD_COUNT, IN_SCENARIO(leased), 0, 4, "objects of which they take leases"},
+    {"fenced", FIELD_COUNT, IN_SCENARIO(fenced), 0, 4, "objects of which they take fenced ones"},
     {"watch_timeout", FIELD_TIME, IN_SCENARIO(watch_timeout), SEC_NS, HOUR_NS, "on average"},
     {0},
 };
@@ -204,6 +206,8 @@ static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
                                        "ends_per_hour = 20\n"
                                        "watched = 0\n"
                                        "leased = 0\n"
+                                       "fenced = 0\n"
+                                       "late = 0s\n"
                                        "watch_timeout = 2s..8s\n";
 
 static const char check_defaults[] = "answer = 30s\n"
@@ -650,7 +654,7 @@ int scenario_parse(struct scenario *scenario, const char *text, char why[SCENARI
     if (parse_lines(&parser, text) < 0)
         return -EINVAL;
     if (scenario->n_workloads == 0 && scenario_most(&scenario->images.number) == 0 &&
-        scenario_most(&scenario->files.workers) == 0)
+        scenario_most(&scenario->files.workers) == 0 && scenario_most(&scenario->fenced) == 0)
         return refuse(&parser, "the scenario ends without a workload");
     return 0;
 }

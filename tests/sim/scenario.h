@@ -84,8 +84,9 @@ struct scenario {
     struct scenario_value op_timeout;
     struct scenario_value store_latency, sync;
     struct scenario_value log_keep, scrub_every, records, held;
-    struct scenario_value drift, breaks, ends;
+    struct scenario_value drift, breaks, ends, late;
     struct scenario_value watched, leased, watch_timeout; /* Objects; see watchers.h. */
+    struct scenario_value fenced;                         /* Objects; see fenced.h. */
     /* [workload NAME], each. */
     uint32_t n_workloads;
     struct scenario_workload workloads[SCENARIO_WORKLOADS_MAX];

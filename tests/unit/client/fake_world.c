@@ -605,6 +605,7 @@ void fake_reply(struct fake_world *w, int32_t osd, uint64_t tid, int result, uin
         .version = {.config = 1, .sequence = tid},
         .result = result,
         .n_ops = refusal ? 0 : 1,
+        .flags = w->reply_flags,
     };
     memcpy(m->body, &head, sizeof head);
     if (!refusal) {

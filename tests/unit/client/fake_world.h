@@ -43,6 +43,7 @@ struct fake_world {
     uint64_t ticket_seconds;
     int ticket_result;
     uint32_t tickets_given;
+    uint16_t reply_flags; /* Of the replies of OSDs. */
 };
 
 void fake_world_init(struct fake_world *w);

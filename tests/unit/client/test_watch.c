@@ -526,6 +526,219 @@ static void holds_the_lesser_of_two_while_one_becomes_the_other(void **state)
     assert_int_equal(told.watch.mode, WIRE_LEASE_EXCLUSIVE);
 }
 
+/* ---- Fenced leases ---- */
+
+static void pong(struct fake_session *session)
+{
+    const struct message *ping = fake_take_type(session, MSG_PING);
+    assert_non_null(ping);
+    struct message *m = message_create(MSG_PING_REPLY, ping->body_len);
+    assert_non_null(m);
+    memcpy(m->body, ping->body, ping->body_len);
+    fake_deliver(&w, session, m);
+    fake_settle(&w);
+}
+
+/* Answers the next end of a watch, whatever was sent before; its cookie. */
+static uint64_t answer_end(int32_t osd, int result)
+{
+    struct fake_request request;
+    fake_osd_accept(&w, osd);
+    do {
+        request = fake_request(&w, osd);
+    } while (request.first_code != WIRE_OP_CODE_UNWATCH);
+    fake_reply(&w, osd, request.head.tid, result, w.map->epoch, "");
+    return request.first.length;
+}
+
+/* A write that its OSD has, and that is revoked. */
+static void revoke_one(void)
+{
+    static struct fake_op write;
+    fake_op_write(&write, 1, "other", "data");
+    client_submit(c, &write.op);
+    fake_settle(&w);
+    assert_int_equal(fake_request(&w, 0).first_code, WIRE_OP_CODE_WRITE_FULL);
+    client_revoke(c, &write.op);
+    assert_true(client_is_late(c));
+}
+
+static void a_fenced_lease_ends_when_nothing_is_late(void **state)
+{
+    (void)state;
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+    begin();
+    revoke_one();
+    client_unwatch(c, &told.watch);
+    fake_settle(&w);
+    fake_advance(&w, SEC_NS);
+    fake_osd_accept(&w, 0);
+    fake_advance(&w, SEC_NS);
+    /* The session is there, and the OSD has not said that it knows. */
+    assert_true(client_is_late(c));
+    assert_int_equal(told.n_ended, 0);
+    pong(fake_osd(&w, 0));
+    assert_false(client_is_late(c));
+    answer(0, WIRE_OP_CODE_UNWATCH, 0, "");
+    assert_int_equal(told.n_ended, 1);
+}
+
+static void other_leases_end_at_once(void **state)
+{
+    (void)state;
+    prepare(TIMEOUT_MS, WIRE_LEASE_EXCLUSIVE);
+    begin();
+    revoke_one();
+    client_unwatch(c, &told.watch);
+    fake_settle(&w);
+    answer(0, WIRE_OP_CODE_UNWATCH, 0, "");
+    assert_int_equal(told.n_ended, 1);
+}
+
+static void an_osd_that_is_another_one_is_not_late(void **state)
+{
+    (void)state;
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+    begin();
+    revoke_one();
+    client_unwatch(c, &told.watch);
+    fake_settle(&w);
+    fake_map_osd(&w, 0, true, 4711);
+    fake_settle(&w);
+    assert_false(client_is_late(c));
+    answer_end(0, 0);
+    assert_int_equal(told.n_ended, 1);
+}
+
+/* Others would have us blocked. */
+static void one_that_ends_late_is_kept_alive(void **state)
+{
+    static struct fake_op write;
+    (void)state;
+    fake_map_add_pool(&w, 3);
+    for (uint32_t i = 0; i < map_pool(w.map, 3)->pg_num; i++)
+        fake_map_pg(&w, 3, i, 1, (const int32_t[]){2});
+    fake_settle(&w);
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+    begin();
+    fake_op_write(&write, 3, "elsewhere", "data");
+    client_submit(c, &write.op);
+    fake_settle(&w);
+    fake_osd_accept(&w, 2);
+    assert_int_equal(fake_request(&w, 2).first_code, WIRE_OP_CODE_WRITE_FULL);
+    client_revoke(c, &write.op);
+    client_unwatch(c, &told.watch);
+    for (uint32_t i = 0; i < 20; i++) {
+        fake_advance(&w, TIMEOUT_MS * MSEC_NS / 4);
+        answer(0, WIRE_OP_CODE_WATCH_PING, 0, LIFE);
+    }
+    tell(0, (struct wire_watch_event){.cookie = told.watch.cookie, .kind = WIRE_WATCH_RECALLED}, "");
+    assert_int_equal(told.n_events + told.n_lost + told.n_ended, 0);
+    fake_map_osd(&w, 2, false, 1002);
+    fake_settle(&w);
+    answer_end(0, 0);
+    assert_int_equal(told.n_ended, 1);
+    fake_advance(&w, TIMEOUT_MS * MSEC_NS);
+    assert_true(fake_no_request(&w, 0));
+}
+
+static void connect_with_time_out(uint64_t op_timeout_ns)
+{
+    client_destroy(c);
+    c = fake_connected_client(&w, &(struct client_options){.op_timeout_ns = op_timeout_ns});
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+}
+
+/* Its owner has its memory again, and whoever wants the object does not have to wait for us. */
+static void what_is_left_of_a_fenced_lease_is_ended(void **state)
+{
+    (void)state;
+    connect_with_time_out(3 * SEC_NS);
+    begin();
+    uint64_t cookie = told.watch.cookie;
+    client_unwatch(c, &told.watch);
+    expect(0, WIRE_OP_CODE_UNWATCH);
+    fake_advance(&w, 3 * SEC_NS);
+    assert_int_equal(told.n_ended, 1);
+    assert_int_equal(told.ended, -ETIMEDOUT);
+    memset(&told.watch, 0xa5, sizeof told.watch);
+    for (uint32_t i = 0; i < 3; i++) {
+        fake_osd(&w, 0)->heard_ns = w.now_ns;
+        assert_int_equal(fake_request(&w, 0).first_code, WIRE_OP_CODE_UNWATCH);
+        fake_advance(&w, 3 * SEC_NS);
+    }
+    assert_int_equal(answer_end(0, 0), cookie);
+    fake_advance(&w, 4 * SEC_NS);
+    assert_true(fake_no_request(&w, 0));
+}
+
+static void so_is_one_that_may_have_begun(void **state)
+{
+    (void)state;
+    connect_with_time_out(3 * SEC_NS);
+    client_watch(c, &told.watch);
+    uint64_t cookie = told.watch.cookie;
+    expect(0, WIRE_OP_CODE_WATCH);
+    fake_advance(&w, 4 * SEC_NS);
+    assert_int_equal(told.n_began, 1);
+    assert_int_equal(told.began, -ETIMEDOUT);
+    memset(&told.watch, 0xa5, sizeof told.watch);
+    assert_int_equal(answer_end(0, 0), cookie);
+    /* One that was refused is not there. */
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+    client_watch(c, &told.watch);
+    answer(0, WIRE_OP_CODE_WATCH, -EBUSY, "");
+    assert_int_equal(told.began, -EBUSY);
+    fake_advance(&w, SEC_NS);
+    assert_true(fake_no_request(&w, 0));
+    /* Nor does one outlive the client. */
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+    client_watch(c, &told.watch);
+    fake_advance(&w, 4 * SEC_NS);
+    assert_int_equal(told.began, -ETIMEDOUT);
+    client_destroy(c);
+    c = fake_connected_client(&w, &(struct client_options){0});
+}
+
+static void a_client_goes_with_a_lease_that_ends_late(void **state)
+{
+    (void)state;
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+    begin();
+    revoke_one();
+    client_unwatch(c, &told.watch);
+    fake_settle(&w);
+    client_destroy(c);
+    assert_int_equal(told.n_ended, 0);
+    c = fake_connected_client(&w, &(struct client_options){0});
+}
+
+/* What another client has sent may be executed by OSDs that know no newer map than ours. */
+static void what_an_answer_relies_on_is_known_first(void **state)
+{
+    (void)state;
+    static struct fake_op first, second;
+    fake_op_read(&first, 1, "object", 4);
+    client_submit(c, &first.op);
+    fake_settle(&w);
+    fake_osd_accept(&w, 0);
+    uint64_t tid = fake_request(&w, 0).head.tid, epoch = w.map->epoch;
+    w.reply_flags = WIRE_REPLY_FENCED;
+    fake_reply(&w, 0, tid, 0, epoch + 1, "data");
+    w.reply_flags = 0;
+    assert_int_equal(first.op.result, 0);
+    fake_op_read(&second, 1, "object", 4);
+    client_submit(c, &second.op);
+    fake_settle(&w);
+    assert_true(fake_no_request(&w, 0));
+    fake_map_touch(&w);
+    fake_settle(&w);
+    struct fake_request request = fake_request(&w, 0);
+    assert_int_equal(request.head.epoch, epoch + 1);
+    fake_reply(&w, 0, request.head.tid, 0, epoch + 1, "data");
+    assert_int_equal(second.op.result, 0);
+}
+
 /* ---- The end ---- */
 
 static void ends_with_a_write(void **state)
@@ -640,6 +853,14 @@ int main(void)
         TEST(without_patience_nobody_is_asked),
         TEST(a_recall_that_is_refused_for_good_ends_it),
         TEST(holds_the_lesser_of_two_while_one_becomes_the_other),
+        TEST(a_fenced_lease_ends_when_nothing_is_late),
+        TEST(other_leases_end_at_once),
+        TEST(an_osd_that_is_another_one_is_not_late),
+        TEST(one_that_ends_late_is_kept_alive),
+        TEST(what_is_left_of_a_fenced_lease_is_ended),
+        TEST(so_is_one_that_may_have_begun),
+        TEST(a_client_goes_with_a_lease_that_ends_late),
+        TEST(what_an_answer_relies_on_is_known_first),
         TEST(ends_with_a_write),
         TEST(without_a_connection_it_is_valid_for_a_short_time),
         TEST(ends_while_it_connects),

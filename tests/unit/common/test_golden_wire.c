@@ -134,7 +134,7 @@ static void client_operation_reply(void **state)
     reply.version.sequence = figure64();
     reply.result = -2;
     reply.n_ops = figure16();
-    reply.reserved = 0;
+    reply.flags = 0;
     struct wire_op_result result = {.result = -17};
     result.data_len = figure32();
     struct wire_stat stat;

@@ -502,6 +502,14 @@ void world_fail(struct world_peer *from, int32_t id, uint64_t instance,
     world_send(from, MSG_OSD_FAILURE, &failure.base);
 }
 
+void world_fence(struct world_peer *from, uint64_t client)
+{
+    Limpet__Wire__OsdFence fence = LIMPET__WIRE__OSD_FENCE__INIT;
+
+    fence.client = client;
+    world_send(from, MSG_OSD_FENCE, &fence.base);
+}
+
 void world_report(struct world_peer *osd, int32_t id)
 {
     Limpet__Wire__OsdStats stats = LIMPET__WIRE__OSD_STATS__INIT;

@@ -99,6 +99,7 @@ void world_boot(struct world_peer *osd, int32_t id, const char *host);
 void world_boot_as(struct world_peer *osd, int32_t id, uint8_t uuid, const char *host);
 void world_fail(struct world_peer *from, int32_t id, uint64_t instance,
                 Limpet__Wire__OsdFailure__Kind kind);
+void world_fence(struct world_peer *from, uint64_t client);
 /* All groups of the map of which it is primary, active. */
 void world_report(struct world_peer *osd, int32_t id);
 

@@ -373,6 +373,62 @@ static void nodown_keeps_them_up(void **state)
     teardown(&f);
 }
 
+/* Nobody is let in again for another one: who was blocked may still send. */
+static void a_full_list_stays_as_it_is(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 14, "aabbc");
+    for (uint64_t i = 1; i <= MAP_BLOCKED_MAX; i++) {
+        char json[120];
+        snprintf(json, sizeof json,
+                 "{\"prefix\": \"osd blocklist add\", \"addr\": \"0.0.0.0:0/%" PRIu64
+                 "\", \"expire\": 600}",
+                 i);
+        assert_int_equal(world_command(f.admin, json), 0);
+    }
+    assert_int_equal(f.admin->map->n_blocked, MAP_BLOCKED_MAX);
+    world_fence(f.osds[0], 4711);
+    world_run_ms(f.world, 500);
+    assert_false(map_blocks(f.admin->map, 4711, NULL));
+    assert_int_equal(f.admin->map->n_blocked, MAP_BLOCKED_MAX);
+    assert_int_equal(
+        world_command(f.admin, "{\"prefix\": \"osd blocklist rm\", \"addr\": \"0.0.0.0:0/40\"}"),
+        0);
+    world_fence(f.osds[0], 4711);
+    world_run_ms(f.world, 500);
+    assert_true(map_blocks(f.admin->map, 4711, NULL));
+    teardown(&f);
+}
+
+/* OSDs may have a client blocked; each of them asks until it knows the map. */
+static void osds_have_clients_fenced(void **state)
+{
+    enum { CLIENT = 4711 };
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 13, "aabbc");
+    uint64_t before = f.admin->map->epoch;
+    world_fence(f.admin, CLIENT);
+    world_run_ms(f.world, 500);
+    assert_int_equal(f.admin->map->epoch, before);
+    for (int32_t i = 0; i < OSDS; i++)
+        world_fence(f.osds[i], CLIENT);
+    world_run_ms(f.world, 500);
+    assert_true(map_blocks(f.admin->map, CLIENT, NULL));
+    assert_false(map_blocks(f.admin->map, CLIENT + 1, NULL));
+    assert_int_equal(f.admin->map->epoch, before + 1);
+    /* Longer than anybody would let its machine sleep, and not for ever. */
+    uint64_t days = (f.admin->map->blocked[0].until_ns - env_wall(f.admin->env)) / SEC_NS / 86400;
+    assert_in_range(days, 6, 7);
+    world_fence(f.osds[0], CLIENT);
+    world_run_ms(f.world, 500);
+    assert_int_equal(f.admin->map->epoch, before + 1);
+    teardown(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +445,8 @@ int main(void)
         cmocka_unit_test(who_still_reports_is_not_dead),
         cmocka_unit_test(flapping_is_damped),
         cmocka_unit_test(nodown_keeps_them_up),
+        cmocka_unit_test(osds_have_clients_fenced),
+        cmocka_unit_test(a_full_list_stays_as_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -314,7 +314,7 @@ static struct message *request_message(struct world *world, uint64_t tid, const 
         .tid = tid,
         .age_ns = world->age_ns,
         .attempt = world->age_ns > 0,
-        .epoch = world->map->epoch,
+        .epoch = world->epoch ? world->epoch : world->map->epoch,
         .pool = WORLD_POOL,
         .pg_seed = world->pg.seed,
         .n_ops = n,
@@ -457,6 +457,13 @@ static void node_add_member(void *ctx, struct pg_id pg, uint64_t config, int32_t
     node->add_osd = osd;
 }
 
+static void node_fence(void *ctx, uint64_t client)
+{
+    struct node *node = ctx;
+    node->n_fences++;
+    node->fenced = client;
+}
+
 static void node_changed(void *ctx, struct pg *pg)
 {
     (void)ctx;
@@ -495,6 +502,7 @@ static const struct pg_world_ops node_ops = {
     .request_done = node_request_done,
     .may_read = node_may_read,
     .add_member = node_add_member,
+    .fence = node_fence,
     .lease_until = node_lease_until,
     .granted_until = node_granted_until,
     .changed = node_changed,

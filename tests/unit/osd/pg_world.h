@@ -51,6 +51,8 @@ struct node {
     uint32_t n_adds; /* Requests to add a member, and the last one. */
     uint64_t add_config;
     int32_t add_osd;
+    uint32_t n_fences; /* Requests to block a client, and the last one. */
+    uint64_t fenced;
     uint64_t lease_until_ns[WORLD_OSDS];   /* By others; for ever unless a test says otherwise. */
     uint64_t granted_until_ns[WORLD_OSDS]; /* To others; never. */
     bool fatal;
@@ -86,6 +88,7 @@ struct world {
     uint64_t lease_ns; /* What an earlier process may have granted: 0 unless a test says so. */
     uint64_t next_tid;
     uint64_t client;    /* Who asks; 0: WORLD_CLIENT. */
+    uint64_t epoch;     /* By which map; 0: the newest. */
     uint64_t age_ns;    /* Of requests that are repeated. */
     uint64_t oldest;    /* That the client says with each write; 0: nothing. */
     uint64_t snap;      /* The newest snapshot that writes know of, with all before it. */

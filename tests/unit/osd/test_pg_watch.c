@@ -7,7 +7,7 @@
 
 #include "osd/ops/watch.h"
 
-enum { ALICE = 101, BOB = 102, TIMEOUT_TICKS = 8 /* Of half a second. */ };
+enum { ALICE = 101, BOB = 102, TIMEOUT_TICKS = 8, MINUTE_TICKS = 120 /* Of half a second. */ };
 
 static struct world world;
 static struct asked waiting;
@@ -341,11 +341,9 @@ static void a_removed_object_has_no_watchers(void **state)
     assert_int_equal(n_watchers(0), 0);
 }
 
-static void blocked_clients_are_refused_and_evicted(void **state)
+static void block(uint64_t client)
 {
-    (void)state;
-    struct map_blocked blocked = {.instance = ALICE, .until_ns = UINT64_MAX};
-    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_EXCLUSIVE), 0);
+    struct map_blocked blocked = {.instance = client, .until_ns = UINT64_MAX};
     struct map_increment *inc = map_increment_create(world.map->epoch + 1);
     assert_non_null(inc);
     assert_int_equal(map_increment_set_blocked(inc, &blocked, 1), 0);
@@ -353,6 +351,165 @@ static void blocked_clients_are_refused_and_evicted(void **state)
     map_increment_destroy(inc);
     world_show_all(&world);
     world_settle(&world);
+}
+
+/* By this client, with its watch of this number. */
+static void recall(uint64_t client, uint64_t cookie, uint64_t tid)
+{
+    struct wire_recall recall = {.cookie = cookie, .mode = WIRE_LEASE_FENCED};
+    const struct step step = {.code = WIRE_OP_CODE_NOTIFY,
+                              .offset = WIRE_RECALL,
+                              .length = 300,
+                              .data = &recall,
+                              .len = sizeof recall};
+    ask_fini(&waiting);
+    memset(&waiting, 0, sizeof waiting);
+    world.client = client;
+    ask_again(&world, 0, &waiting, tid, "o", &step, 1);
+    world.client = 0;
+    world_settle_for(&world, MSEC_NS);
+}
+
+/* What the answer to a request of this map says. */
+static bool is_fenced_for(int32_t osd, uint64_t epoch)
+{
+    struct asked asked;
+    const struct step step = {.code = WIRE_OP_CODE_STAT};
+    world.client = BOB;
+    world.epoch = epoch;
+    ask(&world, osd, &asked, "o", &step, 1);
+    world.client = world.epoch = 0;
+    world_settle_for(&world, 50 * MSEC_NS);
+    assert_true(asked.done);
+    assert_int_equal(asked.reply.result, 0);
+    ask_fini(&asked);
+    return (asked.reply.flags & WIRE_REPLY_FENCED) != 0;
+}
+
+static void a_fenced_lease_is_taken_when_its_owner_is_blocked(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_FENCED), 0);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    /* Nobody wants it: whatever becomes of its owner, nothing happens. */
+    world_ticks(&world, 4 * TIMEOUT_TICKS);
+    assert_int_equal(n_watchers(0), 1);
+    assert_int_equal(world.nodes[0].n_fences, 0);
+    recall(BOB, 1, 900);
+    world_ticks(&world, 10);
+    assert_in_range(world.nodes[0].n_fences, 2, 6);
+    assert_int_equal(world.nodes[0].fenced, ALICE);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_FENCED), -EBUSY);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_SHARED), -EBUSY);
+    uint64_t before = world.map->epoch;
+    block(ALICE);
+    world_ticks(&world, 1);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_FENCED), 0);
+    uint32_t told = world.nodes[0].n_fences;
+    world_ticks(&world, 10);
+    assert_int_equal(world.nodes[0].n_fences, told);
+    /* Who does not know yet that she is blocked is to know before it goes on. */
+    assert_true(is_fenced_for(0, before));
+    assert_false(is_fenced_for(0, world.map->epoch));
+}
+
+static void who_lives_is_not_fenced_but_for_being_deaf(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_FENCED), 0);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    recall(BOB, 1, 900);
+    uint64_t begun_ns = world.now_ns;
+    while (world.nodes[0].n_fences == 0 && world.now_ns - begun_ns < 120 * SEC_NS) {
+        world_ticks(&world, 1);
+        assert_int_equal(ping(ALICE, 0), 0);
+    }
+    uint64_t ticks = (world.now_ns - begun_ns) / (500 * MSEC_NS);
+    assert_in_range(ticks, MINUTE_TICKS + TIMEOUT_TICKS - 1, MINUTE_TICKS + TIMEOUT_TICKS + 3);
+    /* She may still give it back herself. */
+    assert_int_equal(unwatch(ALICE, 0), 0);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_FENCED), 0);
+}
+
+/* It ends it by itself; not even its silence is a reason to block it for that. */
+static void an_owner_does_not_wait_for_itself(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_FENCED), 0);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    recall(ALICE, 2, 900);
+    world_ticks(&world, MINUTE_TICKS + 2 * TIMEOUT_TICKS);
+    assert_int_equal(world.nodes[0].n_fences, 0);
+    assert_int_equal(n_watchers(0), 1);
+}
+
+/* What is sent under it has no other end than the lease's. */
+static void a_fenced_lease_becomes_no_other(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_FENCED), 0);
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_FENCED), 0);
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_SHARED), -EINVAL);
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_NONE), -EINVAL);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_NONE), 0);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_FENCED), -EBUSY);
+    assert_int_equal(unwatch(ALICE, 0), 0);
+    assert_int_equal(watch(BOB, 0, WIRE_LEASE_FENCED), -EINVAL);
+}
+
+/* It knows by its map that what it has sent elsewhere cannot be executed. */
+static void who_ends_a_fenced_lease_has_others_know_its_map(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_FENCED), 0);
+    uint64_t before = world.map->epoch;
+    block(300);
+    assert_false(is_fenced_for(0, before));
+    assert_int_equal(unwatch(ALICE, 0), 0);
+    assert_true(is_fenced_for(0, before));
+    assert_false(is_fenced_for(0, world.map->epoch));
+}
+
+/* The list is all that it knows of the lease. */
+static void so_does_a_new_primary(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_FENCED), 0);
+    world_crash(&world, 0);
+    world_set_up(&world, 0, false, 1, 2, -1);
+    world_set_ended(&world, 0);
+    world_show_all(&world);
+    world_settle(&world);
+    uint64_t before = world.map->epoch;
+    block(300);
+    assert_false(is_fenced_for(1, before));
+    assert_int_equal(unwatch(ALICE, 1), 0);
+    assert_true(is_fenced_for(1, before));
+}
+
+/* Who may answer from what it keeps does not hear of it at once. */
+static void what_is_kept_is_trusted_until_its_time_is_over(void **state)
+{
+    (void)state;
+    static const unsigned modes[] = {WIRE_LEASE_SHARED, WIRE_LEASE_FENCED};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        uint64_t client = ALICE + 100 * (i + 1);
+        assert_int_equal(watch(client, 0, modes[i]), 0);
+        assert_int_equal(link_watch(client, 0), 0);
+        block(client);
+        world_ticks(&world, TIMEOUT_TICKS - 2);
+        assert_int_equal(n_watchers(0), 1);
+        assert_int_equal(ping(client, 0), -ESHUTDOWN);
+        world_ticks(&world, 4);
+        assert_int_equal(n_watchers(0), 0);
+    }
+}
+
+static void blocked_clients_are_refused_and_evicted(void **state)
+{
+    (void)state;
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_EXCLUSIVE), 0);
+    block(ALICE);
     assert_int_equal(as(ALICE, 0, (struct step){.code = WIRE_OP_CODE_STAT}), -ESHUTDOWN);
     assert_int_equal(as(ALICE, 0, (struct step){.code = WIRE_OP_CODE_REMOVE}), -ESHUTDOWN);
     assert_int_equal(ping(ALICE, 0), -ESHUTDOWN);
@@ -430,6 +587,13 @@ int main(void)
         CASE(leases_that_do_not_agree_are_refused_and_recalled),
         CASE(who_is_deaf_to_a_recall_is_not_renewed),
         CASE(a_removed_object_has_no_watchers),
+        CASE(a_fenced_lease_is_taken_when_its_owner_is_blocked),
+        CASE(who_lives_is_not_fenced_but_for_being_deaf),
+        CASE(an_owner_does_not_wait_for_itself),
+        CASE(a_fenced_lease_becomes_no_other),
+        CASE(who_ends_a_fenced_lease_has_others_know_its_map),
+        CASE(so_does_a_new_primary),
+        CASE(what_is_kept_is_trusted_until_its_time_is_over),
         CASE(blocked_clients_are_refused_and_evicted),
         CASE(only_the_primary_evicts),
         CASE(snapshots_have_no_watchers),
