@@ -149,10 +149,13 @@ static int after_drop(struct limpet_fs *fs, uint64_t dir, const struct fs_answer
     return answer->flags & FS_DROPPED ? drop_elsewhere(fs, dir, answer->ino, tx, whose) : 0;
 }
 
+/* Who looks at it next sees that: it is not put off until batches before it are written back. */
 static void touch(struct limpet_fs *fs, uint64_t ino)
 {
     struct fs_request rq = {.ino = ino, .set = FS_SET_CTIME};
-    fs_method_hopefully(fs, fs_home(ino), "fs.setattr", &rq);
+    int rc = fs_method(fs, fs_home(ino), "fs.setattr", &rq, NULL);
+    if (rc == -FS_REMOTE)
+        fs_method_hopefully(fs, fs_home(ino), "fs.setattr", &rq);
 }
 
 /* Whether a step may have been done, or may be still: nothing is taken back then. */
@@ -447,6 +450,22 @@ static unsigned flags_of(const struct fs_call *call)
            (call->rq.flags & EXCHANGE ? FS_SWAP : 0);
 }
 
+/* Whether what is renamed has its times in a shard that this client does not change in memory. */
+static bool touches_elsewhere(struct fs_call *call, uint64_t at)
+{
+    struct limpet_fs *fs = call->fs;
+    struct fs_answer answer;
+    uint64_t shard;
+    if (look(fs, call->rq.ino, call->name, &answer, &shard) != 0)
+        return false;
+    if (!fs_is_dir(answer.ino) && fs_home(answer.ino) == fs_home(at))
+        return false;
+    pthread_mutex_lock(&fs->lock);
+    bool elsewhere = !shard_buffers(fs, fs_home(answer.ino));
+    pthread_mutex_unlock(&fs->lock);
+    return elsewhere;
+}
+
 /* Inside of one shard. `over`: a directory that is dying and shall be replaced. */
 static int rename_inside(struct fs_call *call, uint64_t at, uint64_t over, struct fs_txid tx)
 {
@@ -459,8 +478,11 @@ static int rename_inside(struct fs_call *call, uint64_t at, uint64_t over, struc
                             .tx = tx};
     struct fs_answer answer;
     /* Without a number of an operation, an inode elsewhere is not touched: -EINVAL. */
-    if (order_at_once())
+    if (order_at_once()) {
+        if (touches_elsewhere(call, at))
+            return -FS_REMOTE;
         rq.tx = (struct fs_txid){0, 0};
+    }
     int rc = fs_method(fs, fs_home(rq.ino), "fs.rename", &rq, &answer);
     if (rc != 0)
         return rc == -EINVAL && order_at_once() ? -FS_REMOTE : rc;

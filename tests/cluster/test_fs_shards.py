@@ -413,6 +413,27 @@ def operations_over_shards():
 
 
 @case
+def a_renamed_directory_has_a_new_time_at_once():
+    """Also when its own shard is not this mount's, which has the names around it, and writes them back later."""
+    late = []
+    for number in range(20):
+        top = os.path.join(places[0], "t%d" % number)
+        os.mkdir(top)
+        os.mkdir(os.path.join(top, "a"))
+        os.listdir(os.path.join(places[1], "t%d" % number, "a"))
+        inside = os.open(os.path.join(places[1], "t%d" % number, "a"), os.O_RDONLY)
+        for at in range(number):
+            make(os.path.join(top, "f%d" % at))
+        before = os.lstat(os.path.join(top, "a")).st_ctime_ns
+        os.rename(os.path.join(top, "a"), os.path.join(top, "b"))
+        if os.lstat(os.path.join(top, "b")).st_ctime_ns <= before:
+            late.append(number)
+        os.close(inside)
+        shutil.rmtree(top)
+    check(not late, "not in rounds %s" % late)
+
+
+@case
 def to_another_directory_and_back():
     paths = big_folder("from")
     other = big_folder("to")
