@@ -236,7 +236,6 @@ PLANTED = {
     "watch-evicted-early": (30, ("--scenario", "watch")),
     "watch-unfenced": (60, ("--scenario", "fence")),
     "watch-ends-early": (400, ("--scenario", "fence")),
-    "watch-map-ignored": (500, ("--scenario", "fence")),
     "watch-failover-forgets": (60, ("--scenario", "watch")),
     "watch-never-lost": (30, ("--scenario", "lease")),
     "watch-cut-ignored": (400, ("--scenario", "cut")),
@@ -278,11 +277,8 @@ PLANTED = {
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
     "fs-intent-dropped": (80, ("--scenario", "fs-deaths")),
-    "fs-locks-left": (300, ("--scenario", "fs-given", "--seeds", "71-370")),
-    "fs-unguarded": (300, ("--scenario", "fs-late", "--seeds", "51-350")),
     "fs-changes-late": (10, ("--scenario", "fs-drops")),
-    "fs-lease-over": (100, ("--scenario", "fs-drops")),
-    "fs-loss-untold": (100, ("--scenario", "fs-given")),
+    "fs-lease-over": (200, ("--scenario", "fs-late", "--seeds", "101-300")),
 }
 
 

@@ -100,6 +100,17 @@ void fault_osd_loses_mons(struct faults *f)
     lose_mons(f, fault_osd(f));
 }
 
+/* For longer than its leases there: it lives, and so do its other leases. */
+void fault_client_loses_osd(struct faults *f)
+{
+    uint64_t i = 1 + fault_below(f, f->cluster->options.n_clients);
+    struct member *member = &f->cluster->clients[i].member, *osd = fault_osd(f);
+    sim_log(f->cluster->sim, "fault", "%s loses %s", sim_node_name(member->node),
+            sim_node_name(osd->node));
+    sim_partition(f->cluster->sim, member->node, osd->node, true);
+    heal_network_in(f, 12 * SEC_NS + fault_below(f, 25 * SEC_NS));
+}
+
 void fault_client_loses_mons(struct faults *f)
 {
     uint64_t i = 1 + fault_below(f, f->cluster->options.n_clients);

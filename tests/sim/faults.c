@@ -38,6 +38,7 @@ static const struct kind {
      "a client is cut off from all or some up to 5 s"},
     {"client-is-cut-off", FAMILY_NONE, fault_client_is_cut_off,
      "a client is cut off from all or some for 4 to 37 s"},
+    {"client-loses-osd", FAMILY_NONE, fault_client_loses_osd, "a client and an OSD, for long"},
     {"client-loses-mons", FAMILY_NONE, fault_client_loses_mons, "a client and monitors, any way"},
     {"client-sleeps", FAMILY_NONE, fault_client_sleeps, "a client hangs up to 20 s"},
     {"client-hangs", FAMILY_NONE, fault_client_hangs,

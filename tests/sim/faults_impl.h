@@ -83,6 +83,7 @@ void fault_osd_is_isolated(struct faults *f);
 void fault_osd_pair_is_cut(struct faults *f);
 void fault_osd_loses_mons(struct faults *f);
 void fault_client_loses_mons(struct faults *f);
+void fault_client_loses_osd(struct faults *f);
 void fault_osd_is_deaf(struct faults *f);
 void fault_osd_is_mute(struct faults *f);
 void fault_osd_is_deposed(struct faults *f);

@@ -259,10 +259,10 @@ static bool explain(const struct judge *judge, uint32_t node, uint32_t cell, uin
         const struct file_change *change = &model->changes[i];
         if (change->node != node || change->cell != cell || !change->unsure)
             continue;
-        /* A name that was something else before it was changed again was made that by a change that
-         * is certain: what had been before counts no more. */
+        /* What was something else before it was changed again was made that by a change that is
+         * certain: what had been before counts no more. */
         bool begins = first == UINT32_MAX ||
-                      (is_name(&model->nodes[node], cell) && change->before != expected);
+                      (is_of_records(&model->nodes[node], cell) && change->before != expected);
         if (begins) {
             any = from_start = matches(judge, node, cell, change->before, found);
             first = i;
@@ -514,6 +514,9 @@ static bool moved_once(const struct judge *judge, const struct file_node *before
     }
     if (!from || !to || from->operation != to->operation || before[from->node].any_names ||
         before[to->node].any_names)
+        return false;
+    /* What is certain may have put something else there since. */
+    if (before[to->node].cells[to->cell] != node)
         return false;
     for (uint32_t i = 0; i < model->n_changes; i++) {
         const struct file_change *change = &model->changes[i];

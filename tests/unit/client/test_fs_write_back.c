@@ -128,16 +128,22 @@ void limpet_op_destroy(struct limpet_op *op)
     (void)op;
 }
 
+static const struct limpet_watch *asserted_lease;
+static uint64_t asserted_version;
+
 int limpet_op_assert_lease(struct limpet_op *op, const struct limpet_watch *watch,
                            enum limpet_lease_mode mode)
 {
-    (void)op, (void)watch, (void)mode;
+    (void)op;
+    assert_int_equal(mode, LIMPET_LEASE_EXCLUSIVE);
+    asserted_lease = watch;
     return 0;
 }
 
 int limpet_op_assert_version(struct limpet_op *op, uint64_t version)
 {
-    (void)op, (void)version;
+    (void)op;
+    asserted_version = version;
     return 0;
 }
 
@@ -308,6 +314,51 @@ static void what_was_lost_while_others_were_waited_for_is_told(void **state)
     assert_int_equal(rc, -ENOTCONN);
 }
 
+/* B1: the OSD refuses what is sent under a lease that is over, or after somebody else's change. */
+static void what_is_sent_asks_for_the_lease(void **state)
+{
+    struct limpet_watch *watch = (struct limpet_watch *)&fs; /* Something: nothing looks at it. */
+    struct limpet_op *op = (struct limpet_op *)&fs;
+    struct fs_lease lease = {.fs = &fs, .version = 12};
+    struct fs_batch batch = {.lease = &lease};
+    (void)state;
+    asserted_lease = NULL;
+    asserted_version = 0;
+    assert_int_equal(guard(op, &batch), 0);
+    assert_int_equal(asserted_version, 12);
+    assert_null(asserted_lease);
+    lease.watch = watch;
+    assert_int_equal(guard(op, &batch), 0);
+    assert_ptr_equal(asserted_lease, watch);
+}
+
+/* B6: once whoever has a file of the shard open, and once who syncs its directory or everything. */
+static void who_syncs_is_told_of_a_loss(void **state)
+{
+    struct fs_lease lease = {.fs = &fs, .home = 7, .batches = 1};
+    struct fs_file near = {.ino = fs_ino(7, 3)}, far = {.ino = fs_ino(8, 3)};
+    (void)state;
+    LIST_INSERT_HEAD(&fs.files[0], &near, link);
+    LIST_INSERT_HEAD(&fs.files[1], &far, link);
+    struct fs_batch *batch = batch_create(&fs);
+    assert_non_null(batch);
+    batch->lease = &lease;
+    batch->closed = true;
+    batch_came(batch, -ENOSPC);
+    pthread_mutex_lock(&fs.lock);
+    int of_other = take_error(&fs, fs_ino(8, FS_INDEX_DIR));
+    int of_dir = take_error(&fs, fs_ino(7, FS_INDEX_DIR)), again = take_error(&fs, 0);
+    pthread_mutex_unlock(&fs.lock);
+    LIST_REMOVE(&near, link);
+    LIST_REMOVE(&far, link);
+    assert_int_equal(near.error, -ENOSPC);
+    assert_int_equal(far.error, 0);
+    assert_int_equal(of_other, 0);
+    assert_int_equal(of_dir, -ENOSPC);
+    assert_int_equal(again, 0);
+    assert_int_equal(lease.failed, -ENOSPC);
+}
+
 /* B9: an intent may be written when its directory's name is durable, and not before. */
 static void an_intent_waits_for_the_name_it_leads_to(void **state)
 {
@@ -438,6 +489,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(none_goes_after_old_ones, begin, end),
         cmocka_unit_test_setup_teardown(what_was_lost_while_others_were_waited_for_is_told, begin,
                                         end),
+        cmocka_unit_test_setup_teardown(what_is_sent_asks_for_the_lease, begin, end),
+        cmocka_unit_test_setup_teardown(who_syncs_is_told_of_a_loss, begin, end),
         cmocka_unit_test_setup_teardown(an_intent_waits_for_the_name_it_leads_to, begin, end),
         cmocka_unit_test_setup_teardown(a_shard_has_no_name_until_that_is_durable, begin, end),
         cmocka_unit_test_setup_teardown(a_name_that_arrives_later_is_found, begin, end),
