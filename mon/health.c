@@ -201,6 +201,18 @@ static void check_flags(const struct mon *mon, struct health *health)
     snprintf(check->summary, sizeof check->summary, "%s flag(s) set", text);
 }
 
+/* Who holds a lease and dies can be replaced only as long as there is room to block it. */
+static void check_blocklist(const struct mon *mon, struct health *health)
+{
+    uint32_t n = mon->state.map->n_blocked;
+
+    if (n < MAP_BLOCKED_MAX * 3 / 4)
+        return;
+    struct health_check *check = check_add(health, "BLOCKLIST_FULL", HEALTH_WARN, n);
+    snprintf(check->summary, sizeof check->summary, "%u of %u places of the blocklist are taken", n,
+             MAP_BLOCKED_MAX);
+}
+
 /* Lists the groups that `wanted` picks. */
 static void pg_details(const struct mon *mon, struct health_check *check,
                        bool (*wanted)(const struct pg_condition *pg))
@@ -384,6 +396,7 @@ struct health *health_make(const struct mon *mon, const struct summary *summary)
     check_links(mon, health);
     check_full(mon, health);
     check_flags(mon, health);
+    check_blocklist(mon, health);
     check_pgs(mon, summary, health);
     check_inconsistent(mon, summary, health);
     check_repairs(mon, health);

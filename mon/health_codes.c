@@ -47,6 +47,14 @@ static const struct health_code codes[] = {
     {"OSD_NEARFULL", "An OSD is fuller than mon_osd_nearfull_ratio.",
      "None yet; when it is full, writes to its placement groups fail.",
      "add OSDs, or delete data, before they are full; limpet osd reweight N 0.9 moves some of it"},
+    {"BLOCKLIST_FULL",
+     "Many clients are blocked: machines with mounts or images died or lost their network again "
+     "and again, or somebody has blocked many by hand. Each stays blocked for days.",
+     "None yet. When all places are taken, who waits for what a dead client had for itself (a "
+     "folder, the lock of an image) goes on waiting.",
+     "find out why clients die or are cut off; limpet osd blocklist ls, and limpet osd blocklist "
+     "rm "
+     "ADDRESS for those whose machines have been restarted since"},
     {"OSDMAP_FLAGS",
      "Somebody has set flags that keep the cluster from doing what it does by itself.",
      "As the flag says: noout, noin, noup and nodown keep OSDs as they are, nobackfill and "

@@ -168,7 +168,8 @@ int leader_stage_fence(struct leader *leader, struct batch *batch, const struct 
         rc = machine_block(batch->change, &blocked);
     if (rc == -ENOSPC)
         log_warn(leader->mon->env, "client not fenced",
-                 "client=%" PRIx64 " error=\"%d are blocked already: others wait for what it holds until "
+                 "client=%" PRIx64
+                 " error=\"%d are blocked already: others wait for what it holds until "
                  "'limpet osd blocklist rm' has made room\"",
                  wire->client, MAP_BLOCKED_MAX);
     else if (rc != 0)

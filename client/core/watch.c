@@ -634,8 +634,8 @@ void client_unwatch(struct client *c, struct client_watch *watch)
 {
     assert(watch->has_begun && watch->writing == WATCH_RESTS);
     watch->writing = WATCH_ENDS;
-    watch->ends_late = watch->mode == WIRE_LEASE_FENCED && c->n_late > 0 &&
-                       !planted(PLANTED_WATCH_ENDS_EARLY);
+    watch->ends_late =
+        watch->mode == WIRE_LEASE_FENCED && c->n_late > 0 && !planted(PLANTED_WATCH_ENDS_EARLY);
     c->n_late_ends += watch->ends_late;
     if (!watch->ends_late)
         end_now(watch);

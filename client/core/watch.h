@@ -48,14 +48,14 @@ struct client_watch {
     enum watch_writing writing;
     enum watch_link link_state;
     bool has_begun;
-    bool again;                /* It connects, and must do so once more. */
-    bool ends_late;            /* It is to be ended when nothing is late (C7). */
+    bool again;                      /* It connects, and must do so once more. */
+    bool ends_late;                  /* It is to be ended when nothing is late (C7). */
     struct watch_leftover *leftover; /* Of a fenced one: what ends it should that fail. */
-    struct client_op write_op; /* Begins, recalls, ends. */
-    struct client_op link_op;  /* Connects. */
-    uint32_t wanted_mode;      /* That is being written. */
-    uint64_t wanted_until_ns;  /* env_now(): end of the patience. */
-    uint64_t begun_ns;         /* env_clock() when the write or connection was submitted. */
+    struct client_op write_op;       /* Begins, recalls, ends. */
+    struct client_op link_op;        /* Connects. */
+    uint32_t wanted_mode;            /* That is being written. */
+    uint64_t wanted_until_ns;        /* env_now(): end of the patience. */
+    uint64_t begun_ns;               /* env_clock() when the write or connection was submitted. */
     uint64_t linked_ns;
     uint64_t valid_until_ns; /* env_clock() */
     uint64_t life;           /* Of the group's service that it is connected to. */

@@ -26,9 +26,9 @@
  *
  * W6  When a lease may be over in LOST_BEFORE_NS, nothing is sent under it any more, and what is on
  *     its way is revoked, with the sessions that it was sent over. Its file is told of it (W4),
- * also of what has arrived nevertheless. The lease is given back when nothing of it can be executed
- *     any more (C7 of client/core). One that ends by its time-out is revoked as well, before its
- *     end is told (C6).
+ *     also of what has arrived nevertheless. The lease is given back when nothing of it can be
+ *     executed any more (C7 of client/core). One that ends by its time-out is revoked as well,
+ *     before its end is told (C6).
  *
  * Room is made for many files at a time: a file waits for it until it is urgent (somebody waits for
  * the file's writes, or they are many) or ROOM_DELAY_MS have passed. It is asked for when the first

@@ -11,10 +11,10 @@
  *      leases, so no earlier primary can have confirmed one after that. A process that slept counts
  *      anew. Or at once, when the map says that the owner is blocked: then none of its requests is
  *      executed any more; but of a shared or a fenced lease, under which it may answer without
- *      asking anybody, no sign of life counts from then on. Or WIRE_WATCH_HUNG_UP_MS after the owner's system has ended the
- *      connection, if the session has not got another one: its process is dead, or has given the
- *      connection up before that, and trusts its watch no longer than we wait (W3). Silence is no
- *      such end.
+ *      asking anybody, no sign of life counts from then on. Or WIRE_WATCH_HUNG_UP_MS after the
+ *      owner's system has ended the connection, if the session has not got another one: its
+ *      process is dead, or has given the connection up before that, and trusts its watch no
+ *      longer than we wait (W3). Silence is no such end.
  *
  *      A fenced lease is evicted only when its owner is blocked: of an owner that is gone in any
  *      other way the monitors are told as soon as another process waits for it (W7). Its own

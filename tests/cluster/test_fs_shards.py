@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import random
+import shutil
 import struct
 import sys
 import threading

@@ -31,10 +31,10 @@ struct sim_node;
 
 struct sim_options {
     uint64_t seed;
-    bool trace;            /* Print log lines and what the network does as it happens. */
-    uint32_t log_mask;     /* Of the processes; 0: default. */
-    uint32_t drift_ppm;    /* Clocks are at most this much too fast or too slow at first. */
-    uint64_t late_ns; /* What was sent before a session ended may arrive up to so much later. */
+    bool trace;         /* Print log lines and what the network does as it happens. */
+    uint32_t log_mask;  /* Of the processes; 0: default. */
+    uint32_t drift_ppm; /* Clocks are at most this much too fast or too slow at first. */
+    uint64_t late_ns;   /* What was sent before a session ended may arrive up to so much later. */
     uint32_t breaks_per_h; /* Connections that break and come back, for each session and hour. */
     uint32_t ends_per_h;   /* Sessions that end with -ETIMEDOUT, for each session and hour. */
 };

@@ -12,11 +12,11 @@ enum {
     OBJECTS_MAX = 4,
     CLIENTS_MAX = CLUSTER_CLIENTS_MAX + 1,
     NAME_BYTES = 24,
-    DEAF_PERCENT = 5,  /* Of recalls. */
+    DEAF_PERCENT = 5,   /* Of recalls. */
     LEAVE_PERCENT = 30, /* Of ends. */
-    WRITES_MAX = 4,    /* Under way, of a holder. */
-    COUNT_BITS = 24,   /* What is written: the holder's number, and one of the write. */
-    TIMEOUT_MS = 2000, /* Of leases, on average. */
+    WRITES_MAX = 4,     /* Under way, of a holder. */
+    COUNT_BITS = 24,    /* What is written: the holder's number, and one of the write. */
+    TIMEOUT_MS = 2000,  /* Of leases, on average. */
 };
 
 /* An operation on the object of contents. Its memory lasts as long as its client's process. */

@@ -17,7 +17,8 @@
 
 enum { LOCK_UNITS = 8, LOCKS_OF_ONE = 3 };
 
-/* A client that is gone may be taken for a living one for so long: while its group serves nobody. */
+/* A client that is gone may be taken for a living one for so long: while its group serves nobody.
+ */
 #define GONE_NS (90 * SEC_NS)
 
 enum lock_state {

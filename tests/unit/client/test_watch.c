@@ -632,7 +632,8 @@ static void one_that_ends_late_is_kept_alive(void **state)
         fake_advance(&w, TIMEOUT_MS * MSEC_NS / 4);
         answer(0, WIRE_OP_CODE_WATCH_PING, 0, LIFE);
     }
-    tell(0, (struct wire_watch_event){.cookie = told.watch.cookie, .kind = WIRE_WATCH_RECALLED}, "");
+    tell(0, (struct wire_watch_event){.cookie = told.watch.cookie, .kind = WIRE_WATCH_RECALLED},
+         "");
     assert_int_equal(told.n_events + told.n_lost + told.n_ended, 0);
     fake_map_osd(&w, 2, false, 1002);
     fake_settle(&w);

@@ -373,6 +373,13 @@ static void nodown_keeps_them_up(void **state)
     teardown(&f);
 }
 
+static bool health_tells(const struct fixture *f, const char *text)
+{
+    assert_int_equal(world_command(f->admin, "{\"prefix\": \"health\", \"detail\": \"detail\"}"),
+                     0);
+    return strstr(f->admin->output, text) != NULL;
+}
+
 /* Nobody is let in again for another one: who was blocked may still send. */
 static void a_full_list_stays_as_it_is(void **state)
 {
@@ -387,6 +394,10 @@ static void a_full_list_stays_as_it_is(void **state)
                  "\", \"expire\": 600}",
                  i);
         assert_int_equal(world_command(f.admin, json), 0);
+        if (i == MAP_BLOCKED_MAX * 3 / 4 - 1)
+            assert_false(health_tells(&f, "BLOCKLIST_FULL"));
+        if (i == MAP_BLOCKED_MAX * 3 / 4)
+            assert_true(health_tells(&f, "768 of 1024 places of the blocklist are taken"));
     }
     assert_int_equal(f.admin->map->n_blocked, MAP_BLOCKED_MAX);
     world_fence(f.osds[0], 4711);
