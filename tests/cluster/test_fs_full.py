@@ -3,6 +3,7 @@
 removed makes room."""
 
 import errno
+import fcntl
 import os
 import sys
 import threading
@@ -15,13 +16,14 @@ if missing():
     sys.exit(0)
 
 FS = "full"
+LOCKED = "locks/locked"
 MIB = 1 << 20
 FILES_MAX = 75  # On OSDs of 192 MiB.
 SIZE = 4 * MIB
 PATIENCE_SECONDS = 90
 cluster = Cluster(mons=1, osds=3, osd_size="192M")
 mounts = Mounts(cluster)
-one, two = None, None
+one, two, locked = None, None, None
 synced = {}
 
 
@@ -74,7 +76,7 @@ def fill(top, prefix):
 
 @case
 def starts():
-    global one, two  # pylint: disable=global-statement
+    global one, two, locked  # pylint: disable=global-statement
     cluster.start()
     cluster.pool("fs")
     mounts.create(FS)
@@ -82,6 +84,10 @@ def starts():
     os.mkdir(os.path.join(one, "dir"))
     os.mkdir(os.path.join(one, "other"))
     open(os.path.join(one, "other", "unsynced"), "wb").close()
+    os.mkdir(os.path.join(one, "locks"))
+    locked = open(os.path.join(one, LOCKED), "wb")  # pylint: disable=consider-using-with
+    fcntl.lockf(locked, fcntl.LOCK_EX)
+    os.fsync(locked.fileno())
 
 
 @case
@@ -147,6 +153,33 @@ def who_only_reads_is_not_told():
             except OSError:
                 pass
     check(in_time("writing, reading and syncing", look), "fsync told nothing")
+
+
+@case
+def a_lock_given_back_with_a_change_that_is_refused_is_free():
+    """The change and the lock's end are one batch: the end is told once more, alone."""
+
+    def refuse():
+        call = "setxattr"
+        try:
+            fcntl.lockf(locked, fcntl.LOCK_UN)
+            for at in range(40):
+                os.setxattr(locked.fileno(), "user.%d" % at, bytes(1000))
+            call = "fsync"
+            os.fsync(locked.fileno())
+        except OSError as problem:
+            check(problem.errno == errno.ENOSPC, "told was: %s" % problem)
+            return call
+        return "nothing"
+    call = in_time("changing", refuse)
+    check(call == "fsync", "refused: %s" % call)
+
+    def take():
+        with open(os.path.join(two, LOCKED), "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        return True
+    in_time("taking the lock", take)
+    locked.close()  # Not before: that gives its locks back, too.
 
 
 @case
