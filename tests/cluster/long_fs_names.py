@@ -19,6 +19,7 @@ MOUNTS = 4
 EACH = int(os.environ.get("LIMPET_NAMES", "1000000")) // MOUNTS
 WRITERS = int(os.environ.get("LIMPET_WRITERS", "2"))  # Processes on each mount.
 FOLDER = "many"
+MEMORY_MIB = 256  # What a mount may keep if it is not told.
 cluster = Cluster(mons=1, osds=3, osd_size="8G")
 mounts = Mounts(cluster)
 places = []
@@ -60,6 +61,11 @@ def by_all(what, function):
     print("# %d %s by %d mounts: %.0f/s" % (EACH * MOUNTS, what, MOUNTS, rate), flush=True)
 
 
+def memory_mib(place):
+    with open("/proc/%d/status" % mounts.server(place), encoding="utf-8") as file:
+        return int(next(line for line in file if line.startswith("VmRSS:")).split()[1]) // 1024
+
+
 def is_made(name):
     mount, at = name[1:].split(".")
     return name[0] == "m" and int(mount) < MOUNTS and int(at) < EACH
@@ -90,6 +96,9 @@ def each_lists_them_with_attributes():
                 names.add(entry.name)
         print("# %d names listed with attributes: %.0f/s" % (len(names), len(names) / (time.monotonic() - begun)), flush=True)
         check(len(names) == EACH * MOUNTS, "%d of %d names" % (len(names), EACH * MOUNTS))
+    memory = [memory_mib(place) for place in places]
+    print("# memory of the mounts: %s MiB" % memory, flush=True)
+    check(max(memory) < MEMORY_MIB + MEMORY_MIB // 4, "they may keep %d MiB: %s" % (MEMORY_MIB, memory))
 
 
 @case

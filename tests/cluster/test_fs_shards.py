@@ -235,6 +235,39 @@ def a_listing_tells_attributes_once_and_for_all():
         check(modes_in(path) == want, "what was changed since")
 
 
+def wake_ups_of(place):
+    """What the process of a mount has read, and how often its threads have slept, which they do after each request that comes alone."""
+    slept, tasks = 0, "/proc/%d/task" % mounts.server(place)
+    for task in os.listdir(tasks):
+        with open(os.path.join(tasks, task, "status"), encoding="utf-8") as file:
+            slept += int(next(line for line in file if line.startswith("voluntary_ctxt_switches:")).split()[1])
+    return slept + requests_of(place)
+
+
+def asks_for_nothing(place, names):
+    before = wake_ups_of(place)
+    for _ in range(20):
+        for name in names:
+            os.stat(name)
+    woken = wake_ups_of(place) - before
+    print("# %d looks at attributes that are kept: %d wake-ups of the mount" % (20 * len(names), woken))
+    return woken < len(names)
+
+
+@case
+def attributes_that_are_kept_are_not_asked_for():
+    """The kernel answers, without the mount: both the one that has the folder for itself, and those that share it."""
+    folder = os.path.join(places[0], "kept")
+    os.mkdir(folder)
+    names = ["f%d" % at for at in range(500)]
+    for name in names:
+        make(os.path.join(folder, name))
+    for place in places[:3]:
+        paths = [os.path.join(place, "kept", name) for name in names]
+        wait_until("looks that ask for nothing", lambda: asks_for_nothing(place, paths), 30)
+    shutil.rmtree(folder)
+
+
 @case
 def the_same_name_by_four():
     """Of four who make one name, one does, also while the directory splits."""
