@@ -20,7 +20,8 @@
  *     small ones the rest is hundreds of times as much. A write beyond that is answered when there
  *     is room.
  *
- * W4  What has failed is told once: by the next write, fsync or close.
+ * W4  What has failed is told once, by the next write or fsync, and by each close before; of a
+ *     file that is closed, to whoever opens it next.
  *
  * W5  Before a lease is given back, all writes under it have arrived and are noted.
  *
@@ -675,6 +676,7 @@ int behind_take_error(struct fs_file *file)
 {
     int error = error_of(file);
     file->error = 0;
+    file->close_told = false;
     return error;
 }
 
@@ -1106,10 +1108,12 @@ void behind_sync_slowly(struct fs_call *call)
 int behind_error(struct limpet_fs *fs, uint64_t ino)
 {
     pthread_mutex_lock(&fs->lock);
-    const struct fs_file *file = file_find(fs, ino, false);
+    struct fs_file *file = file_find(fs, ino, false);
     /* Not taken: who closes may be a child that knows nothing of the file, and fsync comes later.
      */
     int error = file != NULL ? error_of(file) : 0;
+    if (error != 0)
+        file->close_told = true;
     pthread_mutex_unlock(&fs->lock);
     return error;
 }

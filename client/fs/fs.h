@@ -39,6 +39,7 @@ enum {
     FS_HOMES_AT_ONCE = 1024, /* Numbers of shards that a client reserves. */
     FS_DELAY_MS = 2000,      /* Before changes of delegated shards are written back. */
     FS_ERRORS_MAX = 64,      /* Shards whose lost changes nobody has been told of. */
+    FS_UNTOLD_MAX = 1024,    /* Closed files, the same. */
     FS_UNFOUND_MAX = 256,    /* Shards whose names were lost, that are remembered. */
     FS_OPEN_BUCKETS = 1024,
     FS_TOUCHED = 64,    /* Counters of changes, for shards by their homes. */
@@ -188,7 +189,7 @@ struct limpet_fs {
     unsigned n_unfound;
     _Atomic uint64_t gones; /* How many have become `gone`. */
     struct fs_error errors[FS_ERRORS_MAX];
-    unsigned n_errors;
+    unsigned n_errors, n_untold;
     uint64_t losses;
 
     /* behind.c */
@@ -275,6 +276,8 @@ struct fs_file {
     int64_t ahead_mtime_ns;   /* 0: as in the record. */
     struct fs_txid behind_tx; /* By which the record says that contents may lie beyond its size. */
     int error;                /* Of a write, until somebody was told. */
+    bool untold;              /* It was closed, and stays until then, */
+    bool close_told;          /* unless a close has told. */
     LIST_ENTRY(fs_file) ahead_link;
     TAILQ_ENTRY(fs_file) room_link, drain_link;
     uint64_t changes; /* The client's contents_changed at the last one of this file. */
@@ -495,6 +498,8 @@ int order_follow_name(struct limpet_fs *fs, uint64_t home) MUST_CHECK;
 /* A step that nobody waits for is made after those before it; false: it may be made now. */
 bool order_defer(struct limpet_fs *fs, uint64_t home, const char *method,
                  const struct fs_request *rq);
+/* With the lock. Something of the shard is lost: its directory is told. */
+void write_back_note_error(struct limpet_fs *fs, uint64_t home, int error);
 /* What was not written back is lost, and told by fsync of another client; with both locks. */
 void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir);
 void sync_begin(struct fs_call *call);
@@ -745,6 +750,8 @@ void cache_release(struct fs_cache *cache, uint64_t bytes);
 struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make);
 /* With the lock: forgets it if nobody needs it. */
 void file_drop(struct limpet_fs *fs, struct fs_file *file);
+/* With the lock. What was changed of a file is lost: who has it open is told, or opens it next. */
+void file_lost(struct limpet_fs *fs, uint64_t ino, int error);
 /* An answer told of it; grant: what may be kept of that. */
 void file_saw(struct limpet_fs *fs, const struct fs_inode *inode, uint64_t grant);
 void orphan_open(struct fs_call *call);

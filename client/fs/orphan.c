@@ -22,6 +22,7 @@
 
 #include "client/fs/cond.h"
 #include "client/fs/fs.h"
+#include "common/planted.h"
 
 enum {
     ORPHANS_AT_ONCE = 512,
@@ -60,15 +61,41 @@ struct fs_file *file_find(struct limpet_fs *fs, uint64_t ino, bool make)
     return file;
 }
 
+/* With the lock. Whoever opens it next is told what was lost of it, if nobody was. */
+static bool stays_untold(struct limpet_fs *fs, struct fs_file *file)
+{
+    bool lost = file->error != 0 && !file->close_told && !planted(PLANTED_FS_LOSS_UNTOLD);
+    bool stays = lost && (file->untold || fs->n_untold < FS_UNTOLD_MAX);
+    if (lost && !stays)
+        write_back_note_error(fs, fs_home(file->ino), file->error);
+    if (stays && !file->untold)
+        fs->n_untold++;
+    else if (!stays && file->untold)
+        fs->n_untold--;
+    file->untold = stays;
+    return stays;
+}
+
 void file_drop(struct limpet_fs *fs, struct fs_file *file)
 {
     if (file->opens > 0 || file->holds > 0 || file->telling || !STAILQ_EMPTY(&file->told_next) ||
         file->ahead || file->sending || file->wants_room || file->wants_drain ||
         !TAILQ_EMPTY(&file->writes))
         return;
-    (void)fs;
+    if (stays_untold(fs, file))
+        return;
     LIST_REMOVE(file, link);
     free(file);
+}
+
+void file_lost(struct limpet_fs *fs, uint64_t ino, int error)
+{
+    struct fs_file *file = file_find(fs, ino, true);
+    if (file == NULL)
+        return; /* Its folder is told. */
+    if (file->error == 0)
+        file->error = error;
+    file_drop(fs, file);
 }
 
 /* Answers may come in another order than changes were made. */
@@ -150,6 +177,13 @@ void orphan_open(struct fs_call *call)
         fs_ask(call, fs_home(rq.ino), "fs.getattr", &rq, NULL, 0, opened);
 }
 
+/* One that had this number before may have been lost. */
+static void open_new(struct fs_file *file)
+{
+    if (file->opens++ == 0)
+        file->error = 0;
+}
+
 void orphan_open_made(struct fs_call *call, const struct fs_inode *inode)
 {
     struct limpet_fs *fs = call->fs;
@@ -157,7 +191,7 @@ void orphan_open_made(struct fs_call *call, const struct fs_inode *inode)
     bool unasked = fs->questions == call->questions;
     struct fs_file *file = unasked ? file_find(fs, call->rq.ino, true) : NULL;
     if (file != NULL)
-        file->opens++;
+        open_new(file);
     if (file != NULL && inode != NULL)
         see_file(file, inode);
     pthread_mutex_unlock(&fs->lock);
@@ -207,7 +241,7 @@ void orphan_made(struct fs_call *call)
     pthread_mutex_lock(&call->fs->lock);
     struct fs_file *file = file_find(call->fs, call->rq.ino, true);
     if (file != NULL) {
-        file->opens++;
+        open_new(file);
         file->orphan = true;
         registry_note(call->fs, fs_home(call->rq.ino));
     }
@@ -228,14 +262,17 @@ int limpet_fs_adopt(struct limpet_fs *fs, struct limpet_fs *old)
     for (unsigned i = 0; i < FS_OPEN_BUCKETS; i++) {
         const struct fs_file *file;
         for (file = LIST_FIRST(&old->files[i]); file != NULL; file = LIST_NEXT(file, link)) {
-            struct fs_file *mine = file->opens > 0 ? file_find(fs, file->ino, true) : NULL;
+            bool told = file->opens == 0 && file->error == 0 && !file->ahead;
+            struct fs_file *mine = told ? NULL : file_find(fs, file->ino, true);
             if (mine != NULL) {
                 mine->opens = file->opens;
                 mine->orphan = file->orphan;
                 if (mine->orphan)
                     registry_note(fs, fs_home(mine->ino));
                 /* Writes that may not have arrived, or that no size covers. */
-                mine->error = file->error == 0 && file->ahead ? -EIO : file->error;
+                if (mine->error == 0)
+                    mine->error = file->error == 0 && file->ahead ? -EIO : file->error;
+                file_drop(fs, mine);
             } else if (file->opens > 0) {
                 rc = -ENOMEM;
             }
@@ -336,6 +373,7 @@ static void forget_contents(struct limpet_fs *fs, uint64_t ino)
     if (file == NULL || file->opens > 0)
         return;
     behind_cancel(fs, file, 0);
+    file->error = 0;
     file_drop(fs, file);
 }
 
@@ -397,7 +435,8 @@ void orphan_notified(struct limpet_watch *watch, void *arg, uint64_t notifier, u
     pthread_mutex_lock(&fs->lock);
     for (size_t i = 0; i < n; i++) {
         struct fs_file *file = file_find(fs, decode_u64(&d), false);
-        open[i] = file != NULL ? file->opens > 0 : fs->nameless > 0;
+        bool known = file != NULL && !file->untold;
+        open[i] = (file != NULL && file->opens > 0) || (!known && fs->nameless > 0);
         fs->questions += open[i] == 0;
         if (file != NULL && open[i]) {
             file->orphan = true;

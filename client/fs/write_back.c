@@ -189,10 +189,20 @@ static struct fs_batch *batch_create(struct limpet_fs *fs)
     return batch;
 }
 
+void write_back_note_error(struct limpet_fs *fs, uint64_t home, int error)
+{
+    unsigned i = 0;
+    while (i < fs->n_errors && fs->errors[i].home != home)
+        i++;
+    if (i == FS_ERRORS_MAX)
+        fs->errors[i - 1].any = true;
+    else if (i == fs->n_errors)
+        fs->errors[fs->n_errors++] = (struct fs_error){.home = home, .error = error};
+}
+
 /* For whoever has a file open, and for the shard's directory. */
 static void note_error(struct limpet_fs *fs, uint64_t home, int error)
 {
-    unsigned i = 0;
     struct fs_file *file;
     fs->losses++;
     if (planted(PLANTED_FS_LOSS_UNTOLD))
@@ -203,12 +213,7 @@ static void note_error(struct limpet_fs *fs, uint64_t home, int error)
                 file->error = error;
         }
     }
-    while (i < fs->n_errors && fs->errors[i].home != home)
-        i++;
-    if (i == FS_ERRORS_MAX)
-        fs->errors[i - 1].any = true;
-    else if (i == fs->n_errors)
-        fs->errors[fs->n_errors++] = (struct fs_error){.home = home, .error = error};
+    write_back_note_error(fs, home, error);
 }
 
 /* What was lost may have been the name of a directory: then also all that is below it. */
@@ -311,27 +316,6 @@ void unfound_clear(struct limpet_fs *fs)
         unfound_drop(fs, fs->n_unfound - 1);
 }
 
-void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
-{
-    struct fs_lease *lease, *next;
-    HASH_ITER(hh, fs->leases, lease, next)
-    {
-        if (lease->batches > 0)
-            fail(lease, -EIO);
-        if (write_back_has_no_name(lease))
-            unfound_add(heir, lease->home, NULL);
-    }
-    for (unsigned i = 0; i < fs->n_unfound; i++) {
-        const struct fs_batch *name = fs->unfound[i].name;
-        if (name == NULL || !name->ended || name->error != 0)
-            unfound_add(heir, fs->unfound[i].home, NULL);
-        if (fs->unfound[i].gone)
-            unfound_end(heir, fs->unfound[i].home);
-    }
-    memcpy(heir->errors, fs->errors, sizeof heir->errors);
-    heir->n_errors = fs->n_errors;
-}
-
 /* Its changes are its own: what comes now is another one's. */
 static void batch_close(struct fs_batch *batch)
 {
@@ -350,6 +334,94 @@ static void batch_close(struct fs_batch *batch)
     }
     batch->counted = batch->changes.len;
     lease_count(batch->fs, batch->counted, 0);
+}
+
+static int compare_inos(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Numbers of those that have got a name there, in their order. NULL: there are none. */
+static uint64_t *named_in(const struct encoder *changes, size_t *n)
+{
+    uint64_t *inos = NULL;
+    size_t max = 0;
+    struct decoder d;
+    struct fs_change change;
+    struct fs_entry entry;
+    *n = 0;
+    decoder_init(&d, changes->data, changes->len);
+    while (fs_change_next(&d, &change) == 0) {
+        if (change.removed || change.key_len == 0 || change.key[0] != FS_KEY_ENTRY ||
+            fs_entry_decode(change.value, change.len, &entry) != 0)
+            continue;
+        if (*n == max) {
+            max = 2 * max + 16;
+            uint64_t *more = realloc(inos, max * sizeof *inos);
+            if (more == NULL)
+                break;
+            inos = more;
+        }
+        inos[(*n)++] = entry.ino;
+    }
+    if (inos != NULL)
+        qsort(inos, *n, sizeof *inos, compare_inos);
+    return inos;
+}
+
+/*
+ * B6: of closed files, those whose records are in a batch that was lost. If a name was lost as
+ * well, it is likely that there is no such file: its directory is told.
+ */
+static void note_files(struct limpet_fs *fs, const struct fs_batch *batch, int error)
+{
+    size_t n;
+    struct decoder d;
+    struct fs_change change;
+    uint32_t index;
+    if (batch->lease == NULL)
+        return;
+    uint64_t *named = named_in(&batch->changes, &n);
+    decoder_init(&d, batch->changes.data, batch->changes.len);
+    while (fs_change_next(&d, &change) == 0) {
+        if (change.removed ||
+            fs_index_key_decode(change.key, change.key_len, FS_KEY_INODE, &index) != 0 ||
+            index == FS_INDEX_DIR)
+            continue;
+        uint64_t ino = fs_ino(batch->lease->home, index);
+        if (named == NULL || bsearch(&ino, named, n, sizeof ino, compare_inos) == NULL)
+            file_lost(fs, ino, error);
+    }
+    free(named);
+}
+
+void write_back_abandon(struct limpet_fs *fs, struct limpet_fs *heir)
+{
+    struct fs_lease *lease, *next;
+    struct fs_batch *batch;
+    HASH_ITER(hh, fs->leases, lease, next)
+    {
+        if (lease->batches > 0)
+            fail(lease, -EIO);
+        if (write_back_has_no_name(lease))
+            unfound_add(heir, lease->home, NULL);
+    }
+    TAILQ_FOREACH(batch, &fs->batches, link)
+    {
+        /* cppcheck-suppress uninitvar */
+        batch_close(batch);
+        note_files(heir, batch, -EIO);
+    }
+    for (unsigned i = 0; i < fs->n_unfound; i++) {
+        const struct fs_batch *name = fs->unfound[i].name;
+        if (name == NULL || !name->ended || name->error != 0)
+            unfound_add(heir, fs->unfound[i].home, NULL);
+        if (fs->unfound[i].gone)
+            unfound_end(heir, fs->unfound[i].home);
+    }
+    memcpy(heir->errors, fs->errors, sizeof heir->errors);
+    heir->n_errors = fs->n_errors;
 }
 
 static struct fs_batch *batch_open(struct fs_lease *lease)
@@ -407,6 +479,7 @@ static void batch_end(struct fs_batch *batch, int error)
     if (error != 0 && lease != NULL) {
         note_locks(lease, &batch->changes);
         fail(lease, error);
+        note_files(fs, batch, error);
     }
     if (lease != NULL) {
         lease->batches--;

@@ -82,6 +82,11 @@ void file_drop(struct limpet_fs *of, struct fs_file *file)
     (void)of, (void)file;
 }
 
+void file_lost(struct limpet_fs *of, uint64_t ino, int error)
+{
+    (void)of, (void)ino, (void)error;
+}
+
 void lease_count(struct limpet_fs *of, uint64_t more, uint64_t less)
 {
     (void)of, (void)more, (void)less;
