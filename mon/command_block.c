@@ -97,15 +97,25 @@ static int run_add(struct command_call *call)
         rc = take_expire(call, &seconds);
     if (rc != 0)
         return rc;
-    blocked.until_ns = env_wall(call->mon->env) + (uint64_t)(seconds * (double)SEC_NS);
+    uint64_t wanted_ns = env_wall(call->mon->env) + (uint64_t)(seconds * (double)SEC_NS);
+    blocked.until_ns = wanted_ns;
     rc = machine_block(call->batch->change, &blocked);
     if (rc == -ENOSPC)
         return call_say(call, rc, "%u clients are blocked, and there may be no more: take some out",
                         MAP_BLOCKED_MAX);
-    return rc != 0 ? rc
-                   : call_say(call, 0, "blocklisting %s until %s (%g sec)",
-                              format_blocked(&blocked, address),
-                              format_stamp(blocked.until_ns, until), seconds);
+    if (rc != 0)
+        return rc;
+    const struct cluster_map *map = change_map(call->batch->change);
+    for (uint32_t i = 0; i < map->n_blocked; i++)
+        if (map_blocked_compare(&map->blocked[i], &blocked) == 0)
+            blocked.until_ns = map->blocked[i].until_ns;
+    format_blocked(&blocked, address);
+    format_stamp(blocked.until_ns, until);
+    if (blocked.until_ns > wanted_ns)
+        return call_say(call, 0,
+                        "%s is blocklisted until %s already: osd blocklist rm would end that",
+                        address, until);
+    return call_say(call, 0, "blocklisting %s until %s (%g sec)", address, until, seconds);
 }
 
 static int run_rm(struct command_call *call)

@@ -43,6 +43,9 @@ void forward_submit(struct mon *mon, struct mon_session *session, struct message
 {
     struct pending *pending;
 
+    /* Who was silent may be back when there is a leader: the OSD asks again if it is not. */
+    if (message->type == MSG_OSD_FENCE && consensus_leader(mon->consensus) == 0)
+        return;
     if (mon->n_pendings >= MON_PENDING_MAX ||
         (session != NULL && session->pendings >= MON_PENDING_SESSION_MAX)) {
         if (!one_way && session != NULL)

@@ -151,6 +151,15 @@ int leader_stage_add_member(struct leader *leader, struct batch *batch,
     return rc;
 }
 
+/* Whoever was blocked for shorter before is blocked for longer now. */
+static bool blocked_for_long(const struct cluster_map *map, const struct map_blocked *wanted)
+{
+    for (uint32_t i = 0; i < map->n_blocked; i++)
+        if (map_blocked_compare(&map->blocked[i], wanted) == 0)
+            return map->blocked[i].until_ns + FENCE_DAYS * 3600 * SEC_NS > wanted->until_ns;
+    return false;
+}
+
 /* Repeated until the OSD knows the map, and asked for by all who have a lease of it. */
 int leader_stage_fence(struct leader *leader, struct batch *batch, const struct request *request)
 {
@@ -160,10 +169,15 @@ int leader_stage_fence(struct leader *leader, struct batch *batch, const struct 
 
     if (wire == NULL)
         return -EBADMSG;
-    int rc = request->sender.type != ENTITY_OSD ? -EPERM : wire->client == 0 ? -EINVAL : 0;
+    const struct map_osd *osd =
+        request->sender.type == ENTITY_OSD
+            ? map_osd(leader->mon->state.map, entity_osd_id(&request->sender))
+            : NULL;
+    bool may = osd != NULL && osd->up && osd->instance == request->instance;
+    int rc = !may ? -EPERM : wire->client == 0 ? -EINVAL : 0;
     blocked.instance = wire->client;
     blocked.until_ns = env_wall(leader->mon->env) + FENCE_DAYS * 24 * 3600 * SEC_NS;
-    bool known = rc == 0 && map_blocks(change_map(batch->change), wire->client, NULL);
+    bool known = rc == 0 && blocked_for_long(change_map(batch->change), &blocked);
     if (rc == 0 && !known)
         rc = machine_block(batch->change, &blocked);
     if (rc == -ENOSPC)

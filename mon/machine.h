@@ -182,8 +182,8 @@ int machine_pool_rule(struct change *change, uint64_t pool, uint32_t rule) MUST_
 int machine_crush(struct change *change, const struct crush_map *crush) MUST_CHECK;
 
 /*
- * A process of a client, or an address, must not do anything any more, until then; one that is
- * blocked already gets the new time. -ENOSPC: MAP_BLOCKED_MAX are.
+ * A process of a client, or an address, must not do anything any more, until then, or for as long
+ * as it is blocked already: others may rely on that. -ENOSPC: MAP_BLOCKED_MAX are.
  */
 int machine_block(struct change *change, const struct map_blocked *blocked) MUST_CHECK;
 /* -ENOENT. */

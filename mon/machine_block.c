@@ -34,6 +34,8 @@ int machine_block(struct change *change, const struct map_blocked *blocked)
     if (at > 0)
         memcpy(list, map->blocked, at * sizeof list[0]);
     list[at] = *blocked;
+    if (known && map->blocked[at].until_ns > blocked->until_ns)
+        list[at].until_ns = map->blocked[at].until_ns;
     if (at + known < map->n_blocked)
         memcpy(&list[at + 1], &map->blocked[at + known],
                (map->n_blocked - at - known) * sizeof list[0]);

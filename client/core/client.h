@@ -132,8 +132,10 @@ struct client_op {
     uint32_t attempt;
     enum client_op_state state;
     struct osd_link *answered_by;
-    bool pool_asked;   /* The leader is asked whether there is such a pool, */
-    bool pool_checked; /* and our map shows the answer. */
+    struct osd_link *carrier; /* It was last sent over this link's session */
+    uint64_t carried;         /* with this number. */
+    bool pool_asked;          /* The leader is asked whether there is such a pool, */
+    bool pool_checked;        /* and our map shows the answer. */
     struct client_pg *pg;
     struct buf_slice payload;
     struct buf *lent; /* `into`, while a reply is received there. */

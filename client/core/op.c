@@ -111,7 +111,7 @@ void op_fail_all(struct client *c, int error)
 
 void op_give_up(struct client *c, struct client_op *op)
 {
-    if (op->state == CLIENT_OP_SENT && op->revoke_late && op->write)
+    if (op_is_carried(op) && op->revoke_late && op->write)
         target_revoke(c, op);
     op_finish_later(c, op, -ETIMEDOUT);
 }
@@ -138,7 +138,7 @@ void client_cancel(struct client *c, struct client_op *op)
 
 void client_revoke(struct client *c, struct client_op *op)
 {
-    if (op->state == CLIENT_OP_SENT)
+    if (op_is_carried(op))
         target_revoke(c, op);
     client_cancel(c, op);
 }
@@ -258,6 +258,7 @@ void client_submit(struct client *c, struct client_op *op)
     op->n_results = 0;
     op->pg = NULL;
     op->answered_by = NULL;
+    op->carrier = NULL;
     op->lent = NULL;
     op->pool_asked = false;
     op->pool_checked = false;

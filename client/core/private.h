@@ -322,6 +322,8 @@ void target_answered(struct client_pg *pg);
 void target_kick(struct client *client);
 /* What was sent of it is not to arrive any more: see client_revoke(). */
 void target_revoke(struct client *client, const struct client_op *op);
+/* Whether it was sent over a session that is still there, and has no answer. */
+bool op_is_carried(const struct client_op *op);
 void target_drop_revoked(struct client *client);
 void target_ask_late(struct env_timer *timer);
 void target_map_changed(struct client *client);

@@ -187,14 +187,27 @@ static void osd_mark_unsent(struct osd_link *osd)
     }
 }
 
+/*
+ * Also one that is to be sent again, since the group has other members or does not serve: its
+ * primary may still be the one that it was, and takes what is under way to it.
+ */
+bool op_is_carried(const struct client_op *op)
+{
+    return (op->state == CLIENT_OP_SENT || op->state == CLIENT_OP_UNSENT) && op->carrier != NULL &&
+           op->carrier->session != NULL && op->carrier->n_sessions == op->carried;
+}
+
 static bool owes_write(const struct osd_link *osd)
 {
     const struct client_pg *pg;
+    const struct client_op *op;
     TAILQ_FOREACH(pg, &osd->client->active, link)
     {
-        if (pg->osd == osd && !TAILQ_EMPTY(&pg->writes) &&
-            TAILQ_FIRST(&pg->writes)->state == CLIENT_OP_SENT)
-            return true;
+        TAILQ_FOREACH(op, &pg->writes, write_link)
+        {
+            if (op->carrier == osd && op_is_carried(op))
+                return true;
+        }
     }
     return false;
 }
@@ -244,8 +257,8 @@ bool client_is_late(const struct client *c)
 /* Several are revoked before this is done, and what is left goes over one new session. */
 void target_revoke(struct client *c, const struct client_op *op)
 {
-    op->pg->osd->revoked = true;
-    set_late(op->pg->osd, true);
+    op->carrier->revoked = true;
+    set_late(op->carrier, true);
     client_schedule(c, true);
 }
 
@@ -448,6 +461,8 @@ static void pg_send(struct client_pg *pg)
         if (pg->unsent->sent_ns == 0)
             pg->unsent->sent_ns = env_now(c->env);
         pg->unsent->state = CLIENT_OP_SENT;
+        pg->unsent->carrier = osd;
+        pg->unsent->carried = osd->n_sessions;
         pg->unsent = TAILQ_NEXT(pg->unsent, link);
         osd_watch(osd);
     }

@@ -120,7 +120,7 @@ static void leftover_ended(struct client_op *op)
     struct watch_leftover *left = container_of(op, struct watch_leftover, op);
     struct client *c = left->client;
     buf_slice_drop(&op->steps[0].data);
-    if (op->result == -ETIMEDOUT && !c->closing) {
+    if ((op->result == -ETIMEDOUT || op->result == -ESTALE) && !c->closing) {
         end_leftover(left);
         return;
     }

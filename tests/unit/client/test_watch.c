@@ -643,6 +643,86 @@ static void one_that_ends_late_is_kept_alive(void **state)
     assert_true(fake_no_request(&w, 0));
 }
 
+/* A write that OSD 2 has been sent, or its path has, while a fenced lease is had at OSD 0. */
+static void write_elsewhere(struct fake_op *write)
+{
+    fake_map_add_pool(&w, 3);
+    for (uint32_t i = 0; i < map_pool(w.map, 3)->pg_num; i++)
+        fake_map_pg(&w, 3, i, 1, (const int32_t[]){2});
+    fake_settle(&w);
+    prepare(TIMEOUT_MS, WIRE_LEASE_FENCED);
+    begin();
+    fake_op_write(write, 3, "elsewhere", "data");
+    client_submit(c, &write->op);
+    fake_settle(&w);
+    fake_osd_accept(&w, 2);
+    assert_int_equal(fake_request(&w, 2).first_code, WIRE_OP_CODE_WRITE_FULL);
+    assert_int_equal(write->op.state, CLIENT_OP_SENT);
+}
+
+static void add_member(void)
+{
+    for (uint32_t i = 0; i < map_pool(w.map, 3)->pg_num; i++)
+        fake_map_pg(&w, 3, i, 2, (const int32_t[]){2, 1});
+    fake_settle(&w);
+}
+
+/* The primary is the one that it was, and takes what is under way to it. */
+static void what_waits_to_be_sent_again_is_late_when_revoked(void **state)
+{
+    static struct fake_op write;
+    (void)state;
+    write_elsewhere(&write);
+    struct fake_session *path = fake_osd(&w, 2);
+    path->base.queued_bytes = NET_QUEUE_LIMIT + 1; /* It does not take it. */
+    add_member();
+    assert_int_equal(write.op.state, CLIENT_OP_UNSENT);
+    client_revoke(c, &write.op);
+    fake_settle(&w);
+    client_unwatch(c, &told.watch);
+    fake_settle(&w);
+    bool gone = path->over || path->dropped;
+    path->base.queued_bytes = 0;
+    assert_true(client_is_late(c));
+    assert_true(gone);
+}
+
+/* As when it is paused, or a group has too few members for a while. */
+static void what_was_sent_to_a_group_that_does_not_serve_is_late(void **state)
+{
+    static struct fake_op write;
+    (void)state;
+    write_elsewhere(&write);
+    struct fake_session *path = fake_osd(&w, 2);
+    fake_map_flags(&w, MAP_PAUSE);
+    fake_settle(&w);
+    assert_int_equal(write.op.state, CLIENT_OP_UNSENT);
+    client_revoke(c, &write.op);
+    fake_settle(&w);
+    fake_map_flags(&w, 0);
+    fake_settle(&w);
+    client_unwatch(c, &told.watch);
+    fake_settle(&w);
+    assert_true(client_is_late(c));
+    assert_true(path->over || path->dropped);
+}
+
+/* The session ends while it waits to be sent again over it. */
+static void what_was_to_be_sent_again_is_late_when_its_session_ends(void **state)
+{
+    static struct fake_op write;
+    (void)state;
+    write_elsewhere(&write);
+    struct fake_session *path = fake_osd(&w, 2);
+    path->base.queued_bytes = NET_QUEUE_LIMIT + 1;
+    add_member();
+    fake_session_close(&w, path, -ECONNRESET);
+    fake_settle(&w);
+    client_cancel(c, &write.op);
+    fake_settle(&w);
+    assert_true(client_is_late(c));
+}
+
 static void connect_with_time_out(uint64_t op_timeout_ns)
 {
     client_destroy(c);
@@ -858,6 +938,9 @@ int main(void)
         TEST(other_leases_end_at_once),
         TEST(an_osd_that_is_another_one_is_not_late),
         TEST(one_that_ends_late_is_kept_alive),
+        TEST(what_waits_to_be_sent_again_is_late_when_revoked),
+        TEST(what_was_sent_to_a_group_that_does_not_serve_is_late),
+        TEST(what_was_to_be_sent_again_is_late_when_its_session_ends),
         TEST(what_is_left_of_a_fenced_lease_is_ended),
         TEST(so_is_one_that_may_have_begun),
         TEST(a_client_goes_with_a_lease_that_ends_late),

@@ -413,6 +413,80 @@ static void a_full_list_stays_as_it_is(void **state)
     teardown(&f);
 }
 
+/* Somebody has blocked it for a minute: what it has sent before may come later than that. */
+static void who_is_blocked_for_shorter_is_fenced_for_as_long(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 15, "aabbc");
+    assert_int_equal(world_command(f.admin, "{\"prefix\": \"osd blocklist add\", \"addr\": "
+                                            "\"0.0.0.0:0/4711\", \"expire\": 60}"),
+                     0);
+    world_fence(f.osds[0], 4711);
+    world_run_ms(f.world, 500);
+    uint64_t days = (f.admin->map->blocked[0].until_ns - env_wall(f.admin->env)) / SEC_NS / 86400;
+    assert_in_range(days, 6, 7);
+    teardown(&f);
+}
+
+/* Nor does somebody who blocks it once more for a minute let it in sooner. */
+static void who_is_fenced_stays_so_when_blocked_for_shorter(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 16, "aabbc");
+    world_fence(f.osds[0], 4711);
+    world_run_ms(f.world, 500);
+    assert_int_equal(world_command(f.admin, "{\"prefix\": \"osd blocklist add\", \"addr\": "
+                                            "\"0.0.0.0:0/4711\", \"expire\": 60}"),
+                     0);
+    assert_non_null(strstr(f.admin->status, "already"));
+    uint64_t days = (f.admin->map->blocked[0].until_ns - env_wall(f.admin->env)) / SEC_NS / 86400;
+    assert_in_range(days, 6, 7);
+    teardown(&f);
+}
+
+/* Whom an OSD had missed may be back by then: it asks again if not. */
+static void nobody_is_fenced_for_what_was_asked_without_a_quorum(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 17, "aabbc");
+    for (uint32_t i = 1; i < 3; i++)
+        world_end(f.world, i, SIM_EXIT);
+    world_run_ms(f.world, 10000);
+    assert_int_equal(world_leader(f.world), -1);
+    world_fence(f.osds[0], 4711);
+    world_run_ms(f.world, 500);
+    for (uint32_t i = 1; i < 3; i++)
+        world_start(f.world, i);
+    world_await_leader(f.world, -1);
+    world_run_ms(f.world, 2000);
+    assert_false(map_blocks(f.admin->map, 4711, NULL));
+    world_fence(f.osds[0], 4711);
+    world_run_ms(f.world, 500);
+    assert_true(map_blocks(f.admin->map, 4711, NULL));
+    teardown(&f);
+}
+
+/* Nor by an OSD whose place another process has, though it has the key. */
+static void who_is_no_osd_of_the_map_fences_nobody(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f, 18, "aabbc");
+    struct world_peer *other = world_peer(f.world, "osd.0", 1);
+    world_run_ms(f.world, 300);
+    world_fence(other, 4711);
+    world_run_ms(f.world, 500);
+    assert_false(map_blocks(f.admin->map, 4711, NULL));
+    teardown(&f);
+}
+
 /* OSDs may have a client blocked; each of them asks until it knows the map. */
 static void osds_have_clients_fenced(void **state)
 {
@@ -457,6 +531,10 @@ int main(void)
         cmocka_unit_test(flapping_is_damped),
         cmocka_unit_test(nodown_keeps_them_up),
         cmocka_unit_test(osds_have_clients_fenced),
+        cmocka_unit_test(who_is_blocked_for_shorter_is_fenced_for_as_long),
+        cmocka_unit_test(who_is_fenced_stays_so_when_blocked_for_shorter),
+        cmocka_unit_test(nobody_is_fenced_for_what_was_asked_without_a_quorum),
+        cmocka_unit_test(who_is_no_osd_of_the_map_fences_nobody),
         cmocka_unit_test(a_full_list_stays_as_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
