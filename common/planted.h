@@ -176,6 +176,7 @@ enum planted_bug {
     PLANTED_WATCH_UNFENCED,
     /* OSD: the leases of who is blocked are over before it knows. */
     PLANTED_WATCH_BLOCKED_AT_ONCE,
+    PLANTED_WATCH_DEAF_TIME,
     /* Client: a fenced lease is ended while what was revoked may still be executed. */
     PLANTED_WATCH_ENDS_EARLY,
     /* Client: it goes on without the map by which somebody was blocked, or ended a fenced lease. */

@@ -8,13 +8,13 @@
  *  W2  The primary evicts a watch only when it has not heard of its owner for the watch's time-out:
  *      by its own clock, counted from the last sign of life that came to it, or, of those that have
  *      not come to it yet, from when it began to serve. Signs of life are answered under read
- *      leases, so no earlier primary can have confirmed one after that. A process that slept counts
- *      anew. Or at once, when the map says that the owner is blocked: then none of its requests is
- *      executed any more; but of a shared or a fenced lease, under which it may answer without
- *      asking anybody, no sign of life counts from then on. Or WIRE_WATCH_HUNG_UP_MS after the
- *      owner's system has ended the connection, if the session has not got another one: its
- *      process is dead, or has given the connection up before that, and trusts its watch no
- *      longer than we wait (W3). Silence is no such end.
+ *      leases, so no earlier primary can have confirmed one after that. Time counts only while it
+ *      can listen: not while this process sleeps, or may not read. Or at once, when the map says
+ *      that the owner is blocked: then none of its requests is executed any more; but of a shared
+ *      or a fenced lease, under which it may answer without asking anybody, no sign of life counts
+ *      from then on. Or WIRE_WATCH_HUNG_UP_MS after the owner's system has ended the connection,
+ *      if the session has not got another one: its process is dead, or has given the connection
+ *      up before that, and trusts its watch no longer than we wait (W3). Silence is no such end.
  *
  *      A fenced lease is evicted only when its owner is blocked: of an owner that is gone in any
  *      other way the monitors are told as soon as another process waits for it (W7). Its own
@@ -733,12 +733,16 @@ static void evict(struct pg_watched *watched, struct watch *watch)
 
 /* ---- Time ---- */
 
-/* A process that was stopped has not heard those who spoke meanwhile. */
+/*
+ * A process that was stopped has not heard those who spoke meanwhile, and one that may not read has
+ * not listened to them: their signs of life wait.
+ */
 static uint64_t slept_ns(struct pg *pg, uint64_t now)
 {
     uint64_t since = pg->watch_ticked_ns;
+    bool listens = !pg->serving || pg_lease_holds(pg) || planted(PLANTED_WATCH_DEAF_TIME);
     pg->watch_ticked_ns = now;
-    if (since == 0 || now - since < WATCH_TICK_LATE_NS)
+    if (since == 0 || (now - since < WATCH_TICK_LATE_NS && listens))
         return 0;
     pg->watch_woke_ns = now;
     return now - since;

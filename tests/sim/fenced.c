@@ -12,11 +12,11 @@ enum {
     OBJECTS_MAX = 4,
     CLIENTS_MAX = CLUSTER_CLIENTS_MAX + 1,
     NAME_BYTES = 24,
-    DEAF_PERCENT = 5,   /* Of recalls. */
     LEAVE_PERCENT = 30, /* Of ends. */
     WRITES_MAX = 4,     /* Under way, of a holder. */
     COUNT_BITS = 24,    /* What is written: the holder's number, and one of the write. */
-    TIMEOUT_MS = 2000,  /* Of leases, on average. */
+    TIMEOUT_MS = 2000,  /* Of leases, on average; */
+    FAIR_MS = 10000,    /* where nobody may be blocked while an OSD is found dead. */
 };
 
 /* An operation on the object of contents. Its memory lasts as long as its client's process. */
@@ -69,6 +69,7 @@ struct fenced {
     struct successor successors[CLIENTS_MAX];
     struct access admin;
     bool stopped;
+    uint32_t deaf_percent; /* Of recalls; 0: who lives and is reached is not blocked, either. */
     uint32_t n_done;
 };
 
@@ -107,6 +108,14 @@ static void process_over(struct fenced *f, const struct cluster_client *client)
         sim_timer_arm(f->cluster->sim, &successor->timer, sim_now(f->cluster->sim) + 1);
 }
 
+static void is_blocked(struct fenced *f, const struct cluster_client *client)
+{
+    if (f->deaf_percent == 0)
+        cluster_fail(f->cluster, "fenced-unjustly: client %d, which has done what it should",
+                     (int)(client - f->cluster->clients));
+    process_over(f, client);
+}
+
 static void successor_fire(struct env_timer *timer)
 {
     struct cluster_client *client = container_of(timer, struct successor, timer)->client;
@@ -139,7 +148,7 @@ static bool takes_part(struct access *access)
     f->n_done++;
     sim_note(f->cluster->sim, access->op.tid ^ (uint64_t)result);
     if (result == -ESHUTDOWN)
-        process_over(f, holder->client);
+        is_blocked(f, holder->client);
     else if (result != 0 && result != -ECANCELED)
         cluster_fail(f->cluster, "contents are refused with %d", result);
     return result == 0;
@@ -223,7 +232,7 @@ static void on_began(struct client_watch *lease, int error)
     f->n_done++;
     sim_note(f->cluster->sim, lease->cookie ^ (uint64_t)error);
     if (error == -ESHUTDOWN)
-        process_over(f, holder->client);
+        is_blocked(f, holder->client);
     holder->state = error ? HOLDER_RESTS : HOLDER_READS;
     if (!error) {
         holder->serial = ++f->kept[holder->object].serial;
@@ -237,7 +246,7 @@ static void on_began(struct client_watch *lease, int error)
 static void on_event(struct client_watch *lease, const struct client_watch_event *event)
 {
     struct holder *holder = container_of(lease, struct holder, lease);
-    bool deaf = below(holder->all, 100) < DEAF_PERCENT && !holder->all->stopped;
+    bool deaf = below(holder->all, 100) < holder->all->deaf_percent && !holder->all->stopped;
     if (event->recall && !deaf)
         holder->gives_back = true;
 }
@@ -247,7 +256,7 @@ static void on_lost(struct client_watch *lease, int error)
     struct holder *holder = container_of(lease, struct holder, lease);
     holder->lost = true;
     if (error == -ESHUTDOWN)
-        process_over(holder->all, holder->client);
+        is_blocked(holder->all, holder->client);
 }
 
 static void on_ended(struct client_watch *lease, int error)
@@ -255,7 +264,9 @@ static void on_ended(struct client_watch *lease, int error)
     struct holder *holder = container_of(lease, struct holder, lease);
     /* One that goes does not open another session any more. */
     bool leaves = !holder->all->stopped && below(holder->all, 100) < LEAVE_PERCENT;
-    if (error == -ESHUTDOWN || leaves)
+    if (error == -ESHUTDOWN)
+        is_blocked(holder->all, holder->client);
+    else if (leaves)
         process_over(holder->all, holder->client);
     holder->state = HOLDER_RESTS;
     wait_some(holder, SEC_NS);
@@ -267,7 +278,8 @@ static void take(struct holder *holder, uint64_t patience_ns)
     struct client_watch *lease = &holder->lease;
     memset(lease, 0, sizeof *lease);
     lease->object = object_of(f, f->leases[holder->object]);
-    lease->timeout_ms = TIMEOUT_MS / 2 + (uint32_t)below(f, TIMEOUT_MS);
+    uint32_t timeout_ms = f->deaf_percent != 0 ? TIMEOUT_MS : FAIR_MS;
+    lease->timeout_ms = timeout_ms / 2 + (uint32_t)below(f, timeout_ms);
     lease->mode = WIRE_LEASE_FENCED;
     lease->patience_ns = patience_ns;
     lease->began = on_began;
@@ -285,11 +297,14 @@ static void revoke_writes(struct holder *holder)
             client_revoke(holder->client->client, &holder->writes[i].op);
 }
 
-/* What it has sent it revokes, or waits for. */
+/* What it has sent it revokes, or waits for: not when the lease is over, as others may wait then.
+ */
 static void give_back(struct holder *holder)
 {
-    if (holder->serial % 2 == 0)
+    if (holder->serial % 2 == 0 || holder->lost)
         revoke_writes(holder);
+    if (holder->lost && holder->reading.busy)
+        client_cancel(holder->client->client, &holder->reading.op);
     if (holder->reading.busy || is_writing(holder)) {
         wait_some(holder, 20 * MSEC_NS);
         return;
@@ -392,6 +407,7 @@ struct fenced *fenced_create(struct cluster *cluster, const struct scenario *sce
     f->cluster = cluster;
     f->pool = pool;
     f->n = (uint32_t)scenario_choose(&scenario->fenced, cluster->sim);
+    f->deaf_percent = (uint32_t)scenario_choose(&scenario->fenced_deaf, cluster->sim);
     for (uint32_t o = 0; o < f->n; o++) {
         snprintf(f->leases[o], NAME_BYTES, "fenced.%u", o);
         snprintf(f->contents[o], NAME_BYTES, "contents.%u", o);

@@ -136,6 +136,8 @@ static const struct {
                                      "a watch is evicted before its time-out"},
     [PLANTED_WATCH_UNFENCED] = {"watch-unfenced",
                                 "a fenced lease is taken from an owner who is not blocked"},
+    [PLANTED_WATCH_DEAF_TIME] = {"watch-deaf-time",
+                                 "time counts in which a primary may not answer signs of life"},
     [PLANTED_WATCH_BLOCKED_AT_ONCE] = {"watch-blocked-at-once",
                                        "leases of who is blocked are over before it knows"},
     [PLANTED_WATCH_ENDS_EARLY] = {"watch-ends-early",

@@ -53,6 +53,7 @@ static const struct field cluster_fields[] = {
     {"watched", FIELD_COUNT, IN_SCENARIO(watched), 0, 4, "objects that clients watch"},
     {"leased", FIELD_COUNT, IN_SCENARIO(leased), 0, 4, "objects of which they take leases"},
     {"fenced", FIELD_COUNT, IN_SCENARIO(fenced), 0, 4, "objects of which they take fenced ones"},
+    {"fenced_deaf", FIELD_COUNT, IN_SCENARIO(fenced_deaf), 0, 100, "recalls of 100 not heard"},
     {"watch_timeout", FIELD_TIME, IN_SCENARIO(watch_timeout), SEC_NS, HOUR_NS, "on average"},
     {0},
 };
@@ -207,6 +208,7 @@ static const char cluster_defaults[] = "monitors = 3@8, 1, 5\n"
                                        "watched = 0\n"
                                        "leased = 0\n"
                                        "fenced = 0\n"
+                                       "fenced_deaf = 5\n"
                                        "late = 0s\n"
                                        "watch_timeout = 2s..8s\n";
 

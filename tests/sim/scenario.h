@@ -87,6 +87,7 @@ struct scenario {
     struct scenario_value drift, breaks, ends, late;
     struct scenario_value watched, leased, watch_timeout; /* Objects; see watchers.h. */
     struct scenario_value fenced;                         /* Objects; see fenced.h. */
+    struct scenario_value fenced_deaf;                    /* 0: nobody may be blocked. */
     /* [workload NAME], each. */
     uint32_t n_workloads;
     struct scenario_workload workloads[SCENARIO_WORKLOADS_MAX];
