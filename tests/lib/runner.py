@@ -220,7 +220,7 @@ PLANTED = {
     "ack-gap": (80, ("--scenario", "held")),
     "equal-too-early": (100, ("--scenario", "anew")),
     "page-skips": (200, ()),
-    "held-again-last": (400, ("--scenario", "line")),
+    "held-again-last": (400, ("--scenario", "line", "--seeds", "1601-2000")),
     "orphans-overtake": (60, ("--scenario", "line")),
     "look-unlocked": (200, ("--scenario", "tags")),
     "look-early": (100, ("--scenario", "tags")),
@@ -272,14 +272,14 @@ PLANTED = {
     "image-untold": (40, ("--scenario", "image")),
     "image-map-late": (400, ("--scenario", "image")),
     "image-snap-given-back": (400, ("--scenario", "image")),
-    "image-flush-early": (40, ("--scenario", "image-cache", "--seeds", "71-110")),
+    "image-flush-early": (100, ("--scenario", "image-cache")),
     "fs-out-of-order": (30, ("--scenario", "fs")),
     "fs-room-late": (30, ("--scenario", "fs")),
     "fs-cut-lost": (30, ("--scenario", "fs")),
     "fs-size-early": (30, ("--scenario", "fs")),
     "fs-intent-dropped": (80, ("--scenario", "fs-deaths")),
     "fs-changes-late": (10, ("--scenario", "fs-drops")),
-    "fs-lease-over": (200, ("--scenario", "fs-late", "--seeds", "101-300")),
+    "fs-lease-over": (400, ("--scenario", "fs-drops")),
 }
 
 
