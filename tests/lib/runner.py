@@ -236,7 +236,7 @@ PLANTED = {
     "watch-evicted-early": (30, ("--scenario", "watch")),
     "watch-unfenced": (200, ("--scenario", "fence")),
     "watch-ends-early": (900, ("--scenario", "fence")),
-    "watch-deaf-time": (60, ("--scenario", "fence-fair")),
+    "watch-deaf-time": (400, ("--scenario", "fence-fair")),
     "watch-failover-forgets": (60, ("--scenario", "watch")),
     "watch-never-lost": (30, ("--scenario", "lease")),
     "watch-cut-ignored": (400, ("--scenario", "cut")),

@@ -265,11 +265,22 @@ static void push_first(struct sim_endpoint *end, enum flight_kind kind, uint64_t
     arm_deliver(end);
 }
 
-/* Some router may have kept what was sent. */
-static uint64_t lateness(struct sim *sim)
+/*
+ * Some router may have kept what was sent: nothing, before who accepts the session knew of it,
+ * whose word ends the handshake (common/messenger_connection.c).
+ */
+static uint64_t lateness(const struct sim_endpoint *end)
 {
+    struct sim *sim = end->link->sim;
     uint64_t late = sim->options.late_ns;
-    return late > 0 && chance_below(sim, LATE_EACH) == 0 ? chance_below(sim, late) : 0;
+    const struct flight *flight;
+    bool known = true;
+    STAILQ_FOREACH(flight, &end->in, link)
+    known = known && flight->kind != FLIGHT_OPENED;
+    if (late == 0 || chance_below(sim, LATE_EACH) != 0)
+        return 0;
+    late = chance_below(sim, late);
+    return known ? late : 0;
 }
 
 /* Keeps a random prefix of what is under way; it will arrive whatever happens to the link. */
@@ -283,7 +294,7 @@ static void cut_flights(struct sim_endpoint *end)
     STAILQ_FOREACH(flight, &end->in, link)
     n++;
     n = lost ? 0 : chance_below(end->link->sim, n + 1);
-    uint64_t late = n > 0 ? lateness(end->link->sim) : 0;
+    uint64_t late = n > 0 ? lateness(end) : 0;
     while ((flight = STAILQ_FIRST(&end->in))) {
         STAILQ_REMOVE_HEAD(&end->in, link);
         /* Notices are not sent by anybody, so they cannot be lost. */
