@@ -155,7 +155,7 @@ static int run_ls(struct command_call *call)
 
 const struct command commands_block[] = {
     {"osd blocklist add", CAP_READ | CAP_WRITE, COMMAND_CHANGES, run_add, "addr [expire]",
-     "have OSDs refuse all requests of a client"},
+     "have OSDs refuse all requests of a client; a longer time stays"},
     {"osd blocklist rm", CAP_READ | CAP_WRITE, COMMAND_CHANGES, run_rm, "addr",
      "let a client work again"},
     {"osd blocklist ls", CAP_READ, COMMAND_READS, run_ls, "", "clients that are blocked"},

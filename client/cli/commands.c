@@ -278,13 +278,17 @@ const struct cli_command cli_commands[] = {
      .summary = "have OSDs refuse all requests of a client's process, or of a machine",
      .details =
          "ADDR is IP:0/INSTANCE, as 'limpet rados listwatchers' prints it, or an IP alone. What "
-         "OSDs have executed before stays; watches and leases of the client end.\n",
+         "OSDs have executed before stays; watches and leases of the client end. Who is blocked "
+         "for longer already stays so.\n",
      .examples = EXAMPLES("limpet osd blocklist add 10.0.0.7:0/1234567890 600"),
      .params = PARAMS({.name = "addr", .type = CLI_TEXT},
                       {.name = "expire", .type = CLI_REAL, .optional = true, .shown = "SECONDS"})},
     {.path = "osd blocklist rm",
      .prefix = "osd blocklist rm",
      .summary = "let it work again",
+     .details =
+         "First make sure that its process has ended: others have what was its own, and what "
+         "it still sends is executed again.\n",
      .params = PARAMS({.name = "addr", .type = CLI_TEXT})},
     {.path = "osd blocklist ls",
      .prefix = "osd blocklist ls",

@@ -278,9 +278,9 @@ int loop_serve(struct limpet_cluster *cluster, struct pollfd *fds, unsigned n,
 void loop_serve_end(struct limpet_cluster *cluster);
 /* From a callback of the core. */
 void loop_done(struct limpet_cluster *cluster, struct waiter *waiter);
-/* From a callback of a completion. */
 /* watch.c: those that have not ended with the client. */
 void watch_forget_left(struct limpet_cluster *cluster);
+/* From a callback of a completion. */
 void loop_done_by_callback(struct limpet_cluster *cluster, struct waiter *waiter);
 int loop_start_driver(struct limpet_cluster *cluster) MUST_CHECK;
 /* Makes the callbacks that are due, ends the driver. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "osd/ops/watch.h"
+#include "osd/pg/pg_impl.h"
 
 enum { ALICE = 101, BOB = 102, TIMEOUT_TICKS = 8, MINUTE_TICKS = 120 /* Of half a second. */ };
 
@@ -505,6 +506,24 @@ static void what_is_kept_is_trusted_until_its_time_is_over(void **state)
     }
 }
 
+/* W2: signs of life are answered under read leases, and wait where there are none. */
+static void time_without_read_leases_does_not_count(void **state)
+{
+    (void)state;
+    struct node *node = &world.nodes[0];
+    uint64_t leases[WORLD_OSDS];
+    assert_int_equal(watch(ALICE, 0, WIRE_LEASE_EXCLUSIVE), 0);
+    assert_int_equal(link_watch(ALICE, 0), 0);
+    memcpy(leases, node->lease_until_ns, sizeof leases);
+    memset(node->lease_until_ns, 0, sizeof node->lease_until_ns);
+    pg_lease_forget(node->pg);
+    world_ticks(&world, 3 * TIMEOUT_TICKS);
+    memcpy(node->lease_until_ns, leases, sizeof leases);
+    assert_int_equal(n_watchers(0), 1);
+    world_ticks(&world, TIMEOUT_TICKS + 2);
+    assert_int_equal(n_watchers(0), 0);
+}
+
 static void blocked_clients_are_refused_and_evicted(void **state)
 {
     (void)state;
@@ -594,6 +613,7 @@ int main(void)
         CASE(who_ends_a_fenced_lease_has_others_know_its_map),
         CASE(so_does_a_new_primary),
         CASE(what_is_kept_is_trusted_until_its_time_is_over),
+        CASE(time_without_read_leases_does_not_count),
         CASE(blocked_clients_are_refused_and_evicted),
         CASE(only_the_primary_evicts),
         CASE(snapshots_have_no_watchers),
